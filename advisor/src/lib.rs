@@ -1,0 +1,6 @@
+//! Reads a Linux host and reports of the harness, and recommends TCP settings.
+//!
+//! Data flows one way: [`facts`] and [`evidence`] are read, rules are pure
+//! functions over them, and what fires is rendered. Nothing here can write.
+
+pub mod evidence;

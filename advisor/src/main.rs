@@ -1,0 +1,2 @@
+//! The `advisor` program.
+fn main() {}

@@ -1,0 +1,3 @@
+//! A topology made real: namespaces, veth pairs, impaired links, sysctls.
+
+pub mod impairment;

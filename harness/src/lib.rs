@@ -1,0 +1,3 @@
+//! Replays documented TCP failures on a real kernel, from YAML suites.
+
+pub mod lab;
