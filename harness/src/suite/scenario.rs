@@ -1,0 +1,901 @@
+//! A scenario: hosts, links, sysctls, actors with steps, expectations.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use advisor::evidence::Quantifier;
+
+use super::condition::{Condition, Expression};
+use super::error::{Place, SuiteError, nearest};
+use super::form::{Data, Fields, Form, Item, Object, is_name, optional, required};
+use super::step::{Room, Step, Verb};
+use super::vocabulary;
+use crate::lab::impairment::{Impairment, Loss};
+
+/// Names that no actor and no sample may have.
+const RESERVED: &[&str] = &["kernel", "lab", "router"];
+
+/// The most hosts of a scenario: each has a subnet of its own, numbered in one
+/// octet.
+const MAX_HOSTS: usize = 200;
+
+static GILBERT_ELLIOTT: Object = Object {
+    short: None,
+    fields: &[
+        required(
+            "p",
+            Form::Percent,
+            "from the good to the bad state, each packet",
+        ),
+        required(
+            "r",
+            Form::Percent,
+            "from the bad to the good state, each packet",
+        ),
+        optional("bad_loss", Form::Percent, "100% unless told"),
+        optional("good_loss", Form::Percent, "0% unless told"),
+    ],
+};
+
+static LINK: Object = Object {
+    short: None,
+    fields: &[
+        optional("delay", Form::Duration, "added to each packet"),
+        optional(
+            "jitter",
+            Form::Duration,
+            "the delay is uniform within +- this; it reorders",
+        ),
+        optional("loss", Form::Percent, "each packet by itself"),
+        optional(
+            "gilbert_elliott",
+            Form::Object(&GILBERT_ELLIOTT),
+            "loss in bursts: a good and a bad state",
+        ),
+        optional("duplicate", Form::Percent, "sent twice"),
+        optional("corrupt", Form::Percent, "one bit is flipped"),
+        optional(
+            "reorder",
+            Form::Percent,
+            "goes first, without the delay; needs delay",
+        ),
+        optional(
+            "gap",
+            Form::Positive,
+            "with reorder: only every gap-th packet may; 1 unless told",
+        ),
+        optional("rate", Form::Rate, "bits a second on the wire"),
+        optional(
+            "limit",
+            Form::Positive,
+            "packets that the link holds; 1000 unless told",
+        ),
+        optional(
+            "seed",
+            Form::Count,
+            "where the draws start; run N adds N to it",
+        ),
+    ],
+};
+
+static ACTOR: Object = Object {
+    short: None,
+    fields: &[
+        required("on", Form::Name, "the host whose namespace it runs in"),
+        optional(
+            "steps",
+            Form::Steps(Room::Actor),
+            "what it does, one after the other",
+        ),
+        optional(
+            "tasks",
+            Form::Map(&Form::Steps(Room::Actor)),
+            "step lists side by side in the one process",
+        ),
+    ],
+};
+
+static EXPECTATION: Object = Object {
+    short: None,
+    fields: &[
+        optional("always", Form::Condition, "in every run"),
+        optional("never", Form::Condition, "in no run"),
+        optional(
+            "may",
+            Form::Condition,
+            "every run gives one of these, none has to appear",
+        ),
+        optional(
+            "sometimes",
+            Form::Condition,
+            "each in at least one run; runs are added up to max_runs",
+        ),
+    ],
+};
+
+/// The keys of a scenario.
+pub static SCENARIO: Object = Object {
+    short: None,
+    fields: &[
+        required("name", Form::Name, "the last part of its id"),
+        required("explains", Form::Text, "what it shows, in plain sentences"),
+        required("source", Form::Text, "the document that states it"),
+        optional(
+            "see-also",
+            Form::Text,
+            "the id of another scenario, such as the cure",
+        ),
+        optional("runs", Form::Positive, "how often; 3 unless told"),
+        optional(
+            "max_runs",
+            Form::Positive,
+            "the most runs for `sometimes`; 20 unless told",
+        ),
+        optional("time_limit", Form::Duration, "of one run; 20s unless told"),
+        optional(
+            "hosts",
+            Form::List(&Form::Name),
+            "[client, server] unless told; each has its own link to the router",
+        ),
+        optional(
+            "family",
+            Form::Choice(&["ipv4", "ipv6"]),
+            "ipv4 unless told",
+        ),
+        optional("link", Form::Object(&LINK), "the link towards every host"),
+        optional(
+            "links",
+            Form::Map(&Form::Object(&LINK)),
+            "by host: the link towards that host only, in place of `link`",
+        ),
+        optional(
+            "sysctls",
+            Form::Map(&Form::Map(&Form::Text)),
+            "by host; under `kernel` those of the initial namespace, which act on the machine",
+        ),
+        required("actors", Form::Map(&Form::Object(&ACTOR)), "by name"),
+        optional(
+            "lab",
+            Form::Steps(Room::Lab),
+            "steps of the lab: links, signals, looks",
+        ),
+        required(
+            "expect",
+            Form::Map(&Form::Object(&EXPECTATION)),
+            "by observation",
+        ),
+    ],
+};
+
+/// A scenario, checked.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// `topic/file/name`.
+    pub id: String,
+    /// What it shows.
+    pub explains: String,
+    /// The document that states it.
+    pub source: String,
+    /// Another scenario, such as the cure.
+    pub see_also: Option<String>,
+    /// How often it is run at least.
+    pub runs: u64,
+    /// The most runs for `sometimes`.
+    pub max_runs: u64,
+    /// Of one run.
+    pub time_limit: Duration,
+    /// Without the router, in the order of the suite.
+    pub hosts: Vec<String>,
+    /// The address family that endpoints resolve to.
+    pub family: Family,
+    /// By host: the direction towards it.
+    pub links: BTreeMap<String, Impairment>,
+    /// By host: per-namespace sysctls.
+    pub sysctls: BTreeMap<String, Vec<(String, String)>>,
+    /// Sysctls of the initial namespace, which act on the whole machine.
+    pub kernel_sysctls: Vec<(String, Expression)>,
+    /// The actors in the order of the suite.
+    pub actors: Vec<Actor>,
+    /// The steps of the lab.
+    pub lab: Vec<Step>,
+    /// What is expected, in the order of the suite.
+    pub expectations: Vec<Expected>,
+}
+
+/// An address family.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// A process in a host's namespace.
+#[derive(Clone, Debug)]
+pub struct Actor {
+    /// Its name.
+    pub name: String,
+    /// The host.
+    pub host: String,
+    /// Its step lists; one unless the suite says `tasks`.
+    pub tasks: Vec<Task>,
+}
+
+/// One of the step lists of an actor.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// Its name; empty for the only one.
+    pub name: String,
+    /// The steps.
+    pub steps: Vec<Step>,
+}
+
+/// An expectation of the suite.
+#[derive(Clone, Debug)]
+pub struct Expected {
+    /// The observation.
+    pub observation: String,
+    /// Over which runs.
+    pub quantifier: Quantifier,
+    /// The conditions, of which one has to hold.
+    pub conditions: Vec<Condition>,
+}
+
+impl Expected {
+    /// The conditions as one text.
+    pub fn condition(&self) -> String {
+        let texts: Vec<&str> = self.conditions.iter().map(|c| c.text.as_str()).collect();
+        texts.join(" | ")
+    }
+}
+
+impl Scenario {
+    /// The host's own address in the scenario's family; the router's where the
+    /// host is the router. Host number N has 10.0.N.2 and fd00:N::2, the
+    /// router's side of its link 10.0.N.1 and fd00:N::1.
+    pub fn address_of(&self, host: &str) -> IpAddr {
+        let number = self
+            .hosts
+            .iter()
+            .position(|known| known == host)
+            .map_or(1, |index| index + 1);
+        let side = if host == "router" { 1 } else { 2 };
+        address(number, side, self.family)
+    }
+
+    /// Whether the scenario acts on the whole machine.
+    pub fn touches_host(&self) -> bool {
+        !self.kernel_sysctls.is_empty()
+    }
+
+    /// Whether other scenarios running beside it would show in what it sees.
+    pub fn wants_the_kernel_to_itself(&self) -> bool {
+        self.touches_host()
+            || self
+                .expectations
+                .iter()
+                .any(|expected| expected.observation.starts_with("kernel."))
+    }
+
+    /// Whether any direction is impaired.
+    pub fn is_impaired(&self) -> bool {
+        !self.links.is_empty()
+    }
+
+    /// Checks a scenario's fields; `prefix` is `topic/file`.
+    pub fn build(fields: &Fields, prefix: &str) -> Result<Self, SuiteError> {
+        let name = fields.text("name").unwrap_or_default();
+        let text = |key| fields.text(key).unwrap_or_default().trim().to_owned();
+        let runs = fields.count("runs").unwrap_or(3);
+        let mut scenario = Self {
+            id: format!("{prefix}/{name}"),
+            explains: text("explains"),
+            source: text("source"),
+            see_also: fields.text("see-also").map(str::to_owned),
+            runs,
+            max_runs: fields.count("max_runs").unwrap_or(20).max(runs),
+            time_limit: fields
+                .duration("time_limit")
+                .unwrap_or(Duration::from_secs(20)),
+            hosts: hosts(fields)?,
+            family: match fields.text("family") {
+                Some("ipv6") => Family::V6,
+                _ => Family::V4,
+            },
+            links: BTreeMap::new(),
+            sysctls: BTreeMap::new(),
+            kernel_sysctls: Vec::new(),
+            actors: Vec::new(),
+            lab: fields.steps("lab").unwrap_or_default().to_vec(),
+            expectations: Vec::new(),
+        };
+        scenario.read_links(fields)?;
+        scenario.read_sysctls(fields)?;
+        scenario.read_actors(fields)?;
+        scenario.check_steps()?;
+        scenario.check_circular_awaits()?;
+        scenario.read_expectations(fields)?;
+        Ok(scenario)
+    }
+
+    fn check_host(&self, name: &str, place: Place) -> Result<(), SuiteError> {
+        if name == "router" || self.hosts.iter().any(|host| host == name) {
+            return Ok(());
+        }
+        Err(no_such(
+            "host",
+            name,
+            place,
+            self.hosts.iter().map(String::as_str).chain(["router"]),
+        ))
+    }
+
+    fn read_links(&mut self, fields: &Fields) -> Result<(), SuiteError> {
+        if let Some(link) = fields.object("link") {
+            for host in &self.hosts {
+                self.links.insert(host.clone(), impairment(link)?);
+            }
+        }
+        for (host, item) in fields.map("links") {
+            if host == "router" {
+                return Err(SuiteError::new(
+                    item.place,
+                    "the router has no link of its own",
+                    "a link is named after the host that it leads to",
+                ));
+            }
+            self.check_host(host, item.place)?;
+            if let Data::Object(link) = &item.data {
+                self.links.insert(host.clone(), impairment(link)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_sysctls(&mut self, fields: &Fields) -> Result<(), SuiteError> {
+        for (host, item) in fields.map("sysctls") {
+            let Data::Map(entries) = &item.data else {
+                continue;
+            };
+            if host != "kernel" {
+                self.check_host(host, item.place)?;
+            }
+            for (name, item) in entries {
+                let Data::Text(value) = &item.data else {
+                    continue;
+                };
+                check_sysctl_name(name, item.place)?;
+                if host == "kernel" {
+                    let value = Expression::parse(value).map_err(|why| {
+                        SuiteError::new(
+                            item.place,
+                            format!("{name}: {why}"),
+                            "a number or arithmetic",
+                        )
+                    })?;
+                    for reference in value.references() {
+                        if !reference.starts_with("kernel.") || !reference.ends_with(".before") {
+                            return Err(SuiteError::new(
+                                item.place,
+                                format!("{reference:?} isn't known before the run"),
+                                "kernel.sockstat.TCP.orphan.before and its like are",
+                            ));
+                        }
+                        vocabulary::check(reference, self)
+                            .map_err(|why| SuiteError::new(item.place, why, ""))?;
+                    }
+                    self.kernel_sysctls.push((name.clone(), value));
+                } else {
+                    self.sysctls
+                        .entry(host.clone())
+                        .or_default()
+                        .push((name.clone(), value.clone()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_actors(&mut self, fields: &Fields) -> Result<(), SuiteError> {
+        for (name, item) in fields.map("actors") {
+            let Data::Object(actor) = &item.data else {
+                continue;
+            };
+            if !is_name(name) || RESERVED.contains(&name.as_str()) || self.hosts.contains(name) {
+                return Err(SuiteError::new(
+                    item.place,
+                    format!("an actor can't be called {name:?}"),
+                    "a name of lower-case letters, digits and dashes, not a host's, kernel or lab",
+                ));
+            }
+            let host = actor.text("on").unwrap_or_default().to_owned();
+            self.check_host(&host, actor.place_of("on"))?;
+            let mut tasks: Vec<Task> = actor
+                .map("tasks")
+                .iter()
+                .filter_map(|(name, item)| match &item.data {
+                    Data::Steps(steps) => Some(Task {
+                        name: name.clone(),
+                        steps: steps.clone(),
+                    }),
+                    _ => None,
+                })
+                .collect();
+            match (actor.steps("steps"), tasks.is_empty()) {
+                (Some(steps), true) => tasks.push(Task {
+                    name: String::new(),
+                    steps: steps.to_vec(),
+                }),
+                (None, false) => {}
+                _ => {
+                    return Err(SuiteError::new(
+                        item.place,
+                        format!("actor {name:?} needs either `steps` or `tasks`"),
+                        "steps: [...] for one list, tasks: { a: [...], b: [...] } for several",
+                    ));
+                }
+            }
+            let mut names = BTreeMap::new();
+            for task in &tasks {
+                check_unique(&task.steps, &mut names)?;
+            }
+            self.actors.push(Actor {
+                name: name.clone(),
+                host,
+                tasks,
+            });
+        }
+        if self.actors.is_empty() {
+            return Err(SuiteError::new(
+                fields.place_of("actors"),
+                "no actor",
+                "at least one",
+            ));
+        }
+        check_unique(&self.lab, &mut BTreeMap::new())
+    }
+
+    /// Every list of steps, with the name that references to it start with.
+    fn lists(&self) -> impl Iterator<Item = (&str, &[Step])> {
+        self.actors
+            .iter()
+            .flat_map(|actor| {
+                actor
+                    .tasks
+                    .iter()
+                    .map(|task| (actor.name.as_str(), task.steps.as_slice()))
+            })
+            .chain([("lab", self.lab.as_slice())])
+    }
+
+    fn check_steps(&self) -> Result<(), SuiteError> {
+        self.lists()
+            .flat_map(|(_, steps)| flatten(steps))
+            .try_for_each(|step| self.check_step(step))
+    }
+
+    fn check_step(&self, step: &Step) -> Result<(), SuiteError> {
+        let fields = &step.fields;
+        if let Some(host) = fields.text("host") {
+            let place = fields.place_of("host");
+            self.check_host(host, place)?;
+            if host == "router" && matches!(step.verb, Verb::LinkDown | Verb::LinkUp) {
+                return Err(SuiteError::new(
+                    place,
+                    "the router has no link of its own",
+                    "",
+                ));
+            }
+        }
+        if let (Verb::Sysctl, Some(name)) = (step.verb, fields.text("name")) {
+            check_sysctl_name(name, fields.place_of("name"))?;
+        }
+        for key in ["to", "port"] {
+            let Some(endpoint) = fields.text(key) else {
+                continue;
+            };
+            let host = endpoint.rsplit_once(':').map_or("", |(host, _)| host);
+            if !host.is_empty() {
+                self.check_host(host, fields.place_of(key))?;
+            } else if step.verb == Verb::Connect {
+                return Err(SuiteError::new(
+                    fields.place_of(key),
+                    "connect needs a host",
+                    "host:port, such as server:7000",
+                ));
+            }
+        }
+        if let Some(actor) = fields.text("actor") {
+            if !self.actors.iter().any(|known| known.name == actor) {
+                let names = self.actors.iter().map(|actor| actor.name.as_str());
+                return Err(no_such("actor", actor, fields.place_of("actor"), names));
+            }
+        }
+        if let (Verb::Await, Some(reference)) = (step.verb, fields.text("step")) {
+            let (list, name) = reference.split_once('.').unwrap_or((reference, ""));
+            let place = fields.place_of("step");
+            if !self.lists().any(|(known, _)| known == list) {
+                let names: Vec<&str> = self.lists().map(|(name, _)| name).collect();
+                return Err(no_such("actor", list, place, names.into_iter()));
+            }
+            let there = self
+                .lists()
+                .any(|(known, steps)| known == list && vocabulary::has_step(name, steps));
+            if !there {
+                let names: Vec<&str> = self
+                    .lists()
+                    .filter(|(known, _)| *known == list)
+                    .flat_map(|(_, steps)| flatten(steps))
+                    .map(|step| step.name.as_str())
+                    .collect();
+                return Err(no_such(
+                    &format!("step of {list}"),
+                    name,
+                    place,
+                    names.into_iter(),
+                ));
+            }
+        }
+        if step.verb == Verb::Until {
+            let observation = fields.text("observation").unwrap_or_default();
+            let place = fields.place_of("observation");
+            let (host, rest) = observation.split_once('.').unwrap_or((observation, ""));
+            self.check_host(host, place)?;
+            if !rest.starts_with("sockets.") {
+                return Err(SuiteError::new(
+                    place,
+                    format!("until can't watch {observation:?}"),
+                    "HOST.sockets.STATE or HOST.sockets.STATE.FIELD",
+                ));
+            }
+            if host != "router" {
+                vocabulary::check(observation, self)
+                    .map_err(|why| SuiteError::new(place, why, ""))?;
+            }
+            for condition in conditions(fields.list("condition"))? {
+                if !condition.references().is_empty() {
+                    return Err(SuiteError::new(
+                        fields.place_of("condition"),
+                        "until compares with numbers only",
+                        "",
+                    ));
+                }
+            }
+        }
+        if step.verb == Verb::Setsockopt && fields.iter().all(|(key, _)| key == "as" || key == "on")
+        {
+            return Err(SuiteError::new(
+                step.place,
+                "setsockopt: no option",
+                "such as { setsockopt: { SO_REUSEADDR: 1 } }",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Finds steps that wait for one another for ever. A list runs in order,
+    /// so each of its steps waits for the one before; `await` adds an edge.
+    fn check_circular_awaits(&self) -> Result<(), SuiteError> {
+        let lists: Vec<(&str, &[Step])> = self.lists().collect();
+        let top_level = |reference: &str| -> Option<(usize, usize)> {
+            let (list, name) = reference.split_once('.')?;
+            lists
+                .iter()
+                .enumerate()
+                .find_map(|(index, (known, steps))| {
+                    let position = steps.iter().position(|step| {
+                        step.name == name || vocabulary::has_step(name, step.inner())
+                    })?;
+                    (*known == list).then_some((index, position))
+                })
+        };
+        let mut done: Vec<usize> = vec![0; lists.len()];
+        // Run the lists against each other as if every step succeeded at once;
+        // what can't go on then never can.
+        loop {
+            let mut moved = false;
+            for (index, (_, steps)) in lists.iter().enumerate() {
+                while let Some(step) = steps.get(done[index]) {
+                    let ready = flatten(std::slice::from_ref(step))
+                        .filter(|step| step.verb == Verb::Await)
+                        .filter_map(|step| top_level(step.fields.text("step")?))
+                        .all(|(list, position)| done[list] > position);
+                    if !ready {
+                        break;
+                    }
+                    done[index] += 1;
+                    moved = true;
+                }
+            }
+            if !moved {
+                break;
+            }
+        }
+        let stuck: Vec<String> = lists
+            .iter()
+            .zip(&done)
+            .filter_map(|((name, steps), done)| Some(format!("{name}.{}", steps.get(*done)?.name)))
+            .collect();
+        let Some(((_, steps), done)) = lists
+            .iter()
+            .zip(&done)
+            .find(|((_, steps), done)| **done < steps.len())
+        else {
+            return Ok(());
+        };
+        Err(SuiteError::new(
+            steps[*done].place,
+            format!(
+                "circular await: {} wait for one another",
+                stuck.join(" and ")
+            ),
+            "an awaited step must be able to run first",
+        ))
+    }
+
+    fn read_expectations(&mut self, fields: &Fields) -> Result<(), SuiteError> {
+        for (observation, item) in fields.map("expect") {
+            vocabulary::check(observation, self)
+                .map_err(|why| SuiteError::new(item.place, format!("{observation}: {why}"), ""))?;
+            let Data::Object(quantified) = &item.data else {
+                continue;
+            };
+            let before = self.expectations.len();
+            for (key, item) in quantified.iter() {
+                let Data::List(items) = &item.data else {
+                    continue;
+                };
+                let conditions = conditions(items)?;
+                for reference in conditions.iter().flat_map(Condition::references) {
+                    vocabulary::check(reference, self)
+                        .map_err(|why| SuiteError::new(item.place, why, ""))?;
+                }
+                let quantifier = match key {
+                    "always" => Quantifier::Always,
+                    "never" => Quantifier::Never,
+                    "may" => Quantifier::May,
+                    _ => Quantifier::Sometimes,
+                };
+                // Each value of `sometimes` has to be seen by itself.
+                let groups: Vec<Vec<Condition>> = if quantifier == Quantifier::Sometimes {
+                    conditions
+                        .into_iter()
+                        .map(|condition| vec![condition])
+                        .collect()
+                } else {
+                    vec![conditions]
+                };
+                for conditions in groups {
+                    self.expectations.push(Expected {
+                        observation: observation.clone(),
+                        quantifier,
+                        conditions,
+                    });
+                }
+            }
+            if self.expectations.len() == before {
+                return Err(SuiteError::new(
+                    item.place,
+                    format!("{observation}: nothing is expected of it"),
+                    "always, never, may or sometimes with a condition",
+                ));
+            }
+        }
+        if self.expectations.is_empty() {
+            return Err(SuiteError::new(
+                fields.place_of("expect"),
+                "nothing is expected",
+                "a scenario that can't fail shows nothing",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Host number `number` (from 1) has side 2 of its subnet, the router side 1.
+pub fn address(number: usize, side: u8, family: Family) -> IpAddr {
+    let octet = u8::try_from(number).unwrap_or(u8::MAX);
+    match family {
+        Family::V4 => Ipv4Addr::new(10, 0, octet, side).into(),
+        Family::V6 => {
+            Ipv6Addr::new(0xfd00, u16::from(octet), 0, 0, 0, 0, 0, u16::from(side)).into()
+        }
+    }
+}
+
+/// The steps of a list and those inside them, in order.
+pub fn flatten(steps: &[Step]) -> Box<dyn Iterator<Item = &Step> + '_> {
+    Box::new(
+        steps
+            .iter()
+            .flat_map(|step| std::iter::once(step).chain(flatten(step.inner()))),
+    )
+}
+
+fn no_such<'a>(
+    kind: &str,
+    name: &str,
+    place: Place,
+    names: impl Iterator<Item = &'a str> + Clone,
+) -> SuiteError {
+    let likely = nearest(name, names.clone())
+        .map(|name| format!("; did you mean {name:?}?"))
+        .unwrap_or_default();
+    SuiteError::new(
+        place,
+        format!("no {kind} {name:?}{likely}"),
+        format!("known: {}", names.collect::<Vec<_>>().join(", ")),
+    )
+}
+
+fn hosts(fields: &Fields) -> Result<Vec<String>, SuiteError> {
+    let mut hosts: Vec<String> = Vec::new();
+    for item in fields.list("hosts") {
+        let Data::Text(name) = &item.data else {
+            continue;
+        };
+        // The router is always there, so naming it among the hosts is harmless.
+        if name == "router" {
+            continue;
+        }
+        if hosts.contains(name) || RESERVED.contains(&name.as_str()) || name.len() > 12 {
+            return Err(SuiteError::new(
+                item.place,
+                format!("a host can't be called {name:?} here"),
+                "each name once, at most 12 characters, not kernel or lab",
+            ));
+        }
+        hosts.push(name.clone());
+    }
+    if hosts.len() > MAX_HOSTS {
+        return Err(SuiteError::new(
+            fields.place_of("hosts"),
+            format!("{} hosts", hosts.len()),
+            format!("at most {MAX_HOSTS}"),
+        ));
+    }
+    if hosts.is_empty() {
+        hosts = vec!["client".to_owned(), "server".to_owned()];
+    }
+    Ok(hosts)
+}
+
+fn check_unique(steps: &[Step], names: &mut BTreeMap<String, Place>) -> Result<(), SuiteError> {
+    for step in flatten(steps) {
+        if let Some(first) = names.insert(step.name.clone(), step.place) {
+            // Waiting is not observed by name unless somebody names it.
+            if matches!(step.verb, Verb::Await | Verb::Sleep) && step.fields.text("as").is_none() {
+                continue;
+            }
+            return Err(SuiteError::new(
+                step.place,
+                format!(
+                    "a second step called {:?}; the first is at {first}",
+                    step.name
+                ),
+                "give one of them a name of its own with `as`",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn check_sysctl_name(name: &str, place: Place) -> Result<(), SuiteError> {
+    let fits = name.starts_with("net.")
+        && name.split('.').all(|part| {
+            !part.is_empty()
+                && part
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
+        });
+    if fits {
+        return Ok(());
+    }
+    Err(SuiteError::new(
+        place,
+        format!("{name:?} is not a network sysctl"),
+        "dotted, as in net.ipv4.tcp_fin_timeout",
+    ))
+}
+
+/// The conditions in a list of texts.
+pub fn conditions(items: &[Item]) -> Result<Vec<Condition>, SuiteError> {
+    items
+        .iter()
+        .filter_map(|item| match &item.data {
+            Data::Text(text) => Some((text, item.place)),
+            _ => None,
+        })
+        .map(|(text, place)| {
+            Condition::parse(text).map_err(|why| {
+                SuiteError::new(
+                    place,
+                    format!("condition: {why}"),
+                    "a value, < <= > >= == != with a number or {observation}, LOW..HIGH, or ~ text",
+                )
+            })
+        })
+        .collect()
+}
+
+fn impairment(link: &Fields) -> Result<Impairment, SuiteError> {
+    let none = Impairment::none();
+    let probability = |key| link.probability(key).unwrap_or_default();
+    let gilbert_elliott = link.object("gilbert_elliott");
+    let loss = match (link.probability("loss"), gilbert_elliott) {
+        (Some(_), Some(_)) => {
+            return Err(SuiteError::new(
+                link.place_of("gilbert_elliott"),
+                "both loss and gilbert_elliott",
+                "one of them",
+            ));
+        }
+        (Some(probability), None) => Loss::Random(probability),
+        (None, Some(states)) => Loss::GilbertElliott {
+            p: states.probability("p").unwrap_or_default(),
+            r: states.probability("r").unwrap_or_default(),
+            bad_loss: states
+                .probability("bad_loss")
+                .unwrap_or(crate::lab::impairment::Probability::ALWAYS),
+            good_loss: states.probability("good_loss").unwrap_or_default(),
+        },
+        (None, None) => Loss::None,
+    };
+    let delay = link.duration("delay").unwrap_or(none.delay);
+    let jitter = link.duration("jitter").unwrap_or(none.jitter);
+    if jitter > delay {
+        return Err(SuiteError::new(
+            link.place_of("jitter"),
+            "the jitter is larger than the delay",
+            "a packet can't arrive before it was sent",
+        ));
+    }
+    let reorder = probability("reorder");
+    if link.get("reorder").is_some() && delay.is_zero() {
+        return Err(SuiteError::new(
+            link.place_of("reorder"),
+            "reorder without a delay does nothing",
+            "add a delay for the packets that are not reordered",
+        ));
+    }
+    if link.get("gap").is_some() && link.get("reorder").is_none() {
+        return Err(SuiteError::new(
+            link.place_of("gap"),
+            "gap without reorder",
+            "",
+        ));
+    }
+    Ok(Impairment {
+        delay,
+        jitter,
+        loss,
+        duplicate: probability("duplicate"),
+        corrupt: probability("corrupt"),
+        reorder,
+        gap: if link.get("reorder").is_some() {
+            narrow(link, "gap")?.unwrap_or(1)
+        } else {
+            0
+        },
+        rate_bits_per_second: link.count("rate"),
+        limit_packets: narrow(link, "limit")?.unwrap_or(none.limit_packets),
+        seed: link.count("seed").unwrap_or(0),
+    })
+}
+
+/// A number that netem holds in 32 bits.
+fn narrow(link: &Fields, key: &str) -> Result<Option<u32>, SuiteError> {
+    link.count(key)
+        .map(|count| {
+            u32::try_from(count).map_err(|_| {
+                SuiteError::new(
+                    link.place_of(key),
+                    format!("{key}: {count} is too many"),
+                    "",
+                )
+            })
+        })
+        .transpose()
+}

@@ -1,0 +1,284 @@
+//! The names of observations: one vocabulary for suite, report and rules.
+//!
+//! A name that nothing can produce is an error of the suite, found before
+//! anything is started.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use advisor::facts::counters::Counters;
+
+use super::error::nearest;
+use super::scenario::Scenario;
+use super::step::{Room, Step};
+
+/// The TCP states by the kernel's names (include/net/tcp_states.h).
+pub const STATES: &[&str] = &[
+    "ESTABLISHED",
+    "SYN_SENT",
+    "SYN_RECV",
+    "FIN_WAIT1",
+    "FIN_WAIT2",
+    "TIME_WAIT",
+    "CLOSE",
+    "CLOSE_WAIT",
+    "LAST_ACK",
+    "LISTEN",
+    "CLOSING",
+    "NEW_SYN_RECV",
+];
+
+/// The fields of a socket that are observed as `HOST.sockets.STATE.FIELD`,
+/// each the highest over the sockets of that state. The queues are inet_diag's,
+/// the rest tcp_info's.
+pub const SOCKET_FIELDS: &[&str] = &[
+    "recv_queue_bytes",
+    "send_queue_bytes",
+    "timer",
+    "unacked",
+    "retransmits",
+    "backoff",
+    "probes",
+    "last_ack_recv",
+    "last_data_sent",
+    "snd_cwnd",
+    "snd_wnd",
+    "total_retrans",
+    "bytes_acked",
+    "notsent_bytes",
+];
+
+/// What of a sampled gauge is observed.
+pub const GAUGE_FIELDS: &[&str] = &["before", "min", "max", "last"];
+
+/// The gauges of /proc/net/sockstat that are the whole kernel's in whichever
+/// namespace they are read (Linux 6.18, measured).
+pub const KERNEL_GAUGES: &[&str] = &["TCP.orphan", "TCP.alloc", "TCP.mem"];
+
+/// What a name means when a run didn't produce it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Absent {
+    /// A count that nothing raised: 0.
+    Zero,
+    /// Something that wasn't observed.
+    Unknown,
+}
+
+/// The counters and gauges that this kernel's proc files name.
+struct KernelNames {
+    counters: BTreeSet<String>,
+    gauges: BTreeSet<String>,
+}
+
+fn kernel_names() -> &'static KernelNames {
+    static NAMES: OnceLock<KernelNames> = OnceLock::new();
+    NAMES.get_or_init(|| {
+        let mut names = KernelNames {
+            counters: BTreeSet::new(),
+            gauges: BTreeSet::new(),
+        };
+        for file in ["/proc/net/netstat", "/proc/net/snmp"] {
+            let path = Path::new(file);
+            let counters = std::fs::read_to_string(path)
+                .ok()
+                .and_then(|text| Counters::parse(&text, path).ok());
+            for name in counters.iter().flat_map(Counters::names) {
+                names.counters.insert(name.to_owned());
+            }
+        }
+        let path = Path::new("/proc/net/sockstat");
+        let gauges = std::fs::read_to_string(path)
+            .ok()
+            .and_then(|text| advisor::facts::sockstat::Sockstat::parse(&text, path).ok());
+        for (name, _) in gauges.iter().flat_map(|gauges| gauges.iter()) {
+            names.gauges.insert(name.to_owned());
+        }
+        names
+    })
+}
+
+/// Says what a missing `name` means in a scenario, or why nothing there can
+/// produce it.
+pub fn check(name: &str, scenario: &Scenario) -> Result<Absent, String> {
+    let (first, rest) = name
+        .split_once('.')
+        .ok_or_else(|| format!("{name:?} is not the name of an observation"))?;
+    if first == "kernel" {
+        return check_kernel(rest);
+    }
+    if first == "lab" {
+        return check_step(rest, "lab", &scenario.lab);
+    }
+    if let Some(actor) = scenario.actors.iter().find(|actor| actor.name == first) {
+        let steps: Vec<Step> = actor
+            .tasks
+            .iter()
+            .flat_map(|task| task.steps.clone())
+            .collect();
+        return check_step(rest, first, &steps);
+    }
+    if scenario.hosts.iter().any(|host| host == first) {
+        return check_host(rest);
+    }
+    let samples: Vec<&str> = scenario
+        .lab
+        .iter()
+        .filter(|step| step.verb == super::step::Verb::Sample)
+        .map(|step| step.name.as_str())
+        .collect();
+    if samples.contains(&first) {
+        let (host, sockets) = rest.split_once('.').unwrap_or((rest, ""));
+        if !scenario.hosts.iter().any(|known| known == host) {
+            return Err(format!("sample {first:?}: no host {host:?}"));
+        }
+        if !sockets.starts_with("sockets.") {
+            return Err(format!("a sample holds {first}.{host}.sockets.STATE"));
+        }
+        return check_host(sockets);
+    }
+    let known = scenario
+        .actors
+        .iter()
+        .map(|actor| actor.name.as_str())
+        .chain(scenario.hosts.iter().map(String::as_str))
+        .chain(samples.iter().copied())
+        .chain(["kernel", "lab"]);
+    let likely = nearest(first, known.clone())
+        .map(|name| format!("; did you mean {name:?}?"))
+        .unwrap_or_default();
+    Err(format!(
+        "nothing is called {first:?}{likely} (known: {})",
+        known.collect::<Vec<_>>().join(", ")
+    ))
+}
+
+fn check_kernel(rest: &str) -> Result<Absent, String> {
+    if rest == "log" {
+        return Ok(Absent::Unknown);
+    }
+    let known = KERNEL_GAUGES.iter().any(|gauge| {
+        rest.strip_prefix("sockstat.")
+            .and_then(|rest| rest.strip_prefix(gauge))
+            .and_then(|rest| rest.strip_prefix('.'))
+            .is_some_and(|field| GAUGE_FIELDS.contains(&field))
+    });
+    if known {
+        return Ok(Absent::Unknown);
+    }
+    Err(format!(
+        "the kernel has kernel.log and kernel.sockstat.GAUGE.FIELD, GAUGE one of {}, FIELD one of {}",
+        KERNEL_GAUGES.join(", "),
+        GAUGE_FIELDS.join(", ")
+    ))
+}
+
+fn check_host(rest: &str) -> Result<Absent, String> {
+    if let Some(sockets) = rest.strip_prefix("sockets.") {
+        let (state, field) = sockets.split_once('.').unwrap_or((sockets, ""));
+        if !STATES.contains(&state) {
+            let likely = nearest(state, STATES.iter().copied())
+                .map(|name| format!("; did you mean {name:?}?"))
+                .unwrap_or_default();
+            return Err(format!(
+                "unknown TCP state {state:?}{likely} (known: {})",
+                STATES.join(", ")
+            ));
+        }
+        return match field {
+            "" => Ok(Absent::Zero),
+            field if SOCKET_FIELDS.contains(&field) => Ok(Absent::Unknown),
+            field => Err(format!(
+                "unknown field {field:?} of a socket (known: {})",
+                SOCKET_FIELDS.join(", ")
+            )),
+        };
+    }
+    if let Some(gauge) = rest.strip_prefix("sockstat.") {
+        let (gauge, field) = gauge.rsplit_once('.').unwrap_or((gauge, ""));
+        if !GAUGE_FIELDS.contains(&field) {
+            return Err(format!(
+                "a gauge has {} (as in HOST.sockstat.TCP.tw.max)",
+                GAUGE_FIELDS.join(", ")
+            ));
+        }
+        if KERNEL_GAUGES.contains(&gauge) {
+            return Err(format!(
+                "{gauge} is the whole kernel's: kernel.sockstat.{gauge}.{field}"
+            ));
+        }
+        let gauges = &kernel_names().gauges;
+        if gauges.is_empty() || gauges.contains(gauge) {
+            return Ok(Absent::Unknown);
+        }
+        return Err(format!(
+            "/proc/net/sockstat of this kernel has no {gauge:?}"
+        ));
+    }
+    let counters = &kernel_names().counters;
+    if counters.is_empty() || counters.contains(rest) {
+        return Ok(Absent::Zero);
+    }
+    let likely = nearest(rest, counters.iter().map(String::as_str))
+        .map(|name| format!("; did you mean {name:?}?"))
+        .unwrap_or_default();
+    Err(format!(
+        "this kernel has no counter {rest:?}{likely} (a host has the counters of /proc/net/netstat \
+         and /proc/net/snmp, sockets.STATE and sockstat.GAUGE.FIELD)"
+    ))
+}
+
+fn check_step(rest: &str, actor: &str, steps: &[Step]) -> Result<Absent, String> {
+    let (name, field) = rest.split_once('.').ok_or_else(|| {
+        format!("{actor}.{rest}: the field is missing, as in {actor}.{rest}.error")
+    })?;
+    let mut names = Vec::new();
+    let step = find(name, steps, &mut names).ok_or_else(|| {
+        format!(
+            "{actor:?} has no step {name:?} (it has: {})",
+            names.join(", ")
+        )
+    })?;
+    let yields = step.verb.spec().yields;
+    let (stem, errno) = field.split_once('.').unwrap_or((field, ""));
+    let fits = yields.contains(&stem) && (stem == "errors") != errno.is_empty();
+    if !fits {
+        return Err(format!(
+            "{} doesn't observe {field:?} (it observes: {})",
+            step.verb,
+            yields.join(", ").replace("errors", "errors.ERRNO")
+        ));
+    }
+    Ok(match stem {
+        "ok" | "errors" | "count" => Absent::Zero,
+        _ => Absent::Unknown,
+    })
+}
+
+/// The step of a name, inside others too; notes the names on the way.
+fn find<'a>(name: &str, steps: &'a [Step], names: &mut Vec<&'a str>) -> Option<&'a Step> {
+    for step in steps {
+        if step.name == name {
+            return Some(step);
+        }
+        names.push(&step.name);
+        if let Some(found) = find(name, step.inner(), names) {
+            return Some(found);
+        }
+    }
+    None
+}
+
+/// Whether a step of that name is in the lists.
+pub fn has_step(name: &str, steps: &[Step]) -> bool {
+    find(name, steps, &mut Vec::new()).is_some()
+}
+
+/// The room that a reference such as `lab.until` leads to.
+pub fn room_of(actor: &str) -> Room {
+    if actor == "lab" {
+        Room::Lab
+    } else {
+        Room::Actor
+    }
+}
