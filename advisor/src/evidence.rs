@@ -143,9 +143,10 @@ pub struct Run {
     /// Wall-clock time of the run in milliseconds.
     #[serde(default)]
     pub duration_ms: u64,
-    /// The seed of the run's impaired links.
+    /// The number of the run, from 0; the draws of its impaired links are spread
+    /// from it, so a run of the same number meets the same draws.
     #[serde(default)]
-    pub seed: u64,
+    pub number: u64,
     /// The sockets that were there at the end of the run, in every namespace.
     #[serde(default)]
     pub sockets: Vec<SocketLine>,

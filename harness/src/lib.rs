@@ -1,7 +1,15 @@
 //! Replays documented TCP failures on a real kernel, from YAML suites.
 //!
 //! Data flows one way: a [`suite`] file is read into scenarios, each is made
-//! real by a [`lab`] and its actors, what they observe is judged and reported.
+//! real by a [`lab`] and its [`actor`]s, a [`run`] observes and judges it, and
+//! the [`report`] tells of it.
 
+pub mod actor;
+pub mod cli;
+pub mod doctor;
 pub mod lab;
+pub mod privilege;
+pub mod report;
+pub mod run;
 pub mod suite;
+pub mod touch;

@@ -1,2 +1,7 @@
-//! The `harness` program.
-fn main() {}
+//! The `harness` program: see [`harness::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    harness::cli::main()
+}

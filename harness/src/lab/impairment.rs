@@ -17,14 +17,15 @@ impl Probability {
     /// Always.
     pub const ALWAYS: Self = Self(u32::MAX);
 
-    /// From a fraction of one; values outside 0..=1 are clamped.
+    /// From a fraction of one, rounded as tc rounds; values outside 0..=1 are
+    /// clamped.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "the product is within u32 after the clamp"
     )]
     pub fn from_fraction(fraction: f64) -> Self {
-        Self((fraction.clamp(0.0, 1.0) * f64::from(u32::MAX)).round() as u32)
+        Self((fraction.clamp(0.0, 1.0) * f64::from(u32::MAX)).round_ties_even() as u32)
     }
 }
 
@@ -36,17 +37,19 @@ pub enum Loss {
     None,
     /// Each by itself with this probability.
     Random(Probability),
-    /// Gilbert-Elliott: a good and a bad state, the state before the
-    /// transition decides. netem's letters.
+    /// Gilbert-Elliott: a good and a bad state. A packet's fate is decided by
+    /// the state before its transition; a link starts in the good state.
     GilbertElliott {
-        /// From good to bad.
+        /// From good to bad, drawn for each packet (netem's `p`).
         p: Probability,
-        /// From bad to good.
+        /// From bad to good, drawn for each packet (netem's `r`).
         r: Probability,
-        /// Loss in the bad state (netem's command line calls it 1-h).
-        h: Probability,
-        /// Loss in the good state (netem's command line calls it 1-k).
-        k1: Probability,
+        /// Loss in the bad state: `1-h` on tc's command line. netem's wire
+        /// format carries the opposite, the probability to pass.
+        bad_loss: Probability,
+        /// Loss in the good state: `1-k` on tc's command line, `k1` on the
+        /// wire.
+        good_loss: Probability,
     },
 }
 
@@ -55,7 +58,8 @@ pub enum Loss {
 pub struct Impairment {
     /// Added to each packet.
     pub delay: Duration,
-    /// The delay is uniform in [delay - jitter, delay + jitter).
+    /// The delay is uniform in [delay - jitter, delay + jitter). netem takes no
+    /// more than [`Impairment::MAX_JITTER`].
     pub jitter: Duration,
     /// How packets are lost.
     pub loss: Loss,
@@ -65,10 +69,12 @@ pub struct Impairment {
     pub corrupt: Probability,
     /// A packet skips the delay and goes first.
     pub reorder: Probability,
-    /// With `reorder`: only every `gap`-th packet may; 0 where nothing is
-    /// reordered, 1 where any packet may be.
+    /// With `reorder`: at least `gap` - 1 delayed packets lie between two that
+    /// go first; 1 where any packet may, 0 where none does, whatever `reorder`
+    /// says.
     pub gap: u32,
-    /// Bits a second on the wire.
+    /// Bits a second on the wire, counted over whole Ethernet frames without
+    /// their checksum. netem has it in bytes a second and rounds down.
     pub rate_bits_per_second: Option<u64>,
     /// The most packets that the link holds, delayed ones included; what comes
     /// above is dropped.
@@ -80,6 +86,9 @@ pub struct Impairment {
 impl Impairment {
     /// netem's own default for `limit`, in packets.
     pub const DEFAULT_LIMIT_PACKETS: u32 = 1000;
+
+    /// The most jitter that netem takes; it cuts off what is above.
+    pub const MAX_JITTER: Duration = Duration::from_nanos(i32::MAX as u64);
 
     /// A link that only passes packets on.
     pub const fn none() -> Self {
@@ -96,4 +105,32 @@ impl Impairment {
             seed: 0,
         }
     }
+    /// Bytes a second, as netem has the rate; at least 1, as netem takes 0 for
+    /// no limit.
+    pub fn rate_bytes_per_second(&self) -> Option<u64> {
+        self.rate_bits_per_second.map(|bits| (bits / 8).max(1))
+    }
+
+    /// Whether any packet's fate is drawn, so that the seed has a say.
+    pub fn draws(&self) -> bool {
+        self.loss != Loss::None
+            || self.duplicate != Probability::NEVER
+            || self.corrupt != Probability::NEVER
+            || !self.jitter.is_zero()
+            || self.gap != 0
+    }
+}
+
+/// A seed for one direction of one run. Always spread what people write:
+/// netem's generator takes its seed as it is and starts badly from small
+/// numbers, so that at 1% loss seed 0 loses the first two packets.
+pub fn spread_seed(seed: u64, run: u64, direction: u64) -> u64 {
+    // The finalizer of SplitMix64 (Steele, Lea, Flood: "Fast splittable
+    // pseudorandom number generators", 2014).
+    [seed, run, direction].into_iter().fold(0, |state, part| {
+        let mut mixed = (state ^ part).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    })
 }

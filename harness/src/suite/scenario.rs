@@ -852,6 +852,13 @@ fn impairment(link: &Fields) -> Result<Impairment, SuiteError> {
             "a packet can't arrive before it was sent",
         ));
     }
+    if jitter > Impairment::MAX_JITTER {
+        return Err(SuiteError::new(
+            link.place_of("jitter"),
+            "the jitter is larger than netem's largest",
+            "at most 2.1s",
+        ));
+    }
     let reorder = probability("reorder");
     if link.get("reorder").is_some() && delay.is_zero() {
         return Err(SuiteError::new(

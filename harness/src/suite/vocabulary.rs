@@ -11,7 +11,7 @@ use advisor::facts::counters::Counters;
 
 use super::error::nearest;
 use super::scenario::Scenario;
-use super::step::{Room, Step};
+use super::step::Step;
 
 /// The TCP states by the kernel's names (include/net/tcp_states.h).
 pub const STATES: &[&str] = &[
@@ -56,6 +56,9 @@ pub const GAUGE_FIELDS: &[&str] = &["before", "min", "max", "last"];
 /// namespace they are read (Linux 6.18, measured).
 pub const KERNEL_GAUGES: &[&str] = &["TCP.orphan", "TCP.alloc", "TCP.mem"];
 
+/// The gauges of /proc/net/sockstat that are each namespace's own.
+pub const HOST_GAUGES: &[&str] = &["TCP.inuse", "TCP.tw", "sockets.used"];
+
 /// What a name means when a run didn't produce it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Absent {
@@ -65,34 +68,18 @@ pub enum Absent {
     Unknown,
 }
 
-/// The counters and gauges that this kernel's proc files name.
-struct KernelNames {
-    counters: BTreeSet<String>,
-    gauges: BTreeSet<String>,
-}
-
-fn kernel_names() -> &'static KernelNames {
-    static NAMES: OnceLock<KernelNames> = OnceLock::new();
+/// The counters that this kernel's proc files name; empty where they can't be
+/// read.
+fn kernel_counters() -> &'static BTreeSet<String> {
+    static NAMES: OnceLock<BTreeSet<String>> = OnceLock::new();
     NAMES.get_or_init(|| {
-        let mut names = KernelNames {
-            counters: BTreeSet::new(),
-            gauges: BTreeSet::new(),
-        };
+        let mut names = BTreeSet::new();
         for file in ["/proc/net/netstat", "/proc/net/snmp"] {
             let path = Path::new(file);
             let counters = std::fs::read_to_string(path)
                 .ok()
                 .and_then(|text| Counters::parse(&text, path).ok());
-            for name in counters.iter().flat_map(Counters::names) {
-                names.counters.insert(name.to_owned());
-            }
-        }
-        let path = Path::new("/proc/net/sockstat");
-        let gauges = std::fs::read_to_string(path)
-            .ok()
-            .and_then(|text| advisor::facts::sockstat::Sockstat::parse(&text, path).ok());
-        for (name, _) in gauges.iter().flat_map(|gauges| gauges.iter()) {
-            names.gauges.insert(name.to_owned());
+            names.extend(counters.iter().flat_map(Counters::names).map(str::to_owned));
         }
         names
     })
@@ -207,15 +194,15 @@ fn check_host(rest: &str) -> Result<Absent, String> {
                 "{gauge} is the whole kernel's: kernel.sockstat.{gauge}.{field}"
             ));
         }
-        let gauges = &kernel_names().gauges;
-        if gauges.is_empty() || gauges.contains(gauge) {
+        if HOST_GAUGES.contains(&gauge) {
             return Ok(Absent::Unknown);
         }
         return Err(format!(
-            "/proc/net/sockstat of this kernel has no {gauge:?}"
+            "a host has no gauge {gauge:?} (it has: {})",
+            HOST_GAUGES.join(", ")
         ));
     }
-    let counters = &kernel_names().counters;
+    let counters = kernel_counters();
     if counters.is_empty() || counters.contains(rest) {
         return Ok(Absent::Zero);
     }
@@ -272,13 +259,4 @@ fn find<'a>(name: &str, steps: &'a [Step], names: &mut Vec<&'a str>) -> Option<&
 /// Whether a step of that name is in the lists.
 pub fn has_step(name: &str, steps: &[Step]) -> bool {
     find(name, steps, &mut Vec::new()).is_some()
-}
-
-/// The room that a reference such as `lab.until` leads to.
-pub fn room_of(actor: &str) -> Room {
-    if actor == "lab" {
-        Room::Lab
-    } else {
-        Room::Actor
-    }
 }

@@ -1,0 +1,607 @@
+//! The socket table, read from the kernel by NETLINK_SOCK_DIAG
+//! (linux/sock_diag.h, linux/inet_diag.h). Only the dump is used: the request
+//! that destroys a socket is not made here.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
+};
+
+pub use super::tcp_info::TcpInfo;
+
+/// A TCP socket, request or TIME_WAIT record.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TcpSocket {
+    /// The socket's family. An IPv6 socket may carry IPv4: its addresses are
+    /// then of the form `::ffff:192.0.2.1`.
+    pub family: Family,
+    /// The state.
+    pub state: TcpState,
+    /// Local address and port.
+    pub local: SocketAddr,
+    /// The peer's address and port; unspecified and 0 where there is none.
+    pub peer: SocketAddr,
+    /// The timer that is running.
+    pub timer: Timer,
+    /// Retransmissions or probes in a row that were not answered.
+    pub retransmits: u8,
+    /// Time until the timer fires, in milliseconds.
+    pub timer_ms: u32,
+    /// Bytes received and not yet read; of a listener: connections that wait
+    /// for accept().
+    pub recv_queue_bytes: u32,
+    /// Bytes written and not yet acknowledged; of a listener: its backlog.
+    pub send_queue_bytes: u32,
+    /// The user that made the socket; 0 for one that no process holds.
+    pub uid: u32,
+    /// The inode of the descriptor; 0 for a socket that no process holds.
+    pub inode: u32,
+    /// The kernel's `struct inet_diag_sockid`, as it came.
+    pub id: [u8; SOCKID_LEN],
+    /// What the kernel knows of the connection; requests and TIME_WAIT records
+    /// have none.
+    pub info: Option<TcpInfo>,
+    /// The memory it holds; requests and TIME_WAIT records have none.
+    pub memory: Option<SocketMemory>,
+}
+
+/// An address family.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Family {
+    /// AF_INET.
+    Inet,
+    /// AF_INET6.
+    Inet6,
+}
+
+impl Family {
+    /// The kernel's number.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "AF_INET is 2 and AF_INET6 is 10, and the wire has a byte"
+    )]
+    const fn number(self) -> u8 {
+        match self {
+            Self::Inet => AddressFamily::Inet as i32 as u8,
+            Self::Inet6 => AddressFamily::Inet6 as i32 as u8,
+        }
+    }
+}
+
+/// A state of TCP, in the kernel's words and by its numbers
+/// (include/net/tcp_states.h).
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[repr(u8)]
+pub enum TcpState {
+    /// Connected.
+    Established = 1,
+    /// connect() waits for the peer's answer.
+    SynSent,
+    /// A request that waits for the last step of the handshake.
+    SynRecv,
+    /// Closed here, the FIN not yet acknowledged.
+    FinWait1,
+    /// Closed here, the peer has not closed.
+    FinWait2,
+    /// Over, held against late segments.
+    TimeWait,
+    /// Not connected.
+    Close,
+    /// Closed by the peer, not by the local program.
+    CloseWait,
+    /// Closed by the peer and here, the FIN not yet acknowledged.
+    LastAck,
+    /// Listening.
+    Listen,
+    /// Closed on both sides at once, the FIN not yet acknowledged.
+    Closing,
+    /// The kernel's own state of a request; shown as SYN_RECV by most kernels.
+    NewSynRecv,
+}
+
+impl TcpState {
+    /// Every state.
+    pub const ALL: [Self; 12] = [
+        Self::Established,
+        Self::SynSent,
+        Self::SynRecv,
+        Self::FinWait1,
+        Self::FinWait2,
+        Self::TimeWait,
+        Self::Close,
+        Self::CloseWait,
+        Self::LastAck,
+        Self::Listen,
+        Self::Closing,
+        Self::NewSynRecv,
+    ];
+
+    /// The state of a number.
+    pub(super) fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| *state as u8 == number)
+    }
+
+    /// The kernel's name, `TIME_WAIT`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Established => "ESTABLISHED",
+            Self::SynSent => "SYN_SENT",
+            Self::SynRecv => "SYN_RECV",
+            Self::FinWait1 => "FIN_WAIT1",
+            Self::FinWait2 => "FIN_WAIT2",
+            Self::TimeWait => "TIME_WAIT",
+            Self::Close => "CLOSE",
+            Self::CloseWait => "CLOSE_WAIT",
+            Self::LastAck => "LAST_ACK",
+            Self::Listen => "LISTEN",
+            Self::Closing => "CLOSING",
+            Self::NewSynRecv => "NEW_SYN_RECV",
+        }
+    }
+}
+
+impl fmt::Display for TcpState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The timer of a socket.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Timer {
+    /// None is running.
+    Off,
+    /// Retransmission: data is unacknowledged.
+    Retransmit,
+    /// Keepalive, or the wait of FIN_WAIT2.
+    Keepalive,
+    /// The 60 seconds of TIME_WAIT.
+    TimeWait,
+    /// Probes of a peer whose window is closed.
+    Probe,
+    /// One that a later kernel has, by number.
+    Other(u8),
+}
+
+impl Timer {
+    /// The timer of a number.
+    pub(super) const fn from_number(number: u8) -> Self {
+        match number {
+            0 => Self::Off,
+            1 => Self::Retransmit,
+            2 => Self::Keepalive,
+            3 => Self::TimeWait,
+            4 => Self::Probe,
+            other => Self::Other(other),
+        }
+    }
+}
+
+/// The memory of a socket (INET_DIAG_SKMEMINFO), in bytes.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct SocketMemory {
+    /// Held by received data, with the kernel's overhead.
+    pub recv_alloc_bytes: u32,
+    /// SO_RCVBUF as it stands.
+    pub recv_buffer_bytes: u32,
+    /// Handed to the network device and not yet given back.
+    pub send_alloc_bytes: u32,
+    /// SO_SNDBUF as it stands.
+    pub send_buffer_bytes: u32,
+    /// Reserved and not used.
+    pub forward_alloc_bytes: i32,
+    /// Held by data that is written and not acknowledged, with the overhead.
+    pub send_queued_bytes: u32,
+    /// Held by options and filters.
+    pub option_bytes: u32,
+    /// Held by segments that wait while the program has the socket locked.
+    pub backlog_bytes: u32,
+    /// Segments dropped (4.7 and later).
+    pub drops: Option<u32>,
+}
+
+/// Why the socket table could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SockDiagError {
+    /// The kernel gives no such socket.
+    #[error("cannot open a sock_diag socket: {0}")]
+    Open(#[source] io::Error),
+    /// The request could not be sent.
+    #[error("cannot ask by sock_diag: {0}")]
+    Send(#[source] io::Error),
+    /// The answer could not be received.
+    #[error("cannot receive the answer of sock_diag: {0}")]
+    Receive(#[source] io::Error),
+    /// The kernel refused: `ENOENT` where it has no tcp_diag.
+    #[error("sock_diag refused: {0}")]
+    Refused(#[source] io::Error),
+    /// The answer does not have the kernel's form.
+    #[error("sock_diag answered what is no socket table: {0}")]
+    Malformed(String),
+    /// The table changed under each dump.
+    #[error("the socket table changed during each of {DUMP_TRIES} dumps")]
+    Interrupted,
+}
+
+/// How often an interrupted dump is read again. The kernel flags a dump only
+/// where its table was replaced under it, so one more is nearly always enough.
+const DUMP_TRIES: u32 = 8;
+
+/// Length of `struct inet_diag_sockid`.
+pub const SOCKID_LEN: usize = 48;
+/// Length of `struct inet_diag_msg`.
+const DIAG_MSG_LEN: usize = 24 + SOCKID_LEN;
+/// Length of `struct nlmsghdr`.
+const HEADER_LEN: usize = 16;
+
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLM_F_REQUEST: u16 = 0x1;
+const NLM_F_DUMP: u16 = 0x300;
+const NLM_F_DUMP_INTR: u16 = 0x10;
+/// The type of a request and of each answer.
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const IPPROTO_TCP: u8 = 6;
+/// Attribute: `struct tcp_info`.
+const INET_DIAG_INFO: u16 = 2;
+/// Attribute: the memory.
+const INET_DIAG_SKMEMINFO: u16 = 7;
+/// "Any socket" in place of a socket's cookie, INET_DIAG_NOCOOKIE.
+const NO_COOKIE: [u8; 8] = [0xff; 8];
+
+/// A way to ask for the sockets of one network namespace.
+#[derive(Debug)]
+pub struct SockDiag {
+    fd: OwnedFd,
+    sequence: u32,
+}
+
+impl SockDiag {
+    /// Opens the way for the network namespace that the calling thread is in;
+    /// it stays with that one, whichever thread uses it later.
+    pub fn open() -> io::Result<Self> {
+        let fd = socket(
+            AddressFamily::Netlink,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            SockProtocol::NetlinkSockDiag,
+        )?;
+        Ok(Self { fd, sequence: 0 })
+    }
+
+    /// Every TCP socket of the namespace, of IPv4 and of IPv6, in all states.
+    pub fn tcp_sockets(&mut self) -> Result<Vec<TcpSocket>, SockDiagError> {
+        let mut sockets = Vec::new();
+        for family in [Family::Inet, Family::Inet6] {
+            self.dump(family, &mut sockets)?;
+        }
+        Ok(sockets)
+    }
+
+    /// Adds the sockets of one family, dumped again where the kernel says that
+    /// the dump was interrupted.
+    fn dump(&mut self, family: Family, sockets: &mut Vec<TcpSocket>) -> Result<(), SockDiagError> {
+        let before = sockets.len();
+        for _ in 0..DUMP_TRIES {
+            self.sequence = self.sequence.wrapping_add(1);
+            let request = request(family, self.sequence);
+            retry(|| send(self.fd.as_raw_fd(), &request, MsgFlags::empty()))
+                .map_err(SockDiagError::Send)?;
+            if !self.receive(sockets)? {
+                return Ok(());
+            }
+            sockets.truncate(before);
+        }
+        Err(SockDiagError::Interrupted)
+    }
+
+    /// Receives one dump to its end; true where it was interrupted.
+    fn receive(&mut self, sockets: &mut Vec<TcpSocket>) -> Result<bool, SockDiagError> {
+        // A dump comes in pieces of at most 32 KiB (netlink_dump).
+        let mut buffer = vec![0; 64 << 10];
+        let mut interrupted = false;
+        loop {
+            // MSG_TRUNC gives the whole length, so that a cut is seen.
+            let length = retry(|| recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::MSG_TRUNC))
+                .map_err(SockDiagError::Receive)?;
+            let datagram = buffer
+                .get(..length)
+                .ok_or_else(|| SockDiagError::Malformed(format!("a datagram of {length} bytes")))?;
+            let progress = decode(datagram, Some(self.sequence), sockets)?;
+            interrupted |= progress.interrupted;
+            if progress.done {
+                return Ok(interrupted);
+            }
+        }
+    }
+}
+
+/// Repeats a system call that a signal interrupted.
+fn retry(mut call: impl FnMut() -> nix::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            result => return Ok(result?),
+        }
+    }
+}
+
+/// The request for a dump: `struct nlmsghdr`, `struct inet_diag_req_v2`.
+fn request(family: Family, sequence: u32) -> Vec<u8> {
+    let states: u32 = TcpState::ALL
+        .into_iter()
+        .map(|state| 1 << state as u32)
+        .sum();
+    let extensions = 1 << (INET_DIAG_INFO - 1) | 1 << (INET_DIAG_SKMEMINFO - 1);
+    let mut request = Vec::new();
+    let length = 72_u32;
+    request.extend(length.to_ne_bytes());
+    request.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    request.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
+    request.extend(sequence.to_ne_bytes());
+    request.extend(0_u32.to_ne_bytes());
+    request.extend([family.number(), IPPROTO_TCP, extensions, 0]);
+    request.extend(states.to_ne_bytes());
+    request.extend([0; SOCKID_LEN]);
+    debug_assert_eq!(request.len(), 72);
+    request
+}
+
+/// What a datagram said of the dump that it is part of.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Progress {
+    /// It was the last.
+    pub(super) done: bool,
+    /// The table changed under the dump.
+    pub(super) interrupted: bool,
+}
+
+/// Decodes the netlink messages of one datagram and adds the sockets.
+/// Messages of another `sequence` belong to a dump that was given up.
+pub(super) fn decode(
+    datagram: &[u8],
+    sequence: Option<u32>,
+    sockets: &mut Vec<TcpSocket>,
+) -> Result<Progress, SockDiagError> {
+    let mut progress = Progress::default();
+    let mut rest = Bytes(datagram);
+    while !rest.0.is_empty() {
+        let length = rest.clone().u32("the length of a message")? as usize;
+        let mut message = rest.record(length, HEADER_LEN, "a message")?;
+        message.take(4, "the length of a message")?;
+        let kind = message.u16("the type of a message")?;
+        let flags = message.u16("the flags of a message")?;
+        let message_sequence = message.u32("the sequence number of a message")?;
+        message.take(4, "the port of a message")?;
+        if sequence.is_some_and(|sequence| sequence != message_sequence) {
+            continue;
+        }
+        progress.interrupted |= flags & NLM_F_DUMP_INTR != 0;
+        match kind {
+            // Both carry an errno, negative, or 0.
+            NLMSG_ERROR | NLMSG_DONE => {
+                let errno = message.u32("an errno")?.cast_signed();
+                if errno != 0 {
+                    let error = io::Error::from_raw_os_error(errno.saturating_neg());
+                    return Err(SockDiagError::Refused(error));
+                }
+                progress.done = true;
+            }
+            SOCK_DIAG_BY_FAMILY => sockets.push(decode_socket(message)?),
+            // Later kernels may add kinds; none of them is a socket.
+            _ => {}
+        }
+    }
+    Ok(progress)
+}
+
+/// Decodes `struct inet_diag_msg` and the attributes behind it.
+fn decode_socket(mut message: Bytes<'_>) -> Result<TcpSocket, SockDiagError> {
+    if message.0.len() < DIAG_MSG_LEN {
+        return Err(SockDiagError::Malformed(format!(
+            "a socket of {} bytes, where struct inet_diag_msg has {DIAG_MSG_LEN}",
+            message.0.len()
+        )));
+    }
+    let family = match message.u8("the family")? {
+        number if number == Family::Inet.number() => Family::Inet,
+        number if number == Family::Inet6.number() => Family::Inet6,
+        number => {
+            return Err(SockDiagError::Malformed(format!(
+                "a socket of address family {number}"
+            )));
+        }
+    };
+    let state = message.u8("the state")?;
+    let state = TcpState::from_number(state)
+        .ok_or_else(|| SockDiagError::Malformed(format!("a socket in state {state}")))?;
+    let timer = Timer::from_number(message.u8("the timer")?);
+    let retransmits = message.u8("the retransmissions")?;
+    let id = message.array::<SOCKID_LEN>("the socket's id")?;
+    let (local, peer) = decode_id(family, id)?;
+    let mut socket = TcpSocket {
+        family,
+        state,
+        local,
+        peer,
+        timer,
+        retransmits,
+        timer_ms: message.u32("the timer's time")?,
+        recv_queue_bytes: message.u32("the receive queue")?,
+        send_queue_bytes: message.u32("the send queue")?,
+        uid: message.u32("the user")?,
+        inode: message.u32("the inode")?,
+        id,
+        info: None,
+        memory: None,
+    };
+    while !message.0.is_empty() {
+        let length = usize::from(message.clone().u16("the length of an attribute")?);
+        let mut attribute = message.record(length, 4, "an attribute")?;
+        attribute.take(2, "the length of an attribute")?;
+        match attribute.u16("the type of an attribute")? {
+            INET_DIAG_INFO => socket.info = Some(TcpInfo::decode(attribute.0)),
+            INET_DIAG_SKMEMINFO => socket.memory = Some(decode_memory(attribute)?),
+            _ => {}
+        }
+    }
+    Ok(socket)
+}
+
+/// The addresses of a `struct inet_diag_sockid`: ports and addresses in network
+/// order, the interface, a cookie.
+fn decode_id(
+    family: Family,
+    id: [u8; SOCKID_LEN],
+) -> Result<(SocketAddr, SocketAddr), SockDiagError> {
+    let mut id = Bytes(&id);
+    let ports = [
+        u16::from_be_bytes(id.array("the local port")?),
+        u16::from_be_bytes(id.array("the peer's port")?),
+    ];
+    let addresses: [[u8; 16]; 2] = [
+        id.array("the local address")?,
+        id.array("the peer's address")?,
+    ];
+    let interface = id.u32("the interface")?;
+    let endpoint = |address: [u8; 16], port| match family {
+        Family::Inet => {
+            let [a, b, c, d, ..] = address;
+            SocketAddr::new(IpAddr::V4(Ipv4Addr::new(a, b, c, d)), port)
+        }
+        Family::Inet6 => {
+            let address = Ipv6Addr::from(address);
+            // Only a link-local address means nothing without its interface.
+            let scope = if address.is_unicast_link_local() {
+                interface
+            } else {
+                0
+            };
+            SocketAddrV6::new(address, port, 0, scope).into()
+        }
+    };
+    Ok((
+        endpoint(addresses[0], ports[0]),
+        endpoint(addresses[1], ports[1]),
+    ))
+}
+
+/// The `struct inet_diag_sockid` of two endpoints, with no cookie: it means any
+/// socket between them.
+pub(super) fn encode_id(local: SocketAddr, peer: SocketAddr) -> [u8; SOCKID_LEN] {
+    let mut id = [0; SOCKID_LEN];
+    id[0..2].copy_from_slice(&local.port().to_be_bytes());
+    id[2..4].copy_from_slice(&peer.port().to_be_bytes());
+    for (address, at) in [(local.ip(), 4), (peer.ip(), 20)] {
+        match address {
+            IpAddr::V4(address) => id[at..at + 4].copy_from_slice(&address.octets()),
+            IpAddr::V6(address) => id[at..at + 16].copy_from_slice(&address.octets()),
+        }
+    }
+    id[40..].copy_from_slice(&NO_COOKIE);
+    id
+}
+
+/// Decodes the array of INET_DIAG_SKMEMINFO (`SK_MEMINFO_*` of
+/// linux/sock_diag.h), whose last entries not every kernel gives.
+fn decode_memory(mut words: Bytes<'_>) -> Result<SocketMemory, SockDiagError> {
+    let what = "the memory of a socket";
+    Ok(SocketMemory {
+        recv_alloc_bytes: words.u32(what)?,
+        recv_buffer_bytes: words.u32(what)?,
+        send_alloc_bytes: words.u32(what)?,
+        send_buffer_bytes: words.u32(what)?,
+        forward_alloc_bytes: words.u32(what)?.cast_signed(),
+        send_queued_bytes: words.u32(what)?,
+        option_bytes: words.u32(what)?,
+        backlog_bytes: words.u32(what)?,
+        drops: words.u32(what).ok(),
+    })
+}
+
+/// Decodes a recorded dump: a netlink message a line in hexadecimal digits,
+/// lines with a `#` in front for people. The error says which line.
+pub(super) fn decode_recorded(text: &str) -> Result<Vec<TcpSocket>, (usize, String)> {
+    let mut sockets = Vec::new();
+    for (content, line) in text.lines().zip(1..) {
+        if content.starts_with('#') {
+            continue;
+        }
+        let message = decode_hex(content).ok_or_else(|| (line, "not hexadecimal".to_owned()))?;
+        decode(&message, None, &mut sockets).map_err(|error| (line, error.to_string()))?;
+    }
+    Ok(sockets)
+}
+
+/// The bytes of hexadecimal digits.
+fn decode_hex(text: &str) -> Option<Vec<u8>> {
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
+        return None;
+    };
+    // from_str_radix would take a sign for a digit.
+    if !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    pairs
+        .iter()
+        .map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok())
+        .collect()
+}
+
+/// Bytes that are taken from the front, in the host's byte order.
+#[derive(Clone)]
+struct Bytes<'a>(&'a [u8]);
+
+impl<'a> Bytes<'a> {
+    fn take(&mut self, length: usize, what: &str) -> Result<&'a [u8], SockDiagError> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or_else(|| {
+            SockDiagError::Malformed(format!(
+                "{what} is cut off: {} bytes of {length}",
+                self.0.len()
+            ))
+        })?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self, what: &str) -> Result<[u8; N], SockDiagError> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N, what)?);
+        Ok(array)
+    }
+
+    fn u8(&mut self, what: &str) -> Result<u8, SockDiagError> {
+        self.array(what).map(u8::from_ne_bytes)
+    }
+
+    fn u16(&mut self, what: &str) -> Result<u16, SockDiagError> {
+        self.array(what).map(u16::from_ne_bytes)
+    }
+
+    fn u32(&mut self, what: &str) -> Result<u32, SockDiagError> {
+        self.array(what).map(u32::from_ne_bytes)
+    }
+
+    /// Takes a record that states its own length, and the padding to 4 bytes
+    /// behind it, which the last record may lack.
+    fn record(&mut self, length: usize, least: usize, what: &str) -> Result<Self, SockDiagError> {
+        if length < least {
+            return Err(SockDiagError::Malformed(format!(
+                "{what} of {length} bytes, where its header has {least}"
+            )));
+        }
+        let record = Self(self.take(length, what)?);
+        let padding = length.next_multiple_of(4) - length;
+        self.0 = self.0.get(padding..).unwrap_or_default();
+        Ok(record)
+    }
+}
+
+#[cfg(test)]
+mod tests;

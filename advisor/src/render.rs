@@ -1,0 +1,4 @@
+//! An answer, written for a person or for a program.
+
+pub mod json;
+pub mod text;

@@ -1,0 +1,23 @@
+//! The answer for programs.
+
+use std::io;
+
+use crate::rules::Advice;
+
+/// Writes the answer as JSON.
+pub fn write(out: &mut dyn io::Write, advice: &Advice) -> io::Result<()> {
+    let json = serde_json::to_string_pretty(advice)?;
+    // JSON escapes the control characters of ASCII; those that a terminal
+    // obeys beyond it can only be in strings, and are escaped there.
+    for line in json.lines() {
+        for character in line.chars() {
+            if character.is_control() {
+                write!(out, "\\u{:04x}", u32::from(character))?;
+            } else {
+                write!(out, "{character}")?;
+            }
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,259 @@
+//! The answer for people: what to do first, then what it rests on.
+
+use std::fmt::Write as _;
+use std::io;
+
+use anstyle::{AnsiColor, Style};
+use textwrap::Options;
+
+use crate::evidence::Value;
+use crate::facts::Facts;
+use crate::rules::{Advice, Kind, OutcomeWord, Recommendation, Severity, bytes, seconds};
+
+/// Wider lines than this are hard to read.
+const WIDEST: usize = 100;
+/// Narrower ones break every other word.
+const NARROWEST: usize = 40;
+/// The column at which the text of a field begins.
+const INDENT: &str = "            ";
+
+const STRONG: Style = Style::new().bold();
+const FAINT: Style = Style::new().dimmed();
+
+/// Writes the answer in lines of `width` columns, as near as is readable.
+pub fn write(
+    out: &mut dyn io::Write,
+    advice: &Advice,
+    facts: &Facts,
+    width: usize,
+) -> io::Result<()> {
+    let width = width.clamp(NARROWEST, WIDEST);
+    let mut text = String::new();
+    answer(&mut text, advice, facts, width);
+    for (number, recommendation) in (1..).zip(&advice.recommendations) {
+        text.push('\n');
+        write_recommendation(&mut text, number, recommendation, width);
+    }
+    write_rules(
+        &mut text,
+        "Not evaluated",
+        advice,
+        OutcomeWord::NotEvaluated,
+        width,
+    );
+    write_rules(&mut text, "Quiet", advice, OutcomeWord::Quiet, width);
+    if !facts.unseen.is_empty() {
+        heading(&mut text, "Not seen");
+        for unseen in &facts.unseen {
+            let line = format!("{}: {}", unseen.what, unseen.why);
+            fill(&mut text, &line, "  ", "    ", width);
+        }
+    }
+    out.write_all(text.as_bytes())
+}
+
+/// The first lines: the answer, and what was looked at.
+fn answer(text: &mut String, advice: &Advice, facts: &Facts, width: usize) {
+    let evaluated = advice
+        .rules
+        .iter()
+        .filter(|rule| rule.outcome != OutcomeWord::NotEvaluated)
+        .count();
+    let first = match advice.recommendations.len() {
+        0 => "Nothing is wrong with what was looked at.".to_owned(),
+        1 => "1 recommendation.".to_owned(),
+        count => format!("{count} recommendations, the greatest harm first."),
+    };
+    let _ = writeln!(text, "{STRONG}{first}{STRONG:#}");
+    let sockets = facts.now.sockets.as_ref().map_or_else(
+        || "no sockets (they cannot be seen)".to_owned(),
+        |sockets| {
+            let source = sockets.source.as_str();
+            let mut line = match sockets.all.len() {
+                1 => format!("1 TCP socket ({source})"),
+                count => format!("{count} TCP sockets ({source})"),
+            };
+            for (state, count) in sockets.by_state() {
+                let _ = write!(line, ", {count} {state}");
+            }
+            line
+        },
+    );
+    let look = facts.window().map_or_else(
+        || "one look".to_owned(),
+        |(window, _)| format!("two looks {} apart", seconds(window)),
+    );
+    let line = format!(
+        "Looked at {evaluated} of {} rules, in {look}: {sockets}; Linux {}, {} RAM.",
+        advice.rules.len(),
+        facts.kernel,
+        bytes(facts.ram_bytes),
+    );
+    fill(text, &line, "", "", width);
+}
+
+fn write_recommendation(
+    text: &mut String,
+    number: usize,
+    recommendation: &Recommendation,
+    width: usize,
+) {
+    let finding = &recommendation.finding;
+    let colour = match finding.severity {
+        Severity::Critical => AnsiColor::Red,
+        Severity::Warning => AnsiColor::Yellow,
+        Severity::Notice => AnsiColor::Cyan,
+    };
+    let severity = colour.on_default().bold();
+    let lines = textwrap::wrap(&inert(&finding.summary), plain(width, "   ", "   "))
+        .into_iter()
+        .map(std::borrow::Cow::into_owned)
+        .collect::<Vec<_>>();
+    for (index, line) in lines.iter().enumerate() {
+        if index == 0 {
+            let _ = writeln!(
+                text,
+                "{severity}{number}.{severity:#} {STRONG}{}{STRONG:#}",
+                line.trim_start()
+            );
+        } else {
+            let _ = writeln!(text, "{STRONG}{line}{STRONG:#}");
+        }
+    }
+    let kind = match finding.kind {
+        Kind::Host => "a setting of the host",
+        Kind::Program => "a change of a program",
+    };
+    let _ = writeln!(
+        text,
+        "   {severity}{}{severity:#}, {} {}, {kind}",
+        finding.severity, recommendation.code, recommendation.name
+    );
+    field(text, "on", &finding.subject, width);
+    field(text, "setting", &finding.setting, width);
+    field(text, "now", &finding.current, width);
+    field(text, "proposed", &finding.proposed, width);
+    field(text, "why", &finding.why, width);
+    write_evidence(text, recommendation, width);
+    field(text, "cost", &finding.cost, width);
+    field(text, "risk", &finding.risk, width);
+    field(text, "apply", &finding.apply, width);
+    field(text, "undo", &finding.undo, width);
+    field(text, "verify", &finding.verify, width);
+    if let Some(scenario) = recommendation.scenario {
+        field(
+            text,
+            "replay",
+            &format!("harness run --filter {scenario}"),
+            width,
+        );
+    }
+}
+
+/// What was seen, each source once under what came from it.
+fn write_evidence(text: &mut String, recommendation: &Recommendation, width: usize) {
+    let evidence = &recommendation.finding.evidence;
+    for (index, item) in evidence.iter().enumerate() {
+        let label = if index == 0 { "seen" } else { "" };
+        let value = match &item.value {
+            Value::Integer(_) | Value::Number(_) => {
+                format!("{} = {}", item.observation, item.value)
+            }
+            Value::Text(_) | Value::Lines(_) => format!("{}: {}", item.observation, item.value),
+        };
+        field(text, label, &value, width);
+        if evidence
+            .get(index + 1)
+            .is_none_or(|next| next.source != item.source)
+        {
+            let from = format!("from {}", item.source);
+            for line in textwrap::wrap(&inert(&from), plain(width, "  ", "    ")) {
+                let _ = writeln!(text, "{INDENT}{FAINT}{line}{FAINT:#}");
+            }
+        }
+    }
+}
+
+/// The rules with an outcome, each with what it saw.
+fn write_rules(
+    text: &mut String,
+    title: &str,
+    advice: &Advice,
+    outcome: OutcomeWord,
+    width: usize,
+) {
+    let mut rules = advice
+        .rules
+        .iter()
+        .filter(|rule| rule.outcome == outcome)
+        .peekable();
+    if rules.peek().is_none() {
+        return;
+    }
+    heading(text, title);
+    for rule in rules {
+        let line = format!("{} {}: {}", rule.code, rule.name, rule.reason);
+        fill(text, &line, "  ", "    ", width);
+    }
+}
+
+fn heading(text: &mut String, title: &str) {
+    let _ = writeln!(text, "\n{STRONG}{title}{STRONG:#}");
+}
+
+/// A labelled text whose lines stand under one another.
+fn field(text: &mut String, label: &str, content: &str, width: usize) {
+    let content = inert(content);
+    let mut lines = textwrap::wrap(&content, plain(width, INDENT, INDENT)).into_iter();
+    let first = lines.next().unwrap_or_default();
+    let _ = writeln!(text, "   {FAINT}{label:<9}{FAINT:#}{}", first.trim_start());
+    for line in lines {
+        let _ = writeln!(text, "{line}");
+    }
+}
+
+fn fill(text: &mut String, content: &str, first: &str, others: &str, width: usize) {
+    text.push_str(&textwrap::fill(
+        &inert(content),
+        plain(width, first, others),
+    ));
+    text.push('\n');
+}
+
+/// Lines that break between words only: a command has to stay whole.
+fn plain<'a>(width: usize, first: &'a str, others: &'a str) -> Options<'a> {
+    Options::new(width)
+        .initial_indent(first)
+        .subsequent_indent(others)
+        .break_words(false)
+        .word_separator(textwrap::WordSeparator::AsciiSpace)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation)
+        .wrap_algorithm(textwrap::WrapAlgorithm::FirstFit)
+}
+
+/// A text from elsewhere, with nothing in it that a terminal would obey:
+/// control characters and those that turn the direction of the text.
+pub fn inert(text: &str) -> String {
+    let mut inert = String::with_capacity(text.len());
+    for character in text.chars() {
+        let turns = matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+        if character.is_control() || turns {
+            inert.extend(character.escape_unicode());
+        } else {
+            inert.push(character);
+        }
+    }
+    inert
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_shown_and_not_obeyed() {
+        assert_eq!(inert("a\x1b[31mb\r\n"), "a\\u{1b}[31mb\\u{d}\\u{a}");
+        assert_eq!(inert("\u{202e}gpj.exe\u{9b}"), "\\u{202e}gpj.exe\\u{9b}");
+        assert_eq!(inert("für 10 µs"), "für 10 µs");
+    }
+}

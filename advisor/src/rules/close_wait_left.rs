@@ -1,0 +1,226 @@
+//! A program does not close connections that its peers have closed.
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, seconds};
+use crate::facts::sock_diag::{TcpSocket, TcpState};
+use crate::facts::{Facts, Sockets};
+
+pub(super) const RULE: Rule = Rule {
+    code: "LB202",
+    name: "close-wait-left",
+    scenario: Some("crash/killed-server/idle"),
+    cure: None,
+    documentation: DOCUMENTATION,
+    check,
+};
+
+const DOCUMENTATION: Documentation = Documentation {
+    detects: "Sockets in CLOSE_WAIT: the peer has closed, the local program has not. No timer \
+        ends the state and no counter shows it; the descriptors run out in the end.",
+    evidence: "Sockets in CLOSE_WAIT with nothing left to send, at one endpoint. 10 that are old: \
+        in both looks at least 10 seconds apart, or with no acknowledgment for a minute \
+        (tcp_info). Fewer are what a pool of idle connections holds. Without either way of \
+        telling the age, 100 of any age: for so many by chance a program that closes within \
+        100 ms would have to lose 1000 connections a second.",
+    recommendation: "close() when read() returns 0.",
+    cost: "None.",
+    risk: "A program may keep its half open on purpose, to send on after the peer's shutdown(); \
+        sockets with data to send are not counted.",
+    undo: "Take the change of the program out again.",
+    references: &[
+        "RFC 9293 section 3.6, CLOSE-WAIT",
+        "last_ack_recv of tcp_info: tcp_ack in net/ipv4/tcp_input.c of Linux",
+        "idle connections in a pool: 10 a host by default in urllib3",
+    ],
+};
+
+/// So many old ones at one endpoint are no pool of idle connections.
+const MANY_OLD: usize = 10;
+/// So many of unknown age at one endpoint are no chance.
+const MANY: usize = 100;
+/// Two looks this far apart tell the old ones.
+const WINDOW: Duration = Duration::from_secs(10);
+/// No acknowledgment for this long tells an old one, in milliseconds: the FIN
+/// that began CLOSE_WAIT carried one.
+const OLD_MS: u32 = 60_000;
+/// Endpoints that are reported.
+const ENDPOINTS: usize = 5;
+
+/// The program's end of the connections, as far as it can be told.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Endpoint {
+    /// It accepted them on this address.
+    Server(SocketAddr),
+    /// It connected to this address.
+    ClientOf(SocketAddr),
+}
+
+fn check(facts: &Facts) -> Outcome {
+    let Some(sockets) = &facts.now.sockets else {
+        return Outcome::NotEvaluated("the sockets cannot be seen".to_owned());
+    };
+    let source = sockets.source.as_str();
+    let left: Vec<_> = sockets
+        .all
+        .iter()
+        .filter(|socket| socket.state == TcpState::CloseWait)
+        .collect();
+    let before = facts
+        .window()
+        .filter(|(window, _)| *window >= WINDOW)
+        .and_then(|(window, earlier)| Some((window, in_close_wait(earlier.sockets.as_ref()?))));
+    let listening = listening_ports(sockets);
+    let mut endpoints: BTreeMap<Endpoint, Vec<&TcpSocket>> = BTreeMap::new();
+    for socket in left.iter().filter(|socket| socket.send_queue_bytes == 0) {
+        let endpoint = endpoint(socket, &listening, facts.settings.ip_local_port_range);
+        endpoints.entry(endpoint).or_default().push(socket);
+    }
+    let mut findings: Vec<(usize, Finding)> = endpoints
+        .into_iter()
+        .filter_map(|(endpoint, sockets)| {
+            let old = sockets
+                .iter()
+                .filter(|socket| {
+                    let stayed = before
+                        .as_ref()
+                        .is_some_and(|(_, before)| before.contains(&socket.id));
+                    stayed || idle_ms(socket).is_some_and(|idle| idle >= OLD_MS)
+                })
+                .count();
+            let age_known = before.is_some() || sockets.iter().any(|socket| socket.info.is_some());
+            let age = match &before {
+                _ if !age_known && sockets.len() >= MANY => "of unknown age".to_owned(),
+                _ if old < MANY_OLD => return None,
+                _ => {
+                    let span = before
+                        .as_ref()
+                        .map_or_else(|| "a minute".to_owned(), |(window, _)| seconds(*window));
+                    let share = if old == sockets.len() {
+                        "all".to_owned()
+                    } else {
+                        format!("{old} of them")
+                    };
+                    format!("{share} for {span} or longer")
+                }
+            };
+            Some((sockets.len(), finding(endpoint, &sockets, &age, source)))
+        })
+        .collect();
+    if findings.is_empty() {
+        return Outcome::Quiet(match left.len() {
+            0 => "no socket in CLOSE_WAIT".to_owned(),
+            count => format!("{count} in CLOSE_WAIT, too few or too young to be a leak"),
+        });
+    }
+    findings.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
+    findings.truncate(ENDPOINTS);
+    Outcome::Fired(findings.into_iter().map(|(_, finding)| finding).collect())
+}
+
+/// The sockets that were in CLOSE_WAIT, by the kernel's id.
+fn in_close_wait(sockets: &Sockets) -> HashSet<[u8; 48]> {
+    sockets
+        .all
+        .iter()
+        .filter(|socket| socket.state == TcpState::CloseWait)
+        .map(|socket| socket.id)
+        .collect()
+}
+
+fn listening_ports(sockets: &Sockets) -> HashSet<u16> {
+    sockets
+        .all
+        .iter()
+        .filter(|socket| socket.state == TcpState::Listen)
+        .map(|socket| socket.local.port())
+        .collect()
+}
+
+/// A program that listens on the port accepted the connection, and so did one
+/// whose port connect() would not have taken.
+fn endpoint(socket: &TcpSocket, listening: &HashSet<u16>, range: Option<[u16; 2]>) -> Endpoint {
+    let port = socket.local.port();
+    let taken_by_connect = range.is_none_or(|[first, last]| (first..=last).contains(&port));
+    if listening.contains(&port) || !taken_by_connect {
+        Endpoint::Server(plain(socket.local))
+    } else {
+        Endpoint::ClientOf(plain(socket.peer))
+    }
+}
+
+/// An IPv4 address in an IPv6 socket, as people write it.
+pub(super) fn plain(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+fn idle_ms(socket: &TcpSocket) -> Option<u32> {
+    socket.info.as_ref()?.last_ack_recv_ms
+}
+
+fn finding(endpoint: Endpoint, sockets: &[&TcpSocket], age: &str, source: &str) -> Finding {
+    let count = sockets.len();
+    let (subject, of) = match endpoint {
+        Endpoint::Server(address) => (
+            format!("the server on {address}"),
+            format!("local address {address}"),
+        ),
+        Endpoint::ClientOf(address) => (
+            format!("the client of {address}"),
+            format!("peer {address}"),
+        ),
+    };
+    let mut evidence = vec![Evidence::new(
+        "host.sockets.CLOSE_WAIT",
+        i64::try_from(count).unwrap_or(i64::MAX).into(),
+        format!("{source}, {of}"),
+    )];
+    // The FIN itself counts as a byte of the receive queue.
+    let unread = sockets
+        .iter()
+        .filter(|socket| socket.recv_queue_bytes > 1)
+        .count();
+    if unread > 0 {
+        evidence.push(Evidence::new(
+            "host.sockets.CLOSE_WAIT.unread",
+            i64::try_from(unread).unwrap_or(i64::MAX).into(),
+            source,
+        ));
+    }
+    if let Some(idle) = sockets.iter().filter_map(|socket| idle_ms(socket)).max() {
+        evidence.push(Evidence::new(
+            "host.sockets.CLOSE_WAIT.longest_s",
+            i64::from(idle / 1000).into(),
+            "tcp_info.last_ack_recv",
+        ));
+    }
+    let peek = match endpoint {
+        Endpoint::Server(address) => format!("sport = :{}", address.port()),
+        Endpoint::ClientOf(address) => format!("dst {address}"),
+    };
+    Finding {
+        severity: Severity::Warning,
+        summary: format!("{subject} leaves {count} sockets in CLOSE_WAIT, {age}"),
+        why: "The peer has closed these connections and the program has not: it does not read \
+            the end of file, or forgets the descriptor. No timer frees them, and no setting of \
+            the kernel does; the process runs out of descriptors in the end."
+            .to_owned(),
+        kind: Kind::Program,
+        subject,
+        setting: "close()".to_owned(),
+        current: format!("not called on {count} connections that the peer has closed"),
+        proposed: "close() when read() returns 0".to_owned(),
+        evidence,
+        cost: DOCUMENTATION.cost.to_owned(),
+        risk: DOCUMENTATION.risk.to_owned(),
+        apply: format!(
+            "find the process: ss -tanp state close-wait '{peek}'; in it, close each connection \
+             whose read() returns 0 and drop idle ones from pools; until then, restarting it \
+             frees them"
+        ),
+        undo: DOCUMENTATION.undo.to_owned(),
+        verify: format!("ss -tan state close-wait '{peek}' | wc -l stays small"),
+    }
+}

@@ -1,0 +1,67 @@
+//! tcp_fin_timeout was raised, which keeps whole sockets as orphans.
+
+use super::fin_timeout_shortened::{DEFAULT, SETTING};
+use super::{Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, set, unset};
+use crate::facts::Facts;
+
+pub(super) const RULE: Rule = Rule {
+    code: "LB102",
+    name: "fin-timeout-lengthened",
+    scenario: None,
+    cure: None,
+    documentation: DOCUMENTATION,
+    check,
+};
+
+const DOCUMENTATION: Documentation = Documentation {
+    detects: "A tcp_fin_timeout above 60. Up to 60 a closed socket in FIN_WAIT2 becomes a small \
+        record at once; above, it stays a whole socket and counts as an orphan for the first \
+        seconds beyond 60.",
+    evidence: "The value of net.ipv4.tcp_fin_timeout.",
+    recommendation: "The kernel's default of 60.",
+    cost: "None; it frees memory and orphans.",
+    risk: "A peer that takes longer than 60 seconds to close its half is answered with a reset.",
+    undo: "Set the former value.",
+    references: &[
+        "TCP_FIN_WAIT2 in __tcp_close: net/ipv4/tcp.c of Linux",
+        "tcp_fin_timeout: Documentation/networking/ip-sysctl.rst of Linux",
+    ],
+};
+
+fn check(facts: &Facts) -> Outcome {
+    let Some(current) = facts.settings.tcp_fin_timeout else {
+        return Outcome::NotEvaluated(format!("{SETTING} cannot be read"));
+    };
+    if current <= DEFAULT {
+        return Outcome::Quiet(format!("tcp_fin_timeout is {current}"));
+    }
+    let mut evidence = vec![Evidence::sysctl(SETTING, current.into())];
+    evidence.extend(
+        facts
+            .now
+            .sockstat
+            .get("TCP.orphan")
+            .map(|count| Evidence::sockstat("TCP.orphan", count)),
+    );
+    Outcome::Fired(vec![Finding {
+        severity: Severity::Notice,
+        summary: format!("tcp_fin_timeout is {current}, which keeps closed sockets as orphans"),
+        why: format!(
+            "A socket that was closed here and not by its peer stays a whole socket for {} s, \
+             counts against tcp_max_orphans, and only then becomes the small record that it \
+             would be at once with {DEFAULT}.",
+            current.saturating_sub(DEFAULT)
+        ),
+        kind: Kind::Host,
+        subject: "this network namespace".to_owned(),
+        setting: SETTING.to_owned(),
+        current: current.to_string(),
+        proposed: DEFAULT.to_string(),
+        evidence,
+        cost: DOCUMENTATION.cost.to_owned(),
+        risk: DOCUMENTATION.risk.to_owned(),
+        apply: set(SETTING, &DEFAULT.to_string()),
+        undo: unset(SETTING, &current.to_string()),
+        verify: "`orphan` in /proc/net/sockstat falls".to_owned(),
+    }])
+}

@@ -1,0 +1,75 @@
+//! tcp_fin_timeout was lowered, mostly in the hope of a shorter TIME_WAIT, over
+//! which it has no say.
+
+use super::{Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, set, unset};
+use crate::facts::Facts;
+
+pub(super) const RULE: Rule = Rule {
+    code: "LB302",
+    name: "fin-timeout-shortened",
+    scenario: Some("bind/time-wait/fin-timeout"),
+    cure: None,
+    documentation: DOCUMENTATION,
+    check,
+};
+
+const DOCUMENTATION: Documentation = Documentation {
+    detects: "A tcp_fin_timeout below 60. It is widely set to shorten TIME_WAIT and has no say \
+        over it: TIME_WAIT lasts 60 seconds whatever the setting. It bounds FIN_WAIT2 only, the \
+        wait for a peer that does not close.",
+    evidence: "The value of net.ipv4.tcp_fin_timeout.",
+    recommendation: "The kernel's default of 60, unless short FIN_WAIT2 is what is wanted.",
+    cost: "None: a record of FIN_WAIT2 takes less than a kilobyte.",
+    risk: "Where peers never close their half, ports and records in FIN_WAIT2 stay for 60 seconds \
+        again.",
+    undo: "Set the former value.",
+    references: &[
+        "TCP_TIMEWAIT_LEN: include/net/tcp.h of Linux",
+        "tcp_fin_timeout: Documentation/networking/ip-sysctl.rst of Linux",
+        "RFC 9293 section 3.6, TIME-WAIT",
+    ],
+};
+
+pub(super) const SETTING: &str = "net.ipv4.tcp_fin_timeout";
+
+/// The kernel's default, in seconds, and the length of TIME_WAIT.
+pub(super) const DEFAULT: i64 = 60;
+
+fn check(facts: &Facts) -> Outcome {
+    let Some(current) = facts.settings.tcp_fin_timeout else {
+        return Outcome::NotEvaluated(format!("{SETTING} cannot be read"));
+    };
+    if current >= DEFAULT {
+        return Outcome::Quiet(format!("tcp_fin_timeout is {current}"));
+    }
+    let mut evidence = vec![Evidence::sysctl(SETTING, current.into())];
+    evidence.extend(
+        facts
+            .now
+            .sockstat
+            .get("TCP.tw")
+            .map(|count| Evidence::new("host.sockstat.TCP.tw", count.into(), "/proc/net/sockstat")),
+    );
+    Outcome::Fired(vec![Finding {
+        severity: Severity::Notice,
+        summary: format!("tcp_fin_timeout is {current}, which does not shorten TIME_WAIT"),
+        why: "TIME_WAIT lasts 60 s whatever this setting says. Against a bind() that fails after \
+            a restart, SO_REUSEADDR on the old and the new socket helps; against ports that run \
+            out, more destinations or addresses, or net.ipv4.tcp_tw_reuse. If FIN_WAIT2 was \
+            meant to be short, leave it."
+            .to_owned(),
+        kind: Kind::Host,
+        subject: "this network namespace".to_owned(),
+        setting: SETTING.to_owned(),
+        current: current.to_string(),
+        proposed: DEFAULT.to_string(),
+        evidence,
+        cost: DOCUMENTATION.cost.to_owned(),
+        risk: DOCUMENTATION.risk.to_owned(),
+        apply: set(SETTING, &DEFAULT.to_string()),
+        undo: unset(SETTING, &current.to_string()),
+        verify: "`tw` in /proc/net/sockstat does not grow because of it (FIN_WAIT2 records are \
+            counted there too)"
+            .to_owned(),
+    }])
+}

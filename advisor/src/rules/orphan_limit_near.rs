@@ -1,0 +1,280 @@
+//! The number of orphaned sockets nears tcp_max_orphans, from where on the
+//! kernel resets them.
+
+use super::{
+    Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes, not_initial_namespace,
+    set, unset,
+};
+use crate::facts::sock_diag::{TcpSocket, TcpState};
+use crate::facts::{Facts, SocketSource};
+
+pub(super) const RULE: Rule = Rule {
+    code: "LB101",
+    name: "orphan-limit-near",
+    scenario: Some("orphans/flood/over-the-limit"),
+    cure: None,
+    documentation: DOCUMENTATION,
+    check,
+};
+
+const DOCUMENTATION: Documentation = Documentation {
+    detects: "Sockets that a program has closed and whose data the peer has not yet \
+        acknowledged (orphans) near the limit tcp_max_orphans. Beyond it the kernel resets \
+        them, and what they had still to send is lost. An orphan counts up to four times: \
+        once more where nothing was sent for long, once more where an ICMP error is pending.",
+    evidence: "TCP.orphan of /proc/net/sockstat, the greater of two looks: a warning above a \
+        quarter of the limit, where the first resets are possible; critical above a half. \
+        TCPAbortOnMemory supports it.",
+    recommendation: "The power of two above four times the count, or as many orphans as the high \
+        mark of tcp_mem can pay for. Where it cannot: a shorter life by tcp_orphan_retries.",
+    cost: "Memory that cannot be swapped, for each further orphan what its unsent data takes, \
+        64 KiB at worst.",
+    risk: "A limit that memory cannot pay for moves the failure to tcp_mem, where healthy \
+        connections suffer too. Many orphans may also mean that a program closes connections \
+        to dead peers with much data unsent, which no limit mends.",
+    undo: "Set the former value; orphans beyond it are reset at the next close.",
+    references: &[
+        "tcp_check_oom, tcp_too_many_orphans: net/ipv4/tcp.c, include/net/tcp.h of Linux",
+        "tcp_max_orphans, tcp_orphan_retries: Documentation/networking/ip-sysctl.rst of Linux",
+        "alarms at a quarter and a half: health/health.d/tcp_orphans.conf of netdata",
+        "life of an orphan: tcp_model_timeout in net/ipv4/tcp_timer.c of Linux, and measured",
+    ],
+};
+
+/// What an orphan holds at worst, in bytes (ip-sysctl.rst).
+const WORST_BYTES: u64 = 64 << 10;
+
+const LIMIT: &str = "net.ipv4.tcp_max_orphans";
+const RETRIES: &str = "net.ipv4.tcp_orphan_retries";
+
+/// Retries that keep an orphan with a silent peer for about 4 seconds.
+const FEW_RETRIES: i64 = 3;
+
+fn check(facts: &Facts) -> Outcome {
+    let (Some(limit), Some(tcp_mem)) = (facts.settings.tcp_max_orphans, facts.settings.tcp_mem)
+    else {
+        return not_initial_namespace(LIMIT);
+    };
+    let Some(orphans) = [Some(&facts.now), facts.earlier.as_ref()]
+        .into_iter()
+        .flatten()
+        .filter_map(|look| look.sockstat.get("TCP.orphan"))
+        .max()
+    else {
+        return Outcome::NotEvaluated("/proc/net/sockstat has no TCP.orphan".to_owned());
+    };
+    if orphans.saturating_mul(4) <= limit {
+        return Outcome::Quiet(format!("{orphans} orphans, limit {limit}"));
+    }
+    let severity = if orphans.saturating_mul(2) > limit {
+        Severity::Critical
+    } else {
+        Severity::Warning
+    };
+    let (cost_of_one, measured) = cost_of_one(facts, orphans);
+    let affordable = tcp_mem[2].saturating_mul(facts.page_bytes) / cost_of_one;
+    let mut evidence = vec![
+        Evidence::sockstat("TCP.orphan", orphans),
+        Evidence::sysctl(LIMIT, limit.into()),
+        Evidence::sysctl(
+            "net.ipv4.tcp_mem",
+            format!("{} {} {}", tcp_mem[0], tcp_mem[1], tcp_mem[2])
+                .as_str()
+                .into(),
+        ),
+    ];
+    evidence.push(Evidence::new(
+        "host.sockets.orphan.bytes",
+        i64::try_from(cost_of_one).unwrap_or(i64::MAX).into(),
+        if measured {
+            "sock_diag, the mean of the orphans here"
+        } else {
+            "the worst case of ip-sysctl.rst"
+        },
+    ));
+    evidence.extend(Evidence::counter("TcpExt.TCPAbortOnMemory", facts));
+    let found = Found {
+        severity,
+        orphans,
+        limit,
+        cost_of_one,
+        affordable,
+        evidence,
+    };
+    Outcome::Fired(vec![match found.affordable_limit() {
+        Some(proposed) => found.raise(proposed),
+        None => found.shorten(facts.settings.tcp_orphan_retries),
+    }])
+}
+
+/// The memory that one orphan holds in bytes, and whether that was measured:
+/// by the mean of the orphans seen, where they are most of those there are.
+fn cost_of_one(facts: &Facts, orphans: i64) -> (u64, bool) {
+    let seen: Vec<u64> = facts
+        .now
+        .sockets
+        .iter()
+        .filter(|sockets| sockets.source == SocketSource::SockDiag)
+        .flat_map(|sockets| &sockets.all)
+        .filter(|socket| is_orphan(socket))
+        .filter_map(|socket| {
+            let memory = socket.memory.as_ref()?;
+            let held = u64::from(memory.send_queued_bytes) + u64::from(memory.recv_alloc_bytes);
+            // Memory is accounted by the page.
+            Some(
+                held.next_multiple_of(facts.page_bytes)
+                    .max(facts.page_bytes),
+            )
+        })
+        .collect();
+    let count = seen.len() as u64;
+    if count == 0 || count.saturating_mul(2) < orphans.cast_unsigned() {
+        return (WORST_BYTES, false);
+    }
+    let mean = seen.iter().sum::<u64>() / count;
+    (mean.next_multiple_of(facts.page_bytes), true)
+}
+
+/// Whether no process holds the socket and it counts as an orphan. The small
+/// records of FIN_WAIT2 and TIME_WAIT do not; they have no memory of their own.
+fn is_orphan(socket: &TcpSocket) -> bool {
+    socket.inode == 0
+        && matches!(
+            socket.state,
+            TcpState::FinWait1 | TcpState::FinWait2 | TcpState::LastAck | TcpState::Closing
+        )
+}
+
+/// Too many orphans, and what there is to pay for them.
+struct Found {
+    severity: Severity,
+    orphans: i64,
+    limit: i64,
+    cost_of_one: u64,
+    /// How many orphans the high mark of tcp_mem pays for.
+    affordable: u64,
+    evidence: Vec<Evidence>,
+}
+
+impl Found {
+    /// A limit that the count is less than a quarter of and that memory can
+    /// pay for.
+    fn affordable_limit(&self) -> Option<u64> {
+        let needed = self.orphans.cast_unsigned().checked_mul(4)?;
+        let wanted = needed.checked_add(1)?.checked_next_power_of_two()?;
+        let round = self.affordable / 1024 * 1024;
+        let proposed = if wanted <= self.affordable {
+            wanted
+        } else if round > needed {
+            round
+        } else {
+            self.affordable
+        };
+        // The kernel's setting is an int.
+        (proposed > needed && proposed <= i32::MAX.cast_unsigned().into()).then_some(proposed)
+    }
+
+    fn summary(&self) -> String {
+        if self.limit <= 0 {
+            return format!(
+                "{} orphaned sockets, and tcp_max_orphans is {}",
+                self.orphans, self.limit
+            );
+        }
+        let percent = i128::from(self.orphans) * 100 / i128::from(self.limit);
+        format!("orphaned sockets are at {percent}% of tcp_max_orphans")
+    }
+
+    fn raise(self, proposed: u64) -> Finding {
+        let current = self.limit.to_string();
+        let proposed = proposed.to_string();
+        let more = proposed
+            .parse::<u64>()
+            .unwrap_or(0)
+            .saturating_sub(self.limit.max(0).cast_unsigned())
+            .saturating_mul(self.cost_of_one);
+        Finding {
+            severity: self.severity,
+            summary: self.summary(),
+            why: "The kernel compares the limit with up to four times the count, so that resets \
+                begin at a quarter of it. The proposal is above four times the count, and the \
+                high mark of tcp_mem pays for it."
+                .to_owned(),
+            kind: Kind::Host,
+            subject: "the whole kernel".to_owned(),
+            setting: LIMIT.to_owned(),
+            cost: format!(
+                "up to {} of memory that cannot be swapped, if the new limit is reached",
+                bytes(more)
+            ),
+            risk: DOCUMENTATION.risk.to_owned(),
+            apply: set(LIMIT, &proposed),
+            undo: unset(LIMIT, &current),
+            verify: "TCPAbortOnMemory stops rising (nstat -az TcpExtTCPAbortOnMemory), and \
+                `orphan` in /proc/net/sockstat stays below a quarter of the limit"
+                .to_owned(),
+            evidence: self.evidence,
+            current,
+            proposed,
+        }
+    }
+
+    /// Memory cannot pay for more orphans, so they are to live shorter.
+    fn shorten(self, retries: Option<i64>) -> Finding {
+        let why = format!(
+            "The high mark of tcp_mem pays for {} orphans of {} each, too few for a limit above \
+             four times the count. Raising the limit would move the failure to tcp_mem, so the \
+             orphans have to go sooner.",
+            self.affordable,
+            bytes(self.cost_of_one)
+        );
+        let summary = format!("{}, and memory cannot pay for more", self.summary());
+        let verify =
+            "`orphan` in /proc/net/sockstat falls below a quarter of tcp_max_orphans".to_owned();
+        match retries {
+            Some(current) if current == 0 || current > FEW_RETRIES => {
+                let proposed = FEW_RETRIES.to_string();
+                let current = current.to_string();
+                Finding {
+                    severity: self.severity,
+                    summary,
+                    why: format!(
+                        "{why} With {FEW_RETRIES} retries an orphan with a silent peer lives \
+                         about 4 s; 0 means 8 retries and about 109 s."
+                    ),
+                    kind: Kind::Host,
+                    subject: "this network namespace".to_owned(),
+                    setting: RETRIES.to_owned(),
+                    cost: "none in memory".to_owned(),
+                    risk: "data that was written before close() is lost where the peer does not \
+                        answer for about 4 s"
+                        .to_owned(),
+                    apply: set(RETRIES, &proposed),
+                    undo: unset(RETRIES, &current),
+                    verify,
+                    evidence: self.evidence,
+                    current,
+                    proposed,
+                }
+            }
+            _ => Finding {
+                severity: self.severity,
+                summary,
+                why: format!("{why} tcp_orphan_retries is low already."),
+                kind: Kind::Program,
+                subject: "the program that closes these connections".to_owned(),
+                setting: "TCP_USER_TIMEOUT".to_owned(),
+                current: "unknown".to_owned(),
+                proposed: "2000 (ms), set before close()".to_owned(),
+                cost: "none in memory".to_owned(),
+                risk: "data is lost where the peer does not answer for that long".to_owned(),
+                apply: "setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, 2000) on each connection; \
+                    `ss -tan state fin-wait-1 state last-ack state closing` shows to whom"
+                    .to_owned(),
+                undo: "take the call out again".to_owned(),
+                verify,
+                evidence: self.evidence,
+            },
+        }
+    }
+}

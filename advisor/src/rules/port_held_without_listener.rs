@@ -1,0 +1,168 @@
+//! Old connections hold a server's port, and a new server could not bind it.
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::SocketAddr;
+
+use super::close_wait_left::plain;
+use super::{Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity};
+use crate::facts::Facts;
+use crate::facts::sock_diag::{TcpSocket, TcpState};
+
+pub(super) const RULE: Rule = Rule {
+    code: "LB301",
+    name: "port-held-without-listener",
+    scenario: Some("bind/time-wait/new-only"),
+    cure: Some("bind/time-wait/both"),
+    documentation: DOCUMENTATION,
+    check,
+};
+
+const DOCUMENTATION: Documentation = Documentation {
+    detects: "Connections that are ending (FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSE_WAIT, LAST_ACK, \
+        CLOSING) on a local port that connect() does not take, with no listener on it: a server \
+        was stopped or has crashed. Without SO_REUSEADDR on the old and the new socket, bind() \
+        fails with EADDRINUSE until the last of them is gone, for TIME_WAIT 60 seconds.",
+    evidence: "The socket table and net.ipv4.ip_local_port_range. Connections to a port below \
+        1024 or to 2049 are left out: clients such as NFS take a low port of their own.",
+    recommendation: "SO_REUSEADDR before bind(), on every start. The kernel asks it of both \
+        sockets, and connections inherit it from their listener: a first start with the mended \
+        program still fails as long as connections of the old one are there.",
+    cost: "None.",
+    risk: "Late segments of an old connection may meet a new one between the same ports, which \
+        sequence numbers and timestamps make very unlikely. The option may be set already, \
+        which the socket table does not show; then there is nothing to do.",
+    undo: "Take the call out again.",
+    references: &[
+        "inet_csk_bind_conflict: net/ipv4/inet_connection_sock.c of Linux",
+        "socket(7), SO_REUSEADDR",
+        "TCP_TIMEWAIT_LEN: include/net/tcp.h of Linux",
+    ],
+};
+
+/// Ports that are reported.
+const PORTS: usize = 5;
+
+fn check(facts: &Facts) -> Outcome {
+    let Some(sockets) = &facts.now.sockets else {
+        return Outcome::NotEvaluated("the sockets cannot be seen".to_owned());
+    };
+    let Some([first, last]) = facts.settings.ip_local_port_range else {
+        return Outcome::NotEvaluated("net.ipv4.ip_local_port_range cannot be read".to_owned());
+    };
+    let listening: HashSet<u16> = sockets
+        .all
+        .iter()
+        .filter(|socket| socket.state == TcpState::Listen)
+        .map(|socket| socket.local.port())
+        .collect();
+    let mut ports: BTreeMap<u16, Vec<&TcpSocket>> = BTreeMap::new();
+    for socket in &sockets.all {
+        let port = socket.local.port();
+        if is_ending(socket.state)
+            && !(first..=last).contains(&port)
+            && !listening.contains(&port)
+            && !is_service(socket.peer)
+        {
+            ports.entry(port).or_default().push(socket);
+        }
+    }
+    if ports.is_empty() {
+        return Outcome::Quiet(
+            "no port is held by connections of a server that is gone".to_owned(),
+        );
+    }
+    let mut ports: Vec<_> = ports.into_iter().collect();
+    ports.sort_by_key(|(_, sockets)| std::cmp::Reverse(sockets.len()));
+    let range = format!("{first} {last}");
+    let source = sockets.source.as_str();
+    Outcome::Fired(
+        ports
+            .iter()
+            .take(PORTS)
+            .map(|(port, sockets)| finding(*port, sockets, &range, source))
+            .collect(),
+    )
+}
+
+/// Whether a connection in this state may outlive its listener without a
+/// program that still talks over it.
+fn is_ending(state: TcpState) -> bool {
+    matches!(
+        state,
+        TcpState::FinWait1
+            | TcpState::FinWait2
+            | TcpState::TimeWait
+            | TcpState::CloseWait
+            | TcpState::LastAck
+            | TcpState::Closing
+    )
+}
+
+/// Whether the peer is a server, so that this end is a client.
+fn is_service(peer: SocketAddr) -> bool {
+    const NFS: u16 = 2049;
+    peer.port() < 1024 || peer.port() == NFS
+}
+
+fn finding(port: u16, sockets: &[&TcpSocket], range: &str, source: &str) -> Finding {
+    let source = format!("{source}, local port {port}");
+    let count = sockets.len();
+    let mut states: BTreeMap<&str, i64> = BTreeMap::new();
+    let mut addresses = Vec::new();
+    for socket in sockets {
+        *states.entry(socket.state.as_str()).or_default() += 1;
+        let address = plain(socket.local);
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    addresses.sort();
+    let mut evidence: Vec<_> = states
+        .iter()
+        .map(|(state, count)| {
+            Evidence::new(format!("host.sockets.{state}"), (*count).into(), &source)
+        })
+        .collect();
+    evidence.push(Evidence::new("host.sockets.LISTEN", 0.into(), &source));
+    evidence.push(Evidence::sysctl(
+        "net.ipv4.ip_local_port_range",
+        range.into(),
+    ));
+    let connections = if count == 1 {
+        "connection holds"
+    } else {
+        "connections hold"
+    };
+    Finding {
+        severity: Severity::Warning,
+        summary: format!("{count} old {connections} port {port}, and nobody listens on it"),
+        why: "A server that starts now without SO_REUSEADDR gets EADDRINUSE from bind(), for 60 s \
+            after the last connection went to TIME_WAIT. The option has to be on the old socket \
+            too, so the first start of the mended program still fails while these are there; \
+            from the second on it does not. The socket table does not show the option: if the \
+            program sets it on every start, there is nothing to do."
+            .to_owned(),
+        kind: Kind::Program,
+        subject: format!(
+            "the server that was on {}",
+            match addresses.as_slice() {
+                [address] => address.to_string(),
+                _ => format!("port {port}"),
+            }
+        ),
+        setting: "SO_REUSEADDR".to_owned(),
+        current: "unknown (not in the socket table)".to_owned(),
+        proposed: "1, before bind(), on every start".to_owned(),
+        evidence,
+        cost: DOCUMENTATION.cost.to_owned(),
+        risk: DOCUMENTATION.risk.to_owned(),
+        apply: "in the server, before bind(): int on = 1; setsockopt(fd, SOL_SOCKET, \
+            SO_REUSEADDR, &on, sizeof on)"
+            .to_owned(),
+        undo: DOCUMENTATION.undo.to_owned(),
+        verify: format!(
+            "restart the server twice while clients are connected: the second time bind() to \
+             port {port} works at once"
+        ),
+    }
+}

@@ -1,0 +1,202 @@
+//! The memory of all TCP sockets nears the marks of tcp_mem.
+
+use super::{
+    Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes, not_initial_namespace,
+    set, unset,
+};
+use crate::facts::sock_diag::TcpSocket;
+use crate::facts::{Facts, SocketSource};
+use crate::rules::close_wait_left::plain;
+
+pub(super) const RULE: Rule = Rule {
+    code: "LB402",
+    name: "tcp-mem-near",
+    scenario: None,
+    cure: None,
+    documentation: DOCUMENTATION,
+    check,
+};
+
+const DOCUMENTATION: Documentation = Documentation {
+    detects: "The buffers of all TCP sockets together beyond the pressure mark of tcp_mem, where \
+        the kernel shrinks the buffers of healthy connections, or near the high mark, where it \
+        resets orphans and sends fail.",
+    evidence: "TCP.mem of /proc/net/sockstat, in pages, the whole kernel's: a warning above the \
+        pressure mark, critical above nine tenths of the high mark. Less than mem_pcpu_rsv \
+        pages a CPU is noise. TCPMemoryPressures supports it.",
+    recommendation: "Find who holds the memory first. If the load is meant: a pressure mark of one \
+        and a half times the usage, the others in the kernel's proportion of 3/4, 1 and 3/2, \
+        the high mark at most a quarter of RAM. Where that is too little, no value is proposed.",
+    cost: "RAM, up to the new high mark, that cannot be swapped.",
+    risk: "Where another program owns the RAM, a database for example, the memory is missing \
+        there. Higher rmem_max or wmem_max against a full tcp_mem make it worse.",
+    undo: "Set the former three values.",
+    references: &[
+        "tcp_mem: Documentation/networking/ip-sysctl.rst of Linux",
+        "tcp_init_mem: net/ipv4/tcp.c of Linux",
+        "__sk_mem_raise_allocated, sk_memory_allocated_add: net/core/sock.c of Linux",
+        "alarms: health/health.d/tcp_mem.conf of netdata",
+        "growth up to a quarter: oracle/bpftune; less where a database owns the RAM: \
+         scylladb/seastar issue 2348",
+    ],
+};
+
+const SETTING: &str = "net.ipv4.tcp_mem";
+/// Sockets that are named as the holders of the memory.
+const HOLDERS: usize = 3;
+
+fn check(facts: &Facts) -> Outcome {
+    let Some(marks) = facts.settings.tcp_mem else {
+        return not_initial_namespace(SETTING);
+    };
+    let Some(pages) = facts.now.sockstat.get("TCP.mem") else {
+        return Outcome::NotEvaluated("/proc/net/sockstat has no TCP.mem".to_owned());
+    };
+    let usage = u64::try_from(pages).unwrap_or(0);
+    let [_, pressure, high] = marks;
+    let noise = facts
+        .cpus
+        .saturating_mul(facts.settings.mem_pcpu_rsv.unwrap_or(0));
+    let critical = usage.saturating_mul(10) > high.saturating_mul(9);
+    if usage <= noise || (usage <= pressure && !critical) {
+        return Outcome::Quiet(format!(
+            "sockets hold {}, pressure begins at {}",
+            bytes(usage.saturating_mul(facts.page_bytes)),
+            bytes(pressure.saturating_mul(facts.page_bytes))
+        ));
+    }
+    let severity = if critical {
+        Severity::Critical
+    } else {
+        Severity::Warning
+    };
+    let current = triple(marks);
+    let mut evidence = vec![
+        Evidence::sockstat("TCP.mem", pages),
+        Evidence::sysctl(SETTING, current.as_str().into()),
+    ];
+    evidence.extend(Evidence::counter("TcpExt.TCPMemoryPressures", facts));
+    evidence.extend(holders(facts));
+    let summary = format!(
+        "TCP holds {}, {} mark of tcp_mem",
+        bytes(usage.saturating_mul(facts.page_bytes)),
+        if critical {
+            "above nine tenths of the high"
+        } else {
+            "beyond the pressure"
+        }
+    );
+    let verify = "`mem` in /proc/net/sockstat stays below the second value of tcp_mem, and \
+        TCPMemoryPressures stops rising (nstat -az TcpExtTCPMemoryPressures)"
+        .to_owned();
+    let finding = match proposal(marks, usage, facts) {
+        Some(proposed) => {
+            let more = proposed[2]
+                .saturating_sub(high)
+                .saturating_mul(facts.page_bytes);
+            let proposed = triple(proposed);
+            Finding {
+                severity,
+                summary,
+                why: "Beyond the pressure mark the kernel shrinks the buffers of healthy \
+                    connections too. First see who holds the memory: if dead or stuck peers do, \
+                    mend that and leave the setting. If the load is meant, the proposal puts the \
+                    usage at two thirds of the pressure mark."
+                    .to_owned(),
+                kind: Kind::Host,
+                subject: "the whole kernel".to_owned(),
+                setting: SETTING.to_owned(),
+                cost: format!(
+                    "up to {} more of {} RAM, which cannot be swapped",
+                    bytes(more),
+                    bytes(facts.ram_bytes)
+                ),
+                risk: DOCUMENTATION.risk.to_owned(),
+                apply: set(SETTING, &proposed),
+                undo: unset(SETTING, &current),
+                verify,
+                evidence,
+                current,
+                proposed,
+            }
+        }
+        None => Finding {
+            severity,
+            summary: format!("{summary}, and RAM cannot pay for more"),
+            why: format!(
+                "A higher mark that would help is more than a quarter of the {} RAM of this host. \
+                 The memory has to be freed where it is held.",
+                bytes(facts.ram_bytes)
+            ),
+            kind: Kind::Program,
+            subject: "the programs whose sockets hold the memory".to_owned(),
+            setting: "SO_SNDBUF, SO_RCVBUF, TCP_USER_TIMEOUT".to_owned(),
+            current: "unknown (not in the socket table)".to_owned(),
+            proposed: "smaller buffers, and an end to connections with dead peers".to_owned(),
+            cost: "less throughput where buffers are smaller than a path's bandwidth times delay"
+                .to_owned(),
+            risk: "connections end that would have gone on after a long outage".to_owned(),
+            apply: "ss -tanmp shows the memory of each socket and its process".to_owned(),
+            undo: "take the change of the program out again".to_owned(),
+            verify,
+            evidence,
+        },
+    };
+    Outcome::Fired(vec![finding])
+}
+
+fn triple([low, pressure, high]: [u64; 3]) -> String {
+    format!("{low} {pressure} {high}")
+}
+
+/// Marks that leave the usage well below, never lower than now, in order, and
+/// with the high one at most a quarter of RAM.
+fn proposal(marks: [u64; 3], usage: u64, facts: &Facts) -> Option<[u64; 3]> {
+    let most = facts.ram_bytes / 4 / facts.page_bytes;
+    let pressure = usage.checked_mul(3)? / 2;
+    let pressure = pressure.min(most / 3 * 2);
+    let high = (pressure / 2 * 3).max(marks[2]);
+    let pressure = pressure.max(marks[1]);
+    let low = (pressure / 4 * 3).max(marks[0]).min(pressure);
+    let helps = usage < pressure / 5 * 4;
+    (helps && high <= most && pressure <= high).then_some([low, pressure, high])
+}
+
+/// The sockets that hold the most.
+fn holders(facts: &Facts) -> Vec<Evidence> {
+    let Some(sockets) = &facts.now.sockets else {
+        return Vec::new();
+    };
+    if sockets.source != SocketSource::SockDiag {
+        return Vec::new();
+    }
+    let mut holders: Vec<(u64, &TcpSocket)> = sockets
+        .all
+        .iter()
+        .map(|socket| (held_bytes(socket), socket))
+        .filter(|(held, _)| *held > 0)
+        .collect();
+    holders.sort_by_key(|(held, _)| std::cmp::Reverse(*held));
+    holders
+        .into_iter()
+        .take(HOLDERS)
+        .map(|(held, socket)| {
+            Evidence::new(
+                format!(
+                    "{} {} -> {}",
+                    socket.state,
+                    plain(socket.local),
+                    plain(socket.peer)
+                ),
+                bytes(held).as_str().into(),
+                "sock_diag, SKMEMINFO",
+            )
+        })
+        .collect()
+}
+
+fn held_bytes(socket: &TcpSocket) -> u64 {
+    socket.memory.as_ref().map_or(0, |memory| {
+        u64::from(memory.send_queued_bytes) + u64::from(memory.recv_alloc_bytes)
+    })
+}

@@ -1,0 +1,514 @@
+//! The registry, each rule on recorded hosts, and their bounds on changed ones.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::*;
+use crate::evidence;
+use crate::facts::{Root, SocketSource};
+
+/// A recorded host of tests/hosts.
+fn host(name: &str) -> Facts {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/hosts")
+        .join(name);
+    Facts::read(&Root::Recorded(path)).unwrap()
+}
+
+fn rule(name: &str) -> &'static Rule {
+    RULES.iter().find(|rule| rule.name == name).unwrap()
+}
+
+/// What a rule finds on a host where it has to find something.
+fn fired(name: &str, facts: &Facts) -> Vec<Finding> {
+    match (rule(name).check)(facts) {
+        Outcome::Fired(findings) => findings,
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+#[track_caller]
+fn assert_quiet(name: &str, facts: &Facts) {
+    let outcome = (rule(name).check)(facts);
+    assert!(matches!(outcome, Outcome::Quiet(_)), "{name}: {outcome:?}");
+}
+
+#[track_caller]
+fn assert_not_evaluated(name: &str, facts: &Facts, why: &str) {
+    match (rule(name).check)(facts) {
+        Outcome::NotEvaluated(reason) => assert!(reason.contains(why), "{name}: {reason}"),
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+#[test]
+fn codes_and_names_are_unique_and_well_formed() {
+    let codes: BTreeSet<_> = RULES.iter().map(|rule| rule.code).collect();
+    let names: BTreeSet<_> = RULES.iter().map(|rule| rule.name).collect();
+    assert_eq!((codes.len(), names.len()), (RULES.len(), RULES.len()));
+    for rule in RULES {
+        let digits = rule.code.strip_prefix("LB").unwrap();
+        assert!(digits.len() == 3 && digits.bytes().all(|byte| byte.is_ascii_digit()));
+        assert!(
+            rule.name.split('-').all(|word| {
+                !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase())
+            }),
+            "{}",
+            rule.name
+        );
+    }
+}
+
+#[test]
+fn rules_stand_in_the_order_of_their_codes() {
+    assert!(RULES.is_sorted_by_key(|rule| rule.code));
+}
+
+#[test]
+fn every_rule_is_documented() {
+    for rule in RULES {
+        let Documentation {
+            detects,
+            evidence,
+            recommendation,
+            cost,
+            risk,
+            undo,
+            references,
+        } = rule.documentation;
+        for text in [detects, evidence, recommendation, cost, risk, undo] {
+            assert!(text.ends_with('.'), "{}: {text:?}", rule.name);
+            assert!(!text.contains("  "), "{}: {text:?}", rule.name);
+        }
+        assert!(!references.is_empty(), "{}", rule.name);
+    }
+}
+
+#[test]
+fn scenarios_are_named_by_topic_file_and_name() {
+    for scenario in RULES
+        .iter()
+        .flat_map(|rule| [rule.scenario, rule.cure])
+        .flatten()
+    {
+        let parts: Vec<_> = scenario.split('/').collect();
+        assert!(
+            parts.len() == 3 && parts.iter().all(|part| !part.is_empty()),
+            "{scenario}"
+        );
+    }
+}
+
+#[test]
+fn each_rule_fires_on_its_host_and_no_other_one_does() {
+    for rule in RULES {
+        let advice = advise(&host(rule.name), &[]);
+        let fired: Vec<_> = advice
+            .rules
+            .iter()
+            .filter(|outcome| outcome.outcome == OutcomeWord::Fired)
+            .map(|outcome| outcome.name)
+            .collect();
+        assert_eq!(fired, [rule.name]);
+    }
+}
+
+#[test]
+fn every_rule_is_evaluated_and_quiet_on_a_quiet_host() {
+    for outcome in advise(&host("quiet"), &[]).rules {
+        assert_eq!(outcome.outcome, OutcomeWord::Quiet, "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_finding_leaves_nothing_unsaid() {
+    for rule in RULES {
+        for finding in fired(rule.name, &host(rule.name)) {
+            for text in [
+                finding.summary,
+                finding.why,
+                finding.subject,
+                finding.setting,
+                finding.current,
+                finding.proposed,
+                finding.cost,
+                finding.risk,
+                finding.apply,
+                finding.undo,
+                finding.verify,
+            ] {
+                assert!(
+                    !text.is_empty() && !text.contains("  "),
+                    "{}: {text:?}",
+                    rule.name
+                );
+            }
+            assert!(!finding.evidence.is_empty(), "{}", rule.name);
+        }
+    }
+}
+
+/// A host with `orphans` and a limit, whose tcp_mem pays for `affordable`.
+fn orphans(orphans: i64, limit: i64, affordable: u64) -> Facts {
+    let mut facts = host("quiet");
+    let text = format!("TCP: inuse 1 orphan {orphans} tw 0 alloc 1 mem 1\n");
+    facts.now.sockstat =
+        crate::facts::sockstat::Sockstat::parse(&text, Path::new("sockstat")).unwrap();
+    facts.settings.tcp_max_orphans = Some(limit);
+    let pages = affordable * (64 << 10) / facts.page_bytes;
+    facts.settings.tcp_mem = Some([pages, pages, pages]);
+    facts
+}
+
+#[test]
+fn orphans_warn_above_a_quarter_and_are_critical_above_a_half() {
+    const NAME: &str = "orphan-limit-near";
+    assert_quiet(NAME, &orphans(100, 400, 1 << 20));
+    assert_eq!(
+        fired(NAME, &orphans(101, 400, 1 << 20))[0].severity,
+        Severity::Warning
+    );
+    assert_eq!(
+        fired(NAME, &orphans(200, 400, 1 << 20))[0].severity,
+        Severity::Warning
+    );
+    assert_eq!(
+        fired(NAME, &orphans(201, 400, 1 << 20))[0].severity,
+        Severity::Critical
+    );
+}
+
+#[test]
+fn a_proposed_orphan_limit_is_quiet_and_paid_for() {
+    for count in [1, 2, 16, 101, 4096, 5000, 100_000] {
+        for affordable in [0, 1, 64, 1000, 20_001, 1 << 20] {
+            let facts = orphans(count, count, affordable);
+            let finding = &fired("orphan-limit-near", &facts)[0];
+            if finding.setting != "net.ipv4.tcp_max_orphans" {
+                assert!(affordable <= 4 * count.cast_unsigned(), "{finding:?}");
+                continue;
+            }
+            let proposed: i64 = finding.proposed.parse().unwrap();
+            assert!(proposed.cast_unsigned() <= affordable);
+            assert_quiet("orphan-limit-near", &orphans(count, proposed, affordable));
+        }
+    }
+}
+
+#[test]
+fn orphans_that_memory_cannot_pay_for_are_to_live_shorter() {
+    let mut facts = orphans(1000, 1000, 100);
+    for retries in [0, 8, 4] {
+        facts.settings.tcp_orphan_retries = Some(retries);
+        let finding = &fired("orphan-limit-near", &facts)[0];
+        assert_eq!(finding.setting, "net.ipv4.tcp_orphan_retries");
+        assert_eq!(
+            (finding.current.as_str(), finding.proposed.as_str()),
+            (&*retries.to_string(), "3")
+        );
+    }
+    facts.settings.tcp_orphan_retries = Some(2);
+    assert_eq!(fired("orphan-limit-near", &facts)[0].kind, Kind::Program);
+}
+
+#[test]
+fn the_memory_of_orphans_is_measured_where_most_of_them_are_seen() {
+    let mut facts = orphans(8, 16, 4);
+    let mut orphan = host("dead-peer-holds-memory")
+        .now
+        .sockets
+        .unwrap()
+        .all
+        .pop()
+        .unwrap();
+    orphan.inode = 0;
+    orphan.state = crate::facts::sock_diag::TcpState::FinWait1;
+    orphan.memory.as_mut().unwrap().send_queued_bytes = 100;
+    // A page for each of them: 64 KiB pay for 16, the whole mark for 64.
+    facts.now.sockets.as_mut().unwrap().all = vec![orphan; 4];
+    let finding = &fired("orphan-limit-near", &facts)[0];
+    assert_eq!(
+        (finding.setting.as_str(), finding.proposed.as_str()),
+        ("net.ipv4.tcp_max_orphans", "64")
+    );
+    facts.now.sockets.as_mut().unwrap().all.pop();
+    let finding = &fired("orphan-limit-near", &facts)[0];
+    assert_eq!(
+        finding.setting, "net.ipv4.tcp_orphan_retries",
+        "three of eight are too few"
+    );
+}
+
+#[test]
+fn an_earlier_look_with_more_orphans_counts() {
+    let mut facts = orphans(1, 400, 1 << 20);
+    let mut earlier = orphans(300, 400, 1 << 20).now;
+    earlier.uptime = Duration::ZERO;
+    facts.set_earlier(earlier);
+    assert_eq!(
+        fired("orphan-limit-near", &facts)[0].severity,
+        Severity::Critical
+    );
+}
+
+#[test]
+fn a_child_namespace_leaves_the_limits_of_the_kernel_out() {
+    let facts = host("container");
+    for name in ["orphan-limit-near", "tcp-mem-near"] {
+        assert_not_evaluated(name, &facts, "initial network namespace");
+    }
+    assert!(
+        facts
+            .unseen
+            .iter()
+            .any(|unseen| unseen.what.contains("tcp_max_orphans"))
+    );
+}
+
+#[test]
+fn a_counter_since_boot_alone_never_fires() {
+    let mut facts = host("close-with-unread-data");
+    facts.earlier = None;
+    assert_not_evaluated(
+        "close-with-unread-data",
+        &facts,
+        "needs a window: --over 30s",
+    );
+}
+
+#[test]
+fn sockets_as_text_give_no_tcp_info() {
+    let mut facts = host("dead-peer-holds-memory");
+    facts.now.sockets.as_mut().unwrap().source = SocketSource::ProcNetTcp;
+    assert_not_evaluated("dead-peer-holds-memory", &facts, "tcp_info");
+    for name in [
+        "dead-peer-holds-memory",
+        "close-wait-left",
+        "port-held-without-listener",
+    ] {
+        facts.now.sockets = None;
+        assert!(
+            matches!((rule(name).check)(&facts), Outcome::NotEvaluated(_)),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn close_wait_needs_many_or_old_sockets() {
+    const NAME: &str = "close-wait-left";
+    let facts = host(NAME);
+    assert_eq!(fired(NAME, &facts).len(), 1, "four to one peer are a pool");
+
+    // Of unknown age: only very many are told from chance.
+    let mut unknown = facts.clone();
+    let all = &mut unknown.now.sockets.as_mut().unwrap().all;
+    for socket in all.iter_mut() {
+        socket.info = None;
+    }
+    assert_quiet(NAME, &unknown);
+    let all = &mut unknown.now.sockets.as_mut().unwrap().all;
+    let one = all
+        .iter()
+        .find(|socket| socket.state.as_str() == "CLOSE_WAIT")
+        .unwrap();
+    let many = vec![one.clone(); 100];
+    all.extend(many);
+    assert!(fired(NAME, &unknown)[0].summary.contains("of unknown age"));
+
+    // Young by tcp_info, but there in both looks.
+    let mut young = facts.clone();
+    for socket in &mut young.now.sockets.as_mut().unwrap().all {
+        if let Some(info) = &mut socket.info {
+            info.last_ack_recv_ms = Some(5);
+        }
+    }
+    assert_quiet(NAME, &young);
+    let mut earlier = young.now.clone();
+    earlier.uptime = young
+        .now
+        .uptime
+        .checked_sub(Duration::from_secs(30))
+        .unwrap();
+    young.set_earlier(earlier);
+    assert!(
+        fired(NAME, &young)[0]
+            .summary
+            .ends_with("all for 30.0 s or longer")
+    );
+
+    // What is still sending is not left.
+    let mut sending = facts;
+    for socket in &mut sending.now.sockets.as_mut().unwrap().all {
+        socket.send_queue_bytes = 1;
+    }
+    assert_quiet(NAME, &sending);
+}
+
+#[test]
+fn a_listener_or_a_port_of_connect_is_not_held() {
+    const NAME: &str = "port-held-without-listener";
+    let facts = host(NAME);
+    let mut listening = facts.clone();
+    for socket in &mut listening.now.sockets.as_mut().unwrap().all {
+        if socket.state.as_str() == "LISTEN" {
+            socket.local.set_port(9000);
+        }
+        if socket.local.port() == 8080 {
+            socket.state = crate::facts::sock_diag::TcpState::Established;
+        }
+    }
+    assert_quiet(NAME, &listening);
+    let mut range = facts;
+    range.settings.ip_local_port_range = Some([9000, 60999]);
+    assert_quiet(NAME, &range);
+}
+
+/// A host whose sockets hold `usage` pages.
+fn memory(usage: u64, marks: [u64; 3], ram_pages: u64) -> Facts {
+    let mut facts = host("quiet");
+    let text = format!("TCP: orphan 0 mem {usage}\n");
+    facts.now.sockstat =
+        crate::facts::sockstat::Sockstat::parse(&text, Path::new("sockstat")).unwrap();
+    facts.settings.tcp_mem = Some(marks);
+    facts.ram_bytes = ram_pages * facts.page_bytes;
+    facts
+}
+
+#[test]
+fn memory_warns_above_pressure_and_is_critical_near_the_high_mark() {
+    const NAME: &str = "tcp-mem-near";
+    let marks = [30_000, 40_000, 60_000];
+    assert_quiet(NAME, &memory(40_000, marks, 1 << 22));
+    assert_eq!(
+        fired(NAME, &memory(40_001, marks, 1 << 22))[0].severity,
+        Severity::Warning
+    );
+    assert_eq!(
+        fired(NAME, &memory(54_000, marks, 1 << 22))[0].severity,
+        Severity::Warning
+    );
+    assert_eq!(
+        fired(NAME, &memory(54_001, marks, 1 << 22))[0].severity,
+        Severity::Critical
+    );
+}
+
+#[test]
+fn memory_within_the_noise_of_the_cpus_is_quiet() {
+    let mut facts = memory(900, [10, 20, 30], 1 << 22);
+    assert_quiet("tcp-mem-near", &facts);
+    facts.settings.mem_pcpu_rsv = None;
+    fired("tcp-mem-near", &facts);
+}
+
+#[test]
+fn proposed_memory_marks_are_in_order_within_ram_and_quiet() {
+    for marks in [
+        [30_000, 40_000, 60_000],
+        [1, 2, 3],
+        [50_000, 40_000, 30_000],
+        [9_000; 3],
+    ] {
+        for usage in [5_000, 9_999, 40_001, 60_000, 1_000_000] {
+            for ram_pages in [1 << 16, 1 << 18, 1 << 22, 1 << 26] {
+                for page_bytes in [4 << 10, 16 << 10, 64 << 10] {
+                    let mut facts = memory(usage, marks, ram_pages);
+                    facts.ram_bytes = ram_pages * page_bytes;
+                    facts.page_bytes = page_bytes;
+                    let Outcome::Fired(findings) = (rule("tcp-mem-near").check)(&facts) else {
+                        continue;
+                    };
+                    if findings[0].kind == Kind::Program {
+                        continue;
+                    }
+                    let proposed = crate::facts::sysctl::triple(&findings[0].proposed).unwrap();
+                    assert!(proposed.is_sorted(), "{proposed:?}");
+                    assert!(proposed[2] <= ram_pages / 4, "{proposed:?} of {ram_pages}");
+                    facts.settings.tcp_mem = Some(proposed);
+                    assert_quiet("tcp-mem-near", &facts);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn reports_add_what_was_replayed() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reports/report.json");
+    let report = evidence::read(&path).unwrap();
+    let reports = [NamedReport {
+        path: "r.json".into(),
+        report,
+    }];
+    let lines = |host_name: &str| -> Vec<String> {
+        advise(&host(host_name), &reports).recommendations[0]
+            .finding
+            .evidence
+            .iter()
+            .filter(|evidence| evidence.source.starts_with("report "))
+            .map(|evidence| {
+                format!(
+                    "{} = {}; {}",
+                    evidence.observation, evidence.value, evidence.source
+                )
+            })
+            .collect()
+    };
+    assert_eq!(
+        lines("orphan-limit-near"),
+        [
+            "failure.verdict = passed in 2 runs, on the kernel line of this host (6.12); \
+             report r.json: orphans/flood/over-the-limit on kernel 6.12.41-cloud-amd64 (none)",
+            "client.TcpExt.TCPAbortOnMemory = 17 (1 run), 18 (1 run); \
+             report r.json: orphans/flood/over-the-limit on kernel 6.12.41-cloud-amd64 (none)",
+        ]
+    );
+    assert_eq!(
+        lines("close-with-unread-data"),
+        [
+            "failure.verdict = passed in 1 run, on kernel line 6.18 and not this host's 6.12; \
+             report r.json: close/unread-data/plain-close[family=ipv4] on kernel 6.18.2 (relay)",
+            "sender.close.error = always none; \
+             report r.json: close/unread-data/plain-close[family=ipv4] on kernel 6.18.2 (relay)",
+        ]
+    );
+    assert_eq!(
+        lines("port-held-without-listener"),
+        [
+            "failure.verdict = failed (server.bind.error: always EADDRINUSE did not hold): no \
+             evidence; report r.json: bind/time-wait/new-only on kernel 6.12.41\u{1b}[31m (none)",
+            "cure.verdict = passed in 3 runs, on the kernel line of this host (6.12); \
+             report r.json: bind/time-wait/both on kernel 6.12.41 (none)",
+            "server.bind.error = none (3 runs); \
+             report r.json: bind/time-wait/both on kernel 6.12.41 (none)",
+        ]
+    );
+    assert_eq!(lines("tcp-mem-near"), [""; 0]);
+}
+
+#[test]
+fn the_line_of_a_kernel_is_its_first_two_numbers() {
+    for (release, line) in [
+        ("6.18.44-fc", "6.18"),
+        ("6.12", "6.12"),
+        ("7.0-rc3", "7.0"),
+        ("6", "6"),
+        ("", ""),
+    ] {
+        assert_eq!(kernel_line(release), line);
+    }
+}
+
+#[test]
+fn amounts_of_memory_are_read_at_a_glance() {
+    for (amount, text) in [
+        (0, "0 bytes"),
+        (1023, "1023 bytes"),
+        (1024, "1.0 KiB"),
+        (1_572_864, "1.5 MiB"),
+        (u64::MAX, "16777215.9 TiB"),
+    ] {
+        assert_eq!(bytes(amount), text);
+    }
+}

@@ -1,0 +1,277 @@
+//! The program as it is used: its help, its answers on recorded hosts, its
+//! errors and its exit status.
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "the tests run the program and make files for it"
+)]
+
+use std::fs;
+use std::io::Read as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+/// The program, in the directory of the tests and without a terminal.
+fn advisor(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_advisor"));
+    command
+        .args(args)
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"))
+        .env_remove("COLUMNS")
+        .env_remove("CLICOLOR_FORCE")
+        .stdin(Stdio::null());
+    command
+}
+
+fn run(args: &[&str]) -> Output {
+    advisor(args).output().unwrap()
+}
+
+/// What was printed, and how it ended.
+fn shown(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let errors = match text(&output.stderr) {
+        errors if errors.is_empty() => errors,
+        errors => format!("--- stderr\n{errors}"),
+    };
+    let status = output.status.code().unwrap();
+    format!("{}{errors}--- exit status {status}\n", text(&output.stdout))
+}
+
+#[test]
+fn help() {
+    insta::assert_snapshot!("help", shown(&run(&["--help"])));
+    insta::assert_snapshot!("recommend-help", shown(&run(&["recommend", "--help"])));
+}
+
+#[test]
+fn every_recorded_host_has_its_answer() {
+    let hosts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts");
+    let mut names: Vec<_> = fs::read_dir(hosts)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert!(names.len() > 8, "{names:?}");
+    for name in names {
+        let root = format!("hosts/{name}");
+        let output = run(&["recommend", "--root", &root]);
+        insta::assert_snapshot!(format!("host-{name}"), shown(&output));
+        let text = String::from_utf8(output.stdout).unwrap();
+        // A line may be longer only where a word is: it has to stay whole.
+        for line in text.lines() {
+            assert!(
+                line.chars().count() <= 80 || !line.trim().contains(' '),
+                "{line}"
+            );
+        }
+    }
+}
+
+#[test]
+fn json() {
+    let output = run(&[
+        "recommend",
+        "--format",
+        "json",
+        "--root",
+        "hosts/orphan-limit-near",
+        "--report",
+        "reports/report.json",
+    ]);
+    insta::assert_snapshot!("json", shown(&output));
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let recommendation = answer["recommendations"][0].as_object().unwrap();
+    let mut keys: Vec<_> = recommendation.keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    assert_eq!(
+        keys,
+        [
+            "apply", "code", "cost", "current", "evidence", "kind", "name", "proposed", "risk",
+            "scenario", "setting", "subject", "undo", "verify",
+        ]
+    );
+}
+
+#[test]
+fn a_report_is_evidence_and_its_text_is_inert() {
+    // The directory that holds the report will do as well.
+    let root = "hosts/port-held-without-listener";
+    let output = run(&["recommend", "--root", root, "--report", "reports"]);
+    assert!(!output.stdout.contains(&0x1b));
+    insta::assert_snapshot!("report", shown(&output));
+}
+
+#[test]
+fn errors() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let schema = file("schema.json", r#"{"schema": 7}"#);
+    let cut = file("cut.json", r#"{"schema": 1, "scenarios": ["#);
+    let mut settings = insta::Settings::clone_current();
+    settings.add_filter(&regex_of(directory.path()), "DIR");
+    settings.bind(|| {
+        for (name, args) in [
+            ("error-usage", &["recommend", "--over", "30"][..]),
+            (
+                "error-over-of-a-record",
+                &["recommend", "--over", "30s", "--root", "hosts/quiet"],
+            ),
+            ("error-no-command", &["advise"]),
+            (
+                "error-no-report",
+                &["recommend", "--report", "nowhere.json"],
+            ),
+            ("error-report-schema", &["recommend", "--report", &schema]),
+            ("error-report-cut", &["recommend", "--report", &cut]),
+            (
+                "error-no-root",
+                &["recommend", "--root", "nowhere\u{1b}[31m"],
+            ),
+        ] {
+            insta::assert_snapshot!(name, shown(&run(args)));
+        }
+    });
+}
+
+/// A path as a regular expression.
+fn regex_of(path: &Path) -> String {
+    path.to_str().unwrap().replace('.', "\\.")
+}
+
+/// Copies a recorded host.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_damaged_host_is_named_by_file_and_line() {
+    let quiet = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts/quiet");
+    for (file, text, expected) in [
+        (
+            "page-size",
+            None,
+            "page-size: cannot read it: No such file or directory (os error 2)",
+        ),
+        (
+            "page-size",
+            Some("4095"),
+            "page-size:1: not a page size in bytes",
+        ),
+        (
+            "proc/meminfo",
+            Some("MemFree: 1 kB\n"),
+            "proc/meminfo:1: no `MemTotal: N kB`",
+        ),
+        ("proc/stat", Some(""), "proc/stat:1: no line of a CPU"),
+        (
+            "proc/uptime",
+            Some("-1 2\n"),
+            "proc/uptime:1: not an uptime in seconds",
+        ),
+        (
+            "proc/sys/net/ipv4/tcp_mem",
+            Some("1 2\n"),
+            "proc/sys/net/ipv4/tcp_mem:1: \"1 2\" is no value of net.ipv4.tcp_mem",
+        ),
+        (
+            "proc/net/sockstat",
+            Some("TCP: inuse\n"),
+            "proc/net/sockstat:1: no value for TCP.inuse",
+        ),
+        (
+            "proc/net/netstat",
+            Some("TcpExt: A\nTcpExt: 1 2\n"),
+            "proc/net/netstat:2: more values than names in TcpExt",
+        ),
+        (
+            "proc/net/snmp",
+            None,
+            "proc/net/snmp: cannot read it: No such file or directory (os error 2)",
+        ),
+        (
+            "sock_diag.hex",
+            Some("# a comment\n00f\n"),
+            "sock_diag.hex:2: not hexadecimal",
+        ),
+        (
+            "sock_diag.hex",
+            Some("00000000\n"),
+            "sock_diag.hex:1: sock_diag answered what is no socket table: a message of 0 bytes, \
+             where its header has 16",
+        ),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        copy(&quiet, directory.path());
+        let path = directory.path().join(file);
+        match text {
+            Some(text) => fs::write(&path, text).unwrap(),
+            None => fs::remove_file(&path).unwrap(),
+        }
+        let root = directory.path().to_str().unwrap();
+        let output = run(&["recommend", "--root", root]);
+        assert_eq!(output.status.code(), Some(3), "{file}");
+        let errors = String::from_utf8(output.stderr).unwrap();
+        let mut lines = errors.lines();
+        assert_eq!(lines.next().unwrap(), format!("error: {root}/{expected}"));
+        assert!(lines.next().unwrap().starts_with("hint: "), "{errors}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn this_host_is_read_with_one_look_and_with_two() {
+    for args in [&["recommend"][..], &["recommend", "--over", "200ms"]] {
+        let output = run(args);
+        assert!(matches!(output.status.code(), Some(0 | 1)), "{output:?}");
+        assert!(output.stderr.is_empty(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(
+            text.contains("two looks 0.2 s apart"),
+            args.len() == 3,
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn colour_is_for_terminals() {
+    let root = ["recommend", "--root", "hosts/orphan-limit-near"];
+    assert!(!run(&root).stdout.contains(&0x1b));
+    let forced = advisor(&root).env("CLICOLOR_FORCE", "1").output().unwrap();
+    assert!(forced.stdout.contains(&0x1b));
+}
+
+#[test]
+fn a_reader_that_has_read_enough_is_no_error() {
+    for format in ["text", "json"] {
+        let mut child = advisor(&["recommend", "--over", "200ms", "--format", format])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let mut errors = String::new();
+        child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut errors)
+            .unwrap();
+        assert_eq!(errors, "");
+        assert!(matches!(child.wait().unwrap().code(), Some(0 | 1)));
+    }
+}

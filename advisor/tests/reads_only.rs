@@ -1,0 +1,243 @@
+//! The program only reads: each of its system calls is traced, and only those
+//! that can change nothing are let pass.
+#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "the test starts the program that it traces"
+)]
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nix::libc;
+use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+/// What a traced program did.
+#[derive(Debug, Default)]
+struct Trace {
+    /// The files that it opened for reading.
+    opened: Vec<String>,
+    /// The descriptors that it wrote to.
+    written: Vec<u64>,
+    /// The dumps that it asked of sock_diag.
+    dumps: usize,
+    /// The calls that may change something, or that are not known not to.
+    forbidden: Vec<String>,
+}
+
+/// Runs a program to its end under ptrace.
+#[expect(clippy::zombie_processes, reason = "waitpid reaps it")]
+fn trace(program: &str, args: &[&str]) -> Trace {
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    // SAFETY: between fork and exec it makes one system call and allocates
+    // nothing.
+    unsafe {
+        command.pre_exec(|| ptrace::traceme().map_err(io::Error::from));
+    }
+    // The thread that starts the child is its tracer.
+    let child = command
+        .spawn()
+        .expect("the program can be started and traced");
+    let pid = Pid::from_raw(child.id().cast_signed());
+    assert_eq!(
+        waitpid(pid, None).expect("the child can be waited for"),
+        WaitStatus::Stopped(pid, Signal::SIGTRAP),
+        "the child stops at its exec, so it is traced from its first call on"
+    );
+    ptrace::setoptions(
+        pid,
+        Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_EXITKILL,
+    )
+    .expect("system calls can be traced");
+    let memory = File::open(format!("/proc/{pid}/mem")).expect("the child's memory can be read");
+    let mut trace = Trace::default();
+    let mut entering = true;
+    let mut signal = None;
+    loop {
+        ptrace::syscall(pid, signal.take()).unwrap();
+        match waitpid(pid, None).unwrap() {
+            WaitStatus::PtraceSyscall(_) => {
+                if entering {
+                    trace.record(ptrace::getregs(pid).unwrap(), &memory);
+                }
+                entering = !entering;
+            }
+            WaitStatus::Stopped(_, stopped) => signal = Some(stopped),
+            WaitStatus::Exited(..) => return trace,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// The bytes of the child's memory at an address.
+fn bytes_at(memory: &File, address: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    memory.read_exact_at(&mut bytes, address).unwrap();
+    bytes
+}
+
+/// The text of the child's memory at an address, up to its NUL.
+fn text_at(memory: &File, address: u64) -> String {
+    let mut text = Vec::new();
+    for at in address.. {
+        match bytes_at(memory, at, 1)[0] {
+            0 => break,
+            byte => text.push(byte),
+        }
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+impl Trace {
+    /// Takes note of a call that is about to be made.
+    fn record(&mut self, registers: libc::user_regs_struct, memory: &File) {
+        let arguments = [registers.rdi, registers.rsi, registers.rdx, registers.r10];
+        let call = registers.orig_rax.cast_signed();
+        match call {
+            libc::SYS_open | libc::SYS_openat => {
+                let (path, flags) = if call == libc::SYS_open {
+                    (arguments[0], arguments[1])
+                } else {
+                    (arguments[1], arguments[2])
+                };
+                let path = text_at(memory, path);
+                let changes = libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC;
+                if flags & u64::from(changes.cast_unsigned()) == 0 {
+                    self.opened.push(path);
+                } else if !matches!(path.as_str(), "/dev/null" | "/dev/tty") {
+                    self.forbidden
+                        .push(format!("open {path} with flags {flags:#x}"));
+                }
+            }
+            libc::SYS_write | libc::SYS_writev => {
+                self.written.push(arguments[0]);
+                if !matches!(arguments[0], 1 | 2) {
+                    self.forbidden
+                        .push(format!("write to descriptor {}", arguments[0]));
+                }
+            }
+            libc::SYS_socket => {
+                if arguments[0] != 16 || arguments[2] != 4 {
+                    self.forbidden.push(format!("socket {arguments:?}"));
+                }
+            }
+            libc::SYS_sendto => {
+                // The only request is SOCK_DIAG_BY_FAMILY (20) for a dump.
+                let header = bytes_at(memory, arguments[1], 8);
+                let kind = u16::from_ne_bytes([header[4], header[5]]);
+                let flags = u16::from_ne_bytes([header[6], header[7]]);
+                if (kind, flags) == (20, 0x301) {
+                    self.dumps += 1;
+                } else {
+                    self.forbidden
+                        .push(format!("netlink request {kind} with flags {flags:#x}"));
+                }
+            }
+            // TCGETS and TIOCGWINSZ: is it a terminal, and how wide.
+            libc::SYS_ioctl if matches!(arguments[1], 0x5401 | 0x5413) => {}
+            // F_GETFD: std looks at a descriptor before it closes it.
+            libc::SYS_fcntl if arguments[1] == 1 => {}
+            libc::SYS_read
+            | libc::SYS_pread64
+            | libc::SYS_readv
+            | libc::SYS_close
+            | libc::SYS_lseek
+            | libc::SYS_stat
+            | libc::SYS_fstat
+            | libc::SYS_newfstatat
+            | libc::SYS_statx
+            | libc::SYS_access
+            | libc::SYS_faccessat
+            | libc::SYS_readlink
+            | libc::SYS_getdents64
+            | libc::SYS_getcwd
+            | libc::SYS_recvfrom
+            | libc::SYS_poll
+            | libc::SYS_mmap
+            | libc::SYS_munmap
+            | libc::SYS_mremap
+            | libc::SYS_mprotect
+            | libc::SYS_madvise
+            | libc::SYS_brk
+            | libc::SYS_rt_sigaction
+            | libc::SYS_rt_sigprocmask
+            | libc::SYS_sigaltstack
+            | libc::SYS_arch_prctl
+            | libc::SYS_set_tid_address
+            | libc::SYS_set_robust_list
+            | libc::SYS_rseq
+            | libc::SYS_futex
+            | libc::SYS_prlimit64
+            | libc::SYS_sched_getaffinity
+            | libc::SYS_getrandom
+            | libc::SYS_clock_nanosleep
+            | libc::SYS_gettid
+            | libc::SYS_exit_group => {}
+            other => self
+                .forbidden
+                .push(format!("system call {other} {arguments:?}")),
+        }
+    }
+}
+
+#[test]
+fn recommend_changes_nothing() {
+    for args in [
+        &["recommend"][..],
+        &["recommend", "--over", "200ms", "--format", "json"],
+        &[
+            "recommend",
+            "--report",
+            "reports",
+            "--root",
+            "hosts/orphan-limit-near",
+        ],
+        &["recommend", "--report", "nowhere"],
+    ] {
+        let trace = trace(env!("CARGO_BIN_EXE_advisor"), args);
+        assert_eq!(trace.forbidden, Vec::<String>::new(), "{args:?}");
+        // What has to be there, or the trace has missed it.
+        assert!(!trace.written.is_empty(), "{args:?}: it writes its answer");
+        let reads = |file: &str| trace.opened.iter().any(|opened| opened.ends_with(file));
+        assert_eq!(
+            reads("proc/net/sockstat"),
+            !args.contains(&"nowhere"),
+            "{args:?}"
+        );
+        assert_eq!(trace.dumps > 0, !args.contains(&"--report"), "{args:?}");
+    }
+}
+
+#[test]
+fn a_program_that_writes_is_caught() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    let file = file.to_str().unwrap();
+    for (script, call) in [
+        (format!("echo 1 > {file}"), format!("open {file}")),
+        ("kill -0 $$".to_owned(), "system call 62".to_owned()),
+    ] {
+        let trace = trace("/bin/sh", &["-c", &script]);
+        assert!(
+            trace
+                .forbidden
+                .iter()
+                .any(|forbidden| forbidden.starts_with(&call)),
+            "{script}: {trace:?}"
+        );
+    }
+}

@@ -1,0 +1,12 @@
+//! Actors: a process for each, in its host's namespace, that runs steps.
+//!
+//! A process of its own, so that a crash is a real SIGKILL and an exit a real
+//! exit. The harness starts itself anew for it (`harness actor`) and talks to
+//! it over a socket pair: the plan and the signals of other lists go in, what
+//! each step observed comes out.
+
+mod call;
+pub mod interpreter;
+pub mod option;
+pub mod process;
+pub mod protocol;

@@ -1,0 +1,239 @@
+//! The system calls of the steps, on raw descriptors.
+//!
+//! Raw, because some scenarios are about a descriptor that another thread of
+//! the process closes during a call. The kernel answers that with an errno,
+//! which is the observation.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use nix::sys::socket::{SockaddrIn, SockaddrIn6, SockaddrLike};
+
+fn check(result: i32) -> io::Result<i32> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+fn check_length(result: isize) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// socket(2): a TCP socket of the family of `address`.
+pub fn socket(address: IpAddr) -> io::Result<RawFd> {
+    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    // SAFETY: takes no pointers.
+    check(unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) })
+}
+
+/// What bind(2) and connect(2) have in common.
+type AddressCall = unsafe extern "C" fn(i32, *const libc::sockaddr, libc::socklen_t) -> i32;
+
+fn with_address(call: AddressCall, socket: RawFd, address: SocketAddr) -> io::Result<()> {
+    let result = match address {
+        SocketAddr::V4(address) => {
+            let address = SockaddrIn::from(address);
+            // SAFETY: pointer and length are those of a whole sockaddr_in that
+            // outlives the call.
+            unsafe { call(socket, address.as_ptr(), address.len()) }
+        }
+        SocketAddr::V6(address) => {
+            let address = SockaddrIn6::from(address);
+            // SAFETY: as above, of a sockaddr_in6.
+            unsafe { call(socket, address.as_ptr(), address.len()) }
+        }
+    };
+    check(result).map(|_| ())
+}
+
+/// bind(2).
+pub fn bind(socket: RawFd, address: SocketAddr) -> io::Result<()> {
+    with_address(libc::bind, socket, address)
+}
+
+/// connect(2).
+pub fn connect(socket: RawFd, address: SocketAddr) -> io::Result<()> {
+    with_address(libc::connect, socket, address)
+}
+
+/// listen(2).
+pub fn listen(socket: RawFd, backlog: i32) -> io::Result<()> {
+    // SAFETY: takes no pointers.
+    check(unsafe { libc::listen(socket, backlog) }).map(|_| ())
+}
+
+/// accept4(2).
+pub fn accept(socket: RawFd) -> io::Result<RawFd> {
+    // SAFETY: null for the address is allowed.
+    check(unsafe {
+        libc::accept4(
+            socket,
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            libc::SOCK_CLOEXEC,
+        )
+    })
+}
+
+/// read(2).
+pub fn read(socket: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the kernel writes at most `buffer.len()` bytes to `buffer`.
+    check_length(unsafe { libc::read(socket, buffer.as_mut_ptr().cast(), buffer.len()) })
+}
+
+/// write(2).
+pub fn write(socket: RawFd, buffer: &[u8]) -> io::Result<usize> {
+    // SAFETY: the kernel reads at most `buffer.len()` bytes of `buffer`.
+    check_length(unsafe { libc::write(socket, buffer.as_ptr().cast(), buffer.len()) })
+}
+
+/// shutdown(2).
+pub fn shutdown(socket: RawFd, how: &str) -> io::Result<()> {
+    let how = match how {
+        "SHUT_RD" => libc::SHUT_RD,
+        "SHUT_WR" => libc::SHUT_WR,
+        _ => libc::SHUT_RDWR,
+    };
+    // SAFETY: takes no pointers.
+    check(unsafe { libc::shutdown(socket, how) }).map(|_| ())
+}
+
+/// close(2).
+pub fn close(socket: RawFd) -> io::Result<()> {
+    // SAFETY: takes no pointers. The descriptor is one of the actor's own
+    // sockets, which no Rust type owns.
+    check(unsafe { libc::close(socket) }).map(|_| ())
+}
+
+/// dup(2).
+pub fn dup(socket: RawFd) -> io::Result<RawFd> {
+    // SAFETY: takes no pointers.
+    check(unsafe { libc::fcntl(socket, libc::F_DUPFD_CLOEXEC, 0) })
+}
+
+/// fcntl(2): `O_NONBLOCK` on or off.
+pub fn set_nonblocking(socket: RawFd, on: bool) -> io::Result<()> {
+    let flags = if on { libc::O_NONBLOCK } else { 0 };
+    // SAFETY: takes no pointers.
+    check(unsafe { libc::fcntl(socket, libc::F_SETFL, flags) }).map(|_| ())
+}
+
+/// poll(2): the revents by name, joined by `|`, or `none` at the time limit.
+pub fn poll(socket: RawFd, events: &str, timeout: Option<Duration>) -> io::Result<String> {
+    const EVENTS: [(&str, i16); 6] = [
+        ("POLLIN", libc::POLLIN),
+        ("POLLOUT", libc::POLLOUT),
+        ("POLLERR", libc::POLLERR),
+        ("POLLHUP", libc::POLLHUP),
+        ("POLLRDHUP", libc::POLLRDHUP),
+        ("POLLNVAL", libc::POLLNVAL),
+    ];
+    let wanted = EVENTS.iter().find(|(name, _)| *name == events);
+    let mut watched = libc::pollfd {
+        fd: socket,
+        events: wanted.map_or(0, |(_, flag)| *flag),
+        revents: 0,
+    };
+    let milliseconds = timeout.map_or(-1, |time| i32::try_from(time.as_millis()).unwrap_or(i32::MAX));
+    // SAFETY: one pollfd, which outlives the call.
+    check(unsafe { libc::poll(&raw mut watched, 1, milliseconds) })?;
+    let names: Vec<&str> = EVENTS
+        .iter()
+        .filter(|(_, flag)| watched.revents & flag != 0)
+        .map(|(name, _)| *name)
+        .collect();
+    Ok(if names.is_empty() { "none".to_owned() } else { names.join("|") })
+}
+
+/// ioctl(2) SIOCOUTQ: bytes that are written and not yet acknowledged.
+pub fn outq(socket: RawFd) -> io::Result<i32> {
+    let mut bytes = 0_i32;
+    // SAFETY: the kernel writes one int.
+    check(unsafe { libc::ioctl(socket, libc::TIOCOUTQ, &raw mut bytes) })?;
+    Ok(bytes)
+}
+
+/// A file of that many zero bytes that has no name, for sendfile and splice.
+pub fn zero_file(bytes: u64) -> io::Result<File> {
+    let name = CString::new("lastbyte")?;
+    // SAFETY: the name is a C string that outlives the call.
+    let descriptor = check(unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) })?;
+    // SAFETY: the descriptor is new and nobody else has it.
+    let file = unsafe { File::from_raw_fd(descriptor) };
+    file.set_len(bytes)?;
+    Ok(file)
+}
+
+/// sendfile(2) from the file's own position.
+pub fn sendfile(socket: RawFd, file: RawFd, bytes: usize) -> io::Result<usize> {
+    // SAFETY: null for the offset is allowed.
+    check_length(unsafe { libc::sendfile(socket, file, std::ptr::null_mut(), bytes) })
+}
+
+/// splice(2) between a pipe and something else.
+pub fn splice(from: RawFd, to: RawFd, bytes: usize) -> io::Result<usize> {
+    // SAFETY: null for both offsets is allowed.
+    check_length(unsafe {
+        libc::splice(from, std::ptr::null_mut(), to, std::ptr::null_mut(), bytes, 0)
+    })
+}
+
+/// pipe2(2): the reading and the writing end.
+pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?)
+}
+
+/// fork(2): a child that holds every descriptor and does nothing, until `hold`
+/// is over or `lifeline` hangs up because the harness is gone or done.
+pub fn fork_holder(lifeline: RawFd, hold: Option<Duration>) -> io::Result<()> {
+    let milliseconds = hold.map_or(-1, |time| i32::try_from(time.as_millis()).unwrap_or(i32::MAX));
+    // SAFETY: the child of a process with threads may only make
+    // async-signal-safe calls; poll and _exit are.
+    let child = check(unsafe { libc::fork() })?;
+    if child == 0 {
+        let mut watched = libc::pollfd {
+            fd: lifeline,
+            events: libc::POLLRDHUP,
+            revents: 0,
+        };
+        // SAFETY: one pollfd on this stack.
+        unsafe { libc::poll(&raw mut watched, 1, milliseconds) };
+        exit(0);
+    }
+    Ok(())
+}
+
+/// _exit(2): no handler runs and nothing is closed but by the kernel.
+pub fn exit(status: i32) -> ! {
+    // SAFETY: takes no pointers and doesn't return.
+    unsafe { libc::_exit(status) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn poll_names_what_it_saw() {
+        let (reader, writer) = pipe().unwrap();
+        use std::os::fd::AsRawFd;
+        let none = poll(reader.as_raw_fd(), "POLLIN", Some(Duration::ZERO)).unwrap();
+        assert_eq!(none, "none");
+        drop(writer);
+        assert_eq!(poll(reader.as_raw_fd(), "POLLIN", None).unwrap(), "POLLHUP");
+    }
+
+    #[test]
+    fn a_closed_descriptor_is_an_errno_and_no_more() {
+        let error = read(-1, &mut [0; 4]).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EBADF));
+        assert!(write(-1, b"x").is_err() && close(-1).is_err() && accept(-1).is_err());
+        assert!(shutdown(-1, "SHUT_WR").is_err() && outq(-1).is_err() && dup(-1).is_err());
+    }
+}

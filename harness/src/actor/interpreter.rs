@@ -1,0 +1,559 @@
+//! The actor's side: runs the steps and tells what they observed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, BufRead, BufReader, IoSliceMut, Write};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, setns};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+
+use super::call;
+use super::option;
+use super::protocol::{Event, Order, Outcome, Plan};
+use crate::lab::errno_name;
+use crate::suite::form::Data;
+use crate::suite::scenario::flatten;
+use crate::suite::step::{Step, Verb};
+
+/// The size of a system call's buffer unless the suite says otherwise.
+const CHUNK_BYTES: u64 = 64 << 10;
+/// The backlog of listen(2) unless the suite says otherwise.
+const BACKLOG: u64 = 128;
+
+/// Runs an actor; its control socket is standard input. Returns when the run
+/// is over; the process then ends.
+pub fn run() -> io::Result<()> {
+    // SAFETY: the harness gives each actor its control socket as descriptor 0,
+    // and nothing else in this process uses standard input.
+    let control = unsafe { UnixStream::from_raw_fd(0) };
+    // A child of an actor that outlives it must not be killed with it, but the
+    // actor itself must not outlive the harness.
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+    let namespace = receive_namespace(&control)?;
+    setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)?;
+    drop(namespace);
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    let mut orders = BufReader::new(control.try_clone()?);
+    let mut line = String::new();
+    orders.read_line(&mut line)?;
+    let plan: Plan = serde_json::from_str(&line)?;
+    let actor = Actor {
+        plan,
+        control: Mutex::new(control),
+        sockets: Mutex::default(),
+        done: Mutex::default(),
+        changed: Condvar::new(),
+    };
+    std::thread::scope(|scope| {
+        for (task, steps) in actor.plan.tasks.iter().enumerate() {
+            let actor = &actor;
+            scope.spawn(move || actor.run_task(task, steps));
+        }
+        // Ends the process when the harness says so or is gone, whatever the
+        // steps are waiting for. Descriptors close then, as in any exit.
+        for line in orders.lines() {
+            match line.map(|line| serde_json::from_str(&line)) {
+                Ok(Ok(Order::Done(step))) => actor.note_done(step),
+                _ => break,
+            }
+        }
+        call::exit(0)
+    })
+}
+
+/// Takes the descriptor of the network namespace that comes with the first
+/// byte on the control socket.
+fn receive_namespace(control: &UnixStream) -> io::Result<OwnedFd> {
+    let mut byte = [0];
+    let mut space = nix::cmsg_space!(RawFd);
+    let mut buffer = [IoSliceMut::new(&mut byte)];
+    let message = recvmsg::<()>(
+        control.as_raw_fd(),
+        &mut buffer,
+        Some(&mut space),
+        MsgFlags::MSG_CMSG_CLOEXEC,
+    )?;
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(descriptors) = control {
+            if let Some(descriptor) = descriptors.first() {
+                // SAFETY: the kernel has just made it for this process.
+                return Ok(unsafe { OwnedFd::from_raw_fd(*descriptor) });
+            }
+        }
+    }
+    Err(io::Error::other("no network namespace came with the plan"))
+}
+
+/// What all tasks of an actor share.
+struct Actor {
+    plan: Plan,
+    control: Mutex<UnixStream>,
+    /// The sockets under each name.
+    sockets: Mutex<BTreeMap<String, Vec<RawFd>>>,
+    /// The steps of other lists that have ended, `actor.step`.
+    done: Mutex<BTreeSet<String>>,
+    changed: Condvar,
+}
+
+/// Where a task stands with its sockets.
+#[derive(Default)]
+struct Hands {
+    /// What a step without `on` acts on.
+    current: Vec<RawFd>,
+    /// What accept acts on.
+    listener: Option<RawFd>,
+    /// A socket that is made and not yet used up by listen or connect.
+    fresh: Option<RawFd>,
+}
+
+/// What one execution of a step gave.
+#[derive(Default)]
+struct Tally {
+    ok: u64,
+    errors: Vec<io::Error>,
+    bytes: Option<u64>,
+    value: Option<String>,
+}
+
+impl Tally {
+    fn note(&mut self, result: io::Result<()>) {
+        match result {
+            Ok(()) => self.ok += 1,
+            Err(error) => self.errors.push(error),
+        }
+    }
+}
+
+impl From<io::Result<()>> for Tally {
+    fn from(result: io::Result<()>) -> Self {
+        let mut tally = Self::default();
+        tally.note(result);
+        tally
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Actor {
+    fn tell(&self, event: &Event) {
+        let mut line = serde_json::to_vec(event).unwrap_or_default();
+        line.push(b'\n');
+        // A harness that is gone ends this process by the signal asked for at
+        // the start.
+        let _ = lock(&self.control).write_all(&line);
+    }
+
+    fn note_done(&self, step: String) {
+        lock(&self.done).insert(step);
+        self.changed.notify_all();
+    }
+
+    fn run_task(&self, task: usize, steps: &[Step]) {
+        let mut hands = Hands::default();
+        for step in steps {
+            self.tell(&Event::Started {
+                task,
+                step: step.name.clone(),
+            });
+            let mut outcomes = BTreeMap::new();
+            self.run_step(step, &mut hands, &mut outcomes);
+            // The inner steps first, the step itself last.
+            for inner in flatten(step.inner()).chain([step]) {
+                if let Some(outcome) = outcomes.remove(&inner.name) {
+                    self.note_done(format!("{}.{}", self.plan.name, inner.name));
+                    self.tell(&Event::Ended(outcome));
+                }
+            }
+        }
+        self.tell(&Event::Finished { task });
+    }
+
+    fn run_step(&self, step: &Step, hands: &mut Hands, outcomes: &mut BTreeMap<String, Outcome>) {
+        let start = Instant::now();
+        let tally = if step.verb == Verb::Repeat {
+            for _ in 0..step.fields.count("times").unwrap_or(1) {
+                pause(step);
+                for inner in step.inner() {
+                    self.run_step(inner, hands, outcomes);
+                }
+            }
+            Tally::from(Ok(()))
+        } else {
+            self.execute(step, hands)
+        };
+        let outcome = outcomes
+            .entry(step.name.clone())
+            .or_insert_with(|| Outcome {
+                step: step.name.clone(),
+                ..Outcome::default()
+            });
+        outcome.ms += start.elapsed().as_secs_f64() * 1e3;
+        outcome.ok += tally.ok;
+        for error in tally.errors {
+            let name = error
+                .raw_os_error()
+                .map_or_else(|| error.to_string(), errno_name);
+            outcome.error.get_or_insert_with(|| name.clone());
+            *outcome.errors.entry(name).or_default() += 1;
+        }
+        if let Some(bytes) = tally.bytes {
+            *outcome.bytes.get_or_insert(0) += bytes;
+        }
+        if tally.value.is_some() {
+            outcome.value = tally.value;
+        }
+    }
+
+    fn execute(&self, step: &Step, hands: &mut Hands) -> Tally {
+        let fields = &step.fields;
+        match step.verb {
+            Verb::Socket => self.make(step, hands).map(|_| ()).into(),
+            Verb::Setsockopt => self.on_each(step, hands, |socket| {
+                for (name, item) in fields.iter() {
+                    if let (Some(option), Data::Text(value)) = (option::find(name), &item.data) {
+                        option.set(socket, value)?;
+                    }
+                }
+                Ok(())
+            }),
+            Verb::Getsockopt => {
+                let mut value = None;
+                let option = fields.text("option").and_then(option::find);
+                let mut tally = self.on_each(step, hands, |socket| {
+                    value = option.map(|option| option.get(socket)).transpose()?;
+                    Ok(())
+                });
+                tally.value = value;
+                tally
+            }
+            Verb::Fcntl => {
+                let on = fields.text("flags") == Some("O_NONBLOCK");
+                self.on_each(step, hands, |socket| call::set_nonblocking(socket, on))
+            }
+            Verb::Bind => self.bind(step, hands).into(),
+            Verb::Listen => self.listen(step, hands).into(),
+            Verb::Accept => self.accept(step, hands),
+            Verb::Connect => self.connect(step, hands).into(),
+            Verb::Poll => {
+                let mut value = None;
+                let events = fields.text("events").unwrap_or("POLLIN");
+                let mut tally = self.on_each(step, hands, |socket| {
+                    value = Some(call::poll(socket, events, fields.duration("timeout"))?);
+                    Ok(())
+                });
+                tally.value = value;
+                tally
+            }
+            Verb::Write => self.transfer(step, hands, |socket, done| write(step, socket, done)),
+            Verb::Sendfile => self.transfer(step, hands, |socket, done| {
+                let bytes = fields.count("bytes").unwrap_or(0);
+                let file = call::zero_file(bytes)?;
+                while *done < bytes {
+                    *done += call::sendfile(socket, file.as_raw_fd(), length(bytes - *done))? as u64;
+                }
+                Ok(())
+            }),
+            Verb::Splice => self.transfer(step, hands, |socket, done| splice(step, socket, done)),
+            Verb::Read => self.transfer(step, hands, |socket, done| {
+                read(step, socket, fields.count("bytes").unwrap_or(0), done)
+            }),
+            Verb::ReadToEnd => {
+                self.transfer(step, hands, |socket, done| read(step, socket, u64::MAX, done))
+            }
+            Verb::Shutdown => {
+                let how = fields.text("how").unwrap_or_default();
+                self.on_each(step, hands, |socket| call::shutdown(socket, how))
+            }
+            Verb::WaitOutqEmpty => {
+                let mut left = None;
+                let mut tally =
+                    self.on_each(step, hands, |socket| wait_outq_empty(step, socket, &mut left));
+                tally.value = left.map(|left| left.to_string());
+                tally
+            }
+            Verb::Close => self.close(step, hands),
+            Verb::Dup => self
+                .one(step, hands)
+                .and_then(call::dup)
+                .map(|socket| self.keep(step, hands, socket))
+                .into(),
+            Verb::Fork => {
+                call::fork_holder(lock(&self.control).as_raw_fd(), fields.duration("hold")).into()
+            }
+            Verb::Exit => {
+                call::exit(i32::try_from(fields.count("status").unwrap_or(0)).unwrap_or(1))
+            }
+            Verb::Sleep => {
+                std::thread::sleep(fields.duration("time").unwrap_or_default());
+                Ok(()).into()
+            }
+            Verb::Await => {
+                let step = fields.text("step").unwrap_or_default();
+                let mut done = lock(&self.done);
+                while !done.contains(step) {
+                    done = self.changed.wait(done).unwrap_or_else(PoisonError::into_inner);
+                }
+                Ok(()).into()
+            }
+            // Repeat is run by the caller; the rest are the lab's.
+            _ => Err(io::Error::from_raw_os_error(libc::ENOSYS)).into(),
+        }
+    }
+
+    /// The sockets that a step acts on.
+    fn chosen(&self, step: &Step, hands: &mut Hands) -> Vec<RawFd> {
+        if let Some(name) = step.fields.text("on") {
+            hands.current = lock(&self.sockets).get(name).cloned().unwrap_or_default();
+        }
+        hands.current.clone()
+    }
+
+    /// The one socket that a step acts on: the last of a set.
+    fn one(&self, step: &Step, hands: &mut Hands) -> io::Result<RawFd> {
+        self.chosen(step, hands)
+            .last()
+            .copied()
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))
+    }
+
+    /// Makes the step's call on each of its sockets.
+    fn on_each(
+        &self,
+        step: &Step,
+        hands: &mut Hands,
+        mut call: impl FnMut(RawFd) -> io::Result<()>,
+    ) -> Tally {
+        let sockets = self.chosen(step, hands);
+        if sockets.is_empty() {
+            return Err(io::Error::from_raw_os_error(libc::EBADF)).into();
+        }
+        let mut tally = Tally::default();
+        for socket in sockets {
+            tally.note(call(socket));
+        }
+        tally
+    }
+
+    /// Makes the step's calls on each of its sockets and counts the bytes, of
+    /// those too that ended in an error.
+    fn transfer(
+        &self,
+        step: &Step,
+        hands: &mut Hands,
+        mut call: impl FnMut(RawFd, &mut u64) -> io::Result<()>,
+    ) -> Tally {
+        let mut bytes = 0;
+        let mut tally = self.on_each(step, hands, |socket| call(socket, &mut bytes));
+        tally.bytes = Some(bytes);
+        tally
+    }
+
+    /// Keeps a new socket under the step's name and takes it in hand.
+    fn keep(&self, step: &Step, hands: &mut Hands, socket: RawFd) {
+        lock(&self.sockets)
+            .entry(step.name.clone())
+            .or_default()
+            .push(socket);
+        hands.current = vec![socket];
+    }
+
+    fn make(&self, step: &Step, hands: &mut Hands) -> io::Result<RawFd> {
+        let own = self.plan.addresses.get(&self.plan.host).copied();
+        let family = match step.fields.text("family") {
+            Some("ipv6") => std::net::Ipv6Addr::UNSPECIFIED.into(),
+            Some(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+            None => own.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into()),
+        };
+        let socket = call::socket(family)?;
+        self.keep(step, hands, socket);
+        hands.fresh = Some(socket);
+        Ok(socket)
+    }
+
+    /// The socket for bind, listen or connect: the one named, else one that is
+    /// made and not yet used, else a new one.
+    fn fresh(&self, step: &Step, hands: &mut Hands) -> io::Result<RawFd> {
+        if step.fields.text("on").is_some() {
+            return self.one(step, hands);
+        }
+        match hands.fresh {
+            Some(socket) => {
+                self.keep(step, hands, socket);
+                Ok(socket)
+            }
+            None => self.make(step, hands),
+        }
+    }
+
+    /// `host:port`; without a host, the actor's own.
+    fn endpoint(&self, text: &str) -> io::Result<SocketAddr> {
+        let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
+        let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+        let host = if host.is_empty() { &self.plan.host } else { host };
+        let address = self.plan.addresses.get(host).ok_or_else(invalid)?;
+        Ok(SocketAddr::new(*address, port.parse().map_err(|_| invalid())?))
+    }
+
+    fn bind(&self, step: &Step, hands: &mut Hands) -> io::Result<()> {
+        let socket = self.fresh(step, hands)?;
+        call::bind(socket, self.endpoint(step.fields.text("to").unwrap_or_default())?)
+    }
+
+    fn listen(&self, step: &Step, hands: &mut Hands) -> io::Result<()> {
+        let socket = self.fresh(step, hands)?;
+        if let Some(port) = step.fields.text("port") {
+            call::bind(socket, self.endpoint(port)?)?;
+        }
+        let backlog = step.fields.count("backlog").unwrap_or(BACKLOG);
+        call::listen(socket, i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        hands.fresh = None;
+        hands.listener = Some(socket);
+        Ok(())
+    }
+
+    fn accept(&self, step: &Step, hands: &mut Hands) -> Tally {
+        let listener = match (step.fields.text("on"), hands.listener) {
+            (None, Some(listener)) => listener,
+            _ => match self.one(step, hands) {
+                Ok(listener) => listener,
+                Err(error) => return Err(error).into(),
+            },
+        };
+        let mut tally = Tally::default();
+        let mut accepted = Vec::new();
+        for _ in 0..step.fields.count("count").unwrap_or(1) {
+            tally.note(call::accept(listener).map(|socket| {
+                self.keep(step, hands, socket);
+                accepted.push(socket);
+            }));
+        }
+        hands.current = accepted;
+        tally
+    }
+
+    fn connect(&self, step: &Step, hands: &mut Hands) -> io::Result<()> {
+        let address = self.endpoint(step.fields.text("to").unwrap_or_default())?;
+        let socket = self.fresh(step, hands)?;
+        hands.fresh = None;
+        call::connect(socket, address)
+    }
+
+    fn close(&self, step: &Step, hands: &mut Hands) -> Tally {
+        let tally = self.on_each(step, hands, |socket| {
+            pause(step);
+            // Forgotten first: the kernel may hand the number out again.
+            for sockets in lock(&self.sockets).values_mut() {
+                sockets.retain(|known| *known != socket);
+            }
+            call::close(socket)
+        });
+        let closed = std::mem::take(&mut hands.current);
+        hands.fresh = hands.fresh.filter(|socket| !closed.contains(socket));
+        hands.listener = hands.listener.filter(|socket| !closed.contains(socket));
+        tally
+    }
+}
+
+/// Waits `every`, where the step has it.
+fn pause(step: &Step) {
+    if let Some(every) = step.fields.duration("every") {
+        std::thread::sleep(every);
+    }
+}
+
+fn chunk(step: &Step) -> usize {
+    length(step.fields.count("chunk").unwrap_or(CHUNK_BYTES).max(1))
+}
+
+fn length(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX).min(1 << 30)
+}
+
+fn write(step: &Step, socket: RawFd, done: &mut u64) -> io::Result<()> {
+    let text = step.fields.text("bytes").unwrap_or_default().as_bytes();
+    let bytes = step.fields.count("bytes").unwrap_or(text.len() as u64);
+    let zeros = vec![0; chunk(step).min(length(bytes))];
+    let mut written = 0;
+    while written < bytes {
+        pause(step);
+        let buffer = if text.is_empty() {
+            &zeros[..zeros.len().min(length(bytes - written))]
+        } else {
+            &text[length(written)..]
+        };
+        let count = call::write(socket, buffer)? as u64;
+        written += count;
+        *done += count;
+    }
+    Ok(())
+}
+
+fn read(step: &Step, socket: RawFd, bytes: u64, done: &mut u64) -> io::Result<()> {
+    let mut buffer = vec![0; chunk(step)];
+    let mut taken = 0;
+    while taken < bytes {
+        pause(step);
+        let most = buffer.len().min(length(bytes - taken));
+        let count = call::read(socket, &mut buffer[..most])? as u64;
+        if count == 0 {
+            break;
+        }
+        taken += count;
+        *done += count;
+    }
+    Ok(())
+}
+
+fn splice(step: &Step, socket: RawFd, done: &mut u64) -> io::Result<()> {
+    let bytes = step.fields.count("bytes").unwrap_or(0);
+    let file = call::zero_file(bytes)?;
+    let (reader, writer) = call::pipe()?;
+    let mut spliced = 0;
+    while spliced < bytes {
+        let mut piped = call::splice(
+            file.as_raw_fd(),
+            writer.as_raw_fd(),
+            length(bytes - spliced).min(64 << 10),
+        )?;
+        while piped > 0 {
+            let count = call::splice(reader.as_raw_fd(), socket, piped)?;
+            piped -= count;
+            spliced += count as u64;
+            *done += count as u64;
+        }
+    }
+    Ok(())
+}
+
+/// Looks at SIOCOUTQ until it is 0. After a reset it never is, so SO_ERROR is
+/// looked at as well.
+fn wait_outq_empty(step: &Step, socket: RawFd, left: &mut Option<i32>) -> io::Result<()> {
+    let start = Instant::now();
+    let every = step
+        .fields
+        .duration("every")
+        .unwrap_or(Duration::from_millis(1));
+    loop {
+        let outq = call::outq(socket)?;
+        *left = Some(outq);
+        if outq == 0 {
+            return Ok(());
+        }
+        let error = option::pending_error(socket)?;
+        if error != 0 {
+            return Err(io::Error::from_raw_os_error(error));
+        }
+        if step.fields.duration("timeout").is_some_and(|limit| start.elapsed() >= limit) {
+            return Err(io::Error::from_raw_os_error(libc::ETIMEDOUT));
+        }
+        std::thread::sleep(every);
+    }
+}

@@ -1,0 +1,127 @@
+//! The harness's side of an actor: starts its process and listens to it.
+
+use std::io::{self, BufRead, BufReader, IoSlice, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::unistd::Pid;
+
+use super::protocol::{Event, Order, Plan};
+use crate::lab::LabError;
+use crate::lab::namespace::Namespace;
+
+/// A running actor. Dropping it kills its process and reaps it.
+#[derive(Debug)]
+pub struct Process {
+    /// The actor's name.
+    pub name: String,
+    child: Mutex<Child>,
+    pid: Pid,
+    orders: Mutex<UnixStream>,
+    events: UnixStream,
+}
+
+impl Process {
+    /// Starts an actor in a namespace. The calling thread must live as long as
+    /// the actor: the kernel kills the actor when that thread ends.
+    pub fn start(plan: &Plan, namespace: &Namespace) -> Result<Self, LabError> {
+        let error = |error| {
+            LabError::new(&plan.host, &format!("start actor {}", plan.name), error, "")
+        };
+        let (ours, theirs) = UnixStream::pair().map_err(error)?;
+        let child = Command::new("/proc/self/exe")
+            .arg("actor")
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .map_err(error)?;
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
+        let process = Self {
+            name: plan.name.clone(),
+            child: Mutex::new(child),
+            pid,
+            events: ours.try_clone().map_err(error)?,
+            orders: Mutex::new(ours),
+        };
+        process.send_plan(plan, namespace).map_err(error)?;
+        Ok(process)
+    }
+
+    fn send_plan(&self, plan: &Plan, namespace: &Namespace) -> io::Result<()> {
+        let descriptor = [namespace.as_fd().as_raw_fd()];
+        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        sendmsg::<()>(
+            orders.as_raw_fd(),
+            &[IoSlice::new(b"n")],
+            &[ControlMessage::ScmRights(&descriptor)],
+            MsgFlags::empty(),
+            None,
+        )?;
+        let mut line = serde_json::to_vec(plan)?;
+        line.push(b'\n');
+        orders.write_all(&line)
+    }
+
+    /// Tells the actor something. One that is dead doesn't hear it.
+    pub fn order(&self, order: &Order) {
+        let mut line = serde_json::to_vec(order).unwrap_or_default();
+        line.push(b'\n');
+        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = orders.write_all(&line);
+    }
+
+    /// Calls `heard` with each event until the actor's process is gone.
+    pub fn listen(&self, mut heard: impl FnMut(Event)) {
+        for line in BufReader::new(&self.events).lines() {
+            let Ok(line) = line else { return };
+            match serde_json::from_str(&line) {
+                Ok(event) => heard(event),
+                Err(error) => heard(Event::Broken(format!("it said {line:?}: {error}"))),
+            }
+        }
+    }
+
+    /// Sends a signal to the actor's process.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        Ok(kill(self.pid, signal)?)
+    }
+
+    /// How the process ended, where it has by now.
+    pub fn has_ended(&self) -> Option<String> {
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        let status = child.try_wait().ok().flatten()?;
+        Some(match status.signal() {
+            Some(number) => Signal::try_from(number)
+                .map_or_else(|_| format!("signal {number}"), |signal| signal.to_string()),
+            None => format!("exit status {}", status.code().unwrap_or(0)),
+        })
+    }
+
+    /// Ends the conversation, which also ends children that the actor forked.
+    pub fn hang_up(&self) {
+        // An actor that is gone has hung up already.
+        let _ = self.events.shutdown(std::net::Shutdown::Both);
+    }
+
+    /// Kills the process, where it still lives, and reaps it.
+    pub fn end(&self) {
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(None) = child.try_wait() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.hang_up();
+        self.end();
+    }
+}

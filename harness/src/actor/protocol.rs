@@ -1,0 +1,69 @@
+//! What the harness and an actor tell each other, a line of JSON each.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::suite::step::Step;
+
+/// What an actor is to do; the first line that it gets. The descriptor of its
+/// network namespace comes with it.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Plan {
+    /// The actor's name, for its errors.
+    pub name: String,
+    /// The address of each host in the scenario's family.
+    pub addresses: BTreeMap<String, IpAddr>,
+    /// The host that it runs on.
+    pub host: String,
+    /// Its step lists.
+    pub tasks: Vec<Vec<Step>>,
+}
+
+/// From the harness to an actor. The run is over when the harness hangs up.
+#[derive(Debug, Deserialize, Serialize)]
+pub enum Order {
+    /// A step of another list has ended.
+    Done(String),
+}
+
+/// From an actor to the harness.
+#[derive(Debug, Deserialize, Serialize)]
+pub enum Event {
+    /// A list has come to this step.
+    Started {
+        /// The list's number.
+        task: usize,
+        /// The step's name.
+        step: String,
+    },
+    /// A step has ended; for those inside a repeat, when the repeat has.
+    Ended(Outcome),
+    /// A list has come to its end.
+    Finished {
+        /// The list's number.
+        task: usize,
+    },
+    /// The actor couldn't be set up.
+    Broken(String),
+}
+
+/// What a step observed, all its calls together.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Outcome {
+    /// The step's name.
+    pub step: String,
+    /// Calls that succeeded.
+    pub ok: u64,
+    /// Calls that failed, by the errno's name.
+    pub errors: BTreeMap<String, u64>,
+    /// The first error's name; `None` where there was none.
+    pub error: Option<String>,
+    /// Bytes transferred.
+    pub bytes: Option<u64>,
+    /// What the last call read: an option's value, revents, SIOCOUTQ.
+    pub value: Option<String>,
+    /// The time of all calls in milliseconds.
+    pub ms: f64,
+}

@@ -1,0 +1,382 @@
+//! The command line, and what each command's exit status means.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use advisor::evidence::Scenario as ScenarioResult;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::doctor;
+use crate::lab::{self, Carrier};
+use crate::privilege::{self, Privilege};
+use crate::report::snapshot::{self, Difference};
+use crate::report::terminal::{Terminal, summary};
+use crate::report::{self, Tally};
+use crate::run::schedule::run_all;
+use crate::run::{Settings, Touching};
+use crate::suite::scenario::Scenario;
+use crate::suite::{self, LoadError};
+use crate::touch::{self, Restored};
+use crate::actor;
+
+/// All that ran is as expected, and something ran.
+const SUCCESS: u8 = 0;
+/// An expectation failed, a scenario errored, a snapshot differs, or one was
+/// skipped under `--fail-on-skip`.
+const FAILURE: u8 = 1;
+/// Bad usage, or a bad suite.
+const USAGE: u8 = 2;
+/// This machine can't do it.
+const ENVIRONMENT: u8 = 3;
+
+/// Replays documented TCP failures on a real kernel.
+#[derive(Debug, Parser)]
+#[command(name = "harness", version, max_term_width = 80, after_help = EXIT_STATUS)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_STATUS: &str = "\
+Exit status: 0 all that ran passed and something ran; 1 an expectation failed, a
+scenario errored, a snapshot differs, or one was skipped under --fail-on-skip;
+2 bad usage or a bad suite; 3 this machine can't run it.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run suites and say what was seen against what was expected
+    Run(Run),
+    /// List the scenarios of suites, after checking them; runs nothing
+    List(Paths),
+    /// Say what this machine can and can't do, and what to do about it
+    Doctor,
+    /// Put back sysctls that an interrupted --touch-host run left changed
+    Restore,
+    /// Print a JSON Schema, for editors and for other programs
+    Schema {
+        /// Of which format
+        format: Format,
+    },
+    /// An actor's process; started by `run`
+    #[command(hide = true)]
+    Actor,
+    /// The process that puts the machine back; started by `run --touch-host`
+    #[command(hide = true)]
+    Watcher,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// A suite's YAML
+    Suite,
+    /// report.json
+    Report,
+}
+
+#[derive(Debug, Args)]
+struct Paths {
+    /// Suite files, or directories of them
+    #[arg(default_value = "suites")]
+    paths: Vec<PathBuf>,
+    /// Only scenarios whose id holds this text
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    #[command(flatten)]
+    paths: Paths,
+    /// Write report.json, report.md and junit.xml to this directory
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+    /// Compare the verdicts with the snapshots in this directory
+    #[arg(long, value_name = "DIR")]
+    snapshot: Option<PathBuf>,
+    /// Take the verdicts over as snapshots
+    #[arg(long, requires = "snapshot")]
+    update: bool,
+    /// Runs of each scenario, in place of what the suite says
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    runs: Option<u64>,
+    /// Scenarios side by side [default: the number of CPUs]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: Option<u16>,
+    /// What carries impaired links; auto is netem where the kernel has it
+    #[arg(long, value_enum, default_value_t = LinkChoice::Auto)]
+    link: LinkChoice,
+    /// Also run scenarios that set sysctls of the whole machine, one at a time;
+    /// the values are put back
+    #[arg(long)]
+    touch_host: bool,
+    /// Exit with 1 where a scenario was skipped
+    #[arg(long)]
+    fail_on_skip: bool,
+    /// Show what was seen of every expectation, not only of those not held
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LinkChoice {
+    Auto,
+    Netem,
+    Relay,
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    // Clap prints usage errors itself, with exit status 2.
+    let cli = Cli::parse();
+    let status = match cli.command {
+        Command::Run(run) => run_suites(&run),
+        Command::List(paths) => list(&paths),
+        Command::Doctor => doctor::report(&privilege::acquire()),
+        Command::Restore => restore(),
+        Command::Schema { format } => schema(format),
+        Command::Actor => serve("actor", actor::interpreter::run()),
+        Command::Watcher => serve("watcher", touch::watch()),
+    };
+    ExitCode::from(status)
+}
+
+/// Prints an error and what to do about it.
+fn complain(message: impl std::fmt::Display, hint: &str) {
+    let style = anstyle::AnsiColor::Red.on_default().bold();
+    anstream::eprintln!("{style}error{style:#}: {message}");
+    if !hint.is_empty() {
+        anstream::eprintln!("hint: {hint}");
+    }
+}
+
+fn serve(name: &str, result: io::Result<()>) -> u8 {
+    match result {
+        Ok(()) => SUCCESS,
+        Err(error) => {
+            complain(format!("{name}: {error}"), "");
+            FAILURE
+        }
+    }
+}
+
+/// Loads suites, or prints what is wrong with them.
+fn load(paths: &Paths) -> Result<Vec<Scenario>, u8> {
+    suite::load(&paths.paths).map_err(|errors| {
+        for error in &errors {
+            complain(error, LoadError::hint(error));
+        }
+        USAGE
+    })
+}
+
+/// The scenarios that the filter leaves; none is an error of usage.
+fn filter(scenarios: &[Scenario], paths: &Paths) -> Result<Vec<Scenario>, u8> {
+    let text = paths.filter.as_deref().unwrap_or_default();
+    let chosen: Vec<Scenario> = scenarios
+        .iter()
+        .filter(|scenario| scenario.id.contains(text))
+        .cloned()
+        .collect();
+    if chosen.is_empty() {
+        complain(
+            format!("no scenario's id holds {text:?}"),
+            "`harness list` shows the ids",
+        );
+        return Err(USAGE);
+    }
+    Ok(chosen)
+}
+
+fn list(paths: &Paths) -> u8 {
+    let chosen = load(paths).and_then(|scenarios| filter(&scenarios, paths));
+    match chosen {
+        Ok(scenarios) => {
+            let lines: String = scenarios.iter().map(|scenario| format!("{}\n", scenario.id)).collect();
+            print(&lines)
+        }
+        Err(status) => status,
+    }
+}
+
+fn schema(format: Format) -> u8 {
+    let schema = match format {
+        Format::Suite => suite::schema(),
+        Format::Report => schemars::schema_for!(advisor::evidence::Report).to_value(),
+    };
+    print(&format!("{schema:#}\n"))
+}
+
+/// Prints to standard output; a reader that has gone away is no error.
+fn print(text: &str) -> u8 {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(format!("standard output: {error}"), "");
+            ENVIRONMENT
+        }
+        _ => SUCCESS,
+    }
+}
+
+fn restore() -> u8 {
+    match touch::restore_alone(touch::STATE_DIRECTORY.as_ref()) {
+        Ok(changes) if changes.is_empty() => print("Nothing to put back.\n"),
+        Ok(changes) => {
+            let lines: String = changes
+                .iter()
+                .map(|(change, restored)| match restored {
+                    Restored::PutBack => format!("{} is {} again\n", change.name, change.before),
+                    Restored::AlreadyBack => format!("{} was {} already\n", change.name, change.before),
+                    Restored::LeftAlone => format!(
+                        "{}: left alone, somebody has set it since (it was {} before the run)\n",
+                        change.name, change.before
+                    ),
+                })
+                .collect();
+            print(&lines)
+        }
+        Err(error) => {
+            complain(format!("cannot put the sysctls back: {error}"), "run it as root");
+            ENVIRONMENT
+        }
+    }
+}
+
+fn run_suites(run: &Run) -> u8 {
+    let (all, chosen) = match load(&run.paths).and_then(|all| {
+        let chosen = filter(&all, &run.paths)?;
+        Ok((all, chosen))
+    }) {
+        Ok(scenarios) => scenarios,
+        Err(status) => return status,
+    };
+    // Before the first thread: a user namespace needs a process of one thread.
+    let privilege = privilege::acquire();
+    if let Privilege::None(why) = &privilege {
+        complain(
+            format!("cannot make network namespaces: {why}"),
+            "run it as root (sudo harness run ...); `harness doctor` says more",
+        );
+        return ENVIRONMENT;
+    }
+    let settings = Settings {
+        carrier: match run.link {
+            LinkChoice::Auto => Carrier::Auto,
+            LinkChoice::Netem => Carrier::Netem,
+            LinkChoice::Relay => Carrier::Relay,
+        },
+        runs: run.runs,
+        touching: match (run.touch_host, &privilege) {
+            (false, _) => Touching::NotAsked,
+            (true, Privilege::Root) => Touching::Allowed,
+            (true, _) => Touching::NotRoot,
+        },
+    };
+    if settings.carrier == Carrier::Netem && !lab::kernel_has_netem() {
+        complain(
+            "router: cannot add netem: ENOENT",
+            "this kernel has no sch_netem; run with --link relay",
+        );
+        return ENVIRONMENT;
+    }
+    if let Err(status) = finish_earlier_run(&privilege) {
+        return status;
+    }
+    let jobs = run.jobs.map_or_else(
+        || std::thread::available_parallelism().map_or(1, usize::from),
+        usize::from,
+    );
+    let terminal = Terminal::new(chosen.len(), run.verbose);
+    let results = run_all(&chosen, &settings, jobs, &|progress| terminal.show(&progress));
+    terminal.finish();
+    conclude(run, &all, results)
+}
+
+/// Puts back what an earlier run left, before anything is measured.
+fn finish_earlier_run(privilege: &Privilege) -> Result<(), u8> {
+    if *privilege != Privilege::Root {
+        return Ok(());
+    }
+    match touch::restore_alone(touch::STATE_DIRECTORY.as_ref()) {
+        Ok(changes) => {
+            for (change, _) in changes {
+                anstream::eprintln!("{} was left changed by an earlier run; put back", change.name);
+            }
+            Ok(())
+        }
+        Err(error) => {
+            complain(
+                format!("cannot put back what an earlier run left: {error}"),
+                "harness restore",
+            );
+            Err(ENVIRONMENT)
+        }
+    }
+}
+
+/// Writes what was asked for, prints the answer and says how it all came out.
+fn conclude(run: &Run, all: &[Scenario], results: Vec<ScenarioResult>) -> u8 {
+    let report = report::assemble(results, crate::lab::pinned_sysctls());
+    let mut status = SUCCESS;
+    if let Some(directory) = &run.report {
+        if let Err(error) = report::write(&report, directory) {
+            complain(
+                format!("{}: cannot write the report: {error}", directory.display()),
+                "--report takes a directory that can be written to",
+            );
+            status = ENVIRONMENT;
+        }
+    }
+    if let Some(directory) = &run.snapshot {
+        let known: Vec<&str> = all.iter().map(|scenario| scenario.id.as_str()).collect();
+        match snapshot::compare(directory, &known, &report.scenarios, run.update) {
+            Ok(differences) => {
+                if differences.iter().any(|difference| difference.pending.is_some()) {
+                    status = status.max(FAILURE);
+                }
+                differences.iter().for_each(show_difference);
+            }
+            Err(error) => {
+                complain(
+                    format!("{}: cannot compare snapshots: {error}", directory.display()),
+                    "--snapshot takes a directory that can be written to",
+                );
+                status = ENVIRONMENT;
+            }
+        }
+    }
+    anstream::println!("{}", summary(&report.scenarios));
+    let tally = Tally::of(&report.scenarios);
+    if status == ENVIRONMENT || tally.passed + tally.failed + tally.errored == 0 {
+        return ENVIRONMENT;
+    }
+    if tally.failed + tally.errored > 0 || (run.fail_on_skip && tally.skipped > 0) {
+        return FAILURE;
+    }
+    status
+}
+
+fn show_difference(difference: &Difference) {
+    match &difference.pending {
+        Some(pending) => anstream::println!(
+            "{} differs; what was seen is in {} (cargo insta review, or --update)",
+            difference.path.display(),
+            pending.display()
+        ),
+        None => anstream::println!("{} updated", difference.path.display()),
+    }
+    for line in &difference.lines {
+        anstream::println!("    {line}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,155 @@
+//! What this machine can and can't do, and what to do about it.
+
+use std::fs::File;
+use std::path::Path;
+
+use anstyle::AnsiColor;
+
+use crate::lab::kernel_log::KernelLog;
+use crate::lab::namespace::{Namespace, kernel_release};
+use crate::lab::{self, destroy};
+use crate::privilege::Privilege;
+use crate::touch;
+
+/// One line of the report.
+struct Finding {
+    subject: &'static str,
+    /// Whether what is asked for is there.
+    good: bool,
+    /// Whether nothing at all can run without it.
+    needed: bool,
+    what: String,
+    hint: &'static str,
+}
+
+/// Prints the report; 0 where suites can run, 3 where not.
+pub fn report(privilege: &Privilege) -> u8 {
+    let findings = examine(privilege);
+    let runnable = findings.iter().all(|finding| finding.good || !finding.needed);
+    anstream::println!(
+        "{}\n",
+        if runnable { "This machine can run suites." } else { "This machine can't run suites." }
+    );
+    for finding in findings {
+        let (mark, color) = match (finding.good, finding.needed) {
+            (true, _) => ("yes", AnsiColor::Green),
+            (false, true) => ("no ", AnsiColor::Red),
+            (false, false) => ("no ", AnsiColor::Yellow),
+        };
+        let style = color.on_default().bold();
+        anstream::println!("{style}{mark}{style:#} {:<22} {}", finding.subject, finding.what);
+        if !finding.good && !finding.hint.is_empty() {
+            anstream::println!("    hint: {}", finding.hint);
+        }
+    }
+    if runnable { 0 } else { 3 }
+}
+
+fn examine(privilege: &Privilege) -> Vec<Finding> {
+    let root = *privilege == Privilege::Root;
+    let namespaces = !matches!(privilege, Privilege::None(_));
+    let mut findings = vec![Finding {
+        subject: "network namespaces",
+        good: namespaces,
+        needed: true,
+        what: match privilege {
+            Privilege::Root => format!("kernel {}, as root", kernel_release()),
+            Privilege::UserNamespace => format!("kernel {}, in a user namespace", kernel_release()),
+            Privilege::None(why) => why.clone(),
+        },
+        hint: "run as root, or allow user namespaces: sysctl user.max_user_namespaces, \
+               kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns",
+    }];
+    if !namespaces {
+        return findings;
+    }
+    let lab = lab::probe();
+    findings.push(Finding {
+        subject: "veth and the relay",
+        good: lab.is_ok(),
+        needed: true,
+        what: match &lab {
+            Ok(()) => "a topology with an impaired link came up".to_owned(),
+            Err(error) => error.to_string(),
+        },
+        hint: "the kernel needs CONFIG_VETH and CONFIG_PACKET",
+    });
+    let netem = lab::kernel_has_netem();
+    findings.push(Finding {
+        subject: "netem",
+        good: netem,
+        needed: false,
+        what: if netem { "sch_netem" } else { "no sch_netem: the relay carries impaired links" }
+            .to_owned(),
+        hint: "modprobe sch_netem, where the kernel has it as a module",
+    });
+    findings.push(socket_destroy());
+    let log = KernelLog::open_at_end();
+    findings.push(Finding {
+        subject: "kernel log",
+        good: log.is_ok(),
+        needed: false,
+        what: match log {
+            Ok(_) => "/dev/kmsg can be read".to_owned(),
+            Err(error) => format!("/dev/kmsg: {error}; kernel.log is not observed"),
+        },
+        hint: "run as root",
+    });
+    findings.push(Finding {
+        subject: "--touch-host",
+        good: root,
+        needed: false,
+        what: if root {
+            "sysctls of the whole machine can be set and put back"
+        } else {
+            "scenarios that set sysctls of the whole machine are skipped"
+        }
+        .to_owned(),
+        hint: "run as root",
+    });
+    let record = Path::new(touch::STATE_DIRECTORY).join("touched.json").exists();
+    findings.push(Finding {
+        subject: "nothing left behind",
+        good: !record,
+        needed: false,
+        what: if record { "an interrupted run left sysctls changed" } else { "no record of changed sysctls" }
+            .to_owned(),
+        hint: "harness restore",
+    });
+    findings.push(open_files());
+    findings
+}
+
+/// Whether the kernel can destroy sockets: asked with none to destroy would
+/// say nothing, so a listener of a namespace made for the question goes.
+fn socket_destroy() -> Finding {
+    let answer = std::thread::spawn(|| -> Result<(), String> {
+        let namespace = Namespace::enter_new("probe").map_err(|error| error.to_string())?;
+        let _listener = std::net::TcpListener::bind("0.0.0.0:0").map_err(|error| error.to_string())?;
+        let sockets = namespace.sockets().map_err(|error| error.to_string())?;
+        destroy::destroy(&sockets).map(|_| ()).map_err(|error| error.to_string())
+    })
+    .join()
+    .unwrap_or_else(|_| Err("the probe panicked".to_owned()));
+    Finding {
+        subject: "SOCK_DESTROY",
+        good: answer.is_ok(),
+        needed: false,
+        what: answer.map_or_else(|why| why, |()| "sockets can be destroyed from outside".to_owned()),
+        hint: "the kernel needs CONFIG_INET_DIAG_DESTROY",
+    }
+}
+
+fn open_files() -> Finding {
+    /// A flood of 10,000 connections and what else a process has open.
+    const WANTED: u64 = 10_100;
+    let most = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
+        .map_or(0, |(_, most)| most);
+    Finding {
+        subject: "open files",
+        good: most >= WANTED && File::open("/proc/self/fd").is_ok(),
+        needed: false,
+        what: format!("at most {most} a process"),
+        hint: "a flood of 10,000 connections needs ulimit -Hn 10100",
+    }
+}

@@ -1,0 +1,197 @@
+//! An impaired link for kernels without `sch_netem`: a thread that takes the
+//! frames off one device, does to them what netem would, and puts them on
+//! another.
+//!
+//! A relay carries any number of wires, each one direction. It gives every
+//! frame [`queue::Queue`]'s fate, drawn in the order of arrival, so that a seed
+//! decides which frames are lost whatever the timing; and it sends a frame when
+//! its time has come or later, never before.
+
+mod prng;
+pub mod queue;
+mod wire;
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use std::{io, thread};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::prctl;
+use nix::sys::time::TimeSpec;
+
+use wire::Passage;
+pub use wire::{Wire, WireCounts, receive_socket, send_socket};
+
+/// Why a relay has no counts to give.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// Its thread ended by a panic.
+    #[error("the relay panicked: {0}")]
+    Panicked(String),
+    /// A system call failed.
+    #[error("the relay can't {what}: {source}")]
+    Io {
+        /// What it was to do.
+        what: &'static str,
+        /// Why it can't.
+        source: io::Error,
+    },
+}
+
+/// A running relay. Dropping it ends its thread as well, without the counts.
+#[derive(Debug)]
+pub struct Relay {
+    stop: Arc<EventFd>,
+    thread: Option<JoinHandle<Result<Vec<WireCounts>, RelayError>>>,
+}
+
+impl Relay {
+    /// Starts a thread that carries the wires. It needs no namespace: what a
+    /// socket reaches was settled where it was opened.
+    pub fn start(wires: Vec<Wire>) -> io::Result<Self> {
+        let stop = Arc::new(EventFd::from_flags(
+            EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK,
+        )?);
+        let stopped = Arc::clone(&stop);
+        let thread = thread::Builder::new()
+            .name("relay".to_owned())
+            .spawn(move || carry(wires.into_iter().map(Passage::new).collect(), &stopped))?;
+        Ok(Self {
+            stop,
+            thread: Some(thread),
+        })
+    }
+
+    /// Ends the thread. Frames that have arrived by now are still counted;
+    /// those that are on their way stay `held`. One element for each wire, in
+    /// the order that they were given in.
+    pub fn stop(mut self) -> Result<Vec<WireCounts>, RelayError> {
+        self.end()
+            .unwrap_or_else(|| Err(RelayError::Panicked("it has ended before".to_owned())))
+    }
+
+    fn end(&mut self) -> Option<Result<Vec<WireCounts>, RelayError>> {
+        let thread = self.thread.take()?;
+        if let Err(errno) = self.stop.write(1) {
+            return Some(Err(failed("stop", errno)));
+        }
+        Some(thread.join().unwrap_or_else(|panic| {
+            let message = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(RelayError::Panicked(
+                message.unwrap_or("no message").to_owned(),
+            ))
+        }))
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _ = self.end();
+    }
+}
+
+fn failed(what: &'static str, errno: Errno) -> RelayError {
+    RelayError::Io {
+        what,
+        source: errno.into(),
+    }
+}
+
+fn carry(mut wires: Vec<Passage>, stop: &EventFd) -> Result<Vec<WireCounts>, RelayError> {
+    // Unless told otherwise, the kernel lets a sleeper lie 50 us longer.
+    prctl::set_timerslack(1).map_err(|errno| failed("set its timer slack", errno))?;
+    let start = Instant::now();
+    let mut buffer = wire::buffer();
+    loop {
+        for wire in &mut wires {
+            wire.send_due(start.elapsed());
+        }
+        let next = wires.iter().filter_map(Passage::next_departure).min();
+        let wait = next.map(|departure| departure.saturating_sub(start.elapsed()));
+        let ready = poll(&wires, stop, wait).map_err(|errno| failed("wait", errno))?;
+        if ready.stop {
+            break;
+        }
+        for (wire, ready) in wires.iter_mut().zip(ready.wires) {
+            if ready {
+                wire.receive(&mut buffer, start)
+                    .map_err(|errno| failed("receive", errno))?;
+            }
+        }
+    }
+    wires
+        .into_iter()
+        .map(|wire| {
+            wire.finish(&mut buffer, start)
+                .map_err(|errno| failed("count", errno))
+        })
+        .collect()
+}
+
+struct Ready {
+    stop: bool,
+    wires: Vec<bool>,
+}
+
+/// Waits until a wire has frames or is told to stop, or until the time is over.
+fn poll(wires: &[Passage], stop: &EventFd, wait: Option<Duration>) -> nix::Result<Ready> {
+    let sources = std::iter::once(stop.as_fd()).chain(wires.iter().map(Passage::source));
+    let mut polled: Vec<PollFd> = sources
+        .map(|source| PollFd::new(source, PollFlags::POLLIN))
+        .collect();
+    match ppoll(&mut polled, wait.map(TimeSpec::from_duration), None) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(errno) => return Err(errno),
+    }
+    // An error on a socket is taken, and judged, by receiving.
+    let mut ready = polled
+        .iter()
+        .map(|one| one.revents().is_some_and(|events| !events.is_empty()));
+    Ok(Ready {
+        stop: ready.next().unwrap_or(false),
+        wires: ready.collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::impairment::Impairment;
+
+    #[test]
+    fn a_relay_without_wires_stops() {
+        let relay = Relay::start(Vec::new()).unwrap();
+        assert!(relay.stop().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_panic_of_the_thread_is_an_error_of_stop() {
+        let relay = Relay {
+            stop: Arc::new(EventFd::new().unwrap()),
+            thread: Some(thread::spawn(|| panic!("on purpose"))),
+        };
+        assert_eq!(
+            relay.stop().unwrap_err().to_string(),
+            "the relay panicked: on purpose"
+        );
+    }
+
+    #[test]
+    fn a_socket_that_carries_no_frames_is_an_error_of_stop() {
+        let wire = Wire {
+            towards: "server".to_owned(),
+            receive: std::fs::File::open("/dev/null").unwrap().into(),
+            send: std::fs::File::open("/dev/null").unwrap().into(),
+            impairment: Impairment::none(),
+        };
+        let relay = Relay::start(vec![wire]).unwrap();
+        assert!(matches!(relay.stop(), Err(RelayError::Io { .. })));
+    }
+}

@@ -1,0 +1,352 @@
+//! The wires between the hosts: veth pairs, addresses, routes, neighbours.
+//!
+//! Host number N (from 1) has `eth0` with 10.0.N.2 and fd00:N::2; the other end
+//! is the router's `r-HOST` with 10.0.N.1 and fd00:N::1. Neighbours are static,
+//! so that no ARP or neighbour discovery takes draws from an impaired link or
+//! delays a first packet.
+//!
+//! Where the relay carries the direction towards a host, the router's route to
+//! it leads over a second pair of the router's own, `d-HOST` and `w-HOST`: the
+//! frames come out at `w-HOST`, where the relay takes them, and it puts them on
+//! `r-HOST` unchanged.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use futures_util::StreamExt;
+use rtnetlink::packet_core::{DefaultNla, NetlinkMessage, NetlinkPayload, Nla};
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkMessage};
+use rtnetlink::packet_route::neighbour::NeighbourState;
+use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage};
+use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+
+use super::impairment::Impairment;
+use super::netem;
+use crate::suite::scenario::{Family, address};
+
+/// The interface index of every host's `eth0`.
+const ETH0: u32 = 2;
+/// The attribute of a qdisc's own options (linux/rtnetlink.h).
+const TCA_OPTIONS: u16 = 2;
+/// A MAC address that no device has.
+const NOBODY: [u8; 6] = [0x02, 0, 0, 0xff, 0xff, 0xff];
+
+/// A host's place in the topology.
+#[derive(Clone, Copy, Debug)]
+pub struct Position(usize);
+
+/// The four devices of a host's link.
+#[derive(Clone, Copy, Debug)]
+enum Device {
+    Eth0 = 1,
+    Router = 2,
+    Detour = 3,
+    Relay = 4,
+}
+
+impl Position {
+    /// Of the host at `index` (from 0) in the suite.
+    pub fn new(index: usize) -> Self {
+        Self(index + 1)
+    }
+
+    fn mac(self, device: Device) -> [u8; 6] {
+        let number = u8::try_from(self.0).unwrap_or(u8::MAX);
+        [0x02, 0, 0, 0, number, device as u8]
+    }
+
+    fn index(self, base: u32) -> u32 {
+        base + u32::try_from(self.0).unwrap_or(0)
+    }
+
+    /// The interface index of the router's `r-HOST`.
+    pub fn router_index(self) -> u32 {
+        self.index(1000)
+    }
+
+    /// The interface index of the router's `d-HOST`.
+    fn detour_index(self) -> u32 {
+        self.index(2000)
+    }
+
+    /// The interface index of the router's `w-HOST`, where the relay receives.
+    pub fn relay_index(self) -> u32 {
+        self.index(3000)
+    }
+
+    fn addresses(self, side: u8) -> impl Iterator<Item = (IpAddr, u8)> {
+        [(Family::V4, 24), (Family::V6, 64)]
+            .into_iter()
+            .filter(|(family, _)| *family == Family::V4 || super::sysctl::has_ipv6())
+            .map(move |(family, prefix)| (address(self.0, side, family), prefix))
+    }
+}
+
+/// The name of the router's end of a host's link.
+pub fn router_device(host: &str) -> String {
+    format!("r-{host}")
+}
+
+/// A pair of veth devices, both up; `peer_namespace` is a descriptor.
+struct Pair<'a> {
+    name: &'a str,
+    index: u32,
+    mac: [u8; 6],
+    peer_name: &'a str,
+    peer_index: u32,
+    peer_mac: [u8; 6],
+    peer_namespace: Option<i32>,
+}
+
+impl Pair<'_> {
+    async fn add(&self, handle: &Handle) -> Result<(), rtnetlink::Error> {
+        let mut peer = LinkMessageBuilder::<LinkUnspec>::new()
+            .name(self.peer_name)
+            .index(self.peer_index)
+            .address(self.peer_mac.to_vec())
+            .up();
+        if let Some(namespace) = self.peer_namespace {
+            peer = peer.setns_by_fd(namespace);
+        }
+        let pair: LinkMessage = LinkMessageBuilder::<LinkVeth>::new(self.name, self.peer_name)
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build())))
+            .index(self.index)
+            .address(self.mac.to_vec())
+            .up()
+            .build();
+        handle.link().add(pair).execute().await
+    }
+}
+
+/// Joins a host to the router.
+pub async fn join(
+    host: &str,
+    position: Position,
+    host_namespace: i32,
+    router: &Handle,
+    inside: &Handle,
+) -> Result<(), rtnetlink::Error> {
+    Pair {
+        name: &router_device(host),
+        index: position.router_index(),
+        mac: position.mac(Device::Router),
+        peer_name: "eth0",
+        peer_index: ETH0,
+        peer_mac: position.mac(Device::Eth0),
+        peer_namespace: Some(host_namespace),
+    }
+    .add(router)
+    .await?;
+    for (address, prefix) in position.addresses(1) {
+        add_address(router, position.router_index(), address, prefix).await?;
+    }
+    for (address, prefix) in position.addresses(2) {
+        add_address(inside, ETH0, address, prefix).await?;
+        add_neighbour(router, position.router_index(), address, position.mac(Device::Eth0)).await?;
+    }
+    for (gateway, _) in position.addresses(1) {
+        add_neighbour(inside, ETH0, gateway, position.mac(Device::Router)).await?;
+        add_default_route(inside, gateway).await?;
+    }
+    Ok(())
+}
+
+/// Leads the router's traffic towards a host over the relay's pair.
+pub async fn detour(
+    host: &str,
+    position: Position,
+    router: &Handle,
+) -> Result<(), rtnetlink::Error> {
+    Pair {
+        name: &detour_device(host),
+        index: position.detour_index(),
+        mac: position.mac(Device::Detour),
+        peer_name: &relay_device(host),
+        peer_index: position.relay_index(),
+        peer_mac: position.mac(Device::Relay),
+        peer_namespace: None,
+    }
+    .add(router)
+    .await?;
+    for (address, _) in position.addresses(2) {
+        add_neighbour(router, position.detour_index(), address, position.mac(Device::Eth0)).await?;
+        add_host_route(router, address, position.detour_index()).await?;
+    }
+    Ok(())
+}
+
+/// The name of the router's device that leads to the relay.
+pub fn detour_device(host: &str) -> String {
+    format!("d-{host}")
+}
+
+/// The name of the device at which the relay receives.
+pub fn relay_device(host: &str) -> String {
+    format!("w-{host}")
+}
+
+/// Takes a host's link away, or brings it back, with no device going down: the
+/// host's MAC address changes, so it takes in nothing, and its gateway's is one
+/// that nobody has, so nobody takes in what it sends. Neither side is told.
+pub async fn set_link(
+    position: Position,
+    up: bool,
+    inside: &Handle,
+) -> Result<(), rtnetlink::Error> {
+    let (own, gateway_mac) = if up {
+        (position.mac(Device::Eth0), position.mac(Device::Router))
+    } else {
+        (NOBODY, NOBODY)
+    };
+    let change = LinkMessageBuilder::<LinkUnspec>::new()
+        .index(ETH0)
+        .address(own.to_vec())
+        .build();
+    inside.link().set(change).execute().await?;
+    // The kernel forgets the device's neighbours when its address changes.
+    for (gateway, _) in position.addresses(1) {
+        add_neighbour(inside, ETH0, gateway, gateway_mac).await?;
+    }
+    Ok(())
+}
+
+/// Brings the loopback device up.
+pub async fn loopback_up(handle: &Handle) -> Result<(), rtnetlink::Error> {
+    let up = LinkMessageBuilder::<LinkUnspec>::new().index(1).up().build();
+    handle.link().set(up).execute().await
+}
+
+async fn add_address(
+    handle: &Handle,
+    index: u32,
+    address: IpAddr,
+    prefix: u8,
+) -> Result<(), rtnetlink::Error> {
+    handle.address().add(index, address, prefix).execute().await
+}
+
+async fn add_neighbour(
+    handle: &Handle,
+    index: u32,
+    address: IpAddr,
+    mac: [u8; 6],
+) -> Result<(), rtnetlink::Error> {
+    handle
+        .neighbours()
+        .add(index, address)
+        .state(NeighbourState::Permanent)
+        .link_layer_address(&mac)
+        .replace()
+        .execute()
+        .await
+}
+
+async fn add_default_route(handle: &Handle, gateway: IpAddr) -> Result<(), rtnetlink::Error> {
+    let message = match gateway {
+        IpAddr::V4(gateway) => RouteMessageBuilder::<Ipv4Addr>::new()
+            .gateway(gateway)
+            .output_interface(ETH0)
+            .build(),
+        IpAddr::V6(gateway) => RouteMessageBuilder::<Ipv6Addr>::new()
+            .gateway(gateway)
+            .output_interface(ETH0)
+            .build(),
+    };
+    handle.route().add(message).execute().await
+}
+
+async fn add_host_route(
+    handle: &Handle,
+    address: IpAddr,
+    index: u32,
+) -> Result<(), rtnetlink::Error> {
+    let message = match address {
+        IpAddr::V4(address) => RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(address, 32)
+            .output_interface(index)
+            .build(),
+        IpAddr::V6(address) => RouteMessageBuilder::<Ipv6Addr>::new()
+            .destination_prefix(address, 128)
+            .output_interface(index)
+            .build(),
+    };
+    handle.route().add(message).execute().await
+}
+
+/// Puts netem on a device of the namespace that `handle` belongs to.
+///
+/// rtnetlink's own qdisc request carries no options, so the message is made
+/// here. `ENOENT` is the kernel's answer where it has no sch_netem.
+pub async fn add_netem(
+    handle: &Handle,
+    index: u32,
+    impairment: &Impairment,
+) -> Result<(), rtnetlink::Error> {
+    let mut message = TcMessage::default();
+    message.header.index = i32::try_from(index).unwrap_or(0);
+    message.header.parent = TcHandle::ROOT;
+    message.header.handle = TcHandle { major: 1, minor: 0 };
+    message.attributes.push(TcAttribute::Kind(netem::KIND.to_owned()));
+    message.attributes.push(TcAttribute::Other(DefaultNla::new(
+        TCA_OPTIONS,
+        netem::encode(impairment),
+    )));
+    let mut request = NetlinkMessage::from(RouteNetlinkMessage::NewQueueDiscipline(message));
+    request.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+    acknowledged(handle, request).await
+}
+
+/// The errno of a netlink error, in the kernel's words.
+pub fn kernel_words(error: rtnetlink::Error) -> io::Error {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => {
+            io::Error::from_raw_os_error(message.raw_code().abs())
+        }
+        other => io::Error::other(other),
+    }
+}
+
+/// What netem a device has, as a dump of its qdisc gives it: the payload of
+/// TCA_OPTIONS.
+pub async fn netem_options(handle: &Handle, index: u32) -> Result<Vec<u8>, io::Error> {
+    let index = i32::try_from(index).unwrap_or(0);
+    let mut qdiscs = Box::pin(handle.qdisc().get().index(index).execute());
+    while let Some(qdisc) = qdiscs.next().await {
+        let qdisc = qdisc.map_err(kernel_words)?;
+        let is_netem = qdisc
+            .attributes
+            .iter()
+            .any(|attribute| matches!(attribute, TcAttribute::Kind(kind) if kind == netem::KIND));
+        if qdisc.header.index != index || !is_netem {
+            continue;
+        }
+        for attribute in qdisc.attributes {
+            if let TcAttribute::Options(options) = attribute {
+                for option in options {
+                    let mut bytes = vec![0; option.value_len()];
+                    option.emit_value(&mut bytes);
+                    return Ok(bytes);
+                }
+            }
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::ENOENT))
+}
+
+/// Sends a request that is answered by an acknowledgement or an error.
+async fn acknowledged(
+    handle: &Handle,
+    request: NetlinkMessage<RouteNetlinkMessage>,
+) -> Result<(), rtnetlink::Error> {
+    let mut answers = handle.clone().request(request)?;
+    while let Some(answer) = answers.next().await {
+        if let NetlinkPayload::Error(error) = answer.payload {
+            if error.code.is_some() {
+                return Err(rtnetlink::Error::NetlinkError(error));
+            }
+        }
+    }
+    Ok(())
+}

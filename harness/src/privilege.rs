@@ -1,0 +1,63 @@
+//! What the harness may do: as root, in a user namespace of its own, or
+//! nothing.
+
+use std::fs;
+
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{Uid, getegid, geteuid};
+
+/// What the process may do.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Privilege {
+    /// Root of the machine.
+    Root,
+    /// Root of a user namespace: network namespaces, but no sysctl of the
+    /// whole machine.
+    UserNamespace,
+    /// Neither; with the kernel's words.
+    None(String),
+}
+
+/// Takes what can be had. Must be called before any thread is started, because
+/// the kernel gives a new user namespace only to a process with one thread.
+pub fn acquire() -> Privilege {
+    if geteuid() == Uid::from_raw(0) && has_net_admin() {
+        return Privilege::Root;
+    }
+    let (uid, gid) = (geteuid(), getegid());
+    if let Err(errno) = unshare(CloneFlags::CLONE_NEWUSER) {
+        return Privilege::None(format!("unshare(CLONE_NEWUSER): {errno:?}"));
+    }
+    let maps = [
+        ("setgroups", "deny".to_owned()),
+        ("uid_map", format!("0 {uid} 1")),
+        ("gid_map", format!("0 {gid} 1")),
+    ];
+    for (file, text) in maps {
+        if let Err(error) = fs::write(format!("/proc/self/{file}"), text) {
+            return Privilege::None(format!("/proc/self/{file}: {error}"));
+        }
+    }
+    // Some kernels give the namespace but no rights in it (AppArmor).
+    match std::thread::spawn(|| unshare(CloneFlags::CLONE_NEWNET)).join() {
+        Ok(Ok(())) => Privilege::UserNamespace,
+        Ok(Err(errno)) => Privilege::None(format!("unshare(CLONE_NEWNET): {errno:?}")),
+        Err(_) => Privilege::None("no thread could be started".to_owned()),
+    }
+}
+
+/// Whether CAP_NET_ADMIN and CAP_SYS_ADMIN are among the effective
+/// capabilities: root in a container often has neither.
+fn has_net_admin() -> bool {
+    const CAP_NET_ADMIN: u32 = 12;
+    const CAP_SYS_ADMIN: u32 = 21;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(0);
+    [CAP_NET_ADMIN, CAP_SYS_ADMIN]
+        .iter()
+        .all(|capability| effective & (1 << capability) != 0)
+}

@@ -1,0 +1,157 @@
+//! What a run tells: the terminal, `report.json`, `report.md`, `junit.xml` and
+//! snapshots, all from the same results.
+
+mod junit;
+mod markdown;
+pub mod output;
+pub mod snapshot;
+pub mod terminal;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use advisor::evidence::{Expectation, Report, SCHEMA, Scenario, Verdict};
+
+/// How many scenarios came to each verdict.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Tally {
+    /// Every expectation held.
+    pub passed: usize,
+    /// One did not.
+    pub failed: usize,
+    /// Something could not be observed.
+    pub errored: usize,
+    /// Not run.
+    pub skipped: usize,
+}
+
+impl Tally {
+    /// Counts results.
+    pub fn of(scenarios: &[Scenario]) -> Self {
+        let count = |verdict| scenarios.iter().filter(|s| s.verdict == verdict).count();
+        Self {
+            passed: count(Verdict::Passed),
+            failed: count(Verdict::Failed),
+            errored: count(Verdict::Errored),
+            skipped: count(Verdict::Skipped),
+        }
+    }
+}
+
+/// The report of results.
+pub fn assemble(scenarios: Vec<Scenario>, pinned_sysctls: BTreeMap<String, String>) -> Report {
+    Report {
+        schema: SCHEMA,
+        harness: env!("CARGO_PKG_VERSION").to_owned(),
+        pinned_sysctls,
+        scenarios,
+    }
+}
+
+/// Writes `report.json`, `report.md` and `junit.xml` to a directory, which is
+/// made where it isn't there.
+pub fn write(report: &Report, directory: &Path) -> io::Result<()> {
+    let mut json = serde_json::to_vec_pretty(report)?;
+    json.push(b'\n');
+    output::write(&directory.join("report.json"), &json)?;
+    output::write(&directory.join("report.md"), markdown::render(report).as_bytes())?;
+    output::write(&directory.join("junit.xml"), junit::render(report)?.as_bytes())
+}
+
+/// What was seen of an expectation: `277000 (3 runs), 541200 (2 runs)`.
+fn describe_seen(expectation: &Expectation) -> String {
+    /// Values beyond these are only counted.
+    const SHOWN: usize = 3;
+    let total: usize = expectation.seen.iter().map(|seen| seen.runs).sum();
+    let mut parts: Vec<String> = expectation
+        .seen
+        .iter()
+        .take(SHOWN)
+        .map(|seen| match total {
+            total if total == seen.runs => seen.value.clone(),
+            _ => format!("{} ({} of {total})", seen.value, seen.runs),
+        })
+        .collect();
+    if expectation.seen.len() > SHOWN {
+        parts.push(format!("{} other values", expectation.seen.len() - SHOWN));
+    }
+    if parts.is_empty() {
+        return "nothing".to_owned();
+    }
+    parts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use advisor::evidence::{Kernel, Link, Place, Quantifier, Run, Seen};
+
+    use super::*;
+
+    /// A report with one scenario of each verdict.
+    pub(super) fn sample() -> Report {
+        let scenario = |name: &str, verdict, reason: Option<&str>, held| Scenario {
+            id: format!("close/unread-data/{name}"),
+            explains: "close() with unread data resets the connection.".to_owned(),
+            source: "RFC 1122 section 4.2.2.13".to_owned(),
+            kernel: Kernel {
+                release: "6.12.1".to_owned(),
+                place: Place::Host,
+            },
+            link: Link::Relay,
+            verdict,
+            reason: reason.map(str::to_owned),
+            hint: reason.map(|_| "look at it".to_owned()),
+            runs: match verdict {
+                Verdict::Skipped => vec![],
+                _ => vec![Run::default(), Run::default()],
+            },
+            expectations: match verdict {
+                Verdict::Skipped => vec![],
+                _ => vec![Expectation {
+                    observation: "receiver.read-to-end.bytes".to_owned(),
+                    quantifier: Quantifier::Sometimes,
+                    condition: "< 1000000".to_owned(),
+                    held,
+                    seen: vec![
+                        Seen { value: "1000000".to_owned(), runs: 2 },
+                        Seen { value: "not | observed".to_owned(), runs: 1 },
+                    ],
+                }],
+            },
+        };
+        assemble(
+            vec![
+                scenario("good", Verdict::Passed, None, Some(true)),
+                scenario("bad", Verdict::Failed, Some("bytes is not < 1000000"), Some(false)),
+                scenario("stuck", Verdict::Errored, Some("time limit of 20s"), None),
+                scenario("whole-machine", Verdict::Skipped, Some("it sets tcp_max_orphans"), None),
+            ],
+            [("net.ipv4.tcp_sack".to_owned(), "1".to_owned())].into(),
+        )
+    }
+
+    #[test]
+    fn each_form_of_the_report_is_as_recorded() {
+        let report = sample();
+        insta::assert_snapshot!("report.md", markdown::render(&report));
+        insta::assert_snapshot!("junit.xml", junit::render(&report).unwrap());
+        let lines: Vec<String> = report
+            .scenarios
+            .iter()
+            .map(|scenario| terminal::describe(scenario, true))
+            .chain([terminal::summary(&report.scenarios)])
+            .collect();
+        insta::assert_snapshot!("terminal", anstream::adapter::strip_str(&lines.join("\n")));
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let report = sample();
+        write(&report, &directory.path().join("made/anew")).unwrap();
+        let read = advisor::evidence::read(&directory.path().join("made/anew")).unwrap();
+        assert_eq!(read, report);
+        assert!(directory.path().join("made/anew/junit.xml").exists());
+    }
+}

@@ -1,0 +1,65 @@
+//! The report as JUnit XML, for CI systems: a test suite for each file of the
+//! suite, a test case for each scenario.
+
+use std::io;
+use std::time::Duration;
+
+use advisor::evidence::{Report, Scenario, Verdict};
+use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
+
+pub(super) fn render(report: &Report) -> io::Result<String> {
+    let mut junit = quick_junit::Report::new("lastbyte");
+    let mut suites: Vec<TestSuite> = Vec::new();
+    for scenario in &report.scenarios {
+        let (file, name) = scenario.id.rsplit_once('/').unwrap_or(("", &scenario.id));
+        let case = case(scenario, file, name);
+        match suites.iter_mut().find(|suite| suite.name.as_str() == file) {
+            Some(suite) => suite.add_test_case(case),
+            None => suites
+                .push_mut(TestSuite::new(file))
+                .add_test_case(case),
+        };
+    }
+    junit.add_test_suites(suites);
+    junit.to_string().map_err(io::Error::other)
+}
+
+fn case(scenario: &Scenario, file: &str, name: &str) -> TestCase {
+    let reason = scenario.reason.clone().unwrap_or_default();
+    let status = match scenario.verdict {
+        Verdict::Passed => TestCaseStatus::success(),
+        Verdict::Skipped => {
+            let mut status = TestCaseStatus::skipped();
+            status.set_message(reason);
+            status
+        }
+        Verdict::Failed => non_success(NonSuccessKind::Failure, scenario, reason),
+        Verdict::Errored => non_success(NonSuccessKind::Error, scenario, reason),
+    };
+    let mut case = TestCase::new(name, status);
+    case.set_classname(file);
+    case.set_time(Duration::from_millis(
+        scenario.runs.iter().map(|run| run.duration_ms).sum(),
+    ));
+    case
+}
+
+fn non_success(kind: NonSuccessKind, scenario: &Scenario, reason: String) -> TestCaseStatus {
+    let seen: Vec<String> = scenario
+        .expectations
+        .iter()
+        .filter(|expectation| expectation.held != Some(true))
+        .map(|expectation| {
+            format!(
+                "{} {} {}: saw {}",
+                expectation.observation,
+                expectation.quantifier,
+                expectation.condition,
+                super::describe_seen(expectation)
+            )
+        })
+        .collect();
+    let mut status = TestCaseStatus::non_success(kind);
+    status.set_message(reason).set_description(seen.join("\n"));
+    status
+}

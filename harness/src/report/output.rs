@@ -1,0 +1,55 @@
+//! Writes files that belong to whoever owns the directory.
+//!
+//! Under sudo the harness is root, but a report, a snapshot or a directory
+//! that it makes in a user's checkout must be the user's.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::Path;
+
+/// Writes a file, whole or not at all; makes its directory where needed.
+pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    make_directory(directory)?;
+    let mut file = tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .tempfile_in(directory)?;
+    file.write_all(content)?;
+    hand_over(file.path(), directory)?;
+    file.persist(path)?;
+    Ok(())
+}
+
+fn make_directory(directory: &Path) -> io::Result<()> {
+    if directory.as_os_str().is_empty() || directory.is_dir() {
+        return Ok(());
+    }
+    let parent = match directory.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    make_directory(parent)?;
+    match fs::create_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        made => made?,
+    }
+    hand_over(directory, parent)
+}
+
+/// Gives `path` to the owner of `directory`; only root can, and only root has
+/// to.
+fn hand_over(path: &Path, directory: &Path) -> io::Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let owner = directory.metadata()?;
+    match chown(path, Some(owner.uid()), Some(owner.gid())) {
+        // Root of a user namespace has only its own user to give to.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+        done => done,
+    }
+}

@@ -1,0 +1,140 @@
+//! What a run prints: a line for each scenario as it ends, details where
+//! something is not as expected, and the count last.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use advisor::evidence::{Scenario, Verdict};
+use anstyle::{AnsiColor, Style};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::{Tally, describe_seen};
+use crate::run::schedule::Progress;
+
+const GOOD: Style = AnsiColor::Green.on_default().bold();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const ODD: Style = AnsiColor::Yellow.on_default().bold();
+const FAINT: Style = Style::new().dimmed();
+
+/// Text is wrapped at this width, or the terminal's where that is narrower.
+const WIDTH: usize = 80;
+
+/// Shows results as they come, and on a terminal what is running.
+pub struct Terminal {
+    bar: ProgressBar,
+    verbose: bool,
+}
+
+impl Terminal {
+    /// For that many scenarios; `verbose` shows what was seen of every
+    /// expectation, not only of those that did not hold.
+    pub fn new(scenarios: usize, verbose: bool) -> Self {
+        let bar = ProgressBar::new(scenarios as u64);
+        bar.set_style(
+            ProgressStyle::with_template("{spinner} {pos}/{len} {elapsed} {wide_msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+        );
+        if std::io::stderr().is_terminal() {
+            bar.enable_steady_tick(Duration::from_millis(120));
+        } else {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        Self { bar, verbose }
+    }
+
+    /// Takes a piece of news.
+    pub fn show(&self, progress: &Progress) {
+        match progress {
+            Progress::Started(scenario) => self.bar.set_message(scenario.id.clone()),
+            Progress::Ran(scenario, runs) => {
+                self.bar.set_message(format!("{} run {runs}", scenario.id));
+            }
+            Progress::Ended(result) => {
+                self.bar.inc(1);
+                self.bar
+                    .suspend(|| anstream::println!("{}", describe(result, self.verbose)));
+            }
+        }
+    }
+
+    /// Takes the line that shows what is running away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// A scenario's line, and what was not as expected below it.
+pub fn describe(scenario: &Scenario, verbose: bool) -> String {
+    let (word, style) = match scenario.verdict {
+        Verdict::Passed => ("passed ", GOOD),
+        Verdict::Failed => ("failed ", BAD),
+        Verdict::Errored => ("errored", BAD),
+        Verdict::Skipped => ("skipped", ODD),
+    };
+    let mut text = format!("{style}{word}{style:#} {}", scenario.id);
+    if scenario.verdict != Verdict::Skipped {
+        let runs = scenario.runs.len();
+        let plural = if runs == 1 { "" } else { "s" };
+        let _ = write!(text, " {FAINT}{runs} run{plural}, link {}{FAINT:#}", scenario.link);
+    }
+    if let Some(reason) = &scenario.reason {
+        // What did not hold is listed below with what was seen instead.
+        if scenario.verdict != Verdict::Failed {
+            text.push('\n');
+            text.push_str(&wrap(reason, ""));
+        }
+    }
+    if let Some(hint) = &scenario.hint {
+        text.push('\n');
+        text.push_str(&wrap(hint, "hint: "));
+    }
+    for expectation in &scenario.expectations {
+        let (mark, style) = match expectation.held {
+            Some(true) => ("held", GOOD),
+            Some(false) => ("not held", BAD),
+            None => ("not observed", BAD),
+        };
+        if expectation.held == Some(true) && !verbose {
+            continue;
+        }
+        let _ = write!(
+            text,
+            "\n    {style}{mark}{style:#}: {} {} {}\n{}",
+            expectation.observation,
+            expectation.quantifier,
+            expectation.condition,
+            wrap(&describe_seen(expectation), "      saw "),
+        );
+    }
+    text
+}
+
+/// Text below a scenario's line.
+fn wrap(text: &str, lead: &str) -> String {
+    let width = textwrap::termwidth().min(WIDTH);
+    let first = format!("    {lead}");
+    let rest = " ".repeat(first.len());
+    textwrap::fill(
+        text,
+        textwrap::Options::new(width)
+            .initial_indent(&first)
+            .subsequent_indent(&rest),
+    )
+}
+
+/// The last line: how many of each, skipped ones always.
+pub fn summary(scenarios: &[Scenario]) -> String {
+    let tally = Tally::of(scenarios);
+    let style = if tally.failed + tally.errored > 0 {
+        BAD
+    } else if tally.passed == 0 {
+        ODD
+    } else {
+        GOOD
+    };
+    format!(
+        "{style}{} passed, {} failed, {} errored, {} skipped{style:#}",
+        tally.passed, tally.failed, tally.errored, tally.skipped
+    )
+}

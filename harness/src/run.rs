@@ -1,0 +1,179 @@
+//! The story of a scenario: build the lab, look, play, look again, judge.
+
+pub mod judge;
+pub mod schedule;
+pub mod stage;
+pub mod watch;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use advisor::evidence::{self, Kernel, Link, Place, Run, Verdict};
+
+use crate::lab::namespace::kernel_release;
+use crate::lab::{Carrier, Lab, LabError};
+use crate::suite::scenario::Scenario;
+use crate::touch::Touch;
+use watch::Watch;
+
+/// How scenarios are to be run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What carries impaired links.
+    pub carrier: Carrier,
+    /// In place of a scenario's own number of runs.
+    pub runs: Option<u64>,
+    /// Whether scenarios may act on the whole machine.
+    pub touching: Touching,
+}
+
+/// Whether scenarios may act on the whole machine.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Touching {
+    /// `--touch-host`, as root.
+    Allowed,
+    /// No `--touch-host`.
+    NotAsked,
+    /// `--touch-host`, but not as root.
+    NotRoot,
+}
+
+/// Runs a scenario as often as it asks, and judges it. `ran` is called after
+/// each run with the number of runs so far.
+pub fn run_scenario(
+    scenario: &Scenario,
+    settings: &Settings,
+    mut ran: impl FnMut(u64),
+) -> evidence::Scenario {
+    let link = settings.carrier.link(scenario);
+    let mut result = blank(scenario, link);
+    if scenario.touches_host() && settings.touching != Touching::Allowed {
+        let names: Vec<&str> = scenario.kernel_sysctls.iter().map(|(name, _)| name.as_str()).collect();
+        result.verdict = Verdict::Skipped;
+        result.reason = Some(format!("it sets {}, which acts on the whole machine", names.join(", ")));
+        result.hint = Some(match settings.touching {
+            Touching::NotRoot => "run it as root".to_owned(),
+            _ => "run it with --touch-host where the machine may be disturbed".to_owned(),
+        });
+        return result;
+    }
+    let at_least = settings.runs.unwrap_or(scenario.runs);
+    let at_most = settings.runs.unwrap_or(scenario.max_runs);
+    loop {
+        let number = result.runs.len() as u64;
+        let start = Instant::now();
+        let mut run = Run::default();
+        if let Err(error) = run_once(scenario, link, number, &mut run) {
+            run.error = Some(error.to_string());
+            result.hint = Some(error.hint).filter(|hint| !hint.is_empty());
+        }
+        run.number = number;
+        run.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let broken = run.error.is_some();
+        result.runs.push(run);
+        result.expectations = judge::judge(scenario, &result.runs);
+        let count = number + 1;
+        ran(count);
+        let enough = count >= at_least && !judge::wants_more_runs(&result.expectations);
+        // A run that gave no result makes the scenario errored; more of them
+        // can't mend that.
+        if broken || enough || count >= at_most {
+            break;
+        }
+    }
+    conclude(&mut result);
+    result
+}
+
+/// One run, from a topology that is made for it to one that is gone.
+fn run_once(scenario: &Scenario, link: Link, number: u64, run: &mut Run) -> Result<(), LabError> {
+    let touch = Touch::begin(scenario)?;
+    let mut lab = Lab::build(scenario, link, number)?;
+    touch.hold(&lab)?;
+    let watch = Watch::start(&lab)?;
+    let stop = AtomicBool::new(false);
+    let (play, seen) = std::thread::scope(|scope| {
+        let sampler = scope.spawn(|| watch.sample(&lab, &stop));
+        let play = stage::play(scenario, &lab, || {
+            stop.store(true, Ordering::Relaxed);
+            sampler.thread().unpark();
+            let watch = sampler.join().unwrap_or_else(|_| {
+                let panic = std::io::Error::other("the sampler panicked");
+                Err(LabError::new("kernel", "sample the gauges", panic, ""))
+            })?;
+            watch.finish(&lab)
+        });
+        // However the play ended, the sampler has to.
+        stop.store(true, Ordering::Relaxed);
+        play
+    })?;
+    let (observations, sockets, dropped) = seen?;
+    run.observations = observations;
+    run.observations.extend(play.observations);
+    run.sockets = sockets;
+    run.error = play.error;
+    for wire in lab.stop_relay()? {
+        if wire.overrun > 0 {
+            let why = wire.refused.unwrap_or_else(|| "it fell behind".to_owned());
+            run.error.get_or_insert(format!(
+                "the relay towards {} lost {} packets of its own: {why}",
+                wire.towards, wire.overrun
+            ));
+        }
+    }
+    if dropped > 0 {
+        run.error.get_or_insert(format!(
+            "devices of the lab dropped {dropped} packets that no impairment asked for"
+        ));
+    }
+    touch.end()
+}
+
+fn blank(scenario: &Scenario, link: Link) -> evidence::Scenario {
+    evidence::Scenario {
+        id: scenario.id.clone(),
+        explains: scenario.explains.clone(),
+        source: scenario.source.clone(),
+        kernel: Kernel {
+            release: kernel_release(),
+            place: Place::Host,
+        },
+        link,
+        verdict: Verdict::Errored,
+        reason: None,
+        hint: None,
+        runs: Vec::new(),
+        expectations: Vec::new(),
+    }
+}
+
+/// The verdict from the runs and the expectations.
+fn conclude(result: &mut evidence::Scenario) {
+    let failed: Vec<String> = result
+        .expectations
+        .iter()
+        .filter(|expectation| expectation.held == Some(false))
+        .map(|expectation| {
+            format!(
+                "{} is not {} {}",
+                expectation.observation, expectation.quantifier, expectation.condition
+            )
+        })
+        .collect();
+    let unobserved: Vec<&str> = result
+        .expectations
+        .iter()
+        .filter(|expectation| expectation.held.is_none())
+        .map(|expectation| expectation.observation.as_str())
+        .collect();
+    let broken = result.runs.iter().find_map(|run| run.error.clone());
+    (result.verdict, result.reason) = if let Some(error) = broken {
+        (Verdict::Errored, Some(error))
+    } else if !failed.is_empty() {
+        (Verdict::Failed, Some(failed.join("; ")))
+    } else if !unobserved.is_empty() {
+        (Verdict::Errored, Some(format!("not observed: {}", unobserved.join(", "))))
+    } else {
+        (Verdict::Passed, None)
+    };
+}

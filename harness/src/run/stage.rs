@@ -1,0 +1,465 @@
+//! Lets the actors and the lab's own steps play, until all have ended or the
+//! time limit is over.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::watch::{Observations, observe_outcome, observe_sockets};
+use crate::actor::process::Process;
+use crate::actor::protocol::{Event, Order, Outcome, Plan};
+use crate::lab::namespace::Namespace;
+use crate::lab::{Lab, LabError, destroy, errno_name, sysctl};
+use crate::suite::scenario::{Scenario, conditions, flatten};
+use crate::suite::step::{Step, Verb};
+
+/// Time between two looks at what `until` waits for, and between two looks at
+/// whether an actor still lives.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// What a play gave.
+pub struct Play {
+    /// What the steps and the samples observed.
+    pub observations: Observations,
+    /// Why it gave no result: the time limit, an actor that broke down.
+    pub error: Option<String>,
+}
+
+/// From the actors and the lab's list to the stage.
+enum Cue {
+    Actor(usize, Event),
+    Lab(Event),
+    Sampled(Observations),
+}
+
+/// The steps that have ended, for those of the lab that wait for them.
+#[derive(Default)]
+struct Board {
+    state: Mutex<BoardState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct BoardState {
+    done: BTreeSet<String>,
+    over: bool,
+}
+
+impl Board {
+    fn change(&self, change: impl FnOnce(&mut BoardState)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_all();
+    }
+
+    /// Waits until `ready` or until `limit` is over. False where the play is
+    /// over before.
+    fn wait(&self, limit: Option<Duration>, ready: impl Fn(&BoardState) -> bool) -> bool {
+        let end = limit.map(|limit| Instant::now() + limit);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if state.over {
+                return false;
+            }
+            if ready(&state) {
+                return true;
+            }
+            let left = match end {
+                Some(end) => match end.checked_duration_since(Instant::now()) {
+                    Some(left) if !left.is_zero() => left,
+                    _ => return true,
+                },
+                None => Duration::from_secs(3600),
+            };
+            state = self
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+}
+
+/// Starts the actors of a scenario and plays it to its end. The actors are
+/// alive when `look` is called, so that it sees their sockets.
+pub fn play<T>(
+    scenario: &Scenario,
+    lab: &Lab,
+    look: impl FnOnce() -> T,
+) -> Result<(Play, T), LabError> {
+    let actors = scenario
+        .actors
+        .iter()
+        .map(|actor| {
+            let plan = Plan {
+                name: actor.name.clone(),
+                addresses: scenario
+                    .hosts
+                    .iter()
+                    .map(String::as_str)
+                    .chain(["router"])
+                    .map(|host| (host.to_owned(), scenario.address_of(host)))
+                    .collect(),
+                host: actor.host.clone(),
+                tasks: actor.tasks.iter().map(|task| task.steps.clone()).collect(),
+            };
+            let namespace = lab.namespace(&actor.host).unwrap_or(lab.router());
+            Process::start(&plan, namespace)
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let board = Board::default();
+    let (sender, cues) = channel();
+    std::thread::scope(|scope| {
+        for (index, actor) in actors.iter().enumerate() {
+            let sender = sender.clone();
+            scope.spawn(move || {
+                actor.listen(|event| {
+                    // The stage stops listening when the play is over.
+                    let _ = sender.send(Cue::Actor(index, event));
+                });
+            });
+        }
+        let timeline = Timeline {
+            lab,
+            actors: &actors,
+            board: &board,
+            sender: &sender,
+        };
+        scope.spawn(move || timeline.run(&scenario.lab));
+        let mut stage = Stage::new(scenario, &actors, &board);
+        stage.direct(&cues);
+        let seen = look();
+        board.change(|state| state.over = true);
+        for actor in &actors {
+            actor.hang_up();
+            actor.end();
+        }
+        let play = Play {
+            observations: stage.observations,
+            error: stage.error,
+        };
+        Ok((play, seen))
+    })
+}
+
+/// What the stage knows of the play.
+struct Stage<'a> {
+    scenario: &'a Scenario,
+    actors: &'a [Process],
+    board: &'a Board,
+    /// For each actor and task, where it stands; `None` once it has ended.
+    standing: Vec<Vec<Option<String>>>,
+    lab_standing: Option<String>,
+    observations: Observations,
+    error: Option<String>,
+}
+
+impl<'a> Stage<'a> {
+    fn new(scenario: &'a Scenario, actors: &'a [Process], board: &'a Board) -> Self {
+        let start = || Some("its start".to_owned());
+        Self {
+            scenario,
+            actors,
+            board,
+            standing: scenario
+                .actors
+                .iter()
+                .map(|actor| actor.tasks.iter().map(|_| start()).collect())
+                .collect(),
+            lab_standing: start(),
+            observations: Observations::new(),
+            error: None,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.error.is_some()
+            || (self.lab_standing.is_none() && self.standing.iter().flatten().all(Option::is_none))
+    }
+
+    /// Takes cues until all lists have ended or the time limit is over.
+    fn direct(&mut self, cues: &Receiver<Cue>) {
+        let end = Instant::now() + self.scenario.time_limit;
+        while !self.is_over() {
+            if Instant::now() >= end {
+                self.error = Some(format!(
+                    "time limit of {:?}: {}",
+                    self.scenario.time_limit,
+                    self.describe_standing()
+                ));
+                return;
+            }
+            match cues.recv_timeout(LOOK_EVERY) {
+                Ok(cue) => self.take(cue),
+                Err(RecvTimeoutError::Timeout) => self.look_for_the_dead(cues),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn take(&mut self, cue: Cue) {
+        match cue {
+            Cue::Sampled(observations) => self.observations.extend(observations),
+            Cue::Actor(index, event) => {
+                let name = &self.scenario.actors[index].name;
+                match event {
+                    Event::Started { task, step } => self.standing[index][task] = Some(step),
+                    Event::Finished { task } => self.standing[index][task] = None,
+                    Event::Ended(outcome) => {
+                        let steps = self.scenario.actors[index].tasks.iter();
+                        let verb = steps
+                            .flat_map(|task| flatten(&task.steps))
+                            .find(|step| step.name == outcome.step)
+                            .map(|step| step.verb);
+                        self.ended(name, &outcome, verb);
+                    }
+                    Event::Broken(why) => self.error = Some(format!("actor {name}: {why}")),
+                }
+            }
+            Cue::Lab(event) => match event {
+                Event::Started { step, .. } => self.lab_standing = Some(step),
+                Event::Finished { .. } => self.lab_standing = None,
+                Event::Ended(outcome) => {
+                    let verb = flatten(&self.scenario.lab)
+                        .find(|step| step.name == outcome.step)
+                        .map(|step| step.verb);
+                    self.ended("lab", &outcome, verb);
+                }
+                Event::Broken(why) => self.error = Some(format!("lab: {why}")),
+            },
+        }
+    }
+
+    fn ended(&mut self, list: &str, outcome: &Outcome, verb: Option<Verb>) {
+        let fields = verb.map_or(&[][..], |verb| verb.spec().yields);
+        observe_outcome(list, outcome, fields, &mut self.observations);
+        let name = format!("{list}.{}", outcome.step);
+        for actor in self.actors {
+            actor.order(&Order::Done(name.clone()));
+        }
+        self.board.change(|state| {
+            state.done.insert(name);
+        });
+    }
+
+    /// An actor that has died has ended all its lists. Whether it was to die
+    /// is for the expectations; that it died unasked is an error.
+    fn look_for_the_dead(&mut self, cues: &Receiver<Cue>) {
+        for (index, actor) in self.actors.iter().enumerate() {
+            if self.standing[index].iter().all(Option::is_none) {
+                continue;
+            }
+            let Some(how) = actor.has_ended() else {
+                continue;
+            };
+            // What it said before it died may still be on its way.
+            while let Ok(cue) = cues.recv_timeout(LOOK_EVERY) {
+                self.take(cue);
+            }
+            let standing = self.standing[index].iter().flatten();
+            let exits = standing.clone().any(|step| self.is_exit(index, step));
+            if !exits && !self.is_to_be_killed(index) {
+                let steps: Vec<&str> = standing.map(String::as_str).collect();
+                let name = &actor.name;
+                self.error = Some(format!("actor {name} died ({how}) at {}", steps.join(", ")));
+            }
+            self.standing[index].fill(None);
+        }
+    }
+
+    fn is_exit(&self, actor: usize, name: &str) -> bool {
+        self.scenario.actors[actor]
+            .tasks
+            .iter()
+            .flat_map(|task| flatten(&task.steps))
+            .any(|step| {
+                step.name == name
+                    && flatten(std::slice::from_ref(step)).any(|step| step.verb == Verb::Exit)
+            })
+    }
+
+    fn is_to_be_killed(&self, actor: usize) -> bool {
+        let name = self.scenario.actors[actor].name.as_str();
+        flatten(&self.scenario.lab)
+            .any(|step| step.verb == Verb::Signal && step.fields.text("actor") == Some(name))
+    }
+
+    fn describe_standing(&self) -> String {
+        let mut parts = Vec::new();
+        for (actor, tasks) in self.scenario.actors.iter().zip(&self.standing) {
+            for (task, standing) in actor.tasks.iter().zip(tasks) {
+                let dot = if task.name.is_empty() { "" } else { "." };
+                let name = format!("{}{dot}{}", actor.name, task.name);
+                parts.push(match standing {
+                    Some(step) => format!("{name} stands at {step}"),
+                    None => format!("{name} has ended"),
+                });
+            }
+        }
+        if let Some(step) = &self.lab_standing {
+            parts.push(format!("the lab stands at {step}"));
+        }
+        parts.join(", ")
+    }
+}
+
+/// Runs the lab's own steps.
+struct Timeline<'a> {
+    lab: &'a Lab,
+    actors: &'a [Process],
+    board: &'a Board,
+    sender: &'a Sender<Cue>,
+}
+
+impl Timeline<'_> {
+    fn tell(&self, cue: Cue) {
+        // The stage stops listening when the play is over.
+        let _ = self.sender.send(cue);
+    }
+
+    fn run(&self, steps: &[Step]) {
+        for step in steps {
+            self.tell(Cue::Lab(Event::Started {
+                task: 0,
+                step: step.name.clone(),
+            }));
+            let start = Instant::now();
+            let mut outcome = Outcome {
+                step: step.name.clone(),
+                ..Outcome::default()
+            };
+            match self.execute(step, &mut outcome) {
+                Ok(true) => outcome.ok = 1,
+                Ok(false) => return,
+                Err(error) => {
+                    let Some(errno) = error.source.raw_os_error() else {
+                        self.tell(Cue::Lab(Event::Broken(error.to_string())));
+                        return;
+                    };
+                    let name = errno_name(errno);
+                    outcome.errors = BTreeMap::from([(name.clone(), 1)]);
+                    outcome.error = Some(name);
+                }
+            }
+            outcome.ms = start.elapsed().as_secs_f64() * 1e3;
+            self.tell(Cue::Lab(Event::Ended(outcome)));
+        }
+        self.tell(Cue::Lab(Event::Finished { task: 0 }));
+    }
+
+    /// Runs one step. False where the play was over before it ended.
+    fn execute(&self, step: &Step, outcome: &mut Outcome) -> Result<bool, LabError> {
+        let fields = &step.fields;
+        let host = fields.text("host").unwrap_or_default();
+        match step.verb {
+            Verb::Sleep => return Ok(self.board.wait(fields.duration("time"), |_| false)),
+            Verb::Await => {
+                let awaited = fields.text("step").unwrap_or_default();
+                return Ok(self.board.wait(None, |state| state.done.contains(awaited)));
+            }
+            Verb::LinkDown => self.lab.set_link(host, false)?,
+            Verb::LinkUp => self.lab.set_link(host, true)?,
+            Verb::Signal => self.signal(step)?,
+            Verb::Destroy => {
+                let count = self.destroy(step, self.namespace(host)?)?;
+                outcome.value = Some(count.to_string());
+            }
+            Verb::Sysctl => {
+                let name = fields.text("name").unwrap_or_default();
+                let value = fields.text("value").unwrap_or_default();
+                self.namespace(host)?
+                    .run(|| sysctl::set(host, name, value))
+                    .map_err(|error| LabError::new(host, "enter its namespace", error, ""))??;
+            }
+            Verb::Sample => self.sample(&step.name)?,
+            Verb::Until => return self.until(step, outcome),
+            _ => {
+                let error = io::Error::from_raw_os_error(libc::ENOSYS);
+                return Err(LabError::new("lab", &step.name, error, ""));
+            }
+        }
+        Ok(true)
+    }
+
+    fn namespace(&self, host: &str) -> Result<&Namespace, LabError> {
+        self.lab
+            .namespace(host)
+            .ok_or_else(|| LabError::new(host, "find it", io::ErrorKind::NotFound.into(), ""))
+    }
+
+    fn signal(&self, step: &Step) -> Result<(), LabError> {
+        let name = step.fields.text("actor").unwrap_or_default();
+        let signal = match step.fields.text("signal") {
+            Some("SIGSTOP") => Signal::SIGSTOP,
+            Some("SIGCONT") => Signal::SIGCONT,
+            Some("SIGTERM") => Signal::SIGTERM,
+            _ => Signal::SIGKILL,
+        };
+        let Some(actor) = self.actors.iter().find(|actor| actor.name == name) else {
+            return Ok(());
+        };
+        actor
+            .signal(signal)
+            .map_err(|error| LabError::new(name, &format!("send it {signal}"), error, ""))
+    }
+
+    fn destroy(&self, step: &Step, namespace: &Namespace) -> Result<usize, LabError> {
+        let state = step.fields.text("state");
+        let port = step.fields.count("port");
+        let mut sockets = namespace.sockets()?;
+        sockets.retain(|socket| {
+            state.is_none_or(|state| socket.state.as_str() == state)
+                && port.is_none_or(|port| u64::from(socket.local.port()) == port)
+        });
+        namespace
+            .run(|| destroy::destroy(&sockets))
+            .and_then(|done| done)
+            .map_err(|error| {
+                LabError::new(
+                    &namespace.host,
+                    "destroy its sockets",
+                    error,
+                    "EOPNOTSUPP: the kernel has no CONFIG_INET_DIAG_DESTROY",
+                )
+            })
+    }
+
+    fn sample(&self, name: &str) -> Result<(), LabError> {
+        let mut observations = Observations::new();
+        for namespace in self.lab.hosts() {
+            let owner = format!("{name}.{}", namespace.host);
+            observe_sockets(&owner, &namespace.sockets()?, &mut observations);
+        }
+        self.tell(Cue::Sampled(observations));
+        Ok(())
+    }
+
+    /// Looks at a host's sockets until a condition holds.
+    fn until(&self, step: &Step, outcome: &mut Outcome) -> Result<bool, LabError> {
+        let fields = &step.fields;
+        let observation = fields.text("observation").unwrap_or_default();
+        let (host, _) = observation.split_once('.').unwrap_or((observation, ""));
+        let namespace = self.namespace(host)?;
+        let wanted = conditions(fields.list("condition")).unwrap_or_default();
+        let start = Instant::now();
+        loop {
+            let mut seen = Observations::new();
+            observe_sockets(host, &namespace.sockets()?, &mut seen);
+            let value = seen.remove(observation).unwrap_or_else(|| 0.into());
+            outcome.value = Some(value.to_string());
+            if wanted.iter().any(|condition| condition.holds(&value, &|_| None) == Some(true)) {
+                return Ok(true);
+            }
+            if fields.duration("timeout").is_some_and(|limit| start.elapsed() >= limit) {
+                let error = io::Error::from_raw_os_error(libc::ETIMEDOUT);
+                return Err(LabError::new(host, &format!("see {observation}"), error, ""));
+            }
+            if !self.board.wait(Some(LOOK_EVERY), |_| false) {
+                return Ok(false);
+            }
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! Scenarios that set a sysctl of the initial namespace, and so act on the
+//! whole machine.
+//!
+//! One at a time on the machine (a lock), and the values are put back whatever
+//! happens: a watcher process that outlives the harness holds the scenario's
+//! namespaces and, once the harness is done or dead, destroys the sockets left
+//! in them (orphans count for the whole kernel) and restores the values. A
+//! record on disk is there for the case that the watcher is killed as well:
+//! the next start, or `harness restore`, finishes it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use advisor::facts::sock_diag::SockDiag;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use serde::{Deserialize, Serialize};
+
+use crate::lab::namespace::{Namespace, read_sysctl, write_sysctl};
+use crate::lab::{Lab, LabError, destroy};
+use crate::run::watch::kernel_gauges_before;
+use crate::suite::scenario::Scenario;
+
+/// Where the lock and the record are kept. /run is emptied by a reboot, as the
+/// values are.
+pub const STATE_DIRECTORY: &str = "/run/lastbyte";
+
+/// How long the watcher looks for sockets to destroy. An actor with 10,000 of
+/// them takes part of a second to die.
+const DESTROY_FOR: Duration = Duration::from_secs(20);
+
+/// A sysctl that was changed.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Change {
+    /// Its name.
+    pub name: String,
+    /// The value to put back.
+    pub before: String,
+    /// The value that the scenario set.
+    pub set: String,
+}
+
+/// What [`restore`] did with a sysctl.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Restored {
+    /// The old value was put back.
+    PutBack,
+    /// It has the old value already.
+    AlreadyBack,
+    /// Somebody has set another value since; it was left alone.
+    LeftAlone,
+}
+
+fn record_path(directory: &Path) -> PathBuf {
+    directory.join("touched.json")
+}
+
+fn error(action: &str) -> impl Fn(io::Error) -> LabError {
+    move |source| LabError::new("kernel", action, source, "harness restore puts values back")
+}
+
+/// The whole machine while a scenario acts on it; does nothing for one that
+/// doesn't.
+#[derive(Debug)]
+pub struct Touch(Option<Held>);
+
+#[derive(Debug)]
+struct Held {
+    watcher: Child,
+    line: UnixStream,
+}
+
+impl Touch {
+    /// Takes the machine's lock, starts the watcher and sets the values.
+    pub fn begin(scenario: &Scenario) -> Result<Self, LabError> {
+        if !scenario.touches_host() {
+            return Ok(Self(None));
+        }
+        let directory = Path::new(STATE_DIRECTORY);
+        let lock = lock(directory).map_err(error("take the machine's lock in /run/lastbyte"))?;
+        restore(directory).map_err(error("finish what an earlier run left"))?;
+        let changes = changes(scenario)?;
+        write_record(directory, &changes).map_err(error("write a record to /run/lastbyte"))?;
+        let mut held = Held::start(&lock).map_err(error("start the watcher"))?;
+        for change in &changes {
+            if let Err(source) = write_sysctl(&change.name, &change.set) {
+                let action = format!("set {} to {}", change.name, change.set);
+                held.finish()?;
+                return Err(LabError::new("kernel", &action, source, "run as root"));
+            }
+        }
+        Ok(Self(Some(held)))
+    }
+
+    /// Lets the watcher hold a lab's namespaces.
+    pub fn hold(&self, lab: &Lab) -> Result<(), LabError> {
+        let Some(held) = &self.0 else { return Ok(()) };
+        lab.namespaces()
+            .iter()
+            .try_for_each(|namespace| held.hold(namespace))
+            .map_err(error("hand the namespaces to the watcher"))
+    }
+
+    /// Has everything put back, and waits until it is.
+    pub fn end(mut self) -> Result<(), LabError> {
+        self.0.take().map_or(Ok(()), |mut held| held.finish())
+    }
+}
+
+impl Drop for Touch {
+    fn drop(&mut self) {
+        if let Some(mut held) = self.0.take() {
+            // The error that led here is the one to report; the record stays.
+            let _ = held.finish();
+        }
+    }
+}
+
+/// The values that a scenario sets, from what the kernel has now.
+fn changes(scenario: &Scenario) -> Result<Vec<Change>, LabError> {
+    let before = kernel_gauges_before().unwrap_or_default();
+    scenario
+        .kernel_sysctls
+        .iter()
+        .map(|(name, value)| {
+            let old = read_sysctl(name).map_err(error(&format!("read {name}")))?;
+            let value = value
+                .value(&|name| before.get(name).cloned())
+                .ok_or_else(|| error(&format!("work out a value for {name}"))(io::ErrorKind::InvalidData.into()))?;
+            Ok(Change {
+                name: name.clone(),
+                before: old,
+                set: format!("{value:.0}"),
+            })
+        })
+        .collect()
+}
+
+fn lock(directory: &Path) -> io::Result<Flock<File>> {
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(directory.join("lock"))?;
+    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
+}
+
+/// Writes the record so that it is there whole or not at all.
+fn write_record(directory: &Path, changes: &[Change]) -> io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    serde_json::to_writer(&mut file, changes)?;
+    file.as_file().sync_all()?;
+    file.persist(record_path(directory))?;
+    Ok(())
+}
+
+impl Held {
+    fn start(lock: &Flock<File>) -> io::Result<Self> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let watcher = Command::new("/proc/self/exe")
+            .arg("watcher")
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            // A process group of its own: a Ctrl-C is for the harness.
+            .process_group(0)
+            .spawn()?;
+        let held = Self { watcher, line: ours };
+        // The watcher has the lock too, so that the machine is not another's
+        // before it has put everything back.
+        held.send(lock.as_raw_fd())?;
+        let mut ready = [0];
+        (&held.line).read_exact(&mut ready)?;
+        Ok(held)
+    }
+
+    fn hold(&self, namespace: &Namespace) -> io::Result<()> {
+        self.send(namespace.as_fd().as_raw_fd())
+    }
+
+    fn send(&self, descriptor: RawFd) -> io::Result<()> {
+        sendmsg::<()>(
+            self.line.as_raw_fd(),
+            &[IoSlice::new(b"d")],
+            &[ControlMessage::ScmRights(&[descriptor])],
+            MsgFlags::MSG_NOSIGNAL,
+            None,
+        )?;
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), LabError> {
+        let _ = self.line.shutdown(std::net::Shutdown::Write);
+        let status = self.watcher.wait().map_err(error("wait for the watcher"))?;
+        if status.success() {
+            return Ok(());
+        }
+        // Killed, or unable: what it was to do about the values is done here.
+        restore(Path::new(STATE_DIRECTORY)).map_err(error("put the values back"))?;
+        Err(error("leave it to the watcher, which failed")(io::Error::other(status.to_string())))
+    }
+}
+
+/// Puts back what the record in `directory` says, where there is one, and says
+/// what it did with each sysctl.
+pub fn restore(directory: &Path) -> io::Result<Vec<(Change, Restored)>> {
+    let path = record_path(directory);
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        text => text?,
+    };
+    let changes: Vec<Change> = serde_json::from_str(&text).map_err(|error| {
+        io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))
+    })?;
+    let mut done = Vec::new();
+    for change in changes {
+        let now = read_sysctl(&change.name)?;
+        let restored = if now == change.before {
+            Restored::AlreadyBack
+        } else if now == change.set {
+            write_sysctl(&change.name, &change.before)?;
+            Restored::PutBack
+        } else {
+            Restored::LeftAlone
+        };
+        done.push((change, restored));
+    }
+    fs::remove_file(&path)?;
+    Ok(done)
+}
+
+/// `harness restore`: as [`restore`], once no other harness has the machine.
+pub fn restore_alone(directory: &Path) -> io::Result<Vec<(Change, Restored)>> {
+    if !record_path(directory).exists() {
+        return Ok(Vec::new());
+    }
+    let _lock = lock(directory)?;
+    restore(directory)
+}
+
+/// The watcher's process: `harness watcher`, with a socket to the harness as
+/// standard input.
+pub fn watch() -> io::Result<()> {
+    for number in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT] {
+        // SAFETY: ignoring a signal runs no code of ours.
+        unsafe { signal(number, SigHandler::SigIgn) }?;
+    }
+    // SAFETY: the harness gives the watcher its socket as descriptor 0, and
+    // nothing else in this process uses standard input.
+    let mut line = unsafe { UnixStream::from_raw_fd(0) };
+    let Some(_lock) = receive(&line)? else {
+        return Ok(());
+    };
+    line.write_all(b"r")?;
+    let mut namespaces = Vec::new();
+    // Ends when the harness hangs up, or is dead.
+    while let Some(namespace) = receive(&line)? {
+        namespaces.push(namespace);
+    }
+    let destroyed = destroy_sockets(&namespaces);
+    restore(Path::new(STATE_DIRECTORY))?;
+    destroyed
+}
+
+/// A descriptor from the harness; `None` once it has hung up.
+fn receive(line: &UnixStream) -> io::Result<Option<OwnedFd>> {
+    let mut byte = [0];
+    let mut space = nix::cmsg_space!(RawFd);
+    let mut buffer = [IoSliceMut::new(&mut byte)];
+    let message = recvmsg::<()>(
+        line.as_raw_fd(),
+        &mut buffer,
+        Some(&mut space),
+        MsgFlags::MSG_CMSG_CLOEXEC,
+    )?;
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(descriptors) = control {
+            if let Some(descriptor) = descriptors.first() {
+                // SAFETY: the kernel has just made it for this process.
+                return Ok(Some(unsafe { OwnedFd::from_raw_fd(*descriptor) }));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Destroys every socket of the namespaces. The actors may still be dying and
+/// leave more, so it looks until there are none.
+fn destroy_sockets(namespaces: &[OwnedFd]) -> io::Result<()> {
+    let end = Instant::now() + DESTROY_FOR;
+    for namespace in namespaces {
+        setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)?;
+        let mut table = SockDiag::open()?;
+        loop {
+            let sockets = table.tcp_sockets().map_err(io::Error::other)?;
+            if sockets.is_empty() {
+                break;
+            }
+            if Instant::now() >= end {
+                return Err(io::Error::other(format!("{} sockets are left", sockets.len())));
+            }
+            destroy::destroy(&sockets)?;
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_record_is_nothing_to_restore() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(restore(directory.path()).unwrap().is_empty());
+        assert!(restore_alone(directory.path()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_value_that_is_back_is_left_and_the_record_goes() {
+        let directory = tempfile::tempdir().unwrap();
+        let name = "net.ipv4.tcp_fin_timeout";
+        let now = read_sysctl(name).unwrap();
+        let change = Change {
+            name: name.to_owned(),
+            before: now,
+            set: "1".to_owned(),
+        };
+        write_record(directory.path(), std::slice::from_ref(&change)).unwrap();
+        let done = restore(directory.path()).unwrap();
+        assert_eq!(done, [(change, Restored::AlreadyBack)]);
+        assert!(!record_path(directory.path()).exists());
+    }
+
+    #[test]
+    fn a_value_that_somebody_else_set_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let change = Change {
+            name: "net.ipv4.tcp_fin_timeout".to_owned(),
+            before: "998".to_owned(),
+            set: "999".to_owned(),
+        };
+        write_record(directory.path(), std::slice::from_ref(&change)).unwrap();
+        let done = restore(directory.path()).unwrap();
+        assert_eq!(done, [(change, Restored::LeftAlone)]);
+    }
+
+    #[test]
+    fn a_broken_record_is_an_error_with_its_path() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(record_path(directory.path()), "{").unwrap();
+        let error = restore(directory.path()).unwrap_err();
+        assert!(error.to_string().contains("touched.json"), "{error}");
+    }
+}
