@@ -186,7 +186,7 @@ pub enum Value {
     Number(f64),
     /// An errno's name, a state, `none`.
     Text(String),
-    /// Lines of the kernel log.
+    /// Lines of the kernel log; printed once each.
     Lines(Vec<String>),
 }
 
@@ -209,7 +209,12 @@ impl fmt::Display for Value {
             Self::Number(number) => write!(f, "{number:.1}"),
             Self::Text(text) => f.write_str(text),
             Self::Lines(lines) if lines.is_empty() => f.write_str("none"),
-            Self::Lines(lines) => f.write_str(&lines.join("; ")),
+            Self::Lines(lines) => {
+                let mut shown: Vec<&str> = lines.iter().map(String::as_str).collect();
+                shown.sort_unstable();
+                shown.dedup();
+                f.write_str(&shown.join("; "))
+            }
         }
     }
 }

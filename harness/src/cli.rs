@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use advisor::evidence::Scenario as ScenarioResult;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::actor;
 use crate::doctor;
 use crate::lab::{self, Carrier};
 use crate::privilege::{self, Privilege};
@@ -18,7 +19,6 @@ use crate::run::{Settings, Touching};
 use crate::suite::scenario::Scenario;
 use crate::suite::{self, LoadError};
 use crate::touch::{self, Restored};
-use crate::actor;
 
 /// All that ran is as expected, and something ran.
 const SUCCESS: u8 = 0;
@@ -192,7 +192,10 @@ fn list(paths: &Paths) -> u8 {
     let chosen = load(paths).and_then(|scenarios| filter(&scenarios, paths));
     match chosen {
         Ok(scenarios) => {
-            let lines: String = scenarios.iter().map(|scenario| format!("{}\n", scenario.id)).collect();
+            let lines: String = scenarios
+                .iter()
+                .map(|scenario| format!("{}\n", scenario.id))
+                .collect();
             print(&lines)
         }
         Err(status) => status,
@@ -226,7 +229,9 @@ fn restore() -> u8 {
                 .iter()
                 .map(|(change, restored)| match restored {
                     Restored::PutBack => format!("{} is {} again\n", change.name, change.before),
-                    Restored::AlreadyBack => format!("{} was {} already\n", change.name, change.before),
+                    Restored::AlreadyBack => {
+                        format!("{} was {} already\n", change.name, change.before)
+                    }
                     Restored::LeftAlone => format!(
                         "{}: left alone, somebody has set it since (it was {} before the run)\n",
                         change.name, change.before
@@ -236,7 +241,10 @@ fn restore() -> u8 {
             print(&lines)
         }
         Err(error) => {
-            complain(format!("cannot put the sysctls back: {error}"), "run it as root");
+            complain(
+                format!("cannot put the sysctls back: {error}"),
+                "run it as root",
+            );
             ENVIRONMENT
         }
     }
@@ -287,7 +295,9 @@ fn run_suites(run: &Run) -> u8 {
         usize::from,
     );
     let terminal = Terminal::new(chosen.len(), run.verbose);
-    let results = run_all(&chosen, &settings, jobs, &|progress| terminal.show(&progress));
+    let results = run_all(&chosen, &settings, jobs, &|progress| {
+        terminal.show(&progress)
+    });
     terminal.finish();
     conclude(run, &all, results)
 }
@@ -300,7 +310,10 @@ fn finish_earlier_run(privilege: &Privilege) -> Result<(), u8> {
     match touch::restore_alone(touch::STATE_DIRECTORY.as_ref()) {
         Ok(changes) => {
             for (change, _) in changes {
-                anstream::eprintln!("{} was left changed by an earlier run; put back", change.name);
+                anstream::eprintln!(
+                    "{} was left changed by an earlier run; put back",
+                    change.name
+                );
             }
             Ok(())
         }
@@ -331,7 +344,10 @@ fn conclude(run: &Run, all: &[Scenario], results: Vec<ScenarioResult>) -> u8 {
         let known: Vec<&str> = all.iter().map(|scenario| scenario.id.as_str()).collect();
         match snapshot::compare(directory, &known, &report.scenarios, run.update) {
             Ok(differences) => {
-                if differences.iter().any(|difference| difference.pending.is_some()) {
+                if differences
+                    .iter()
+                    .any(|difference| difference.pending.is_some())
+                {
                     status = status.max(FAILURE);
                 }
                 differences.iter().for_each(show_difference);

@@ -25,10 +25,16 @@ struct Finding {
 /// Prints the report; 0 where suites can run, 3 where not.
 pub fn report(privilege: &Privilege) -> u8 {
     let findings = examine(privilege);
-    let runnable = findings.iter().all(|finding| finding.good || !finding.needed);
+    let runnable = findings
+        .iter()
+        .all(|finding| finding.good || !finding.needed);
     anstream::println!(
         "{}\n",
-        if runnable { "This machine can run suites." } else { "This machine can't run suites." }
+        if runnable {
+            "This machine can run suites."
+        } else {
+            "This machine can't run suites."
+        }
     );
     for finding in findings {
         let (mark, color) = match (finding.good, finding.needed) {
@@ -37,7 +43,11 @@ pub fn report(privilege: &Privilege) -> u8 {
             (false, false) => ("no ", AnsiColor::Yellow),
         };
         let style = color.on_default().bold();
-        anstream::println!("{style}{mark}{style:#} {:<22} {}", finding.subject, finding.what);
+        anstream::println!(
+            "{style}{mark}{style:#} {:<22} {}",
+            finding.subject,
+            finding.what
+        );
         if !finding.good && !finding.hint.is_empty() {
             anstream::println!("    hint: {}", finding.hint);
         }
@@ -79,8 +89,12 @@ fn examine(privilege: &Privilege) -> Vec<Finding> {
         subject: "netem",
         good: netem,
         needed: false,
-        what: if netem { "sch_netem" } else { "no sch_netem: the relay carries impaired links" }
-            .to_owned(),
+        what: if netem {
+            "sch_netem"
+        } else {
+            "no sch_netem: the relay carries impaired links"
+        }
+        .to_owned(),
         hint: "modprobe sch_netem, where the kernel has it as a module",
     });
     findings.push(socket_destroy());
@@ -107,13 +121,19 @@ fn examine(privilege: &Privilege) -> Vec<Finding> {
         .to_owned(),
         hint: "run as root",
     });
-    let record = Path::new(touch::STATE_DIRECTORY).join("touched.json").exists();
+    let record = Path::new(touch::STATE_DIRECTORY)
+        .join("touched.json")
+        .exists();
     findings.push(Finding {
         subject: "nothing left behind",
         good: !record,
         needed: false,
-        what: if record { "an interrupted run left sysctls changed" } else { "no record of changed sysctls" }
-            .to_owned(),
+        what: if record {
+            "an interrupted run left sysctls changed"
+        } else {
+            "no record of changed sysctls"
+        }
+        .to_owned(),
         hint: "harness restore",
     });
     findings.push(open_files());
@@ -125,9 +145,12 @@ fn examine(privilege: &Privilege) -> Vec<Finding> {
 fn socket_destroy() -> Finding {
     let answer = std::thread::spawn(|| -> Result<(), String> {
         let namespace = Namespace::enter_new("probe").map_err(|error| error.to_string())?;
-        let _listener = std::net::TcpListener::bind("0.0.0.0:0").map_err(|error| error.to_string())?;
+        let _listener =
+            std::net::TcpListener::bind("0.0.0.0:0").map_err(|error| error.to_string())?;
         let sockets = namespace.sockets().map_err(|error| error.to_string())?;
-        destroy::destroy(&sockets).map(|_| ()).map_err(|error| error.to_string())
+        destroy::destroy(&sockets)
+            .map(|_| ())
+            .map_err(|error| error.to_string())
     })
     .join()
     .unwrap_or_else(|_| Err("the probe panicked".to_owned()));
@@ -135,7 +158,10 @@ fn socket_destroy() -> Finding {
         subject: "SOCK_DESTROY",
         good: answer.is_ok(),
         needed: false,
-        what: answer.map_or_else(|why| why, |()| "sockets can be destroyed from outside".to_owned()),
+        what: answer.map_or_else(
+            |why| why,
+            |()| "sockets can be destroyed from outside".to_owned(),
+        ),
         hint: "the kernel needs CONFIG_INET_DIAG_DESTROY",
     }
 }

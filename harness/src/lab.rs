@@ -112,7 +112,11 @@ pub fn kernel_has_netem() -> bool {
             let _namespace = Namespace::enter_new("probe")?;
             let handle = netlink(&runtime, "probe")?;
             runtime
-                .block_on(topology::add_netem(&handle, 1, &Impairment::none()))
+                .block_on(topology::add_netem(
+                    &handle,
+                    topology::LOOPBACK,
+                    &Impairment::none(),
+                ))
                 .map_err(|error| LabError::new("probe", "add netem", kernel_words(error), ""))
         })
         .is_ok()
@@ -148,7 +152,9 @@ impl Lab {
 
     /// The namespace of a host or of the router.
     pub fn namespace(&self, host: &str) -> Option<&Namespace> {
-        self.namespaces.iter().find(|namespace| namespace.host == host)
+        self.namespaces
+            .iter()
+            .find(|namespace| namespace.host == host)
     }
 
     /// All namespaces.
@@ -159,7 +165,12 @@ impl Lab {
     /// Takes a host's link away or brings it back, see [`topology::set_link`].
     pub fn set_link(&self, host: &str, up: bool) -> Result<(), LabError> {
         let Some(index) = self.hosts().iter().position(|known| known.host == host) else {
-            return Err(LabError::new(host, "find it", io::ErrorKind::NotFound.into(), ""));
+            return Err(LabError::new(
+                host,
+                "find it",
+                io::ErrorKind::NotFound.into(),
+                "",
+            ));
         };
         let namespace = &self.hosts()[index];
         namespace
@@ -267,7 +278,7 @@ impl<'a> Builder<'a> {
         }
         let handle = netlink(&self.runtime, host)?;
         self.runtime
-            .block_on(topology::loopback_up(&handle))
+            .block_on(topology::bring_up(&handle, topology::LOOPBACK))
             .map_err(|error| LabError::new(host, "bring lo up", kernel_words(error), ""))?;
         self.namespaces.push(namespace);
         self.handles.push(handle);
@@ -297,7 +308,12 @@ impl<'a> Builder<'a> {
 
     fn switch_off(&self, offload: &Offload, device: &str) -> Result<(), LabError> {
         offload.switch_off(device).map_err(|error| {
-            LabError::new("router", &format!("switch offloads of {device} off"), error, "")
+            LabError::new(
+                "router",
+                &format!("switch offloads of {device} off"),
+                error,
+                "",
+            )
         })
     }
 
@@ -322,9 +338,8 @@ impl<'a> Builder<'a> {
                     "ENOENT: this kernel has no sch_netem; run with --link relay",
                 )
             })?;
-        let read_back = |error| {
-            LabError::new("router", &format!("read netem of {device} back"), error, "")
-        };
+        let read_back =
+            |error| LabError::new("router", &format!("read netem of {device} back"), error, "");
         let options = self
             .runtime
             .block_on(topology::netem_options(router, index))
@@ -349,14 +364,24 @@ impl<'a> Builder<'a> {
         self.runtime
             .block_on(topology::detour(host, position, &self.handles[0]))
             .map_err(|error| {
-                LabError::new(host, "lead its traffic to the relay", kernel_words(error), "")
+                LabError::new(
+                    host,
+                    "lead its traffic to the relay",
+                    kernel_words(error),
+                    "",
+                )
             })?;
         for device in [topology::detour_device(host), topology::relay_device(host)] {
             self.switch_off(offload, &device)?;
         }
         let open = |index, what: &str, open: fn(u32) -> io::Result<_>| {
             open(index).map_err(|error| {
-                LabError::new("router", &format!("open the relay's {what} socket"), error, "")
+                LabError::new(
+                    "router",
+                    &format!("open the relay's {what} socket"),
+                    error,
+                    "",
+                )
             })
         };
         Ok(Wire {
@@ -398,7 +423,12 @@ fn on_own_thread<T: Send>(
             .join()
             .unwrap_or_else(|_| {
                 let panic = io::Error::other("its thread panicked");
-                Err(LabError::new("kernel", &format!("run the {name}"), panic, ""))
+                Err(LabError::new(
+                    "kernel",
+                    &format!("run the {name}"),
+                    panic,
+                    "",
+                ))
             })
     })
 }
@@ -415,7 +445,14 @@ scenarios:
     actors: { a: { on: client, steps: [socket] } }
     expect: { a.socket.error: { always: none } }
 ";
-    let broken = |error| LabError::new("kernel", "read the probe's suite", io::Error::other(error), "");
+    let broken = |error| {
+        LabError::new(
+            "kernel",
+            "read the probe's suite",
+            io::Error::other(error),
+            "",
+        )
+    };
     let scenarios = crate::suite::parse(SUITE, "doctor/probe").map_err(broken)?;
     for scenario in &scenarios {
         Lab::build(scenario, Link::Relay, 0)?.stop_relay()?;

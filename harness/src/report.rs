@@ -55,8 +55,14 @@ pub fn write(report: &Report, directory: &Path) -> io::Result<()> {
     let mut json = serde_json::to_vec_pretty(report)?;
     json.push(b'\n');
     output::write(&directory.join("report.json"), &json)?;
-    output::write(&directory.join("report.md"), markdown::render(report).as_bytes())?;
-    output::write(&directory.join("junit.xml"), junit::render(report)?.as_bytes())
+    output::write(
+        &directory.join("report.md"),
+        markdown::render(report).as_bytes(),
+    )?;
+    output::write(
+        &directory.join("junit.xml"),
+        junit::render(report)?.as_bytes(),
+    )
 }
 
 /// What was seen of an expectation: `277000 (3 runs), 541200 (2 runs)`.
@@ -114,8 +120,14 @@ mod tests {
                     condition: "< 1000000".to_owned(),
                     held,
                     seen: vec![
-                        Seen { value: "1000000".to_owned(), runs: 2 },
-                        Seen { value: "not | observed".to_owned(), runs: 1 },
+                        Seen {
+                            value: "1000000".to_owned(),
+                            runs: 2,
+                        },
+                        Seen {
+                            value: "not | observed".to_owned(),
+                            runs: 1,
+                        },
                     ],
                 }],
             },
@@ -123,9 +135,19 @@ mod tests {
         assemble(
             vec![
                 scenario("good", Verdict::Passed, None, Some(true)),
-                scenario("bad", Verdict::Failed, Some("bytes is not < 1000000"), Some(false)),
+                scenario(
+                    "bad",
+                    Verdict::Failed,
+                    Some("bytes is not < 1000000"),
+                    Some(false),
+                ),
                 scenario("stuck", Verdict::Errored, Some("time limit of 20s"), None),
-                scenario("whole-machine", Verdict::Skipped, Some("it sets tcp_max_orphans"), None),
+                scenario(
+                    "whole-machine",
+                    Verdict::Skipped,
+                    Some("it sets tcp_max_orphans"),
+                    None,
+                ),
             ],
             [("net.ipv4.tcp_sack".to_owned(), "1".to_owned())].into(),
         )

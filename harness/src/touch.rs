@@ -135,7 +135,11 @@ fn changes(scenario: &Scenario) -> Result<Vec<Change>, LabError> {
             let old = read_sysctl(name).map_err(error(&format!("read {name}")))?;
             let value = value
                 .value(&|name| before.get(name).cloned())
-                .ok_or_else(|| error(&format!("work out a value for {name}"))(io::ErrorKind::InvalidData.into()))?;
+                .ok_or_else(|| {
+                    error(&format!("work out a value for {name}"))(
+                        io::ErrorKind::InvalidData.into(),
+                    )
+                })?;
             Ok(Change {
                 name: name.clone(),
                 before: old,
@@ -146,7 +150,10 @@ fn changes(scenario: &Scenario) -> Result<Vec<Change>, LabError> {
 }
 
 fn lock(directory: &Path) -> io::Result<Flock<File>> {
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(directory)?;
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -175,7 +182,10 @@ impl Held {
             // A process group of its own: a Ctrl-C is for the harness.
             .process_group(0)
             .spawn()?;
-        let held = Self { watcher, line: ours };
+        let held = Self {
+            watcher,
+            line: ours,
+        };
         // The watcher has the lock too, so that the machine is not another's
         // before it has put everything back.
         held.send(lock.as_raw_fd())?;
@@ -207,7 +217,9 @@ impl Held {
         }
         // Killed, or unable: what it was to do about the values is done here.
         restore(Path::new(STATE_DIRECTORY)).map_err(error("put the values back"))?;
-        Err(error("leave it to the watcher, which failed")(io::Error::other(status.to_string())))
+        Err(error("leave it to the watcher, which failed")(
+            io::Error::other(status.to_string()),
+        ))
     }
 }
 
@@ -220,15 +232,20 @@ pub fn restore(directory: &Path) -> io::Result<Vec<(Change, Restored)>> {
         text => text?,
     };
     let changes: Vec<Change> = serde_json::from_str(&text).map_err(|error| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{}: {error}", path.display()),
+        )
     })?;
     let mut done = Vec::new();
     for change in changes {
-        let now = read_sysctl(&change.name)?;
+        let named =
+            |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", change.name));
+        let now = read_sysctl(&change.name).map_err(named)?;
         let restored = if now == change.before {
             Restored::AlreadyBack
         } else if now == change.set {
-            write_sysctl(&change.name, &change.before)?;
+            write_sysctl(&change.name, &change.before).map_err(named)?;
             Restored::PutBack
         } else {
             Restored::LeftAlone
@@ -251,7 +268,12 @@ pub fn restore_alone(directory: &Path) -> io::Result<Vec<(Change, Restored)>> {
 /// The watcher's process: `harness watcher`, with a socket to the harness as
 /// standard input.
 pub fn watch() -> io::Result<()> {
-    for number in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT] {
+    for number in [
+        Signal::SIGINT,
+        Signal::SIGTERM,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+    ] {
         // SAFETY: ignoring a signal runs no code of ours.
         unsafe { signal(number, SigHandler::SigIgn) }?;
     }
@@ -298,22 +320,35 @@ fn receive(line: &UnixStream) -> io::Result<Option<OwnedFd>> {
 /// leave more, so it looks until there are none.
 fn destroy_sockets(namespaces: &[OwnedFd]) -> io::Result<()> {
     let end = Instant::now() + DESTROY_FOR;
-    for namespace in namespaces {
-        setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)?;
-        let mut table = SockDiag::open()?;
-        loop {
-            let sockets = table.tcp_sockets().map_err(io::Error::other)?;
-            if sockets.is_empty() {
-                break;
-            }
-            if Instant::now() >= end {
-                return Err(io::Error::other(format!("{} sockets are left", sockets.len())));
-            }
-            destroy::destroy(&sockets)?;
-            std::thread::sleep(Duration::from_millis(20));
+    namespaces.iter().try_for_each(|namespace| {
+        // On a thread of its own: the sysctls to put back are those of the
+        // namespace that this thread stays in.
+        std::thread::scope(|scope| {
+            scope
+                .spawn(|| destroy_sockets_of(namespace, end))
+                .join()
+                .unwrap_or_else(|_| Err(io::Error::other("the thread in a namespace panicked")))
+        })
+    })
+}
+
+fn destroy_sockets_of(namespace: &OwnedFd, end: Instant) -> io::Result<()> {
+    setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)?;
+    let mut table = SockDiag::open()?;
+    loop {
+        let sockets = table.tcp_sockets().map_err(io::Error::other)?;
+        if sockets.is_empty() {
+            return Ok(());
         }
+        if Instant::now() >= end {
+            return Err(io::Error::other(format!(
+                "{} sockets are left",
+                sockets.len()
+            )));
+        }
+        destroy::destroy(&sockets)?;
+        std::thread::sleep(Duration::from_millis(20));
     }
-    Ok(())
 }
 
 #[cfg(test)]

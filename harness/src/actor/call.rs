@@ -27,7 +27,11 @@ fn check_length(result: isize) -> io::Result<usize> {
 
 /// socket(2): a TCP socket of the family of `address`.
 pub fn socket(address: IpAddr) -> io::Result<RawFd> {
-    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let family = if address.is_ipv4() {
+        libc::AF_INET
+    } else {
+        libc::AF_INET6
+    };
     // SAFETY: takes no pointers.
     check(unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) })
 }
@@ -140,7 +144,9 @@ pub fn poll(socket: RawFd, events: &str, timeout: Option<Duration>) -> io::Resul
         events: wanted.map_or(0, |(_, flag)| *flag),
         revents: 0,
     };
-    let milliseconds = timeout.map_or(-1, |time| i32::try_from(time.as_millis()).unwrap_or(i32::MAX));
+    let milliseconds = timeout.map_or(-1, |time| {
+        i32::try_from(time.as_millis()).unwrap_or(i32::MAX)
+    });
     // SAFETY: one pollfd, which outlives the call.
     check(unsafe { libc::poll(&raw mut watched, 1, milliseconds) })?;
     let names: Vec<&str> = EVENTS
@@ -148,7 +154,11 @@ pub fn poll(socket: RawFd, events: &str, timeout: Option<Duration>) -> io::Resul
         .filter(|(_, flag)| watched.revents & flag != 0)
         .map(|(name, _)| *name)
         .collect();
-    Ok(if names.is_empty() { "none".to_owned() } else { names.join("|") })
+    Ok(if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join("|")
+    })
 }
 
 /// ioctl(2) SIOCOUTQ: bytes that are written and not yet acknowledged.
@@ -180,7 +190,14 @@ pub fn sendfile(socket: RawFd, file: RawFd, bytes: usize) -> io::Result<usize> {
 pub fn splice(from: RawFd, to: RawFd, bytes: usize) -> io::Result<usize> {
     // SAFETY: null for both offsets is allowed.
     check_length(unsafe {
-        libc::splice(from, std::ptr::null_mut(), to, std::ptr::null_mut(), bytes, 0)
+        libc::splice(
+            from,
+            std::ptr::null_mut(),
+            to,
+            std::ptr::null_mut(),
+            bytes,
+            0,
+        )
     })
 }
 
@@ -192,7 +209,9 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 /// fork(2): a child that holds every descriptor and does nothing, until `hold`
 /// is over or `lifeline` hangs up because the harness is gone or done.
 pub fn fork_holder(lifeline: RawFd, hold: Option<Duration>) -> io::Result<()> {
-    let milliseconds = hold.map_or(-1, |time| i32::try_from(time.as_millis()).unwrap_or(i32::MAX));
+    let milliseconds = hold.map_or(-1, |time| {
+        i32::try_from(time.as_millis()).unwrap_or(i32::MAX)
+    });
     // SAFETY: the child of a process with threads may only make
     // async-signal-safe calls; poll and _exit are.
     let child = check(unsafe { libc::fork() })?;

@@ -177,6 +177,9 @@ impl Actor {
     }
 
     fn run_step(&self, step: &Step, hands: &mut Hands, outcomes: &mut BTreeMap<String, Outcome>) {
+        if step.verb != Verb::Await {
+            self.wait_for(step);
+        }
         let start = Instant::now();
         let tally = if step.verb == Verb::Repeat {
             for _ in 0..step.fields.count("times").unwrap_or(1) {
@@ -209,6 +212,20 @@ impl Actor {
         }
         if tally.value.is_some() {
             outcome.value = tally.value;
+        }
+    }
+
+    /// Waits until the step of another list that this one names has ended.
+    fn wait_for(&self, step: &Step) {
+        let Some(awaited) = step.waits_for() else {
+            return;
+        };
+        let mut done = lock(&self.done);
+        while !done.contains(awaited) {
+            done = self
+                .changed
+                .wait(done)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -257,7 +274,8 @@ impl Actor {
                 let bytes = fields.count("bytes").unwrap_or(0);
                 let file = call::zero_file(bytes)?;
                 while *done < bytes {
-                    *done += call::sendfile(socket, file.as_raw_fd(), length(bytes - *done))? as u64;
+                    *done +=
+                        call::sendfile(socket, file.as_raw_fd(), length(bytes - *done))? as u64;
                 }
                 Ok(())
             }),
@@ -265,17 +283,18 @@ impl Actor {
             Verb::Read => self.transfer(step, hands, |socket, done| {
                 read(step, socket, fields.count("bytes").unwrap_or(0), done)
             }),
-            Verb::ReadToEnd => {
-                self.transfer(step, hands, |socket, done| read(step, socket, u64::MAX, done))
-            }
+            Verb::ReadToEnd => self.transfer(step, hands, |socket, done| {
+                read(step, socket, u64::MAX, done)
+            }),
             Verb::Shutdown => {
                 let how = fields.text("how").unwrap_or_default();
                 self.on_each(step, hands, |socket| call::shutdown(socket, how))
             }
             Verb::WaitOutqEmpty => {
                 let mut left = None;
-                let mut tally =
-                    self.on_each(step, hands, |socket| wait_outq_empty(step, socket, &mut left));
+                let mut tally = self.on_each(step, hands, |socket| {
+                    wait_outq_empty(step, socket, &mut left)
+                });
                 tally.value = left.map(|left| left.to_string());
                 tally
             }
@@ -296,11 +315,7 @@ impl Actor {
                 Ok(()).into()
             }
             Verb::Await => {
-                let step = fields.text("step").unwrap_or_default();
-                let mut done = lock(&self.done);
-                while !done.contains(step) {
-                    done = self.changed.wait(done).unwrap_or_else(PoisonError::into_inner);
-                }
+                self.wait_for(step);
                 Ok(()).into()
             }
             // Repeat is run by the caller; the rest are the lab's.
@@ -397,14 +412,24 @@ impl Actor {
     fn endpoint(&self, text: &str) -> io::Result<SocketAddr> {
         let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
         let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
-        let host = if host.is_empty() { &self.plan.host } else { host };
+        let host = if host.is_empty() {
+            &self.plan.host
+        } else {
+            host
+        };
         let address = self.plan.addresses.get(host).ok_or_else(invalid)?;
-        Ok(SocketAddr::new(*address, port.parse().map_err(|_| invalid())?))
+        Ok(SocketAddr::new(
+            *address,
+            port.parse().map_err(|_| invalid())?,
+        ))
     }
 
     fn bind(&self, step: &Step, hands: &mut Hands) -> io::Result<()> {
         let socket = self.fresh(step, hands)?;
-        call::bind(socket, self.endpoint(step.fields.text("to").unwrap_or_default())?)
+        call::bind(
+            socket,
+            self.endpoint(step.fields.text("to").unwrap_or_default())?,
+        )
     }
 
     fn listen(&self, step: &Step, hands: &mut Hands) -> io::Result<()> {
@@ -551,7 +576,11 @@ fn wait_outq_empty(step: &Step, socket: RawFd, left: &mut Option<i32>) -> io::Re
         if error != 0 {
             return Err(io::Error::from_raw_os_error(error));
         }
-        if step.fields.duration("timeout").is_some_and(|limit| start.elapsed() >= limit) {
+        if step
+            .fields
+            .duration("timeout")
+            .is_some_and(|limit| start.elapsed() >= limit)
+        {
             return Err(io::Error::from_raw_os_error(libc::ETIMEDOUT));
         }
         std::thread::sleep(every);

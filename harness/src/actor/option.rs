@@ -101,7 +101,13 @@ impl SocketOption {
         // SAFETY: the pointer is to `numbers`, whose first `length` bytes are
         // an int or a struct linger (two ints); the kernel only reads them.
         let result = unsafe {
-            libc::setsockopt(socket, self.level, self.option, numbers.as_ptr().cast(), length)
+            libc::setsockopt(
+                socket,
+                self.level,
+                self.option,
+                numbers.as_ptr().cast(),
+                length,
+            )
         };
         if result < 0 {
             return Err(io::Error::last_os_error());
@@ -172,7 +178,11 @@ mod tests {
     fn what_is_set_is_read_back() {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = socket.as_raw_fd();
-        for (name, value) in [("SO_LINGER", "1,7"), ("SO_KEEPALIVE", "1"), ("TCP_USER_TIMEOUT", "2000")] {
+        for (name, value) in [
+            ("SO_LINGER", "1,7"),
+            ("SO_KEEPALIVE", "1"),
+            ("TCP_USER_TIMEOUT", "2000"),
+        ] {
             let option = find(name).unwrap();
             option.set(socket, value).unwrap();
             assert_eq!(option.get(socket).unwrap(), value);

@@ -30,9 +30,8 @@ impl Process {
     /// Starts an actor in a namespace. The calling thread must live as long as
     /// the actor: the kernel kills the actor when that thread ends.
     pub fn start(plan: &Plan, namespace: &Namespace) -> Result<Self, LabError> {
-        let error = |error| {
-            LabError::new(&plan.host, &format!("start actor {}", plan.name), error, "")
-        };
+        let error =
+            |error| LabError::new(&plan.host, &format!("start actor {}", plan.name), error, "");
         let (ours, theirs) = UnixStream::pair().map_err(error)?;
         let child = Command::new("/proc/self/exe")
             .arg("actor")

@@ -46,7 +46,8 @@ impl Namespace {
             )
         })?;
         let open = |path: &str| {
-            File::open(path).map_err(|error| LabError::new(host, &format!("open {path}"), error, ""))
+            File::open(path)
+                .map_err(|error| LabError::new(host, &format!("open {path}"), error, ""))
         };
         Ok(Self {
             host: host.to_owned(),

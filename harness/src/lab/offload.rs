@@ -36,7 +36,12 @@ impl Offload {
     /// Opens the socket for the requests in the calling thread's namespace.
     pub fn open() -> io::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC;
-        Ok(Self(socket(AddressFamily::Inet, SockType::Datagram, flags, None)?))
+        Ok(Self(socket(
+            AddressFamily::Inet,
+            SockType::Datagram,
+            flags,
+            None,
+        )?))
     }
 
     /// Switches transmit checksums, TSO, GSO and GRO of `device` off.

@@ -89,7 +89,8 @@ pub fn router_device(host: &str) -> String {
     format!("r-{host}")
 }
 
-/// A pair of veth devices, both up; `peer_namespace` is a descriptor.
+/// A pair of veth devices, both down: the kernel refuses to bring one up
+/// (ENOTCONN) before both are there. `peer_namespace` is a descriptor.
 struct Pair<'a> {
     name: &'a str,
     index: u32,
@@ -105,8 +106,7 @@ impl Pair<'_> {
         let mut peer = LinkMessageBuilder::<LinkUnspec>::new()
             .name(self.peer_name)
             .index(self.peer_index)
-            .address(self.peer_mac.to_vec())
-            .up();
+            .address(self.peer_mac.to_vec());
         if let Some(namespace) = self.peer_namespace {
             peer = peer.setns_by_fd(namespace);
         }
@@ -114,7 +114,6 @@ impl Pair<'_> {
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build())))
             .index(self.index)
             .address(self.mac.to_vec())
-            .up()
             .build();
         handle.link().add(pair).execute().await
     }
@@ -139,12 +138,20 @@ pub async fn join(
     }
     .add(router)
     .await?;
+    bring_up(router, position.router_index()).await?;
+    bring_up(inside, ETH0).await?;
     for (address, prefix) in position.addresses(1) {
         add_address(router, position.router_index(), address, prefix).await?;
     }
     for (address, prefix) in position.addresses(2) {
         add_address(inside, ETH0, address, prefix).await?;
-        add_neighbour(router, position.router_index(), address, position.mac(Device::Eth0)).await?;
+        add_neighbour(
+            router,
+            position.router_index(),
+            address,
+            position.mac(Device::Eth0),
+        )
+        .await?;
     }
     for (gateway, _) in position.addresses(1) {
         add_neighbour(inside, ETH0, gateway, position.mac(Device::Router)).await?;
@@ -170,8 +177,16 @@ pub async fn detour(
     }
     .add(router)
     .await?;
+    bring_up(router, position.detour_index()).await?;
+    bring_up(router, position.relay_index()).await?;
     for (address, _) in position.addresses(2) {
-        add_neighbour(router, position.detour_index(), address, position.mac(Device::Eth0)).await?;
+        add_neighbour(
+            router,
+            position.detour_index(),
+            address,
+            position.mac(Device::Eth0),
+        )
+        .await?;
         add_host_route(router, address, position.detour_index()).await?;
     }
     Ok(())
@@ -212,9 +227,15 @@ pub async fn set_link(
     Ok(())
 }
 
-/// Brings the loopback device up.
-pub async fn loopback_up(handle: &Handle) -> Result<(), rtnetlink::Error> {
-    let up = LinkMessageBuilder::<LinkUnspec>::new().index(1).up().build();
+/// The interface index of the loopback device.
+pub const LOOPBACK: u32 = 1;
+
+/// Brings a device up.
+pub async fn bring_up(handle: &Handle, index: u32) -> Result<(), rtnetlink::Error> {
+    let up = LinkMessageBuilder::<LinkUnspec>::new()
+        .index(index)
+        .up()
+        .build();
     handle.link().set(up).execute().await
 }
 
@@ -288,7 +309,9 @@ pub async fn add_netem(
     message.header.index = i32::try_from(index).unwrap_or(0);
     message.header.parent = TcHandle::ROOT;
     message.header.handle = TcHandle { major: 1, minor: 0 };
-    message.attributes.push(TcAttribute::Kind(netem::KIND.to_owned()));
+    message
+        .attributes
+        .push(TcAttribute::Kind(netem::KIND.to_owned()));
     message.attributes.push(TcAttribute::Other(DefaultNla::new(
         TCA_OPTIONS,
         netem::encode(impairment),

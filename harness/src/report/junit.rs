@@ -15,9 +15,7 @@ pub(super) fn render(report: &Report) -> io::Result<String> {
         let case = case(scenario, file, name);
         match suites.iter_mut().find(|suite| suite.name.as_str() == file) {
             Some(suite) => suite.add_test_case(case),
-            None => suites
-                .push_mut(TestSuite::new(file))
-                .add_test_case(case),
+            None => suites.push_mut(TestSuite::new(file)).add_test_case(case),
         };
     }
     junit.add_test_suites(suites);

@@ -34,7 +34,12 @@ pub(super) fn render(report: &Report) -> String {
         );
     }
     // What went wrong comes before what went well.
-    let order = [Verdict::Failed, Verdict::Errored, Verdict::Passed, Verdict::Skipped];
+    let order = [
+        Verdict::Failed,
+        Verdict::Errored,
+        Verdict::Passed,
+        Verdict::Skipped,
+    ];
     for verdict in order {
         for scenario in report.scenarios.iter().filter(|s| s.verdict == verdict) {
             describe(scenario, &mut text);
@@ -49,7 +54,12 @@ pub(super) fn render(report: &Report) -> String {
 
 fn describe(scenario: &Scenario, text: &mut String) {
     let _ = writeln!(text, "\n## {}: {}\n", scenario.id, scenario.verdict);
-    let _ = writeln!(text, "{}\n\nSource: {}", cell(&scenario.explains), cell(&scenario.source));
+    let _ = writeln!(
+        text,
+        "{}\n\nSource: {}",
+        cell(&scenario.explains),
+        cell(&scenario.source)
+    );
     if let Some(reason) = &scenario.reason {
         let _ = writeln!(text, "\n**{}**", cell(reason));
     }

@@ -133,7 +133,9 @@ fn sections(file: &str) -> BTreeMap<String, String> {
 }
 
 fn changed_lines(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> Vec<String> {
-    let ids = old.keys().chain(new.keys().filter(|id| !old.contains_key(*id)));
+    let ids = old
+        .keys()
+        .chain(new.keys().filter(|id| !old.contains_key(*id)));
     let lines = |sections: &BTreeMap<String, String>, id: &str| -> Vec<String> {
         let text = sections.get(id).map(String::as_str).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
@@ -174,7 +176,10 @@ mod tests {
         compare(true);
         assert!(differences[0].path.exists() && !pending.exists());
         assert!(compare(false).is_empty());
-        insta::assert_snapshot!("verdicts.snap", fs::read_to_string(&differences[0].path).unwrap());
+        insta::assert_snapshot!(
+            "verdicts.snap",
+            fs::read_to_string(&differences[0].path).unwrap()
+        );
     }
 
     #[test]
@@ -185,13 +190,24 @@ mod tests {
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
         compare(directory.path(), &known, &results, true).unwrap();
         results[1].verdict = Verdict::Skipped;
-        assert!(compare(directory.path(), &known, &results, false).unwrap().is_empty());
-        assert!(compare(directory.path(), &known, &results[..1], false).unwrap().is_empty());
+        assert!(
+            compare(directory.path(), &known, &results, false)
+                .unwrap()
+                .is_empty()
+        );
+        assert!(
+            compare(directory.path(), &known, &results[..1], false)
+                .unwrap()
+                .is_empty()
+        );
         results[0].verdict = Verdict::Failed;
         let differences = compare(directory.path(), &known, &results, false).unwrap();
         assert_eq!(
             differences[0].lines,
-            ["- close/unread-data/good: passed", "+ close/unread-data/good: failed"]
+            [
+                "- close/unread-data/good: passed",
+                "+ close/unread-data/good: failed"
+            ]
         );
     }
 }

@@ -76,7 +76,11 @@ pub fn describe(scenario: &Scenario, verbose: bool) -> String {
     if scenario.verdict != Verdict::Skipped {
         let runs = scenario.runs.len();
         let plural = if runs == 1 { "" } else { "s" };
-        let _ = write!(text, " {FAINT}{runs} run{plural}, link {}{FAINT:#}", scenario.link);
+        let _ = write!(
+            text,
+            " {FAINT}{runs} run{plural}, link {}{FAINT:#}",
+            scenario.link
+        );
     }
     if let Some(reason) = &scenario.reason {
         // What did not hold is listed below with what was seen instead.

@@ -24,21 +24,20 @@ pub fn judge(scenario: &Scenario, runs: &[Run]) -> Vec<Expectation> {
 
 /// Whether more runs could still meet a `sometimes` that none has met.
 pub fn wants_more_runs(expectations: &[Expectation]) -> bool {
-    expectations
-        .iter()
-        .any(|expectation| {
-            expectation.quantifier == Quantifier::Sometimes && expectation.held == Some(false)
-        })
+    expectations.iter().any(|expectation| {
+        expectation.quantifier == Quantifier::Sometimes && expectation.held == Some(false)
+    })
 }
 
 /// The value of an observation in a run; a count that nothing raised is 0.
 fn value(scenario: &Scenario, run: &Run, name: &str) -> Option<Value> {
-    run.observations.get(name).cloned().or_else(|| {
-        match vocabulary::check(name, scenario) {
+    run.observations
+        .get(name)
+        .cloned()
+        .or_else(|| match vocabulary::check(name, scenario) {
             Ok(Absent::Zero) => Some(Value::Integer(0)),
             Ok(Absent::Unknown) | Err(_) => None,
-        }
-    })
+        })
 }
 
 /// Whether one of the conditions holds in a run.

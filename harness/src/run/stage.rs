@@ -450,12 +450,23 @@ impl Timeline<'_> {
             observe_sockets(host, &namespace.sockets()?, &mut seen);
             let value = seen.remove(observation).unwrap_or_else(|| 0.into());
             outcome.value = Some(value.to_string());
-            if wanted.iter().any(|condition| condition.holds(&value, &|_| None) == Some(true)) {
+            if wanted
+                .iter()
+                .any(|condition| condition.holds(&value, &|_| None) == Some(true))
+            {
                 return Ok(true);
             }
-            if fields.duration("timeout").is_some_and(|limit| start.elapsed() >= limit) {
+            if fields
+                .duration("timeout")
+                .is_some_and(|limit| start.elapsed() >= limit)
+            {
                 let error = io::Error::from_raw_os_error(libc::ETIMEDOUT);
-                return Err(LabError::new(host, &format!("see {observation}"), error, ""));
+                return Err(LabError::new(
+                    host,
+                    &format!("see {observation}"),
+                    error,
+                    "",
+                ));
             }
             if !self.board.wait(Some(LOOK_EVERY), |_| false) {
                 return Ok(false);

@@ -45,7 +45,11 @@ impl Watch {
         let mut gauges = Gauges::default();
         gauges.look(lab)?;
         Ok(Self {
-            counters: lab.hosts().iter().map(Namespace::counters).collect::<Result<_, _>>()?,
+            counters: lab
+                .hosts()
+                .iter()
+                .map(Namespace::counters)
+                .collect::<Result<_, _>>()?,
             dropped_on_sending: dropped_on_sending(lab)?,
             log: KernelLog::open_at_end().ok(),
             gauges,
@@ -78,7 +82,12 @@ impl Watch {
             lines.extend(sockets.iter().take(room).map(|socket| line(host, socket)));
         }
         for (name, [before, min, max, last]) in self.gauges.0 {
-            for (field, value) in [("before", before), ("min", min), ("max", max), ("last", last)] {
+            for (field, value) in [
+                ("before", before),
+                ("min", min),
+                ("max", max),
+                ("last", last),
+            ] {
                 observations.insert(format!("{name}.{field}"), value.into());
             }
         }
@@ -91,7 +100,10 @@ impl Watch {
 }
 
 fn dropped_on_sending(lab: &Lab) -> Result<u64, LabError> {
-    lab.namespaces().iter().map(Namespace::dropped_on_sending).sum()
+    lab.namespaces()
+        .iter()
+        .map(Namespace::dropped_on_sending)
+        .sum()
 }
 
 impl Gauges {
@@ -217,7 +229,9 @@ pub fn observe_outcome(list: &str, outcome: &Outcome, fields: &[&str], to: &mut 
             "ms" => add("ms", Value::Number((outcome.ms * 1e3).round() / 1e3)),
             value => {
                 if let Some(text) = &outcome.value {
-                    let read = text.parse().map_or_else(|_| text.as_str().into(), Value::Integer);
+                    let read = text
+                        .parse()
+                        .map_or_else(|_| text.as_str().into(), Value::Integer);
                     add(value, read);
                 }
             }

@@ -157,6 +157,26 @@ impl Fields {
             .map(|(_, item)| item)
     }
 
+    /// Gives a text to a key that the writer left out.
+    pub fn default_text(&mut self, name: &str, text: String) {
+        if self.get(name).is_none() {
+            let item = Item {
+                data: Data::Text(text),
+                place: self.place,
+            };
+            self.entries.push((name.to_owned(), item));
+        }
+    }
+
+    /// The steps under a key, to be changed.
+    pub fn steps_mut(&mut self, name: &str) -> &mut [Step] {
+        let entry = self.entries.iter_mut().find(|(key, _)| key == name);
+        match entry.map(|(_, item)| &mut item.data) {
+            Some(Data::Steps(steps)) => steps,
+            _ => &mut [],
+        }
+    }
+
     /// The keys that were given, in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Item)> {
         self.entries.iter().map(|(key, item)| (key.as_str(), item))

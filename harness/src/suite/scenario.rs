@@ -279,6 +279,11 @@ impl Scenario {
                 .any(|expected| expected.observation.starts_with("kernel."))
     }
 
+    /// Whether a step of the lab takes a link away.
+    pub fn takes_a_link_down(&self) -> bool {
+        self.lab.iter().any(|step| step.verb == Verb::LinkDown)
+    }
+
     /// Whether any direction is impaired.
     pub fn is_impaired(&self) -> bool {
         !self.links.is_empty()
@@ -314,6 +319,7 @@ impl Scenario {
         scenario.read_links(fields)?;
         scenario.read_sysctls(fields)?;
         scenario.read_actors(fields)?;
+        scenario.let_connects_wait();
         scenario.check_steps()?;
         scenario.check_circular_awaits()?;
         scenario.read_expectations(fields)?;
@@ -457,6 +463,41 @@ impl Scenario {
         check_unique(&self.lab, &mut BTreeMap::new())
     }
 
+    /// A program is started before its clients: each connect waits for the first
+    /// listen on the port it goes to, where the scenario has one.
+    fn let_connects_wait(&mut self) {
+        let mut listens: BTreeMap<String, String> = BTreeMap::new();
+        for actor in &self.actors {
+            let mut bound = "";
+            for step in actor.tasks.iter().flat_map(|task| flatten(&task.steps)) {
+                let endpoint = match step.verb {
+                    Verb::Bind => step.fields.text("to"),
+                    Verb::Listen => step.fields.text("port"),
+                    _ => None,
+                };
+                bound = endpoint.map_or(bound, port_of);
+                if step.verb == Verb::Listen {
+                    listens
+                        .entry(format!("{}:{bound}", actor.host))
+                        .or_insert_with(|| format!("{}.{}", actor.name, step.name));
+                }
+            }
+        }
+        for actor in &mut self.actors {
+            let own = format!("{}.", actor.name);
+            for task in &mut actor.tasks {
+                for_each_mut(&mut task.steps, &mut |step| {
+                    let listen = step.fields.text("to").and_then(|to| listens.get(to));
+                    if let (Verb::Connect, Some(listen)) = (step.verb, listen) {
+                        if !listen.starts_with(&own) {
+                            step.fields.default_text("after", listen.clone());
+                        }
+                    }
+                });
+            }
+        }
+    }
+
     /// Every list of steps, with the name that references to it start with.
     fn lists(&self) -> impl Iterator<Item = (&str, &[Step])> {
         self.actors
@@ -513,9 +554,13 @@ impl Scenario {
                 return Err(no_such("actor", actor, fields.place_of("actor"), names));
             }
         }
-        if let (Verb::Await, Some(reference)) = (step.verb, fields.text("step")) {
+        if let Some(reference) = step.waits_for() {
             let (list, name) = reference.split_once('.').unwrap_or((reference, ""));
-            let place = fields.place_of("step");
+            let place = fields.place_of(if step.verb == Verb::Await {
+                "step"
+            } else {
+                "after"
+            });
             if !self.lists().any(|(known, _)| known == list) {
                 let names: Vec<&str> = self.lists().map(|(name, _)| name).collect();
                 return Err(no_such("actor", list, place, names.into_iter()));
@@ -599,8 +644,7 @@ impl Scenario {
             for (index, (_, steps)) in lists.iter().enumerate() {
                 while let Some(step) = steps.get(done[index]) {
                     let ready = flatten(std::slice::from_ref(step))
-                        .filter(|step| step.verb == Verb::Await)
-                        .filter_map(|step| top_level(step.fields.text("step")?))
+                        .filter_map(|step| top_level(step.waits_for()?))
                         .all(|(list, position)| done[list] > position);
                     if !ready {
                         break;
@@ -702,6 +746,17 @@ pub fn address(number: usize, side: u8, family: Family) -> IpAddr {
         Family::V6 => {
             Ipv6Addr::new(0xfd00, u16::from(octet), 0, 0, 0, 0, 0, u16::from(side)).into()
         }
+    }
+}
+
+fn port_of(endpoint: &str) -> &str {
+    endpoint.rsplit_once(':').map_or(endpoint, |(_, port)| port)
+}
+
+fn for_each_mut(steps: &mut [Step], change: &mut dyn FnMut(&mut Step)) {
+    for step in steps {
+        change(step);
+        for_each_mut(step.fields.steps_mut("steps"), change);
     }
 }
 

@@ -330,7 +330,16 @@ pub const VERBS: &[VerbSpec] = &[
         rooms: ACTOR,
         object: &Object {
             short: Some("to"),
-            fields: &[AS, ON, required("to", Form::Endpoint, "host:port")],
+            fields: &[
+                AS,
+                ON,
+                required("to", Form::Endpoint, "host:port"),
+                optional(
+                    "after",
+                    Form::Reference,
+                    "the step that has to end first; the first listen on that port unless told",
+                ),
+            ],
         },
         yields: RESULT,
     },
@@ -745,6 +754,16 @@ impl Step {
             fields,
             place: key.place,
         })
+    }
+
+    /// The step of another list, `actor.step`, that has to end before this one
+    /// begins.
+    pub fn waits_for(&self) -> Option<&str> {
+        match self.verb {
+            Verb::Await => self.fields.text("step"),
+            Verb::Connect => self.fields.text("after"),
+            _ => None,
+        }
     }
 
     /// The steps inside this one.
