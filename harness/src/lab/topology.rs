@@ -346,12 +346,12 @@ pub async fn netem_options(handle: &Handle, index: u32) -> Result<Vec<u8>, io::E
             continue;
         }
         for attribute in qdisc.attributes {
-            if let TcAttribute::Options(options) = attribute {
-                for option in options {
-                    let mut bytes = vec![0; option.value_len()];
-                    option.emit_value(&mut bytes);
-                    return Ok(bytes);
-                }
+            if let TcAttribute::Options(options) = attribute
+                && let Some(option) = options.first()
+            {
+                let mut bytes = vec![0; option.value_len()];
+                option.emit_value(&mut bytes);
+                return Ok(bytes);
             }
         }
     }

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use advisor::evidence::{SocketLine, Value};
 use advisor::facts::counters::Counters;
-use advisor::facts::sock_diag::{TcpSocket, Timer};
+use advisor::facts::sock_diag::{TcpSocket, TcpState, Timer};
 use advisor::facts::sockstat::Sockstat;
 
 use crate::actor::protocol::Outcome;
 use crate::lab::kernel_log::KernelLog;
 use crate::lab::namespace::Namespace;
 use crate::lab::{Lab, LabError};
-use crate::suite::vocabulary::{HOST_GAUGES, KERNEL_GAUGES};
+use crate::suite::vocabulary::{HOST_GAUGES, KERNEL_GAUGES, SOCKET_FIELDS};
 
 /// Observations by their dotted names.
 pub type Observations = BTreeMap<String, Value>;
@@ -185,11 +185,12 @@ fn socket_fields(socket: &TcpSocket) -> impl Iterator<Item = (&'static str, u64)
     .chain(tcp_info_fields(socket))
 }
 
+/// A listener's tcp_info says nothing of a connection.
 fn tcp_info_fields(socket: &TcpSocket) -> impl Iterator<Item = (&'static str, u64)> {
-    use crate::suite::vocabulary::SOCKET_FIELDS;
     socket
         .info
         .iter()
+        .filter(|_| socket.state != TcpState::Listen)
         .flat_map(advisor::facts::tcp_info::TcpInfo::fields)
         .filter(|(name, _)| SOCKET_FIELDS.contains(name))
         .collect::<Vec<_>>()

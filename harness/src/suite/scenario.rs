@@ -320,6 +320,7 @@ impl Scenario {
         scenario.read_sysctls(fields)?;
         scenario.read_actors(fields)?;
         scenario.let_connects_wait();
+        scenario.check_sockets()?;
         scenario.check_steps()?;
         scenario.check_circular_awaits()?;
         scenario.read_expectations(fields)?;
@@ -461,6 +462,25 @@ impl Scenario {
             ));
         }
         check_unique(&self.lab, &mut BTreeMap::new())
+    }
+
+    /// Whether each socket that a step acts on by name is one that its actor
+    /// makes.
+    fn check_sockets(&self) -> Result<(), SuiteError> {
+        for actor in &self.actors {
+            let steps = || actor.tasks.iter().flat_map(|task| flatten(&task.steps));
+            let made: Vec<&str> = steps()
+                .filter(|step| step.verb.makes_a_socket())
+                .map(|step| step.name.as_str())
+                .collect();
+            for step in steps() {
+                if let Some(name) = step.fields.text("on").filter(|name| !made.contains(name)) {
+                    let place = step.fields.place_of("on");
+                    return Err(no_such("socket", name, place, made.into_iter()));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// A program is started before its clients: each connect waits for the first

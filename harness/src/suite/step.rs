@@ -685,6 +685,16 @@ impl Verb {
     }
 }
 
+impl Verb {
+    /// Whether the step's name is also that of a socket, or of a set of them.
+    pub fn makes_a_socket(self) -> bool {
+        matches!(
+            self,
+            Self::Socket | Self::Bind | Self::Listen | Self::Accept | Self::Connect | Self::Dup
+        )
+    }
+}
+
 impl fmt::Display for Verb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.spec().name)
