@@ -156,8 +156,8 @@ mod tests {
     #[test]
     fn each_form_of_the_report_is_as_recorded() {
         let report = sample();
-        insta::assert_snapshot!("report.md", markdown::render(&report));
-        insta::assert_snapshot!("junit.xml", junit::render(&report).unwrap());
+        insta::assert_snapshot!("markdown", markdown::render(&report));
+        insta::assert_snapshot!("junit", junit::render(&report).unwrap());
         let lines: Vec<String> = report
             .scenarios
             .iter()

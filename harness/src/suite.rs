@@ -335,7 +335,7 @@ scenarios:
             (
                 "sender.close.error",
                 "sender.close.bytes",
-                "16:27: sender.close.bytes: close doesn't observe \"bytes\"",
+                "16:7: sender.close.bytes: close doesn't observe \"bytes\"",
             ),
             (
                 "TCPAbortOnClose",

@@ -124,7 +124,7 @@ pub enum Data {
     /// A mapping with known keys.
     Object(Fields),
     /// A mapping with names of the writer's own.
-    Map(Vec<(String, Item)>),
+    Map(Vec<(Key, Item)>),
     /// Steps.
     Steps(Vec<Step>),
 }
@@ -237,7 +237,7 @@ impl Fields {
 
     /// The entries of a mapping with the writer's own names; empty where not
     /// given.
-    pub fn map(&self, name: &str) -> &[(String, Item)] {
+    pub fn map(&self, name: &str) -> &[(Key, Item)] {
         match self.get(name).map(|item| &item.data) {
             Some(Data::Map(entries)) => entries,
             _ => &[],
@@ -337,7 +337,7 @@ pub fn decode(node: &Node, form: Form, what: &str) -> Result<Item, SuiteError> {
         (Form::Map(value), Kind::Map(entries)) => Data::Map(
             entries
                 .iter()
-                .map(|(key, node)| Ok((key.text.clone(), decode(node, *value, &key.text)?)))
+                .map(|(key, node)| Ok((key.clone(), decode(node, *value, &key.text)?)))
                 .collect::<Result<_, SuiteError>>()?,
         ),
         (Form::Steps(room), Kind::List(items)) => Data::Steps(

@@ -6,7 +6,8 @@
 
 use std::fmt;
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use serde_yaml::{Location, Spanned};
 
 use super::error::{Place, SuiteError};
@@ -37,11 +38,12 @@ pub enum Kind {
 }
 
 /// A key of a mapping.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Key {
     /// The key's text.
     pub text: String,
-    /// Where it starts.
+    /// Where it starts; not carried to the actors.
+    #[serde(skip)]
     pub place: Place,
 }
 
@@ -72,11 +74,19 @@ pub fn parse(text: &str) -> Result<Node, SuiteError> {
     }
     serde_yaml::from_str(text).map_err(|error| {
         let place = error.location().map_or(Place::START, Place::from);
-        // The library's own message may quote the source over several lines;
-        // its first line says what is wrong.
+        // The library's own message may quote the source over several lines
+        // and repeats the place; its start says what is wrong.
         let message = error.without_snippet().to_string();
-        let message = message.lines().next().unwrap_or("not YAML").to_owned();
-        SuiteError::new(place, message, "")
+        let message = message.lines().next().unwrap_or("not YAML");
+        let message = message.split(" at line ").next().unwrap_or(message);
+        match message.strip_prefix("budget breached: ") {
+            Some(limit) => SuiteError::new(
+                place,
+                format!("it expands to more than any suite has ({limit})"),
+                "aliases of aliases multiply what they stand for",
+            ),
+            None => SuiteError::new(place, message, "a suite is YAML"),
+        }
     })
 }
 

@@ -9,6 +9,7 @@ use advisor::evidence::Quantifier;
 use super::condition::{Condition, Expression};
 use super::error::{Place, SuiteError, nearest};
 use super::form::{Data, Fields, Form, Item, Object, is_name, optional, required};
+use super::node::Key;
 use super::step::{Room, Step, Verb};
 use super::vocabulary;
 use crate::lab::impairment::{Impairment, Loss};
@@ -339,6 +340,15 @@ impl Scenario {
         ))
     }
 
+    /// An observation that nothing here can produce is an error of the suite.
+    fn check_observation(&self, name: &str, place: Place) -> Result<(), SuiteError> {
+        vocabulary::check(name, self)
+            .map(|_| ())
+            .map_err(|unknown| {
+                SuiteError::new(place, format!("{name}: {}", unknown.message), unknown.hint)
+            })
+    }
+
     fn read_links(&mut self, fields: &Fields) -> Result<(), SuiteError> {
         if let Some(link) = fields.object("link") {
             for host in &self.hosts {
@@ -346,16 +356,16 @@ impl Scenario {
             }
         }
         for (host, item) in fields.map("links") {
-            if host == "router" {
+            if host.text == "router" {
                 return Err(SuiteError::new(
-                    item.place,
+                    host.place,
                     "the router has no link of its own",
                     "a link is named after the host that it leads to",
                 ));
             }
-            self.check_host(host, item.place)?;
+            self.check_host(&host.text, host.place)?;
             if let Data::Object(link) = &item.data {
-                self.links.insert(host.clone(), impairment(link)?);
+                self.links.insert(host.text.clone(), impairment(link)?);
             }
         }
         Ok(())
@@ -366,15 +376,16 @@ impl Scenario {
             let Data::Map(entries) = &item.data else {
                 continue;
             };
-            if host != "kernel" {
-                self.check_host(host, item.place)?;
+            if host.text != "kernel" {
+                self.check_host(&host.text, host.place)?;
             }
             for (name, item) in entries {
                 let Data::Text(value) = &item.data else {
                     continue;
                 };
-                check_sysctl_name(name, item.place)?;
-                if host == "kernel" {
+                check_sysctl_name(&name.text, name.place)?;
+                let name = &name.text;
+                if host.text == "kernel" {
                     let value = Expression::parse(value).map_err(|why| {
                         SuiteError::new(
                             item.place,
@@ -390,13 +401,12 @@ impl Scenario {
                                 "kernel.sockstat.TCP.orphan.before and its like are",
                             ));
                         }
-                        vocabulary::check(reference, self)
-                            .map_err(|why| SuiteError::new(item.place, why, ""))?;
+                        self.check_observation(reference, item.place)?;
                     }
                     self.kernel_sysctls.push((name.clone(), value));
                 } else {
                     self.sysctls
-                        .entry(host.clone())
+                        .entry(host.text.clone())
                         .or_default()
                         .push((name.clone(), value.clone()));
                 }
@@ -410,9 +420,10 @@ impl Scenario {
             let Data::Object(actor) = &item.data else {
                 continue;
             };
+            let Key { text: name, place } = name;
             if !is_name(name) || RESERVED.contains(&name.as_str()) || self.hosts.contains(name) {
                 return Err(SuiteError::new(
-                    item.place,
+                    *place,
                     format!("an actor can't be called {name:?}"),
                     "a name of lower-case letters, digits and dashes, not a host's, kernel or lab",
                 ));
@@ -424,7 +435,7 @@ impl Scenario {
                 .iter()
                 .filter_map(|(name, item)| match &item.data {
                     Data::Steps(steps) => Some(Task {
-                        name: name.clone(),
+                        name: name.text.clone(),
                         steps: steps.clone(),
                     }),
                     _ => None,
@@ -438,7 +449,7 @@ impl Scenario {
                 (None, false) => {}
                 _ => {
                     return Err(SuiteError::new(
-                        item.place,
+                        *place,
                         format!("actor {name:?} needs either `steps` or `tasks`"),
                         "steps: [...] for one list, tasks: { a: [...], b: [...] } for several",
                     ));
@@ -616,8 +627,7 @@ impl Scenario {
                 ));
             }
             if host != "router" {
-                vocabulary::check(observation, self)
-                    .map_err(|why| SuiteError::new(place, why, ""))?;
+                self.check_observation(observation, place)?;
             }
             for condition in conditions(fields.list("condition"))? {
                 if !condition.references().is_empty() {
@@ -701,8 +711,11 @@ impl Scenario {
 
     fn read_expectations(&mut self, fields: &Fields) -> Result<(), SuiteError> {
         for (observation, item) in fields.map("expect") {
-            vocabulary::check(observation, self)
-                .map_err(|why| SuiteError::new(item.place, format!("{observation}: {why}"), ""))?;
+            let Key {
+                text: observation,
+                place,
+            } = observation;
+            self.check_observation(observation, *place)?;
             let Data::Object(quantified) = &item.data else {
                 continue;
             };
@@ -713,8 +726,7 @@ impl Scenario {
                 };
                 let conditions = conditions(items)?;
                 for reference in conditions.iter().flat_map(Condition::references) {
-                    vocabulary::check(reference, self)
-                        .map_err(|why| SuiteError::new(item.place, why, ""))?;
+                    self.check_observation(reference, item.place)?;
                 }
                 let quantifier = match key {
                     "always" => Quantifier::Always,
@@ -741,7 +753,7 @@ impl Scenario {
             }
             if self.expectations.len() == before {
                 return Err(SuiteError::new(
-                    item.place,
+                    *place,
                     format!("{observation}: nothing is expected of it"),
                     "always, never, may or sometimes with a condition",
                 ));

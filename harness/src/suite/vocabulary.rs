@@ -85,12 +85,36 @@ fn kernel_counters() -> &'static BTreeSet<String> {
     })
 }
 
+/// Why nothing in a scenario can produce a name, and what can be observed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Unknown {
+    /// What is wrong with the name.
+    pub message: String,
+    /// What there is.
+    pub hint: String,
+}
+
+fn unknown(message: impl Into<String>, hint: impl Into<String>) -> Unknown {
+    Unknown {
+        message: message.into(),
+        hint: hint.into(),
+    }
+}
+
+/// The name that was likely meant, as the end of a message.
+fn did_you_mean<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(wrong, names)
+        .map(|name| format!("; did you mean {name:?}?"))
+        .unwrap_or_default()
+}
+
 /// Says what a missing `name` means in a scenario, or why nothing there can
 /// produce it.
-pub fn check(name: &str, scenario: &Scenario) -> Result<Absent, String> {
-    let (first, rest) = name
-        .split_once('.')
-        .ok_or_else(|| format!("{name:?} is not the name of an observation"))?;
+pub fn check(name: &str, scenario: &Scenario) -> Result<Absent, Unknown> {
+    let (first, rest) = name.split_once('.').ok_or_else(|| {
+        let hint = "actor.step.FIELD, host.GROUP.COUNTER, host.sockets.STATE";
+        unknown(format!("{name:?} is not the name of an observation"), hint)
+    })?;
     if first == "kernel" {
         return check_kernel(rest);
     }
@@ -117,10 +141,12 @@ pub fn check(name: &str, scenario: &Scenario) -> Result<Absent, String> {
     if samples.contains(&first) {
         let (host, sockets) = rest.split_once('.').unwrap_or((rest, ""));
         if !scenario.hosts.iter().any(|known| known == host) {
-            return Err(format!("sample {first:?}: no host {host:?}"));
+            let hint = format!("known: {}", scenario.hosts.join(", "));
+            return Err(unknown(format!("sample {first:?}: no host {host:?}"), hint));
         }
         if !sockets.starts_with("sockets.") {
-            return Err(format!("a sample holds {first}.{host}.sockets.STATE"));
+            let hint = format!("{first}.{host}.sockets.STATE");
+            return Err(unknown("a sample holds sockets only", hint));
         }
         return check_host(sockets);
     }
@@ -131,16 +157,16 @@ pub fn check(name: &str, scenario: &Scenario) -> Result<Absent, String> {
         .chain(scenario.hosts.iter().map(String::as_str))
         .chain(samples.iter().copied())
         .chain(["kernel", "lab"]);
-    let likely = nearest(first, known.clone())
-        .map(|name| format!("; did you mean {name:?}?"))
-        .unwrap_or_default();
-    Err(format!(
-        "nothing is called {first:?}{likely} (known: {})",
-        known.collect::<Vec<_>>().join(", ")
+    Err(unknown(
+        format!(
+            "nothing is called {first:?}{}",
+            did_you_mean(first, known.clone())
+        ),
+        format!("known: {}", known.collect::<Vec<_>>().join(", ")),
     ))
 }
 
-fn check_kernel(rest: &str) -> Result<Absent, String> {
+fn check_kernel(rest: &str) -> Result<Absent, Unknown> {
     if rest == "log" {
         return Ok(Absent::Unknown);
     }
@@ -153,87 +179,101 @@ fn check_kernel(rest: &str) -> Result<Absent, String> {
     if known {
         return Ok(Absent::Unknown);
     }
-    Err(format!(
-        "the kernel has kernel.log and kernel.sockstat.GAUGE.FIELD, GAUGE one of {}, FIELD one of {}",
-        KERNEL_GAUGES.join(", "),
-        GAUGE_FIELDS.join(", ")
+    Err(unknown(
+        format!("the kernel has no {rest:?}"),
+        format!(
+            "kernel.log, or kernel.sockstat.GAUGE.FIELD with GAUGE one of {} and FIELD one of {}",
+            KERNEL_GAUGES.join(", "),
+            GAUGE_FIELDS.join(", ")
+        ),
     ))
 }
 
-fn check_host(rest: &str) -> Result<Absent, String> {
+fn check_host(rest: &str) -> Result<Absent, Unknown> {
     if let Some(sockets) = rest.strip_prefix("sockets.") {
         let (state, field) = sockets.split_once('.').unwrap_or((sockets, ""));
         if !STATES.contains(&state) {
-            let likely = nearest(state, STATES.iter().copied())
-                .map(|name| format!("; did you mean {name:?}?"))
-                .unwrap_or_default();
-            return Err(format!(
-                "unknown TCP state {state:?}{likely} (known: {})",
-                STATES.join(", ")
+            return Err(unknown(
+                format!(
+                    "unknown TCP state {state:?}{}",
+                    did_you_mean(state, STATES.iter().copied())
+                ),
+                format!("known: {}", STATES.join(", ")),
             ));
         }
         return match field {
             "" => Ok(Absent::Zero),
             field if SOCKET_FIELDS.contains(&field) => Ok(Absent::Unknown),
-            field => Err(format!(
-                "unknown field {field:?} of a socket (known: {})",
-                SOCKET_FIELDS.join(", ")
+            field => Err(unknown(
+                format!(
+                    "unknown field {field:?} of a socket{}",
+                    did_you_mean(field, SOCKET_FIELDS.iter().copied())
+                ),
+                format!("known: {}", SOCKET_FIELDS.join(", ")),
             )),
         };
     }
     if let Some(gauge) = rest.strip_prefix("sockstat.") {
         let (gauge, field) = gauge.rsplit_once('.').unwrap_or((gauge, ""));
         if !GAUGE_FIELDS.contains(&field) {
-            return Err(format!(
-                "a gauge has {} (as in HOST.sockstat.TCP.tw.max)",
-                GAUGE_FIELDS.join(", ")
+            return Err(unknown(
+                format!("a gauge has no {field:?}"),
+                format!(
+                    "{}, as in HOST.sockstat.TCP.tw.max",
+                    GAUGE_FIELDS.join(", ")
+                ),
             ));
         }
         if KERNEL_GAUGES.contains(&gauge) {
-            return Err(format!(
-                "{gauge} is the whole kernel's: kernel.sockstat.{gauge}.{field}"
+            return Err(unknown(
+                format!("{gauge} is the whole kernel's, not a host's"),
+                format!("kernel.sockstat.{gauge}.{field}"),
             ));
         }
         if HOST_GAUGES.contains(&gauge) {
             return Ok(Absent::Unknown);
         }
-        return Err(format!(
-            "a host has no gauge {gauge:?} (it has: {})",
-            HOST_GAUGES.join(", ")
+        return Err(unknown(
+            format!("a host has no gauge {gauge:?}"),
+            format!("known: {}", HOST_GAUGES.join(", ")),
         ));
     }
     let counters = kernel_counters();
     if counters.is_empty() || counters.contains(rest) {
         return Ok(Absent::Zero);
     }
-    let likely = nearest(rest, counters.iter().map(String::as_str))
-        .map(|name| format!("; did you mean {name:?}?"))
-        .unwrap_or_default();
-    Err(format!(
-        "this kernel has no counter {rest:?}{likely} (a host has the counters of /proc/net/netstat \
-         and /proc/net/snmp, sockets.STATE and sockstat.GAUGE.FIELD)"
+    let likely = did_you_mean(rest, counters.iter().map(String::as_str));
+    Err(unknown(
+        format!("this kernel has no counter {rest:?}{likely}"),
+        "a host has the counters of /proc/net/netstat and /proc/net/snmp, sockets.STATE and \
+         sockstat.GAUGE.FIELD",
     ))
 }
 
-fn check_step(rest: &str, actor: &str, steps: &[Step]) -> Result<Absent, String> {
-    let (name, field) = rest.split_once('.').ok_or_else(|| {
-        format!("{actor}.{rest}: the field is missing, as in {actor}.{rest}.error")
-    })?;
+fn check_step(rest: &str, actor: &str, steps: &[Step]) -> Result<Absent, Unknown> {
+    let (name, field) = rest
+        .split_once('.')
+        .ok_or_else(|| unknown("the field is missing", format!("{actor}.{rest}.error")))?;
     let mut names = Vec::new();
     let step = find(name, steps, &mut names).ok_or_else(|| {
-        format!(
-            "{actor:?} has no step {name:?} (it has: {})",
-            names.join(", ")
+        unknown(
+            format!(
+                "{actor} has no step {name:?}{}",
+                did_you_mean(name, names.iter().copied())
+            ),
+            format!("known: {}", names.join(", ")),
         )
     })?;
     let yields = step.verb.spec().yields;
     let (stem, errno) = field.split_once('.').unwrap_or((field, ""));
     let fits = yields.contains(&stem) && (stem == "errors") != errno.is_empty();
     if !fits {
-        return Err(format!(
-            "{} doesn't observe {field:?} (it observes: {})",
-            step.verb,
-            yields.join(", ").replace("errors", "errors.ERRNO")
+        return Err(unknown(
+            format!("{} doesn't observe {field:?}", step.verb),
+            format!(
+                "it observes: {}",
+                yields.join(", ").replace("errors", "errors.ERRNO")
+            ),
         ));
     }
     Ok(match stem {

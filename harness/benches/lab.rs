@@ -1,0 +1,2 @@
+//! Measures the lab.
+fn main() {}

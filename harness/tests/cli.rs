@@ -1,0 +1,216 @@
+//! The command line as a user sees it: help, errors with their places, exit
+//! statuses. Nothing here needs privileges or starts a scenario.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What a command printed and how it ended, with the directory's name left
+/// out.
+fn harness(directory: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_harness"))
+        .args(arguments)
+        .current_dir(directory)
+        .env_clear()
+        .env("COLUMNS", "80")
+        .output()
+        .unwrap();
+    format!(
+        "$ harness {}\n{}{}exit status: {}\n",
+        arguments.join(" "),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+        output.status.code().unwrap()
+    )
+}
+
+fn file(directory: &Path, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    let path = directory.join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, content).unwrap();
+    path
+}
+
+const GOOD: &str = r#"scenarios:
+  - name: hello
+    explains: A client says hello.
+    source: RFC 9293
+    actors:
+      server-side: { on: server, steps: [{ listen: 7000 }, accept, { read: 5 }] }
+      client-side: { on: client, steps: [{ connect: "server:7000" }, { write: hello }] }
+    expect:
+      server-side.read.bytes: { always: 5 }
+"#;
+
+#[test]
+fn help() {
+    let directory = tempfile::tempdir().unwrap();
+    let text: String = [&["--help"][..], &["run", "--help"], &["list", "--help"]]
+        .iter()
+        .map(|arguments| harness(directory.path(), arguments))
+        .collect();
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn bad_usage() {
+    let directory = tempfile::tempdir().unwrap();
+    file(directory.path(), "suites/topic/good.yaml", GOOD);
+    let text: String = [
+        &[][..],
+        &["run", "--link", "string"],
+        &["run", "--runs", "0"],
+        &["run", "--update"],
+        &["list", "--filter", "nothing-like-that"],
+        &["list", "elsewhere"],
+        &["run", "elsewhere"],
+    ]
+    .iter()
+    .map(|arguments| harness(directory.path(), arguments))
+    .collect();
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_good_suite_is_listed() {
+    let directory = tempfile::tempdir().unwrap();
+    file(directory.path(), "suites/topic/good.yaml", GOOD);
+    // The id is the same by whatever path the suite is given.
+    let text: String = [
+        &["list"][..],
+        &["list", "suites/topic/good.yaml"],
+        &["list", "./suites/../suites/topic"],
+        &["list", "--filter", "hello"],
+    ]
+    .iter()
+    .map(|arguments| harness(directory.path(), arguments))
+    .collect();
+    insta::assert_snapshot!(text);
+}
+
+/// Each bad suite: what to change in the good one.
+const CHANGES: &[(&str, &str, &str)] = &[
+    ("wrong-key", "explains", "explain"),
+    (
+        "wrong-type",
+        "[{ listen: 7000 }, accept, { read: 5 }]",
+        "accept",
+    ),
+    ("wrong-unit", "read: 5", "read: 5 apples"),
+    ("wrong-host", "on: server", "on: sever"),
+    ("wrong-endpoint", "server:7000", "sever:7000"),
+    ("unknown-step", "accept", "acept"),
+    (
+        "missing-step",
+        "{ write: hello }",
+        "{ await: server-side.rad }, { write: hello }",
+    ),
+    (
+        "circular-await",
+        "[{ listen: 7000 }",
+        "[{ await: client-side.write }, { listen: 7000 }",
+    ),
+    (
+        "unknown-actor",
+        "{ write: hello }",
+        "{ await: servr-side.read }, { write: hello }",
+    ),
+    (
+        "unknown-socket",
+        "write: hello",
+        "write: { bytes: hello, on: conect }",
+    ),
+    ("duplicate-step", "accept,", "accept, accept,"),
+    (
+        "unknown-observation",
+        "server-side.read.bytes",
+        "server-side.read.byte",
+    ),
+    (
+        "unknown-counter",
+        "server-side.read.bytes",
+        "server.TcpExt.TCPAbortOnClosing",
+    ),
+    (
+        "unknown-state",
+        "server-side.read.bytes",
+        "server.sockets.TIMEWAIT",
+    ),
+    ("bad-condition", "always: 5", "always: \"> \""),
+    ("no-expectation", "{ always: 5 }", "{}"),
+    ("reserved-name", "server-side", "kernel"),
+    (
+        "unknown-option",
+        "accept",
+        "{ setsockopt: { SO_REUSEADR: 1 } }, accept",
+    ),
+    (
+        "bad-sysctl",
+        "    expect:",
+        "    sysctls: { server: { tcp_mem: 1 } }\n    expect:",
+    ),
+    (
+        "bad-link",
+        "    expect:",
+        "    link: { delay: 1ms, jitter: 2ms }\n    expect:",
+    ),
+    ("bad-indent", "    source: RFC 9293", "   source: RFC 9293"),
+];
+
+#[test]
+fn bad_suites() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut text = String::new();
+    for (name, from, to) in CHANGES {
+        let bad = GOOD.replace(from, to);
+        assert_ne!(bad, GOOD, "{name}");
+        let path = format!("{name}.yaml");
+        file(directory.path(), &path, bad);
+        text += &harness(directory.path(), &["run", &path]);
+    }
+    let duplicate = GOOD.replacen("scenarios:\n", "", 1);
+    file(
+        directory.path(),
+        "duplicate-name.yaml",
+        format!("{GOOD}{duplicate}"),
+    );
+    text += &harness(directory.path(), &["run", "duplicate-name.yaml"]);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn files_that_are_no_suite() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    file(root, "empty.yaml", "");
+    file(root, "comment.yaml", "# nothing\n");
+    file(root, "not-text.yaml", b"scenarios:\n  - \xff\xfe\n");
+    // Ten megabytes that look like nothing.
+    let garbage: Vec<u8> = (0..10_u32 << 20)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
+    file(root, "garbage.yaml", garbage);
+    file(root, "long-line.yaml", "a".repeat(3 << 20));
+    file(root, "deep.yaml", "[".repeat(100_000));
+    let mut bomb = "a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n".to_owned();
+    for level in 1..20 {
+        let below = vec![format!("*a{}", level - 1); 9].join(", ");
+        bomb += &format!("a{level}: &a{level} [{below}]\n");
+    }
+    file(root, "bomb.yaml", bomb + "scenarios: *a19\n");
+    std::fs::create_dir(root.join("empty-directory")).unwrap();
+    let text: String = [
+        "empty.yaml",
+        "comment.yaml",
+        "not-text.yaml",
+        "garbage.yaml",
+        "long-line.yaml",
+        "deep.yaml",
+        "bomb.yaml",
+        "empty-directory",
+        "missing.yaml",
+    ]
+    .iter()
+    .map(|name| harness(root, &["run", name]))
+    .collect();
+    insta::assert_snapshot!(text);
+}

@@ -1,0 +1,183 @@
+//! The committed documents that are made from the code are current, and they
+//! fit what they describe. `UPDATE_DOCUMENTS=1 cargo test --test documents`
+//! writes them anew.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use harness::suite;
+use harness::suite::form::Form;
+use harness::suite::step::{Room, VERBS};
+use serde_json::Value as Json;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Compares a committed document with what the code makes of it now.
+fn assert_current(file: &str, content: &str) {
+    let path = root().join("docs").join(file);
+    if std::env::var_os("UPDATE_DOCUMENTS").is_some() {
+        std::fs::write(&path, content).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == content,
+        "docs/{file} is stale: UPDATE_DOCUMENTS=1 cargo test -p harness --test documents"
+    );
+}
+
+fn report_schema() -> Json {
+    schemars::schema_for!(advisor::evidence::Report).to_value()
+}
+
+#[test]
+fn schemas_are_current() {
+    assert_current("suite.schema.json", &format!("{:#}\n", suite::schema()));
+    assert_current("report.schema.json", &format!("{:#}\n", report_schema()));
+}
+
+/// A suite's YAML as the JSON that a schema is checked against.
+fn as_json(text: &str) -> Json {
+    serde_yaml::from_str(text).unwrap()
+}
+
+fn suite_files(directory: &Path, files: &mut Vec<PathBuf>) {
+    for entry in directory.read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            suite_files(&path, files);
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "yaml")
+        {
+            files.push(path);
+        }
+    }
+}
+
+#[test]
+fn our_suites_fit_their_schema() {
+    let validator = jsonschema::validator_for(&suite::schema()).unwrap();
+    let mut files = Vec::new();
+    suite_files(&root().join("suites"), &mut files);
+    assert!(files.len() >= 6, "{files:?}");
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let errors: Vec<String> = validator
+            .iter_errors(&as_json(&text))
+            .map(|error| format!("{}: {error}", error.instance_path()))
+            .collect();
+        assert!(errors.is_empty(), "{}: {errors:#?}", file.display());
+        // Editors find the schema by the first line.
+        let first = text.lines().next().unwrap();
+        assert_eq!(
+            first,
+            "# yaml-language-server: $schema=../../docs/suite.schema.json",
+            "{}",
+            file.display()
+        );
+    }
+}
+
+/// What the reader refuses by its form, the schema refuses as well.
+#[test]
+fn the_schema_refuses_what_the_reader_refuses() {
+    let good = std::fs::read_to_string(root().join("suites/bind/time-wait.yaml")).unwrap();
+    let validator = jsonschema::validator_for(&suite::schema()).unwrap();
+    for (from, to) in [
+        ("runs: 2", "runs: two"),
+        ("runs: 2", "run: 2"),
+        ("see-also:", "see_also:"),
+        ("{ listen: 7000 }", "{ lisen: 7000 }"),
+        ("{ listen: 7000 }", "{ listen: 7000, close: x }"),
+        ("{ listen: 7000 }", "lissen"),
+        ("always: EADDRINUSE", "alway: EADDRINUSE"),
+        ("time: 4s", "time: 4"),
+        ("explains:", "explain:"),
+    ] {
+        let bad = good.replacen(from, to, 1);
+        assert_ne!(bad, good, "{from}");
+        assert!(suite::parse(&bad, "t/f").is_err(), "the reader takes {to}");
+        // 4 without a unit is a number, and the schema can't tell it from 0.
+        if to != "time: 4" {
+            assert!(!validator.is_valid(&as_json(&bad)), "the schema takes {to}");
+        }
+    }
+}
+
+#[test]
+fn a_report_fits_its_schema_and_another_does_not() {
+    let validator = jsonschema::validator_for(&report_schema()).unwrap();
+    let report = serde_json::json!({"schema": 1, "scenarios": [{
+        "id": "close/unread-data/plain-close",
+        "kernel": {"release": "6.18.44", "where": "host"},
+        "link": "netem", "verdict": "passed", "reason": null,
+        "runs": [{"observations": {"receiver.read-to-end.bytes": 277_000,
+                                   "client.TcpExt.TCPAbortOnClose": 1,
+                                   "sender.close.error": "none",
+                                   "sender.close.ms": 0.25,
+                                   "kernel.log": ["TCP: too many orphaned sockets"]}}],
+        "expectations": [{"observation": "sender.close.error", "quantifier": "always",
+                          "condition": "none", "held": null}],
+    }]});
+    assert!(validator.is_valid(&report));
+    for (pointer, wrong) in [
+        ("/scenarios/0/verdict", Json::from("maybe")),
+        ("/scenarios/0/link", Json::from("string")),
+        ("/scenarios/0/kernel/where", Json::from("moon")),
+        ("/scenarios/0/expectations/0/held", Json::from("yes")),
+        ("/scenarios/0/runs", Json::Null),
+    ] {
+        let mut bad = report.clone();
+        *bad.pointer_mut(pointer).unwrap() = wrong;
+        assert!(!validator.is_valid(&bad), "{pointer}");
+    }
+}
+
+#[test]
+fn the_page_of_steps_is_current() {
+    let mut page = "# Steps\n\nMade from the table in `harness/src/suite/step.rs`. A step is \
+        a bare word, or a\nmapping with the step as its one key. Where a key is **bold**, a bare \
+        value\nstands for it: `write: 1MB` is `write: { bytes: 1MB }`.\n"
+        .to_owned();
+    for (room, title, lead) in [
+        (
+            Room::Actor,
+            "Steps of an actor",
+            "Each makes the system call that it is named after.",
+        ),
+        (
+            Room::Lab,
+            "Steps of the lab",
+            "They stand under `lab:` and act on all hosts.",
+        ),
+    ] {
+        let _ = write!(page, "\n## {title}\n\n{lead}\n");
+        for spec in VERBS.iter().filter(|spec| spec.rooms.contains(&room)) {
+            let _ = write!(page, "\n### {}\n\n{}.\n\n", spec.name, spec.doc);
+            for field in spec.object.fields {
+                let mark = if spec.object.short == Some(field.name) {
+                    "**"
+                } else {
+                    ""
+                };
+                let needed = if field.required { " (needed)" } else { "" };
+                let choice = match field.form {
+                    Form::Choice(words) if words.len() <= 6 => format!(" [{}]", words.join(", ")),
+                    _ => String::new(),
+                };
+                let _ = writeln!(
+                    page,
+                    "- {mark}`{}`{mark}{needed}: {}{choice}",
+                    field.name, field.doc
+                );
+            }
+            if !spec.yields.is_empty() {
+                let _ = writeln!(page, "\nObserves: `{}`.", spec.yields.join("`, `"));
+            }
+        }
+    }
+    let page = page.replace("`errors`", "`errors.ERRNO`");
+    assert_current("steps.md", &page);
+}

@@ -1,0 +1,44 @@
+//! The suites of this project pass here, as their snapshots say.
+
+use std::time::Duration;
+
+use advisor::evidence::Verdict;
+
+use super::machine;
+use super::program::Running;
+
+/// The suites wait for timers of the kernel, so they take minutes.
+const HANG: Duration = Duration::from_secs(30 * 60);
+
+#[test]
+fn the_suites_are_as_their_snapshots_say() {
+    let _machine = machine::alone();
+    let report = tempfile::tempdir().unwrap();
+    let arguments = [
+        "run",
+        "suites",
+        "--touch-host",
+        "--snapshot",
+        "suites/snapshots",
+        "--report",
+    ];
+    let arguments = arguments
+        .map(AsRef::as_ref)
+        .into_iter()
+        .chain([report.path().as_os_str()]);
+    let ended = Running::start(arguments).wait_within(HANG).expect(0);
+    let results = advisor::evidence::read(report.path()).unwrap().scenarios;
+    assert!(!results.is_empty());
+    for result in results {
+        // Root that allows everything has nothing to skip but what asks for a
+        // netem that this kernel doesn't have.
+        let reason = result.reason.as_deref().unwrap_or_default();
+        let skipped_for_netem = result.verdict == Verdict::Skipped && reason.contains("netem");
+        let good = result.verdict == Verdict::Passed || skipped_for_netem;
+        assert!(
+            good,
+            "{} {}: {reason}\n{}",
+            result.id, result.verdict, ended.stdout
+        );
+    }
+}

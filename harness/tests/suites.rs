@@ -1,0 +1,90 @@
+//! Every suite of ours is read and checked without privileges, and what points
+//! to a scenario points to one that is there.
+
+use std::path::Path;
+
+use harness::lab::Carrier;
+use harness::suite;
+use harness::suite::scenario::Scenario;
+
+fn suites() -> Vec<Scenario> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../suites");
+    suite::load(&[path]).unwrap_or_else(|errors| panic!("{errors:#?}"))
+}
+
+#[test]
+fn every_suite_is_sound() {
+    for scenario in suites() {
+        assert!(
+            scenario.explains.ends_with(['.', '"']),
+            "{}: {}",
+            scenario.id,
+            scenario.explains
+        );
+        assert!(scenario.source.len() > 8, "{}", scenario.id);
+        assert!(!scenario.expectations.is_empty(), "{}", scenario.id);
+        // What carries the link is known before anything is started.
+        let link = Carrier::Relay.link(&scenario);
+        assert_eq!(
+            link == advisor::evidence::Link::None,
+            !scenario.is_impaired()
+        );
+    }
+}
+
+#[test]
+fn the_four_documented_failures_are_there() {
+    let ids: Vec<String> = suites().into_iter().map(|scenario| scenario.id).collect();
+    for id in [
+        "close/unread-data/plain-close",
+        "close/unread-data/shutdown-then-read-to-eof",
+        "orphans/flood/over-the-limit",
+        "crash/killed-server/idle",
+        "crash/killed-server/unread",
+        "crash/killed-server/unsent",
+        "bind/time-wait/neither",
+        "bind/time-wait/new-only",
+        "bind/time-wait/both",
+        "bind/time-wait/fin-timeout",
+    ] {
+        assert!(ids.iter().any(|known| known == id), "{id}");
+    }
+}
+
+#[test]
+fn references_lead_to_scenarios() {
+    let scenarios = suites();
+    let known = |id: &str| scenarios.iter().any(|scenario| scenario.id == id);
+    for scenario in &scenarios {
+        if let Some(id) = &scenario.see_also {
+            assert!(known(id), "{}: see-also {id}", scenario.id);
+        }
+    }
+    for rule in advisor::rules::RULES {
+        for id in rule.scenario.iter().chain(rule.cure.iter()) {
+            assert!(known(id), "rule {}: {id}", rule.code);
+        }
+    }
+}
+
+#[test]
+fn every_step_is_used_by_a_suite() {
+    use harness::suite::scenario::flatten;
+    use harness::suite::step::VERBS;
+    let scenarios = suites();
+    // These are exercised by the live tests alone.
+    let elsewhere = ["link-up", "sysctl"];
+    for spec in VERBS.iter().filter(|spec| !elsewhere.contains(&spec.name)) {
+        let used = scenarios.iter().any(|scenario| {
+            scenario
+                .actors
+                .iter()
+                .flat_map(|actor| &actor.tasks)
+                .map(|task| task.steps.as_slice())
+                .chain([scenario.lab.as_slice()])
+                .flat_map(flatten)
+                .any(|step| step.verb == spec.verb)
+        });
+        assert!(used, "no suite uses {}", spec.name);
+    }
+}
