@@ -85,6 +85,10 @@ struct Paths {
 }
 
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 struct Run {
     #[command(flatten)]
     paths: Paths,
@@ -192,11 +196,11 @@ fn list(paths: &Paths) -> u8 {
     let chosen = load(paths).and_then(|scenarios| filter(&scenarios, paths));
     match chosen {
         Ok(scenarios) => {
-            let lines: String = scenarios
+            let ids: Vec<&str> = scenarios
                 .iter()
-                .map(|scenario| format!("{}\n", scenario.id))
+                .map(|scenario| scenario.id.as_str())
                 .collect();
-            print(&lines)
+            print(&format!("{}\n", ids.join("\n")))
         }
         Err(status) => status,
     }
@@ -296,7 +300,7 @@ fn run_suites(run: &Run) -> u8 {
     );
     let terminal = Terminal::new(chosen.len(), run.verbose);
     let results = run_all(&chosen, &settings, jobs, &|progress| {
-        terminal.show(&progress)
+        terminal.show(&progress);
     });
     terminal.finish();
     conclude(run, &all, results)
@@ -331,14 +335,14 @@ fn finish_earlier_run(privilege: &Privilege) -> Result<(), u8> {
 fn conclude(run: &Run, all: &[Scenario], results: Vec<ScenarioResult>) -> u8 {
     let report = report::assemble(results, crate::lab::pinned_sysctls());
     let mut status = SUCCESS;
-    if let Some(directory) = &run.report {
-        if let Err(error) = report::write(&report, directory) {
-            complain(
-                format!("{}: cannot write the report: {error}", directory.display()),
-                "--report takes a directory that can be written to",
-            );
-            status = ENVIRONMENT;
-        }
+    if let Some(directory) = &run.report
+        && let Err(error) = report::write(&report, directory)
+    {
+        complain(
+            format!("{}: cannot write the report: {error}", directory.display()),
+            "--report takes a directory that can be written to",
+        );
+        status = ENVIRONMENT;
     }
     if let Some(directory) = &run.snapshot {
         let known: Vec<&str> = all.iter().map(|scenario| scenario.id.as_str()).collect();

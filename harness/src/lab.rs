@@ -95,9 +95,8 @@ impl Carrier {
         match self {
             _ if !scenario.is_impaired() => Link::None,
             Self::Netem => Link::Netem,
-            Self::Relay => Link::Relay,
             Self::Auto if kernel_has_netem() => Link::Netem,
-            Self::Auto => Link::Relay,
+            Self::Relay | Self::Auto => Link::Relay,
         }
     }
 }
@@ -301,20 +300,9 @@ impl<'a> Builder<'a> {
                 .map_err(|error| {
                     LabError::new(host, "join it to the router", kernel_words(error), "")
                 })?;
-            self.switch_off(&offload, &topology::router_device(host))?;
+            switch_off(&offload, &topology::router_device(host))?;
         }
         Ok(offload)
-    }
-
-    fn switch_off(&self, offload: &Offload, device: &str) -> Result<(), LabError> {
-        offload.switch_off(device).map_err(|error| {
-            LabError::new(
-                "router",
-                &format!("switch offloads of {device} off"),
-                error,
-                "",
-            )
-        })
     }
 
     /// Puts netem on the router's device and reads it back. Returns whether the
@@ -372,7 +360,7 @@ impl<'a> Builder<'a> {
                 )
             })?;
         for device in [topology::detour_device(host), topology::relay_device(host)] {
-            self.switch_off(offload, &device)?;
+            switch_off(offload, &device)?;
         }
         let open = |index, what: &str, open: fn(u32) -> io::Result<_>| {
             open(index).map_err(|error| {
@@ -391,6 +379,17 @@ impl<'a> Builder<'a> {
             impairment,
         })
     }
+}
+
+fn switch_off(offload: &Offload, device: &str) -> Result<(), LabError> {
+    offload.switch_off(device).map_err(|error| {
+        LabError::new(
+            "router",
+            &format!("switch offloads of {device} off"),
+            error,
+            "",
+        )
+    })
 }
 
 fn runtime(host: &str) -> Result<Runtime, LabError> {

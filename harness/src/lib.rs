@@ -6,6 +6,7 @@
 
 pub mod actor;
 pub mod cli;
+pub mod descriptor;
 pub mod doctor;
 pub mod lab;
 pub mod privilege;

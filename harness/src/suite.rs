@@ -62,7 +62,7 @@ impl LoadError {
         }
     }
 
-    fn file(path: &Path, message: impl ToString, hint: &'static str) -> Self {
+    fn file(path: &Path, message: impl std::fmt::Display, hint: &'static str) -> Self {
         Self::File {
             path: path.to_owned(),
             message: message.to_string(),
@@ -181,7 +181,7 @@ fn load_file(path: &Path) -> Result<Vec<Scenario>, LoadError> {
                 .rposition(|byte| *byte == b'\n')
                 .map_or(0, |at| at + 1);
             let place = Place {
-                line: good.iter().filter(|byte| **byte == b'\n').count() + 1,
+                line: good.split(|byte| *byte == b'\n').count(),
                 column: String::from_utf8_lossy(&good[line_start..]).chars().count() + 1,
             };
             return Err(suite_error(SuiteError::new(

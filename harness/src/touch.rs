@@ -9,8 +9,8 @@
 //! the next start, or `harness restore`, finishes it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -22,10 +22,10 @@ use advisor::facts::sock_diag::SockDiag;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{SigHandler, Signal, signal};
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use serde::{Deserialize, Serialize};
 
-use crate::lab::namespace::{Namespace, read_sysctl, write_sysctl};
+use crate::descriptor;
+use crate::lab::namespace::{read_sysctl, write_sysctl};
 use crate::lab::{Lab, LabError, destroy};
 use crate::run::watch::kernel_gauges_before;
 use crate::suite::scenario::Scenario;
@@ -106,7 +106,7 @@ impl Touch {
         let Some(held) = &self.0 else { return Ok(()) };
         lab.namespaces()
             .iter()
-            .try_for_each(|namespace| held.hold(namespace))
+            .try_for_each(|namespace| descriptor::send(&held.line, namespace))
             .map_err(error("hand the namespaces to the watcher"))
     }
 
@@ -188,25 +188,10 @@ impl Held {
         };
         // The watcher has the lock too, so that the machine is not another's
         // before it has put everything back.
-        held.send(lock.as_raw_fd())?;
+        descriptor::send(&held.line, &**lock)?;
         let mut ready = [0];
         (&held.line).read_exact(&mut ready)?;
         Ok(held)
-    }
-
-    fn hold(&self, namespace: &Namespace) -> io::Result<()> {
-        self.send(namespace.as_fd().as_raw_fd())
-    }
-
-    fn send(&self, descriptor: RawFd) -> io::Result<()> {
-        sendmsg::<()>(
-            self.line.as_raw_fd(),
-            &[IoSlice::new(b"d")],
-            &[ControlMessage::ScmRights(&[descriptor])],
-            MsgFlags::MSG_NOSIGNAL,
-            None,
-        )?;
-        Ok(())
     }
 
     fn finish(&mut self) -> Result<(), LabError> {
@@ -280,40 +265,18 @@ pub fn watch() -> io::Result<()> {
     // SAFETY: the harness gives the watcher its socket as descriptor 0, and
     // nothing else in this process uses standard input.
     let mut line = unsafe { UnixStream::from_raw_fd(0) };
-    let Some(_lock) = receive(&line)? else {
+    let Some(_lock) = descriptor::receive(&line)? else {
         return Ok(());
     };
     line.write_all(b"r")?;
     let mut namespaces = Vec::new();
     // Ends when the harness hangs up, or is dead.
-    while let Some(namespace) = receive(&line)? {
+    while let Some(namespace) = descriptor::receive(&line)? {
         namespaces.push(namespace);
     }
     let destroyed = destroy_sockets(&namespaces);
     restore(Path::new(STATE_DIRECTORY))?;
     destroyed
-}
-
-/// A descriptor from the harness; `None` once it has hung up.
-fn receive(line: &UnixStream) -> io::Result<Option<OwnedFd>> {
-    let mut byte = [0];
-    let mut space = nix::cmsg_space!(RawFd);
-    let mut buffer = [IoSliceMut::new(&mut byte)];
-    let message = recvmsg::<()>(
-        line.as_raw_fd(),
-        &mut buffer,
-        Some(&mut space),
-        MsgFlags::MSG_CMSG_CLOEXEC,
-    )?;
-    for control in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(descriptors) = control {
-            if let Some(descriptor) = descriptors.first() {
-                // SAFETY: the kernel has just made it for this process.
-                return Ok(Some(unsafe { OwnedFd::from_raw_fd(*descriptor) }));
-            }
-        }
-    }
-    Ok(None)
 }
 
 /// Destroys every socket of the namespaces. The actors may still be dying and

@@ -1,20 +1,20 @@
 //! The actor's side: runs the steps and tells what they observed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, BufRead, BufReader, IoSliceMut, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
 use super::call;
 use super::option;
 use super::protocol::{Event, Order, Outcome, Plan};
+use crate::descriptor;
 use crate::lab::errno_name;
 use crate::suite::form::Data;
 use crate::suite::scenario::flatten;
@@ -34,7 +34,8 @@ pub fn run() -> io::Result<()> {
     // A child of an actor that outlives it must not be killed with it, but the
     // actor itself must not outlive the harness.
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
-    let namespace = receive_namespace(&control)?;
+    let namespace = descriptor::receive(&control)?
+        .ok_or_else(|| io::Error::other("no network namespace came with the plan"))?;
     setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)?;
     drop(namespace);
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
@@ -65,29 +66,6 @@ pub fn run() -> io::Result<()> {
         }
         call::exit(0)
     })
-}
-
-/// Takes the descriptor of the network namespace that comes with the first
-/// byte on the control socket.
-fn receive_namespace(control: &UnixStream) -> io::Result<OwnedFd> {
-    let mut byte = [0];
-    let mut space = nix::cmsg_space!(RawFd);
-    let mut buffer = [IoSliceMut::new(&mut byte)];
-    let message = recvmsg::<()>(
-        control.as_raw_fd(),
-        &mut buffer,
-        Some(&mut space),
-        MsgFlags::MSG_CMSG_CLOEXEC,
-    )?;
-    for control in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(descriptors) = control {
-            if let Some(descriptor) = descriptors.first() {
-                // SAFETY: the kernel has just made it for this process.
-                return Ok(unsafe { OwnedFd::from_raw_fd(*descriptor) });
-            }
-        }
-    }
-    Err(io::Error::other("no network namespace came with the plan"))
 }
 
 /// What all tasks of an actor share.

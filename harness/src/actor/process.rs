@@ -1,17 +1,17 @@
 //! The harness's side of an actor: starts its process and listens to it.
 
-use std::io::{self, BufRead, BufReader, IoSlice, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::unistd::Pid;
 
 use super::protocol::{Event, Order, Plan};
+use crate::descriptor;
 use crate::lab::LabError;
 use crate::lab::namespace::Namespace;
 
@@ -53,15 +53,8 @@ impl Process {
     }
 
     fn send_plan(&self, plan: &Plan, namespace: &Namespace) -> io::Result<()> {
-        let descriptor = [namespace.as_fd().as_raw_fd()];
         let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
-        sendmsg::<()>(
-            orders.as_raw_fd(),
-            &[IoSlice::new(b"n")],
-            &[ControlMessage::ScmRights(&descriptor)],
-            MsgFlags::empty(),
-            None,
-        )?;
+        descriptor::send(&orders, namespace)?;
         let mut line = serde_json::to_vec(plan)?;
         line.push(b'\n');
         orders.write_all(&line)

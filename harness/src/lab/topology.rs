@@ -365,10 +365,10 @@ async fn acknowledged(
 ) -> Result<(), rtnetlink::Error> {
     let mut answers = handle.clone().request(request)?;
     while let Some(answer) = answers.next().await {
-        if let NetlinkPayload::Error(error) = answer.payload {
-            if error.code.is_some() {
-                return Err(rtnetlink::Error::NetlinkError(error));
-            }
+        if let NetlinkPayload::Error(error) = answer.payload
+            && error.code.is_some()
+        {
+            return Err(rtnetlink::Error::NetlinkError(error));
         }
     }
     Ok(())

@@ -13,10 +13,12 @@ pub(super) fn render(report: &Report) -> io::Result<String> {
     for scenario in &report.scenarios {
         let (file, name) = scenario.id.rsplit_once('/').unwrap_or(("", &scenario.id));
         let case = case(scenario, file, name);
-        match suites.iter_mut().find(|suite| suite.name.as_str() == file) {
-            Some(suite) => suite.add_test_case(case),
-            None => suites.push_mut(TestSuite::new(file)).add_test_case(case),
-        };
+        let known = suites.iter().position(|suite| suite.name.as_str() == file);
+        let index = known.unwrap_or_else(|| {
+            suites.push(TestSuite::new(file));
+            suites.len() - 1
+        });
+        suites[index].add_test_case(case);
     }
     junit.add_test_suites(suites);
     junit.to_string().map_err(io::Error::other)

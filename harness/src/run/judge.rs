@@ -93,7 +93,7 @@ fn seen(scenario: &Scenario, expected: &Expected, runs: &[Run]) -> Vec<Seen> {
         .into_iter()
         .map(|(value, runs)| Seen { value, runs })
         .collect();
-    seen.sort_by(|left, right| right.runs.cmp(&left.runs));
+    seen.sort_by_key(|seen| std::cmp::Reverse(seen.runs));
     seen
 }
 

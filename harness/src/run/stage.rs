@@ -364,7 +364,7 @@ impl Timeline<'_> {
             Verb::LinkUp => self.lab.set_link(host, true)?,
             Verb::Signal => self.signal(step)?,
             Verb::Destroy => {
-                let count = self.destroy(step, self.namespace(host)?)?;
+                let count = destroy_sockets(step, self.namespace(host)?)?;
                 outcome.value = Some(count.to_string());
             }
             Verb::Sysctl => {
@@ -404,27 +404,6 @@ impl Timeline<'_> {
         actor
             .signal(signal)
             .map_err(|error| LabError::new(name, &format!("send it {signal}"), error, ""))
-    }
-
-    fn destroy(&self, step: &Step, namespace: &Namespace) -> Result<usize, LabError> {
-        let state = step.fields.text("state");
-        let port = step.fields.count("port");
-        let mut sockets = namespace.sockets()?;
-        sockets.retain(|socket| {
-            state.is_none_or(|state| socket.state.as_str() == state)
-                && port.is_none_or(|port| u64::from(socket.local.port()) == port)
-        });
-        namespace
-            .run(|| destroy::destroy(&sockets))
-            .and_then(|done| done)
-            .map_err(|error| {
-                LabError::new(
-                    &namespace.host,
-                    "destroy its sockets",
-                    error,
-                    "EOPNOTSUPP: the kernel has no CONFIG_INET_DIAG_DESTROY",
-                )
-            })
     }
 
     fn sample(&self, name: &str) -> Result<(), LabError> {
@@ -473,4 +452,26 @@ impl Timeline<'_> {
             }
         }
     }
+}
+
+/// Destroys the sockets that a step means and says how many.
+fn destroy_sockets(step: &Step, namespace: &Namespace) -> Result<usize, LabError> {
+    let state = step.fields.text("state");
+    let port = step.fields.count("port");
+    let mut sockets = namespace.sockets()?;
+    sockets.retain(|socket| {
+        state.is_none_or(|state| socket.state.as_str() == state)
+            && port.is_none_or(|port| u64::from(socket.local.port()) == port)
+    });
+    namespace
+        .run(|| destroy::destroy(&sockets))
+        .and_then(|done| done)
+        .map_err(|error| {
+            LabError::new(
+                &namespace.host,
+                "destroy its sockets",
+                error,
+                "EOPNOTSUPP: the kernel has no CONFIG_INET_DIAG_DESTROY",
+            )
+        })
 }

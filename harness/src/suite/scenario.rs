@@ -519,10 +519,10 @@ impl Scenario {
             for task in &mut actor.tasks {
                 for_each_mut(&mut task.steps, &mut |step| {
                     let listen = step.fields.text("to").and_then(|to| listens.get(to));
-                    if let (Verb::Connect, Some(listen)) = (step.verb, listen) {
-                        if !listen.starts_with(&own) {
-                            step.fields.default_text("after", listen.clone());
-                        }
+                    if let (Verb::Connect, Some(listen)) = (step.verb, listen)
+                        && !listen.starts_with(&own)
+                    {
+                        step.fields.default_text("after", listen.clone());
                     }
                 });
             }
@@ -579,11 +579,11 @@ impl Scenario {
                 ));
             }
         }
-        if let Some(actor) = fields.text("actor") {
-            if !self.actors.iter().any(|known| known.name == actor) {
-                let names = self.actors.iter().map(|actor| actor.name.as_str());
-                return Err(no_such("actor", actor, fields.place_of("actor"), names));
-            }
+        if let Some(actor) = fields.text("actor")
+            && !self.actors.iter().any(|known| known.name == actor)
+        {
+            let names = self.actors.iter().map(|actor| actor.name.as_str());
+            return Err(no_such("actor", actor, fields.place_of("actor"), names));
         }
         if let Some(reference) = step.waits_for() {
             let (list, name) = reference.split_once('.').unwrap_or((reference, ""));

@@ -67,8 +67,8 @@ impl Netns {
         self.run(|| destroy(&sockets).unwrap());
     }
 
-    /// Where a process, a thread or a descriptor of one refers to it, or a
-    /// mount does; this test's own descriptor left out.
+    /// Where a thread or a descriptor of another process refers to it, or a
+    /// mount does.
     pub fn references(&self) -> Vec<PathBuf> {
         let name = PathBuf::from(format!("net:[{}]", self.number()));
         let is_it = |path: &PathBuf| path.read_link().is_ok_and(|target| target == name);
@@ -76,15 +76,13 @@ impl Netns {
         let mut found = Vec::new();
         for process in entries(Path::new("/proc")) {
             let name = process.file_name().unwrap_or_default().to_string_lossy();
-            if !name.bytes().all(|byte| byte.is_ascii_digit()) {
+            if name == own || !name.bytes().all(|byte| byte.is_ascii_digit()) {
                 continue;
             }
             for thread in entries(&process.join("task")) {
                 found.extend(Some(thread.join("ns/net")).filter(is_it));
             }
-            if name != own {
-                found.extend(entries(&process.join("fd")).into_iter().filter(is_it));
-            }
+            found.extend(entries(&process.join("fd")).into_iter().filter(is_it));
         }
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         if mounts.contains(&*name.to_string_lossy()) {

@@ -101,7 +101,7 @@ fn namespaces_have_no_name() {
     let lab = build(&scenario("link: { delay: 1ms }"));
     for namespace in lab.namespaces() {
         let namespace = Netns::of_host(namespace);
-        // The threads that made it may be about to end.
+        // A process that another test starts has it until its exec.
         until("nothing but this test holds it", || {
             namespace.references().is_empty().then_some(())
         });

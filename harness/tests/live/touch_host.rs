@@ -51,7 +51,7 @@ scenarios:
           - write: {{ bytes: 10, on: all }}
           - close: all
           - sleep: {{ time: {wait}, as: wait }}
-    lab: [{{ await: acceptor.accept }}, {{ link-down: server }}]
+    lab: [{{ await: acceptor.all }}, {{ link-down: server }}]
     expect:
       leaver.close.errors.EBADF: {{ always: 0 }}
       kernel.sockstat.TCP.orphan.max: {{ always: ">= {ORPHANS}" }}
