@@ -62,6 +62,10 @@ pub struct Scenario {
     pub hint: Option<String>,
     /// The runs, in the order in which they were started.
     pub runs: Vec<Run>,
+    /// Why runs were thrown away and made again: the lab itself lost packets,
+    /// so that what they saw was not what the suite asks for.
+    #[serde(default)]
+    pub discarded_runs: Vec<String>,
     /// Each expectation of the suite with what was seen.
     pub expectations: Vec<Expectation>,
 }

@@ -112,6 +112,10 @@ mod tests {
                 Verdict::Skipped => vec![],
                 _ => vec![Run::default(), Run::default()],
             },
+            discarded_runs: match verdict {
+                Verdict::Errored => vec!["the relay towards server lost 3 packets".to_owned()],
+                _ => vec![],
+            },
             expectations: match verdict {
                 Verdict::Skipped => vec![],
                 _ => vec![Expectation {

@@ -11,10 +11,15 @@ use std::time::Instant;
 use advisor::evidence::{self, Kernel, Link, Place, Run, Verdict};
 
 use crate::lab::namespace::kernel_release;
+use crate::lab::relay::WireCounts;
 use crate::lab::{Carrier, Lab, LabError};
 use crate::suite::scenario::Scenario;
 use crate::touch::Touch;
 use watch::Watch;
+
+/// How many runs of a scenario may be thrown away because the lab disturbed
+/// them; one more makes it errored.
+const MOST_DISCARDED: usize = 3;
 
 /// How scenarios are to be run.
 #[derive(Clone, Debug)]
@@ -70,9 +75,17 @@ pub fn run_scenario(
         let number = result.runs.len() as u64;
         let start = Instant::now();
         let mut run = Run::default();
-        if let Err(error) = run_once(scenario, link, number, &mut run) {
-            run.error = Some(error.to_string());
-            result.hint = Some(error.hint).filter(|hint| !hint.is_empty());
+        match run_once(scenario, link, number, &mut run) {
+            Ok(None) => {}
+            Ok(Some(disturbance)) if result.discarded_runs.len() < MOST_DISCARDED => {
+                result.discarded_runs.push(disturbance);
+                continue;
+            }
+            Ok(Some(disturbance)) => run.error = Some(disturbance),
+            Err(error) => {
+                run.error = Some(error.to_string());
+                result.hint = Some(error.hint).filter(|hint| !hint.is_empty());
+            }
         }
         run.number = number;
         run.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -92,8 +105,14 @@ pub fn run_scenario(
     result
 }
 
-/// One run, from a topology that is made for it to one that is gone.
-fn run_once(scenario: &Scenario, link: Link, number: u64, run: &mut Run) -> Result<(), LabError> {
+/// One run, from a topology that is made for it to one that is gone. Returns
+/// how the lab itself disturbed it, where it did.
+fn run_once(
+    scenario: &Scenario,
+    link: Link,
+    number: u64,
+    run: &mut Run,
+) -> Result<Option<String>, LabError> {
     let touch = Touch::begin(scenario)?;
     let mut lab = Lab::build(scenario, link, number)?;
     touch.hold(&lab)?;
@@ -119,22 +138,25 @@ fn run_once(scenario: &Scenario, link: Link, number: u64, run: &mut Run) -> Resu
     run.observations.extend(play.observations);
     run.sockets = sockets;
     run.error = play.error;
-    for wire in lab.stop_relay()? {
-        if wire.overrun > 0 {
-            let why = wire.refused.unwrap_or_else(|| "it fell behind".to_owned());
-            run.error.get_or_insert(format!(
-                "the relay towards {} lost {} packets of its own: {why}",
-                wire.towards, wire.overrun
-            ));
-        }
-    }
-    // With a link taken away, what a device drops would be lost all the same.
-    if dropped > 0 && !scenario.takes_a_link_down() {
-        run.error.get_or_insert(format!(
-            "devices of the lab dropped {dropped} packets that no impairment asked for"
+    let counts = lab.stop_relay()?;
+    touch.end()?;
+    Ok(disturbance(scenario, &counts, dropped))
+}
+
+/// Packets that no impairment was asked to lose, but that were lost: a machine
+/// that is busy with other things overflows queues that all namespaces share.
+fn disturbance(scenario: &Scenario, wires: &[WireCounts], dropped: u64) -> Option<String> {
+    if let Some(wire) = wires.iter().find(|wire| wire.overrun > 0) {
+        return Some(format!(
+            "the relay towards {} lost {} packets: {}",
+            wire.towards,
+            wire.overrun,
+            wire.refused.as_deref().unwrap_or("it fell behind")
         ));
     }
-    touch.end()
+    // With a link taken away, what a device drops would be lost all the same.
+    (dropped > 0 && !scenario.takes_a_link_down())
+        .then(|| format!("the lab's devices dropped {dropped} packets that nobody asked to lose"))
 }
 
 fn blank(scenario: &Scenario, link: Link) -> evidence::Scenario {
@@ -151,6 +173,7 @@ fn blank(scenario: &Scenario, link: Link) -> evidence::Scenario {
         reason: None,
         hint: None,
         runs: Vec::new(),
+        discarded_runs: Vec::new(),
         expectations: Vec::new(),
     }
 }

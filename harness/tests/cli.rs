@@ -1,6 +1,7 @@
 //! The command line as a user sees it: help, errors with their places, exit
 //! statuses. Nothing here needs privileges or starts a scenario.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -194,7 +195,7 @@ fn files_that_are_no_suite() {
     let mut bomb = "a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n".to_owned();
     for level in 1..20 {
         let below = vec![format!("*a{}", level - 1); 9].join(", ");
-        bomb += &format!("a{level}: &a{level} [{below}]\n");
+        let _ = writeln!(bomb, "a{level}: &a{level} [{below}]");
     }
     file(root, "bomb.yaml", bomb + "scenarios: *a19\n");
     std::fs::create_dir(root.join("empty-directory")).unwrap();

@@ -66,6 +66,9 @@ fn describe(scenario: &Scenario, text: &mut String) {
     if let Some(hint) = &scenario.hint {
         let _ = writeln!(text, "\nHint: {}", cell(hint));
     }
+    for disturbance in &scenario.discarded_runs {
+        let _ = writeln!(text, "\nA run was made again: {}", cell(disturbance));
+    }
     if scenario.expectations.is_empty() {
         return;
     }

@@ -93,6 +93,10 @@ pub fn describe(scenario: &Scenario, verbose: bool) -> String {
         text.push('\n');
         text.push_str(&wrap(hint, "hint: "));
     }
+    for disturbance in &scenario.discarded_runs {
+        text.push('\n');
+        text.push_str(&wrap(disturbance, "a run was made again: "));
+    }
     for expectation in &scenario.expectations {
         let (mark, style) = match expectation.held {
             Some(true) => ("held", GOOD),
