@@ -8,7 +8,7 @@ pub(super) const RULE: Rule = Rule {
     code: "LB201",
     name: "close-with-unread-data",
     scenario: Some("close/unread-data/plain-close"),
-    cure: None,
+    cure: Some("close/unread-data/shutdown-then-read-to-eof"),
     documentation: DOCUMENTATION,
     check,
 };

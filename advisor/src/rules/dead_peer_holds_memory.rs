@@ -10,7 +10,7 @@ pub(super) const RULE: Rule = Rule {
     code: "LB401",
     name: "dead-peer-holds-memory",
     scenario: Some("crash/vanished-peer/unacknowledged"),
-    cure: None,
+    cure: Some("crash/vanished-peer/user-timeout"),
     documentation: DOCUMENTATION,
     check,
 };

@@ -12,7 +12,7 @@ pub(super) const RULE: Rule = Rule {
     code: "LB101",
     name: "orphan-limit-near",
     scenario: Some("orphans/flood/over-the-limit"),
-    cure: None,
+    cure: Some("orphans/flood/under-the-limit"),
     documentation: DOCUMENTATION,
     check,
 };
