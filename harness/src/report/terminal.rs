@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use advisor::evidence::{Scenario, Verdict};
+use advisor::evidence::{Link, Scenario, Verdict};
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -74,12 +74,21 @@ pub fn describe(scenario: &Scenario, verbose: bool) -> String {
     };
     let mut text = format!("{style}{word}{style:#} {}", scenario.id);
     if scenario.verdict != Verdict::Skipped {
+        let held = scenario
+            .expectations
+            .iter()
+            .filter(|e| e.held == Some(true))
+            .count();
         let runs = scenario.runs.len();
         let plural = if runs == 1 { "" } else { "s" };
+        let link = match scenario.link {
+            Link::None => String::new(),
+            link => format!(", {link}"),
+        };
         let _ = write!(
             text,
-            " {FAINT}{runs} run{plural}, link {}{FAINT:#}",
-            scenario.link
+            " {FAINT}{held}/{} held in {runs} run{plural}{link}{FAINT:#}",
+            scenario.expectations.len()
         );
     }
     if let Some(reason) = &scenario.reason {
