@@ -394,7 +394,7 @@ fn switch_off(offload: &Offload, device: &str) -> Result<(), LabError> {
 
 fn runtime(host: &str) -> Result<Runtime, LabError> {
     tokio::runtime::Builder::new_current_thread()
-        .enable_io()
+        .enable_all()
         .build()
         .map_err(|error| LabError::new(host, "start a runtime for netlink", error, ""))
 }

@@ -1,8 +1,9 @@
 //! Scenarios that set a sysctl of the initial namespace, and so act on the
 //! whole machine.
 //!
-//! One at a time on the machine (a lock), and the values are put back whatever
-//! happens: a watcher process that outlives the harness holds the scenario's
+//! One at a time on the machine, and while it runs nothing else of any harness
+//! does (a lock that the others share): an orphan limit would show in what they
+//! see. The values are put back whatever happens: a watcher process that outlives the harness holds the scenario's
 //! namespaces and, once the harness is done or dead, destroys the sockets left
 //! in them (orphans count for the whole kernel) and restores the values. A
 //! record on disk is there for the case that the watcher is killed as well:
@@ -33,6 +34,10 @@ use crate::suite::scenario::Scenario;
 /// Where the lock and the record are kept. /run is emptied by a reboot, as the
 /// values are.
 pub const STATE_DIRECTORY: &str = "/run/lastbyte";
+
+/// The lock's files, see [`take`].
+const GATE: &str = "gate";
+const LOCK: &str = "lock";
 
 /// How long the watcher looks for sockets to destroy. An actor with 10,000 of
 /// them takes part of a second to die.
@@ -68,10 +73,13 @@ fn error(action: &str) -> impl Fn(io::Error) -> LabError {
     move |source| LabError::new("kernel", action, source, "harness restore puts values back")
 }
 
-/// The whole machine while a scenario acts on it; does nothing for one that
-/// doesn't.
+/// The whole machine during a run: a run that acts on it has it alone, the
+/// others share it.
 #[derive(Debug)]
-pub struct Touch(Option<Held>);
+pub struct Touch {
+    held: Option<Held>,
+    _shared: Option<Flock<File>>,
+}
 
 #[derive(Debug)]
 struct Held {
@@ -82,10 +90,15 @@ struct Held {
 impl Touch {
     /// Takes the machine's lock, starts the watcher and sets the values.
     pub fn begin(scenario: &Scenario) -> Result<Self, LabError> {
-        if !scenario.touches_host() {
-            return Ok(Self(None));
-        }
         let directory = Path::new(STATE_DIRECTORY);
+        if !scenario.touches_host() {
+            // Where the files aren't there, no run has ever acted on the
+            // machine since it was started.
+            return Ok(Self {
+                held: None,
+                _shared: take(directory, FlockArg::LockShared).ok(),
+            });
+        }
         let lock = lock(directory).map_err(error("take the machine's lock in /run/lastbyte"))?;
         restore(directory).map_err(error("finish what an earlier run left"))?;
         let changes = changes(scenario)?;
@@ -98,12 +111,17 @@ impl Touch {
                 return Err(LabError::new("kernel", &action, source, "run as root"));
             }
         }
-        Ok(Self(Some(held)))
+        Ok(Self {
+            held: Some(held),
+            _shared: None,
+        })
     }
 
     /// Lets the watcher hold a lab's namespaces.
     pub fn hold(&self, lab: &Lab) -> Result<(), LabError> {
-        let Some(held) = &self.0 else { return Ok(()) };
+        let Some(held) = &self.held else {
+            return Ok(());
+        };
         lab.namespaces()
             .iter()
             .try_for_each(|namespace| descriptor::send(&held.line, namespace))
@@ -112,13 +130,13 @@ impl Touch {
 
     /// Has everything put back, and waits until it is.
     pub fn end(mut self) -> Result<(), LabError> {
-        self.0.take().map_or(Ok(()), |mut held| held.finish())
+        self.held.take().map_or(Ok(()), |mut held| held.finish())
     }
 }
 
 impl Drop for Touch {
     fn drop(&mut self) {
-        if let Some(mut held) = self.0.take() {
+        if let Some(mut held) = self.held.take() {
             // The error that led here is the one to report; the record stays.
             let _ = held.finish();
         }
@@ -149,17 +167,30 @@ fn changes(scenario: &Scenario) -> Result<Vec<Change>, LabError> {
         .collect()
 }
 
+/// Takes the machine alone; makes the lock's files where they aren't there.
 fn lock(directory: &Path) -> io::Result<Flock<File>> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o755)
         .create(directory)?;
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(directory.join("lock"))?;
-    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
+    for name in [GATE, LOCK] {
+        OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(directory.join(name))?;
+    }
+    take(directory, FlockArg::LockExclusive)
+}
+
+/// Takes the lock, alone or shared. Everyone passes the gate first, and who
+/// waits for the lock alone waits inside it, so that those who share it can't
+/// keep him out for ever.
+fn take(directory: &Path, how: FlockArg) -> io::Result<Flock<File>> {
+    let open = |name: &str| File::open(directory.join(name));
+    let failed = |(_, errno): (File, nix::errno::Errno)| io::Error::from(errno);
+    let _gate = Flock::lock(open(GATE)?, FlockArg::LockExclusive).map_err(failed)?;
+    Flock::lock(open(LOCK)?, how).map_err(failed)
 }
 
 /// Writes the record so that it is there whole or not at all.

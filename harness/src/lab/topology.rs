@@ -12,12 +12,14 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use rtnetlink::packet_core::{DefaultNla, NetlinkMessage, NetlinkPayload, Nla};
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST};
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkMessage};
+use rtnetlink::packet_route::address::AddressHeaderFlags;
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage, State};
 use rtnetlink::packet_route::neighbour::NeighbourState;
 use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
@@ -140,6 +142,8 @@ pub async fn join(
     .await?;
     bring_up(router, position.router_index()).await?;
     bring_up(inside, ETH0).await?;
+    wait_until_up(router, position.router_index()).await?;
+    wait_until_up(inside, ETH0).await?;
     for (address, prefix) in position.addresses(1) {
         add_address(router, position.router_index(), address, prefix).await?;
     }
@@ -179,6 +183,8 @@ pub async fn detour(
     .await?;
     bring_up(router, position.detour_index()).await?;
     bring_up(router, position.relay_index()).await?;
+    wait_until_up(router, position.detour_index()).await?;
+    wait_until_up(router, position.relay_index()).await?;
     for (address, _) in position.addresses(2) {
         add_neighbour(
             router,
@@ -239,13 +245,33 @@ pub async fn bring_up(handle: &Handle, index: u32) -> Result<(), rtnetlink::Erro
     handle.link().set(up).execute().await
 }
 
+/// Waits until a device that was brought up can send. The kernel learns of the
+/// carrier at once, but gives the device its queue later, in a work item; what
+/// is sent in between is dropped (net/core/link_watch.c).
+async fn wait_until_up(handle: &Handle, index: u32) -> Result<(), rtnetlink::Error> {
+    loop {
+        let mut links = Box::pin(handle.link().get().match_index(index).execute());
+        while let Some(link) = links.next().await {
+            let up = LinkAttribute::OperState(State::Up);
+            if link?.attributes.contains(&up) {
+                return Ok(());
+            }
+        }
+        tokio::time::sleep(Duration::from_micros(200)).await;
+    }
+}
+
+/// Adds an address that can be used at once: without IFA_F_NODAD, IPv6 keeps it
+/// tentative until a work item has run, even with accept_dad=0.
 async fn add_address(
     handle: &Handle,
     index: u32,
     address: IpAddr,
     prefix: u8,
 ) -> Result<(), rtnetlink::Error> {
-    handle.address().add(index, address, prefix).execute().await
+    let mut request = handle.address().add(index, address, prefix);
+    request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+    request.execute().await
 }
 
 async fn add_neighbour(

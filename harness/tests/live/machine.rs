@@ -21,7 +21,7 @@ pub fn alone() -> RwLockWriteGuard<'static, ()> {
 fn demand_root() {
     assert!(
         nix::unistd::geteuid().is_root(),
-        "this test needs root, to make network namespaces; run it as root, or put \
-         CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER='sudo -E' in the environment of cargo"
+        "this test needs root, to make network namespaces; run it as root, or as \
+         cargo test -p harness --test live --config \"$(ci/as-root --runner)\""
     );
 }

@@ -1,7 +1,7 @@
 //! `--touch-host`: a sysctl of the whole machine is set while a scenario runs,
 //! and is back afterwards, whoever is killed.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use advisor::facts::sockstat::Sockstat;
@@ -59,18 +59,22 @@ scenarios:
     ))
 }
 
+/// Takes the machine's lock: whoever acts on the machine is done by then.
+fn lock() -> Flock<File> {
+    fs::create_dir_all(STATE_DIRECTORY).unwrap();
+    let file = File::create(Path::new(STATE_DIRECTORY).join("lock")).unwrap();
+    Flock::lock(file, FlockArg::LockExclusive)
+        .map_err(|(_, errno)| errno)
+        .unwrap()
+}
+
 /// The value before a test; put back when the test ends, however it does.
 struct Before(String);
 
 impl Before {
-    /// While nobody else has the machine.
     fn read() -> Self {
         harness(["restore"]).expect(0);
-        fs::create_dir_all(STATE_DIRECTORY).unwrap();
-        let file = fs::File::create(Path::new(STATE_DIRECTORY).join("lock")).unwrap();
-        let _lock = Flock::lock(file, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| errno)
-            .unwrap();
+        let _lock = lock();
         assert!(
             !record().exists(),
             "another run on this machine was interrupted"
@@ -78,15 +82,23 @@ impl Before {
         Self(read_sysctl(NAME).unwrap())
     }
 
-    fn is_back(&self) -> Option<()> {
-        (read_sysctl(NAME).unwrap() == self.0).then_some(())
+    fn is_set(&self) -> bool {
+        read_sysctl(NAME).unwrap() == self.0
+    }
+
+    /// Demands that all is as before, once nobody acts on the machine.
+    fn demand(&self) {
+        let _lock = lock();
+        assert_eq!(read_sysctl(NAME).unwrap(), self.0);
+        assert!(!record().exists());
     }
 }
 
 impl Drop for Before {
     fn drop(&mut self) {
         let _ = Running::start(["restore"]).wait();
-        if self.is_back().is_none() {
+        let _lock = lock();
+        if !self.is_set() {
             let _ = write_sysctl(NAME, &self.0);
         }
     }
@@ -119,9 +131,7 @@ impl Middle {
             assert!(!harness.is_over());
             harness.children("watcher").first().copied()
         });
-        until("the value is set", || {
-            before.is_back().is_none().then_some(())
-        });
+        until("the value is set", || (!before.is_set()).then_some(()));
         let client = until("the orphans are made", || {
             assert!(!harness.is_over());
             let namespaces = harness.children("actor").into_iter().map(Netns::of_process);
@@ -151,9 +161,7 @@ fn the_value_is_set_for_the_run_and_back_after_it() {
     let middle = Middle::reach(&scenario("1s"), &before);
     assert!(record().exists());
     middle.harness.wait().expect(0);
-    // The end of the harness is late enough.
-    assert!(before.is_back().is_some());
-    assert!(!record().exists());
+    before.demand();
     assert!(middle.client.tcp_sockets().is_empty());
 }
 
@@ -163,11 +171,8 @@ fn the_watcher_puts_it_back_and_ends_the_orphans_of_a_killed_harness() {
     let before = Before::read();
     let mut middle = Middle::reach(&scenario("10min"), &before);
     middle.harness.kill();
-    until("the value is back", || before.is_back());
-    until("the watcher is gone", || {
-        (!Running::is_harness(middle.watcher)).then_some(())
-    });
-    assert!(!record().exists());
+    // The watcher has the lock until it is done.
+    before.demand();
     assert!(middle.client.tcp_sockets().is_empty());
     let made = i64::try_from(ORPHANS).unwrap();
     until("the kernel has fewer orphans", || {
@@ -192,7 +197,7 @@ fn kill_both(middle: &mut Middle, before: &Before) {
     });
     // They would count for the whole kernel for minutes.
     middle.client.destroy_tcp_sockets();
-    assert!(before.is_back().is_none() && record().exists());
+    assert!(!before.is_set() && record().exists());
 }
 
 #[test]
@@ -203,7 +208,7 @@ fn restore_finishes_what_a_killed_watcher_left() {
     kill_both(&mut middle, &before);
     let ended = harness(["restore"]).expect(0);
     assert_eq!(ended.stdout, format!("{NAME} is {} again\n", before.0));
-    assert!(before.is_back().is_some() && !record().exists());
+    before.demand();
     assert_eq!(
         harness(["restore"]).expect(0).stdout,
         "Nothing to put back.\n"
@@ -220,7 +225,7 @@ fn the_next_start_finishes_what_a_killed_watcher_left() {
     // It touches nothing itself: its only scenario is skipped.
     let ended = harness(["run", suite.path().to_str().unwrap()]).expect(3);
     assert!(ended.stderr.contains(NAME), "{ended:?}");
-    assert!(before.is_back().is_some() && !record().exists());
+    before.demand();
 }
 
 #[test]
@@ -241,5 +246,5 @@ fn the_machine_is_one_runs_at_a_time() {
     for run in runs {
         run.wait().expect(0);
     }
-    assert!(before.is_back().is_some());
+    before.demand();
 }

@@ -16,6 +16,18 @@ pub const PAYLOAD: usize = 1000;
 /// Room for all that a test sends, should the receiver not be scheduled.
 const RECEIVE_BUFFER: usize = 64 << 20;
 
+/// After so long without a datagram it is time to see why.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Packets that the lab's devices dropped although no impairment asked for it:
+/// a busy machine overflows a queue that the packets of all namespaces share.
+pub fn dropped(lab: &Lab) -> u64 {
+    let namespaces = lab.namespaces().iter();
+    namespaces
+        .map(|namespace| namespace.dropped_on_sending().unwrap())
+        .sum()
+}
+
 /// A datagram that came through.
 #[derive(Debug)]
 pub struct Arrival {
@@ -56,10 +68,21 @@ impl Traffic {
         }
     }
 
-    /// Sends datagrams and waits until as many as expected have arrived.
-    pub fn pour(&self, count: u32, expected: usize) -> Vec<Arrival> {
+    /// Sends datagrams and waits until as many as expected have arrived, or
+    /// the lab's devices have dropped some so that they never will.
+    pub fn pour(&self, lab: &Lab, count: u32, expected: usize) -> Vec<Arrival> {
+        let before = dropped(lab);
         std::thread::scope(|scope| {
-            let receiver = scope.spawn(|| self.receive(expected, Some(HANG)));
+            let receiver = scope.spawn(|| {
+                let mut arrivals = Vec::new();
+                loop {
+                    arrivals.extend(self.receive(expected - arrivals.len(), Some(PAUSE)));
+                    let hangs = self.start.elapsed() > HANG;
+                    if arrivals.len() == expected || hangs || dropped(lab) > before {
+                        return arrivals;
+                    }
+                }
+            });
             self.send(count);
             receiver.join().unwrap()
         })
