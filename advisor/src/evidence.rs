@@ -151,6 +151,10 @@ pub struct Run {
     /// from it, so a run of the same number meets the same draws.
     #[serde(default)]
     pub number: u64,
+    /// Whether the draws began at the seed: netem takes one from Linux 6.6 on
+    /// and ignores it in silence before; the relay always does.
+    #[serde(default)]
+    pub seed_honoured: bool,
     /// The sockets that were there at the end of the run, in every namespace.
     #[serde(default)]
     pub sockets: Vec<SocketLine>,

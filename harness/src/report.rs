@@ -110,7 +110,16 @@ mod tests {
             hint: reason.map(|_| "look at it".to_owned()),
             runs: match verdict {
                 Verdict::Skipped => vec![],
-                _ => vec![Run::default(), Run::default()],
+                _ => vec![
+                    Run {
+                        seed_honoured: verdict == Verdict::Passed,
+                        ..Run::default()
+                    },
+                    Run {
+                        seed_honoured: true,
+                        ..Run::default()
+                    },
+                ],
             },
             discarded_runs: match verdict {
                 Verdict::Errored => vec!["the relay towards server lost 3 packets".to_owned()],

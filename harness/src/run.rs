@@ -115,6 +115,7 @@ fn run_once(
 ) -> Result<Option<String>, LabError> {
     let touch = Touch::begin(scenario)?;
     let mut lab = Lab::build(scenario, link, number)?;
+    run.seed_honoured = lab.seed_honoured;
     touch.hold(&lab)?;
     let watch = Watch::start(&lab)?;
     let stop = AtomicBool::new(false);

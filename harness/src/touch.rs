@@ -40,8 +40,9 @@ const GATE: &str = "gate";
 const LOCK: &str = "lock";
 
 /// How long the watcher looks for sockets to destroy. An actor with 10,000 of
-/// them takes part of a second to die.
-const DESTROY_FOR: Duration = Duration::from_secs(20);
+/// them takes part of a second to die; where orphans have to be waited for, a
+/// timer may be up to two minutes away.
+const DESTROY_FOR: Duration = Duration::from_secs(150);
 
 /// A sysctl that was changed.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -329,8 +330,14 @@ fn destroy_sockets(namespaces: &[OwnedFd]) -> io::Result<()> {
 fn destroy_sockets_of(namespace: &OwnedFd, end: Instant) -> io::Result<()> {
     setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)?;
     let mut table = SockDiag::open()?;
+    let ends_orphans = destroy::ends_orphans();
+    // Where destroying an orphan would leave it there for ever, it is given up
+    // soon instead: at its next timer.
+    if !ends_orphans {
+        write_sysctl("net.ipv4.tcp_orphan_retries", "1")?;
+    }
     loop {
-        let sockets = table.tcp_sockets().map_err(io::Error::other)?;
+        let mut sockets = table.tcp_sockets().map_err(io::Error::other)?;
         if sockets.is_empty() {
             return Ok(());
         }
@@ -340,6 +347,7 @@ fn destroy_sockets_of(namespace: &OwnedFd, end: Instant) -> io::Result<()> {
                 sockets.len()
             )));
         }
+        sockets.retain(|socket| ends_orphans || !destroy::is_orphan(socket));
         destroy::destroy(&sockets)?;
         std::thread::sleep(Duration::from_millis(20));
     }

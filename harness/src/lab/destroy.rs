@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use advisor::facts::sock_diag::{Family, TcpSocket};
+use advisor::facts::sock_diag::{Family, TcpSocket, TcpState};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
 };
@@ -19,6 +19,23 @@ const FLAGS: u16 = 0x1 | 0x4;
 const NLMSG_ERROR: u16 = 2;
 /// `struct nlmsghdr` and `struct inet_diag_req_v2`.
 const LENGTH: usize = 16 + 8 + advisor::facts::sock_diag::SOCKID_LEN;
+
+/// Whether this kernel ends an orphan that is destroyed. Before 6.11 it only
+/// empties the orphan's queue and stops its timer: the socket is then there for
+/// ever (measured on 5.10.262; tcp_abort looks at SOCK_DEAD there).
+pub fn ends_orphans() -> bool {
+    let release = super::namespace::kernel_release();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (6_u32, 11_u32),
+        _ => false,
+    }
+}
+
+/// Whether no process holds a socket and it isn't a mere record: an orphan.
+pub fn is_orphan(socket: &TcpSocket) -> bool {
+    socket.inode == 0 && !matches!(socket.state, TcpState::TimeWait | TcpState::NewSynRecv)
+}
 
 /// Destroys sockets of the calling thread's network namespace and says how
 /// many were there to be destroyed. Needs CAP_NET_ADMIN; the kernel answers

@@ -83,7 +83,8 @@ pub fn describe(scenario: &Scenario, verbose: bool) -> String {
         let plural = if runs == 1 { "" } else { "s" };
         let link = match scenario.link {
             Link::None => String::new(),
-            link => format!(", {link}"),
+            link if scenario.runs.iter().all(|run| run.seed_honoured) => format!(", {link}"),
+            link => format!(", {link} without its seed"),
         };
         let _ = write!(
             text,
