@@ -359,6 +359,11 @@ scenarios:
                 "a second step called \"close\"",
             ),
             (
+                "sometimes: ECONNRESET",
+                "sometimes: ECONRESET",
+                "there is no errno \"ECONRESET\"; did you mean \"ECONNRESET\"?",
+            ),
+            (
                 "accept, ",
                 "accept, accept, ",
                 "a second step called \"accept\"",

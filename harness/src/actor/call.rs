@@ -236,12 +236,13 @@ pub fn exit(status: i32) -> ! {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
     use super::*;
 
     #[test]
     fn poll_names_what_it_saw() {
         let (reader, writer) = pipe().unwrap();
-        use std::os::fd::AsRawFd;
         let none = poll(reader.as_raw_fd(), "POLLIN", Some(Duration::ZERO)).unwrap();
         assert_eq!(none, "none");
         drop(writer);

@@ -103,6 +103,14 @@ impl Condition {
         }
     }
 
+    /// The value that the condition asks for exactly, where it does.
+    pub fn exact(&self) -> Option<&str> {
+        match &self.test {
+            Test::Exact(wanted) => Some(wanted),
+            _ => None,
+        }
+    }
+
     /// Whether `value` meets the condition; `None` where that can't be said,
     /// because another observation is missing or a text is compared by size.
     pub fn holds(&self, value: &Value, lookup: Lookup) -> Option<bool> {

@@ -179,6 +179,8 @@ impl<'de> Visitor<'de> for KindVisitor {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     #[test]
@@ -217,7 +219,7 @@ mod tests {
         let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned();
         for level in 1..12 {
             let below = format!("*a{}", level - 1);
-            bomb += &format!("a{level}: &a{level} [{}]\n", vec![below; 9].join(","));
+            let _ = writeln!(bomb, "a{level}: &a{level} [{}]", vec![below; 9].join(","));
         }
         let error = parse(&bomb).unwrap_err();
         assert!(!error.message.is_empty());
@@ -225,8 +227,8 @@ mod tests {
 
     #[test]
     fn garbage_is_an_error_with_a_place() {
-        for garbage in ["\u{1}\u{2}\u{3}", "{", "- - : [", "a: 'x", "\t- x", "%%%%"] {
-            assert!(parse(garbage).is_err() || parse(garbage).is_ok());
+        for garbage in ["\u{1}\u{2}\u{3}", "{", "- - : [", "a: 'x", "%%%%"] {
+            assert!(parse(garbage).is_err(), "{garbage:?}");
         }
         let error = parse("a: [1, 2\nb: 3\n").unwrap_err();
         assert!(error.place.line >= 1 && error.place.column >= 1);

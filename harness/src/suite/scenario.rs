@@ -728,6 +728,13 @@ impl Scenario {
                 for reference in conditions.iter().flat_map(Condition::references) {
                     self.check_observation(reference, item.place)?;
                 }
+                if observation.rsplit('.').next() == Some("error") {
+                    for wanted in conditions.iter().filter_map(Condition::exact) {
+                        vocabulary::check_errno(wanted).map_err(|unknown| {
+                            SuiteError::new(item.place, unknown.message, unknown.hint)
+                        })?;
+                    }
+                }
                 let quantifier = match key {
                     "always" => Quantifier::Always,
                     "never" => Quantifier::Never,

@@ -250,6 +250,26 @@ fn check_host(rest: &str) -> Result<Absent, Unknown> {
     ))
 }
 
+/// The names of all errnos of this platform.
+fn errno_names() -> impl Iterator<Item = String> {
+    (1..134)
+        .map(crate::lab::errno_name)
+        .filter(|name| name.starts_with('E') && !name.contains(' '))
+}
+
+/// Checks a text that an errno's name is compared with.
+pub fn check_errno(name: &str) -> Result<(), Unknown> {
+    if name == "none" || errno_names().any(|known| known == name) {
+        return Ok(());
+    }
+    let names: Vec<String> = errno_names().collect();
+    let likely = did_you_mean(name, names.iter().map(String::as_str));
+    Err(unknown(
+        format!("there is no errno {name:?}{likely}"),
+        "none, or an errno's name such as ECONNRESET",
+    ))
+}
+
 fn check_step(rest: &str, actor: &str, steps: &[Step]) -> Result<Absent, Unknown> {
     let (name, field) = rest
         .split_once('.')
@@ -275,6 +295,9 @@ fn check_step(rest: &str, actor: &str, steps: &[Step]) -> Result<Absent, Unknown
                 yields.join(", ").replace("errors", "errors.ERRNO")
             ),
         ));
+    }
+    if !errno.is_empty() {
+        check_errno(errno)?;
     }
     Ok(match stem {
         "ok" | "errors" | "count" => Absent::Zero,
