@@ -65,6 +65,15 @@ pub fn write(report: &Report, directory: &Path) -> io::Result<()> {
     )
 }
 
+/// Whether an expectation held, in words.
+fn describe_held(expectation: &Expectation) -> &'static str {
+    match expectation.held {
+        Some(true) => "held",
+        Some(false) => "not held",
+        None => "not observed",
+    }
+}
+
 /// What was seen of an expectation: `277000 (3 runs), 541200 (2 runs)`.
 fn describe_seen(expectation: &Expectation) -> String {
     /// Values beyond these are only counted.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use advisor::evidence::{Report, Scenario, Verdict};
 
-use super::{Tally, describe_seen};
+use super::{Tally, describe_held, describe_seen};
 
 pub(super) fn render(report: &Report) -> String {
     let mut text = String::new();
@@ -74,14 +74,15 @@ fn describe(scenario: &Scenario, text: &mut String) {
     }
     text.push_str("\n| | observation | expected | seen |\n| --- | --- | --- | --- |\n");
     for expectation in &scenario.expectations {
-        let held = match expectation.held {
-            Some(true) => "held",
-            Some(false) => "**not held**",
-            None => "not observed",
+        let mark = if expectation.held == Some(true) {
+            ""
+        } else {
+            "**"
         };
+        let held = describe_held(expectation);
         let _ = writeln!(
             text,
-            "| {held} | `{}` | {} {} | {} |",
+            "| {mark}{held}{mark} | `{}` | {} {} | {} |",
             expectation.observation,
             expectation.quantifier,
             cell(&expectation.condition),

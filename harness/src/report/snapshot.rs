@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use advisor::evidence::{Scenario, Verdict};
 
-use super::output;
+use super::{describe_held, output};
 
 /// A snapshot that differs from what was seen.
 #[derive(Debug)]
@@ -96,11 +96,7 @@ fn remove(path: &Path) -> io::Result<()> {
 fn section(scenario: &Scenario) -> String {
     let mut text = format!("{}: {}\n", scenario.id, scenario.verdict);
     for expectation in &scenario.expectations {
-        let held = match expectation.held {
-            Some(true) => "held",
-            Some(false) => "not held",
-            None => "not observed",
-        };
+        let held = describe_held(expectation);
         let _ = writeln!(
             text,
             "  {} {} {}: {held}",

@@ -9,7 +9,7 @@ use advisor::evidence::{Link, Scenario, Verdict};
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{Tally, describe_seen};
+use super::{Tally, describe_held, describe_seen};
 use crate::run::schedule::Progress;
 
 const GOOD: Style = AnsiColor::Green.on_default().bold();
@@ -108,12 +108,10 @@ pub fn describe(scenario: &Scenario, verbose: bool) -> String {
         text.push_str(&wrap(disturbance, "a run was made again: "));
     }
     for expectation in &scenario.expectations {
-        let (mark, style) = match expectation.held {
-            Some(true) => ("held", GOOD),
-            Some(false) => ("not held", BAD),
-            None => ("not observed", BAD),
-        };
-        if expectation.held == Some(true) && !verbose {
+        let good = expectation.held == Some(true);
+        let style = if good { GOOD } else { BAD };
+        let mark = describe_held(expectation);
+        if good && !verbose {
             continue;
         }
         let _ = write!(
