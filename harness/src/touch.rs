@@ -86,6 +86,9 @@ pub struct Touch {
 struct Held {
     watcher: Child,
     line: UnixStream,
+    /// Kept until the watcher is done: giving it up would take it from the
+    /// watcher too, which has the same open file.
+    lock: Flock<File>,
 }
 
 impl Touch {
@@ -104,7 +107,7 @@ impl Touch {
         restore(directory).map_err(error("finish what an earlier run left"))?;
         let changes = changes(scenario)?;
         write_record(directory, &changes).map_err(error("write a record to /run/lastbyte"))?;
-        let mut held = Held::start(&lock).map_err(error("start the watcher"))?;
+        let mut held = Held::start(lock).map_err(error("start the watcher"))?;
         for change in &changes {
             if let Err(source) = write_sysctl(&change.name, &change.set) {
                 let action = format!("set {} to {}", change.name, change.set);
@@ -204,7 +207,7 @@ fn write_record(directory: &Path, changes: &[Change]) -> io::Result<()> {
 }
 
 impl Held {
-    fn start(lock: &Flock<File>) -> io::Result<Self> {
+    fn start(lock: Flock<File>) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         let watcher = Command::new("/proc/self/exe")
             .arg("watcher")
@@ -217,10 +220,11 @@ impl Held {
         let held = Self {
             watcher,
             line: ours,
+            lock,
         };
         // The watcher has the lock too, so that the machine is not another's
         // before it has put everything back.
-        descriptor::send(&held.line, &**lock)?;
+        descriptor::send(&held.line, &*held.lock)?;
         let mut ready = [0];
         (&held.line).read_exact(&mut ready)?;
         Ok(held)

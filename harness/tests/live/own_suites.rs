@@ -19,7 +19,7 @@ fn the_suites_are_as_their_snapshots_say() {
         "suites",
         "--touch-host",
         "--snapshot",
-        "suites/snapshots",
+        "harness/snapshots",
         "--report",
     ];
     let arguments = arguments

@@ -1,0 +1,437 @@
+//! What a guest boots: a kernel unpacked once, when it is taken in, and an
+//! initramfs made anew at each boot from the harness's own program.
+//!
+//! The program is packed as it is, with its loader and libraries where it has
+//! any, at the paths that they have here. So there is one build for host and
+//! guest; a static one only makes the initramfs smaller.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::KernelError;
+use super::cpio::Archive;
+use super::elf::Elf;
+
+/// What a guest needs of a kernel's modules; the ones that a kernel has built
+/// in are not there as files. Order matters only for speed: each brings those
+/// that it depends on.
+const MODULES: &[&str] = &[
+    "virtio_pci",
+    "virtio_console",
+    "veth",
+    "sch_netem",
+    "inet_diag",
+    "tcp_diag",
+];
+
+/// Of those, the ones that no kernel has built in: a kernel without them can't
+/// serve.
+const NEEDED_MODULES: &[&str] = &["veth", "sch_netem", "tcp_diag"];
+
+/// The largest kernel or module that is unpacked; none comes near.
+const UNPACKED_LIMIT: usize = 512 << 20;
+
+/// Where the loaders of the distributions look for libraries by themselves.
+const LIBRARY_DIRECTORIES: &[&str] = &[
+    "/lib/x86_64-linux-gnu",
+    "/usr/lib/x86_64-linux-gnu",
+    "/lib64",
+    "/usr/lib64",
+    "/lib",
+    "/usr/lib",
+];
+
+/// The place of the harness in the guest, and of the list of modules to load.
+pub const INIT: &str = "/init";
+/// A path a line, in the order in which they are to be loaded.
+pub const MODULE_LIST: &str = "/modules.list";
+
+/// The kernel of a vmlinuz, ready to boot: the ELF file inside where it could be
+/// unpacked (it boots faster), the vmlinuz as it is where not.
+pub fn unpack_vmlinuz(file: &Path, vmlinuz: &[u8]) -> Result<Vec<u8>, KernelError> {
+    if Elf::parse(vmlinuz).is_some() {
+        return Ok(vmlinuz.to_vec());
+    }
+    let payload = payload(vmlinuz).ok_or_else(|| {
+        KernelError::usage(
+            &file.display().to_string(),
+            "read it as a kernel",
+            "it is no vmlinuz",
+            "give the vmlinuz of an x86-64 kernel",
+        )
+    })?;
+    match decompress(payload) {
+        Ok(Some(kernel)) if Elf::parse(&kernel).is_some() => Ok(kernel),
+        // Compressed in a way that isn't known here: the kernel can do it.
+        Ok(_) => Ok(vmlinuz.to_vec()),
+        Err(error) => Err(KernelError::environment(
+            &file.display().to_string(),
+            "unpack the kernel",
+            &error.to_string(),
+            "the file is damaged; fetch it again",
+        )),
+    }
+}
+
+/// The compressed kernel inside a bzImage, by its setup header
+/// (Documentation/arch/x86/boot.rst).
+fn payload(vmlinuz: &[u8]) -> Option<&[u8]> {
+    const SECTOR: usize = 512;
+    let word = |at: usize| {
+        let bytes = vmlinuz.get(at..at + 4)?.first_chunk()?;
+        usize::try_from(u32::from_le_bytes(*bytes)).ok()
+    };
+    // "HdrS", and boot protocol 2.08, the first that says where the payload is.
+    let protocol = word(0x206)? & 0xffff;
+    if vmlinuz.get(0x202..0x206)? != b"HdrS" || protocol < 0x208 {
+        return None;
+    }
+    let setup_sectors = match vmlinuz.get(0x1f1)? {
+        0 => 4,
+        sectors => usize::from(*sectors),
+    };
+    let start = (setup_sectors + 1) * SECTOR + word(0x248)?;
+    vmlinuz.get(start..start.checked_add(word(0x24c)?)?)
+}
+
+/// Decompresses what starts with a magic number that is known. The kernel's
+/// build leaves the length of the content behind it, which is not part of it.
+fn decompress(bytes: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    let mut content = Vec::new();
+    match bytes {
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+            let decoder = ruzstd::decoding::StreamingDecoder::new(bytes)
+                .map_err(|error| io::Error::other(format!("zstd: {error}")))?;
+            read_limited(decoder, &mut content)?;
+        }
+        [0x02, 0x21, 0x4c, 0x18, ..] => decompress_lz4(&bytes[4..], &mut content)?,
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => {
+            read_limited(lzma_rust2::XzReader::new(bytes, false), &mut content)?;
+        }
+        _ => return Ok(None),
+    }
+    Ok(Some(content))
+}
+
+fn read_limited(from: impl Read, to: &mut Vec<u8>) -> io::Result<()> {
+    from.take(UNPACKED_LIMIT as u64 + 1).read_to_end(to)?;
+    if to.len() > UNPACKED_LIMIT {
+        return Err(io::Error::other("it unpacks to more than any kernel has"));
+    }
+    Ok(())
+}
+
+/// The form of LZ4 that kernels are packed in (`lz4 -l`): blocks of up to 8 MiB,
+/// each after its compressed length.
+fn decompress_lz4(mut rest: &[u8], to: &mut Vec<u8>) -> io::Result<()> {
+    const BLOCK: usize = 8 << 20;
+    let mut block = vec![0; BLOCK];
+    loop {
+        let Some((length, after)) = rest.split_first_chunk() else {
+            return Ok(());
+        };
+        let length = u32::from_le_bytes(*length) as usize;
+        let Some((compressed, after)) = after.split_at_checked(length) else {
+            // What follows the last block is the length of the content.
+            return if after.is_empty() && !to.is_empty() {
+                Ok(())
+            } else {
+                Err(io::Error::other("lz4: it ends within a block"))
+            };
+        };
+        let size = lz4_flex::block::decompress_into(compressed, &mut block)
+            .map_err(|error| io::Error::other(format!("lz4: {error}")))?;
+        to.extend(&block[..size]);
+        if to.len() > UNPACKED_LIMIT {
+            return Err(io::Error::other("it unpacks to more than any kernel has"));
+        }
+        rest = after;
+    }
+}
+
+/// A kernel module, unpacked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Module {
+    /// As the kernel calls it: `sch_netem`.
+    pub name: String,
+    /// The ELF file.
+    pub content: Vec<u8>,
+}
+
+/// The modules that a guest needs, each after those that it depends on, from
+/// below `directory`. What a module depends on is read from the module itself:
+/// a package that isn't installed has no modules.dep.
+pub fn modules(directory: &Path) -> Result<Vec<Module>, KernelError> {
+    let mut files = BTreeMap::new();
+    find_modules(directory, &mut files).map_err(|error| {
+        KernelError::environment(
+            &directory.display().to_string(),
+            "read the modules",
+            &error.to_string(),
+            "it should be a kernel's directory of modules, such as /lib/modules/RELEASE",
+        )
+    })?;
+    let mut found = Vec::new();
+    for name in MODULES {
+        add_module(name, &files, &mut found)?;
+    }
+    if let Some(missing) = NEEDED_MODULES
+        .iter()
+        .find(|name| !found.iter().any(|module| module.name == **name))
+    {
+        return Err(KernelError::usage(
+            &directory.display().to_string(),
+            "take the modules",
+            &format!("there is no {missing}.ko"),
+            "a guest needs veth, sch_netem and tcp_diag as modules",
+        ));
+    }
+    Ok(found)
+}
+
+fn find_modules(directory: &Path, files: &mut BTreeMap<String, PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let path = entry.path();
+        // Links, such as `build`, lead out of the directory.
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            find_modules(&path, files)?;
+        } else if let Some((name, _)) = entry.file_name().to_string_lossy().split_once(".ko") {
+            files.insert(name.replace('-', "_"), path);
+        }
+    }
+    Ok(())
+}
+
+fn add_module(
+    name: &str,
+    files: &BTreeMap<String, PathBuf>,
+    found: &mut Vec<Module>,
+) -> Result<(), KernelError> {
+    if found.iter().any(|module| module.name == name) {
+        return Ok(());
+    }
+    let Some(path) = files.get(name) else {
+        return Ok(());
+    };
+    let error = |words: &str| {
+        KernelError::environment(
+            &path.display().to_string(),
+            "read the module",
+            words,
+            "a module is a .ko or .ko.xz file",
+        )
+    };
+    let bytes = fs::read(path).map_err(|io| error(&io.to_string()))?;
+    let content = decompress(&bytes)
+        .map_err(|io| error(&io.to_string()))?
+        .unwrap_or(bytes);
+    let about = Elf::parse(&content)
+        .and_then(|elf| elf.section(".modinfo"))
+        .ok_or_else(|| error("it is no module"))?;
+    for dependency in dependencies(about) {
+        add_module(&dependency, files, found)?;
+    }
+    found.push(Module {
+        name: name.to_owned(),
+        content,
+    });
+    Ok(())
+}
+
+/// The modules that a module's .modinfo names: `depends=a,b`.
+fn dependencies(about: &[u8]) -> Vec<String> {
+    about
+        .split(|byte| *byte == 0)
+        .filter_map(|entry| entry.strip_prefix(b"depends="))
+        .flat_map(|names| names.split(|byte| *byte == b','))
+        .filter(|name| !name.is_empty())
+        .map(|name| String::from_utf8_lossy(name).replace('-', "_"))
+        .collect()
+}
+
+/// The initramfs: the program as init, what it is linked with, and the modules
+/// with the list that says in which order to load them.
+pub fn initramfs(program: &Path, modules: &[Module]) -> Result<Vec<u8>, KernelError> {
+    let mut archive = Archive::default();
+    for directory in ["dev", "proc", "sys", "run", "tmp"] {
+        archive.directory(directory);
+    }
+    // The kernel opens it for init before init can mount anything.
+    archive.device("dev/console", 5, 1);
+    let content = read(program)?;
+    archive.file(INIT, &content);
+    for library in libraries(program, &content)? {
+        archive.file(&library.to_string_lossy(), &read(&library)?);
+    }
+    let mut list = String::new();
+    for module in modules {
+        let path = format!("/modules/{}.ko", module.name);
+        archive.file(&path, &module.content);
+        list += &path;
+        list.push('\n');
+    }
+    archive.file(MODULE_LIST, list.as_bytes());
+    Ok(archive.finish())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, KernelError> {
+    fs::read(path).map_err(|error| {
+        KernelError::environment(
+            &path.display().to_string(),
+            "pack it for a guest",
+            &error.to_string(),
+            "",
+        )
+    })
+}
+
+/// The loader and the libraries of a program, found as its loader finds them.
+fn libraries(program: &Path, content: &[u8]) -> Result<Vec<PathBuf>, KernelError> {
+    let Some(elf) = Elf::parse(content) else {
+        return Err(KernelError::environment(
+            &program.display().to_string(),
+            "pack it for a guest",
+            "it is no x86-64 program",
+            "guests run on x86-64 only",
+        ));
+    };
+    let Some(loader) = elf.interpreter() else {
+        return Ok(Vec::new());
+    };
+    let mut found = vec![PathBuf::from(loader)];
+    let mut pending = linked(program, elf)?;
+    while let Some(library) = pending.pop() {
+        if found
+            .iter()
+            .any(|known| known.file_name() == library.file_name())
+        {
+            continue;
+        }
+        let bytes = read(&library)?;
+        if let Some(elf) = Elf::parse(&bytes) {
+            pending.extend(linked(&library, elf)?);
+        }
+        found.push(library);
+    }
+    Ok(found)
+}
+
+/// The libraries that a file needs itself.
+fn linked(file: &Path, elf: Elf) -> Result<Vec<PathBuf>, KernelError> {
+    let own = elf.run_paths();
+    elf.needed()
+        .into_iter()
+        .map(|name| {
+            own.iter()
+                .flat_map(|paths| paths.split(':'))
+                .filter(|path| path.starts_with('/'))
+                .chain(LIBRARY_DIRECTORIES.iter().copied())
+                .map(|directory| Path::new(directory).join(name))
+                .find(|path| path.exists())
+                .ok_or_else(|| {
+                    KernelError::environment(
+                        &file.display().to_string(),
+                        "pack it for a guest",
+                        &format!("its library {name} is in none of the loader's directories"),
+                        "build it with RUSTFLAGS=-Ctarget-feature=+crt-static",
+                    )
+                })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A bzImage with that payload, after one sector of setup and 7 bytes.
+    fn bz_image(payload: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0; 2 * 512 + 7];
+        bytes[0x1f1] = 1;
+        bytes[0x202..0x206].copy_from_slice(b"HdrS");
+        bytes[0x206..0x208].copy_from_slice(&0x20f_u16.to_le_bytes());
+        bytes[0x248..0x24c].copy_from_slice(&7_u32.to_le_bytes());
+        let length = u32::try_from(payload.len()).unwrap();
+        bytes[0x24c..0x250].copy_from_slice(&length.to_le_bytes());
+        bytes.extend(payload);
+        bytes.extend(b"what comes behind");
+        bytes
+    }
+
+    const KERNEL: &[u8] = b"\x7fELF\x02\x01 not much of a kernel";
+
+    fn lz4(kernel: &[u8]) -> Vec<u8> {
+        let block = lz4_flex::block::compress(kernel);
+        let mut bytes = vec![0x02, 0x21, 0x4c, 0x18];
+        bytes.extend(u32::try_from(block.len()).unwrap().to_le_bytes());
+        bytes.extend(block);
+        bytes.extend(u32::try_from(kernel.len()).unwrap().to_le_bytes());
+        bytes
+    }
+
+    fn zstd(kernel: &[u8]) -> Vec<u8> {
+        let level = ruzstd::encoding::CompressionLevel::Uncompressed;
+        let mut bytes = ruzstd::encoding::compress_to_vec(kernel, level);
+        bytes.extend(u32::try_from(kernel.len()).unwrap().to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn the_kernel_is_cut_out_of_a_vmlinuz() {
+        let file = Path::new("vmlinuz");
+        for payload in [lz4(KERNEL), zstd(KERNEL)] {
+            let unpacked = unpack_vmlinuz(file, &bz_image(&payload)).unwrap();
+            assert_eq!(unpacked, KERNEL);
+        }
+        assert_eq!(unpack_vmlinuz(file, KERNEL).unwrap(), KERNEL);
+        let unknown = bz_image(b"\x1f\x8b gzip");
+        assert_eq!(unpack_vmlinuz(file, &unknown).unwrap(), unknown);
+    }
+
+    #[test]
+    fn a_file_that_is_no_kernel_or_a_damaged_one_is_an_error() {
+        let file = Path::new("/boot/vmlinuz");
+        let whole = bz_image(&lz4(KERNEL));
+        for bytes in [&b""[..], b"#!/bin/sh", &[0; 4096], &whole[..2 * 512 + 20]] {
+            let error = unpack_vmlinuz(file, bytes).unwrap_err();
+            assert!(error.to_string().contains("no vmlinuz"), "{error}");
+        }
+        let damaged = bz_image(&lz4(KERNEL)[..20]);
+        let error = unpack_vmlinuz(file, &damaged).unwrap_err();
+        assert!(error.to_string().contains("lz4"), "{error}");
+        for length in 0..whole.len() {
+            let _ = unpack_vmlinuz(file, &whole[..length]);
+        }
+    }
+
+    #[test]
+    fn dependencies_are_read_from_the_module() {
+        let about = b"license=GPL\0depends=virtio-ring,virtio\0retpoline=Y\0";
+        assert_eq!(dependencies(about), ["virtio_ring", "virtio"]);
+        assert!(dependencies(b"depends=\0").is_empty());
+        assert!(dependencies(b"").is_empty());
+    }
+
+    #[test]
+    fn a_directory_without_the_modules_says_which_is_missing() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = modules(directory.path()).unwrap_err();
+        assert!(error.to_string().contains("veth.ko"), "{error}");
+        let missing = modules(&directory.path().join("none")).unwrap_err();
+        assert!(missing.to_string().contains("none"), "{missing}");
+    }
+
+    #[test]
+    fn this_program_is_packed_with_what_it_is_linked_with() {
+        let program = std::env::current_exe().unwrap();
+        let content = std::fs::read(&program).unwrap();
+        let libraries = libraries(&program, &content).unwrap();
+        let dynamic = Elf::parse(&content).unwrap().interpreter().is_some();
+        let libc = |path: &PathBuf| path.ends_with("libc.so.6");
+        assert_eq!(libraries.iter().any(libc), dynamic, "{libraries:?}");
+    }
+}
