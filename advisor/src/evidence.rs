@@ -48,6 +48,9 @@ pub struct Scenario {
     /// The document or the standard that states it, from the suite.
     #[serde(default)]
     pub source: String,
+    /// Another scenario, such as the cure, from the suite.
+    #[serde(default)]
+    pub see_also: Option<String>,
     /// The kernel that the scenario ran on.
     pub kernel: Kernel,
     /// What carried the impaired link.

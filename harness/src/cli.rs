@@ -18,7 +18,7 @@ use crate::run::schedule::run_all;
 use crate::run::{Settings, Touching};
 use crate::suite::scenario::Scenario;
 use crate::suite::{self, LoadError};
-use crate::touch::{self, Restored};
+use crate::touch;
 
 /// All that ran is as expected, and something ran.
 const SUCCESS: u8 = 0;
@@ -229,20 +229,11 @@ fn restore() -> u8 {
     match touch::restore_alone(touch::STATE_DIRECTORY.as_ref()) {
         Ok(changes) if changes.is_empty() => print("Nothing to put back.\n"),
         Ok(changes) => {
-            let lines: String = changes
+            let lines: Vec<String> = changes
                 .iter()
-                .map(|(change, restored)| match restored {
-                    Restored::PutBack => format!("{} is {} again\n", change.name, change.before),
-                    Restored::AlreadyBack => {
-                        format!("{} was {} already\n", change.name, change.before)
-                    }
-                    Restored::LeftAlone => format!(
-                        "{}: left alone, somebody has set it since (it was {} before the run)\n",
-                        change.name, change.before
-                    ),
-                })
+                .map(|(change, restored)| format!("{change}: {restored}"))
                 .collect();
-            print(&lines)
+            print(&format!("{}\n", lines.join("\n")))
         }
         Err(error) => {
             complain(
@@ -313,11 +304,8 @@ fn finish_earlier_run(privilege: &Privilege) -> Result<(), u8> {
     }
     match touch::restore_alone(touch::STATE_DIRECTORY.as_ref()) {
         Ok(changes) => {
-            for (change, _) in changes {
-                anstream::eprintln!(
-                    "{} was left changed by an earlier run; put back",
-                    change.name
-                );
+            for (change, restored) in changes {
+                anstream::eprintln!("left by an earlier run: {change}: {restored}");
             }
             Ok(())
         }

@@ -19,7 +19,7 @@ struct Finding {
     /// Whether nothing at all can run without it.
     needed: bool,
     what: String,
-    hint: &'static str,
+    hint: String,
 }
 
 /// Prints the report; 0 where suites can run, 3 where not.
@@ -68,7 +68,8 @@ fn examine(privilege: &Privilege) -> Vec<Finding> {
             Privilege::None(why) => why.clone(),
         },
         hint: "run as root, or allow user namespaces: sysctl user.max_user_namespaces, \
-               kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns",
+               kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns"
+            .to_owned(),
     }];
     if !namespaces {
         return findings;
@@ -82,7 +83,10 @@ fn examine(privilege: &Privilege) -> Vec<Finding> {
             Ok(()) => "a topology with an impaired link came up".to_owned(),
             Err(error) => error.to_string(),
         },
-        hint: "the kernel needs CONFIG_VETH and CONFIG_PACKET",
+        hint: match &lab {
+            Err(error) if !error.hint.is_empty() => error.hint.clone(),
+            _ => "the kernel needs CONFIG_VETH and CONFIG_PACKET".to_owned(),
+        },
     });
     let netem = lab::kernel_has_netem();
     findings.push(Finding {
@@ -95,7 +99,7 @@ fn examine(privilege: &Privilege) -> Vec<Finding> {
             "no sch_netem: the relay carries impaired links"
         }
         .to_owned(),
-        hint: "modprobe sch_netem, where the kernel has it as a module",
+        hint: "modprobe sch_netem, where the kernel has it as a module".to_owned(),
     });
     findings.push(socket_destroy());
     let log = KernelLog::open_at_end();
@@ -107,19 +111,25 @@ fn examine(privilege: &Privilege) -> Vec<Finding> {
             Ok(_) => "/dev/kmsg can be read".to_owned(),
             Err(_) => "/dev/kmsg can't be read: kernel.log is not observed".to_owned(),
         },
-        hint: "run as root",
+        hint: "run as root".to_owned(),
     });
+    // Opened for writing and not written to.
+    let settable = root
+        && File::options()
+            .write(true)
+            .open("/proc/sys/net/ipv4/tcp_max_orphans")
+            .is_ok();
     findings.push(Finding {
         subject: "--touch-host",
-        good: root,
+        good: settable,
         needed: false,
-        what: if root {
+        what: if settable {
             "sysctls of the whole machine can be set and put back"
         } else {
             "scenarios that set sysctls of the whole machine are skipped"
         }
         .to_owned(),
-        hint: "run as root",
+        hint: "run as root of the machine, with /proc/sys writable".to_owned(),
     });
     let record = Path::new(touch::STATE_DIRECTORY)
         .join("touched.json")
@@ -134,7 +144,7 @@ fn examine(privilege: &Privilege) -> Vec<Finding> {
             "no record of changed sysctls"
         }
         .to_owned(),
-        hint: "harness restore",
+        hint: "harness restore".to_owned(),
     });
     findings.push(open_files());
     findings
@@ -162,7 +172,7 @@ fn socket_destroy() -> Finding {
             |why| why,
             |()| "sockets can be destroyed from outside".to_owned(),
         ),
-        hint: "the kernel needs CONFIG_INET_DIAG_DESTROY",
+        hint: "the kernel needs CONFIG_INET_DIAG_DESTROY".to_owned(),
     }
 }
 
@@ -176,6 +186,6 @@ fn open_files() -> Finding {
         good: most >= WANTED && File::open("/proc/self/fd").is_ok(),
         needed: false,
         what: format!("at most {most} a process"),
-        hint: "a flood of 10,000 connections needs ulimit -Hn 10100",
+        hint: "a flood of 10,000 connections needs ulimit -Hn 10100".to_owned(),
     }
 }

@@ -185,6 +185,23 @@ impl Lab {
             .map_err(|error| LabError::new(host, "enter its namespace", error, ""))?
     }
 
+    /// Destroys the sockets that the actors left: orphans would hold their
+    /// namespace and count for the whole kernel for minutes.
+    pub fn clear_sockets(&self) -> Result<(), LabError> {
+        self.namespaces.iter().try_for_each(|namespace| {
+            namespace
+                .run(destroy::clear)
+                .and_then(|cleared| cleared)
+                .map(|_| ())
+                // Without CONFIG_INET_DIAG_DESTROY they go when they time out.
+                .or_else(|error| match error.raw_os_error() {
+                    Some(libc::EOPNOTSUPP) => Ok(()),
+                    _ => Err(error),
+                })
+                .map_err(|error| LabError::new(&namespace.host, "clear its sockets", error, ""))
+        })
+    }
+
     /// Stops the relay, where there is one, and says what it did.
     pub fn stop_relay(&mut self) -> Result<Vec<WireCounts>, LabError> {
         match self.relay.take() {

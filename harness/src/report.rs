@@ -109,6 +109,7 @@ mod tests {
             id: format!("close/unread-data/{name}"),
             explains: "close() with unread data resets the connection.".to_owned(),
             source: "RFC 1122 section 4.2.2.13".to_owned(),
+            see_also: (verdict == Verdict::Failed).then(|| "close/unread-data/good".to_owned()),
             kernel: Kernel {
                 release: "6.12.1".to_owned(),
                 place: Place::Host,

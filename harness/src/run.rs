@@ -139,6 +139,7 @@ fn run_once(
     run.observations.extend(play.observations);
     run.sockets = sockets;
     run.error = play.error;
+    lab.clear_sockets()?;
     let counts = lab.stop_relay()?;
     touch.end()?;
     Ok(disturbance(scenario, &counts, dropped))
@@ -165,6 +166,7 @@ fn blank(scenario: &Scenario, link: Link) -> evidence::Scenario {
         id: scenario.id.clone(),
         explains: scenario.explains.clone(),
         source: scenario.source.clone(),
+        see_also: scenario.see_also.clone(),
         kernel: Kernel {
             release: kernel_release(),
             place: Place::Host,

@@ -9,6 +9,7 @@
 //! record on disk is there for the case that the watcher is killed as well:
 //! the next start, or `harness restore`, finishes it.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
@@ -19,7 +20,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use advisor::facts::sock_diag::SockDiag;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -53,6 +53,22 @@ pub struct Change {
     pub before: String,
     /// The value that the scenario set.
     pub set: String,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (it was {} before the run)", self.name, self.before)
+    }
+}
+
+impl fmt::Display for Restored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::PutBack => "put back",
+            Self::AlreadyBack => "was back already",
+            Self::LeftAlone => "left alone, somebody has set it since",
+        })
+    }
 }
 
 /// What [`restore`] did with a sysctl.
@@ -105,15 +121,12 @@ impl Touch {
         }
         let lock = lock(directory).map_err(error("take the machine's lock in /run/lastbyte"))?;
         restore(directory).map_err(error("finish what an earlier run left"))?;
-        let changes = changes(scenario)?;
+        let mut changes = changes(scenario)?;
         write_record(directory, &changes).map_err(error("write a record to /run/lastbyte"))?;
         let mut held = Held::start(lock).map_err(error("start the watcher"))?;
-        for change in &changes {
-            if let Err(source) = write_sysctl(&change.name, &change.set) {
-                let action = format!("set {} to {}", change.name, change.set);
-                held.finish()?;
-                return Err(LabError::new("kernel", &action, source, "run as root"));
-            }
+        if let Err(error) = set(directory, &mut changes) {
+            held.finish()?;
+            return Err(error);
         }
         Ok(Self {
             held: Some(held),
@@ -147,6 +160,25 @@ impl Drop for Touch {
     }
 }
 
+/// Sets the values, and keeps in the record what the kernel made of each: it may
+/// round one.
+fn set(directory: &Path, changes: &mut [Change]) -> Result<(), LabError> {
+    for index in 0..changes.len() {
+        let Change { name, set, .. } = changes[index].clone();
+        write_sysctl(&name, &set).map_err(|source| {
+            LabError::new(
+                "kernel",
+                &format!("set {name} to {set}"),
+                source,
+                "run as root",
+            )
+        })?;
+        changes[index].set = read_sysctl(&name).map_err(error(&format!("read {name}")))?;
+        write_record(directory, changes).map_err(error("write a record to /run/lastbyte"))?;
+    }
+    Ok(())
+}
+
 /// The values that a scenario sets, from what the kernel has now.
 fn changes(scenario: &Scenario) -> Result<Vec<Change>, LabError> {
     let before = kernel_gauges_before().unwrap_or_default();
@@ -155,6 +187,14 @@ fn changes(scenario: &Scenario) -> Result<Vec<Change>, LabError> {
         .iter()
         .map(|(name, value)| {
             let old = read_sysctl(name).map_err(error(&format!("read {name}")))?;
+            if old.contains(' ') {
+                return Err(LabError::new(
+                    "kernel",
+                    &format!("set {name}, which is {old:?}"),
+                    io::ErrorKind::InvalidInput.into(),
+                    "a suite can set sysctls of one number",
+                ));
+            }
             let value = value
                 .value(&|name| before.get(name).cloned())
                 .ok_or_else(|| {
@@ -310,49 +350,42 @@ pub fn watch() -> io::Result<()> {
     while let Some(namespace) = descriptor::receive(&line)? {
         namespaces.push(namespace);
     }
-    let destroyed = destroy_sockets(&namespaces);
-    restore(Path::new(STATE_DIRECTORY))?;
-    destroyed
+    // The values first: other programs' connections depend on them.
+    let restored = restore(Path::new(STATE_DIRECTORY));
+    destroy_sockets(&namespaces)?;
+    restored.map(|_| ())
 }
 
-/// Destroys every socket of the namespaces. The actors may still be dying and
-/// leave more, so it looks until there are none.
+/// Destroys every socket of the namespaces, and goes on where one fails. The
+/// actors may still be dying and leave more, so it looks until there are none.
 fn destroy_sockets(namespaces: &[OwnedFd]) -> io::Result<()> {
     let end = Instant::now() + DESTROY_FOR;
-    namespaces.iter().try_for_each(|namespace| {
-        // On a thread of its own: the sysctls to put back are those of the
-        // namespace that this thread stays in.
-        std::thread::scope(|scope| {
-            scope
-                .spawn(|| destroy_sockets_of(namespace, end))
-                .join()
-                .unwrap_or_else(|_| Err(io::Error::other("the thread in a namespace panicked")))
+    let results: Vec<io::Result<()>> = namespaces
+        .iter()
+        .map(|namespace| {
+            // On a thread of its own: this one stays in the namespace whose
+            // sysctls it has put back.
+            std::thread::scope(|scope| {
+                scope
+                    .spawn(|| destroy_sockets_of(namespace, end))
+                    .join()
+                    .unwrap_or_else(|_| Err(io::Error::other("the thread in a namespace panicked")))
+            })
         })
-    })
+        .collect();
+    results.into_iter().collect()
 }
 
 fn destroy_sockets_of(namespace: &OwnedFd, end: Instant) -> io::Result<()> {
     setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)?;
-    let mut table = SockDiag::open()?;
-    let ends_orphans = destroy::ends_orphans();
-    // Where destroying an orphan would leave it there for ever, it is given up
-    // soon instead: at its next timer.
-    if !ends_orphans {
-        write_sysctl("net.ipv4.tcp_orphan_retries", "1")?;
-    }
     loop {
-        let mut sockets = table.tcp_sockets().map_err(io::Error::other)?;
-        if sockets.is_empty() {
+        let left = destroy::clear()?;
+        if left == 0 {
             return Ok(());
         }
         if Instant::now() >= end {
-            return Err(io::Error::other(format!(
-                "{} sockets are left",
-                sockets.len()
-            )));
+            return Err(io::Error::other(format!("{left} sockets are left")));
         }
-        sockets.retain(|socket| ends_orphans || !destroy::is_orphan(socket));
-        destroy::destroy(&sockets)?;
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -169,6 +169,25 @@ pub fn outq(socket: RawFd) -> io::Result<i32> {
     Ok(bytes)
 }
 
+/// Whether the connection is gone: tcp_info's state is TCP_CLOSE.
+pub fn is_closed(socket: RawFd) -> io::Result<bool> {
+    /// `TCP_CLOSE` (include/net/tcp_states.h).
+    const TCP_CLOSE: u8 = 7;
+    let mut state = 0_u8;
+    let mut length = 1;
+    // SAFETY: the kernel writes at most `length` bytes, the first of tcp_info.
+    check(unsafe {
+        libc::getsockopt(
+            socket,
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut state).cast(),
+            &raw mut length,
+        )
+    })?;
+    Ok(state == TCP_CLOSE)
+}
+
 /// A file of that many zero bytes that has no name, for sendfile and splice.
 pub fn zero_file(bytes: u64) -> io::Result<File> {
     let name = CString::new("lastbyte")?;

@@ -536,8 +536,8 @@ fn splice(step: &Step, socket: RawFd, done: &mut u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Looks at SIOCOUTQ until it is 0. After a reset it never is, so SO_ERROR is
-/// looked at as well.
+/// Looks at SIOCOUTQ until it is 0. After a reset it never is, so SO_ERROR, which
+/// is cleared by that, and the state are looked at as well.
 fn wait_outq_empty(step: &Step, socket: RawFd, left: &mut Option<i32>) -> io::Result<()> {
     let start = Instant::now();
     let every = step
@@ -553,6 +553,10 @@ fn wait_outq_empty(step: &Step, socket: RawFd, left: &mut Option<i32>) -> io::Re
         let error = option::pending_error(socket)?;
         if error != 0 {
             return Err(io::Error::from_raw_os_error(error));
+        }
+        // Another call may have taken the error before.
+        if call::is_closed(socket)? {
+            return Err(io::Error::from_raw_os_error(libc::ENOTCONN));
         }
         if step
             .fields

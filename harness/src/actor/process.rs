@@ -1,5 +1,6 @@
 //! The harness's side of an actor: starts its process and listens to it.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -14,6 +15,7 @@ use super::protocol::{Event, Order, Plan};
 use crate::descriptor;
 use crate::lab::LabError;
 use crate::lab::namespace::Namespace;
+use crate::suite::scenario::flatten;
 
 /// A running actor. Dropping it kills its process and reaps it.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub struct Process {
     pub name: String,
     child: Mutex<Child>,
     pid: Pid,
+    /// The steps of other lists that it waits for.
+    awaits: BTreeSet<String>,
     orders: Mutex<UnixStream>,
     events: UnixStream,
 }
@@ -45,6 +49,12 @@ impl Process {
             name: plan.name.clone(),
             child: Mutex::new(child),
             pid,
+            awaits: plan
+                .tasks
+                .iter()
+                .flat_map(|steps| flatten(steps))
+                .filter_map(|step| step.waits_for().map(str::to_owned))
+                .collect(),
             events: ours.try_clone().map_err(error)?,
             orders: Mutex::new(ours),
         };
@@ -60,9 +70,16 @@ impl Process {
         orders.write_all(&line)
     }
 
-    /// Tells the actor something. One that is dead doesn't hear it.
-    pub fn order(&self, order: &Order) {
-        let mut line = serde_json::to_vec(order).unwrap_or_default();
+    /// Tells the actor that a step has ended, where it waits for that. One that
+    /// is dead doesn't hear it.
+    pub fn tell_ended(&self, step: &str) {
+        // No more than it waits for: one that is stopped reads nothing, and the
+        // rest would fill the socket and block the harness.
+        if !self.awaits.contains(step) {
+            return;
+        }
+        let order = Order::Done(step.to_owned());
+        let mut line = serde_json::to_vec(&order).unwrap_or_default();
         line.push(b'\n');
         let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = orders.write_all(&line);
@@ -79,8 +96,13 @@ impl Process {
         }
     }
 
-    /// Sends a signal to the actor's process.
+    /// Sends a signal to the actor's process; ESRCH where it has ended, whoever
+    /// has its number by now.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        if child.try_wait()?.is_some() {
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        }
         Ok(kill(self.pid, signal)?)
     }
 

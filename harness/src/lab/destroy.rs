@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use advisor::facts::sock_diag::{Family, TcpSocket, TcpState};
+use advisor::facts::sock_diag::{Family, SockDiag, TcpSocket, TcpState};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
 };
@@ -23,7 +23,7 @@ const LENGTH: usize = 16 + 8 + advisor::facts::sock_diag::SOCKID_LEN;
 /// Whether this kernel ends an orphan that is destroyed. Before 6.11 it only
 /// empties the orphan's queue and stops its timer: the socket is then there for
 /// ever (measured on 5.10.262; tcp_abort looks at SOCK_DEAD there).
-pub fn ends_orphans() -> bool {
+fn ends_orphans() -> bool {
     let release = super::namespace::kernel_release();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     match (numbers.next(), numbers.next()) {
@@ -32,15 +32,31 @@ pub fn ends_orphans() -> bool {
     }
 }
 
-/// Whether no process holds a socket and it isn't a mere record: an orphan.
-pub fn is_orphan(socket: &TcpSocket) -> bool {
-    socket.inode == 0 && !matches!(socket.state, TcpState::TimeWait | TcpState::NewSynRecv)
+/// Whether a socket is one that no process holds and that still has something to
+/// send or to wait for: an orphan. A small FIN_WAIT2 record looks the same here.
+fn is_orphan(socket: &TcpSocket) -> bool {
+    use TcpState::{Closing, FinWait1, FinWait2, LastAck};
+    socket.inode == 0 && matches!(socket.state, FinWait1 | FinWait2 | LastAck | Closing)
+}
+
+/// Destroys what there is of sockets in the calling thread's network namespace,
+/// in one pass, and says how many there were. Where this kernel would keep an
+/// orphan for ever, it is told to give orphans up at their next timer instead.
+pub fn clear() -> io::Result<usize> {
+    if !ends_orphans() {
+        super::namespace::write_sysctl("net.ipv4.tcp_orphan_retries", "1")?;
+    }
+    let sockets = SockDiag::open()?.tcp_sockets().map_err(io::Error::other)?;
+    destroy(&sockets)?;
+    Ok(sockets.len())
 }
 
 /// Destroys sockets of the calling thread's network namespace and says how
-/// many were there to be destroyed. Needs CAP_NET_ADMIN; the kernel answers
+/// many were there to be destroyed. Orphans are spared on a kernel that would
+/// keep them for ever. Needs CAP_NET_ADMIN; the kernel answers
 /// EOPNOTSUPP without CONFIG_INET_DIAG_DESTROY.
 pub fn destroy(sockets: &[TcpSocket]) -> io::Result<usize> {
+    let ends_orphans = ends_orphans();
     let netlink = socket(
         AddressFamily::Netlink,
         SockType::Raw,
@@ -48,7 +64,8 @@ pub fn destroy(sockets: &[TcpSocket]) -> io::Result<usize> {
         SockProtocol::NetlinkSockDiag,
     )?;
     let mut destroyed = 0;
-    for socket in sockets {
+    let spared = |socket: &&TcpSocket| ends_orphans || !is_orphan(socket);
+    for socket in sockets.iter().filter(spared) {
         match destroy_one(&netlink, socket) {
             Ok(()) => destroyed += 1,
             // It went away by itself in between.

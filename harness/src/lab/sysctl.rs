@@ -86,34 +86,39 @@ pub fn prepare(host: &str) -> Result<(), LabError> {
 }
 
 fn set_if_there(host: &str, name: &str, value: &str) -> Result<(), LabError> {
-    match write_sysctl(name, value) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(LabError::new(
-            host,
-            &format!("set {name} to {value:?}"),
-            error,
-            "",
-        )),
-        _ => Ok(()),
+    match set(host, name, value) {
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
     }
 }
 
 /// Sets a sysctl that the suite asks for.
 pub fn set(host: &str, name: &str, value: &str) -> Result<(), LabError> {
     write_sysctl(name, value).map_err(|error| {
-        let hint = if error.kind() == io::ErrorKind::NotFound {
-            "this kernel's network namespaces don't have it; sysctls of the whole machine go under \
-             `sysctls: { kernel: ... }`"
-        } else {
-            ""
+        let hint = match error.kind() {
+            io::ErrorKind::NotFound => {
+                "this kernel's network namespaces don't have it; sysctls of the whole machine go \
+                 under `sysctls: { kernel: ... }`"
+            }
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+                "/proc/sys must be writable; in a container, run it privileged"
+            }
+            _ => "",
         };
         LabError::new(host, &format!("set {name} to {value:?}"), error, hint)
     })
 }
 
-/// The pinned sysctls as the calling thread's namespace has them.
+/// Sysctls that a result depends on and that a namespace can read but not set:
+/// they bound SO_RCVBUF and SO_SNDBUF.
+const HOSTS_OWN: &[&str] = &["net.core.rmem_max", "net.core.wmem_max"];
+
+/// The pinned sysctls, and those of the host that a result depends on, as the calling thread's namespace has them.
 pub fn read_pinned() -> BTreeMap<String, String> {
     PINNED
         .iter()
-        .filter_map(|(name, _)| Some(((*name).to_owned(), read_sysctl(name).ok()?)))
+        .map(|(name, _)| name)
+        .chain(HOSTS_OWN)
+        .filter_map(|name| Some(((*name).to_owned(), read_sysctl(name).ok()?)))
         .collect()
 }

@@ -60,6 +60,9 @@ fn describe(scenario: &Scenario, text: &mut String) {
         cell(&scenario.explains),
         cell(&scenario.source)
     );
+    if let Some(id) = &scenario.see_also {
+        let _ = writeln!(text, "\nSee also: {id}");
+    }
     if let Some(reason) = &scenario.reason {
         let _ = writeln!(text, "\n**{}**", cell(reason));
     }

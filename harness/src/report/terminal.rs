@@ -103,6 +103,10 @@ pub fn describe(scenario: &Scenario, verbose: bool) -> String {
         text.push('\n');
         text.push_str(&wrap(hint, "hint: "));
     }
+    if let Some(id) = scenario.see_also.as_ref().filter(|_| verbose) {
+        text.push('\n');
+        text.push_str(&wrap(id, "see also: "));
+    }
     for disturbance in &scenario.discarded_runs {
         text.push('\n');
         text.push_str(&wrap(disturbance, "a run was made again: "));

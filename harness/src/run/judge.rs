@@ -36,6 +36,12 @@ fn value(scenario: &Scenario, run: &Run, name: &str) -> Option<Value> {
         .cloned()
         .or_else(|| match vocabulary::check(name, scenario) {
             Ok(Absent::Zero) => Some(Value::Integer(0)),
+            Ok(Absent::ZeroOnceEnded) => {
+                let step: Vec<&str> = name.splitn(3, '.').take(2).collect();
+                run.observations
+                    .contains_key(&format!("{}.ms", step.join(".")))
+                    .then_some(Value::Integer(0))
+            }
             Ok(Absent::Unknown) | Err(_) => None,
         })
 }

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 
 use super::watch::{Observations, observe_outcome, observe_sockets};
 use crate::actor::process::Process;
-use crate::actor::protocol::{Event, Order, Outcome, Plan};
+use crate::actor::protocol::{Event, Outcome, Plan};
 use crate::lab::namespace::Namespace;
 use crate::lab::{Lab, LabError, destroy, errno_name, sysctl};
 use crate::suite::scenario::{Scenario, conditions, flatten};
@@ -238,7 +238,7 @@ impl<'a> Stage<'a> {
         observe_outcome(list, outcome, fields, &mut self.observations);
         let name = format!("{list}.{}", outcome.step);
         for actor in self.actors {
-            actor.order(&Order::Done(name.clone()));
+            actor.tell_ended(&name);
         }
         self.board.change(|state| {
             state.done.insert(name);
@@ -261,7 +261,7 @@ impl<'a> Stage<'a> {
             }
             let standing = self.standing[index].iter().flatten();
             let exits = standing.clone().any(|step| self.is_exit(index, step));
-            if !exits && !self.is_to_be_killed(index) {
+            if !exits && !self.was_sent(index, &how) {
                 let steps: Vec<&str> = standing.map(String::as_str).collect();
                 let name = &actor.name;
                 self.error = Some(format!("actor {name} died ({how}) at {}", steps.join(", ")));
@@ -281,10 +281,17 @@ impl<'a> Stage<'a> {
             })
     }
 
-    fn is_to_be_killed(&self, actor: usize) -> bool {
+    /// Whether the lab has sent an actor the signal that ended it.
+    fn was_sent(&self, actor: usize, signal: &str) -> bool {
         let name = self.scenario.actors[actor].name.as_str();
         flatten(&self.scenario.lab)
-            .any(|step| step.verb == Verb::Signal && step.fields.text("actor") == Some(name))
+            .filter(|step| step.verb == Verb::Signal)
+            .filter(|step| step.fields.text("actor") == Some(name))
+            .filter(|step| step.fields.text("signal") == Some(signal))
+            .any(|step| {
+                self.observations
+                    .contains_key(&format!("lab.{}.ms", step.name))
+            })
     }
 
     fn describe_standing(&self) -> String {
@@ -422,17 +429,23 @@ impl Timeline<'_> {
         let observation = fields.text("observation").unwrap_or_default();
         let (host, _) = observation.split_once('.').unwrap_or((observation, ""));
         let namespace = self.namespace(host)?;
+        let has_field = observation.split('.').count() > 3;
         let wanted = conditions(fields.list("condition")).unwrap_or_default();
         let start = Instant::now();
         loop {
             let mut seen = Observations::new();
             observe_sockets(host, &namespace.sockets()?, &mut seen);
-            let value = seen.remove(observation).unwrap_or_else(|| 0.into());
-            outcome.value = Some(value.to_string());
-            if wanted
-                .iter()
-                .any(|condition| condition.holds(&value, &|_| None) == Some(true))
-            {
+            // No socket in a state is 0 of them; a field of none is nothing.
+            let value = seen
+                .remove(observation)
+                .or_else(|| (!has_field).then(|| 0.into()));
+            outcome.value = value.as_ref().map(ToString::to_string);
+            let met = |value| {
+                wanted
+                    .iter()
+                    .any(|condition| condition.holds(value, &|_| None) == Some(true))
+            };
+            if value.as_ref().is_some_and(met) {
                 return Ok(true);
             }
             if fields

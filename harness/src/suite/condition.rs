@@ -150,6 +150,11 @@ impl fmt::Display for Condition {
     }
 }
 
+/// Whether a text is a number, bytes or a time.
+pub fn is_quantity(text: &str) -> bool {
+    quantity(text).is_some()
+}
+
 #[expect(clippy::float_cmp, reason = "whole numbers below 2^53 are exact")]
 fn same(left: f64, right: f64) -> bool {
     left == right

@@ -72,7 +72,9 @@ pub fn parse(text: &str) -> Result<Node, SuiteError> {
             "a suite is a mapping with the key `scenarios`",
         ));
     }
-    serde_yaml::from_str(text).map_err(|error| {
+    // `yes`, `on` and `y` are words, as in YAML 1.2.
+    let options = serde_yaml::options! { strict_booleans: true };
+    serde_yaml::from_str_with_options(text, options).map_err(|error| {
         let place = error.location().map_or(Place::START, Place::from);
         // The library's own message may quote the source over several lines
         // and repeats the place; its start says what is wrong.
@@ -206,6 +208,18 @@ mod tests {
             }
         );
         assert!(matches!(&inner[0].1.kind, Kind::Scalar(text) if text == "7000"));
+    }
+
+    #[test]
+    fn yes_and_on_are_words() {
+        for word in ["yes", "on", "y", "off", "No"] {
+            let node = parse(&format!("{word}: {word}")).unwrap();
+            let Kind::Map(entries) = node.kind else {
+                panic!()
+            };
+            assert_eq!(entries[0].0.text, word);
+            assert!(matches!(&entries[0].1.kind, Kind::Scalar(text) if text == word));
+        }
     }
 
     #[test]

@@ -274,10 +274,20 @@ impl Scenario {
     /// Whether other scenarios running beside it would show in what it sees.
     pub fn wants_the_kernel_to_itself(&self) -> bool {
         self.touches_host()
-            || self
-                .expectations
-                .iter()
-                .any(|expected| expected.observation.starts_with("kernel."))
+            || self.expectations.iter().any(|expected| {
+                let references = expected.conditions.iter().flat_map(Condition::references);
+                references
+                    .chain([expected.observation.as_str()])
+                    .any(|name| name.starts_with("kernel."))
+            })
+    }
+
+    /// The step of a list by name, inside others too.
+    pub fn step(&self, list: &str, name: &str) -> Option<&Step> {
+        self.lists()
+            .filter(|(known, _)| *known == list)
+            .flat_map(|(_, steps)| flatten(steps))
+            .find(|step| step.name == name)
     }
 
     /// Whether a step of the lab takes a link away.
@@ -728,12 +738,11 @@ impl Scenario {
                 for reference in conditions.iter().flat_map(Condition::references) {
                     self.check_observation(reference, item.place)?;
                 }
-                if observation.rsplit('.').next() == Some("error") {
-                    for wanted in conditions.iter().filter_map(Condition::exact) {
-                        vocabulary::check_errno(wanted).map_err(|unknown| {
-                            SuiteError::new(item.place, unknown.message, unknown.hint)
-                        })?;
-                    }
+                for wanted in conditions.iter().filter_map(Condition::exact) {
+                    vocabulary::check_value(observation, wanted, self).map_err(|unknown| {
+                        let message = format!("{observation}: {}", unknown.message);
+                        SuiteError::new(item.place, message, unknown.hint)
+                    })?;
                 }
                 let quantifier = match key {
                     "always" => Quantifier::Always,

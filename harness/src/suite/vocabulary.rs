@@ -9,11 +9,14 @@ use std::sync::OnceLock;
 
 use advisor::facts::counters::Counters;
 
+use super::condition::is_quantity;
 use super::error::nearest;
 use super::scenario::Scenario;
 use super::step::Step;
 
-/// The TCP states by the kernel's names (include/net/tcp_states.h).
+/// The TCP states by the kernel's names (include/net/tcp_states.h), but for CLOSE
+/// and NEW_SYN_RECV: sock_diag shows no socket in the first, and the second as
+/// SYN_RECV.
 pub const STATES: &[&str] = &[
     "ESTABLISHED",
     "SYN_SENT",
@@ -21,12 +24,10 @@ pub const STATES: &[&str] = &[
     "FIN_WAIT1",
     "FIN_WAIT2",
     "TIME_WAIT",
-    "CLOSE",
     "CLOSE_WAIT",
     "LAST_ACK",
     "LISTEN",
     "CLOSING",
-    "NEW_SYN_RECV",
 ];
 
 /// The fields of a socket that are observed as `HOST.sockets.STATE.FIELD`,
@@ -64,6 +65,8 @@ pub const HOST_GAUGES: &[&str] = &["TCP.inuse", "TCP.tw", "sockets.used"];
 pub enum Absent {
     /// A count that nothing raised: 0.
     Zero,
+    /// A count of a step: 0 once the step has ended, unknown before.
+    ZeroOnceEnded,
     /// Something that wasn't observed.
     Unknown,
 }
@@ -257,8 +260,52 @@ fn errno_names() -> impl Iterator<Item = String> {
         .filter(|name| name.starts_with('E') && !name.contains(' '))
 }
 
+/// Checks that an observation can have the value it is compared with: a text
+/// that it never is would make `never` true of every run.
+pub fn check_value(name: &str, wanted: &str, scenario: &Scenario) -> Result<(), Unknown> {
+    let parts: Vec<&str> = name.split('.').collect();
+    let step = match parts[..] {
+        [list, step, _] => scenario.step(list, step),
+        _ => None,
+    };
+    match (step, parts.last().copied()) {
+        _ if name == "kernel.log" => Ok(()),
+        (Some(_), Some("error")) => check_errno(wanted),
+        (Some(step), Some("value")) if step.fields.text("option") == Some("SO_ERROR") => {
+            check_errno(wanted)
+        }
+        (Some(step), Some("value")) if step.fields.text("option") == Some("SO_LINGER") => Ok(()),
+        (Some(step), Some("value")) if step.verb == super::step::Verb::Poll => check_events(wanted),
+        _ if is_quantity(wanted) => Ok(()),
+        _ => Err(unknown(
+            format!("it is a number and never {wanted:?}"),
+            "a number, bytes such as 1MB, or a time such as 5ms",
+        )),
+    }
+}
+
+/// Checks what poll is compared with: events joined by `|`, in poll(2)'s order.
+fn check_events(wanted: &str) -> Result<(), Unknown> {
+    const EVENTS: [&str; 7] = [
+        "none",
+        "POLLIN",
+        "POLLOUT",
+        "POLLERR",
+        "POLLHUP",
+        "POLLRDHUP",
+        "POLLNVAL",
+    ];
+    if wanted.split('|').all(|event| EVENTS.contains(&event)) {
+        return Ok(());
+    }
+    Err(unknown(
+        format!("there is no event {wanted:?}"),
+        format!("{}; \"~ POLLERR\" for any that holds it", EVENTS.join(", ")),
+    ))
+}
+
 /// Checks a text that an errno's name is compared with.
-pub fn check_errno(name: &str) -> Result<(), Unknown> {
+fn check_errno(name: &str) -> Result<(), Unknown> {
     if name == "none" || errno_names().any(|known| known == name) {
         return Ok(());
     }
@@ -300,7 +347,7 @@ fn check_step(rest: &str, actor: &str, steps: &[Step]) -> Result<Absent, Unknown
         check_errno(errno)?;
     }
     Ok(match stem {
-        "ok" | "errors" | "count" => Absent::Zero,
+        "ok" | "errors" | "count" => Absent::ZeroOnceEnded,
         _ => Absent::Unknown,
     })
 }
