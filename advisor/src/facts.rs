@@ -184,6 +184,25 @@ impl Facts {
         let earlier = self.earlier.as_ref()?;
         Some((self.now.uptime.saturating_sub(earlier.uptime), earlier))
     }
+
+    /// How far a counter has grown in the window; `None` without a window, or
+    /// where this kernel does not have it.
+    pub fn grown(&self, counter: &str) -> Option<i64> {
+        let (_, earlier) = self.window()?;
+        let now = self.now.counters.get(counter)?;
+        Some(now.wrapping_sub(earlier.counters.get(counter).unwrap_or(0)))
+    }
+
+    /// Since when the counters count, for people: a network namespace has its
+    /// own, and only the initial one, by the settings that it alone has, is
+    /// surely as old as the kernel's run.
+    pub fn counters_begin(&self) -> &'static str {
+        if self.settings.tcp_max_orphans.is_some() {
+            "since boot"
+        } else {
+            "since the network namespace was made"
+        }
+    }
 }
 
 impl Settings {

@@ -184,20 +184,19 @@ impl Evidence {
     }
 
     /// How a counter has grown: in the window, where there is one, else since
-    /// the network namespace was made.
+    /// it began to count.
     fn counter(name: &str, facts: &Facts) -> Option<Self> {
         let file = if name.starts_with("TcpExt.") {
             "/proc/net/netstat"
         } else {
             "/proc/net/snmp"
         };
-        let now = facts.now.counters.get(name)?;
         let (grown, span) = match facts.window() {
-            Some((window, earlier)) => (
-                now.wrapping_sub(earlier.counters.get(name).unwrap_or(0)),
-                format!("in {}", seconds(window)),
+            Some((window, _)) => (facts.grown(name)?, format!("in {}", seconds(window))),
+            None => (
+                facts.now.counters.get(name)?,
+                facts.counters_begin().to_owned(),
             ),
-            None => (now, "since boot".to_owned()),
         };
         let source = format!("{file}, {span}");
         Some(Self::new(format!("host.{name}"), grown.into(), source))

@@ -57,14 +57,19 @@ fn every_recorded_host_has_its_answer() {
         let root = format!("hosts/{name}");
         let output = run(&["recommend", "--root", &root]);
         insta::assert_snapshot!(format!("host-{name}"), shown(&output));
-        let text = String::from_utf8(output.stdout).unwrap();
-        // A line may be longer only where a word is: it has to stay whole.
-        for line in text.lines() {
-            assert!(
-                line.chars().count() <= 80 || !line.trim().contains(' '),
-                "{line}"
-            );
-        }
+        assert_fits(&output);
+    }
+}
+
+/// A line may be longer than 80 columns only where a word is: it has to stay
+/// whole.
+fn assert_fits(output: &Output) {
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    for line in text.lines() {
+        assert!(
+            line.chars().count() <= 80 || !line.trim().contains(' '),
+            "{line}"
+        );
     }
 }
 
@@ -99,6 +104,7 @@ fn a_report_is_evidence_and_its_text_is_inert() {
     let root = "hosts/port-held-without-listener";
     let output = run(&["recommend", "--root", root, "--report", "reports"]);
     assert!(!output.stdout.contains(&0x1b));
+    assert_fits(&output);
     insta::assert_snapshot!("report", shown(&output));
 }
 

@@ -166,7 +166,8 @@ fn topologies() -> Outcome {
     let abreast = Figures::time(10, SETTLE_MANY, || side_by_side(&scenario))?;
     let show = |name: &str, figures: &Figures, than: Option<&Figures>| {
         let ratio = than.map(|ip| format!("{:.0}x", ip.median() / figures.median()));
-        println!("{name:<32} {} {}", figures.row(), ratio.unwrap_or_default());
+        let line = format!("{name:<32} {} {}", figures.row(), ratio.unwrap_or_default());
+        println!("{}", line.trim_end());
     };
     show("1 by ip commands", &ip_one, None);
     show("1 by the harness", &one, Some(&ip_one));
@@ -334,7 +335,7 @@ fn throughput() -> Outcome {
         let scenario = scenario(&format!("link: {link}"))?;
         let figures: Outcome<Vec<f64>> = (0..5).map(|_| transfer(&scenario)).collect();
         let name = link.trim_matches(['{', '}', ' ']);
-        println!("{name:<32} {}", Figures::of(figures?).row());
+        println!("{name:<32} {}", Figures::of(figures?).row().trim_end());
     }
     Ok(())
 }
@@ -382,7 +383,7 @@ fn transfer(scenario: &Scenario) -> Outcome<f64> {
 
 fn losses() -> Outcome {
     println!(
-        "\n{:<32} {:>9} {:>9} {:>9}  the very ones foreseen",
+        "\n{:<32} {:>9} {:>9} {:>9}  as foreseen",
         "packets lost", "sent", "asked", "seen"
     );
     let bursts = "gilbert_elliott: { p: 1%, r: 10%, bad_loss: 70%, good_loss: 0.1% }";

@@ -167,6 +167,7 @@ fn write_evidence(text: &mut String, recommendation: &Recommendation, width: usi
             .is_none_or(|next| next.source != item.source)
         {
             let from = format!("from {}", item.source);
+            let width = width - INDENT.len();
             for line in textwrap::wrap(&inert(&from), plain(width, "  ", "    ")) {
                 let _ = writeln!(text, "{INDENT}{FAINT}{line}{FAINT:#}");
             }

@@ -17,8 +17,11 @@ const DOCUMENTATION: Documentation = Documentation {
     detects: "A program calls close() on a connection while received data is unread. The kernel \
         then sends a reset in place of a FIN and throws away what was written and not yet \
         acknowledged: the peer's transfer is cut short, and close() returns 0.",
-    evidence: "TCPAbortOnClose rises between two looks (--over). Its total since boot alone says \
-        nothing of now.",
+    evidence: "TCPAbortOnClose between two looks (--over): 5 or more, and at least one for each \
+        100 connections opened meanwhile (ActiveOpens and PassiveOpens, for want of a counter \
+        of closes). Both bounds are a judgement of this project, from no source: any server \
+        closes on a peer that misbehaves now and then, and a program that forgets to read does \
+        it to a good part of its peers. A total without a window says nothing of now.",
     recommendation: "shutdown(SHUT_WR), read to the end, then close(). Not SO_LINGER: it changes \
         nothing about the reset.",
     cost: "The connection stays open until the peer has closed its half; bound the wait, for \
@@ -34,26 +37,49 @@ const DOCUMENTATION: Documentation = Documentation {
 };
 
 const COUNTER: &str = "TcpExt.TCPAbortOnClose";
+/// What is opened, which over a window is about what is closed.
+const OPENS: [&str; 2] = ["Tcp.ActiveOpens", "Tcp.PassiveOpens"];
+
+/// Fewer closes than this are chance: our judgement.
+const FEW: i64 = 5;
+/// Of so many connections one close is a misbehaving peer: our judgement.
+const OPENS_A_CLOSE: i64 = 100;
 
 fn check(facts: &Facts) -> Outcome {
     let Some(total) = facts.now.counters.get(COUNTER) else {
         return Outcome::NotEvaluated(format!("this kernel has no counter {COUNTER}"));
     };
-    let Some((window, earlier)) = facts.window() else {
+    let (Some((window, _)), Some(closes)) = (facts.window(), facts.grown(COUNTER)) else {
         return Outcome::NotEvaluated(format!(
-            "needs a window: --over 30s (TCPAbortOnClose since boot: {total})"
+            "needs a window: --over 30s (TCPAbortOnClose {}: {total})",
+            facts.counters_begin()
         ));
     };
-    let closes = total.wrapping_sub(earlier.counters.get(COUNTER).unwrap_or(0));
     let window = seconds(window);
     if closes <= 0 {
         return Outcome::Quiet(format!("no close() with unread data in {window}"));
     }
+    let opens: i64 = OPENS.into_iter().filter_map(|name| facts.grown(name)).sum();
+    let seen =
+        format!("{closes} close() with unread data and {opens} connections opened in {window}");
+    if closes < FEW {
+        return Outcome::Quiet(format!("{seen}: fewer than {FEW} are taken for chance"));
+    }
+    if closes.saturating_mul(OPENS_A_CLOSE) < opens {
+        return Outcome::Quiet(format!(
+            "{seen}: fewer than one in {OPENS_A_CLOSE} are taken for peers that misbehave"
+        ));
+    }
     let mut evidence = Vec::from_iter(Evidence::counter(COUNTER, facts));
     evidence.extend(Evidence::counter("TcpExt.TCPAbortOnData", facts));
+    evidence.extend(
+        OPENS
+            .into_iter()
+            .filter_map(|name| Evidence::counter(name, facts)),
+    );
     Outcome::Fired(vec![Finding {
         severity: Severity::Warning,
-        summary: format!("{closes} close() with unread data in {window}, each a reset"),
+        summary: format!("{seen}; each such close is a reset"),
         why: "close() with unread data resets the connection, and data that was written and not \
             yet acknowledged is lost without an error. After shutdown(SHUT_WR) and a read to the \
             end of file nothing is unread, and the peer has everything. SO_LINGER does not help. \

@@ -23,15 +23,21 @@ const DOCUMENTATION: Documentation = Documentation {
         unacknowledged, the timer doubled 5 times or more, no acknowledgment for 10 seconds. A \
         slow peer answers probes and is not counted. It fires where these sockets together hold \
         1 MiB, a warning where they hold a sixty-fourth of the pressure mark of tcp_mem.",
-    recommendation: "TCP_USER_TIMEOUT, above the longest outage that a connection is to survive.",
+    recommendation: "TCP_USER_TIMEOUT, above the longest outage that a connection is to survive \
+        and the longest pause of a peer that reads slowly: the kernel ends a connection whose \
+        window has been closed for that long, even where the peer lives.",
     cost: "None in memory.",
     risk: "A connection whose peer is away for longer than the timeout, a suspended laptop or a \
-        network that is being repaired, ends with ETIMEDOUT where it would have gone on.",
+        network that is being repaired, ends with ETIMEDOUT where it would have gone on. A \
+        peer that is alive and does not read for that long is cut off as well, though it \
+        answers every probe, and what it had still to get is lost.",
     undo: "Take the call out again.",
     references: &[
         "RFC 5482; tcp(7), TCP_USER_TIMEOUT",
         "tcp_retries2 (924.6 s for 15): Documentation/networking/ip-sysctl.rst of Linux",
-        "retransmits_timed_out, tcp_write_timeout: net/ipv4/tcp_timer.c of Linux",
+        "retransmits_timed_out, tcp_write_timeout, tcp_probe_timer (a live peer that does not \
+         read): net/ipv4/tcp_timer.c of Linux",
+        "a live peer that is cut off: scenario crash/vanished-peer/stalled-reader",
         "which peer is dead: measured",
     ],
 };
@@ -117,7 +123,7 @@ fn check(facts: &Facts) -> Outcome {
         },
         setting: "TCP_USER_TIMEOUT".to_owned(),
         current: "unknown (not in the socket table)".to_owned(),
-        proposed: "30000 (ms), or the longest outage to be survived".to_owned(),
+        proposed: "30000 (ms), or the longest outage or pause in reading to be survived".to_owned(),
         evidence,
         cost: DOCUMENTATION.cost.to_owned(),
         risk: DOCUMENTATION.risk.to_owned(),

@@ -2,11 +2,11 @@
 //! kernel resets them.
 
 use super::{
-    Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes, not_initial_namespace,
-    set, unset,
+    Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes, command,
+    not_initial_namespace, set, unset,
 };
-use crate::facts::sock_diag::{TcpSocket, TcpState};
-use crate::facts::{Facts, SocketSource};
+use crate::facts::sock_diag::{TcpSocket, TcpState, Timer};
+use crate::facts::{Facts, Look, SocketSource};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB101",
@@ -26,7 +26,11 @@ const DOCUMENTATION: Documentation = Documentation {
         quarter of the limit, where the first resets are possible; critical above a half. \
         TCPAbortOnMemory supports it.",
     recommendation: "The power of two above four times the count, or as many orphans as the high \
-        mark of tcp_mem can pay for. Where it cannot: a shorter life by tcp_orphan_retries.",
+        mark of tcp_mem can pay for. Where it cannot: a shorter life by tcp_orphan_retries of \
+        the network namespace that has the orphans. TCP.orphan counts those of the whole kernel, \
+        so this namespace's setting is proposed only where at least half of them are in its \
+        socket table. Where the setting is low already: TCP_USER_TIMEOUT in the program, which \
+        cuts off a live peer that does not read for that long as well.",
     cost: "Memory that cannot be swapped, for each further orphan what its unsent data takes, \
         64 KiB at worst.",
     risk: "A limit that memory cannot pay for moves the failure to tcp_mem, where healthy \
@@ -38,6 +42,8 @@ const DOCUMENTATION: Documentation = Documentation {
         "tcp_max_orphans, tcp_orphan_retries: Documentation/networking/ip-sysctl.rst of Linux",
         "alarms at a quarter and a half: health/health.d/tcp_orphans.conf of netdata",
         "life of an orphan: tcp_model_timeout in net/ipv4/tcp_timer.c of Linux, and measured",
+        "a live peer that is cut off: tcp_probe_timer in net/ipv4/tcp_timer.c of Linux; scenario \
+         crash/vanished-peer/stalled-reader",
     ],
 };
 
@@ -49,17 +55,19 @@ const RETRIES: &str = "net.ipv4.tcp_orphan_retries";
 
 /// Retries that keep an orphan with a silent peer for about 4 seconds.
 const FEW_RETRIES: i64 = 3;
+const RISK_OF_RETRIES: &str =
+    "data that was written before close() is lost where the peer does not answer for about 4 s";
 
 fn check(facts: &Facts) -> Outcome {
     let (Some(limit), Some(tcp_mem)) = (facts.settings.tcp_max_orphans, facts.settings.tcp_mem)
     else {
         return not_initial_namespace(LIMIT);
     };
-    let Some(orphans) = [Some(&facts.now), facts.earlier.as_ref()]
+    let Some((orphans, look)) = [facts.earlier.as_ref(), Some(&facts.now)]
         .into_iter()
         .flatten()
-        .filter_map(|look| look.sockstat.get("TCP.orphan"))
-        .max()
+        .filter_map(|look| Some((look.sockstat.get("TCP.orphan")?, look)))
+        .max_by_key(|(orphans, _)| *orphans)
     else {
         return Outcome::NotEvaluated("/proc/net/sockstat has no TCP.orphan".to_owned());
     };
@@ -71,7 +79,7 @@ fn check(facts: &Facts) -> Outcome {
     } else {
         Severity::Warning
     };
-    let (cost_of_one, measured) = cost_of_one(facts, orphans);
+    let (cost_of_one, measured) = cost_of_one(look, facts.page_bytes, orphans);
     let affordable = tcp_mem[2].saturating_mul(facts.page_bytes) / cost_of_one;
     let mut evidence = vec![
         Evidence::sockstat("TCP.orphan", orphans),
@@ -103,15 +111,32 @@ fn check(facts: &Facts) -> Outcome {
     };
     Outcome::Fired(vec![match found.affordable_limit() {
         Some(proposed) => found.raise(proposed),
-        None => found.shorten(facts.settings.tcp_orphan_retries),
+        None => match orphans_here(look) {
+            Some(here) if are_most(here, orphans) => {
+                found.shorten(facts.settings.tcp_orphan_retries)
+            }
+            here => found.elsewhere(here),
+        },
     }])
+}
+
+/// The orphans in the socket table of this network namespace; `None` where
+/// that cannot be seen.
+fn orphans_here(look: &Look) -> Option<u64> {
+    let sockets = look.sockets.as_ref()?;
+    let here = sockets.all.iter().filter(|socket| is_orphan(socket));
+    Some(here.count() as u64)
+}
+
+/// Whether what is seen of `orphans` is enough to speak for them all.
+fn are_most(seen: u64, orphans: i64) -> bool {
+    seen > 0 && seen.saturating_mul(2) >= orphans.cast_unsigned()
 }
 
 /// The memory that one orphan holds in bytes, and whether that was measured:
 /// by the mean of the orphans seen, where they are most of those there are.
-fn cost_of_one(facts: &Facts, orphans: i64) -> (u64, bool) {
-    let seen: Vec<u64> = facts
-        .now
+fn cost_of_one(look: &Look, page_bytes: u64, orphans: i64) -> (u64, bool) {
+    let seen: Vec<u64> = look
         .sockets
         .iter()
         .filter(|sockets| sockets.source == SocketSource::SockDiag)
@@ -121,24 +146,22 @@ fn cost_of_one(facts: &Facts, orphans: i64) -> (u64, bool) {
             let memory = socket.memory.as_ref()?;
             let held = u64::from(memory.send_queued_bytes) + u64::from(memory.recv_alloc_bytes);
             // Memory is accounted by the page.
-            Some(
-                held.next_multiple_of(facts.page_bytes)
-                    .max(facts.page_bytes),
-            )
+            Some(held.next_multiple_of(page_bytes).max(page_bytes))
         })
         .collect();
     let count = seen.len() as u64;
-    if count == 0 || count.saturating_mul(2) < orphans.cast_unsigned() {
+    if !are_most(count, orphans) {
         return (WORST_BYTES, false);
     }
     let mean = seen.iter().sum::<u64>() / count;
-    (mean.next_multiple_of(facts.page_bytes), true)
+    (mean.next_multiple_of(page_bytes), true)
 }
 
 /// Whether no process holds the socket and it counts as an orphan. The small
-/// records of FIN_WAIT2 and TIME_WAIT do not; they have no memory of their own.
+/// records of FIN_WAIT2 and TIME_WAIT, which run the timer of the latter, do not.
 fn is_orphan(socket: &TcpSocket) -> bool {
     socket.inode == 0
+        && socket.timer != Timer::TimeWait
         && matches!(
             socket.state,
             TcpState::FinWait1 | TcpState::FinWait2 | TcpState::LastAck | TcpState::Closing
@@ -219,18 +242,76 @@ impl Found {
         }
     }
 
-    /// Memory cannot pay for more orphans, so they are to live shorter.
+    /// The summary, the reason and the check where memory cannot pay for more
+    /// orphans, so that they are to live shorter.
+    fn unpaid(&self) -> [String; 3] {
+        [
+            format!("{}, and memory cannot pay for more", self.summary()),
+            format!(
+                "The high mark of tcp_mem pays for {} orphans of {} each, too few for a limit \
+                 above four times the count. Raising the limit would move the failure to \
+                 tcp_mem, so the orphans have to go sooner.",
+                self.affordable,
+                bytes(self.cost_of_one)
+            ),
+            "`orphan` in /proc/net/sockstat falls below a quarter of tcp_max_orphans".to_owned(),
+        ]
+    }
+
+    /// The orphans are not, or not to be seen as, this network namespace's: no
+    /// setting of it mends anything.
+    fn elsewhere(mut self, here: Option<u64>) -> Finding {
+        let [summary, why, verify] = self.unpaid();
+        let (subject, whose) = if let Some(here) = here {
+            self.evidence.push(Evidence::new(
+                "host.sockets.orphan",
+                i64::try_from(here).unwrap_or(i64::MAX).into(),
+                "the socket table of this network namespace",
+            ));
+            (
+                "another network namespace of this machine",
+                format!(
+                    "{here} of the {} are in the socket table of this network namespace",
+                    self.orphans
+                ),
+            )
+        } else {
+            (
+                "the network namespace that has the orphans",
+                "whose these are cannot be seen".to_owned(),
+            )
+        };
+        Finding {
+            severity: self.severity,
+            summary,
+            why: format!(
+                "{why} TCP.orphan counts the whole kernel's, and {whose}. tcp_orphan_retries is \
+                 each namespace's own: set here it mends nothing for the orphans of another."
+            ),
+            kind: Kind::Host,
+            subject: subject.to_owned(),
+            setting: "none here".to_owned(),
+            current: "unknown".to_owned(),
+            proposed: "find the namespace that has them, and shorten their life there".to_owned(),
+            cost: "none in memory".to_owned(),
+            risk: RISK_OF_RETRIES.to_owned(),
+            apply: format!(
+                "`lsns -t net` lists the namespaces that have a process, and `nsenter -t PID -n \
+                 ss -tan state fin-wait-1 state last-ack state closing` the orphans of one; \
+                 where {RETRIES} is 0 or above {FEW_RETRIES}: nsenter -t PID -n {}. A namespace \
+                 whose processes have ended cannot be entered: its orphans with a silent peer go \
+                 by themselves, by default after about 109 s",
+                command(RETRIES, &FEW_RETRIES.to_string())
+            ),
+            undo: format!("the former value of {RETRIES} in that namespace"),
+            verify,
+            evidence: self.evidence,
+        }
+    }
+
+    /// The orphans are this network namespace's and are to live shorter.
     fn shorten(self, retries: Option<i64>) -> Finding {
-        let why = format!(
-            "The high mark of tcp_mem pays for {} orphans of {} each, too few for a limit above \
-             four times the count. Raising the limit would move the failure to tcp_mem, so the \
-             orphans have to go sooner.",
-            self.affordable,
-            bytes(self.cost_of_one)
-        );
-        let summary = format!("{}, and memory cannot pay for more", self.summary());
-        let verify =
-            "`orphan` in /proc/net/sockstat falls below a quarter of tcp_max_orphans".to_owned();
+        let [summary, why, verify] = self.unpaid();
         match retries {
             Some(current) if current == 0 || current > FEW_RETRIES => {
                 let proposed = FEW_RETRIES.to_string();
@@ -246,9 +327,7 @@ impl Found {
                     subject: "this network namespace".to_owned(),
                     setting: RETRIES.to_owned(),
                     cost: "none in memory".to_owned(),
-                    risk: "data that was written before close() is lost where the peer does not \
-                        answer for about 4 s"
-                        .to_owned(),
+                    risk: RISK_OF_RETRIES.to_owned(),
                     apply: set(RETRIES, &proposed),
                     undo: unset(RETRIES, &current),
                     verify,
@@ -267,7 +346,10 @@ impl Found {
                 current: "unknown".to_owned(),
                 proposed: "2000 (ms), set before close()".to_owned(),
                 cost: "none in memory".to_owned(),
-                risk: "data is lost where the peer does not answer for that long".to_owned(),
+                risk: "data is lost where the peer does not answer for that long; a peer that \
+                    does not read for that long is cut off as well, though it is alive and \
+                    answers every probe, before close() and after it"
+                    .to_owned(),
                 apply: "setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, 2000) on each connection; \
                     `ss -tan state fin-wait-1 state last-ack state closing` shows to whom"
                     .to_owned(),

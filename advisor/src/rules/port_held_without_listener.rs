@@ -1,6 +1,6 @@
 //! Old connections hold a server's port, and a new server could not bind it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::SocketAddr;
 
 use super::close_wait_left::plain;
@@ -23,7 +23,11 @@ const DOCUMENTATION: Documentation = Documentation {
         was stopped or has crashed. Without SO_REUSEADDR on the old and the new socket, bind() \
         fails with EADDRINUSE until the last of them is gone, for TIME_WAIT 60 seconds.",
     evidence: "The socket table and net.ipv4.ip_local_port_range. Connections to a port below \
-        1024 or to 2049 are left out: clients such as NFS take a low port of their own.",
+        1024 or to 2049 are left out, since clients such as NFS take a low port of their own, \
+        and so is the local port 20, from which active FTP connects. A warning where the peers \
+        have different ports, as the clients of a server do. Where there is one connection, or \
+        all go to the same port, this end may be a client with a fixed source port, such as a \
+        proxy: a notice that says both.",
     recommendation: "SO_REUSEADDR before bind(), on every start. The kernel asks it of both \
         sockets, and connections inherit it from their listener: a first start with the mended \
         program still fails as long as connections of the old one are there.",
@@ -39,8 +43,18 @@ const DOCUMENTATION: Documentation = Documentation {
     ],
 };
 
+/// Where active FTP connects from: a server of files, but a client here.
+const FTP_DATA: u16 = 20;
 /// Ports that are reported.
 const PORTS: usize = 5;
+/// Ports of peers that are shown as evidence.
+const PEER_PORTS: usize = 5;
+
+const WHY: &str = "A server that starts now without SO_REUSEADDR gets EADDRINUSE from bind(), for \
+    60 s after the last connection went to TIME_WAIT. The option has to be on the old socket too, \
+    so the first start of the mended program still fails while these are there; from the second \
+    on it does not. The socket table does not show the option: if the program sets it on every \
+    start, there is nothing to do.";
 
 fn check(facts: &Facts) -> Outcome {
     let Some(sockets) = &facts.now.sockets else {
@@ -61,6 +75,7 @@ fn check(facts: &Facts) -> Outcome {
         if is_ending(socket.state)
             && !(first..=last).contains(&port)
             && !listening.contains(&port)
+            && port != FTP_DATA
             && !is_service(socket.peer)
         {
             ports.entry(port).or_default().push(socket);
@@ -109,7 +124,9 @@ fn finding(port: u16, sockets: &[&TcpSocket], range: &str, source: &str) -> Find
     let count = sockets.len();
     let mut states: BTreeMap<&str, i64> = BTreeMap::new();
     let mut addresses = Vec::new();
+    let mut peers = BTreeSet::new();
     for socket in sockets {
+        peers.insert(socket.peer.port());
         *states.entry(socket.state.as_str()).or_default() += 1;
         let address = plain(socket.local);
         if !addresses.contains(&address) {
@@ -124,6 +141,15 @@ fn finding(port: u16, sockets: &[&TcpSocket], range: &str, source: &str) -> Find
         })
         .collect();
     evidence.push(Evidence::new("host.sockets.LISTEN", 0.into(), &source));
+    // The clients of a server come from ports of all kinds, whereas a client
+    // with a fixed port goes to that of one service.
+    let of_a_server = peers.len() > 1;
+    let peers: Vec<_> = peers.iter().take(PEER_PORTS).map(u16::to_string).collect();
+    evidence.push(Evidence::new(
+        "host.sockets.peer-ports",
+        peers.join(" ").as_str().into(),
+        &source,
+    ));
     evidence.push(Evidence::sysctl(
         "net.ipv4.ip_local_port_range",
         range.into(),
@@ -134,34 +160,52 @@ fn finding(port: u16, sockets: &[&TcpSocket], range: &str, source: &str) -> Find
         "connections hold"
     };
     Finding {
-        severity: Severity::Warning,
-        summary: format!("{count} old {connections} port {port}, and nobody listens on it"),
-        why: "A server that starts now without SO_REUSEADDR gets EADDRINUSE from bind(), for 60 s \
-            after the last connection went to TIME_WAIT. The option has to be on the old socket \
-            too, so the first start of the mended program still fails while these are there; \
-            from the second on it does not. The socket table does not show the option: if the \
-            program sets it on every start, there is nothing to do."
-            .to_owned(),
+        severity: if of_a_server {
+            Severity::Warning
+        } else {
+            Severity::Notice
+        },
+        summary: if of_a_server {
+            format!("{count} old {connections} port {port}, and nobody listens on it")
+        } else {
+            format!(
+                "{count} old {connections} port {port}: of a server that is gone, or of a client \
+                 with a fixed source port"
+            )
+        },
+        why: if of_a_server {
+            WHY.to_owned()
+        } else {
+            format!(
+                "All that is seen goes to one port of peers, which does not tell a server that is \
+                 gone from a client that binds a source port, such as a proxy, whose next bind() \
+                 meets the same error. {WHY}"
+            )
+        },
         kind: Kind::Program,
-        subject: format!(
-            "the server that was on {}",
-            match addresses.as_slice() {
+        subject: {
+            let place = match addresses.as_slice() {
                 [address] => address.to_string(),
                 _ => format!("port {port}"),
+            };
+            if of_a_server {
+                format!("the server that was on {place}")
+            } else {
+                format!("the server or the client that was on {place}")
             }
-        ),
+        },
         setting: "SO_REUSEADDR".to_owned(),
         current: "unknown (not in the socket table)".to_owned(),
         proposed: "1, before bind(), on every start".to_owned(),
         evidence,
         cost: DOCUMENTATION.cost.to_owned(),
         risk: DOCUMENTATION.risk.to_owned(),
-        apply: "in the server, before bind(): int on = 1; setsockopt(fd, SOL_SOCKET, \
+        apply: "in the program, before bind(): int on = 1; setsockopt(fd, SOL_SOCKET, \
             SO_REUSEADDR, &on, sizeof on)"
             .to_owned(),
         undo: DOCUMENTATION.undo.to_owned(),
         verify: format!(
-            "restart the server twice while clients are connected: the second time bind() to \
+            "restart the program twice while connections are there: the second time bind() to \
              port {port} works at once"
         ),
     }

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use super::*;
 use crate::evidence;
+use crate::facts::counters::Counters;
+use crate::facts::sock_diag::{TcpState, Timer};
 use crate::facts::{Root, SocketSource};
 
 /// A recorded host of tests/hosts.
@@ -197,7 +199,7 @@ fn a_proposed_orphan_limit_is_quiet_and_paid_for() {
 
 #[test]
 fn orphans_that_memory_cannot_pay_for_are_to_live_shorter() {
-    let mut facts = orphans(1000, 1000, 100);
+    let mut facts = host("orphan-limit-near-unpaid");
     for retries in [0, 8, 4] {
         facts.settings.tcp_orphan_retries = Some(retries);
         let finding = &fired("orphan-limit-near", &facts)[0];
@@ -208,7 +210,57 @@ fn orphans_that_memory_cannot_pay_for_are_to_live_shorter() {
         );
     }
     facts.settings.tcp_orphan_retries = Some(2);
-    assert_eq!(fired("orphan-limit-near", &facts)[0].kind, Kind::Program);
+    let finding = &fired("orphan-limit-near", &facts)[0];
+    assert_eq!(finding.kind, Kind::Program);
+    assert!(finding.risk.contains("a peer that does not read"));
+}
+
+#[test]
+fn orphans_of_another_namespace_are_not_mended_by_a_setting_here() {
+    const NAME: &str = "orphan-limit-near";
+    let elsewhere = |facts: &Facts| {
+        let finding = fired(NAME, facts).remove(0);
+        assert_eq!(finding.setting, "none here");
+        finding.subject
+    };
+    assert_eq!(
+        elsewhere(&host("orphan-limit-near-elsewhere")),
+        "another network namespace of this machine"
+    );
+
+    let mut facts = host("orphan-limit-near-unpaid");
+    let is_here = |facts: &Facts| fired(NAME, facts)[0].subject == "this network namespace";
+    assert!(is_here(&facts), "six of ten");
+    // As text they are seen as well, though not what they hold.
+    facts.now.sockets.as_mut().unwrap().source = SocketSource::ProcNetTcp;
+    facts.settings.tcp_mem = Some([1, 2, 3]);
+    assert!(is_here(&facts));
+    // A record of FIN_WAIT2 is no orphan.
+    for socket in &mut facts.now.sockets.as_mut().unwrap().all {
+        if socket.state == TcpState::FinWait1 {
+            socket.state = TcpState::FinWait2;
+            socket.timer = Timer::TimeWait;
+        }
+    }
+    elsewhere(&facts);
+    facts.now.sockets = None;
+    assert_eq!(
+        elsewhere(&facts),
+        "the network namespace that has the orphans"
+    );
+}
+
+#[test]
+fn the_orphans_are_looked_for_in_the_look_that_had_the_most() {
+    let mut facts = host("orphan-limit-near-unpaid");
+    let mut earlier = facts.now.clone();
+    earlier.uptime = Duration::ZERO;
+    facts.set_earlier(earlier);
+    facts.now = host("quiet").now;
+    assert_eq!(
+        fired("orphan-limit-near", &facts)[0].subject,
+        "this network namespace"
+    );
 }
 
 #[test]
@@ -222,7 +274,7 @@ fn the_memory_of_orphans_is_measured_where_most_of_them_are_seen() {
         .pop()
         .unwrap();
     orphan.inode = 0;
-    orphan.state = crate::facts::sock_diag::TcpState::FinWait1;
+    orphan.state = TcpState::FinWait1;
     orphan.memory.as_mut().unwrap().send_queued_bytes = 100;
     // A page for each of them: 64 KiB pay for 16, the whole mark for 64.
     facts.now.sockets.as_mut().unwrap().all = vec![orphan; 4];
@@ -233,10 +285,7 @@ fn the_memory_of_orphans_is_measured_where_most_of_them_are_seen() {
     );
     facts.now.sockets.as_mut().unwrap().all.pop();
     let finding = &fired("orphan-limit-near", &facts)[0];
-    assert_eq!(
-        finding.setting, "net.ipv4.tcp_orphan_retries",
-        "three of eight are too few"
-    );
+    assert_eq!(finding.setting, "none here", "three of eight are too few");
 }
 
 #[test]
@@ -272,7 +321,52 @@ fn a_counter_since_boot_alone_never_fires() {
     assert_not_evaluated(
         "close-with-unread-data",
         &facts,
-        "needs a window: --over 30s",
+        "needs a window: --over 30s (TCPAbortOnClose since boot: 64)",
+    );
+    facts.settings.tcp_max_orphans = None;
+    assert_not_evaluated(
+        "close-with-unread-data",
+        &facts,
+        "TCPAbortOnClose since the network namespace was made: 64",
+    );
+    let evidence = Evidence::counter("TcpExt.TCPAbortOnClose", &facts).unwrap();
+    assert_eq!(
+        evidence.source,
+        "/proc/net/netstat, since the network namespace was made"
+    );
+}
+
+/// A host that closed so often with unread data, and opened so many connections.
+fn closes(closes: i64, active: i64, passive: i64) -> Facts {
+    let mut facts = host("close-with-unread-data");
+    let text = |closes: i64, active: i64, passive: i64| {
+        format!(
+            "TcpExt: TCPAbortOnClose\nTcpExt: {closes}\n\
+             Tcp: ActiveOpens PassiveOpens\nTcp: {active} {passive}\n"
+        )
+    };
+    let counters = |text: &str| Counters::parse(text, Path::new("counters")).unwrap();
+    facts.now.counters = counters(&text(1000 + closes, 2000 + active, 3000 + passive));
+    facts.earlier.as_mut().unwrap().counters = counters(&text(1000, 2000, 3000));
+    facts
+}
+
+#[test]
+fn closes_with_unread_data_count_by_their_share() {
+    const NAME: &str = "close-with-unread-data";
+    assert_quiet(NAME, &closes(0, 0, 0));
+    assert_quiet(NAME, &closes(1, 0, 1));
+    assert_quiet(NAME, &closes(4, 2, 2));
+    fired(NAME, &closes(5, 0, 0));
+    fired(NAME, &closes(5, 100, 400));
+    assert_quiet(NAME, &closes(5, 100, 401));
+    fired(NAME, &closes(100, 0, 10_000));
+    let Outcome::Quiet(reason) = (rule(NAME).check)(&closes(1, 20, 400)) else {
+        panic!("it fired");
+    };
+    assert!(
+        reason.starts_with("1 close() with unread data and 420 connections opened in 30.0 s"),
+        "{reason}"
     );
 }
 
@@ -355,13 +449,49 @@ fn a_listener_or_a_port_of_connect_is_not_held() {
             socket.local.set_port(9000);
         }
         if socket.local.port() == 8080 {
-            socket.state = crate::facts::sock_diag::TcpState::Established;
+            socket.state = TcpState::Established;
         }
     }
     assert_quiet(NAME, &listening);
     let mut range = facts;
     range.settings.ip_local_port_range = Some([9000, 60999]);
     assert_quiet(NAME, &range);
+}
+
+#[test]
+fn a_client_with_a_fixed_source_port_is_no_dead_server_for_sure() {
+    const NAME: &str = "port-held-without-listener";
+    // Two connections from port 10500 to port 8443 of two peers, and two of
+    // active FTP from port 20.
+    let mut facts = host("port-held-by-client");
+    let findings = fired(NAME, &facts);
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert_eq!(findings[0].severity, Severity::Notice);
+    assert!(findings[0].summary.contains("10500"));
+    assert!(
+        findings[0]
+            .summary
+            .contains("or of a client with a fixed source port")
+    );
+
+    // From two ports of peers: a server's clients.
+    let all = &mut facts.now.sockets.as_mut().unwrap().all;
+    let first = all
+        .iter_mut()
+        .find(|socket| socket.local.port() == 10500)
+        .unwrap();
+    first.peer.set_port(43000);
+    let findings = fired(NAME, &facts);
+    assert_eq!(findings[0].severity, Severity::Warning);
+    assert_eq!(
+        findings[0].subject,
+        "the server that was on 192.0.2.10:10500"
+    );
+
+    // One alone tells nothing.
+    let all = &mut facts.now.sockets.as_mut().unwrap().all;
+    all.retain(|socket| socket.peer.port() != 8443);
+    assert_eq!(fired(NAME, &facts)[0].severity, Severity::Notice);
 }
 
 /// A host whose sockets hold `usage` pages.

@@ -217,7 +217,7 @@ fn restore_finishes_what_a_killed_watcher_left() {
     let _machine = machine::alone();
     demand_that_it_finishes(|_| {
         let ended = harness(["restore"]).expect(0);
-        ended.stdout.contains(NAME) && ended.stdout.contains(" again\n")
+        ended.stdout.contains(NAME) && ended.stdout.contains(": put back\n")
     });
     assert_eq!(
         harness(["restore"]).expect(0).stdout,
