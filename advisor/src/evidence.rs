@@ -89,6 +89,10 @@ pub struct Kernel {
 pub enum Place {
     /// The kernel of the machine that ran the harness.
     Host,
+    /// A guest's, on the processor itself.
+    QemuKvm,
+    /// A guest's, on an emulated processor: times are loose.
+    QemuTcg,
 }
 
 /// What carried the impaired link of a run.

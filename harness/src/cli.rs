@@ -9,12 +9,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::actor;
 use crate::doctor;
+use crate::kernel::cache::{Cache, Stored};
+use crate::kernel::fetch::{self, Stage};
+use crate::kernel::{self, Choice, KernelError, catalogue};
 use crate::lab::{self, Carrier};
 use crate::privilege::{self, Privilege};
 use crate::report::snapshot::{self, Difference};
 use crate::report::terminal::{Terminal, summary};
 use crate::report::{self, Tally};
-use crate::run::schedule::run_all;
+use crate::run::schedule::{Progress, run_all};
 use crate::run::{Settings, Touching};
 use crate::suite::scenario::Scenario;
 use crate::suite::{self, LoadError};
@@ -53,6 +56,8 @@ enum Command {
     Doctor,
     /// Put back sysctls that an interrupted --touch-host run left changed
     Restore,
+    /// List the kernels that suites can run on, or fetch some
+    Kernels(Kernels),
     /// Print a JSON Schema, for editors and for other programs
     Schema {
         /// Of which format
@@ -61,6 +66,9 @@ enum Command {
     /// An actor's process; started by `run`
     #[command(hide = true)]
     Actor,
+    /// Takes orders in a guest; started by its init
+    #[command(hide = true)]
+    Guest,
     /// The process that puts the machine back; started by `run --touch-host`
     #[command(hide = true)]
     Watcher,
@@ -110,6 +118,10 @@ struct Run {
     /// What carries impaired links; auto is netem where the kernel has it
     #[arg(long, value_enum, default_value_t = LinkChoice::Auto)]
     link: LinkChoice,
+    /// Run on this kernel: host, a name from `harness kernels`, or the path of
+    /// a vmlinuz; given several times, on each
+    #[arg(long = "kernel", value_name = "KERNEL", default_value = "host")]
+    kernels: Vec<String>,
     /// Also run scenarios that set sysctls of the whole machine, one at a time;
     /// the values are put back
     #[arg(long)]
@@ -120,6 +132,28 @@ struct Run {
     /// Show what was seen of every expectation, not only of those not held
     #[arg(long, short)]
     verbose: bool,
+}
+
+#[derive(Debug, Args)]
+struct Kernels {
+    #[command(subcommand)]
+    command: Option<KernelsCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+enum KernelsCommand {
+    /// Fetch kernels through apt's verified download, without installing any
+    Fetch {
+        /// Their names
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// A mirror of Debian, in place of the one that apt uses here
+        #[arg(long, value_name = "URL")]
+        mirror: Option<String>,
+        /// The keys that sign it
+        #[arg(long, value_name = "FILE")]
+        keyring: Option<PathBuf>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -139,6 +173,11 @@ pub fn main() -> ExitCode {
         Command::Doctor => doctor::report(&privilege::acquire()),
         Command::Restore => restore(),
         Command::Schema { format } => schema(format),
+        Command::Kernels(kernels) => match run_kernels(&kernels) {
+            Ok(()) => SUCCESS,
+            Err(error) => complain_of_kernel(&error),
+        },
+        Command::Guest => serve("guest", kernel::init::serve()),
         Command::Actor => serve("actor", actor::interpreter::run()),
         Command::Watcher => serve("watcher", touch::watch()),
     };
@@ -245,6 +284,128 @@ fn restore() -> u8 {
     }
 }
 
+fn complain_of_kernel(error: &KernelError) -> u8 {
+    complain(error, error.hint());
+    if error.is_usage { USAGE } else { ENVIRONMENT }
+}
+
+fn run_kernels(kernels: &Kernels) -> Result<(), KernelError> {
+    let cache = Cache::of_user()?;
+    let Some(KernelsCommand::Fetch {
+        names,
+        mirror,
+        keyring,
+    }) = &kernels.command
+    else {
+        for line in catalogue::LINES {
+            let state = match cache.find(line.name) {
+                Ok(None) => "not fetched".to_owned(),
+                Ok(Some(stored)) => {
+                    format!("{:<28} {:>4} MB", stored.release, stored.size_bytes() >> 20)
+                }
+                Err(error) => error.to_string(),
+            };
+            print(&format!("{:<12} {state}\n", line.name));
+        }
+        return Ok(());
+    };
+    let lines = names
+        .iter()
+        .map(|name| match Choice::parse(name)? {
+            Choice::Line(name) => Ok(catalogue::find(&name)),
+            Choice::Host | Choice::File(_) => Err(KernelError::usage(
+                name,
+                "fetch it",
+                "it is here already",
+                &format!("known are {}", catalogue::names()),
+            )),
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let options = fetch::Options {
+        mirror: mirror.clone(),
+        keyring: keyring.clone(),
+    };
+    for line in lines.into_iter().flatten() {
+        let bar = indicatif::ProgressBar::new(100);
+        let stored = fetch::fetch(line, &cache, &options, &mut |stage| match stage {
+            Stage::Index(suite) => bar.set_message(format!("{}: reading {suite}", line.name)),
+            Stage::Download(package) => bar.set_message(package),
+            // Of 100.
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            Stage::Percent(done) => bar.set_position(done as u64),
+            Stage::Unpack => bar.set_message(format!("{}: unpacking", line.name)),
+        });
+        bar.finish_and_clear();
+        let stored = stored?;
+        print(&format!("{:<12} {}\n", stored.name, stored.release));
+    }
+    Ok(())
+}
+
+/// The kernels that were asked for: whether this host's is among them, and the
+/// others.
+fn choose_kernels(run: &Run) -> Result<(bool, Vec<Stored>), KernelError> {
+    let choices = run
+        .kernels
+        .iter()
+        .map(|name| Choice::parse(name))
+        .collect::<Result<Vec<_>, _>>()?;
+    let host = choices.contains(&Choice::Host);
+    if choices.iter().all(|choice| *choice == Choice::Host) {
+        return Ok((host, Vec::new()));
+    }
+    if run.snapshot.is_some() && choices.len() > 1 {
+        return Err(KernelError::usage(
+            "--snapshot",
+            "compare with it",
+            "several kernels were asked for",
+            "compare one kernel's verdicts at a time",
+        ));
+    }
+    let cache = Cache::of_user()?;
+    let resolved = choices
+        .iter()
+        .map(|choice| choice.resolve(&cache))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok((host, resolved.into_iter().flatten().collect()))
+}
+
+/// Runs the scenarios in guests, one kernel after the other.
+fn run_in_guests(
+    run: &Run,
+    chosen: &[Scenario],
+    kernels: &[Stored],
+) -> Result<Vec<ScenarioResult>, KernelError> {
+    if kernels.is_empty() {
+        return Ok(Vec::new());
+    }
+    let cache = Cache::of_user()?;
+    // The whole machine is the guest's.
+    let settings = settings(run, Touching::Allowed);
+    let mut results = Vec::new();
+    for kernel in kernels {
+        let terminal = Terminal::new(chosen.len(), run.verbose);
+        let progress = |progress: Progress| terminal.show(&progress);
+        results.extend(kernel::run_all(
+            kernel, chosen, &settings, &cache, &progress,
+        )?);
+        terminal.finish();
+    }
+    Ok(results)
+}
+
+fn settings(run: &Run, touching: Touching) -> Settings {
+    Settings {
+        carrier: match run.link {
+            LinkChoice::Auto => Carrier::Auto,
+            LinkChoice::Netem => Carrier::Netem,
+            LinkChoice::Relay => Carrier::Relay,
+        },
+        runs: run.runs,
+        touching,
+    }
+}
+
 fn run_suites(run: &Run) -> u8 {
     let (all, chosen) = match load(&run.paths).and_then(|all| {
         let chosen = filter(&all, &run.paths)?;
@@ -253,6 +414,25 @@ fn run_suites(run: &Run) -> u8 {
         Ok(scenarios) => scenarios,
         Err(status) => return status,
     };
+    let (host, guests) = match choose_kernels(run) {
+        Ok(kernels) => kernels,
+        Err(error) => return complain_of_kernel(&error),
+    };
+    let mut results = Vec::new();
+    if host {
+        match run_on_host(run, &chosen) {
+            Ok(seen) => results = seen,
+            Err(status) => return status,
+        }
+    }
+    match run_in_guests(run, &chosen, &guests) {
+        Ok(seen) => results.extend(seen),
+        Err(error) => return complain_of_kernel(&error),
+    }
+    conclude(run, &all, results)
+}
+
+fn run_on_host(run: &Run, chosen: &[Scenario]) -> Result<Vec<ScenarioResult>, u8> {
     // Before the first thread: a user namespace needs a process of one thread.
     let privilege = privilege::acquire();
     if let Privilege::None(why) = &privilege {
@@ -260,41 +440,32 @@ fn run_suites(run: &Run) -> u8 {
             format!("cannot make network namespaces: {why}"),
             "run it as root (sudo harness run ...); `harness doctor` says more",
         );
-        return ENVIRONMENT;
+        return Err(ENVIRONMENT);
     }
-    let settings = Settings {
-        carrier: match run.link {
-            LinkChoice::Auto => Carrier::Auto,
-            LinkChoice::Netem => Carrier::Netem,
-            LinkChoice::Relay => Carrier::Relay,
-        },
-        runs: run.runs,
-        touching: match (run.touch_host, &privilege) {
-            (false, _) => Touching::NotAsked,
-            (true, Privilege::Root) => Touching::Allowed,
-            (true, _) => Touching::NotRoot,
-        },
+    let touching = match (run.touch_host, &privilege) {
+        (false, _) => Touching::NotAsked,
+        (true, Privilege::Root) => Touching::Allowed,
+        (true, _) => Touching::NotRoot,
     };
+    let settings = settings(run, touching);
     if settings.carrier == Carrier::Netem && !lab::kernel_has_netem() {
         complain(
             "router: cannot add netem: ENOENT",
-            "this kernel has no sch_netem; run with --link relay",
+            "this kernel has no sch_netem; run with --link relay or in a guest (--kernel debian-6.12)",
         );
-        return ENVIRONMENT;
+        return Err(ENVIRONMENT);
     }
-    if let Err(status) = finish_earlier_run(&privilege) {
-        return status;
-    }
+    finish_earlier_run(&privilege)?;
     let jobs = run.jobs.map_or_else(
         || std::thread::available_parallelism().map_or(1, usize::from),
         usize::from,
     );
     let terminal = Terminal::new(chosen.len(), run.verbose);
-    let results = run_all(&chosen, &settings, jobs, &|progress| {
+    let results = run_all(chosen, &settings, jobs, &|progress| {
         terminal.show(&progress);
     });
     terminal.finish();
-    conclude(run, &all, results)
+    Ok(results)
 }
 
 /// Puts back what an earlier run left, before anything is measured.

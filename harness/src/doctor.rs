@@ -5,6 +5,8 @@ use std::path::Path;
 
 use anstyle::AnsiColor;
 
+use crate::kernel::cache::Cache;
+use crate::kernel::{catalogue, qemu};
 use crate::lab::kernel_log::KernelLog;
 use crate::lab::namespace::{Namespace, kernel_release};
 use crate::lab::{self, destroy};
@@ -147,6 +149,7 @@ fn examine(privilege: &Privilege) -> Vec<Finding> {
         hint: "harness restore".to_owned(),
     });
     findings.push(open_files());
+    findings.push(guests());
     findings
 }
 
@@ -173,6 +176,38 @@ fn socket_destroy() -> Finding {
             |()| "sockets can be destroyed from outside".to_owned(),
         ),
         hint: "the kernel needs CONFIG_INET_DIAG_DESTROY".to_owned(),
+    }
+}
+
+/// Whether scenarios can run in guests. KVM isn't asked: that takes a boot,
+/// which the first run in a guest makes.
+fn guests() -> Finding {
+    let emulator = std::process::Command::new(qemu::PROGRAM)
+        .arg("--version")
+        .output()
+        .is_ok();
+    let fetched: Vec<String> = Cache::of_user()
+        .map(|cache| {
+            catalogue::LINES
+                .iter()
+                .filter_map(|line| Some(cache.find(line.name).ok()??.name))
+                .collect()
+        })
+        .unwrap_or_default();
+    Finding {
+        subject: "guest kernels",
+        good: emulator && !fetched.is_empty(),
+        needed: false,
+        what: match (emulator, fetched.as_slice()) {
+            (false, _) => format!("no {}", qemu::PROGRAM),
+            (true, []) => "none fetched".to_owned(),
+            (true, names) => names.join(", "),
+        },
+        hint: if emulator {
+            "harness kernels fetch debian-6.12".to_owned()
+        } else {
+            "install the package qemu-system-x86".to_owned()
+        },
     }
 }
 

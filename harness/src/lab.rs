@@ -19,6 +19,7 @@ use std::sync::OnceLock;
 
 use advisor::evidence::Link;
 use rtnetlink::Handle;
+use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
 use crate::suite::scenario::Scenario;
@@ -78,7 +79,7 @@ pub fn errno_name(number: i32) -> String {
 }
 
 /// What is to carry impaired links.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Carrier {
     /// netem where the kernel has it, the relay where not.
     #[default]

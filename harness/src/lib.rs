@@ -8,6 +8,7 @@ pub mod actor;
 pub mod cli;
 pub mod descriptor;
 pub mod doctor;
+pub mod kernel;
 pub mod lab;
 pub mod privilege;
 pub mod report;

@@ -3,5 +3,8 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if harness::kernel::init::is_init() {
+        harness::kernel::init::run();
+    }
     harness::cli::main()
 }

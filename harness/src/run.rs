@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use advisor::evidence::{self, Kernel, Link, Place, Run, Verdict};
+use serde::{Deserialize, Serialize};
 
 use crate::lab::namespace::kernel_release;
 use crate::lab::relay::WireCounts;
@@ -22,7 +23,7 @@ use watch::Watch;
 const MOST_DISCARDED: usize = 3;
 
 /// How scenarios are to be run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Settings {
     /// What carries impaired links.
     pub carrier: Carrier,
@@ -33,7 +34,7 @@ pub struct Settings {
 }
 
 /// Whether scenarios may act on the whole machine.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Touching {
     /// `--touch-host`, as root.
     Allowed,
@@ -161,7 +162,7 @@ fn disturbance(scenario: &Scenario, wires: &[WireCounts], dropped: u64) -> Optio
         .then(|| format!("the lab's devices dropped {dropped} packets that nobody asked to lose"))
 }
 
-fn blank(scenario: &Scenario, link: Link) -> evidence::Scenario {
+pub(crate) fn blank(scenario: &Scenario, link: Link) -> evidence::Scenario {
     evidence::Scenario {
         id: scenario.id.clone(),
         explains: scenario.explains.clone(),

@@ -79,7 +79,12 @@ pub fn mirror(sources: &[Source], kind: ArchiveKind) -> Option<Mirror> {
     let of = |kind: ArchiveKind| {
         sources
             .iter()
-            .find(|source| source.suites.iter().any(|suite| kind_of(suite) == Some(kind)))
+            .find(|source| {
+                source
+                    .suites
+                    .iter()
+                    .any(|suite| kind_of(suite) == Some(kind))
+            })
             .map(|source| Mirror {
                 uri: source.uri.clone(),
                 signed_by: source.signed_by.clone(),
@@ -262,7 +267,10 @@ Signed-By:
         // Not named: it is looked for beside the main one.
         let security = mirror(&sources, ArchiveKind::Security).unwrap();
         assert_eq!(security.uri, "http://mirror.example/debian-security");
-        assert_eq!(security.signed_by.as_deref(), Some("/usr/share/keyrings/b.gpg"));
+        assert_eq!(
+            security.signed_by.as_deref(),
+            Some("/usr/share/keyrings/b.gpg")
+        );
         let key = sources[1].signed_by.as_deref().unwrap();
         assert!(key.starts_with("\n -----BEGIN") && key.ends_with("BLOCK-----"));
         assert_eq!(mirror(&sources[1..], ArchiveKind::Main), None);

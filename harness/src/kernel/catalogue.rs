@@ -30,7 +30,7 @@ pub const FLAVOUR: &str = "-cloud-amd64";
 
 /// All lines, oldest first. A line that a mirror has dropped stays here: what
 /// was fetched before goes on working.
-pub const LINES: &[Line] = &[
+pub static LINES: &[Line] = &[
     Line {
         name: "debian-5.10",
         suites: &[
@@ -213,10 +213,21 @@ mod tests {
             offer("linux-image-6.1.0-56-cloud-amd64-unsigned", "6.1.999-2"),
             offer("linux-image-6.1.0-56-cloud-amd64-dbg", "6.1.999-2"),
             offer("linux-image-6.1.0-57-rt-amd64", "6.1.999-2"),
-            offer("linux-image-6.12.117+deb12-cloud-amd64", "6.12.117-1~deb12u1"),
+            offer(
+                "linux-image-6.12.117+deb12-cloud-amd64",
+                "6.12.117-1~deb12u1",
+            ),
         ];
-        let newest = |name: &str| find(name).unwrap().newest(&offers).map(|o| o.package.as_str());
-        assert_eq!(newest("debian-6.1"), Some("linux-image-6.1.0-56-cloud-amd64"));
+        let newest = |name: &str| {
+            find(name)
+                .unwrap()
+                .newest(&offers)
+                .map(|o| o.package.as_str())
+        };
+        assert_eq!(
+            newest("debian-6.1"),
+            Some("linux-image-6.1.0-56-cloud-amd64")
+        );
         assert_eq!(
             newest("debian-6.12"),
             Some("linux-image-6.12.117+deb12-cloud-amd64")

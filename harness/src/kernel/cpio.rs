@@ -38,7 +38,12 @@ impl Archive {
     /// Adds a character device.
     pub fn device(&mut self, path: &str, major: u32, minor: u32) {
         self.above(path);
-        self.entry(path.trim_matches('/'), CHARACTER_DEVICE, &[], (major, minor));
+        self.entry(
+            path.trim_matches('/'),
+            CHARACTER_DEVICE,
+            &[],
+            (major, minor),
+        );
     }
 
     fn above(&mut self, path: &str) {
@@ -84,8 +89,7 @@ impl Archive {
     }
 
     fn pad(&mut self) {
-        self.bytes
-            .resize(self.bytes.len().next_multiple_of(4), 0);
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
 }
 
@@ -110,8 +114,20 @@ mod tests {
         );
         assert!(text.starts_with(directory), "{text:?}");
         let file = concat!(
-            "070701", "00000002", "000081ed", "00000000", "00000000", "00000001", "00000000",
-            "00000005", "00000000", "00000000", "00000000", "00000000", "00000007", "00000000",
+            "070701",
+            "00000002",
+            "000081ed",
+            "00000000",
+            "00000000",
+            "00000001",
+            "00000000",
+            "00000005",
+            "00000000",
+            "00000000",
+            "00000000",
+            "00000000",
+            "00000007",
+            "00000000",
             "m/a.ko\0\0\0\0hello\0\0\0"
         );
         assert_eq!(&text[112..112 + file.len()], file);

@@ -64,7 +64,10 @@ impl<'a> Elf<'a> {
             if self.text(own)? != name {
                 return None;
             }
-            self.slice(self.number::<8>(header + 24)?, self.number::<8>(header + 32)?)
+            self.slice(
+                self.number::<8>(header + 24)?,
+                self.number::<8>(header + 32)?,
+            )
         })
     }
 
@@ -86,7 +89,9 @@ impl<'a> Elf<'a> {
     /// The program that loads this one's libraries; `None` where it is linked
     /// statically.
     pub fn interpreter(self) -> Option<&'a str> {
-        let segment = self.segments().find(|segment| segment.kind == INTERPRETER)?;
+        let segment = self
+            .segments()
+            .find(|segment| segment.kind == INTERPRETER)?;
         self.text(segment.offset)
     }
 

@@ -75,6 +75,20 @@ pub fn unpack_vmlinuz(file: &Path, vmlinuz: &[u8]) -> Result<Vec<u8>, KernelErro
     }
 }
 
+/// The release that a vmlinuz says it is of; a bare ELF file doesn't.
+pub fn release(vmlinuz: &[u8]) -> Option<&str> {
+    let pointer: &[u8; 2] = vmlinuz.get(0x20e..)?.first_chunk()?;
+    if vmlinuz.get(0x202..0x206)? != b"HdrS" {
+        return None;
+    }
+    // "6.1.0-56-cloud-amd64 (builder@host) #1 SMP ..." and a zero byte.
+    let text = vmlinuz.get(usize::from(u16::from_le_bytes(*pointer)) + 0x200..)?;
+    let end = text.iter().position(|byte| matches!(byte, 0 | b' '))?;
+    std::str::from_utf8(&text[..end])
+        .ok()
+        .filter(|release| !release.is_empty())
+}
+
 /// The compressed kernel inside a bzImage, by its setup header
 /// (Documentation/arch/x86/boot.rst).
 fn payload(vmlinuz: &[u8]) -> Option<&[u8]> {
@@ -158,6 +172,18 @@ pub struct Module {
     pub name: String,
     /// The ELF file.
     pub content: Vec<u8>,
+}
+
+impl Module {
+    /// The release that it is built for.
+    pub fn release(&self) -> Option<String> {
+        let about = Elf::parse(&self.content)?.section(".modinfo")?;
+        let magic = about
+            .split(|byte| *byte == 0)
+            .find_map(|entry| entry.strip_prefix(b"vermagic="))?;
+        let release = magic.split(|byte| *byte == b' ').next()?;
+        Some(String::from_utf8_lossy(release).into_owned())
+    }
 }
 
 /// The modules that a guest needs, each after those that it depends on, from
@@ -390,6 +416,20 @@ mod tests {
         assert_eq!(unpack_vmlinuz(file, KERNEL).unwrap(), KERNEL);
         let unknown = bz_image(b"\x1f\x8b gzip");
         assert_eq!(unpack_vmlinuz(file, &unknown).unwrap(), unknown);
+    }
+
+    #[test]
+    fn a_vmlinuz_says_its_release() {
+        let mut bytes = bz_image(b"");
+        bytes[0x20e..0x210].copy_from_slice(&0x10_u16.to_le_bytes());
+        bytes.splice(0x210..0x210, *b"6.1.0-9 (x@y) #1\0");
+        assert_eq!(release(&bytes), Some("6.1.0-9"));
+        assert_eq!(release(KERNEL), None);
+        for length in 0..0x220 {
+            let _ = release(&bytes[..length]);
+        }
+        bytes[0x20e..0x210].copy_from_slice(&u16::MAX.to_le_bytes());
+        assert_eq!(release(&bytes), None);
     }
 
     #[test]

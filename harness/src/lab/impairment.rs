@@ -7,8 +7,10 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// A probability as netem has it: 0 is never, `u32::MAX` is always.
-#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Probability(pub u32);
 
 impl Probability {
@@ -30,7 +32,7 @@ impl Probability {
 }
 
 /// How packets are lost.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Loss {
     /// None are.
     #[default]
@@ -54,7 +56,7 @@ pub enum Loss {
 }
 
 /// One direction of an impaired link.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Impairment {
     /// Added to each packet.
     pub delay: Duration,

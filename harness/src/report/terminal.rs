@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use advisor::evidence::{Link, Scenario, Verdict};
+use advisor::evidence::{Link, Place, Scenario, Verdict};
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -86,9 +86,13 @@ pub fn describe(scenario: &Scenario, verbose: bool) -> String {
             link if scenario.runs.iter().all(|run| run.seed_honoured) => format!(", {link}"),
             link => format!(", {link} without its seed"),
         };
+        let kernel = match scenario.kernel.place {
+            Place::Host => String::new(),
+            Place::QemuKvm | Place::QemuTcg => format!(", Linux {}", scenario.kernel.release),
+        };
         let _ = write!(
             text,
-            " {FAINT}{held}/{} held in {runs} run{plural}{link}{FAINT:#}",
+            " {FAINT}{held}/{} held in {runs} run{plural}{link}{kernel}{FAINT:#}",
             scenario.expectations.len()
         );
     }

@@ -11,18 +11,19 @@
 use std::fmt;
 
 use advisor::evidence::Value;
+use serde::{Deserialize, Serialize};
 
 use super::units;
 
 /// A condition on one observation.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Condition {
     /// As the suite writes it.
     pub text: String,
     test: Test,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 enum Test {
     Exact(String),
     Compare(Comparison, Expression),
@@ -30,7 +31,7 @@ enum Test {
     Contains(String),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 enum Comparison {
     Less,
     LessOrEqual,
@@ -41,13 +42,13 @@ enum Comparison {
 }
 
 /// Arithmetic over numbers and observations: `{a.b} * 2 + 64`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Expression {
     first: Operand,
     rest: Vec<(char, Operand)>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 enum Operand {
     Number(f64),
     Observation(String),

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use advisor::evidence::Quantifier;
+use serde::{Deserialize, Serialize};
 
 use super::condition::{Condition, Expression};
 use super::error::{Place, SuiteError, nearest};
@@ -170,7 +171,7 @@ pub static SCENARIO: Object = Object {
 };
 
 /// A scenario, checked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Scenario {
     /// `topic/file/name`.
     pub id: String,
@@ -205,7 +206,7 @@ pub struct Scenario {
 }
 
 /// An address family.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Family {
     /// IPv4.
     V4,
@@ -214,7 +215,7 @@ pub enum Family {
 }
 
 /// A process in a host's namespace.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Actor {
     /// Its name.
     pub name: String,
@@ -225,7 +226,7 @@ pub struct Actor {
 }
 
 /// One of the step lists of an actor.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Task {
     /// Its name; empty for the only one.
     pub name: String,
@@ -234,7 +235,7 @@ pub struct Task {
 }
 
 /// An expectation of the suite.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Expected {
     /// The observation.
     pub observation: String,

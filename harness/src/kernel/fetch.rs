@@ -1,0 +1,438 @@
+//! Gets a line's newest kernel through apt's own verified download: nothing is
+//! installed, and apt's own state isn't touched.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::KernelError;
+use super::apt::{self, Mirror};
+use super::cache::{Cache, Stored};
+use super::catalogue::{ArchiveKind, Line, Offer};
+
+/// In place of what the machine's apt says.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Of Debian's main archive; the security archive is looked for beside it.
+    pub mirror: Option<String>,
+    /// The keys that sign it.
+    pub keyring: Option<PathBuf>,
+}
+
+/// What is being done, for a progress bar.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stage {
+    /// Reading what a suite offers.
+    Index(&'static str),
+    /// Getting the packages of a release.
+    Download(String),
+    /// How much of it is done, of 100.
+    Percent(f64),
+    /// Unpacking them.
+    Unpack,
+}
+
+/// apt's configuration for this one use. Lists are cleared because a setting
+/// only adds to them; the sandbox's user could not enter a private directory.
+const CONFIGURATION: &str = r#"
+#clear APT::Update::Pre-Invoke;
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+#clear APT::Periodic;
+APT::Architecture "amd64";
+#clear APT::Architectures;
+APT::Architectures { "amd64"; };
+APT::Get::List-Cleanup "false";
+APT::Sandbox::User "root";
+Acquire::Languages "none";
+Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
+Acquire::IndexTargets::deb::DEP-11-icons-small::DefaultEnabled "false";
+Acquire::IndexTargets::deb::DEP-11-icons::DefaultEnabled "false";
+Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled "false";
+Dir::Etc::sourceparts "/dev/null";
+"#;
+
+/// Fetches the newest kernel of a line into the cache.
+pub fn fetch(
+    line: &'static Line,
+    cache: &Cache,
+    options: &Options,
+    progress: &mut dyn FnMut(Stage),
+) -> Result<Stored, KernelError> {
+    let workshop = cache.workshop()?;
+    let apt = Apt::new(line, workshop.path())?;
+    let mut readable = String::new();
+    let mut refused = None;
+    for (kind, suite) in line.suites {
+        progress(Stage::Index(suite));
+        let stanza = apt::stanza(&mirror(line, *kind, options)?, suite);
+        match apt.update(&stanza, progress) {
+            Ok(()) => readable += &stanza,
+            // Mirrors drop suites; another may still have the line.
+            Err(error) => refused = Some(error),
+        }
+    }
+    if readable.is_empty() {
+        return Err(refused.unwrap_or_else(|| gone(line)));
+    }
+    apt.write_sources(&readable)?;
+    let offers = apt.offers(line)?;
+    // A suite that couldn't be read may have had it.
+    let Some(newest) = line.newest(&offers) else {
+        return Err(refused.unwrap_or_else(|| gone(line)));
+    };
+    progress(Stage::Download(newest.package.clone()));
+    let packages = apt.packages(line, newest)?;
+    let unpacked = apt.download(&packages, progress)?;
+    progress(Stage::Unpack);
+    let (vmlinuz, modules) = find_kernel(&unpacked).ok_or_else(|| {
+        KernelError::environment(
+            line.name,
+            "find the kernel in its packages",
+            "there is no vmlinuz or no directory of modules",
+            "the packages have changed; a newer harness may know them",
+        )
+    })?;
+    cache.store(line.name, &packages, &vmlinuz, &modules)
+}
+
+fn gone(line: &Line) -> KernelError {
+    let suites: Vec<&str> = line.suites.iter().map(|(_, suite)| *suite).collect();
+    KernelError::environment(
+        line.name,
+        "fetch it",
+        &format!("the mirror no longer offers it in {}", suites.join(", ")),
+        "try another mirror (--mirror), or another kernel",
+    )
+}
+
+fn mirror(line: &Line, kind: ArchiveKind, options: &Options) -> Result<Mirror, KernelError> {
+    let keyring = options
+        .keyring
+        .as_ref()
+        .map(|path| path.display().to_string());
+    let mut mirror = match &options.mirror {
+        Some(uri) => {
+            let main = Mirror {
+                uri: uri.clone(),
+                signed_by: None,
+            };
+            match kind {
+                ArchiveKind::Main => main,
+                ArchiveKind::Security => main.security(),
+            }
+        }
+        None => apt::mirror(&apt::sources(), kind).ok_or_else(|| {
+            KernelError::environment(
+                line.name,
+                "fetch it",
+                "apt's configuration on this machine names no mirror of Debian",
+                "name one: --mirror URL --keyring FILE (of the package debian-archive-keyring)",
+            )
+        })?,
+    };
+    if keyring.is_some() {
+        mirror.signed_by = keyring;
+    }
+    Ok(mirror)
+}
+
+/// apt with its state in a directory of its own.
+struct Apt<'a> {
+    line: &'a Line,
+    directory: &'a Path,
+}
+
+impl<'a> Apt<'a> {
+    fn new(line: &'a Line, directory: &'a Path) -> Result<Self, KernelError> {
+        let apt = Self { line, directory };
+        let path = directory
+            .to_str()
+            .filter(|path| !path.contains('"'))
+            .ok_or_else(|| {
+                apt.error(
+                    "set apt up",
+                    "the cache's path can't be written down for apt",
+                    "",
+                )
+            })?;
+        let configuration = format!(
+            "{CONFIGURATION}\
+             Dir::Etc::sourcelist \"{path}/debian.sources\";\n\
+             Dir::State \"{path}/state\";\n\
+             Dir::State::status \"{path}/status\";\n\
+             Dir::Cache \"{path}/cache\";\n"
+        );
+        [
+            "state/lists/partial",
+            "cache/archives/partial",
+            "packages",
+            "unpacked",
+        ]
+        .iter()
+        .try_for_each(|part| fs::create_dir_all(directory.join(part)))
+        .and_then(|()| fs::write(directory.join("status"), ""))
+        .and_then(|()| fs::write(directory.join("apt.conf"), configuration))
+        .map_err(|error| apt.error("set apt up", &error.to_string(), ""))?;
+        Ok(apt)
+    }
+
+    fn error(&self, action: &str, words: &str, hint: &str) -> KernelError {
+        KernelError::environment(self.line.name, action, words, hint)
+    }
+
+    fn write_sources(&self, stanzas: &str) -> Result<(), KernelError> {
+        fs::write(self.directory.join("debian.sources"), stanzas)
+            .map_err(|error| self.error("write apt's sources", &error.to_string(), ""))
+    }
+
+    /// Runs a program of apt's and gives what it printed.
+    fn run(
+        &self,
+        program: &str,
+        arguments: &[&OsStr],
+        progress: &mut dyn FnMut(Stage),
+    ) -> Result<String, KernelError> {
+        let action = format!("run {program}");
+        let started = Command::new(program)
+            .args(arguments)
+            .env("APT_CONFIG", self.directory.join("apt.conf"))
+            .env("LC_ALL", "C")
+            .current_dir(self.directory.join("packages"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut child = started.map_err(|error| {
+            let hint = match error.kind() {
+                io::ErrorKind::NotFound => "install the packages apt and dpkg",
+                _ => "",
+            };
+            self.error(&action, &error.to_string(), hint)
+        })?;
+        // It complains little: a pipe holds it while the other one is read.
+        let mut printed = String::new();
+        let output = child.stdout.take().map(BufReader::new);
+        for text in output.into_iter().flat_map(BufRead::lines) {
+            let text = text.map_err(|error| self.error(&action, &error.to_string(), ""))?;
+            if let Some(done) = percent(&text) {
+                progress(Stage::Percent(done));
+            } else {
+                printed += &text;
+                printed.push('\n');
+            }
+        }
+        let output = child
+            .wait_with_output()
+            .map_err(|error| self.error(&action, &error.to_string(), ""))?;
+        let complaints = complaints(&String::from_utf8_lossy(&output.stderr));
+        if output.status.success() && complaints.is_empty() {
+            return Ok(printed);
+        }
+        let words = if complaints.is_empty() {
+            output.status.to_string()
+        } else {
+            complaints.join("; ")
+        };
+        Err(self.error(
+            "fetch it",
+            &format!("{program}: {words}"),
+            "is the mirror reachable, and is there room on the disk?",
+        ))
+    }
+
+    fn update(&self, stanza: &str, progress: &mut dyn FnMut(Stage)) -> Result<(), KernelError> {
+        self.write_sources(stanza)?;
+        let arguments = ["update", "-q", "-o", "APT::Status-Fd=1"].map(OsStr::new);
+        self.run("apt-get", &arguments, progress).map(|_| ())
+    }
+
+    /// The images that the suites offer.
+    fn offers(&self, line: &Line) -> Result<Vec<Offer>, KernelError> {
+        let Some(prefix) = line.packages.first() else {
+            return Ok(Vec::new());
+        };
+        let names = ["pkgnames", prefix].map(OsStr::new);
+        let names = self.run("apt-cache", &names, &mut |_| ())?;
+        self.show(names.lines().filter(|name| line.is_image(name)))
+    }
+
+    /// All packages of a kernel, in their newest versions.
+    fn packages(&self, line: &Line, image: &Offer) -> Result<Vec<Offer>, KernelError> {
+        let names = line.packages_of(&image.package);
+        let offers = self.show(names.iter().map(String::as_str))?;
+        match names
+            .iter()
+            .find(|name| !offers.iter().any(|offer| offer.package == **name))
+        {
+            None => Ok(offers),
+            Some(missing) => Err(self.error(
+                "fetch it",
+                &format!("the mirror has {} and not {missing}", image.package),
+                "try again later: a mirror may be halfway through an update",
+            )),
+        }
+    }
+
+    fn show<'b>(&self, names: impl Iterator<Item = &'b str>) -> Result<Vec<Offer>, KernelError> {
+        let mut arguments = vec![OsStr::new("show"), OsStr::new("--no-all-versions")];
+        arguments.extend(names.map(OsStr::new));
+        if arguments.len() == 2 {
+            return Ok(Vec::new());
+        }
+        let shown = self.run("apt-cache", &arguments, &mut |_| ())?;
+        Ok(parse_offers(&shown))
+    }
+
+    /// Downloads packages and unpacks them; the directory with what was in them.
+    fn download(
+        &self,
+        packages: &[Offer],
+        progress: &mut dyn FnMut(Stage),
+    ) -> Result<PathBuf, KernelError> {
+        let wanted: Vec<String> = packages
+            .iter()
+            .map(|offer| format!("{}={}", offer.package, offer.version))
+            .collect();
+        let mut arguments = ["download", "-q", "-o", "APT::Status-Fd=1"]
+            .map(OsStr::new)
+            .to_vec();
+        arguments.extend(wanted.iter().map(OsStr::new));
+        self.run("apt-get", &arguments, progress)?;
+        let unpacked = self.directory.join("unpacked");
+        let downloaded = fs::read_dir(self.directory.join("packages"))
+            .map_err(|error| self.error("unpack it", &error.to_string(), ""))?;
+        for file in downloaded.flatten() {
+            let file = file.path();
+            let arguments = [OsStr::new("-x"), file.as_os_str(), unpacked.as_os_str()];
+            self.run("dpkg-deb", &arguments, &mut |_| ())?;
+        }
+        Ok(unpacked)
+    }
+}
+
+/// `dlstatus:1:23.5:Retrieving file ...`, as APT::Status-Fd has it.
+fn percent(text: &str) -> Option<f64> {
+    let (_, rest) = text.strip_prefix("dlstatus:")?.split_once(':')?;
+    rest.split(':').next()?.parse().ok()
+}
+
+/// What apt complains of, without what is no obstacle.
+fn complaints(text: &str) -> Vec<String> {
+    text.lines()
+        .filter_map(|text| {
+            text.strip_prefix("E: ")
+                .or_else(|| text.strip_prefix("W: Failed to fetch "))
+                .or_else(|| text.strip_prefix("W: GPG error: "))
+                .or_else(|| text.strip_prefix("dpkg-deb: error: "))
+        })
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The packages of `apt-cache show`.
+fn parse_offers(text: &str) -> Vec<Offer> {
+    text.split("\n\n")
+        .filter_map(|stanza| {
+            let value = |key: &str| {
+                stanza
+                    .lines()
+                    .find_map(|text| text.strip_prefix(key))
+                    .map(|value| value.trim().to_owned())
+            };
+            Some(Offer {
+                package: value("Package:")?,
+                version: value("Version:")?,
+            })
+        })
+        .collect()
+}
+
+/// The vmlinuz and the directory of modules below a directory.
+fn find_kernel(unpacked: &Path) -> Option<(PathBuf, PathBuf)> {
+    let entries = |directory: PathBuf| {
+        fs::read_dir(directory)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| Some(entry.ok()?.path()))
+    };
+    let modules = ["lib/modules", "usr/lib/modules"]
+        .iter()
+        .flat_map(|directory| entries(unpacked.join(directory)))
+        .find(|release| release.join("kernel").is_dir())?;
+    let vmlinuz = entries(unpacked.join("boot"))
+        .chain([modules.join("vmlinuz")])
+        .find(|file| {
+            file.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz"))
+                && file.is_file()
+        })?;
+    Some((vmlinuz, modules))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_apt_prints_is_understood() {
+        assert_eq!(
+            percent("dlstatus:1:42.5:Retrieving file 1 of 2"),
+            Some(42.5)
+        );
+        assert_eq!(percent("Get:1 http://mirror.example bookworm"), None);
+        let said = "W: Download is performed unsandboxed\n\
+                    E: The repository 'x' does not have a Release file.\n\
+                    W: Failed to fetch http://mirror.example/x  Could not resolve\n\
+                    W: Some index files failed to download.\n";
+        assert_eq!(
+            complaints(said),
+            [
+                "The repository 'x' does not have a Release file.",
+                "http://mirror.example/x  Could not resolve"
+            ]
+        );
+        let offers = parse_offers(
+            "Package: a\nSource: linux\nVersion: 6.1.2-1\nDescription: x\n\nPackage: b\n\n",
+        );
+        let only = Offer {
+            package: "a".to_owned(),
+            version: "6.1.2-1".to_owned(),
+        };
+        assert_eq!(offers, [only]);
+    }
+
+    #[test]
+    fn the_kernel_is_found_in_either_layout() {
+        for (modules, vmlinuz) in [
+            ("lib/modules/6.1.0", "boot/vmlinuz-6.1.0"),
+            ("usr/lib/modules/7.3.4", "usr/lib/modules/7.3.4/vmlinuz"),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let root = directory.path();
+            fs::create_dir_all(root.join(modules).join("kernel")).unwrap();
+            fs::create_dir_all(root.join("boot")).unwrap();
+            fs::write(root.join("boot/config-6.1.0"), "").unwrap();
+            assert_eq!(find_kernel(root), None);
+            fs::write(root.join(vmlinuz), "").unwrap();
+            assert_eq!(
+                find_kernel(root),
+                Some((root.join(vmlinuz), root.join(modules)))
+            );
+        }
+    }
+
+    #[test]
+    fn a_mirror_that_is_given_takes_the_place_of_the_machines() {
+        let options = Options {
+            mirror: Some("http://mirror.example/debian/".to_owned()),
+            keyring: Some("/keys.gpg".into()),
+        };
+        let line = &super::super::catalogue::LINES[0];
+        let security = mirror(line, ArchiveKind::Security, &options).unwrap();
+        assert_eq!(security.uri, "http://mirror.example/debian-security");
+        assert_eq!(security.signed_by.as_deref(), Some("/keys.gpg"));
+    }
+}

@@ -1,0 +1,53 @@
+//! What host and guest tell each other over a virtio-serial port, a line of
+//! JSON each.
+
+use serde::{Deserialize, Serialize};
+
+use crate::run::Settings;
+use crate::suite::scenario::Scenario;
+
+/// The name of the port.
+pub const PORT: &str = "harness";
+
+/// From the host to the guest.
+#[derive(Debug, Deserialize, Serialize)]
+pub enum Order {
+    /// The first one. A guest that was restored is a copy: its clock stands
+    /// still at the copy's, and its random numbers would be the copy's too.
+    Begin {
+        /// Nanoseconds since 1970.
+        now_ns: u64,
+        /// For the kernel's random pool.
+        entropy: Vec<u8>,
+    },
+    /// Run a scenario.
+    Run(Box<Scenario>, Settings),
+    /// Say that this is the end, and power off.
+    PowerOff,
+}
+
+/// From the guest to the host.
+#[derive(Debug, Deserialize, Serialize)]
+pub enum News {
+    /// The guest takes orders.
+    Ready {
+        /// Its kernel's release.
+        release: String,
+        /// What init could not do; empty where all is well.
+        complaints: Vec<String>,
+    },
+    /// Said every [`HEARTBEAT`]: the guest's clock, in milliseconds since it
+    /// booted.
+    Alive(u64),
+    /// The scenario has had that many runs.
+    Ran(u64),
+    /// The scenario's result.
+    Ended(Box<advisor::evidence::Scenario>),
+    /// An order could not be understood or followed.
+    Refused(String),
+    /// Nothing more comes. A guest that is gone without it has died.
+    End,
+}
+
+/// Time between two heartbeats.
+pub const HEARTBEAT: std::time::Duration = std::time::Duration::from_millis(500);
