@@ -266,8 +266,9 @@ fn print(text: &str) -> u8 {
 
 fn restore() -> u8 {
     match touch::restore_alone(touch::STATE_DIRECTORY.as_ref()) {
-        Ok(changes) if changes.is_empty() => print("Nothing to put back.\n"),
-        Ok(changes) => {
+        Ok(None) => print("A run acts on the machine now; it puts its values back itself.\n"),
+        Ok(Some(changes)) if changes.is_empty() => print("Nothing to put back.\n"),
+        Ok(Some(changes)) => {
             let lines: Vec<String> = changes
                 .iter()
                 .map(|(change, restored)| format!("{change}: {restored}"))
@@ -475,7 +476,7 @@ fn finish_earlier_run(privilege: &Privilege) -> Result<(), u8> {
     }
     match touch::restore_alone(touch::STATE_DIRECTORY.as_ref()) {
         Ok(changes) => {
-            for (change, restored) in changes {
+            for (change, restored) in changes.into_iter().flatten() {
                 anstream::eprintln!("left by an earlier run: {change}: {restored}");
             }
             Ok(())

@@ -233,7 +233,11 @@ fn lock(directory: &Path) -> io::Result<Flock<File>> {
 fn take(directory: &Path, how: FlockArg) -> io::Result<Flock<File>> {
     let open = |name: &str| File::open(directory.join(name));
     let failed = |(_, errno): (File, nix::errno::Errno)| io::Error::from(errno);
-    let _gate = Flock::lock(open(GATE)?, FlockArg::LockExclusive).map_err(failed)?;
+    let gate = match how {
+        FlockArg::LockSharedNonblock => FlockArg::LockExclusiveNonblock,
+        _ => FlockArg::LockExclusive,
+    };
+    let _gate = Flock::lock(open(GATE)?, gate).map_err(failed)?;
     Flock::lock(open(LOCK)?, how).map_err(failed)
 }
 
@@ -313,17 +317,24 @@ pub fn restore(directory: &Path) -> io::Result<Vec<(Change, Restored)>> {
         };
         done.push((change, restored));
     }
-    fs::remove_file(&path)?;
-    Ok(done)
+    match fs::remove_file(&path) {
+        // Two who finish the same record at once do the same.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(done),
+    }
 }
 
-/// `harness restore`: as [`restore`], once no other harness has the machine.
-pub fn restore_alone(directory: &Path) -> io::Result<Vec<(Change, Restored)>> {
+/// `harness restore`: as [`restore`], but `None` where a run acts on the machine
+/// now, which puts its values back itself. Doesn't wait for it.
+pub fn restore_alone(directory: &Path) -> io::Result<Option<Vec<(Change, Restored)>>> {
     if !record_path(directory).exists() {
-        return Ok(Vec::new());
+        return Ok(Some(Vec::new()));
     }
-    let _lock = lock(directory)?;
-    restore(directory)
+    match take(directory, FlockArg::LockSharedNonblock) {
+        Ok(_lock) => restore(directory).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The watcher's process: `harness watcher`, with a socket to the harness as
@@ -398,7 +409,18 @@ mod tests {
     fn no_record_is_nothing_to_restore() {
         let directory = tempfile::tempdir().unwrap();
         assert!(restore(directory.path()).unwrap().is_empty());
-        assert!(restore_alone(directory.path()).unwrap().is_empty());
+        assert!(restore_alone(directory.path()).unwrap().unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_record_of_a_run_that_lives_is_left_to_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = lock(directory.path()).unwrap();
+        write_record(directory.path(), &[]).unwrap();
+        assert!(restore_alone(directory.path()).unwrap().is_none());
+        drop(held);
+        assert!(restore_alone(directory.path()).unwrap().is_some());
+        assert!(!record_path(directory.path()).exists());
     }
 
     #[test]

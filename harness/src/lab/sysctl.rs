@@ -28,6 +28,7 @@ pub const PINNED: &[(&str, &str)] = &[
     ("net.ipv4.tcp_retries1", "3"),
     ("net.ipv4.tcp_retries2", "15"),
     ("net.ipv4.tcp_syn_retries", "6"),
+    ("net.ipv4.tcp_syn_linear_timeouts", "4"),
     ("net.ipv4.tcp_synack_retries", "5"),
     ("net.ipv4.tcp_keepalive_time", "7200"),
     ("net.ipv4.tcp_keepalive_intvl", "75"),
