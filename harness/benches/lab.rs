@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use advisor::evidence::Link;
 use harness::lab::Lab;
 use harness::lab::namespace::kernel_release;
-use harness::lab::sysctl::PINNED;
+use harness::lab::sysctl::{PINNED, WIRING, WIRING_V6};
 use harness::suite::scenario::Scenario;
 
 use prediction::Prediction;
@@ -294,23 +294,14 @@ impl Ip {
 
 /// A script that writes what the lab writes into each namespace.
 fn sysctls() -> String {
-    let wiring = [
-        ("net.ipv4.ip_forward", "1"),
-        ("net.ipv4.conf.all.rp_filter", "0"),
-        ("net.ipv4.conf.default.rp_filter", "0"),
-        ("net.ipv4.conf.all.send_redirects", "0"),
-        ("net.ipv4.conf.default.send_redirects", "0"),
-        ("net.ipv6.conf.all.forwarding", "1"),
-        ("net.ipv6.conf.all.disable_ipv6", "0"),
-        ("net.ipv6.conf.default.disable_ipv6", "0"),
-        ("net.ipv6.conf.default.accept_dad", "0"),
-        ("net.ipv6.conf.default.accept_ra", "0"),
-        ("net.ipv6.conf.default.addr_gen_mode", "1"),
-    ];
-    let lines = PINNED.iter().chain(&wiring).map(|(name, value)| {
-        let path = format!("/proc/sys/{}", name.replace('.', "/"));
-        format!("[ ! -e {path} ] || echo {value} >{path}\n")
-    });
+    let lines = PINNED
+        .iter()
+        .chain(WIRING)
+        .chain(WIRING_V6)
+        .map(|(name, value)| {
+            let path = format!("/proc/sys/{}", name.replace('.', "/"));
+            format!("[ ! -e {path} ] || echo {value} >{path}\n")
+        });
     ["set -e\n".to_owned()].into_iter().chain(lines).collect()
 }
 

@@ -15,6 +15,7 @@ pub mod topology;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::OnceLock;
 
 use advisor::evidence::Link;
@@ -306,7 +307,7 @@ impl<'a> Builder<'a> {
         let offload = Offload::open()
             .map_err(|error| LabError::new("router", "open a socket for ethtool", error, ""))?;
         for (index, host) in self.scenario.hosts.iter().enumerate() {
-            let inside = namespace::raw(&self.namespaces[index + 1]);
+            let inside = self.namespaces[index + 1].as_fd().as_raw_fd();
             self.runtime
                 .block_on(topology::join(
                     host,

@@ -44,7 +44,7 @@ pub const PINNED: &[(&str, &str)] = &[
 ];
 
 /// What the router and the addresses need; not part of what is measured.
-const WIRING: &[(&str, &str)] = &[
+pub const WIRING: &[(&str, &str)] = &[
     ("net.ipv4.ip_forward", "1"),
     ("net.ipv4.conf.all.rp_filter", "0"),
     ("net.ipv4.conf.default.rp_filter", "0"),
@@ -54,7 +54,7 @@ const WIRING: &[(&str, &str)] = &[
 
 /// The same for IPv6: no duplicate address detection, router advertisements or
 /// link-local addresses, whose packets would take draws from an impaired link.
-const WIRING_V6: &[(&str, &str)] = &[
+pub const WIRING_V6: &[(&str, &str)] = &[
     ("net.ipv6.conf.all.forwarding", "1"),
     ("net.ipv6.conf.all.disable_ipv6", "0"),
     ("net.ipv6.conf.default.disable_ipv6", "0"),
