@@ -63,6 +63,9 @@ pub struct Scenario {
     /// What to do about it.
     #[serde(default)]
     pub hint: Option<String>,
+    /// The end of the console of a guest that gave no result.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub console: Vec<String>,
     /// The runs, in the order in which they were started.
     pub runs: Vec<Run>,
     /// Why runs were thrown away and made again: the lab itself lost packets,

@@ -11,13 +11,16 @@ use crate::actor;
 use crate::doctor;
 use crate::kernel::cache::{Cache, Stored};
 use crate::kernel::fetch::{self, Stage};
-use crate::kernel::{self, Choice, KernelError, catalogue};
+use crate::kernel::choice::{Choice, Host};
+use crate::kernel::pool::{self, Job};
+use crate::kernel::state::State;
+use crate::kernel::{self, KernelError, catalogue, qemu};
 use crate::lab::{self, Carrier};
 use crate::privilege::{self, Privilege};
 use crate::report::snapshot::{self, Difference};
 use crate::report::terminal::{Terminal, summary};
 use crate::report::{self, Tally};
-use crate::run::schedule::{Progress, run_all};
+use crate::run::schedule::run_all;
 use crate::run::{Settings, Touching};
 use crate::suite::scenario::Scenario;
 use crate::suite::{self, LoadError};
@@ -118,9 +121,10 @@ struct Run {
     /// What carries impaired links; auto is netem where the kernel has it
     #[arg(long, value_enum, default_value_t = LinkChoice::Auto)]
     link: LinkChoice,
-    /// Run on this kernel: host, a name from `harness kernels`, or the path of
-    /// a vmlinuz; given several times, on each
-    #[arg(long = "kernel", value_name = "KERNEL", default_value = "host")]
+    /// Run on this kernel: host, a name from `harness kernels`, the path of a
+    /// vmlinuz, or auto: host where it can serve a scenario, else the fetched
+    /// kernel nearest to it; given several times, on each
+    #[arg(long = "kernel", value_name = "KERNEL", default_value = "auto")]
     kernels: Vec<String>,
     /// Also run scenarios that set sysctls of the whole machine, one at a time;
     /// the values are put back
@@ -290,6 +294,30 @@ fn complain_of_kernel(error: &KernelError) -> u8 {
     if error.is_usage { USAGE } else { ENVIRONMENT }
 }
 
+/// What is known, what of it was fetched, and whether it boots here.
+fn list_kernels(cache: &Cache) -> Result<(), KernelError> {
+    for line in catalogue::LINES {
+        let state = match cache.find(line.name) {
+            Ok(None) => "not fetched".to_owned(),
+            Ok(Some(stored)) => {
+                let accelerator = match qemu::known_of_kvm(cache.directory()) {
+                    Some(true) => qemu::Accelerator::Kvm,
+                    _ => qemu::Accelerator::Tcg,
+                };
+                let boot = State::find(&stored, accelerator).map_or_else(
+                    || "not booted yet".to_owned(),
+                    |state| format!("boots in {:.1} s", state.boot().as_secs_f64()),
+                );
+                let megabytes = stored.size_bytes() >> 20;
+                format!("{:<28} {megabytes:>4} MB  {boot}", stored.release)
+            }
+            Err(error) => error.to_string(),
+        };
+        print(&format!("{:<12} {state}\n", line.name));
+    }
+    Ok(())
+}
+
 fn run_kernels(kernels: &Kernels) -> Result<(), KernelError> {
     let cache = Cache::of_user()?;
     let Some(KernelsCommand::Fetch {
@@ -298,23 +326,13 @@ fn run_kernels(kernels: &Kernels) -> Result<(), KernelError> {
         keyring,
     }) = &kernels.command
     else {
-        for line in catalogue::LINES {
-            let state = match cache.find(line.name) {
-                Ok(None) => "not fetched".to_owned(),
-                Ok(Some(stored)) => {
-                    format!("{:<28} {:>4} MB", stored.release, stored.size_bytes() >> 20)
-                }
-                Err(error) => error.to_string(),
-            };
-            print(&format!("{:<12} {state}\n", line.name));
-        }
-        return Ok(());
+        return list_kernels(&cache);
     };
     let lines = names
         .iter()
         .map(|name| match Choice::parse(name)? {
             Choice::Line(name) => Ok(catalogue::find(&name)),
-            Choice::Host | Choice::File(_) => Err(KernelError::usage(
+            Choice::Auto | Choice::Host | Choice::File(_) => Err(KernelError::usage(
                 name,
                 "fetch it",
                 "it is here already",
@@ -343,56 +361,101 @@ fn run_kernels(kernels: &Kernels) -> Result<(), KernelError> {
     Ok(())
 }
 
-/// The kernels that were asked for: whether this host's is among them, and the
-/// others.
-fn choose_kernels(run: &Run) -> Result<(bool, Vec<Stored>), KernelError> {
-    let choices = run
-        .kernels
-        .iter()
-        .map(|name| Choice::parse(name))
-        .collect::<Result<Vec<_>, _>>()?;
-    let host = choices.contains(&Choice::Host);
-    if choices.iter().all(|choice| *choice == Choice::Host) {
-        return Ok((host, Vec::new()));
-    }
-    if run.snapshot.is_some() && choices.len() > 1 {
-        return Err(KernelError::usage(
-            "--snapshot",
-            "compare with it",
-            "several kernels were asked for",
-            "compare one kernel's verdicts at a time",
-        ));
-    }
-    let cache = Cache::of_user()?;
-    let resolved = choices
-        .iter()
-        .map(|choice| choice.resolve(&cache))
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok((host, resolved.into_iter().flatten().collect()))
+/// Which scenarios run where: the indices of those that run on this host, and by
+/// kernel of those that run in guests.
+struct Plan {
+    host: Vec<usize>,
+    guests: Vec<(Stored, Vec<usize>)>,
 }
 
-/// Runs the scenarios in guests, one kernel after the other.
+impl Plan {
+    fn make(run: &Run, chosen: &[Scenario], privilege: &Privilege) -> Result<Self, KernelError> {
+        let choices = choices(run)?;
+        if run.snapshot.is_some() && choices.len() > 1 {
+            return Err(KernelError::usage(
+                "--snapshot",
+                "compare with it",
+                "several kernels were asked for",
+                "compare one kernel's verdicts at a time",
+            ));
+        }
+        let mut plan = Self {
+            host: Vec::new(),
+            guests: Vec::new(),
+        };
+        let host = Host {
+            can_run: !matches!(privilege, Privilege::None(_)),
+            may_be_touched: run.touch_host && *privilege == Privilege::Root,
+            has_netem: chosen.iter().any(|scenario| scenario.needs_netem)
+                && !matches!(privilege, Privilege::None(_))
+                && lab::kernel_has_netem(),
+        };
+        for choice in &choices {
+            let (here, elsewhere) = match choice {
+                Choice::Host => ((0..chosen.len()).collect(), Vec::new()),
+                Choice::Auto => (0..chosen.len()).partition(|index| host.serves(&chosen[*index])),
+                Choice::Line(_) | Choice::File(_) => (Vec::new(), (0..chosen.len()).collect()),
+            };
+            plan.host.extend(here);
+            if elsewhere.is_empty() {
+                continue;
+            }
+            // Where neither is to be had, the host says what it lacks.
+            let is_optional = *choice == Choice::Auto;
+            match choice.resolve(&Cache::of_user()?)? {
+                Some(kernel) if !is_optional || qemu::find().is_some() => {
+                    plan.guests.push((kernel, elsewhere));
+                }
+                _ => plan.host.extend(elsewhere),
+            }
+        }
+        plan.host.sort_unstable();
+        plan.host.dedup();
+        Ok(plan)
+    }
+}
+
+fn choices(run: &Run) -> Result<Vec<Choice>, KernelError> {
+    let mut choices = Vec::new();
+    for name in &run.kernels {
+        let choice = Choice::parse(name)?;
+        if !choices.contains(&choice) {
+            choices.push(choice);
+        }
+    }
+    Ok(choices)
+}
+
+/// Runs scenarios in guests; each result with its scenario's index.
 fn run_in_guests(
     run: &Run,
     chosen: &[Scenario],
-    kernels: &[Stored],
-) -> Result<Vec<ScenarioResult>, KernelError> {
-    if kernels.is_empty() {
+    guests: &[(Stored, Vec<usize>)],
+) -> Result<Vec<(usize, ScenarioResult)>, KernelError> {
+    let (indices, jobs): (Vec<usize>, Vec<Job>) = guests
+        .iter()
+        .flat_map(|(kernel, indices)| indices.iter().map(move |index| (kernel, *index)))
+        .map(|(kernel, index)| {
+            let scenario = &chosen[index];
+            (index, Job { kernel, scenario })
+        })
+        .unzip();
+    if jobs.is_empty() {
         return Ok(Vec::new());
     }
-    let cache = Cache::of_user()?;
     // The whole machine is the guest's.
     let settings = settings(run, Touching::Allowed);
-    let mut results = Vec::new();
-    for kernel in kernels {
-        let terminal = Terminal::new(chosen.len(), run.verbose);
-        let progress = |progress: Progress| terminal.show(&progress);
-        results.extend(kernel::run_all(
-            kernel, chosen, &settings, &cache, &progress,
-        )?);
-        terminal.finish();
-    }
-    Ok(results)
+    let side_by_side = run.jobs.map_or_else(pool::most_guests, usize::from);
+    let terminal = Terminal::new(jobs.len(), run.verbose);
+    let results = pool::run_all(
+        &jobs,
+        &settings,
+        side_by_side,
+        &Cache::of_user()?,
+        &|progress| terminal.show(&progress),
+    );
+    terminal.finish();
+    Ok(indices.into_iter().zip(results?).collect())
 }
 
 fn settings(run: &Run, touching: Touching) -> Settings {
@@ -415,35 +478,49 @@ fn run_suites(run: &Run) -> u8 {
         Ok(scenarios) => scenarios,
         Err(status) => return status,
     };
-    let (host, guests) = match choose_kernels(run) {
-        Ok(kernels) => kernels,
+    // Before the first thread: a user namespace needs a process of one thread.
+    // A guest needs nothing of the kind.
+    let privilege = match choices(run) {
+        Ok(choices) if choices.iter().any(|choice| choice.is_of_host()) => privilege::acquire(),
+        Ok(_) => Privilege::None("not asked for".to_owned()),
+        Err(error) => return complain_of_kernel(&error),
+    };
+    let plan = match Plan::make(run, &chosen, &privilege) {
+        Ok(plan) => plan,
         Err(error) => return complain_of_kernel(&error),
     };
     let mut results = Vec::new();
-    if host {
-        match run_on_host(run, &chosen) {
-            Ok(seen) => results = seen,
+    if !plan.host.is_empty() {
+        let here: Vec<Scenario> = plan.host.iter().map(|i| chosen[*i].clone()).collect();
+        match run_on_host(run, &here, &privilege) {
+            Ok(seen) => results.extend(plan.host.iter().copied().zip(seen)),
             Err(status) => return status,
         }
     }
-    match run_in_guests(run, &chosen, &guests) {
+    match run_in_guests(run, &chosen, &plan.guests) {
         Ok(seen) => results.extend(seen),
         Err(error) => return complain_of_kernel(&error),
     }
+    // Scenario by scenario; of each, kernel by kernel as they were asked for.
+    results.sort_by_key(|(index, _)| *index);
+    let results = results.into_iter().map(|(_, result)| result).collect();
     conclude(run, &all, results)
 }
 
-fn run_on_host(run: &Run, chosen: &[Scenario]) -> Result<Vec<ScenarioResult>, u8> {
-    // Before the first thread: a user namespace needs a process of one thread.
-    let privilege = privilege::acquire();
-    if let Privilege::None(why) = &privilege {
+fn run_on_host(
+    run: &Run,
+    chosen: &[Scenario],
+    privilege: &Privilege,
+) -> Result<Vec<ScenarioResult>, u8> {
+    if let Privilege::None(why) = privilege {
         complain(
             format!("cannot make network namespaces: {why}"),
-            "run it as root (sudo harness run ...); `harness doctor` says more",
+            "run it as root (sudo harness run ...), or in a guest, which needs no rights \
+             (harness kernels fetch debian-6.12); `harness doctor` says more",
         );
         return Err(ENVIRONMENT);
     }
-    let touching = match (run.touch_host, &privilege) {
+    let touching = match (run.touch_host, privilege) {
         (false, _) => Touching::NotAsked,
         (true, Privilege::Root) => Touching::Allowed,
         (true, _) => Touching::NotRoot,
@@ -456,7 +533,7 @@ fn run_on_host(run: &Run, chosen: &[Scenario]) -> Result<Vec<ScenarioResult>, u8
         );
         return Err(ENVIRONMENT);
     }
-    finish_earlier_run(&privilege)?;
+    finish_earlier_run(privilege)?;
     let jobs = run.jobs.map_or_else(
         || std::thread::available_parallelism().map_or(1, usize::from),
         usize::from,

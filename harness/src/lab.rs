@@ -96,6 +96,7 @@ impl Carrier {
     pub fn link(self, scenario: &Scenario) -> Link {
         match self {
             _ if !scenario.is_impaired() => Link::None,
+            _ if scenario.needs_netem => Link::Netem,
             Self::Netem => Link::Netem,
             Self::Auto if kernel_has_netem() => Link::Netem,
             Self::Relay | Self::Auto => Link::Relay,

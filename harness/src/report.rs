@@ -131,6 +131,10 @@ mod tests {
                     },
                 ],
             },
+            console: match verdict {
+                Verdict::Errored => vec!["Kernel panic - not syncing".to_owned()],
+                _ => vec![],
+            },
             discarded_runs: match verdict {
                 Verdict::Errored => vec!["the relay towards server lost 3 packets".to_owned()],
                 _ => vec![],

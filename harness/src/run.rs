@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::lab::namespace::kernel_release;
 use crate::lab::relay::WireCounts;
-use crate::lab::{Carrier, Lab, LabError};
+use crate::lab::{Carrier, Lab, LabError, kernel_has_netem};
 use crate::suite::scenario::Scenario;
 use crate::touch::Touch;
 use watch::Watch;
@@ -53,21 +53,10 @@ pub fn run_scenario(
 ) -> evidence::Scenario {
     let link = settings.carrier.link(scenario);
     let mut result = blank(scenario, link);
-    if scenario.touches_host() && settings.touching != Touching::Allowed {
-        let names: Vec<&str> = scenario
-            .kernel_sysctls
-            .iter()
-            .map(|(name, _)| name.as_str())
-            .collect();
+    if let Some((reason, hint)) = obstacle(scenario, settings) {
         result.verdict = Verdict::Skipped;
-        result.reason = Some(format!(
-            "it sets {}, which acts on the whole machine",
-            names.join(", ")
-        ));
-        result.hint = Some(match settings.touching {
-            Touching::NotRoot => "run it as root".to_owned(),
-            _ => "run it with --touch-host where the machine may be disturbed".to_owned(),
-        });
+        result.reason = Some(reason);
+        result.hint = Some(hint.to_owned());
         return result;
     }
     let at_least = settings.runs.unwrap_or(scenario.runs);
@@ -104,6 +93,44 @@ pub fn run_scenario(
     }
     conclude(&mut result);
     result
+}
+
+/// Why a scenario can't run on this kernel, and what to do about it.
+fn obstacle(scenario: &Scenario, settings: &Settings) -> Option<(String, &'static str)> {
+    if scenario.touches_host() && settings.touching != Touching::Allowed {
+        let names: Vec<&str> = scenario
+            .kernel_sysctls
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let reason = format!(
+            "it sets {}, which acts on the whole machine",
+            names.join(", ")
+        );
+        let hint = match settings.touching {
+            Touching::NotRoot => "run it as root, or in a guest: harness kernels fetch debian-6.12",
+            _ => {
+                "harness kernels fetch debian-6.12 lets it run in a guest; --touch-host runs it \
+                 here, where the machine may be disturbed"
+            }
+        };
+        return Some((reason, hint));
+    }
+    if !scenario.needs_netem {
+        return None;
+    }
+    match settings.carrier {
+        Carrier::Relay => Some((
+            "it asks for netem".to_owned(),
+            "leave --link relay out for it",
+        )),
+        Carrier::Auto | Carrier::Netem => (!kernel_has_netem()).then(|| {
+            (
+                "it asks for netem, which this kernel does not have".to_owned(),
+                "harness kernels fetch debian-6.12 lets it run in a guest",
+            )
+        }),
+    }
 }
 
 /// One run, from a topology that is made for it to one that is gone. Returns
@@ -176,6 +203,7 @@ pub(crate) fn blank(scenario: &Scenario, link: Link) -> evidence::Scenario {
         verdict: Verdict::Errored,
         reason: None,
         hint: None,
+        console: Vec::new(),
         runs: Vec::new(),
         discarded_runs: Vec::new(),
         expectations: Vec::new(),

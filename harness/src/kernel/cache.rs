@@ -16,6 +16,8 @@ use super::image::{self, Module, modules, unpack_vmlinuz};
 const RECORD: &str = "kernel.json";
 const KERNEL: &str = "vmlinux";
 const MODULES: &str = "modules";
+/// What the directories to work in are called, before the process's number.
+const WORKSHOP: &str = ".new-";
 
 /// The directory with all kernels.
 #[derive(Clone, Debug)]
@@ -30,6 +32,10 @@ pub struct Stored {
     pub release: String,
     /// The packages that it came in; none where it was given by path.
     pub packages: Vec<Package>,
+    /// The files that it was taken from, where it was given by path: while they
+    /// are the same, it needn't be taken in again.
+    #[serde(default)]
+    pub origin: Option<String>,
     /// Its files with their lengths, below its directory: the kernel first, then
     /// the modules in the order in which they are to be loaded.
     files: Vec<(String, u64)>,
@@ -119,11 +125,34 @@ impl Cache {
     }
 
     /// A directory to work in, on the same file system. It goes when it is
-    /// dropped.
+    /// dropped; one whose process was killed goes when the next is made.
     pub fn workshop(&self) -> Result<TempDir, KernelError> {
+        self.sweep();
+        let prefix = format!("{WORKSHOP}{}-", std::process::id());
         fs::create_dir_all(&self.0)
-            .and_then(|()| tempfile::Builder::new().prefix(".new-").tempdir_in(&self.0))
+            .and_then(|()| {
+                tempfile::Builder::new()
+                    .prefix(&prefix)
+                    .tempdir_in(&self.0)
+            })
             .map_err(|error| self.error("make a directory in it", &error))
+    }
+
+    /// Removes the workshops of processes that are gone.
+    fn sweep(&self) {
+        for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let owner = name
+                .to_str()
+                .and_then(|name| name.strip_prefix(WORKSHOP))
+                .and_then(|rest| rest.split('-').next());
+            if let Some(pid) = owner
+                && !Path::new("/proc").join(pid).exists()
+            {
+                // The next one tries again.
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
     }
 
     /// Takes a kernel in, in place of one of the same name.
@@ -131,6 +160,7 @@ impl Cache {
         &self,
         name: &str,
         packages: &[Offer],
+        origin: Option<String>,
         vmlinuz: &Path,
         module_directory: &Path,
     ) -> Result<Stored, KernelError> {
@@ -162,6 +192,7 @@ impl Cache {
             name: name.to_owned(),
             release,
             packages: packages.iter().map(Package::from).collect(),
+            origin,
             files: Vec::new(),
             directory: self.0.join(name),
         };
@@ -210,6 +241,11 @@ impl Stored {
             write(format!("{MODULES}/{}.ko", module.name), &module.content)?;
         }
         fs::write(to.join(RECORD), serde_json::to_vec_pretty(self)?)
+    }
+
+    /// The directory with all that belongs to it.
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// The file to boot.
@@ -262,6 +298,7 @@ mod tests {
             name: "debian-6.1".to_owned(),
             release: "6.1.0-1-cloud-amd64".to_owned(),
             packages: Vec::new(),
+            origin: None,
             files: Vec::new(),
             directory: directory.join("debian-6.1"),
         };
@@ -310,17 +347,31 @@ mod tests {
     }
 
     #[test]
+    fn what_a_killed_process_left_is_swept_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::at(directory.path());
+        // No process has this number: it is above the kernel's largest.
+        let left = directory.path().join(".new-99999999-abc/new");
+        fs::create_dir_all(&left).unwrap();
+        let first = cache.workshop().unwrap();
+        let second = cache.workshop().unwrap();
+        assert!(!left.exists());
+        assert!(first.path().exists() && second.path().exists());
+    }
+
+    #[test]
     fn a_file_that_is_no_kernel_leaves_nothing_behind() {
         let directory = tempfile::tempdir().unwrap();
         let cache = Cache::at(&directory.path().join("cache"));
         let file = directory.path().join("vmlinuz");
         fs::write(&file, "no kernel").unwrap();
-        assert!(cache.store("mine", &[], &file, directory.path()).is_err());
+        assert!(cache.store("mine", &[], None, &file, directory.path()).is_err());
         assert!(
             cache
                 .store(
                     "mine",
                     &[],
+                    None,
                     &directory.path().join("none"),
                     directory.path()
                 )

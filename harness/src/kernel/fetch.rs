@@ -95,7 +95,7 @@ pub fn fetch(
             "the packages have changed; a newer harness may know them",
         )
     })?;
-    cache.store(line.name, &packages, &vmlinuz, &modules)
+    cache.store(line.name, &packages, None, &vmlinuz, &modules)
 }
 
 fn gone(line: &Line) -> KernelError {

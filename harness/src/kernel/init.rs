@@ -133,19 +133,19 @@ pub fn serve() -> io::Result<()> {
         release: kernel_release(),
         complaints: complaints.lines().map(str::to_owned).collect(),
     })?;
-    let heart = host.clone();
-    // It beats as long as this process lives.
-    std::thread::spawn(move || {
-        while heart.tell(&News::Alive(uptime_ms())).is_ok() {
-            std::thread::sleep(HEARTBEAT);
-        }
-    });
     for line in BufReader::new(port).lines() {
         match serde_json::from_str(&line?) {
             Ok(Order::Begin { now_ns, entropy }) => {
                 if let Err(error) = begin(now_ns, &entropy) {
                     host.tell(&News::Refused(format!("set the clock: {error}")))?;
                 }
+                let heart = host.clone();
+                // It beats as long as this process lives.
+                std::thread::spawn(move || {
+                    while heart.tell(&News::Alive(uptime_ms())).is_ok() {
+                        std::thread::sleep(HEARTBEAT);
+                    }
+                });
             }
             Ok(Order::Run(scenario, settings)) => {
                 let result = run_scenario(&scenario, &settings, |runs| {

@@ -12,8 +12,9 @@ pub const PORT: &str = "harness";
 /// From the host to the guest.
 #[derive(Debug, Deserialize, Serialize)]
 pub enum Order {
-    /// The first one. A guest that was restored is a copy: its clock stands
-    /// still at the copy's, and its random numbers would be the copy's too.
+    /// The first one. A guest that was restored is a copy: its clock shows when
+    /// the original was stopped, and its random numbers would be the original's.
+    /// Its heart beats from now on, and its own time counts.
     Begin {
         /// Nanoseconds since 1970.
         now_ns: u64,

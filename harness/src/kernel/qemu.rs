@@ -1,34 +1,35 @@
-//! A guest: a QEMU process with its port and its console.
+//! The emulator: its process, what it is told, and whether it may use KVM.
 
-use std::collections::VecDeque;
-use std::fmt::{self, Write as _};
+use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
 
-use super::KernelError;
 use super::cache::Stored;
-use super::image::initramfs;
-use super::protocol::{News, Order, PORT};
+use super::guest::Guest;
+use super::protocol::PORT;
 
 /// The emulator.
 pub const PROGRAM: &str = "qemu-system-x86_64";
 
-/// The guest's memory. What the suites need at most, with room to spare.
-const MEMORY_MIB: u32 = 512;
+/// What to install for it.
+pub const PACKAGE_HINT: &str = "install the package qemu-system-x86";
+
+/// The guest's memory in bytes. What the suites need at most, with room to
+/// spare.
+pub const MEMORY_BYTES: u64 = 512 << 20;
 
 /// Longest boot; emulation on a busy machine takes seconds.
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
@@ -36,16 +37,6 @@ const BOOT_LIMIT: Duration = Duration::from_secs(90);
 /// A KVM that boots no guest within this is useless (some nested ones print
 /// nothing at all).
 const KVM_BOOT_LIMIT: Duration = Duration::from_secs(10);
-
-/// A guest that says nothing for so long hangs; it has a heartbeat.
-const SILENCE_LIMIT: Duration = Duration::from_secs(30);
-
-/// How far the guest's clock may be from the host's: so much, and a tenth of
-/// the time. News that is late by less than the first doesn't show.
-const CLOCK_SLACK: Duration = Duration::from_secs(2);
-
-/// How much of the console's end is kept.
-const CONSOLE_LINES: usize = 40;
 
 /// What runs the guest's code.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -57,14 +48,15 @@ pub enum Accelerator {
 }
 
 impl Accelerator {
-    fn arguments(self) -> [&'static str; 4] {
+    fn arguments(self) -> &'static str {
         match self {
-            Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
-            Self::Tcg => ["-accel", "tcg,thread=multi", "-cpu", "max"],
+            Self::Kvm => "-accel kvm -cpu host",
+            Self::Tcg => "-accel tcg,thread=multi -cpu max",
         }
     }
 
-    fn boot_limit(self) -> Duration {
+    /// The longest boot that is waited for.
+    pub fn boot_limit(self) -> Duration {
         match self {
             Self::Kvm => KVM_BOOT_LIMIT,
             Self::Tcg => BOOT_LIMIT,
@@ -84,222 +76,84 @@ impl Accelerator {
     }
 }
 
-/// Why a guest gave no result, with the end of its console.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Death {
-    /// What happened: `it died`, `it said nothing for 30s`.
-    pub what: String,
-    /// The last lines of its console, and what QEMU complained of.
-    pub console: Vec<String>,
-}
-
-impl fmt::Display for Death {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the guest gave no result: {}", self.what)?;
-        if let Some(last) = self.console.last() {
-            write!(f, "; its console ends with {last:?}")?;
-        }
-        Ok(())
-    }
-}
-
-/// A running guest. Dropping it kills it, and so does the end of the harness,
-/// whatever ends that.
+/// What a QEMU process is started with: its arguments, and descriptors that it
+/// inherits by the numbers that they have here.
 #[derive(Debug)]
-pub struct Guest {
-    /// Its kernel's release, as it says itself.
-    pub release: String,
-    /// What its init could not do.
-    pub complaints: Vec<String>,
-    /// What runs it.
-    pub accelerator: Accelerator,
-    orders: UnixStream,
-    news: Receiver<News>,
-    console: Arc<Mutex<VecDeque<String>>>,
-    clock: Clock,
-    keeper: Keeper,
+pub struct Machine {
+    arguments: Vec<OsString>,
+    descriptors: Vec<OwnedFd>,
 }
 
-impl Guest {
-    /// Boots a kernel; the guest takes orders when this returns.
-    pub fn boot(kernel: &Stored, accelerator: Accelerator) -> Result<Self, KernelError> {
-        let error = |action: &str, words: &str, hint: &str| {
-            KernelError::environment(&kernel.name, action, words, hint)
+impl Machine {
+    /// A machine with this memory (a file of [`MEMORY_BYTES`]), a console, a port
+    /// and a monitor. What of it concerns the guest must be the same at the boot and at
+    /// each restore from it. Where `shares_memory`, what the guest writes to its
+    /// memory is in the file; otherwise it is a copy of its own.
+    pub fn new(
+        accelerator: Accelerator,
+        memory: OwnedFd,
+        shares_memory: bool,
+        console: OwnedFd,
+        port: OwnedFd,
+        monitor: OwnedFd,
+    ) -> Self {
+        let mut machine = Self {
+            arguments: Vec::new(),
+            descriptors: Vec::new(),
         };
-        // By this name it can be read even if a build has replaced it since.
-        let program = Path::new("/proc/self/exe");
-        let initramfs = initramfs(program, &kernel.modules()?)?;
-        let initramfs = in_memory(&initramfs)
-            .map_err(|io| error("keep the initramfs in memory", &io.to_string(), ""))?;
-        let pair = || UnixStream::pair().map_err(|io| error("make a socket", &io.to_string(), ""));
-        let (orders, port) = pair()?;
-        let (console_end, serial) = pair()?;
-        let descriptors = [
-            OwnedFd::from(port),
-            OwnedFd::from(serial),
-            OwnedFd::from(initramfs),
-        ];
-        let command = command(kernel, accelerator, &descriptors);
-        let console = Arc::new(Mutex::new(VecDeque::new()));
-        let (keeper, complaints) = Keeper::start(command, descriptors).map_err(|io| {
-            let hint = match io.kind() {
-                io::ErrorKind::NotFound => "install the package qemu-system-x86",
-                _ => "",
-            };
-            error(&format!("start {PROGRAM}"), &io.to_string(), hint)
-        })?;
-        keep_lines(console_end, &console);
-        keep_lines(complaints, &console);
-        let (sender, news) = channel();
-        let reader = orders
-            .try_clone()
-            .map_err(|io| error("listen to the guest", &io.to_string(), ""))?;
-        std::thread::spawn(move || listen(reader, &sender));
-        let mut guest = Self {
-            release: String::new(),
-            complaints: Vec::new(),
-            accelerator,
-            orders,
-            news,
-            console,
-            clock: Clock::default(),
-            keeper,
-        };
-        guest
-            .await_ready(accelerator.boot_limit())
-            .map_err(|death| {
-                error(
-                    "boot it",
-                    &format!("{}\n{}", death.what, death.console.join("\n")),
-                    "harness doctor looks at QEMU and KVM",
-                )
-            })?;
-        Ok(guest)
-    }
-
-    fn await_ready(&mut self, limit: Duration) -> Result<(), Death> {
-        let end = Instant::now() + limit;
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(self.death(format!("it was not ready within {limit:?}")));
-            }
-            if let News::Ready {
-                release,
-                complaints,
-            } = self.next(left)?
-            {
-                self.release = release;
-                self.complaints = complaints;
-                break;
-            }
-        }
-        let mut entropy = vec![0; 32];
-        let filled = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut entropy));
-        filled.map_err(|error| self.death(format!("/dev/urandom: {error}")))?;
-        let now = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        self.order(&Order::Begin {
-            now_ns: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
-            entropy,
-        })
-    }
-
-    /// Tells the guest something.
-    pub fn order(&mut self, order: &Order) -> Result<(), Death> {
-        let mut line = serde_json::to_vec(order)
-            .map_err(|error| self.death(format!("its order can't be written down: {error}")))?;
-        line.push(b'\n');
-        self.orders
-            .write_all(&line)
-            .map_err(|error| self.death(format!("it takes no orders: {error}")))
-    }
-
-    /// What the guest says next, heartbeats aside. One that dies, says nothing
-    /// for too long or whose clock runs wrong is an error, and of no more use.
-    pub fn listen(&mut self) -> Result<News, Death> {
-        loop {
-            match self.next(SILENCE_LIMIT)? {
-                News::Alive(_) => {}
-                news => return Ok(news),
-            }
-        }
-    }
-
-    fn next(&mut self, limit: Duration) -> Result<News, Death> {
-        match self.news.recv_timeout(limit) {
-            Ok(News::Alive(guest_ms)) => match self.clock.compare(Instant::now(), guest_ms) {
-                None => Ok(News::Alive(guest_ms)),
-                Some(difference) => Err(self.death(difference)),
-            },
-            Ok(news) => Ok(news),
-            Err(RecvTimeoutError::Timeout) => {
-                Err(self.death(format!("it said nothing for {limit:?}")))
-            }
-            Err(RecvTimeoutError::Disconnected) => Err(self.death("it died".to_owned())),
-        }
-    }
-
-    fn death(&self, what: String) -> Death {
-        // The console's last words may still be on their way.
-        std::thread::sleep(Duration::from_millis(50));
-        let console = self.console.lock().unwrap_or_else(PoisonError::into_inner);
-        Death {
-            what,
-            console: console.iter().cloned().collect(),
-        }
-    }
-
-    /// Lets the guest end by itself; an error where it doesn't say that all is
-    /// said.
-    pub fn power_off(mut self) -> Result<(), Death> {
-        self.order(&Order::PowerOff)?;
-        loop {
-            if matches!(self.listen()?, News::End) {
-                self.keeper.kill();
-                return Ok(());
-            }
-        }
-    }
-}
-
-/// The command that runs a guest. `descriptors`: the port, the console, the
-/// initramfs, by the numbers that they have here.
-fn command(kernel: &Stored, accelerator: Accelerator, descriptors: &[OwnedFd; 3]) -> Command {
-    let [port, serial, initramfs] = descriptors.each_ref().map(AsRawFd::as_raw_fd);
-    let mut command_line = accelerator.command_line().to_owned();
-    if let (Accelerator::Tcg, Some(khz)) = (accelerator, host_tsc_khz()) {
-        let _ = write!(command_line, " tsc_early_khz={khz}");
-    }
-    let mut command = Command::new(PROGRAM);
-    command
-        .args(["-M", "pc", "-smp", "1", "-m", &MEMORY_MIB.to_string()])
-        .args(accelerator.arguments())
+        let memory = machine.inherit(memory);
+        let console = machine.inherit(console);
+        let port = machine.inherit(port);
+        let monitor = machine.inherit(monitor);
+        let share = if shares_memory { "on" } else { "off" };
         // Neither a screen nor a network, and no configuration of the user's.
-        .args([
-            "-nodefaults",
-            "-no-user-config",
-            "-display",
-            "none",
-            "-no-reboot",
-        ])
-        .arg("-kernel")
-        .arg(kernel.kernel())
-        .args(["-initrd", &format!("/proc/self/fd/{initramfs}")])
-        .args(["-append", &command_line])
-        .args(["-chardev", &format!("socket,id=console,fd={serial}")])
-        .args(["-serial", "chardev:console"])
-        .args(["-chardev", &format!("socket,id=port,fd={port}")])
-        .args(["-device", "virtio-serial-pci"])
-        .args([
-            "-device",
-            &format!("virtserialport,chardev=port,name={PORT}"),
-        ])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
-    command
+        machine.add("-nodefaults -no-user-config -display none -no-reboot");
+        machine.add("-M pc,memory-backend=memory -smp 1");
+        machine.add(&format!("-m {}M", MEMORY_BYTES >> 20));
+        machine.add(&format!(
+            "-object memory-backend-file,id=memory,size={MEMORY_BYTES},share={share},\
+             mem-path=/proc/self/fd/{memory}"
+        ));
+        machine.add(accelerator.arguments());
+        machine.add(&format!("-chardev socket,id=console,fd={console}"));
+        machine.add("-serial chardev:console");
+        machine.add(&format!("-chardev socket,id=port,fd={port}"));
+        machine.add("-device virtio-serial-pci");
+        machine.add(&format!("-device virtserialport,chardev=port,name={PORT}"));
+        machine.add(&format!("-chardev socket,id=monitor,fd={monitor}"));
+        machine.add("-mon chardev=monitor,mode=control");
+        machine
+    }
+
+    /// Boots a kernel with this initramfs.
+    pub fn boot(&mut self, kernel: &Stored, accelerator: Accelerator, initramfs: OwnedFd) {
+        let initramfs = self.inherit(initramfs);
+        let mut command_line = accelerator.command_line().to_owned();
+        if let (Accelerator::Tcg, Some(khz)) = (accelerator, host_tsc_khz()) {
+            let _ = write!(command_line, " tsc_early_khz={khz}");
+        }
+        self.add(&format!("-initrd /proc/self/fd/{initramfs}"));
+        self.arguments
+            .extend(["-kernel".into(), kernel.kernel().into_os_string()]);
+        self.arguments
+            .extend(["-append".into(), command_line.into()]);
+    }
+
+    /// Waits until the monitor says from where to go on.
+    pub fn restore(&mut self) {
+        self.add("-incoming defer");
+    }
+
+    fn add(&mut self, arguments: &str) {
+        self.arguments
+            .extend(arguments.split(' ').map(OsString::from));
+    }
+
+    fn inherit(&mut self, descriptor: OwnedFd) -> i32 {
+        let number = descriptor.as_raw_fd();
+        self.descriptors.push(descriptor);
+        number
+    }
 }
 
 /// The frequency of the host's time stamp counter, which the emulated one has:
@@ -334,34 +188,23 @@ fn measured_tsc_khz() -> Option<u64> {
     None
 }
 
-/// A file without a name, which is gone with its last descriptor.
-fn in_memory(content: &[u8]) -> io::Result<File> {
-    let mut file = File::from(memfd_create(c"initramfs", MFdFlags::MFD_CLOEXEC)?);
-    file.write_all(content)?;
-    Ok(file)
-}
-
 /// Holds QEMU on a thread of its own, which lives as long: the kernel kills a
 /// child when the *thread* that started it ends, not the process.
 #[derive(Debug)]
-struct Keeper {
+pub struct Keeper {
     stop: Sender<()>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Keeper {
-    /// Starts the process, which inherits the descriptors; also what it
-    /// complains of.
-    fn start(
-        command: Command,
-        descriptors: [OwnedFd; 3],
-    ) -> io::Result<(Self, std::process::ChildStderr)> {
+    /// Starts the process; also what it complains of.
+    pub fn start(machine: Machine) -> io::Result<(Self, std::process::ChildStderr)> {
         let (stop, stopped) = channel::<()>();
         let (sender, started) = channel();
         let thread = std::thread::Builder::new()
             .name("qemu".to_owned())
             .spawn(move || {
-                let mut child = match spawn(command, &descriptors) {
+                let mut child = match spawn(&machine) {
                     Ok(child) => child,
                     Err(error) => {
                         let _ = sender.send(Err(error));
@@ -369,7 +212,7 @@ impl Keeper {
                     }
                 };
                 // The guest hangs up only when QEMU's ends are the last ones.
-                drop(descriptors);
+                drop(machine);
                 let _ = sender.send(
                     child
                         .stderr
@@ -391,7 +234,8 @@ impl Keeper {
         Ok((keeper, complaints))
     }
 
-    fn kill(&mut self) {
+    /// Kills it and waits until it is gone.
+    pub fn kill(&mut self) {
         // One that has ended hears nothing.
         let _ = self.stop.send(());
         if let Some(thread) = self.thread.take() {
@@ -406,8 +250,18 @@ impl Drop for Keeper {
     }
 }
 
-fn spawn(mut command: Command, descriptors: &[OwnedFd; 3]) -> io::Result<Child> {
-    let inherited = descriptors.each_ref().map(AsRawFd::as_raw_fd);
+fn spawn(machine: &Machine) -> io::Result<Child> {
+    let mut command = Command::new(PROGRAM);
+    command
+        .args(&machine.arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let inherited: Vec<i32> = machine
+        .descriptors
+        .iter()
+        .map(AsRawFd::as_raw_fd)
+        .collect();
     let parent = Pid::this();
     // SAFETY: between fork and exec only system calls are made, nothing is
     // allocated and no lock is taken.
@@ -418,8 +272,8 @@ fn spawn(mut command: Command, descriptors: &[OwnedFd; 3]) -> io::Result<Child> 
             if getppid() != parent {
                 return Err(io::ErrorKind::Interrupted.into());
             }
-            for descriptor in inherited {
-                keep_over_exec(descriptor)?;
+            for descriptor in &inherited {
+                keep_over_exec(*descriptor)?;
             }
             Ok(())
         });
@@ -435,75 +289,18 @@ fn keep_over_exec(descriptor: i32) -> io::Result<()> {
     }
 }
 
-/// Keeps the last lines of what is read, on a thread that ends with it.
-fn keep_lines(from: impl Read + Send + 'static, kept: &Arc<Mutex<VecDeque<String>>>) {
-    let kept = Arc::clone(kept);
-    std::thread::spawn(move || {
-        for line in BufReader::new(from).split(b'\n') {
-            let Ok(line) = line else { return };
-            let text: String = String::from_utf8_lossy(&line)
-                .chars()
-                .filter(|letter| !letter.is_control())
-                .collect();
-            if text.trim().is_empty() {
-                continue;
-            }
-            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-            kept.push_back(text);
-            if kept.len() > CONSOLE_LINES {
-                kept.pop_front();
-            }
-        }
-    });
-}
-
-fn listen(port: UnixStream, news: &Sender<News>) {
-    for line in BufReader::new(port).lines() {
-        let Ok(line) = line else { return };
-        let said = serde_json::from_str(&line)
-            .unwrap_or_else(|error| News::Refused(format!("it said {line:?}: {error}")));
-        if news.send(said).is_err() {
-            return;
-        }
-    }
-}
-
-/// The guest's clock beside the host's.
-#[derive(Debug, Default)]
-struct Clock {
-    first: Option<(Instant, u64)>,
-}
-
-impl Clock {
-    /// How the time that has passed in the guest differs from the host's, where
-    /// it differs by more than can be.
-    fn compare(&mut self, now: Instant, guest_ms: u64) -> Option<String> {
-        let (start, guest_start) = *self.first.get_or_insert((now, guest_ms));
-        let host = now.duration_since(start);
-        let guest = Duration::from_millis(guest_ms.saturating_sub(guest_start));
-        (host.abs_diff(guest) > CLOCK_SLACK + host / 10).then(|| {
-            format!("its clock runs wrong: {guest:.1?} passed in it and {host:.1?} outside")
-        })
-    }
-}
-
 /// What runs guests here: KVM where a guest booted with it once, which is
 /// remembered for this QEMU, this kernel and this processor.
 pub fn accelerator(kernel: &Stored, cache: &Path) -> Accelerator {
     let record = cache.join("kvm.json");
-    let here = fingerprint();
+    let here = format!("{}|{}", identity(), may_use_kvm());
     let known: Option<(String, bool)> = fs::read(&record)
         .ok()
         .and_then(|text| serde_json::from_slice(&text).ok());
     let works = match known {
         Some((there, works)) if there == here => works,
         _ => {
-            let usable = File::options()
-                .read(true)
-                .write(true)
-                .open("/dev/kvm")
-                .is_ok();
-            let works = usable && Guest::boot(kernel, Accelerator::Kvm).is_ok();
+            let works = may_use_kvm() && Guest::boot(kernel, Accelerator::Kvm).is_ok();
             // Not remembered: it is asked again.
             let _ = serde_json::to_vec(&(here, works)).map(|text| fs::write(&record, text));
             works
@@ -516,44 +313,72 @@ pub fn accelerator(kernel: &Stored, cache: &Path) -> Accelerator {
     }
 }
 
-fn fingerprint() -> String {
-    let qemu = Command::new(PROGRAM)
-        .arg("--version")
-        .output()
-        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
-        .unwrap_or_default();
-    let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let processor = processor
-        .lines()
-        .find(|line| line.starts_with("model name"))
-        .unwrap_or_default();
-    let writable = File::options().write(true).open("/dev/kvm").is_ok();
+/// Whether the device is there and may be opened. It may work all the same, or
+/// not.
+pub fn may_use_kvm() -> bool {
+    File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/kvm")
+        .is_ok()
+}
+
+/// What was found out about KVM, if anything was.
+pub fn known_of_kvm(cache: &Path) -> Option<bool> {
+    let text = fs::read(cache.join("kvm.json")).ok()?;
+    let (there, works): (String, bool) = serde_json::from_slice(&text).ok()?;
+    (there == format!("{}|{}", identity(), may_use_kvm())).then_some(works)
+}
+
+/// The file that [`PROGRAM`] is, by the PATH.
+pub fn find() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|directory| directory.join(PROGRAM))
+        .find(|file| file.is_file())
+}
+
+/// This QEMU on this processor under this kernel: what a saved guest and the
+/// answer about KVM are good for, and no other.
+pub fn identity() -> String {
+    let qemu = find().map_or_else(String::new, |path| file_identity(&path));
+    let information = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let of_processor = |key: &str| {
+        information
+            .lines()
+            .find(|line| line.starts_with(key))
+            .unwrap_or_default()
+            .to_owned()
+    };
     format!(
-        "{}|{}|{processor}|{writable}",
-        qemu.lines().next().unwrap_or_default(),
-        crate::lab::namespace::kernel_release()
+        "{qemu}|{}|{}|{}",
+        crate::lab::namespace::kernel_release(),
+        of_processor("model name"),
+        of_processor("flags"),
+    )
+}
+
+/// A file's content as far as its inode tells: whoever replaces or writes it
+/// changes one of these.
+pub fn file_identity(path: &Path) -> String {
+    path.metadata().map_or_else(
+        |error| error.to_string(),
+        |file| {
+            format!(
+                "{}:{}:{}:{}.{}",
+                file.dev(),
+                file.ino(),
+                file.len(),
+                file.mtime(),
+                file.mtime_nsec()
+            )
+        },
     )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_clock_that_runs_wrong_is_told_from_one_that_is_late() {
-        let mut clock = Clock::default();
-        let start = Instant::now();
-        let at = |seconds: f64| start + Duration::from_secs_f64(seconds);
-        assert_eq!(clock.compare(at(0.0), 1000), None);
-        assert_eq!(clock.compare(at(5.0), 6000), None);
-        assert_eq!(clock.compare(at(11.5), 11_000), None);
-        let said = clock.compare(at(20.0), 12_200).unwrap();
-        assert_eq!(
-            said,
-            "its clock runs wrong: 11.2s passed in it and 20.0s outside"
-        );
-        assert!(clock.compare(at(10.0), 60_000).is_some());
-    }
 
     #[test]
     fn the_counters_frequency_is_one_of_a_processor() {
@@ -564,35 +389,14 @@ mod tests {
     }
 
     #[test]
-    fn the_last_lines_of_a_console_are_kept() {
-        let kept = Arc::new(Mutex::new(VecDeque::new()));
-        let lines: Vec<String> = (0..100)
-            .map(|number| format!("line {number}\r\n"))
-            .collect();
-        keep_lines(io::Cursor::new(lines.concat()), &kept);
-        let end = Instant::now() + Duration::from_secs(10);
-        while kept
-            .lock()
-            .unwrap()
-            .back()
-            .is_none_or(|last| last != "line 99")
-        {
-            assert!(Instant::now() < end);
-            std::thread::yield_now();
-        }
-        assert_eq!(kept.lock().unwrap().len(), CONSOLE_LINES);
-    }
-
-    #[test]
-    fn a_death_ends_with_the_console() {
-        let death = Death {
-            what: "it died".to_owned(),
-            console: vec!["Kernel panic - not syncing".to_owned()],
-        };
-        assert_eq!(
-            death.to_string(),
-            "the guest gave no result: it died; its console ends with \
-             \"Kernel panic - not syncing\""
-        );
+    fn a_file_that_is_replaced_is_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, other) = (directory.path().join("qemu"), directory.path().join("new"));
+        fs::write(&file, "7.2").unwrap();
+        let before = file_identity(&file);
+        assert_eq!(before, file_identity(&file));
+        fs::write(&other, "8.0").unwrap();
+        fs::rename(&other, &file).unwrap();
+        assert_ne!(before, file_identity(&file));
     }
 }

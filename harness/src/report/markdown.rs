@@ -69,6 +69,13 @@ fn describe(scenario: &Scenario, text: &mut String) {
     if let Some(hint) = &scenario.hint {
         let _ = writeln!(text, "\nHint: {}", cell(hint));
     }
+    if !scenario.console.is_empty() {
+        let _ = writeln!(
+            text,
+            "\nThe end of its console:\n\n    {}",
+            scenario.console.join("\n    ")
+        );
+    }
     for disturbance in &scenario.discarded_runs {
         let _ = writeln!(text, "\nA run was made again: {}", cell(disturbance));
     }

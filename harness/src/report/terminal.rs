@@ -46,6 +46,7 @@ impl Terminal {
     /// Takes a piece of news.
     pub fn show(&self, progress: &Progress) {
         match progress {
+            Progress::Booting(kernel) => self.bar.set_message(format!("booting {kernel}")),
             Progress::Started(scenario) => self.bar.set_message(scenario.id.clone()),
             Progress::Ran(scenario, runs) => {
                 self.bar.set_message(format!("{} run {runs}", scenario.id));
@@ -106,6 +107,9 @@ pub fn describe(scenario: &Scenario, verbose: bool) -> String {
     if let Some(hint) = &scenario.hint {
         text.push('\n');
         text.push_str(&wrap(hint, "hint: "));
+    }
+    for line in &scenario.console {
+        let _ = write!(text, "\n    {FAINT}|{FAINT:#} {line}");
     }
     if let Some(id) = scenario.see_also.as_ref().filter(|_| verbose) {
         text.push('\n');

@@ -12,6 +12,8 @@ use crate::suite::scenario::Scenario;
 /// they end, not that of the suite.
 #[derive(Debug)]
 pub enum Progress<'a> {
+    /// A kernel boots, by its name, before anything runs on it.
+    Booting(&'a str),
     /// A scenario starts.
     Started(&'a Scenario),
     /// A scenario has had that many runs.

@@ -145,6 +145,11 @@ pub static SCENARIO: Object = Object {
             Form::Choice(&["ipv4", "ipv6"]),
             "ipv4 unless told",
         ),
+        optional(
+            "carrier",
+            Form::Choice(&["auto", "netem"]),
+            "what carries impaired links: with netem never the relay; auto unless told",
+        ),
         optional("link", Form::Object(&LINK), "the link towards every host"),
         optional(
             "links",
@@ -191,6 +196,8 @@ pub struct Scenario {
     pub hosts: Vec<String>,
     /// The address family that endpoints resolve to.
     pub family: Family,
+    /// Whether only netem may carry its links.
+    pub needs_netem: bool,
     /// By host: the direction towards it.
     pub links: BTreeMap<String, Impairment>,
     /// By host: per-namespace sysctls.
@@ -321,6 +328,7 @@ impl Scenario {
                 Some("ipv6") => Family::V6,
                 _ => Family::V4,
             },
+            needs_netem: fields.text("carrier") == Some("netem"),
             links: BTreeMap::new(),
             sysctls: BTreeMap::new(),
             kernel_sysctls: Vec::new(),

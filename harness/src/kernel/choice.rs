@@ -1,0 +1,227 @@
+//! Which kernel the command line asks for, and where it comes from.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+
+use super::cache::{Cache, Stored};
+use super::qemu::file_identity;
+use super::{KernelError, catalogue};
+use crate::lab::namespace::kernel_release;
+use crate::suite::scenario::Scenario;
+
+/// A kernel as the command line names it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Choice {
+    /// This machine's own where it can serve, a guest's that was fetched where
+    /// not.
+    Auto,
+    /// This machine's own.
+    Host,
+    /// One of the [`catalogue`].
+    Line(String),
+    /// A vmlinuz.
+    File(PathBuf),
+}
+
+impl Choice {
+    /// Understands a name or a path; a path has a slash in it or is there.
+    pub fn parse(text: &str) -> Result<Self, KernelError> {
+        match text {
+            "auto" => return Ok(Self::Auto),
+            "host" => return Ok(Self::Host),
+            _ => {}
+        }
+        if catalogue::find(text).is_some() {
+            return Ok(Self::Line(text.to_owned()));
+        }
+        if text.contains('/') || Path::new(text).is_file() {
+            return Ok(Self::File(text.into()));
+        }
+        Err(KernelError::usage(
+            text,
+            "run on it",
+            "no kernel has this name",
+            &format!(
+                "known are auto, host, {}, and the path of a vmlinuz",
+                catalogue::names()
+            ),
+        ))
+    }
+
+    /// Whether this machine's own kernel may be it.
+    pub fn is_of_host(&self) -> bool {
+        matches!(self, Self::Auto | Self::Host)
+    }
+
+    /// The kernel to boot. One of the catalogue must have been fetched; a file
+    /// is taken in with the modules beside it: those in `modules` or `lib/modules`
+    /// beside the vmlinuz, or of its release on this machine. `auto` boots the
+    /// nearest to the host's that was fetched, if any was.
+    pub fn resolve(&self, cache: &Cache) -> Result<Option<Stored>, KernelError> {
+        match self {
+            Self::Host => Ok(None),
+            Self::Auto => nearest(cache, &kernel_release()),
+            Self::Line(name) => match cache.find(name)? {
+                Some(stored) => Ok(Some(stored)),
+                None => Err(KernelError::environment(
+                    name,
+                    "run on it",
+                    "it hasn't been fetched",
+                    &format!("harness kernels fetch {name}"),
+                )),
+            },
+            Self::File(path) => take_in(path, cache).map(Some),
+        }
+    }
+}
+
+/// A vmlinuz in the cache; one that is there already, with the same modules, is
+/// not taken in again.
+fn take_in(path: &Path, cache: &Cache) -> Result<Stored, KernelError> {
+    let modules = modules_beside(path)?;
+    let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let origin = format!(
+        "{}|{}|{}|{}",
+        whole.display(),
+        file_identity(path),
+        modules.display(),
+        // Installing modules replaces this directory.
+        file_identity(&modules.join("kernel"))
+    );
+    let mut hasher = DefaultHasher::new();
+    whole.hash(&mut hasher);
+    let name = format!("file-{:016x}", hasher.finish());
+    match cache.find(&name) {
+        Ok(Some(stored)) if stored.origin.as_ref() == Some(&origin) => Ok(stored),
+        // A damaged one is replaced as well.
+        _ => cache.store(&name, &[], Some(origin), path, &modules),
+    }
+}
+
+/// Of the kernels that were fetched by name, the one whose version is nearest to
+/// a release; the older of two that are as near.
+pub fn nearest(cache: &Cache, release: &str) -> Result<Option<Stored>, KernelError> {
+    let wanted = version(release);
+    let mut fetched = Vec::new();
+    for line in catalogue::LINES {
+        fetched.extend(cache.find(line.name)?);
+    }
+    Ok(fetched
+        .into_iter()
+        .min_by_key(|stored| version(&stored.release).abs_diff(wanted)))
+}
+
+/// `6.12.1-x` as a number that grows with it: a major version is further from
+/// the next than any two minor ones are.
+fn version(release: &str) -> u64 {
+    let mut numbers = release
+        .split(|letter: char| !letter.is_ascii_digit())
+        .map(|digits| digits.parse().unwrap_or(0));
+    let mut next = || numbers.next().unwrap_or(0).min(999);
+    next() * 1000 + next()
+}
+
+/// What the host's kernel can do for scenarios.
+#[derive(Clone, Copy, Debug)]
+pub struct Host {
+    /// Make network namespaces.
+    pub can_run: bool,
+    /// Have sysctls of the whole machine set.
+    pub may_be_touched: bool,
+    /// Carry a link by netem.
+    pub has_netem: bool,
+}
+
+impl Host {
+    /// Whether it can serve a scenario.
+    pub fn serves(self, scenario: &Scenario) -> bool {
+        self.can_run
+            && (self.may_be_touched || !scenario.touches_host())
+            && (self.has_netem || !scenario.needs_netem)
+    }
+}
+
+/// The directory with the modules of a vmlinuz that was given by its path.
+fn modules_beside(vmlinuz: &Path) -> Result<PathBuf, KernelError> {
+    let name = vmlinuz
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let release = name.strip_prefix("vmlinuz-").unwrap_or_default();
+    let beside = vmlinuz.parent().unwrap_or(Path::new("."));
+    let installed = ["lib/modules", "../lib/modules", "../usr/lib/modules"]
+        .iter()
+        .map(|directory| beside.join(directory).join(release))
+        .chain([Path::new("/lib/modules").join(release)]);
+    // A distribution may keep the vmlinuz among its modules.
+    [beside.join("modules"), beside.to_owned()]
+        .into_iter()
+        .chain(installed.filter(|_| !release.is_empty()))
+        .find(|directory| directory.join("kernel/net").is_dir())
+        .ok_or_else(|| {
+            KernelError::usage(
+                &vmlinuz.display().to_string(),
+                "run on it",
+                "its modules are not beside it",
+                "put them in modules/ beside it, as /lib/modules/RELEASE has them",
+            )
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_is_named_or_given_by_its_path() {
+        assert_eq!(Choice::parse("host").unwrap(), Choice::Host);
+        assert_eq!(Choice::parse("auto").unwrap(), Choice::Auto);
+        assert_eq!(
+            Choice::parse("debian-6.1").unwrap(),
+            Choice::Line("debian-6.1".to_owned())
+        );
+        assert_eq!(
+            Choice::parse("./vmlinuz").unwrap(),
+            Choice::File("./vmlinuz".into())
+        );
+        let error = Choice::parse("debian-4.4").unwrap_err();
+        assert!(error.is_usage);
+        assert!(error.hint().contains("debian-6.12"), "{}", error.hint());
+    }
+
+    #[test]
+    fn a_kernel_that_was_not_fetched_says_how_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::at(directory.path());
+        let choice = Choice::Line("debian-6.1".to_owned());
+        let error = choice.resolve(&cache).unwrap_err();
+        assert_eq!(error.hint(), "harness kernels fetch debian-6.1");
+        assert_eq!(Choice::Host.resolve(&cache).unwrap(), None);
+        assert_eq!(Choice::Auto.resolve(&cache).unwrap(), None);
+    }
+
+    #[test]
+    fn modules_are_looked_for_beside_the_vmlinuz() {
+        let directory = tempfile::tempdir().unwrap();
+        let boot = directory.path().join("boot");
+        let modules = directory.path().join("lib/modules/6.1.0-x/kernel/net");
+        std::fs::create_dir_all(&boot).unwrap();
+        let vmlinuz = boot.join("vmlinuz-6.1.0-x");
+        let error = modules_beside(&vmlinuz).unwrap_err();
+        assert!(error.is_usage);
+        std::fs::create_dir_all(&modules).unwrap();
+        assert_eq!(
+            modules_beside(&vmlinuz).unwrap(),
+            boot.join("../lib/modules/6.1.0-x")
+        );
+    }
+
+    #[test]
+    fn a_major_version_is_further_away_than_minor_ones() {
+        let distance = |one: &str, other: &str| version(one).abs_diff(version(other));
+        assert!(distance("6.18.5", "6.1.0-56-cloud") < distance("6.18.5", "7.3.4+deb13"));
+        assert!(distance("7.1.0", "7.3.4") < distance("7.1.0", "6.12.117"));
+        assert!(distance("6.18.5", "6.12.117+deb12") < distance("6.18.5", "6.1.0"));
+        assert_eq!(version("nonsense"), 0);
+    }
+}

@@ -1,0 +1,167 @@
+//! QEMU's monitor: orders to the emulator itself, in QMP (a JSON object a line,
+//! docs/interop/qmp-spec of QEMU).
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::descriptor;
+
+/// An emulator that doesn't answer within this hangs.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+
+/// Writing the state of a guest takes moments; a disk can be slow.
+const MIGRATION_LIMIT: Duration = Duration::from_secs(60);
+const MIGRATION_PAUSE: Duration = Duration::from_millis(5);
+
+/// What the monitor calls the file with the state of the devices.
+const DEVICES: &str = "devices";
+
+/// A connection to a monitor.
+#[derive(Debug)]
+pub struct Monitor {
+    said: BufReader<UnixStream>,
+    orders: UnixStream,
+}
+
+/// What a monitor says: its greeting, an event, or the answer to an order.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Message {
+    #[serde(rename = "return")]
+    answer: Option<Value>,
+    error: Option<Refusal>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Refusal {
+    desc: String,
+}
+
+impl Monitor {
+    /// Takes up the conversation.
+    pub fn connect(stream: UnixStream) -> io::Result<Self> {
+        stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+        let mut monitor = Self {
+            said: BufReader::new(stream.try_clone()?),
+            orders: stream,
+        };
+        monitor.execute("qmp_capabilities", &json!({}))?;
+        Ok(monitor)
+    }
+
+    fn execute(&mut self, command: &str, arguments: &Value) -> io::Result<Value> {
+        let mut order = json!({ "execute": command, "arguments": arguments }).to_string();
+        order.push('\n');
+        self.orders.write_all(order.as_bytes())?;
+        self.answer(command)
+    }
+
+    fn answer(&mut self, command: &str) -> io::Result<Value> {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            if self.said.read_line(&mut line)? == 0 {
+                return Err(io::Error::other(format!("{command}: QEMU ended")));
+            }
+            let message: Message = serde_json::from_str(&line)?;
+            if let Some(refusal) = message.error {
+                return Err(io::Error::other(format!("{command}: {}", refusal.desc)));
+            }
+            if let Some(answer) = message.answer {
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// The memory is in its file already: it is neither written nor read.
+    fn leave_memory_alone(&mut self) -> io::Result<()> {
+        let capabilities = json!([{ "capability": "x-ignore-shared", "state": true }]);
+        let arguments = json!({ "capabilities": capabilities });
+        self.execute("migrate-set-capabilities", &arguments)?;
+        Ok(())
+    }
+
+    /// Gives it the file with the state of the devices, as [`DEVICES`].
+    fn hand_over(&mut self, devices: &File) -> io::Result<()> {
+        let order = json!({ "execute": "getfd", "arguments": { "fdname": DEVICES } });
+        descriptor::send_with(&self.orders, order.to_string().as_bytes(), devices)?;
+        self.answer("getfd")?;
+        Ok(())
+    }
+
+    /// Lets the guest go on from the state of its devices in this file.
+    pub fn restore(&mut self, devices: &File) -> io::Result<()> {
+        self.leave_memory_alone()?;
+        self.hand_over(devices)?;
+        let arguments = json!({ "uri": format!("fd:{DEVICES}") });
+        self.execute("migrate-incoming", &arguments)?;
+        Ok(())
+    }
+
+    /// Writes the state of the guest's devices to this file, and stops the guest
+    /// for good.
+    pub fn save(&mut self, devices: &File) -> io::Result<()> {
+        self.leave_memory_alone()?;
+        self.hand_over(devices)?;
+        self.execute("migrate", &json!({ "uri": format!("fd:{DEVICES}") }))?;
+        let end = Instant::now() + MIGRATION_LIMIT;
+        loop {
+            let answer = self.execute("query-migrate", &json!({}))?;
+            match answer["status"].as_str() {
+                Some("completed") => return Ok(()),
+                Some(status @ ("failed" | "cancelled")) => {
+                    let why = answer["error-desc"].as_str().unwrap_or("QEMU says no more");
+                    return Err(io::Error::other(format!("migrate: {status}: {why}")));
+                }
+                _ if Instant::now() > end => {
+                    return Err(io::Error::other(format!(
+                        "migrate: not done within {MIGRATION_LIMIT:?}"
+                    )));
+                }
+                _ => std::thread::sleep(MIGRATION_PAUSE),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A monitor that says these lines whatever it is told.
+    fn saying(lines: &str) -> io::Result<Monitor> {
+        let (ours, mut theirs) = UnixStream::pair()?;
+        theirs.write_all(lines.as_bytes())?;
+        let monitor = Monitor::connect(ours);
+        // What wasn't read is lost with it, so that nothing waits.
+        drop(theirs);
+        monitor
+    }
+
+    #[test]
+    fn events_between_order_and_answer_are_passed_over() {
+        let monitor = saying(
+            "{\"QMP\": {\"version\": {}}}\n{\"event\": \"STOP\"}\n{\"return\": {}}\n",
+        );
+        assert!(monitor.is_ok());
+    }
+
+    #[test]
+    fn a_refusal_is_an_error_in_qemus_words() {
+        let error = saying("{\"QMP\": {}}\n{\"error\": {\"class\": \"x\", \"desc\": \"no\"}}\n")
+            .unwrap_err();
+        assert_eq!(error.to_string(), "qmp_capabilities: no");
+    }
+
+    #[test]
+    fn an_emulator_that_is_gone_is_an_error() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        drop(theirs);
+        assert!(Monitor::connect(ours).is_err());
+    }
+}

@@ -1,0 +1,248 @@
+//! Runs scenarios in guests, several guests side by side.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::sync::{Mutex, PoisonError};
+
+use advisor::evidence::{self, Kernel, Place, Verdict};
+
+use super::KernelError;
+use super::cache::{Cache, Stored};
+use super::guest::{Death, Guest};
+use super::protocol::{News, Order};
+use super::qemu::{self, Accelerator, MEMORY_BYTES};
+use super::state::State;
+use crate::lab::Carrier;
+use crate::run::schedule::Progress;
+use crate::run::{Settings, Touching, blank};
+use crate::suite::scenario::Scenario;
+
+/// A scenario on a kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct Job<'a> {
+    /// The kernel.
+    pub kernel: &'a Stored,
+    /// The scenario.
+    pub scenario: &'a Scenario,
+}
+
+/// Guests that may run side by side: one a processor, and no more than half of
+/// the memory that is free holds.
+pub fn most_guests() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let fitting = available_memory_bytes() / 2 / MEMORY_BYTES;
+    processors.min(usize::try_from(fitting).unwrap_or(1)).max(1)
+}
+
+/// Memory that can be had without swapping (MemAvailable of /proc/meminfo).
+fn available_memory_bytes() -> u64 {
+    fs::read_to_string("/proc/meminfo")
+        .unwrap_or_default()
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))
+        .and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
+        .map_or(0, |kilobytes| kilobytes * 1024)
+}
+
+/// A kernel that is ready to be run on, with the state that its guests start
+/// from.
+#[derive(Debug)]
+struct Ready<'a> {
+    kernel: &'a Stored,
+    state: Mutex<State>,
+}
+
+/// Runs jobs in up to `guests` guests and returns their results in the order of
+/// the jobs. A scenario that acts on the whole kernel has a fresh guest to
+/// itself; others go on in one. A guest that dies is the result of its scenario,
+/// and the next has a new one. An error where a kernel doesn't boot at all.
+pub fn run_all(
+    jobs: &[Job],
+    settings: &Settings,
+    guests: usize,
+    cache: &Cache,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Vec<evidence::Scenario>, KernelError> {
+    let Some(first) = jobs.first() else {
+        return Ok(Vec::new());
+    };
+    let accelerator = qemu::accelerator(first.kernel, cache.directory());
+    let mut kernels: Vec<Ready> = Vec::new();
+    for job in jobs {
+        if kernels.iter().all(|ready| ready.kernel != job.kernel) {
+            kernels.push(Ready {
+                kernel: job.kernel,
+                state: Mutex::new(prepare(job.kernel, accelerator, cache, progress)?),
+            });
+        }
+    }
+    // The whole machine is the guest's, and no guest is without netem.
+    let settings = Settings {
+        carrier: match settings.carrier {
+            Carrier::Auto => Carrier::Netem,
+            chosen => chosen,
+        },
+        touching: Touching::Allowed,
+        ..settings.clone()
+    };
+    let mut order: Vec<(usize, usize, &Job)> = jobs
+        .iter()
+        .enumerate()
+        .map(|(index, job)| {
+            let kernel = kernels.iter().position(|ready| ready.kernel == job.kernel);
+            (index, kernel.unwrap_or_default(), job)
+        })
+        .collect();
+    // Those that go on in one guest together, kernel by kernel.
+    order.sort_by_key(|(_, kernel, job)| (*kernel, job.scenario.touches_host()));
+    let queue = Mutex::new(VecDeque::from(order));
+    let results: Mutex<Vec<Option<evidence::Scenario>>> = Mutex::new(vec![None; jobs.len()]);
+    std::thread::scope(|scope| {
+        for _ in 0..guests.clamp(1, jobs.len()) {
+            scope.spawn(|| {
+                let mut shared: Option<(usize, Guest)> = None;
+                loop {
+                    let next = lock(&queue).pop_front();
+                    let Some((index, kernel, job)) = next else {
+                        break;
+                    };
+                    progress(Progress::Started(job.scenario));
+                    let kept = shared
+                        .take()
+                        .filter(|(known, _)| *known == kernel && !job.scenario.touches_host())
+                        .map(|(_, guest)| guest);
+                    let (result, guest) = run_one(
+                        &kernels[kernel],
+                        kept,
+                        job.scenario,
+                        &settings,
+                        accelerator,
+                        cache,
+                        progress,
+                    );
+                    if !job.scenario.touches_host() {
+                        shared = guest.map(|guest| (kernel, guest));
+                    }
+                    progress(Progress::Ended(&result));
+                    lock(&results)[index] = Some(result);
+                }
+                // All its results are there: a guest that can't end well takes
+                // nothing away.
+                let _ = shared.map(|(_, guest)| guest.power_off());
+            });
+        }
+    });
+    let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(results.into_iter().flatten().collect())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The saved state of a kernel, made where there is none.
+pub fn prepare(
+    kernel: &Stored,
+    accelerator: Accelerator,
+    cache: &Cache,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<State, KernelError> {
+    State::find(kernel, accelerator).map_or_else(
+        || {
+            progress(Progress::Booting(&kernel.name));
+            State::make(kernel, accelerator, cache)
+        },
+        Ok,
+    )
+}
+
+/// A guest from the state; a state that gives none is made anew once.
+fn start(
+    ready: &Ready,
+    accelerator: Accelerator,
+    cache: &Cache,
+) -> Result<Guest, KernelError> {
+    let state = lock(&ready.state).clone();
+    if let Ok(guest) = Guest::restore(ready.kernel, accelerator, &state) {
+        return Ok(guest);
+    }
+    let mut state = lock(&ready.state);
+    *state = State::make(ready.kernel, accelerator, cache)?;
+    Guest::restore(ready.kernel, accelerator, &state)
+}
+
+/// The result of a scenario, and the guest where it can go on.
+fn run_one(
+    ready: &Ready,
+    kept: Option<Guest>,
+    scenario: &Scenario,
+    settings: &Settings,
+    accelerator: Accelerator,
+    cache: &Cache,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> (evidence::Scenario, Option<Guest>) {
+    let mut release = ready.kernel.release.clone();
+    let started = kept.map_or_else(|| start(ready, accelerator, cache), Ok);
+    let (mut result, guest) = match started {
+        Ok(mut guest) => {
+            // In its own words, whatever the packages are called.
+            guest.release.clone_into(&mut release);
+            match run_in(&mut guest, scenario, settings, progress) {
+                Ok(result) => (result, Some(guest)),
+                Err(death) => (errored(scenario, settings, &death), None),
+            }
+        }
+        Err(error) => {
+            let death = Death {
+                what: error.to_string(),
+                console: Vec::new(),
+            };
+            (errored(scenario, settings, &death), None)
+        }
+    };
+    result.kernel = Kernel {
+        release,
+        place: match accelerator {
+            Accelerator::Kvm => Place::QemuKvm,
+            Accelerator::Tcg => Place::QemuTcg,
+        },
+    };
+    (result, guest)
+}
+
+fn run_in(
+    guest: &mut Guest,
+    scenario: &Scenario,
+    settings: &Settings,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<evidence::Scenario, Death> {
+    guest.order(&Order::Run(Box::new(scenario.clone()), settings.clone()))?;
+    loop {
+        match guest.listen()? {
+            News::Ran(runs) => progress(Progress::Ran(scenario, runs)),
+            News::Ended(result) => return Ok(*result),
+            News::Refused(words) => {
+                return Err(Death {
+                    what: words,
+                    console: guest.complaints.clone(),
+                });
+            }
+            News::End => {
+                return Err(Death {
+                    what: "it ended before the scenario did".to_owned(),
+                    console: Vec::new(),
+                });
+            }
+            News::Ready { .. } | News::Alive(_) => {}
+        }
+    }
+}
+
+/// The result of a scenario whose guest gave none.
+fn errored(scenario: &Scenario, settings: &Settings, death: &Death) -> evidence::Scenario {
+    let mut result = blank(scenario, settings.carrier.link(scenario));
+    result.verdict = Verdict::Errored;
+    result.reason = Some(death.to_string());
+    result.console.clone_from(&death.console);
+    result
+}
