@@ -181,6 +181,17 @@ fn run_one(
     cache: &Cache,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> (evidence::Scenario, Option<Guest>) {
+    if scenario.skips_emulation && accelerator == Accelerator::Tcg {
+        let mut result = blank(scenario, settings.carrier.link(scenario));
+        result.verdict = Verdict::Skipped;
+        result.reason = Some("it is too much for an emulated processor".to_owned());
+        result.hint = Some(
+            "--kernel host --touch-host runs it here, where the machine may be disturbed"
+                .to_owned(),
+        );
+        result.kernel = kernel(&ready.kernel.release, accelerator);
+        return (result, kept);
+    }
     let mut release = ready.kernel.release.clone();
     let started = kept.map_or_else(|| start(ready, accelerator, cache), Ok);
     let (mut result, guest) = match started {
@@ -200,14 +211,18 @@ fn run_one(
             (errored(scenario, settings, &death), None)
         }
     };
-    result.kernel = Kernel {
-        release,
+    result.kernel = kernel(&release, accelerator);
+    (result, guest)
+}
+
+fn kernel(release: &str, accelerator: Accelerator) -> Kernel {
+    Kernel {
+        release: release.to_owned(),
         place: match accelerator {
             Accelerator::Kvm => Place::QemuKvm,
             Accelerator::Tcg => Place::QemuTcg,
         },
-    };
-    (result, guest)
+    }
 }
 
 fn run_in(

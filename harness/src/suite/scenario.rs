@@ -146,6 +146,11 @@ pub static SCENARIO: Object = Object {
             "ipv4 unless told",
         ),
         optional(
+            "emulation",
+            Form::Choice(&["run", "skip"]),
+            "skip: too much work for a guest with an emulated processor; run unless told",
+        ),
+        optional(
             "carrier",
             Form::Choice(&["auto", "netem"]),
             "what carries impaired links: with netem never the relay; auto unless told",
@@ -196,6 +201,8 @@ pub struct Scenario {
     pub hosts: Vec<String>,
     /// The address family that endpoints resolve to.
     pub family: Family,
+    /// Whether it is too much for an emulated processor.
+    pub skips_emulation: bool,
     /// Whether only netem may carry its links.
     pub needs_netem: bool,
     /// By host: the direction towards it.
@@ -328,6 +335,7 @@ impl Scenario {
                 Some("ipv6") => Family::V6,
                 _ => Family::V4,
             },
+            skips_emulation: fields.text("emulation") == Some("skip"),
             needs_netem: fields.text("carrier") == Some("netem"),
             links: BTreeMap::new(),
             sysctls: BTreeMap::new(),
