@@ -33,8 +33,33 @@ pub struct Report {
     /// does not depend on the host's tuning; values as the kernel prints them.
     #[serde(default)]
     pub pinned_sysctls: BTreeMap<String, String>,
-    /// A result for each scenario that was asked for, skipped ones included.
+    /// What differs between kernels, or between links, where scenarios ran on
+    /// several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<Difference>,
+    /// A result for each scenario that was asked for and each kernel, skipped
+    /// ones included.
     pub scenarios: Vec<Scenario>,
+}
+
+/// Something that one scenario saw on some kernels, and not on others.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Difference {
+    /// The scenario.
+    pub id: String,
+    /// The observation; null where it is the verdict.
+    pub observation: Option<String>,
+    /// At least two groups; within each the values could be of one distribution.
+    pub groups: Vec<Group>,
+}
+
+/// Kernels, or links, that saw the same.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Group {
+    /// `6.12.117`, `6.18.44 host`, or `6.12.117 relay` where links are compared.
+    pub columns: Vec<String>,
+    /// What they saw.
+    pub seen: Vec<Seen>,
 }
 
 /// The result of one scenario on one kernel over one kind of link.

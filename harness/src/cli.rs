@@ -18,7 +18,7 @@ use crate::kernel::{self, KernelError, catalogue, qemu};
 use crate::lab::{self, Carrier};
 use crate::privilege::{self, Privilege};
 use crate::report::snapshot::{self, Difference};
-use crate::report::terminal::{Terminal, summary};
+use crate::report::terminal::{Terminal, comparison, summary};
 use crate::report::{self, Tally};
 use crate::run::schedule::run_all;
 use crate::run::{Settings, Touching};
@@ -601,6 +601,9 @@ fn conclude(run: &Run, all: &[Scenario], results: Vec<ScenarioResult>) -> u8 {
                 status = ENVIRONMENT;
             }
         }
+    }
+    if let Some(comparison) = comparison(&report) {
+        anstream::println!("\n{comparison}");
     }
     anstream::println!("{}", summary(&report.scenarios));
     let tally = Tally::of(&report.scenarios);

@@ -3,6 +3,7 @@
 
 mod junit;
 mod markdown;
+pub mod matrix;
 pub mod output;
 pub mod snapshot;
 pub mod terminal;
@@ -11,7 +12,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use advisor::evidence::{Expectation, Report, SCHEMA, Scenario, Verdict};
+use advisor::evidence::{Expectation, Report, SCHEMA, Scenario, Seen, Verdict};
+use matrix::Matrix;
 
 /// How many scenarios came to each verdict.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -41,10 +43,14 @@ impl Tally {
 
 /// The report of results.
 pub fn assemble(scenarios: Vec<Scenario>, pinned_sysctls: BTreeMap<String, String>) -> Report {
+    let differences = Matrix::of(&scenarios)
+        .map(|matrix| matrix.differences())
+        .unwrap_or_default();
     Report {
         schema: SCHEMA,
         harness: env!("CARGO_PKG_VERSION").to_owned(),
         pinned_sysctls,
+        differences,
         scenarios,
     }
 }
@@ -74,13 +80,12 @@ fn describe_held(expectation: &Expectation) -> &'static str {
     }
 }
 
-/// What was seen of an expectation: `277000 (3 runs), 541200 (2 runs)`.
-fn describe_seen(expectation: &Expectation) -> String {
+/// What was seen of an expectation: `277000 (3 of 5), 541200 (2 of 5)`.
+fn describe_seen(seen: &[Seen]) -> String {
     /// Values beyond these are only counted.
     const SHOWN: usize = 3;
-    let total: usize = expectation.seen.iter().map(|seen| seen.runs).sum();
-    let mut parts: Vec<String> = expectation
-        .seen
+    let total: usize = seen.iter().map(|seen| seen.runs).sum();
+    let mut parts: Vec<String> = seen
         .iter()
         .take(SHOWN)
         .map(|seen| match total {
@@ -88,8 +93,8 @@ fn describe_seen(expectation: &Expectation) -> String {
             _ => format!("{} ({} of {total})", seen.value, seen.runs),
         })
         .collect();
-    if expectation.seen.len() > SHOWN {
-        parts.push(format!("{} other values", expectation.seen.len() - SHOWN));
+    if seen.len() > SHOWN {
+        parts.push(format!("{} other values", seen.len() - SHOWN));
     }
     if parts.is_empty() {
         return "nothing".to_owned();
@@ -104,7 +109,7 @@ mod tests {
     use super::*;
 
     /// A report with one scenario of each verdict.
-    pub(super) fn sample() -> Report {
+    pub(crate) fn sample() -> Report {
         let scenario = |name: &str, verdict, reason: Option<&str>, held| Scenario {
             id: format!("close/unread-data/{name}"),
             explains: "close() with unread data resets the connection.".to_owned(),

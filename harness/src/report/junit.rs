@@ -7,12 +7,21 @@ use std::time::Duration;
 use advisor::evidence::{Report, Scenario, Verdict};
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
+use super::matrix::Matrix;
+
 pub(super) fn render(report: &Report) -> io::Result<String> {
     let mut junit = quick_junit::Report::new("lastbyte");
     let mut suites: Vec<TestSuite> = Vec::new();
+    let is_matrix = Matrix::of(&report.scenarios).is_some();
     for scenario in &report.scenarios {
         let (file, name) = scenario.id.rsplit_once('/').unwrap_or(("", &scenario.id));
-        let case = case(scenario, file, name);
+        let case = match is_matrix {
+            true => {
+                let name = format!("{name} on {} ({})", scenario.kernel.release, scenario.link);
+                case(scenario, file, &name)
+            }
+            false => case(scenario, file, name),
+        };
         let known = suites.iter().position(|suite| suite.name.as_str() == file);
         let index = known.unwrap_or_else(|| {
             suites.push(TestSuite::new(file));
@@ -55,9 +64,10 @@ fn non_success(kind: NonSuccessKind, scenario: &Scenario, reason: String) -> Tes
                 expectation.observation,
                 expectation.quantifier,
                 expectation.condition,
-                super::describe_seen(expectation)
+                super::describe_seen(&expectation.seen)
             )
         })
+        .chain(scenario.console.iter().cloned())
         .collect();
     let mut status = TestCaseStatus::non_success(kind);
     status.set_message(reason).set_description(seen.join("\n"));

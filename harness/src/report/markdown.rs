@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use advisor::evidence::{Report, Scenario, Verdict};
 
+use super::matrix::Matrix;
 use super::{Tally, describe_held, describe_seen};
 
 pub(super) fn render(report: &Report) -> String {
@@ -15,20 +16,30 @@ pub(super) fn render(report: &Report) -> String {
         "# {} passed, {} failed, {} errored, {} skipped\n",
         tally.passed, tally.failed, tally.errored, tally.skipped
     );
-    if let Some(first) = report.scenarios.first() {
-        let _ = writeln!(
-            text,
-            "lastbyte harness {}, kernel {}\n",
-            report.harness, first.kernel.release
-        );
+    let mut kernels: Vec<&str> = Vec::new();
+    for scenario in &report.scenarios {
+        if !kernels.contains(&scenario.kernel.release.as_str()) {
+            kernels.push(&scenario.kernel.release);
+        }
     }
-    text.push_str("| verdict | scenario | link | runs |\n| --- | --- | --- | --- |\n");
+    let _ = writeln!(
+        text,
+        "lastbyte harness {}, kernel {}\n",
+        report.harness,
+        kernels.join(", ")
+    );
+    if let Some(matrix) = Matrix::of(&report.scenarios) {
+        differences(report, &mut text);
+        verdicts(&matrix, &mut text);
+    }
+    text.push_str("| verdict | scenario | kernel | link | runs |\n| --- | --- | --- | --- | --- |\n");
     for scenario in &report.scenarios {
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} |",
             scenario.verdict,
             scenario.id,
+            scenario.kernel.release,
             scenario.link,
             scenario.runs.len()
         );
@@ -42,7 +53,7 @@ pub(super) fn render(report: &Report) -> String {
     ];
     for verdict in order {
         for scenario in report.scenarios.iter().filter(|s| s.verdict == verdict) {
-            describe(scenario, &mut text);
+            describe(scenario, kernels.len() > 1, &mut text);
         }
     }
     text.push_str("\n## Pinned sysctls\n\nEvery scenario starts from these.\n\n");
@@ -52,8 +63,62 @@ pub(super) fn render(report: &Report) -> String {
     text
 }
 
-fn describe(scenario: &Scenario, text: &mut String) {
-    let _ = writeln!(text, "\n## {}: {}\n", scenario.id, scenario.verdict);
+/// What differs, before all that doesn't.
+fn differences(report: &Report, text: &mut String) {
+    text.push_str("## Differences\n\n");
+    if report.differences.is_empty() {
+        text.push_str("None: each scenario saw the same everywhere.\n\n");
+        return;
+    }
+    text.push_str("| scenario | observation | where | seen |\n| --- | --- | --- | --- |\n");
+    for difference in &report.differences {
+        let observation = difference
+            .observation
+            .as_ref()
+            .map_or_else(|| "verdict".to_owned(), |name| format!("`{name}`"));
+        for group in &difference.groups {
+            let _ = writeln!(
+                text,
+                "| {} | {observation} | {} | {} |",
+                difference.id,
+                group.columns.join(", "),
+                cell(&describe_seen(&group.seen))
+            );
+        }
+    }
+    text.push('\n');
+}
+
+/// The verdict on each scenario in each column.
+fn verdicts(matrix: &Matrix, text: &mut String) {
+    text.push_str("## Verdicts\n\n| scenario");
+    for column in &matrix.columns {
+        let _ = write!(text, " | {column}");
+    }
+    text.push_str(" |\n| ---");
+    text.push_str(&" | ---".repeat(matrix.columns.len()));
+    text.push_str(" |\n");
+    for row in &matrix.rows {
+        let _ = write!(text, "| {}", row.id);
+        for result in &row.cells {
+            let verdict = result.map_or_else(String::new, |result| result.verdict.to_string());
+            let _ = write!(text, " | {verdict}");
+        }
+        text.push_str(" |\n");
+    }
+    text.push_str("\n## Results\n\n");
+}
+
+fn describe(scenario: &Scenario, names_kernel: bool, text: &mut String) {
+    let kernel = match names_kernel {
+        true => format!(" on {}", scenario.kernel.release),
+        false => String::new(),
+    };
+    let _ = writeln!(
+        text,
+        "\n## {}{kernel}: {}\n",
+        scenario.id, scenario.verdict
+    );
     let _ = writeln!(
         text,
         "{}\n\nSource: {}",
@@ -96,7 +161,7 @@ fn describe(scenario: &Scenario, text: &mut String) {
             expectation.observation,
             expectation.quantifier,
             cell(&expectation.condition),
-            cell(&describe_seen(expectation))
+            cell(&describe_seen(&expectation.seen))
         );
     }
 }

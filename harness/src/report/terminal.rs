@@ -5,10 +5,12 @@ use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use advisor::evidence::{Link, Place, Scenario, Verdict};
+use advisor::evidence::{Link, Place, Report, Scenario, Verdict};
 use anstyle::{AnsiColor, Style};
+use comfy_table::{ContentArrangement, Table};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::matrix::Matrix;
 use super::{Tally, describe_held, describe_seen};
 use crate::run::schedule::Progress;
 
@@ -132,15 +134,19 @@ pub fn describe(scenario: &Scenario, verbose: bool) -> String {
             expectation.observation,
             expectation.quantifier,
             expectation.condition,
-            wrap(&describe_seen(expectation), "      saw "),
+            wrap(&describe_seen(&expectation.seen), "      saw "),
         );
     }
     text
 }
 
+fn width() -> usize {
+    textwrap::termwidth().min(WIDTH)
+}
+
 /// Text below a scenario's line.
 fn wrap(text: &str, lead: &str) -> String {
-    let width = textwrap::termwidth().min(WIDTH);
+    let width = width();
     let first = format!("    {lead}");
     let rest = " ".repeat(first.len());
     textwrap::fill(
@@ -149,6 +155,47 @@ fn wrap(text: &str, lead: &str) -> String {
             .initial_indent(&first)
             .subsequent_indent(&rest),
     )
+}
+
+/// Results side by side, the differences first; nothing where no scenario has
+/// more than one result.
+pub fn comparison(report: &Report) -> Option<String> {
+    let matrix = Matrix::of(&report.scenarios)?;
+    let mut text = String::new();
+    for difference in &report.differences {
+        let what = difference.observation.as_deref().unwrap_or("verdict");
+        let _ = write!(text, "{ODD}differs{ODD:#} {} {what}", difference.id);
+        for group in &difference.groups {
+            let lead = format!("{}: ", group.columns.join(", "));
+            text.push('\n');
+            text.push_str(&wrap(&describe_seen(&group.seen), &lead));
+        }
+        text.push('\n');
+    }
+    let alike = matrix.rows.iter().filter(|row| row.agrees()).count();
+    let uneven: Vec<_> = matrix.rows.iter().filter(|row| !row.agrees()).collect();
+    if !uneven.is_empty() {
+        let mut table = Table::new();
+        table
+            .load_preset(comfy_table::presets::NOTHING)
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(u16::try_from(width()).unwrap_or(u16::MAX))
+            .set_header(std::iter::once("").chain(matrix.columns.iter().map(String::as_str)));
+        for row in uneven {
+            let verdict = |result: &Option<&Scenario>| {
+                result.map_or_else(|| "-".to_owned(), |result| result.verdict.to_string())
+            };
+            table.add_row(std::iter::once(row.id.to_owned()).chain(row.cells.iter().map(verdict)));
+        }
+        let _ = writeln!(text, "{}", table.trim_fmt());
+    }
+    let columns = matrix.columns.join(", ");
+    let other = if matrix.rows.len() > alike { "other " } else { "" };
+    text.push_str(&textwrap::fill(
+        &format!("{alike} {other}scenarios have one verdict on all of {columns}."),
+        width(),
+    ));
+    Some(text)
 }
 
 /// The last line: how many of each, skipped ones always.

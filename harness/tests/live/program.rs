@@ -75,10 +75,23 @@ pub struct Running {
     stderr: Option<JoinHandle<String>>,
 }
 
+/// A cache without kernels, so that nothing runs in a guest by itself.
+pub const NO_CACHE: &str = "/nonexistent";
+
 impl Running {
+    /// With no kernel in its cache.
     pub fn start<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Self {
+        Self::start_with(arguments, &[("XDG_CACHE_HOME", NO_CACHE.as_ref())])
+    }
+
+    /// With these variables set.
+    pub fn start_with<A: AsRef<OsStr>>(
+        arguments: impl IntoIterator<Item = A>,
+        variables: &[(&str, &OsStr)],
+    ) -> Self {
         let mut child = Command::new(HARNESS)
             .args(arguments)
+            .envs(variables.iter().copied())
             // `suites` and the like are the workspace's.
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
             .stdin(Stdio::null())
@@ -95,6 +108,13 @@ impl Running {
 
     /// The processes that it has started in this role: `actor`, `watcher`.
     pub fn children(&self, role: &str) -> Vec<i32> {
+        let mut children = self.children_of_any_role();
+        children.retain(|pid| arguments(*pid).get(1).is_some_and(|argument| argument == role));
+        children
+    }
+
+    /// The processes that it has started.
+    pub fn children_of_any_role(&self) -> Vec<i32> {
         let parent = format!("PPid:\t{}", self.child.id());
         let processes = fs::read_dir("/proc").unwrap().flatten();
         processes
@@ -103,11 +123,6 @@ impl Running {
                 status.is_ok_and(|status| status.lines().any(|line| line == parent))
             })
             .filter_map(|process| process.file_name().to_str()?.parse().ok())
-            .filter(|pid| {
-                arguments(*pid)
-                    .get(1)
-                    .is_some_and(|argument| argument == role)
-            })
             .collect()
     }
 
@@ -166,7 +181,7 @@ fn read_in_background(mut pipe: impl Read + Send + 'static) -> JoinHandle<String
 }
 
 /// The command line of a process; empty for one that is gone or a zombie.
-fn arguments(pid: i32) -> Vec<String> {
+pub fn arguments(pid: i32) -> Vec<String> {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&bytes)
         .split('\0')

@@ -1,0 +1,291 @@
+//! Guests: scenarios run in a throw-away kernel, and what happens to guests
+//! that die. Needs QEMU and the kernel [`KERNEL`], but no root:
+//!
+//! ```text
+//! harness kernels fetch debian-6.12
+//! cargo test -p harness --test guests
+//! ```
+
+#[path = "../live/patience.rs"]
+mod patience;
+#[path = "../live/program.rs"]
+#[expect(dead_code, reason = "the live tests ask more of it")]
+mod program;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use advisor::evidence::{Link, Place, Report, Verdict};
+use harness::kernel::cache::Cache;
+use harness::kernel::qemu::PROGRAM;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use patience::until;
+use program::{NO_CACHE, Running, Suite, suite};
+use tempfile::TempDir;
+
+const KERNEL: &str = "debian-6.12";
+
+/// Emulation on a busy machine takes its time, and silence is waited for.
+const HANG: Duration = Duration::from_secs(300);
+
+/// A scenario that reads what it writes, with more of it in `more`.
+fn carries(name: &str, more: &str) -> String {
+    format!(
+        r#"
+  - name: {name}
+    explains: What is written is read.
+    source: RFC 9293
+    runs: 1
+    {more}
+    actors:
+      receiver: {{ on: server, steps: [{{ listen: 7000 }}, accept, read-to-end] }}
+      sender: {{ on: client, steps: [{{ connect: "server:7000" }}, {{ write: 1000 }}, close] }}
+    expect: {{ receiver.read-to-end.bytes: {{ always: 1000 }} }}
+"#
+    )
+}
+
+/// A scenario that sets something of the whole machine.
+fn touches(name: &str) -> String {
+    carries(name, "sysctls: { kernel: { net.ipv4.tcp_max_orphans: 64 } }")
+}
+
+/// A scenario that would never end.
+fn hangs(name: &str) -> String {
+    format!(
+        r#"
+  - name: {name}
+    explains: Nobody writes.
+    source: RFC 9293
+    runs: 1
+    time_limit: 10min
+    actors:
+      reader: {{ on: server, steps: [{{ listen: 7000 }}, accept, {{ read: 1 }}] }}
+      silent: {{ on: client, steps: [{{ connect: "server:7000" }}, {{ await: reader.read }}] }}
+    expect: {{ reader.read.bytes: {{ always: 1 }} }}
+"#
+    )
+}
+
+fn of(scenarios: &[String]) -> Suite {
+    suite(&format!("scenarios:\n{}", scenarios.concat()))
+}
+
+/// Starts a run in guests of [`KERNEL`] with a report beside the suite.
+fn start(suite: &Suite, more: &[&str], variables: &[(&str, &OsStr)]) -> Running {
+    let (path, report) = (suite.path(), suite.beside("report"));
+    let mut arguments: Vec<&OsStr> = vec!["run".as_ref(), path.as_ref()];
+    arguments.extend(["--kernel".as_ref(), KERNEL.as_ref()] as [&OsStr; 2]);
+    arguments.extend(["--report".as_ref(), report.as_os_str()]);
+    arguments.extend(more.iter().map(OsStr::new));
+    Running::start_with(arguments, variables)
+}
+
+fn report(suite: &Suite) -> Report {
+    advisor::evidence::read(&suite.beside("report")).unwrap()
+}
+
+fn verdicts(report: &Report) -> Vec<Verdict> {
+    let results = report.scenarios.iter();
+    results.map(|result| result.verdict).collect()
+}
+
+/// A cache with the kernel, but with no guest kept in it.
+fn fresh_cache() -> TempDir {
+    let known = Cache::of_user().unwrap().find(KERNEL).unwrap();
+    let known = known.unwrap_or_else(|| panic!("harness kernels fetch {KERNEL}"));
+    let cache = tempfile::tempdir().unwrap();
+    let to = kernel_in(&cache);
+    fs::create_dir_all(&to).unwrap();
+    for name in ["kernel.json", "vmlinux", "modules"] {
+        symlink(known.directory().join(name), to.join(name)).unwrap();
+    }
+    cache
+}
+
+fn kernel_in(cache: &TempDir) -> PathBuf {
+    cache.path().join("lastbyte/kernels").join(KERNEL)
+}
+
+/// The directories of guests that are kept.
+fn states_in(cache: &TempDir) -> Vec<PathBuf> {
+    let entries = fs::read_dir(kernel_in(cache)).unwrap().flatten();
+    entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("state-"))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+/// The pid of the only guest that a harness has, once it runs.
+fn guest_of(harness: &Running) -> Pid {
+    let is_qemu = |pid: &i32| program::arguments(*pid).first().is_some_and(|name| name == PROGRAM);
+    until("a guest runs", || {
+        let guests: Vec<i32> = harness
+            .children_of_any_role()
+            .into_iter()
+            .filter(is_qemu)
+            .collect();
+        (guests.len() == 1).then(|| Pid::from_raw(guests[0]))
+    })
+}
+
+/// As [`guest_of`], once it is in the middle of a scenario: a guest that is
+/// being booted has another number.
+fn guest_at_work(harness: &Running) -> Pid {
+    std::thread::sleep(Duration::from_secs(1));
+    let mut seen = guest_of(harness);
+    loop {
+        std::thread::sleep(Duration::from_secs(5));
+        let now = guest_of(harness);
+        if now == seen {
+            return now;
+        }
+        seen = now;
+    }
+}
+
+#[test]
+fn a_scenario_runs_in_a_guest_with_netem_and_without_touching_the_host() {
+    let before = fs::read_to_string("/proc/sys/net/ipv4/tcp_max_orphans").unwrap();
+    let suite = of(&[carries("impaired", "link: { delay: 1ms }"), touches("touches")]);
+    let ended = start(&suite, &[], &[]).wait_within(HANG).expect(0);
+    assert_eq!(
+        ended.last_line(),
+        "2 passed, 0 failed, 0 errored, 0 skipped"
+    );
+    let report = report(&suite);
+    for result in &report.scenarios {
+        assert!(result.kernel.release.starts_with("6.12."), "{result:?}");
+        assert_ne!(result.kernel.place, Place::Host);
+    }
+    assert_eq!(report.scenarios[0].link, Link::Netem);
+    let after = fs::read_to_string("/proc/sys/net/ipv4/tcp_max_orphans").unwrap();
+    assert_eq!(after, before);
+}
+
+#[test]
+fn guests_from_one_state_draw_their_own_random_numbers() {
+    // Each touches the kernel, so each has a guest that was restored for it.
+    let scenarios: Vec<String> = (0..4).map(|number| touches(&format!("n{number}"))).collect();
+    let suite = of(&scenarios);
+    start(&suite, &[], &[]).wait_within(HANG).expect(0);
+    let report = report(&suite);
+    let mut ports: Vec<&str> = report
+        .scenarios
+        .iter()
+        .flat_map(|result| &result.runs[0].sockets)
+        .filter(|socket| socket.host == "client")
+        .map(|socket| socket.local.as_str())
+        .collect();
+    assert_eq!(ports.len(), scenarios.len(), "{report:?}");
+    ports.sort_unstable();
+    ports.dedup();
+    // Two of four may be the same by chance; all four are so in copies.
+    assert!(ports.len() > 1, "{ports:?}");
+}
+
+#[test]
+fn a_guest_that_dies_is_a_result_and_the_next_scenario_runs() {
+    let suite = of(&[hangs("first"), carries("second", "")]);
+    let harness = start(&suite, &["--jobs", "1"], &[]);
+    kill(guest_at_work(&harness), Signal::SIGKILL).unwrap();
+    harness.wait_within(HANG).expect(1);
+    let report = report(&suite);
+    assert_eq!(verdicts(&report), [Verdict::Errored, Verdict::Passed]);
+    let reason = report.scenarios[0].reason.as_deref().unwrap();
+    assert!(reason.contains("the guest gave no result"), "{reason}");
+}
+
+#[test]
+fn a_guest_that_says_nothing_is_a_result() {
+    let suite = of(&[hangs("first"), carries("second", "")]);
+    let harness = start(&suite, &["--jobs", "1"], &[]);
+    kill(guest_at_work(&harness), Signal::SIGSTOP).unwrap();
+    harness.wait_within(HANG).expect(1);
+    let report = report(&suite);
+    assert_eq!(verdicts(&report), [Verdict::Errored, Verdict::Passed]);
+    let reason = report.scenarios[0].reason.as_deref().unwrap();
+    assert!(reason.contains("said nothing for"), "{reason}");
+}
+
+#[test]
+fn a_damaged_state_is_made_anew() {
+    let cache = fresh_cache();
+    let variables: [(&str, &OsStr); 1] = [("XDG_CACHE_HOME", cache.path().as_os_str())];
+    let suite = of(&[carries("plain", "")]);
+    start(&suite, &[], &variables).wait_within(HANG).expect(0);
+    let states = states_in(&cache);
+    assert_eq!(states.len(), 1);
+    let devices = states[0].join("devices");
+    let length = fs::metadata(&devices).unwrap().len();
+    fs::write(&devices, vec![0; usize::try_from(length).unwrap()]).unwrap();
+    start(&suite, &[], &variables).wait_within(HANG).expect(0);
+    assert_eq!(states_in(&cache), states);
+    let head = &fs::read(&devices).unwrap()[..64];
+    assert!(head.iter().any(|byte| *byte != 0));
+}
+
+#[test]
+fn killing_the_harness_leaves_neither_a_guest_nor_half_a_state() {
+    let cache = fresh_cache();
+    let variables: [(&str, &OsStr); 1] = [("XDG_CACHE_HOME", cache.path().as_os_str())];
+    let suite = of(&[hangs("first")]);
+    let mut harness = start(&suite, &[], &variables);
+    let guest = guest_of(&harness);
+    harness.kill();
+    until("the guest is gone", || {
+        let there = program::arguments(guest.as_raw());
+        there.iter().all(|argument| !argument.contains("qemu")).then_some(())
+    });
+    // Whatever it was in the middle of, the next one works and sweeps.
+    let suite = of(&[carries("plain", "")]);
+    start(&suite, &[], &variables).wait_within(HANG).expect(0);
+    let kernels = cache.path().join("lastbyte/kernels");
+    let left: Vec<String> = fs::read_dir(kernels)
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.starts_with(".new-"))
+        .collect();
+    assert_eq!(left, [] as [&str; 0]);
+    assert_eq!(states_in(&cache).len(), 1);
+}
+
+#[test]
+fn auto_takes_a_guest_for_what_the_host_may_not_do() {
+    let suite = of(&[carries("plain", ""), touches("touches")]);
+    let (path, directory) = (suite.path(), suite.beside("report"));
+    let run = |variables: &[(&str, &OsStr)]| {
+        let arguments: [&OsStr; 4] = [
+            "run".as_ref(),
+            path.as_ref(),
+            "--report".as_ref(),
+            directory.as_ref(),
+        ];
+        let ended = Running::start_with(arguments, variables).wait_within(HANG).expect(0);
+        (ended, report(&suite))
+    };
+    let (_, with_kernels) = run(&[]);
+    assert_eq!(verdicts(&with_kernels), [Verdict::Passed, Verdict::Passed]);
+    assert_ne!(with_kernels.scenarios[1].kernel.place, Place::Host);
+    if with_kernels.scenarios[0].kernel.place != Place::Host {
+        // This host makes no namespaces: without kernels it can't run a thing.
+        return;
+    }
+    let (_, without) = run(&[("XDG_CACHE_HOME", NO_CACHE.as_ref())]);
+    assert_eq!(verdicts(&without), [Verdict::Passed, Verdict::Skipped]);
+    let hint = without.scenarios[1].hint.as_deref().unwrap();
+    assert!(hint.contains("harness kernels fetch"), "{hint}");
+}
+
+#[test]
+fn without_qemu_the_package_is_named() {
+    let suite = of(&[carries("plain", "")]);
+    let no_programs: [(&str, &OsStr); 1] = [("PATH", Path::new("/nonexistent").as_os_str())];
+    let ended = start(&suite, &[], &no_programs).wait_within(HANG).expect(3);
+    assert!(ended.stderr.contains("qemu-system-x86"), "{}", ended.stderr);
+}
