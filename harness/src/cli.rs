@@ -10,17 +10,18 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::actor;
 use crate::doctor;
 use crate::kernel::cache::{Cache, Stored};
-use crate::kernel::fetch::{self, Stage};
 use crate::kernel::choice::{Choice, Host};
+use crate::kernel::fetch::{self, Stage};
 use crate::kernel::pool::{self, Job};
 use crate::kernel::state::State;
 use crate::kernel::{self, KernelError, catalogue, qemu};
 use crate::lab::{self, Carrier};
+use crate::links;
 use crate::privilege::{self, Privilege};
 use crate::report::snapshot::{self, Difference};
-use crate::report::terminal::{Terminal, comparison, summary};
+use crate::report::terminal::{self, Terminal, comparison, summary};
 use crate::report::{self, Tally};
-use crate::run::schedule::run_all;
+use crate::run::schedule::{Progress, run_all};
 use crate::run::{Settings, Touching};
 use crate::suite::scenario::Scenario;
 use crate::suite::{self, LoadError};
@@ -59,6 +60,9 @@ enum Command {
     Doctor,
     /// Put back sysctls that an interrupted --touch-host run left changed
     Restore,
+    /// Compare the relay with netem, on a kernel that has it: what each does to
+    /// packets, and what the scenarios come to over each
+    Links(Links),
     /// List the kernels that suites can run on, or fetch some
     Kernels(Kernels),
     /// Print a JSON Schema, for editors and for other programs
@@ -139,6 +143,26 @@ struct Run {
 }
 
 #[derive(Debug, Args)]
+struct Links {
+    #[command(flatten)]
+    paths: Paths,
+    /// A name from `harness kernels`, the path of a vmlinuz, or auto: the fetched
+    /// kernel nearest to the host's
+    #[arg(long, value_name = "KERNEL", default_value = "auto")]
+    kernel: String,
+    /// Datagrams over each link
+    #[arg(long, value_name = "N", default_value_t = 3000,
+          value_parser = clap::value_parser!(u32).range(100..=100_000))]
+    packets: u32,
+    /// Runs of each scenario, in place of what the suite says
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    runs: Option<u64>,
+    /// Leave the scenarios out
+    #[arg(long)]
+    packets_only: bool,
+}
+
+#[derive(Debug, Args)]
 struct Kernels {
     #[command(subcommand)]
     command: Option<KernelsCommand>,
@@ -177,6 +201,10 @@ pub fn main() -> ExitCode {
         Command::Doctor => doctor::report(&privilege::acquire()),
         Command::Restore => restore(),
         Command::Schema { format } => schema(format),
+        Command::Links(links) => match compare_links(&links) {
+            Ok(status) => status,
+            Err(error) => complain_of_kernel(&error),
+        },
         Command::Kernels(kernels) => match run_kernels(&kernels) {
             Ok(()) => SUCCESS,
             Err(error) => complain_of_kernel(&error),
@@ -295,7 +323,7 @@ fn complain_of_kernel(error: &KernelError) -> u8 {
 }
 
 /// What is known, what of it was fetched, and whether it boots here.
-fn list_kernels(cache: &Cache) -> Result<(), KernelError> {
+fn list_kernels(cache: &Cache) {
     for line in catalogue::LINES {
         let state = match cache.find(line.name) {
             Ok(None) => "not fetched".to_owned(),
@@ -315,7 +343,6 @@ fn list_kernels(cache: &Cache) -> Result<(), KernelError> {
         };
         print(&format!("{:<12} {state}\n", line.name));
     }
-    Ok(())
 }
 
 fn run_kernels(kernels: &Kernels) -> Result<(), KernelError> {
@@ -326,7 +353,8 @@ fn run_kernels(kernels: &Kernels) -> Result<(), KernelError> {
         keyring,
     }) = &kernels.command
     else {
-        return list_kernels(&cache);
+        list_kernels(&cache);
+        return Ok(());
     };
     let lines = names
         .iter()
@@ -458,6 +486,82 @@ fn run_in_guests(
     Ok(indices.into_iter().zip(results?).collect())
 }
 
+/// Compares the relay with netem; the exit status.
+fn compare_links(options: &Links) -> Result<u8, KernelError> {
+    let scenarios = if options.packets_only {
+        Vec::new()
+    } else {
+        match load(&options.paths).and_then(|all| filter(&all, &options.paths)) {
+            Ok(scenarios) => scenarios,
+            Err(status) => return Ok(status),
+        }
+    };
+    // Without an impairment there is nothing to compare.
+    let impaired: Vec<Scenario> = scenarios
+        .into_iter()
+        .filter(|scenario| scenario.is_impaired() && !scenario.needs_netem)
+        .collect();
+    let choice = Choice::parse(&options.kernel)?;
+    let cache = Cache::of_user()?;
+    let Some(kernel) = choice.resolve(&cache)? else {
+        return Err(KernelError::environment(
+            &options.kernel,
+            "compare links on it",
+            "no kernel was fetched",
+            "harness kernels fetch debian-6.12",
+        ));
+    };
+    let terminal = Terminal::new(impaired.len() * 2, false);
+    let progress = |progress: Progress| terminal.show(&progress);
+    let mut comparisons = Vec::new();
+    let mut release = String::new();
+    pool::measure_links(&kernel, options.packets, &cache, &progress, |of, pair| {
+        of.clone_into(&mut release);
+        let comparison = links::compare(pair);
+        terminal.say(&format!("{} {}", comparison.verdict(), pair.link));
+        comparisons.push(comparison);
+    })?;
+    let mut results = Vec::new();
+    for carrier in [Carrier::Netem, Carrier::Relay] {
+        let settings = Settings {
+            carrier,
+            runs: options.runs,
+            touching: Touching::Allowed,
+        };
+        let jobs: Vec<Job> = impaired
+            .iter()
+            .map(|scenario| Job {
+                kernel: &kernel,
+                scenario,
+            })
+            .collect();
+        results.extend(pool::run_all(
+            &jobs,
+            &settings,
+            pool::most_guests(),
+            &cache,
+            &progress,
+        )?);
+    }
+    terminal.finish();
+    let report = report::assemble(results, lab::pinned_sysctls());
+    anstream::println!(
+        "\n{}",
+        terminal::links(&comparisons, &release, options.packets)
+    );
+    if let Some(comparison) = terminal::comparison(&report) {
+        anstream::println!("\n{comparison}");
+    }
+    let packets_differ = comparisons.iter().any(|seen| !seen.differs.is_empty());
+    let tally = Tally::of(&report.scenarios);
+    let is_worse = tally.failed + tally.errored > 0 || !report.differences.is_empty();
+    Ok(if packets_differ || is_worse {
+        FAILURE
+    } else {
+        SUCCESS
+    })
+}
+
 fn settings(run: &Run, touching: Touching) -> Settings {
     Settings {
         carrier: match run.link {
@@ -481,7 +585,7 @@ fn run_suites(run: &Run) -> u8 {
     // Before the first thread: a user namespace needs a process of one thread.
     // A guest needs nothing of the kind.
     let privilege = match choices(run) {
-        Ok(choices) if choices.iter().any(|choice| choice.is_of_host()) => privilege::acquire(),
+        Ok(choices) if choices.iter().any(Choice::is_of_host) => privilege::acquire(),
         Ok(_) => Privilege::None("not asked for".to_owned()),
         Err(error) => return complain_of_kernel(&error),
     };

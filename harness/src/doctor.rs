@@ -13,6 +13,9 @@ use crate::lab::{self, destroy};
 use crate::privilege::Privilege;
 use crate::touch;
 
+const QEMU: &str = "QEMU";
+const GUEST_KERNELS: &str = "guest kernels";
+
 /// One line of the report.
 struct Finding {
     subject: &'static str,
@@ -27,15 +30,20 @@ struct Finding {
 /// Prints the report; 0 where suites can run, 3 where not.
 pub fn report(privilege: &Privilege) -> u8 {
     let findings = examine(privilege);
-    let runnable = findings
+    let here = findings
         .iter()
         .all(|finding| finding.good || !finding.needed);
+    let in_guests = [QEMU, GUEST_KERNELS].iter().all(|needed| {
+        findings
+            .iter()
+            .any(|finding| finding.subject == *needed && finding.good)
+    });
     anstream::println!(
         "{}\n",
-        if runnable {
-            "This machine can run suites."
-        } else {
-            "This machine can't run suites."
+        match (here, in_guests) {
+            (true, _) => "This machine can run suites.",
+            (false, true) => "This machine can run suites in guests only.",
+            (false, false) => "This machine can't run suites.",
         }
     );
     for finding in findings {
@@ -54,7 +62,7 @@ pub fn report(privilege: &Privilege) -> u8 {
             anstream::println!("    hint: {}", finding.hint);
         }
     }
-    if runnable { 0 } else { 3 }
+    if here || in_guests { 0 } else { 3 }
 }
 
 fn examine(privilege: &Privilege) -> Vec<Finding> {
@@ -74,6 +82,8 @@ fn examine(privilege: &Privilege) -> Vec<Finding> {
             .to_owned(),
     }];
     if !namespaces {
+        // A guest needs no rights here.
+        findings.extend(guests());
         return findings;
     }
     let lab = lab::probe();
@@ -149,7 +159,7 @@ fn examine(privilege: &Privilege) -> Vec<Finding> {
         hint: "harness restore".to_owned(),
     });
     findings.push(open_files());
-    findings.push(guests());
+    findings.extend(guests());
     findings
 }
 
@@ -179,36 +189,68 @@ fn socket_destroy() -> Finding {
     }
 }
 
-/// Whether scenarios can run in guests. KVM isn't asked: that takes a boot,
-/// which the first run in a guest makes.
-fn guests() -> Finding {
-    let emulator = std::process::Command::new(qemu::PROGRAM)
-        .arg("--version")
-        .output()
-        .is_ok();
-    let fetched: Vec<String> = Cache::of_user()
-        .map(|cache| {
-            catalogue::LINES
-                .iter()
-                .filter_map(|line| Some(cache.find(line.name).ok()??.name))
-                .collect()
-        })
-        .unwrap_or_default();
-    Finding {
-        subject: "guest kernels",
-        good: emulator && !fetched.is_empty(),
-        needed: false,
-        what: match (emulator, fetched.as_slice()) {
-            (false, _) => format!("no {}", qemu::PROGRAM),
-            (true, []) => "none fetched".to_owned(),
-            (true, names) => names.join(", "),
-        },
-        hint: if emulator {
-            "harness kernels fetch debian-6.12".to_owned()
-        } else {
-            "install the package qemu-system-x86".to_owned()
-        },
+/// What guests need: the emulator, kernels, and a KVM that works.
+fn guests() -> [Finding; 3] {
+    let emulator = qemu::find();
+    let cache = Cache::of_user();
+    let mut fetched = Vec::new();
+    let mut damaged = Vec::new();
+    for line in catalogue::LINES {
+        match cache.as_ref().map(|cache| cache.find(line.name)) {
+            Ok(Ok(Some(kernel))) => fetched.push(format!("{} ({})", line.name, kernel.release)),
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => damaged.push(error.to_string()),
+            Err(error) => damaged.push(error.to_string()),
+        }
     }
+    let kvm = match (&cache, qemu::may_use_kvm()) {
+        (_, false) => (
+            false,
+            "/dev/kvm can't be opened: guests are emulated".to_owned(),
+        ),
+        (Ok(cache), true) => match qemu::known_of_kvm(cache.directory()) {
+            Some(true) => (true, "a guest has booted with it".to_owned()),
+            Some(false) => (
+                false,
+                "no guest booted with it here: guests are emulated".to_owned(),
+            ),
+            None => (
+                true,
+                "/dev/kvm is there; the first guest tries it".to_owned(),
+            ),
+        },
+        (Err(error), true) => (false, error.to_string()),
+    };
+    [
+        Finding {
+            subject: QEMU,
+            good: emulator.is_some(),
+            needed: false,
+            what: emulator.map_or_else(
+                || format!("no {} in the PATH", qemu::PROGRAM),
+                |path| path.display().to_string(),
+            ),
+            hint: qemu::PACKAGE_HINT.to_owned(),
+        },
+        Finding {
+            subject: "KVM",
+            good: kvm.0,
+            needed: false,
+            what: kvm.1,
+            hint: "it needs a processor that lends itself, and the group kvm".to_owned(),
+        },
+        Finding {
+            subject: GUEST_KERNELS,
+            good: !fetched.is_empty() && damaged.is_empty(),
+            needed: false,
+            what: match (damaged.first(), fetched.is_empty()) {
+                (Some(error), _) => error.clone(),
+                (None, true) => "none fetched".to_owned(),
+                (None, false) => fetched.join(", "),
+            },
+            hint: "harness kernels fetch debian-6.12".to_owned(),
+        },
+    ]
 }
 
 fn open_files() -> Finding {

@@ -10,6 +10,7 @@ pub mod descriptor;
 pub mod doctor;
 pub mod kernel;
 pub mod lab;
+pub mod links;
 pub mod privilege;
 pub mod report;
 pub mod run;

@@ -130,11 +130,7 @@ impl Cache {
         self.sweep();
         let prefix = format!("{WORKSHOP}{}-", std::process::id());
         fs::create_dir_all(&self.0)
-            .and_then(|()| {
-                tempfile::Builder::new()
-                    .prefix(&prefix)
-                    .tempdir_in(&self.0)
-            })
+            .and_then(|()| tempfile::Builder::new().prefix(&prefix).tempdir_in(&self.0))
             .map_err(|error| self.error("make a directory in it", &error))
     }
 
@@ -365,7 +361,11 @@ mod tests {
         let cache = Cache::at(&directory.path().join("cache"));
         let file = directory.path().join("vmlinuz");
         fs::write(&file, "no kernel").unwrap();
-        assert!(cache.store("mine", &[], None, &file, directory.path()).is_err());
+        assert!(
+            cache
+                .store("mine", &[], None, &file, directory.path())
+                .is_err()
+        );
         assert!(
             cache
                 .store(

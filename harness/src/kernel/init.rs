@@ -22,6 +22,7 @@ use nix::unistd::Pid;
 use super::image::{INIT, MODULE_LIST};
 use super::protocol::{HEARTBEAT, News, Order, PORT};
 use crate::lab::namespace::{kernel_release, write_sysctl};
+use crate::links;
 use crate::run::run_scenario;
 
 /// The variable in which init tells its child what went wrong.
@@ -153,6 +154,18 @@ pub fn serve() -> io::Result<()> {
                     let _ = host.tell(&News::Ran(runs));
                 });
                 host.tell(&News::Ended(Box::new(result)))?;
+            }
+            Ok(Order::MeasureLink { link, packets }) => {
+                let known = links::LINKS.iter().find(|known| **known == link);
+                let measured = known
+                    .ok_or_else(|| format!("no link is compared as {link:?}"))
+                    .and_then(|link| {
+                        links::measure(link, packets).map_err(|error| error.to_string())
+                    });
+                host.tell(&match measured {
+                    Ok(pair) => News::Measured(Box::new(pair)),
+                    Err(words) => News::Refused(words),
+                })?;
             }
             Ok(Order::PowerOff) => return host.tell(&News::End),
             Err(error) => host.tell(&News::Refused(format!("it isn't understood: {error}")))?,

@@ -145,9 +145,8 @@ mod tests {
 
     #[test]
     fn events_between_order_and_answer_are_passed_over() {
-        let monitor = saying(
-            "{\"QMP\": {\"version\": {}}}\n{\"event\": \"STOP\"}\n{\"return\": {}}\n",
-        );
+        let monitor =
+            saying("{\"QMP\": {\"version\": {}}}\n{\"event\": \"STOP\"}\n{\"return\": {}}\n");
         assert!(monitor.is_ok());
     }
 

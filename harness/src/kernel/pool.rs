@@ -13,6 +13,7 @@ use super::protocol::{News, Order};
 use super::qemu::{self, Accelerator, MEMORY_BYTES};
 use super::state::State;
 use crate::lab::Carrier;
+use crate::links;
 use crate::run::schedule::Progress;
 use crate::run::{Settings, Touching, blank};
 use crate::suite::scenario::Scenario;
@@ -157,11 +158,7 @@ pub fn prepare(
 }
 
 /// A guest from the state; a state that gives none is made anew once.
-fn start(
-    ready: &Ready,
-    accelerator: Accelerator,
-    cache: &Cache,
-) -> Result<Guest, KernelError> {
+fn start(ready: &Ready, accelerator: Accelerator, cache: &Cache) -> Result<Guest, KernelError> {
     let state = lock(&ready.state).clone();
     if let Ok(guest) = Guest::restore(ready.kernel, accelerator, &state) {
         return Ok(guest);
@@ -248,7 +245,51 @@ fn run_in(
                     console: Vec::new(),
                 });
             }
-            News::Ready { .. } | News::Alive(_) => {}
+            News::Ready { .. } | News::Alive(_) | News::Measured(_) => {}
+        }
+    }
+}
+
+/// Compares the relay with netem in a guest, link by link; `said` is called with
+/// each pair of samples as it comes.
+pub fn measure_links(
+    kernel: &Stored,
+    packets: u32,
+    cache: &Cache,
+    progress: &(dyn Fn(Progress) + Sync),
+    mut said: impl FnMut(&str, &links::Pair),
+) -> Result<(), KernelError> {
+    let accelerator = qemu::accelerator(kernel, cache.directory());
+    let ready = Ready {
+        kernel,
+        state: Mutex::new(prepare(kernel, accelerator, cache, progress)?),
+    };
+    let mut guest = start(&ready, accelerator, cache)?;
+    for link in links::LINKS {
+        let pair = measure_link(&mut guest, link, packets).map_err(|death| {
+            let words = death.to_string();
+            KernelError::environment(&kernel.name, &format!("compare {link:?}"), &words, "")
+        })?;
+        said(&guest.release, &pair);
+    }
+    Ok(())
+}
+
+fn measure_link(guest: &mut Guest, link: &str, packets: u32) -> Result<links::Pair, Death> {
+    guest.order(&Order::MeasureLink {
+        link: link.to_owned(),
+        packets,
+    })?;
+    loop {
+        match guest.listen()? {
+            News::Measured(pair) => return Ok(*pair),
+            News::Refused(words) => {
+                return Err(Death {
+                    what: words,
+                    console: Vec::new(),
+                });
+            }
+            _ => {}
         }
     }
 }

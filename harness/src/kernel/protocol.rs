@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::links;
 use crate::run::Settings;
 use crate::suite::scenario::Scenario;
 
@@ -23,6 +24,13 @@ pub enum Order {
     },
     /// Run a scenario.
     Run(Box<Scenario>, Settings),
+    /// Compare the relay with netem over one of [`links::LINKS`].
+    MeasureLink {
+        /// The link, as a suite writes it.
+        link: String,
+        /// Datagrams over each.
+        packets: u32,
+    },
     /// Say that this is the end, and power off.
     PowerOff,
 }
@@ -44,6 +52,8 @@ pub enum News {
     Ran(u64),
     /// The scenario's result.
     Ended(Box<advisor::evidence::Scenario>),
+    /// What came over the links.
+    Measured(Box<links::Pair>),
     /// An order could not be understood or followed.
     Refused(String),
     /// Nothing more comes. A guest that is gone without it has died.

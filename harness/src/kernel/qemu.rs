@@ -257,11 +257,7 @@ fn spawn(machine: &Machine) -> io::Result<Child> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
-    let inherited: Vec<i32> = machine
-        .descriptors
-        .iter()
-        .map(AsRawFd::as_raw_fd)
-        .collect();
+    let inherited: Vec<i32> = machine.descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     let parent = Pid::this();
     // SAFETY: between fork and exec only system calls are made, nothing is
     // allocated and no lock is taken.

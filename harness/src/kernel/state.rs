@@ -197,7 +197,10 @@ fn remove_surplus(kernel: &Path, kept: &Path) {
         .map(|entry| entry.path())
         .filter(|path| path != kept)
         .map(|path| {
-            let used = path.join(RECORD).metadata().and_then(|file| file.modified());
+            let used = path
+                .join(RECORD)
+                .metadata()
+                .and_then(|file| file.modified());
             (used.unwrap_or(SystemTime::UNIX_EPOCH), path)
         })
         .collect();
@@ -220,7 +223,7 @@ mod tests {
     fn a_copy_has_the_content_and_not_the_zeroes() {
         let directory = tempfile::tempdir().unwrap();
         let mut source = tempfile::tempfile_in(directory.path()).unwrap();
-        source.write_all(&[0; 3 << 20]).unwrap();
+        source.write_all(&vec![0; 3 << 20]).unwrap();
         source.seek(io::SeekFrom::Start((2 << 20) + 100)).unwrap();
         source.write_all(b"memory").unwrap();
         source.set_len(8 << 20).unwrap();

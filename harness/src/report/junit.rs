@@ -15,12 +15,11 @@ pub(super) fn render(report: &Report) -> io::Result<String> {
     let is_matrix = Matrix::of(&report.scenarios).is_some();
     for scenario in &report.scenarios {
         let (file, name) = scenario.id.rsplit_once('/').unwrap_or(("", &scenario.id));
-        let case = match is_matrix {
-            true => {
-                let name = format!("{name} on {} ({})", scenario.kernel.release, scenario.link);
-                case(scenario, file, &name)
-            }
-            false => case(scenario, file, name),
+        let case = if is_matrix {
+            let name = format!("{name} on {} ({})", scenario.kernel.release, scenario.link);
+            case(scenario, file, &name)
+        } else {
+            case(scenario, file, name)
         };
         let known = suites.iter().position(|suite| suite.name.as_str() == file);
         let index = known.unwrap_or_else(|| {

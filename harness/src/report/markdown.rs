@@ -32,7 +32,9 @@ pub(super) fn render(report: &Report) -> String {
         differences(report, &mut text);
         verdicts(&matrix, &mut text);
     }
-    text.push_str("| verdict | scenario | kernel | link | runs |\n| --- | --- | --- | --- | --- |\n");
+    text.push_str(
+        "| verdict | scenario | kernel | link | runs |\n| --- | --- | --- | --- | --- |\n",
+    );
     for scenario in &report.scenarios {
         let _ = writeln!(
             text,
@@ -110,15 +112,12 @@ fn verdicts(matrix: &Matrix, text: &mut String) {
 }
 
 fn describe(scenario: &Scenario, names_kernel: bool, text: &mut String) {
-    let kernel = match names_kernel {
-        true => format!(" on {}", scenario.kernel.release),
-        false => String::new(),
+    let kernel = if names_kernel {
+        format!(" on {}", scenario.kernel.release)
+    } else {
+        String::new()
     };
-    let _ = writeln!(
-        text,
-        "\n## {}{kernel}: {}\n",
-        scenario.id, scenario.verdict
-    );
+    let _ = writeln!(text, "\n## {}{kernel}: {}\n", scenario.id, scenario.verdict);
     let _ = writeln!(
         text,
         "{}\n\nSource: {}",

@@ -67,9 +67,7 @@ impl<'a> Matrix<'a> {
         let by_link = results.iter().enumerate().any(|(index, result)| {
             let others = &results[..index];
             others.iter().any(|other| {
-                other.id == result.id
-                    && other.kernel == result.kernel
-                    && other.link != result.link
+                other.id == result.id && other.kernel == result.kernel && other.link != result.link
             })
         });
         let column = |result: &Scenario| Column {
@@ -160,16 +158,28 @@ impl<'a> Matrix<'a> {
 
 /// Puts columns together whose values could be of one distribution; more than
 /// one group is a difference.
-fn compare(id: &str, observation: Option<&str>, values: &[(&str, Vec<Seen>)]) -> Option<Difference> {
-    let is_time = observation.is_some_and(|name| name.ends_with(".ms"));
+fn compare(
+    id: &str,
+    observation: Option<&str>,
+    values: &[(&str, Vec<Seen>)],
+) -> Option<Difference> {
+    let is_time = observation
+        .and_then(|name| name.rsplit('.').next())
+        .is_some_and(|field| field == "ms");
     let mut groups: Vec<Group> = Vec::new();
     for (label, seen) in values.iter().filter(|(_, seen)| !seen.is_empty()) {
-        let alike = groups.iter_mut().find(|group| !differ(&group.seen, seen, is_time));
+        let alike = groups
+            .iter_mut()
+            .find(|group| !differ(&group.seen, seen, is_time));
         match alike {
             Some(group) => {
                 group.columns.push((*label).to_owned());
                 for value in seen {
-                    match group.seen.iter_mut().find(|known| known.value == value.value) {
+                    match group
+                        .seen
+                        .iter_mut()
+                        .find(|known| known.value == value.value)
+                    {
                         Some(known) => known.runs += value.runs,
                         None => group.seen.push(value.clone()),
                     }

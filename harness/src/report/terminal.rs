@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::matrix::Matrix;
 use super::{Tally, describe_held, describe_seen};
+use crate::links::Comparison;
 use crate::run::schedule::Progress;
 
 const GOOD: Style = AnsiColor::Green.on_default().bold();
@@ -59,6 +60,11 @@ impl Terminal {
                     .suspend(|| anstream::println!("{}", describe(result, self.verbose)));
             }
         }
+    }
+
+    /// Prints a line above what is running.
+    pub fn say(&self, line: &str) {
+        self.bar.suspend(|| anstream::println!("{line}"));
     }
 
     /// Takes the line that shows what is running away.
@@ -182,20 +188,73 @@ pub fn comparison(report: &Report) -> Option<String> {
             .set_width(u16::try_from(width()).unwrap_or(u16::MAX))
             .set_header(std::iter::once("").chain(matrix.columns.iter().map(String::as_str)));
         for row in uneven {
-            let verdict = |result: &Option<&Scenario>| {
+            let verdict = |result: Option<&Scenario>| {
                 result.map_or_else(|| "-".to_owned(), |result| result.verdict.to_string())
             };
-            table.add_row(std::iter::once(row.id.to_owned()).chain(row.cells.iter().map(verdict)));
+            table.add_row(
+                std::iter::once(row.id.to_owned()).chain(row.cells.iter().copied().map(verdict)),
+            );
         }
         let _ = writeln!(text, "{}", table.trim_fmt());
     }
     let columns = matrix.columns.join(", ");
-    let other = if matrix.rows.len() > alike { "other " } else { "" };
+    let other = if matrix.rows.len() > alike {
+        "other "
+    } else {
+        ""
+    };
     text.push_str(&textwrap::fill(
         &format!("{alike} {other}scenarios have one verdict on all of {columns}."),
         width(),
     ));
     Some(text)
+}
+
+/// The relay beside netem: what each did to packets, and the answer.
+pub fn links(comparisons: &[Comparison], release: &str, packets: u32) -> String {
+    let mut text = format!("Linux {release}, {packets} datagrams over each link\n\n");
+    let _ = writeln!(text, "{:<20}{:>10}{:>10}", "", "netem", "relay");
+    let percent = |share: f64| format!("{:.2}%", share * 100.0);
+    let milliseconds = |us: u32| format!("{:.2} ms", f64::from(us) / 1000.0);
+    for seen in comparisons {
+        let _ = writeln!(text, "{{ {} }}", seen.link);
+        for (what, netem, relay) in &seen.shares {
+            if *netem > 0.0 || *relay > 0.0 {
+                let (netem, relay) = (percent(*netem), percent(*relay));
+                let _ = writeln!(text, "    {what:<16}{netem:>10}{relay:>10}");
+            }
+        }
+        let (netem, relay) = seen.quickest_us;
+        let (netem, relay) = (milliseconds(netem), milliseconds(relay));
+        let _ = write!(text, "    {:<16}{netem:>10}{relay:>10}", "delay at least");
+        if let Some((distance, bound)) = seen.distance {
+            let _ = write!(text, "  distance {distance:.3}, bound {bound:.3}");
+        }
+        text.push('\n');
+    }
+    let differ = comparisons.iter().filter(|seen| !seen.differs.is_empty());
+    for seen in differ.clone() {
+        for what in &seen.differs {
+            let _ = write!(
+                text,
+                "\n{BAD}differ{BAD:#} {}\n{}",
+                seen.link,
+                wrap(what, "")
+            );
+        }
+    }
+    let (count, all) = (differ.count(), comparisons.len());
+    let _ = match count {
+        0 => write!(
+            text,
+            "\n{GOOD}The relay and netem agree on all {all} links.{GOOD:#}"
+        ),
+        _ => write!(
+            text,
+            "\n\n{BAD}They differ on {count} of {all} links.{BAD:#}"
+        ),
+    };
+    text
 }
 
 /// The last line: how many of each, skipped ones always.

@@ -51,7 +51,10 @@ fn carries(name: &str, more: &str) -> String {
 
 /// A scenario that sets something of the whole machine.
 fn touches(name: &str) -> String {
-    carries(name, "sysctls: { kernel: { net.ipv4.tcp_max_orphans: 64 } }")
+    carries(
+        name,
+        "sysctls: { kernel: { net.ipv4.tcp_max_orphans: 64 } }",
+    )
 }
 
 /// A scenario that would never end.
@@ -122,7 +125,11 @@ fn states_in(cache: &TempDir) -> Vec<PathBuf> {
 
 /// The pid of the only guest that a harness has, once it runs.
 fn guest_of(harness: &Running) -> Pid {
-    let is_qemu = |pid: &i32| program::arguments(*pid).first().is_some_and(|name| name == PROGRAM);
+    let is_qemu = |pid: &i32| {
+        program::arguments(*pid)
+            .first()
+            .is_some_and(|name| name == PROGRAM)
+    };
     until("a guest runs", || {
         let guests: Vec<i32> = harness
             .children_of_any_role()
@@ -151,7 +158,10 @@ fn guest_at_work(harness: &Running) -> Pid {
 #[test]
 fn a_scenario_runs_in_a_guest_with_netem_and_without_touching_the_host() {
     let before = fs::read_to_string("/proc/sys/net/ipv4/tcp_max_orphans").unwrap();
-    let suite = of(&[carries("impaired", "link: { delay: 1ms }"), touches("touches")]);
+    let suite = of(&[
+        carries("impaired", "link: { delay: 1ms }"),
+        touches("touches"),
+    ]);
     let ended = start(&suite, &[], &[]).wait_within(HANG).expect(0);
     assert_eq!(
         ended.last_line(),
@@ -170,7 +180,9 @@ fn a_scenario_runs_in_a_guest_with_netem_and_without_touching_the_host() {
 #[test]
 fn guests_from_one_state_draw_their_own_random_numbers() {
     // Each touches the kernel, so each has a guest that was restored for it.
-    let scenarios: Vec<String> = (0..4).map(|number| touches(&format!("n{number}"))).collect();
+    let scenarios: Vec<String> = (0..4)
+        .map(|number| touches(&format!("n{number}")))
+        .collect();
     let suite = of(&scenarios);
     start(&suite, &[], &[]).wait_within(HANG).expect(0);
     let report = report(&suite);
@@ -239,7 +251,10 @@ fn killing_the_harness_leaves_neither_a_guest_nor_half_a_state() {
     harness.kill();
     until("the guest is gone", || {
         let there = program::arguments(guest.as_raw());
-        there.iter().all(|argument| !argument.contains("qemu")).then_some(())
+        there
+            .iter()
+            .all(|argument| !argument.contains("qemu"))
+            .then_some(())
     });
     // Whatever it was in the middle of, the next one works and sweeps.
     let suite = of(&[carries("plain", "")]);
@@ -266,7 +281,9 @@ fn auto_takes_a_guest_for_what_the_host_may_not_do() {
             "--report".as_ref(),
             directory.as_ref(),
         ];
-        let ended = Running::start_with(arguments, variables).wait_within(HANG).expect(0);
+        let ended = Running::start_with(arguments, variables)
+            .wait_within(HANG)
+            .expect(0);
         (ended, report(&suite))
     };
     let (_, with_kernels) = run(&[]);
@@ -288,4 +305,25 @@ fn without_qemu_the_package_is_named() {
     let no_programs: [(&str, &OsStr); 1] = [("PATH", Path::new("/nonexistent").as_os_str())];
     let ended = start(&suite, &[], &no_programs).wait_within(HANG).expect(3);
     assert!(ended.stderr.contains("qemu-system-x86"), "{}", ended.stderr);
+}
+
+#[test]
+fn the_relay_loses_what_netem_loses() {
+    let arguments = [
+        "links",
+        "--kernel",
+        KERNEL,
+        "--packets",
+        "400",
+        "--packets-only",
+    ];
+    let ended = Running::start_with(arguments, &[]).wait_within(HANG);
+    for link in harness::links::LINKS {
+        assert!(ended.stdout.contains(link), "{ended:?}");
+    }
+    // How late a packet comes is the machine's doing as well, what is lost isn't.
+    for what in ["lost:", "doubled:"] {
+        assert!(!ended.stdout.contains(what), "{ended:?}");
+    }
+    assert!(matches!(ended.status, Some(0 | 1)), "{ended:?}");
 }

@@ -16,7 +16,11 @@ fn main() {
     let kernel = kernel.unwrap_or_else(|| panic!("harness kernels fetch {KERNEL}"));
     let error = Guest::boot(&kernel, Accelerator::Tcg).unwrap_err();
     assert_eq!(error.action, "boot it");
-    for words in ["it died", "Kernel panic - not syncing", "Attempted to kill init"] {
+    for words in [
+        "it died",
+        "Kernel panic - not syncing",
+        "Attempted to kill init",
+    ] {
         assert!(error.words.contains(words), "no {words:?} in: {error}");
     }
     println!("a panic is told with the end of the console: ok");

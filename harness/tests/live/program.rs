@@ -109,7 +109,11 @@ impl Running {
     /// The processes that it has started in this role: `actor`, `watcher`.
     pub fn children(&self, role: &str) -> Vec<i32> {
         let mut children = self.children_of_any_role();
-        children.retain(|pid| arguments(*pid).get(1).is_some_and(|argument| argument == role));
+        children.retain(|pid| {
+            arguments(*pid)
+                .get(1)
+                .is_some_and(|argument| argument == role)
+        });
         children
     }
 
