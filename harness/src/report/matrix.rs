@@ -269,13 +269,15 @@ mod tests {
         };
         result.link = link;
         result.verdict = verdict;
-        let mut seen: Vec<Seen> = Vec::new();
-        for value in values {
-            seen.push(Seen {
+        let mut distinct = values.to_vec();
+        distinct.dedup();
+        let seen = distinct
+            .iter()
+            .map(|value| Seen {
                 value: (*value).to_owned(),
-                runs: 1,
-            });
-        }
+                runs: values.iter().filter(|other| *other == value).count(),
+            })
+            .collect();
         result.expectations = vec![Expectation {
             observation: "sender.close.error".to_owned(),
             quantifier: Quantifier::Always,
