@@ -190,6 +190,8 @@ pub fn run_all(
             chosen => chosen,
         },
         touching: Touching::Allowed,
+        // The directory is the host's.
+        keep: None,
         ..settings.clone()
     };
     let mut shared: Option<Guest> = None;

@@ -79,6 +79,7 @@ pub enum Verb {
     Splice,
     Read,
     ReadToEnd,
+    Drain,
     Shutdown,
     WaitOutqEmpty,
     Close,
@@ -129,6 +130,11 @@ const CHUNK: super::form::Field = optional(
     "chunk",
     Form::Bytes,
     "the size of one system call's buffer; 64KiB unless told",
+);
+const WITHIN: super::form::Field = optional(
+    "within",
+    Form::Duration,
+    "ETIMEDOUT where it is not done by then; no limit unless told",
 );
 const EVERY: super::form::Field =
     optional("every", Form::Duration, "a pause before each system call");
@@ -376,6 +382,7 @@ pub const VERBS: &[VerbSpec] = &[
                 required("bytes", Form::Payload, "how many bytes, or a text"),
                 CHUNK,
                 EVERY,
+                WITHIN,
             ],
         },
         yields: TRANSFER,
@@ -415,6 +422,7 @@ pub const VERBS: &[VerbSpec] = &[
                 required("bytes", Form::Bytes, "how many"),
                 CHUNK,
                 EVERY,
+                WITHIN,
             ],
         },
         yields: TRANSFER,
@@ -426,7 +434,18 @@ pub const VERBS: &[VerbSpec] = &[
         rooms: ACTOR,
         object: &Object {
             short: None,
-            fields: &[AS, ON, CHUNK, EVERY],
+            fields: &[AS, ON, CHUNK, EVERY, WITHIN],
+        },
+        yields: TRANSFER,
+    },
+    VerbSpec {
+        verb: Verb::Drain,
+        name: "drain",
+        doc: "recv(2) with MSG_DONTWAIT until nothing is left; error is none then and at EOF",
+        rooms: ACTOR,
+        object: &Object {
+            short: None,
+            fields: &[AS, ON],
         },
         yields: TRANSFER,
     },
@@ -622,6 +641,7 @@ pub const VERBS: &[VerbSpec] = &[
                     "only in this state",
                 ),
                 optional("port", Form::Count, "only with this local port"),
+                optional("peer", Form::Name, "only those that lead to this host"),
             ],
         },
         yields: COUNTED,
