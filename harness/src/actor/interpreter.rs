@@ -283,6 +283,12 @@ impl Actor {
             Verb::Exit => {
                 call::exit(i32::try_from(fields.count("status").unwrap_or(0)).unwrap_or(1))
             }
+            Verb::Setrlimit => {
+                let most = fields.count("RLIMIT_NOFILE").unwrap_or(0);
+                setrlimit(Resource::RLIMIT_NOFILE, most, most)
+                    .map_err(io::Error::from)
+                    .into()
+            }
             Verb::Sleep => {
                 std::thread::sleep(fields.duration("time").unwrap_or_default());
                 Ok(()).into()

@@ -86,6 +86,7 @@ pub enum Verb {
     Dup,
     Fork,
     Exit,
+    Setrlimit,
     Sleep,
     Await,
     Repeat,
@@ -542,6 +543,24 @@ pub const VERBS: &[VerbSpec] = &[
             fields: &[AS, optional("status", Form::Count, "0 unless told")],
         },
         yields: &[],
+    },
+    VerbSpec {
+        verb: Verb::Setrlimit,
+        name: "setrlimit",
+        doc: "setrlimit(2) on the actor's process",
+        rooms: ACTOR,
+        object: &Object {
+            short: None,
+            fields: &[
+                AS,
+                required(
+                    "RLIMIT_NOFILE",
+                    Form::Positive,
+                    "descriptors; the actor itself has a handful open",
+                ),
+            ],
+        },
+        yields: RESULT,
     },
     VerbSpec {
         verb: Verb::Sleep,
