@@ -461,6 +461,7 @@ fn settings(run: &Run, touching: Touching) -> Settings {
         },
         runs: run.runs,
         touching,
+        in_guest: false,
         long: run.long,
         keep: run.keep.clone(),
     }

@@ -190,6 +190,7 @@ pub fn run_all(
             chosen => chosen,
         },
         touching: Touching::Allowed,
+        in_guest: true,
         // The directory is the host's.
         keep: None,
         ..settings.clone()

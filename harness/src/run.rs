@@ -35,6 +35,8 @@ pub struct Settings {
     pub runs: Option<u64>,
     /// Whether scenarios may act on the whole machine.
     pub touching: Touching,
+    /// Whether the machine is a guest, which is thrown away afterwards.
+    pub in_guest: bool,
     /// Whether scenarios that wait long are run.
     pub long: bool,
     /// Where packets and logs go of runs that are not as expected.
@@ -139,6 +141,15 @@ fn why_not(scenario: &Scenario, settings: &Settings, release: &str) -> Option<(S
     if let Some(since) = scenario.since.filter(|since| running < *since) {
         let hint = "run it on a newer kernel: `harness kernels` lists some".to_owned();
         return Some((format!("it needs {since}; this is {running}"), hint));
+    }
+    let limited = scenario
+        .actors
+        .iter()
+        .any(|actor| actor.memory_max.is_some());
+    if limited && !settings.in_guest {
+        // A cgroup has a name and outlives a harness that is killed.
+        let hint = "run it in a guest, such as --kernel debian-6.12".to_owned();
+        return Some(("it makes a cgroup, which would outlive it".to_owned(), hint));
     }
     if scenario.expectations.is_empty() {
         let hint = "its expectations say which releases they are for".to_owned();

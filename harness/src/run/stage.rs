@@ -108,6 +108,7 @@ pub fn play<T>(
                     .map(|host| (host.to_owned(), scenario.address_of(host)))
                     .collect(),
                 host: actor.host.clone(),
+                memory_max: actor.memory_max,
                 tasks: actor.tasks.iter().map(|task| task.steps.clone()).collect(),
             };
             let namespace = lab.namespace(&actor.host).unwrap_or(lab.router());
@@ -299,7 +300,10 @@ impl<'a> Stage<'a> {
             }
             let standing = self.standing[index].iter().flatten();
             let exits = standing.clone().any(|step| self.is_exit(index, step));
-            if !exits && !self.was_sent(index, &how) {
+            // What its cgroup may do to it is for the expectations as well.
+            let limited = self.scenario.actors[index].memory_max.is_some();
+            let out_of_memory = limited && how == Signal::SIGKILL.as_str();
+            if !exits && !out_of_memory && !self.was_sent(index, &how) {
                 let steps: Vec<&str> = standing.map(String::as_str).collect();
                 let name = &actor.name;
                 self.error = Some(format!("actor {name} died ({how}) at {}", steps.join(", ")));

@@ -88,6 +88,11 @@ static ACTOR: Object = Object {
     fields: &[
         required("on", Form::Name, "the host whose namespace it runs in"),
         optional(
+            "memory_max",
+            Form::Bytes,
+            "memory.max of a cgroup of its own; such a scenario runs in guests only",
+        ),
+        optional(
             "steps",
             Form::Steps(Room::Actor),
             "what it does, one after the other",
@@ -276,6 +281,8 @@ pub struct Actor {
     pub name: String,
     /// The host.
     pub host: String,
+    /// `memory.max` of a cgroup of its own, in bytes.
+    pub memory_max: Option<u64>,
     /// Its step lists; one unless the suite says `tasks`.
     pub tasks: Vec<Task>,
 }
@@ -584,6 +591,7 @@ impl Scenario {
             self.actors.push(Actor {
                 name: name.clone(),
                 host,
+                memory_max: actor.count("memory_max"),
                 tasks,
             });
         }

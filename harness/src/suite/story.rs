@@ -66,6 +66,10 @@ pub fn tell(scenario: &Scenario) -> String {
     }
     paragraph(&mut story, "runs      ", &runs);
     for actor in &scenario.actors {
+        if let Some(limit) = actor.memory_max {
+            let line = format!("{} in a cgroup with memory.max = {limit} bytes", actor.name);
+            paragraph(&mut story, "limit     ", &line);
+        }
         for task in &actor.tasks {
             let task_name = match task.name.as_str() {
                 "" => String::new(),
