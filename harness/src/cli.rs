@@ -24,7 +24,7 @@ use crate::report::{self, Tally};
 use crate::run::schedule::{Progress, run_all};
 use crate::run::{Settings, Touching};
 use crate::suite::scenario::Scenario;
-use crate::suite::{self, LoadError};
+use crate::suite::{self, LoadError, story};
 use crate::touch;
 
 /// All that ran is as expected, and something ran.
@@ -55,7 +55,9 @@ enum Command {
     /// Run suites and say what was seen against what was expected
     Run(Run),
     /// List the scenarios of suites, after checking them; runs nothing
-    List(Paths),
+    List(Selection),
+    /// Tell a scenario as a story: hosts, links, steps, what is expected and why
+    Show(Show),
     /// Say what this machine can and can't do, and what to do about it
     Doctor,
     /// Put back sysctls that an interrupted --touch-host run left changed
@@ -90,13 +92,26 @@ enum Format {
 }
 
 #[derive(Debug, Args)]
-struct Paths {
+struct Selection {
     /// Suite files, or directories of them
     #[arg(default_value = "suites")]
     paths: Vec<PathBuf>,
     /// Only scenarios whose id holds this text
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
+    /// Every cell of each matrix, in place of a part that has every pair of
+    /// values; a filter with a [ in it chooses among all cells as well
+    #[arg(long)]
+    full: bool,
+}
+
+#[derive(Debug, Args)]
+struct Show {
+    /// The scenario's id; of a matrix, with or without the cell
+    id: String,
+    /// Suite files, or directories of them
+    #[arg(default_value = "suites")]
+    paths: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -106,7 +121,7 @@ struct Paths {
 )]
 struct Run {
     #[command(flatten)]
-    paths: Paths,
+    selection: Selection,
     /// Write report.json, report.md and junit.xml to this directory
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
@@ -119,7 +134,7 @@ struct Run {
     /// Runs of each scenario, in place of what the suite says
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     runs: Option<u64>,
-    /// Scenarios side by side [default: the number of CPUs]
+    /// Scenarios side by side [default: four for each CPU, as most of them wait]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
     /// What carries impaired links; auto is netem where the kernel has it
@@ -134,6 +149,13 @@ struct Run {
     /// the values are put back
     #[arg(long)]
     touch_host: bool,
+    /// Also run scenarios that wait long, for minutes
+    #[arg(long)]
+    long: bool,
+    /// Keep packets (pcap) and the actors' logs of runs that are not as expected
+    /// in this directory; on the host only
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
     /// Exit with 1 where a scenario was skipped
     #[arg(long)]
     fail_on_skip: bool,
@@ -145,7 +167,7 @@ struct Run {
 #[derive(Debug, Args)]
 struct Links {
     #[command(flatten)]
-    paths: Paths,
+    selection: Selection,
     /// A name from `harness kernels`, the path of a vmlinuz, or auto: the fetched
     /// kernel nearest to the host's
     #[arg(long, value_name = "KERNEL", default_value = "auto")]
@@ -197,7 +219,8 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let status = match cli.command {
         Command::Run(run) => run_suites(&run),
-        Command::List(paths) => list(&paths),
+        Command::List(selection) => list(&selection),
+        Command::Show(show) => tell(&show),
         Command::Doctor => doctor::report(&privilege::acquire()),
         Command::Restore => restore(),
         Command::Schema { format } => schema(format),
@@ -236,8 +259,8 @@ fn serve(name: &str, result: io::Result<()>) -> u8 {
 }
 
 /// Loads suites, or prints what is wrong with them.
-fn load(paths: &Paths) -> Result<Vec<Scenario>, u8> {
-    suite::load(&paths.paths).map_err(|errors| {
+fn load(paths: &[PathBuf]) -> Result<Vec<Scenario>, u8> {
+    suite::load(paths).map_err(|errors| {
         for error in &errors {
             complain(error, LoadError::hint(error));
         }
@@ -246,11 +269,17 @@ fn load(paths: &Paths) -> Result<Vec<Scenario>, u8> {
 }
 
 /// The scenarios that the filter leaves; none is an error of usage.
-fn filter(scenarios: &[Scenario], paths: &Paths) -> Result<Vec<Scenario>, u8> {
-    let text = paths.filter.as_deref().unwrap_or_default();
+fn filter(scenarios: &[Scenario], selection: &Selection) -> Result<Vec<Scenario>, u8> {
+    let text = selection.filter.as_deref().unwrap_or_default();
+    let every_cell = selection.full || text.contains('[');
+    let is_in_part = |scenario: &&Scenario| {
+        let cell = scenario.cell.as_ref();
+        every_cell || cell.is_none_or(|cell| cell.covering)
+    };
     let chosen: Vec<Scenario> = scenarios
         .iter()
         .filter(|scenario| scenario.id.contains(text))
+        .filter(is_in_part)
         .cloned()
         .collect();
     if chosen.is_empty() {
@@ -263,8 +292,8 @@ fn filter(scenarios: &[Scenario], paths: &Paths) -> Result<Vec<Scenario>, u8> {
     Ok(chosen)
 }
 
-fn list(paths: &Paths) -> u8 {
-    let chosen = load(paths).and_then(|scenarios| filter(&scenarios, paths));
+fn list(selection: &Selection) -> u8 {
+    let chosen = load(&selection.paths).and_then(|scenarios| filter(&scenarios, selection));
     match chosen {
         Ok(scenarios) => {
             let ids: Vec<&str> = scenarios
@@ -275,6 +304,34 @@ fn list(paths: &Paths) -> u8 {
         }
         Err(status) => status,
     }
+}
+
+fn tell(show: &Show) -> u8 {
+    let scenarios = match load(&show.paths) {
+        Ok(scenarios) => scenarios,
+        Err(status) => return status,
+    };
+    if let Some(scenario) = scenarios.iter().find(|scenario| scenario.id == show.id) {
+        return print(&story::tell(scenario));
+    }
+    let of_matrix = |scenario: &&Scenario| {
+        let cell = scenario.id.strip_prefix(&show.id);
+        cell.is_some_and(|cell| cell.starts_with('['))
+    };
+    let cells: Vec<&Scenario> = scenarios.iter().filter(of_matrix).collect();
+    if let [first, ..] = cells[..] {
+        let told = story::tell_matrix(&show.id, &cells);
+        return print(&format!("{told}\nharness show '{}' tells one.\n", first.id));
+    }
+    let ids = scenarios.iter().map(|scenario| scenario.id.as_str());
+    let likely = suite::error::nearest(&show.id, ids)
+        .map(|id| format!("; did you mean {id:?}?"))
+        .unwrap_or_default();
+    complain(
+        format!("no scenario {:?}{likely}", show.id),
+        "`harness list` shows the ids",
+    );
+    USAGE
 }
 
 fn schema(format: Format) -> u8 {
@@ -491,7 +548,7 @@ fn compare_links(options: &Links) -> Result<u8, KernelError> {
     let scenarios = if options.packets_only {
         Vec::new()
     } else {
-        match load(&options.paths).and_then(|all| filter(&all, &options.paths)) {
+        match load(&options.selection.paths).and_then(|all| filter(&all, &options.selection)) {
             Ok(scenarios) => scenarios,
             Err(status) => return Ok(status),
         }
@@ -527,6 +584,9 @@ fn compare_links(options: &Links) -> Result<u8, KernelError> {
             carrier,
             runs: options.runs,
             touching: Touching::Allowed,
+            in_guest: true,
+            long: false,
+            keep: None,
         };
         let jobs: Vec<Job> = impaired
             .iter()
@@ -571,12 +631,15 @@ fn settings(run: &Run, touching: Touching) -> Settings {
         },
         runs: run.runs,
         touching,
+        in_guest: false,
+        long: run.long,
+        keep: run.keep.clone(),
     }
 }
 
 fn run_suites(run: &Run) -> u8 {
-    let (all, chosen) = match load(&run.paths).and_then(|all| {
-        let chosen = filter(&all, &run.paths)?;
+    let (all, chosen) = match load(&run.selection.paths).and_then(|all| {
+        let chosen = filter(&all, &run.selection)?;
         Ok((all, chosen))
     }) {
         Ok(scenarios) => scenarios,
@@ -639,7 +702,7 @@ fn run_on_host(
     }
     finish_earlier_run(privilege)?;
     let jobs = run.jobs.map_or_else(
-        || std::thread::available_parallelism().map_or(1, usize::from),
+        || 4 * std::thread::available_parallelism().map_or(1, usize::from),
         usize::from,
     );
     let terminal = Terminal::new(chosen.len(), run.verbose);

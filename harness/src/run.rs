@@ -1,21 +1,25 @@
 //! The story of a scenario: build the lab, look, play, look again, judge.
 
+pub mod capture;
 pub mod judge;
 pub mod schedule;
 pub mod stage;
 pub mod watch;
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use advisor::evidence::{self, Kernel, Link, Place, Run, Verdict};
+use advisor::evidence::{self, Kernel, Link, Place, Quantifier, Run, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::lab::namespace::kernel_release;
 use crate::lab::relay::WireCounts;
 use crate::lab::{Carrier, Lab, LabError, kernel_has_netem};
+use crate::suite::release::Release;
 use crate::suite::scenario::Scenario;
 use crate::touch::Touch;
+use capture::Capture;
 use watch::Watch;
 
 /// How many runs of a scenario may be thrown away because the lab disturbed
@@ -31,6 +35,12 @@ pub struct Settings {
     pub runs: Option<u64>,
     /// Whether scenarios may act on the whole machine.
     pub touching: Touching,
+    /// Whether the machine is a guest, which is thrown away afterwards.
+    pub in_guest: bool,
+    /// Whether scenarios that wait long are run.
+    pub long: bool,
+    /// Where packets and logs go of runs that are not as expected.
+    pub keep: Option<PathBuf>,
 }
 
 /// Whether scenarios may act on the whole machine.
@@ -51,21 +61,24 @@ pub fn run_scenario(
     settings: &Settings,
     mut ran: impl FnMut(u64),
 ) -> evidence::Scenario {
+    let release = kernel_release();
+    let scenario = &scenario.on_release(&release);
     let link = settings.carrier.link(scenario);
     let mut result = blank(scenario, link);
-    if let Some((reason, hint)) = obstacle(scenario, settings) {
+    if let Some((reason, hint)) = obstacle(scenario, settings, &release) {
         result.verdict = Verdict::Skipped;
         result.reason = Some(reason);
-        result.hint = Some(hint.to_owned());
+        result.hint = Some(hint);
         return result;
     }
     let at_least = settings.runs.unwrap_or(scenario.runs);
     let at_most = settings.runs.unwrap_or(scenario.max_runs);
+    let mut keeper = Keeper::new(scenario, settings);
     loop {
         let number = result.runs.len() as u64;
         let start = Instant::now();
         let mut run = Run::default();
-        match run_once(scenario, link, number, &mut run) {
+        match run_once(scenario, link, number, &mut run, &mut keeper) {
             Ok(None) => {}
             Ok(Some(disturbance)) if result.discarded_runs.len() < MOST_DISCARDED => {
                 result.discarded_runs.push(disturbance);
@@ -80,6 +93,7 @@ pub fn run_scenario(
         run.number = number;
         run.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
         let broken = run.error.is_some();
+        keeper.keep(scenario, &run, false);
         result.runs.push(run);
         result.expectations = judge::judge(scenario, &result.runs);
         let count = number + 1;
@@ -92,11 +106,38 @@ pub fn run_scenario(
         }
     }
     conclude(&mut result);
+    if let Some(run) = result
+        .runs
+        .last()
+        .filter(|_| result.verdict != Verdict::Passed)
+    {
+        keeper.keep(scenario, run, true);
+    }
+    result.hint = result.hint.or(keeper.describe());
     result
 }
 
 /// Why a scenario can't run on this kernel, and what to do about it.
-fn obstacle(scenario: &Scenario, settings: &Settings) -> Option<(String, &'static str)> {
+fn obstacle(scenario: &Scenario, settings: &Settings, release: &str) -> Option<(String, String)> {
+    let running = Release::of_kernel(release)?;
+    if let Some(since) = scenario.since.filter(|since| running < *since) {
+        let hint = "run it on a newer kernel: `harness kernels` lists some".to_owned();
+        return Some((format!("it needs {since}; this is {running}"), hint));
+    }
+    if scenario.needs_guest() && !settings.in_guest {
+        // A cgroup has a name and outlives a harness that is killed.
+        let hint = "harness kernels fetch debian-6.12 lets it run in a guest".to_owned();
+        return Some(("it makes a cgroup, which would outlive it".to_owned(), hint));
+    }
+    if scenario.expectations.is_empty() {
+        let hint = "its expectations say which releases they are for".to_owned();
+        return Some((format!("nothing is expected of {running}"), hint));
+    }
+    if scenario.long && !settings.long {
+        let limit = scenario.time_limit.as_secs();
+        let hint = "run it with --long".to_owned();
+        return Some((format!("it waits long, up to {limit} s a run"), hint));
+    }
     if scenario.touches_host() && settings.touching != Touching::Allowed {
         let names: Vec<&str> = scenario
             .kernel_sysctls
@@ -114,7 +155,7 @@ fn obstacle(scenario: &Scenario, settings: &Settings) -> Option<(String, &'stati
                  here, where the machine may be disturbed"
             }
         };
-        return Some((reason, hint));
+        return Some((reason, hint.to_owned()));
     }
     if !scenario.needs_netem {
         return None;
@@ -122,14 +163,65 @@ fn obstacle(scenario: &Scenario, settings: &Settings) -> Option<(String, &'stati
     match settings.carrier {
         Carrier::Relay => Some((
             "it asks for netem".to_owned(),
-            "leave --link relay out for it",
+            "leave --link relay out for it".to_owned(),
         )),
         Carrier::Auto | Carrier::Netem => (!kernel_has_netem()).then(|| {
             (
                 "it asks for netem, which this kernel does not have".to_owned(),
-                "harness kernels fetch debian-6.12 lets it run in a guest",
+                "harness kernels fetch debian-6.12 lets it run in a guest".to_owned(),
             )
         }),
+    }
+}
+
+/// Keeps packets and logs of runs that are not as expected, where that was asked
+/// for.
+struct Keeper {
+    directory: Option<PathBuf>,
+    /// Of the run that was made last.
+    last: Option<(Capture, Vec<String>)>,
+    /// The directories that were written, or why one could not be.
+    kept: Vec<String>,
+}
+
+impl Keeper {
+    fn new(scenario: &Scenario, settings: &Settings) -> Self {
+        Self {
+            directory: settings.keep.as_ref().map(|keep| keep.join(&scenario.id)),
+            last: None,
+            kept: Vec::new(),
+        }
+    }
+
+    /// Writes what there is of the last run, where it alone breaks an expectation.
+    /// With `anyhow` it is written unless another one was.
+    fn keep(&mut self, scenario: &Scenario, run: &Run, anyhow: bool) {
+        let broken = || {
+            let judged = judge::judge(scenario, std::slice::from_ref(run));
+            judged.iter().any(|expectation| {
+                expectation.held != Some(true) && expectation.quantifier != Quantifier::Sometimes
+            })
+        };
+        let wanted = if anyhow {
+            self.kept.is_empty()
+        } else {
+            broken()
+        };
+        let (Some(directory), Some((capture, log)), true) = (&self.directory, &self.last, wanted)
+        else {
+            return;
+        };
+        let directory = directory.join(format!("run-{}", run.number));
+        let shown = directory.display();
+        self.kept.push(match capture.write(&directory, log) {
+            Ok(()) => shown.to_string(),
+            Err(error) => format!("cannot write {shown}: {error}"),
+        });
+    }
+
+    fn describe(&self) -> Option<String> {
+        let first = self.kept.first()?;
+        Some(format!("packets and logs: {first}"))
     }
 }
 
@@ -140,14 +232,20 @@ fn run_once(
     link: Link,
     number: u64,
     run: &mut Run,
+    keeper: &mut Keeper,
 ) -> Result<Option<String>, LabError> {
     let touch = Touch::begin(scenario)?;
     let mut lab = Lab::build(scenario, link, number)?;
     run.seed_honoured = lab.seed_honoured;
     touch.hold(&lab)?;
+    let capture = match keeper.directory {
+        Some(_) => Some(Capture::open(&lab)?),
+        None => None,
+    };
     let watch = Watch::start(&lab)?;
     let stop = AtomicBool::new(false);
-    let (play, seen) = std::thread::scope(|scope| {
+    let (play, seen, captured) = std::thread::scope(|scope| {
+        let capture = capture.map(|capture| scope.spawn(|| capture.take(&stop)));
         let sampler = scope.spawn(|| watch.sample(&lab, &stop));
         let play = stage::play(scenario, &lab, || {
             stop.store(true, Ordering::Relaxed);
@@ -160,8 +258,10 @@ fn run_once(
         });
         // However the play ended, the sampler has to.
         stop.store(true, Ordering::Relaxed);
-        play
+        let captured = capture.and_then(|thread| thread.join().ok()?.ok());
+        play.map(|(play, seen)| (play, seen, captured))
     })?;
+    keeper.last = captured.map(|captured| (captured, play.log));
     let (observations, sockets, dropped) = seen?;
     run.observations = observations;
     run.observations.extend(play.observations);

@@ -3,9 +3,12 @@
 pub mod condition;
 pub mod error;
 pub mod form;
+pub mod matrix;
 pub mod node;
+pub mod release;
 pub mod scenario;
 pub mod step;
+pub mod story;
 pub mod units;
 pub mod vocabulary;
 
@@ -18,6 +21,8 @@ use serde_json::{Value as Json, json};
 
 use error::{Place, SuiteError};
 use form::{Data, Form, Object, required};
+use matrix::Cell;
+use node::{Kind, Node};
 use scenario::Scenario;
 use step::Room;
 
@@ -210,22 +215,27 @@ fn prefix(path: &Path) -> Result<String, LoadError> {
 
 /// Reads the text of a suite; `prefix` is `topic/file`.
 pub fn parse(text: &str, prefix: &str) -> Result<Vec<Scenario>, SuiteError> {
-    let fields = form::decode_object(&node::parse(text)?, &SUITE, "suite")?;
+    let (root, cells) = expand_matrices(node::parse(text)?)?;
+    let fields = form::decode_object(&root, &SUITE, "suite")?;
     let mut names: BTreeMap<&str, Place> = BTreeMap::new();
     let mut scenarios = Vec::new();
-    for item in fields.list("scenarios") {
+    for (item, cell) in fields.list("scenarios").iter().zip(cells) {
         let Data::Object(fields) = &item.data else {
             continue;
         };
         let name = fields.text("name").unwrap_or_default();
-        if let Some(first) = names.insert(name, item.place) {
+        // The cells of a matrix have the name, and the place, of their scenario.
+        if let Some(first) = names
+            .insert(name, item.place)
+            .filter(|first| *first != item.place)
+        {
             return Err(SuiteError::new(
                 fields.place_of("name"),
                 format!("a second scenario called {name:?}; the first is at {first}"),
                 "a name is used once in a file",
             ));
         }
-        scenarios.push(Scenario::build(fields, prefix)?);
+        scenarios.push(Scenario::build(fields, prefix, cell)?);
     }
     if scenarios.is_empty() {
         return Err(SuiteError::new(
@@ -237,6 +247,32 @@ pub fn parse(text: &str, prefix: &str) -> Result<Vec<Scenario>, SuiteError> {
     Ok(scenarios)
 }
 
+/// Puts the cells of matrices in the place of their scenarios; with each scenario
+/// then goes its cell, where it is one.
+fn expand_matrices(mut root: Node) -> Result<(Node, Vec<Option<Cell>>), SuiteError> {
+    let mut cells = Vec::new();
+    let Kind::Map(entries) = &mut root.kind else {
+        return Ok((root, cells));
+    };
+    for (_, node) in entries
+        .iter_mut()
+        .filter(|(key, _)| key.text == "scenarios")
+    {
+        let Kind::List(items) = &mut node.kind else {
+            continue;
+        };
+        let mut expanded = Vec::new();
+        for item in std::mem::take(items) {
+            for (node, cell) in matrix::expand(item)? {
+                expanded.push(node);
+                cells.push(cell);
+            }
+        }
+        *items = expanded;
+    }
+    Ok((root, cells))
+}
+
 /// The JSON Schema of a suite, for editors; `docs/suite.schema.json` is this.
 pub fn schema() -> Json {
     let mut schema = form::object_schema(&SUITE);
@@ -245,6 +281,8 @@ pub fn schema() -> Json {
     schema["$defs"] = json!({
         "actor-step": Room::Actor.schema(),
         "lab-step": Room::Lab.schema(),
+        "axis-value": {"type": "string", "pattern": "^\\$[a-z0-9-]+(\\.[a-z0-9-]+)?$",
+                       "description": "the value that a cell of the matrix has on this axis"},
     });
     schema
 }

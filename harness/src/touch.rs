@@ -185,18 +185,23 @@ fn changes(scenario: &Scenario) -> Result<Vec<Change>, LabError> {
     scenario
         .kernel_sysctls
         .iter()
-        .map(|(name, value)| {
+        .map(|(name, values)| {
             let old = read_sysctl(name).map_err(error(&format!("read {name}")))?;
-            if old.contains(' ') {
+            if old.split(' ').count() != values.len() {
                 return Err(LabError::new(
                     "kernel",
                     &format!("set {name}, which is {old:?}"),
                     io::ErrorKind::InvalidInput.into(),
-                    "a suite can set sysctls of one number",
+                    "give as many numbers as it has, with commas between them",
                 ));
             }
-            let value = value
-                .value(&|name| before.get(name).cloned())
+            let numbers = values
+                .iter()
+                .map(|value| {
+                    let number = value.value(&|name| before.get(name).cloned())?;
+                    Some(format!("{number:.0}"))
+                })
+                .collect::<Option<Vec<_>>>()
                 .ok_or_else(|| {
                     error(&format!("work out a value for {name}"))(
                         io::ErrorKind::InvalidData.into(),
@@ -205,7 +210,7 @@ fn changes(scenario: &Scenario) -> Result<Vec<Change>, LabError> {
             Ok(Change {
                 name: name.clone(),
                 before: old,
-                set: format!("{value:.0}"),
+                set: numbers.join(" "),
             })
         })
         .collect()

@@ -54,7 +54,11 @@ fn the_four_documented_failures_are_there() {
 #[test]
 fn references_lead_to_scenarios() {
     let scenarios = suites();
-    let known = |id: &str| scenarios.iter().any(|scenario| scenario.id == id);
+    // A scenario, a cell of a matrix, or the matrix.
+    let known = |id: &str| {
+        let mut ids = scenarios.iter().map(|scenario| scenario.id.as_str());
+        ids.any(|known| known == id || known.split('[').next() == Some(id))
+    };
     for scenario in &scenarios {
         if let Some(id) = &scenario.see_also {
             assert!(known(id), "{}: see-also {id}", scenario.id);
@@ -86,5 +90,36 @@ fn every_step_is_used_by_a_suite() {
                 .any(|step| step.verb == spec.verb)
         });
         assert!(used, "no suite uses {}", spec.name);
+    }
+}
+
+/// docs/sources.md says which scenario tries each statement.
+#[test]
+fn the_page_of_sources_names_scenarios_that_are_there() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/sources.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let scenarios = suites();
+    // A scenario or a matrix, without its cells.
+    let known = |id: &str| {
+        let mut ids = scenarios.iter().map(|scenario| scenario.id.as_str());
+        ids.any(|known| known.split('[').next() == Some(id))
+    };
+    let topics = [
+        "close/", "bind/", "crash/", "orphans/", "memory/", "limits/", "listen/",
+    ];
+    let named: Vec<&str> = page
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|name| topics.iter().any(|topic| name.starts_with(topic)))
+        .collect();
+    assert!(named.len() > 50, "{}", named.len());
+    for id in &named {
+        assert!(known(id), "{id}");
+    }
+    // And each scenario is for a statement, but for what the sources don't touch.
+    for scenario in &scenarios {
+        let id = scenario.id.split('[').next().unwrap_or_default();
+        assert!(named.contains(&id) || id.starts_with("listen/"), "{id}");
     }
 }

@@ -91,6 +91,20 @@ pub fn read(socket: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
     check_length(unsafe { libc::read(socket, buffer.as_mut_ptr().cast(), buffer.len()) })
 }
 
+/// recv(2) with MSG_DONTWAIT.
+pub fn receive_now(socket: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
+    let start = buffer.as_mut_ptr().cast();
+    // SAFETY: the kernel writes at most `buffer.len()` bytes to `buffer`.
+    check_length(unsafe { libc::recv(socket, start, buffer.len(), libc::MSG_DONTWAIT) })
+}
+
+/// send(2) with MSG_DONTWAIT; SIGPIPE as write(2) has it.
+pub fn send_now(socket: RawFd, buffer: &[u8]) -> io::Result<usize> {
+    let start = buffer.as_ptr().cast();
+    // SAFETY: the kernel reads at most `buffer.len()` bytes of `buffer`.
+    check_length(unsafe { libc::send(socket, start, buffer.len(), libc::MSG_DONTWAIT) })
+}
+
 /// write(2).
 pub fn write(socket: RawFd, buffer: &[u8]) -> io::Result<usize> {
     // SAFETY: the kernel reads at most `buffer.len()` bytes of `buffer`.

@@ -248,15 +248,9 @@ impl Actor {
                 tally
             }
             Verb::Write => self.transfer(step, hands, |socket, done| write(step, socket, done)),
-            Verb::Sendfile => self.transfer(step, hands, |socket, done| {
-                let bytes = fields.count("bytes").unwrap_or(0);
-                let file = call::zero_file(bytes)?;
-                while *done < bytes {
-                    *done +=
-                        call::sendfile(socket, file.as_raw_fd(), length(bytes - *done))? as u64;
-                }
-                Ok(())
-            }),
+            Verb::Sendfile => {
+                self.transfer(step, hands, |socket, done| sendfile(step, socket, done))
+            }
             Verb::Splice => self.transfer(step, hands, |socket, done| splice(step, socket, done)),
             Verb::Read => self.transfer(step, hands, |socket, done| {
                 read(step, socket, fields.count("bytes").unwrap_or(0), done)
@@ -264,6 +258,7 @@ impl Actor {
             Verb::ReadToEnd => self.transfer(step, hands, |socket, done| {
                 read(step, socket, u64::MAX, done)
             }),
+            Verb::Drain => self.transfer(step, hands, drain),
             Verb::Shutdown => {
                 let how = fields.text("how").unwrap_or_default();
                 self.on_each(step, hands, |socket| call::shutdown(socket, how))
@@ -287,6 +282,12 @@ impl Actor {
             }
             Verb::Exit => {
                 call::exit(i32::try_from(fields.count("status").unwrap_or(0)).unwrap_or(1))
+            }
+            Verb::Setrlimit => {
+                let most = fields.count("RLIMIT_NOFILE").unwrap_or(0);
+                setrlimit(Resource::RLIMIT_NOFILE, most, most)
+                    .map_err(io::Error::from)
+                    .into()
             }
             Verb::Sleep => {
                 std::thread::sleep(fields.duration("time").unwrap_or_default());
@@ -472,6 +473,35 @@ fn pause(step: &Step) {
     }
 }
 
+/// When a step has to be done, where it has `within`.
+fn end(step: &Step) -> Option<Instant> {
+    Some(Instant::now() + step.fields.duration("within")?)
+}
+
+/// Makes a call that doesn't wait, and waits until it can be made; without an
+/// end the call is one that waits itself.
+fn in_time(
+    end: Option<Instant>,
+    socket: RawFd,
+    events: &str,
+    mut call: impl FnMut() -> io::Result<usize>,
+) -> io::Result<usize> {
+    let Some(end) = end else { return call() };
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::Error::from_raw_os_error(libc::ETIMEDOUT));
+        }
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // A millisecond more: poll(2) counts whole ones.
+                call::poll(socket, events, Some(left + Duration::from_millis(1)))?;
+            }
+            done => return done,
+        }
+    }
+}
+
 fn chunk(step: &Step) -> usize {
     length(step.fields.count("chunk").unwrap_or(CHUNK_BYTES).max(1))
 }
@@ -484,6 +514,7 @@ fn write(step: &Step, socket: RawFd, done: &mut u64) -> io::Result<()> {
     let text = step.fields.text("bytes").unwrap_or_default().as_bytes();
     let bytes = step.fields.count("bytes").unwrap_or(text.len() as u64);
     let zeros = vec![0; chunk(step).min(length(bytes))];
+    let end = end(step);
     let mut written = 0;
     while written < bytes {
         pause(step);
@@ -492,7 +523,10 @@ fn write(step: &Step, socket: RawFd, done: &mut u64) -> io::Result<()> {
         } else {
             &text[length(written)..]
         };
-        let count = call::write(socket, buffer)? as u64;
+        let count = in_time(end, socket, "POLLOUT", || match end {
+            Some(_) => call::send_now(socket, buffer),
+            None => call::write(socket, buffer),
+        })? as u64;
         written += count;
         *done += count;
     }
@@ -501,15 +535,43 @@ fn write(step: &Step, socket: RawFd, done: &mut u64) -> io::Result<()> {
 
 fn read(step: &Step, socket: RawFd, bytes: u64, done: &mut u64) -> io::Result<()> {
     let mut buffer = vec![0; chunk(step)];
+    let end = end(step);
     let mut taken = 0;
     while taken < bytes {
         pause(step);
         let most = buffer.len().min(length(bytes - taken));
-        let count = call::read(socket, &mut buffer[..most])? as u64;
+        let count = in_time(end, socket, "POLLIN", || match end {
+            Some(_) => call::receive_now(socket, &mut buffer[..most]),
+            None => call::read(socket, &mut buffer[..most]),
+        })? as u64;
         if count == 0 {
             break;
         }
         taken += count;
+        *done += count;
+    }
+    Ok(())
+}
+
+fn drain(socket: RawFd, done: &mut u64) -> io::Result<()> {
+    let mut buffer = vec![0; length(CHUNK_BYTES)];
+    loop {
+        match call::receive_now(socket, &mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => *done += count as u64,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn sendfile(step: &Step, socket: RawFd, done: &mut u64) -> io::Result<()> {
+    let bytes = step.fields.count("bytes").unwrap_or(0);
+    let file = call::zero_file(bytes)?;
+    let mut sent = 0;
+    while sent < bytes {
+        let count = call::sendfile(socket, file.as_raw_fd(), length(bytes - sent))? as u64;
+        sent += count;
         *done += count;
     }
     Ok(())

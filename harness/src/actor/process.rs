@@ -1,10 +1,12 @@
 //! The harness's side of an actor: starts its process and listens to it.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
@@ -28,6 +30,31 @@ pub struct Process {
     awaits: BTreeSet<String>,
     orders: Mutex<UnixStream>,
     events: UnixStream,
+    /// Dropped after the process was killed.
+    _cgroup: Option<Cgroup>,
+}
+
+/// A cgroup (v2) for one process, below the root. Dropping it removes it.
+#[derive(Debug)]
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// Makes a cgroup with a limit in bytes and puts a process in it.
+    fn with(name: &str, limit: u64, pid: u32) -> io::Result<Self> {
+        let cgroup = Self(Path::new("/sys/fs/cgroup").join(format!("harness-{pid}-{name}")));
+        fs::create_dir(&cgroup.0)?;
+        fs::write(cgroup.0.join("memory.max"), limit.to_string())?;
+        fs::write(cgroup.0.join("cgroup.procs"), pid.to_string())?;
+        Ok(cgroup)
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // A child that the actor forked may still be in it; the guest, which is
+        // the only place for it, ends soon.
+        let _ = fs::remove_dir(&self.0);
+    }
 }
 
 impl Process {
@@ -45,7 +72,13 @@ impl Process {
             .spawn()
             .map_err(error)?;
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
+        let cgroup = plan
+            .memory_max
+            .map(|limit| Cgroup::with(&plan.name, limit, child.id()))
+            .transpose()
+            .map_err(error)?;
         let process = Self {
+            _cgroup: cgroup,
             name: plan.name.clone(),
             child: Mutex::new(child),
             pid,

@@ -17,6 +17,8 @@ pub struct Plan {
     pub addresses: BTreeMap<String, IpAddr>,
     /// The host that it runs on.
     pub host: String,
+    /// `memory.max` of a cgroup of its own, in bytes.
+    pub memory_max: Option<u64>,
     /// Its step lists.
     pub tasks: Vec<Vec<Step>>,
 }

@@ -137,6 +137,7 @@ impl Host {
     pub fn serves(self, scenario: &Scenario) -> bool {
         self.can_run
             && (self.may_be_touched || !scenario.touches_host())
+            && !scenario.needs_guest()
             && (self.has_netem || !scenario.needs_netem)
     }
 }

@@ -92,6 +92,7 @@ fn set_up() -> Vec<String> {
         ("proc", "/proc"),
         ("sysfs", "/sys"),
         ("devtmpfs", "/dev"),
+        ("cgroup2", "/sys/fs/cgroup"),
         ("tmpfs", "/run"),
         ("tmpfs", "/tmp"),
     ] {
@@ -103,6 +104,11 @@ fn set_up() -> Vec<String> {
     for module in list.lines() {
         note(module, load(module).map_err(|error| error.to_string()));
     }
+    note(
+        "cgroup.subtree_control",
+        fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory")
+            .map_err(|error| error.to_string()),
+    );
     note(
         "RLIMIT_NOFILE",
         setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES)

@@ -84,6 +84,9 @@ pub fn run_all(
             chosen => chosen,
         },
         touching: Touching::Allowed,
+        in_guest: true,
+        // The directory is the host's.
+        keep: None,
         ..settings.clone()
     };
     let mut order: Vec<(usize, usize, &Job)> = jobs
@@ -95,7 +98,7 @@ pub fn run_all(
         })
         .collect();
     // Those that go on in one guest together, kernel by kernel.
-    order.sort_by_key(|(_, kernel, job)| (*kernel, job.scenario.touches_host()));
+    order.sort_by_key(|(_, kernel, job)| (*kernel, job.scenario.wants_a_fresh_guest()));
     let queue = Mutex::new(VecDeque::from(order));
     let results: Mutex<Vec<Option<evidence::Scenario>>> = Mutex::new(vec![None; jobs.len()]);
     std::thread::scope(|scope| {
@@ -110,7 +113,9 @@ pub fn run_all(
                     progress(Progress::Started(job.scenario));
                     let kept = shared
                         .take()
-                        .filter(|(known, _)| *known == kernel && !job.scenario.touches_host())
+                        .filter(|(known, _)| {
+                            *known == kernel && !job.scenario.wants_a_fresh_guest()
+                        })
                         .map(|(_, guest)| guest);
                     let (result, guest) = run_one(
                         &kernels[kernel],
@@ -121,7 +126,7 @@ pub fn run_all(
                         cache,
                         progress,
                     );
-                    if !job.scenario.touches_host() {
+                    if !job.scenario.wants_a_fresh_guest() {
                         shared = guest.map(|guest| (kernel, guest));
                     }
                     progress(Progress::Ended(&result));

@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use crate::suite::release::Release;
 use advisor::facts::sock_diag::{Family, SockDiag, TcpSocket, TcpState};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
@@ -24,12 +25,8 @@ const LENGTH: usize = 16 + 8 + advisor::facts::sock_diag::SOCKID_LEN;
 /// empties the orphan's queue and stops its timer: the socket is then there for
 /// ever (measured on 5.10.262; tcp_abort looks at SOCK_DEAD there).
 fn ends_orphans() -> bool {
-    let release = super::namespace::kernel_release();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
-    match (numbers.next(), numbers.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (6_u32, 11_u32),
-        _ => false,
-    }
+    Release::of_kernel(&super::namespace::kernel_release())
+        .is_some_and(|release| release >= Release::new(6, 11))
 }
 
 /// Whether a socket is one that no process holds and that still has something to

@@ -29,7 +29,7 @@ use super::netem;
 use crate::suite::scenario::{Family, address};
 
 /// The interface index of every host's `eth0`.
-const ETH0: u32 = 2;
+pub const ETH0: u32 = 2;
 /// The attribute of a qdisc's own options (linux/rtnetlink.h).
 const TCA_OPTIONS: u16 = 2;
 /// A MAC address that no device has.

@@ -31,7 +31,11 @@ pub fn run_all(
     jobs: usize,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Vec<evidence::Scenario> {
-    let queue: Mutex<VecDeque<usize>> = Mutex::new((0..scenarios.len()).collect());
+    // Those that wait long come last and wait side by side: one that wants the
+    // kernel to itself would have to wait for them.
+    let (long, short): (Vec<usize>, Vec<usize>) =
+        (0..scenarios.len()).partition(|index| scenarios[*index].long);
+    let queue: Mutex<VecDeque<usize>> = Mutex::new(short.into_iter().chain(long).collect());
     let alone = RwLock::new(());
     let results: Mutex<Vec<Option<evidence::Scenario>>> = Mutex::new(vec![None; scenarios.len()]);
     std::thread::scope(|scope| {

@@ -2,19 +2,21 @@
 //! time limit is over.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::io;
+use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::watch::{Observations, observe_outcome, observe_sockets};
+use super::watch::{Observations, gauge, observe_outcome, observe_sockets};
 use crate::actor::process::Process;
 use crate::actor::protocol::{Event, Outcome, Plan};
 use crate::lab::namespace::Namespace;
 use crate::lab::{Lab, LabError, destroy, errno_name, sysctl};
-use crate::suite::scenario::{Scenario, conditions, flatten};
+use crate::suite::scenario::{self, Family, Scenario, conditions, flatten};
 use crate::suite::step::{Step, Verb};
 
 /// Time between two looks at what `until` waits for, and between two looks at
@@ -27,6 +29,8 @@ pub struct Play {
     pub observations: Observations,
     /// Why it gave no result: the time limit, an actor that broke down.
     pub error: Option<String>,
+    /// What each list did, in order, with the time since the start.
+    pub log: Vec<String>,
 }
 
 /// From the actors and the lab's list to the stage.
@@ -104,6 +108,7 @@ pub fn play<T>(
                     .map(|host| (host.to_owned(), scenario.address_of(host)))
                     .collect(),
                 host: actor.host.clone(),
+                memory_max: actor.memory_max,
                 tasks: actor.tasks.iter().map(|task| task.steps.clone()).collect(),
             };
             let namespace = lab.namespace(&actor.host).unwrap_or(lab.router());
@@ -140,6 +145,7 @@ pub fn play<T>(
         let play = Play {
             observations: stage.observations,
             error: stage.error,
+            log: stage.log,
         };
         Ok((play, seen))
     })
@@ -155,6 +161,8 @@ struct Stage<'a> {
     lab_standing: Option<String>,
     observations: Observations,
     error: Option<String>,
+    start: Instant,
+    log: Vec<String>,
 }
 
 impl<'a> Stage<'a> {
@@ -172,7 +180,34 @@ impl<'a> Stage<'a> {
             lab_standing: start(),
             observations: Observations::new(),
             error: None,
+            start: Instant::now(),
+            log: Vec::new(),
         }
+    }
+
+    /// Notes what the harness has just heard of a list.
+    fn note(&mut self, list: &str, event: &Event) {
+        let what = match event {
+            Event::Started { step, .. } => format!("{step} starts"),
+            Event::Finished { .. } => "its list has ended".to_owned(),
+            Event::Broken(why) => why.clone(),
+            Event::Ended(outcome) => {
+                let mut what = format!("{} ended: {} ok", outcome.step, outcome.ok);
+                for (errno, times) in &outcome.errors {
+                    let _ = write!(what, ", {times} {errno}");
+                }
+                if let Some(bytes) = outcome.bytes {
+                    let _ = write!(what, ", {bytes} bytes");
+                }
+                if let Some(value) = &outcome.value {
+                    let _ = write!(what, ", read {value}");
+                }
+                let _ = write!(what, ", {:.3} ms", outcome.ms);
+                what
+            }
+        };
+        let seconds = self.start.elapsed().as_secs_f64();
+        self.log.push(format!("{seconds:10.6} {list}: {what}"));
     }
 
     fn is_over(&self) -> bool {
@@ -205,6 +240,7 @@ impl<'a> Stage<'a> {
             Cue::Sampled(observations) => self.observations.extend(observations),
             Cue::Actor(index, event) => {
                 let name = &self.scenario.actors[index].name;
+                self.note(name, &event);
                 match event {
                     Event::Started { task, step } => self.standing[index][task] = Some(step),
                     Event::Finished { task } => self.standing[index][task] = None,
@@ -219,17 +255,20 @@ impl<'a> Stage<'a> {
                     Event::Broken(why) => self.error = Some(format!("actor {name}: {why}")),
                 }
             }
-            Cue::Lab(event) => match event {
-                Event::Started { step, .. } => self.lab_standing = Some(step),
-                Event::Finished { .. } => self.lab_standing = None,
-                Event::Ended(outcome) => {
-                    let verb = flatten(&self.scenario.lab)
-                        .find(|step| step.name == outcome.step)
-                        .map(|step| step.verb);
-                    self.ended("lab", &outcome, verb);
+            Cue::Lab(event) => {
+                self.note("lab", &event);
+                match event {
+                    Event::Started { step, .. } => self.lab_standing = Some(step),
+                    Event::Finished { .. } => self.lab_standing = None,
+                    Event::Ended(outcome) => {
+                        let verb = flatten(&self.scenario.lab)
+                            .find(|step| step.name == outcome.step)
+                            .map(|step| step.verb);
+                        self.ended("lab", &outcome, verb);
+                    }
+                    Event::Broken(why) => self.error = Some(format!("lab: {why}")),
                 }
-                Event::Broken(why) => self.error = Some(format!("lab: {why}")),
-            },
+            }
         }
     }
 
@@ -261,7 +300,10 @@ impl<'a> Stage<'a> {
             }
             let standing = self.standing[index].iter().flatten();
             let exits = standing.clone().any(|step| self.is_exit(index, step));
-            if !exits && !self.was_sent(index, &how) {
+            // What its cgroup may do to it is for the expectations as well.
+            let limited = self.scenario.actors[index].memory_max.is_some();
+            let out_of_memory = limited && how == Signal::SIGKILL.as_str();
+            if !exits && !out_of_memory && !self.was_sent(index, &how) {
                 let steps: Vec<&str> = standing.map(String::as_str).collect();
                 let name = &actor.name;
                 self.error = Some(format!("actor {name} died ({how}) at {}", steps.join(", ")));
@@ -371,7 +413,11 @@ impl Timeline<'_> {
             Verb::LinkUp => self.lab.set_link(host, true)?,
             Verb::Signal => self.signal(step)?,
             Verb::Destroy => {
-                let count = destroy_sockets(step, self.namespace(host)?)?;
+                let peer = match fields.text("peer") {
+                    Some(peer) => Some(self.position(peer)?),
+                    None => None,
+                };
+                let count = destroy_sockets(step, self.namespace(host)?, peer)?;
                 outcome.value = Some(count.to_string());
             }
             Verb::Sysctl => {
@@ -397,6 +443,15 @@ impl Timeline<'_> {
             .ok_or_else(|| LabError::new(host, "find it", io::ErrorKind::NotFound.into(), ""))
     }
 
+    /// The number of a host, from 1.
+    fn position(&self, host: &str) -> Result<usize, LabError> {
+        let mut hosts = self.lab.hosts().iter();
+        hosts
+            .position(|known| known.host == host)
+            .map(|index| index + 1)
+            .ok_or_else(|| LabError::new(host, "find it", io::ErrorKind::NotFound.into(), ""))
+    }
+
     fn signal(&self, step: &Step) -> Result<(), LabError> {
         let name = step.fields.text("actor").unwrap_or_default();
         let signal = match step.fields.text("signal") {
@@ -417,7 +472,7 @@ impl Timeline<'_> {
         let mut observations = Observations::new();
         for namespace in self.lab.hosts() {
             let owner = format!("{name}.{}", namespace.host);
-            observe_sockets(&owner, &namespace.sockets()?, &mut observations);
+            observe_sockets(&owner, &namespace.sockets()?, self.lab, &mut observations);
         }
         self.tell(Cue::Sampled(observations));
         Ok(())
@@ -428,17 +483,27 @@ impl Timeline<'_> {
         let fields = &step.fields;
         let observation = fields.text("observation").unwrap_or_default();
         let (host, _) = observation.split_once('.').unwrap_or((observation, ""));
-        let namespace = self.namespace(host)?;
-        let has_field = observation.split('.').count() > 3;
+        let is_gauge = observation.contains(".sockstat.");
+        // HOST.sockets.STATE, HOST.peers.HOST.STATE.
+        let names = if observation.contains(".peers.") {
+            4
+        } else {
+            3
+        };
+        let has_field = observation.split('.').count() > names;
         let wanted = conditions(fields.list("condition")).unwrap_or_default();
         let start = Instant::now();
         loop {
-            let mut seen = Observations::new();
-            observe_sockets(host, &namespace.sockets()?, &mut seen);
-            // No socket in a state is 0 of them; a field of none is nothing.
-            let value = seen
-                .remove(observation)
-                .or_else(|| (!has_field).then(|| 0.into()));
+            let value = if is_gauge {
+                gauge(observation, self.lab)?
+            } else {
+                let mut seen = Observations::new();
+                let sockets = self.namespace(host)?.sockets()?;
+                observe_sockets(host, &sockets, self.lab, &mut seen);
+                // No socket in a state is 0 of them; a field of none is nothing.
+                seen.remove(observation)
+                    .or_else(|| (!has_field).then(|| 0.into()))
+            };
             outcome.value = value.as_ref().map(ToString::to_string);
             let met = |value| {
                 wanted
@@ -467,14 +532,25 @@ impl Timeline<'_> {
     }
 }
 
-/// Destroys the sockets that a step means and says how many.
-fn destroy_sockets(step: &Step, namespace: &Namespace) -> Result<usize, LabError> {
+/// Destroys the sockets that a step means, of `peer` only those that lead to the
+/// host of that number, and says how many.
+fn destroy_sockets(
+    step: &Step,
+    namespace: &Namespace,
+    peer: Option<usize>,
+) -> Result<usize, LabError> {
+    let leads_to = |address: IpAddr, peer: usize| {
+        [Family::V4, Family::V6]
+            .iter()
+            .any(|family| scenario::address(peer, 2, *family) == address.to_canonical())
+    };
     let state = step.fields.text("state");
     let port = step.fields.count("port");
     let mut sockets = namespace.sockets()?;
     sockets.retain(|socket| {
         state.is_none_or(|state| socket.state.as_str() == state)
             && port.is_none_or(|port| u64::from(socket.local.port()) == port)
+            && peer.is_none_or(|peer| leads_to(socket.peer.ip(), peer))
     });
     namespace
         .run(|| destroy::destroy(&sockets))

@@ -2,6 +2,7 @@
 //! turns what it saw into observations.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::actor::protocol::Outcome;
 use crate::lab::kernel_log::KernelLog;
 use crate::lab::namespace::Namespace;
 use crate::lab::{Lab, LabError};
+use crate::suite::scenario::{self, Family};
 use crate::suite::vocabulary::{HOST_GAUGES, KERNEL_GAUGES, SOCKET_FIELDS};
 
 /// Observations by their dotted names.
@@ -77,7 +79,7 @@ impl Watch {
                 observations.insert(format!("{host}.{name}"), change.into());
             }
             let sockets = namespace.sockets()?;
-            observe_sockets(host, &sockets, &mut observations);
+            observe_sockets(host, &sockets, lab, &mut observations);
             let room = LISTED_SOCKETS.saturating_sub(lines.len());
             lines.extend(sockets.iter().take(room).map(|socket| line(host, socket)));
         }
@@ -132,6 +134,13 @@ impl Gauges {
     }
 }
 
+/// A gauge as it is now: `kernel.sockstat.GAUGE`, or of a host.
+pub fn gauge(name: &str, lab: &Lab) -> Result<Option<Value>, LabError> {
+    let (owner, gauge) = name.split_once(".sockstat.").unwrap_or((name, ""));
+    let namespace = lab.namespace(owner).unwrap_or(lab.router());
+    Ok(namespace.sockstat()?.get(gauge).map(Value::Integer))
+}
+
 /// The gauges of the kernel before a run, for values that refer to them.
 pub fn kernel_gauges_before() -> Option<Observations> {
     let path = std::path::Path::new("/proc/net/sockstat");
@@ -148,8 +157,21 @@ pub fn kernel_gauges_before() -> Option<Observations> {
 }
 
 /// `HOST.sockets.STATE` and `HOST.sockets.STATE.FIELD`, the highest of each
-/// field.
-pub fn observe_sockets(host: &str, sockets: &[TcpSocket], observations: &mut Observations) {
+/// field, and the same of those that lead to one host as `HOST.peers.HOST.STATE`.
+pub fn observe_sockets(
+    host: &str,
+    sockets: &[TcpSocket],
+    lab: &Lab,
+    observations: &mut Observations,
+) {
+    let named = |address: IpAddr| {
+        let address = address.to_canonical();
+        lab.hosts().iter().enumerate().find(|(index, _)| {
+            [Family::V4, Family::V6]
+                .iter()
+                .any(|family| scenario::address(index + 1, 2, *family) == address)
+        })
+    };
     let mut add = |name: String, raise: &dyn Fn(i64) -> i64| {
         let value = observations.entry(name).or_insert(Value::Integer(0));
         if let Value::Integer(number) = value {
@@ -157,11 +179,16 @@ pub fn observe_sockets(host: &str, sockets: &[TcpSocket], observations: &mut Obs
         }
     };
     for socket in sockets {
-        let state = format!("{host}.sockets.{}", socket.state);
-        add(state.clone(), &|count| count + 1);
-        for (field, value) in socket_fields(socket) {
-            let value = i64::try_from(value).unwrap_or(i64::MAX);
-            add(format!("{state}.{field}"), &|highest| highest.max(value));
+        let mut groups = vec![format!("{host}.sockets.{}", socket.state)];
+        if let Some((_, peer)) = named(socket.peer.ip()) {
+            groups.push(format!("{host}.peers.{}.{}", peer.host, socket.state));
+        }
+        for group in groups {
+            add(group.clone(), &|count| count + 1);
+            for (field, value) in socket_fields(socket) {
+                let value = i64::try_from(value).unwrap_or(i64::MAX);
+                add(format!("{group}.{field}"), &|highest| highest.max(value));
+            }
         }
     }
 }
@@ -182,6 +209,14 @@ fn socket_fields(socket: &TcpSocket) -> impl Iterator<Item = (&'static str, u64)
         ("timer", u64::from(timer)),
     ]
     .into_iter()
+    .chain(socket.memory.iter().flat_map(|memory| {
+        [
+            ("wmem_queued", memory.send_queued_bytes.into()),
+            ("sndbuf", memory.send_buffer_bytes.into()),
+            ("rmem_alloc", memory.recv_alloc_bytes.into()),
+            ("rcvbuf", memory.recv_buffer_bytes.into()),
+        ]
+    }))
     .chain(tcp_info_fields(socket))
 }
 

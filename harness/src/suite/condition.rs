@@ -172,6 +172,24 @@ fn quantity(text: &str) -> Option<f64> {
         .or_else(|| units::duration(text).map(|time| time.as_secs_f64() * 1e3))
 }
 
+impl fmt::Display for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.first)?;
+        self.rest
+            .iter()
+            .try_for_each(|(operator, operand)| write!(f, " {operator} {operand}"))
+    }
+}
+
+impl fmt::Display for Operand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Observation(name) => write!(f, "{{{name}}}"),
+        }
+    }
+}
+
 impl Expression {
     /// Parses numbers and `{observations}` joined by `+ - * /`.
     pub fn parse(text: &str) -> Result<Self, String> {

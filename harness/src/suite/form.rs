@@ -11,6 +11,7 @@ use serde_json::{Value as Json, json};
 
 use super::error::{Place, SuiteError, nearest};
 use super::node::{Key, Kind, Node};
+use super::release::Release;
 use super::step::{Room, Step};
 use super::units;
 use crate::lab::impairment::Probability;
@@ -104,6 +105,13 @@ pub enum Form {
     List(&'static Form),
     /// A list of steps of an actor or of the lab.
     Steps(Room),
+    /// One, or a list of them; read as a list.
+    OneOrMore(&'static Form),
+    /// `Linux 6.11`.
+    Release,
+    /// The axes of a matrix. [`super::matrix`] reads them and puts their values in
+    /// place before anything is brought into its form.
+    Axes,
 }
 
 /// A value that fits its form.
@@ -289,6 +297,9 @@ fn expected(form: Form) -> String {
         Form::Map(_) => "a mapping".to_owned(),
         Form::List(_) => "a list".to_owned(),
         Form::Steps(_) => "a list of steps".to_owned(),
+        Form::OneOrMore(form) => format!("{}, or a list of such", expected(*form)),
+        Form::Release => "a release with the word before it, such as Linux 6.11".to_owned(),
+        Form::Axes => "a mapping from an axis to its values".to_owned(),
     }
 }
 
@@ -352,6 +363,13 @@ pub fn decode(node: &Node, form: Form, what: &str) -> Result<Item, SuiteError> {
                 .map(|item| decode(item, *value, what))
                 .collect::<Result<_, _>>()?,
         ),
+        (Form::OneOrMore(value), Kind::List(items)) => Data::List(
+            items
+                .iter()
+                .map(|item| decode(item, *value, what))
+                .collect::<Result<_, _>>()?,
+        ),
+        (Form::OneOrMore(value), _) => Data::List(vec![decode(node, *value, what)?]),
         (Form::Condition, Kind::List(items)) => Data::List(
             items
                 .iter()
@@ -403,7 +421,14 @@ fn decode_scalar(text: &str, form: Form) -> Option<Data> {
             .is_some_and(|(actor, step)| is_name(actor) && !step.is_empty())
             .then(kept),
         Form::OptionValue => text.parse::<i64>().ok().map(|_| kept()),
-        Form::Condition | Form::Object(_) | Form::Map(_) | Form::List(_) | Form::Steps(_) => None,
+        Form::Release => Release::parse(text).map(|_| kept()),
+        Form::Condition
+        | Form::Object(_)
+        | Form::Map(_)
+        | Form::List(_)
+        | Form::OneOrMore(_)
+        | Form::Steps(_)
+        | Form::Axes => None,
     }
 }
 
@@ -458,6 +483,21 @@ pub fn decode_object(node: &Node, object: &Object, what: &str) -> Result<Fields,
     Ok(fields)
 }
 
+/// Where the JSON Schema keeps what stands for the value of an axis.
+const AXIS_VALUE: &str = "#/$defs/axis-value";
+
+/// The JSON Schema of a form, or of the value of an axis in its place.
+fn schema_or_axis(form: Form) -> Json {
+    match form {
+        // The first ones take any text as it is; for a whole scenario or case
+        // nothing can stand.
+        Form::Text | Form::Payload | Form::Condition | Form::Axes | Form::List(Form::Object(_)) => {
+            schema(form)
+        }
+        _ => json!({"anyOf": [schema(form), {"$ref": AXIS_VALUE}]}),
+    }
+}
+
 /// The JSON Schema of a form.
 pub fn schema(form: Form) -> Json {
     match form {
@@ -489,9 +529,24 @@ pub fn schema(form: Form) -> Json {
             {"type": "array", "items": {"type": ["string", "number", "boolean"]}, "minItems": 1},
         ]}),
         Form::Object(object) => object_schema(object),
-        Form::Map(value) => json!({"type": "object", "additionalProperties": schema(*value)}),
+        Form::Map(value) => {
+            json!({"type": "object", "additionalProperties": schema_or_axis(*value)})
+        }
         Form::List(value) => json!({"type": "array", "items": schema(*value)}),
-        Form::Steps(room) => json!({"type": "array", "items": {"$ref": room.schema_reference()}}),
+        Form::Steps(room) => json!({"type": "array", "items": {"anyOf": [
+            {"$ref": room.schema_reference()}, {"$ref": AXIS_VALUE},
+        ]}}),
+        Form::OneOrMore(form) => json!({"anyOf": [
+            schema(*form), {"type": "array", "items": schema(*form), "minItems": 1},
+        ]}),
+        Form::Release => json!({"type": "string", "pattern": "^Linux [0-9]+\\.[0-9]+$"}),
+        Form::Axes => json!({"type": "object", "minProperties": 1, "additionalProperties": {
+            "anyOf": [
+                {"type": "array", "minItems": 1,
+                 "items": {"type": ["string", "number", "boolean"]}},
+                {"type": "object", "minProperties": 1},
+            ],
+        }}),
     }
 }
 
@@ -501,7 +556,7 @@ pub fn object_schema(object: &Object) -> Json {
         .fields
         .iter()
         .map(|field| {
-            let mut value = schema(field.form);
+            let mut value = schema_or_axis(field.form);
             value["description"] = json!(field.doc);
             (field.name.to_owned(), value)
         })
@@ -519,7 +574,7 @@ pub fn object_schema(object: &Object) -> Json {
         "additionalProperties": false,
     });
     match object.short.and_then(|name| object.field(name)) {
-        Some(field) => json!({"anyOf": [schema(field.form), mapping]}),
+        Some(field) => json!({"anyOf": [schema_or_axis(field.form), mapping]}),
         None => mapping,
     }
 }

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::condition::{Condition, Expression};
 use super::error::{Place, SuiteError, nearest};
 use super::form::{Data, Fields, Form, Item, Object, is_name, optional, required};
+use super::matrix::Cell;
 use super::node::Key;
+use super::release::Release;
 use super::step::{Room, Step, Verb};
 use super::vocabulary;
 use crate::lab::impairment::{Impairment, Loss};
@@ -86,6 +88,11 @@ static ACTOR: Object = Object {
     fields: &[
         required("on", Form::Name, "the host whose namespace it runs in"),
         optional(
+            "memory_max",
+            Form::Bytes,
+            "memory.max of a cgroup of its own; such a scenario runs in guests only",
+        ),
+        optional(
             "steps",
             Form::Steps(Room::Actor),
             "what it does, one after the other",
@@ -113,6 +120,31 @@ static EXPECTATION: Object = Object {
             Form::Condition,
             "each in at least one run; runs are added up to max_runs",
         ),
+        optional("since", Form::Release, "only from this release on"),
+        optional("before", Form::Release, "only before this release"),
+        optional("because", Form::Text, "why, in a plain sentence"),
+    ],
+};
+
+static CASE: Object = Object {
+    short: None,
+    fields: &[
+        optional(
+            "when",
+            Form::Map(&Form::Condition),
+            "by axis: the values that it is for; all where it is left out",
+        ),
+        optional(
+            "explains",
+            Form::Text,
+            "added to what the scenario explains",
+        ),
+        optional("see-also", Form::Text, "in place of the scenario's"),
+        optional(
+            "expect",
+            Form::Map(&Form::OneOrMore(&Form::Object(&EXPECTATION))),
+            "by observation, beside what the scenario expects",
+        ),
     ],
 };
 
@@ -136,14 +168,34 @@ pub static SCENARIO: Object = Object {
         ),
         optional("time_limit", Form::Duration, "of one run; 20s unless told"),
         optional(
+            "long",
+            Form::Flag,
+            "true where it waits long: it then runs with --long only",
+        ),
+        optional(
+            "since",
+            Form::Release,
+            "the first release that it can run on",
+        ),
+        optional(
+            "matrix",
+            Form::Axes,
+            "axes with their values; $axis stands for a value in the scenario",
+        ),
+        optional(
+            "cases",
+            Form::List(&Form::Object(&CASE)),
+            "with a matrix: the first case that fits a cell says what is expected there",
+        ),
+        optional(
             "hosts",
             Form::List(&Form::Name),
             "[client, server] unless told; each has its own link to the router",
         ),
         optional(
             "family",
-            Form::Choice(&["ipv4", "ipv6"]),
-            "ipv4 unless told",
+            Form::Choice(&["ipv4", "ipv6", "ipv4-mapped"]),
+            "ipv4 unless told; ipv4-mapped is IPv4 through IPv6 sockets",
         ),
         optional(
             "emulation",
@@ -174,7 +226,7 @@ pub static SCENARIO: Object = Object {
         ),
         required(
             "expect",
-            Form::Map(&Form::Object(&EXPECTATION)),
+            Form::Map(&Form::OneOrMore(&Form::Object(&EXPECTATION))),
             "by observation",
         ),
     ],
@@ -183,8 +235,14 @@ pub static SCENARIO: Object = Object {
 /// A scenario, checked.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Scenario {
-    /// `topic/file/name`.
+    /// `topic/file/name`, and for a cell of a matrix `[key=value,...]`.
     pub id: String,
+    /// Its place in its matrix, where it is a cell of one.
+    pub cell: Option<Cell>,
+    /// Whether it waits long, and runs only where that was asked for.
+    pub long: bool,
+    /// The first release that it can run on.
+    pub since: Option<Release>,
     /// What it shows.
     pub explains: String,
     /// The document that states it.
@@ -210,7 +268,7 @@ pub struct Scenario {
     /// By host: per-namespace sysctls.
     pub sysctls: BTreeMap<String, Vec<(String, String)>>,
     /// Sysctls of the initial namespace, which act on the whole machine.
-    pub kernel_sysctls: Vec<(String, Expression)>,
+    pub kernel_sysctls: Vec<(String, Vec<Expression>)>,
     /// The actors in the order of the suite.
     pub actors: Vec<Actor>,
     /// The steps of the lab.
@@ -226,6 +284,8 @@ pub enum Family {
     V4,
     /// IPv6.
     V6,
+    /// IPv4 by IPv6 sockets: `::ffff:10.0.1.2`.
+    V4Mapped,
 }
 
 /// A process in a host's namespace.
@@ -235,6 +295,8 @@ pub struct Actor {
     pub name: String,
     /// The host.
     pub host: String,
+    /// `memory.max` of a cgroup of its own, in bytes.
+    pub memory_max: Option<u64>,
     /// Its step lists; one unless the suite says `tasks`.
     pub tasks: Vec<Task>,
 }
@@ -257,13 +319,31 @@ pub struct Expected {
     pub quantifier: Quantifier,
     /// The conditions, of which one has to hold.
     pub conditions: Vec<Condition>,
+    /// The first release that it is expected of.
+    pub since: Option<Release>,
+    /// The first release that it is no longer expected of.
+    pub before: Option<Release>,
+    /// Why, in the suite's words.
+    pub because: Option<String>,
 }
 
 impl Expected {
-    /// The conditions as one text.
+    /// The conditions as one text, with the releases that they are for.
     pub fn condition(&self) -> String {
         let texts: Vec<&str> = self.conditions.iter().map(|c| c.text.as_str()).collect();
-        texts.join(" | ")
+        let text = texts.join(" | ");
+        match (self.since, self.before) {
+            (Some(since), Some(before)) => format!("{text} ({since} on, before {before})"),
+            (Some(since), None) => format!("{text} ({since} on)"),
+            (None, Some(before)) => format!("{text} (before {before})"),
+            (None, None) => text,
+        }
+    }
+
+    /// Whether it is expected of a release.
+    pub fn is_for(&self, release: Release) -> bool {
+        self.since.is_none_or(|since| release >= since)
+            && self.before.is_none_or(|before| release < before)
     }
 }
 
@@ -281,14 +361,42 @@ impl Scenario {
         address(number, side, self.family)
     }
 
+    /// The scenario with what is expected of a kernel's release, as `uname -r`
+    /// gives it, and no more.
+    #[must_use]
+    pub fn on_release(&self, release: &str) -> Self {
+        let mut scenario = self.clone();
+        if let Some(release) = Release::of_kernel(release) {
+            scenario
+                .expectations
+                .retain(|expected| expected.is_for(release));
+        }
+        scenario
+    }
+
     /// Whether the scenario acts on the whole machine.
     pub fn touches_host(&self) -> bool {
         !self.kernel_sysctls.is_empty()
     }
 
+    /// Whether it makes something that would outlive it on a host: a cgroup.
+    pub fn needs_guest(&self) -> bool {
+        self.actors.iter().any(|actor| actor.memory_max.is_some())
+    }
+
+    /// Whether others in the same guest would be disturbed by what it leaves.
+    pub fn wants_a_fresh_guest(&self) -> bool {
+        self.touches_host() || self.needs_guest()
+    }
+
     /// Whether other scenarios running beside it would show in what it sees.
     pub fn wants_the_kernel_to_itself(&self) -> bool {
+        let watches = |step: &Step| {
+            let observation = step.fields.text("observation");
+            observation.is_some_and(|name| name.starts_with("kernel."))
+        };
         self.touches_host()
+            || self.lab.iter().any(watches)
             || self.expectations.iter().any(|expected| {
                 let references = expected.conditions.iter().flat_map(Condition::references);
                 references
@@ -316,12 +424,26 @@ impl Scenario {
     }
 
     /// Checks a scenario's fields; `prefix` is `topic/file`.
-    pub fn build(fields: &Fields, prefix: &str) -> Result<Self, SuiteError> {
+    pub fn build(fields: &Fields, prefix: &str, cell: Option<Cell>) -> Result<Self, SuiteError> {
+        let suffix = cell.as_ref().map(Cell::suffix).unwrap_or_default();
+        Self::checked(fields, prefix, cell).map_err(|mut error| {
+            if !suffix.is_empty() {
+                error.message = format!("{} (in {suffix})", error.message);
+            }
+            error
+        })
+    }
+
+    fn checked(fields: &Fields, prefix: &str, cell: Option<Cell>) -> Result<Self, SuiteError> {
         let name = fields.text("name").unwrap_or_default();
+        let suffix = cell.as_ref().map(Cell::suffix).unwrap_or_default();
         let text = |key| fields.text(key).unwrap_or_default().trim().to_owned();
         let runs = fields.count("runs").unwrap_or(3);
         let mut scenario = Self {
-            id: format!("{prefix}/{name}"),
+            id: format!("{prefix}/{name}{suffix}"),
+            cell,
+            long: fields.flag("long").unwrap_or(false),
+            since: fields.text("since").and_then(Release::parse),
             explains: text("explains"),
             source: text("source"),
             see_also: fields.text("see-also").map(str::to_owned),
@@ -333,6 +455,7 @@ impl Scenario {
             hosts: hosts(fields)?,
             family: match fields.text("family") {
                 Some("ipv6") => Family::V6,
+                Some("ipv4-mapped") => Family::V4Mapped,
                 _ => Family::V4,
             },
             skips_emulation: fields.text("emulation") == Some("skip"),
@@ -413,14 +536,19 @@ impl Scenario {
                 check_sysctl_name(&name.text, name.place)?;
                 let name = &name.text;
                 if host.text == "kernel" {
-                    let value = Expression::parse(value).map_err(|why| {
-                        SuiteError::new(
-                            item.place,
-                            format!("{name}: {why}"),
-                            "a number or arithmetic",
-                        )
-                    })?;
-                    for reference in value.references() {
+                    // tcp_mem has three numbers.
+                    let values = value
+                        .split(',')
+                        .map(Expression::parse)
+                        .collect::<Result<Vec<_>, _>>()
+                        .map_err(|why| {
+                            SuiteError::new(
+                                item.place,
+                                format!("{name}: {why}"),
+                                "a number or arithmetic; several, as for tcp_mem, with commas",
+                            )
+                        })?;
+                    for reference in values.iter().flat_map(Expression::references) {
                         if !reference.starts_with("kernel.") || !reference.ends_with(".before") {
                             return Err(SuiteError::new(
                                 item.place,
@@ -430,7 +558,7 @@ impl Scenario {
                         }
                         self.check_observation(reference, item.place)?;
                     }
-                    self.kernel_sysctls.push((name.clone(), value));
+                    self.kernel_sysctls.push((name.clone(), values));
                 } else {
                     self.sysctls
                         .entry(host.text.clone())
@@ -489,6 +617,7 @@ impl Scenario {
             self.actors.push(Actor {
                 name: name.clone(),
                 host,
+                memory_max: actor.count("memory_max"),
                 tasks,
             });
         }
@@ -577,6 +706,9 @@ impl Scenario {
 
     fn check_step(&self, step: &Step) -> Result<(), SuiteError> {
         let fields = &step.fields;
+        if let Some(peer) = fields.text("peer") {
+            self.check_host(peer, fields.place_of("peer"))?;
+        }
         if let Some(host) = fields.text("host") {
             let place = fields.place_of("host");
             self.check_host(host, place)?;
@@ -642,29 +774,7 @@ impl Scenario {
             }
         }
         if step.verb == Verb::Until {
-            let observation = fields.text("observation").unwrap_or_default();
-            let place = fields.place_of("observation");
-            let (host, rest) = observation.split_once('.').unwrap_or((observation, ""));
-            self.check_host(host, place)?;
-            if !rest.starts_with("sockets.") {
-                return Err(SuiteError::new(
-                    place,
-                    format!("until can't watch {observation:?}"),
-                    "HOST.sockets.STATE or HOST.sockets.STATE.FIELD",
-                ));
-            }
-            if host != "router" {
-                self.check_observation(observation, place)?;
-            }
-            for condition in conditions(fields.list("condition"))? {
-                if !condition.references().is_empty() {
-                    return Err(SuiteError::new(
-                        fields.place_of("condition"),
-                        "until compares with numbers only",
-                        "",
-                    ));
-                }
-            }
+            self.check_until(fields)?;
         }
         if step.verb == Verb::Setsockopt && fields.iter().all(|(key, _)| key == "as" || key == "on")
         {
@@ -673,6 +783,39 @@ impl Scenario {
                 "setsockopt: no option",
                 "such as { setsockopt: { SO_REUSEADDR: 1 } }",
             ));
+        }
+        Ok(())
+    }
+
+    fn check_until(&self, fields: &Fields) -> Result<(), SuiteError> {
+        let observation = fields.text("observation").unwrap_or_default();
+        let place = fields.place_of("observation");
+        let (host, rest) = observation.split_once('.').unwrap_or((observation, ""));
+        if host == "kernel" || rest.starts_with("sockstat.") {
+            // A gauge as it is now has no field of its own.
+            self.check_observation(&format!("{observation}.last"), place)?;
+        } else {
+            self.check_host(host, place)?;
+            if !rest.starts_with("sockets.") && !rest.starts_with("peers.") {
+                return Err(SuiteError::new(
+                    place,
+                    format!("until can't watch {observation:?}"),
+                    "HOST.sockets.STATE, HOST.peers.HOST.STATE, either with .FIELD, \
+                         HOST.sockstat.GAUGE or kernel.sockstat.GAUGE",
+                ));
+            }
+            if host != "router" {
+                self.check_observation(observation, place)?;
+            }
+        }
+        for condition in conditions(fields.list("condition"))? {
+            if !condition.references().is_empty() {
+                return Err(SuiteError::new(
+                    fields.place_of("condition"),
+                    "until compares with numbers only",
+                    "",
+                ));
+            }
         }
         Ok(())
     }
@@ -743,53 +886,13 @@ impl Scenario {
                 place,
             } = observation;
             self.check_observation(observation, *place)?;
-            let Data::Object(quantified) = &item.data else {
+            let Data::List(alternatives) = &item.data else {
                 continue;
             };
-            let before = self.expectations.len();
-            for (key, item) in quantified.iter() {
-                let Data::List(items) = &item.data else {
-                    continue;
-                };
-                let conditions = conditions(items)?;
-                for reference in conditions.iter().flat_map(Condition::references) {
-                    self.check_observation(reference, item.place)?;
+            for item in alternatives {
+                if let Data::Object(quantified) = &item.data {
+                    self.read_expectation(observation, *place, quantified)?;
                 }
-                for wanted in conditions.iter().filter_map(Condition::exact) {
-                    vocabulary::check_value(observation, wanted, self).map_err(|unknown| {
-                        let message = format!("{observation}: {}", unknown.message);
-                        SuiteError::new(item.place, message, unknown.hint)
-                    })?;
-                }
-                let quantifier = match key {
-                    "always" => Quantifier::Always,
-                    "never" => Quantifier::Never,
-                    "may" => Quantifier::May,
-                    _ => Quantifier::Sometimes,
-                };
-                // Each value of `sometimes` has to be seen by itself.
-                let groups: Vec<Vec<Condition>> = if quantifier == Quantifier::Sometimes {
-                    conditions
-                        .into_iter()
-                        .map(|condition| vec![condition])
-                        .collect()
-                } else {
-                    vec![conditions]
-                };
-                for conditions in groups {
-                    self.expectations.push(Expected {
-                        observation: observation.clone(),
-                        quantifier,
-                        conditions,
-                    });
-                }
-            }
-            if self.expectations.len() == before {
-                return Err(SuiteError::new(
-                    *place,
-                    format!("{observation}: nothing is expected of it"),
-                    "always, never, may or sometimes with a condition",
-                ));
             }
         }
         if self.expectations.is_empty() {
@@ -801,13 +904,73 @@ impl Scenario {
         }
         Ok(())
     }
+
+    fn read_expectation(
+        &mut self,
+        observation: &str,
+        place: Place,
+        quantified: &Fields,
+    ) -> Result<(), SuiteError> {
+        let release = |key| quantified.text(key).and_then(Release::parse);
+        let before = self.expectations.len();
+        for (key, item) in quantified.iter() {
+            let Data::List(items) = &item.data else {
+                continue;
+            };
+            let conditions = conditions(items)?;
+            for reference in conditions.iter().flat_map(Condition::references) {
+                self.check_observation(reference, item.place)?;
+            }
+            for wanted in conditions.iter().filter_map(Condition::exact) {
+                vocabulary::check_value(observation, wanted, self).map_err(|unknown| {
+                    let message = format!("{observation}: {}", unknown.message);
+                    SuiteError::new(item.place, message, unknown.hint)
+                })?;
+            }
+            let quantifier = match key {
+                "always" => Quantifier::Always,
+                "never" => Quantifier::Never,
+                "may" => Quantifier::May,
+                _ => Quantifier::Sometimes,
+            };
+            // Each value of `sometimes` has to be seen by itself.
+            let groups: Vec<Vec<Condition>> = if quantifier == Quantifier::Sometimes {
+                conditions
+                    .into_iter()
+                    .map(|condition| vec![condition])
+                    .collect()
+            } else {
+                vec![conditions]
+            };
+            for conditions in groups {
+                self.expectations.push(Expected {
+                    observation: observation.to_owned(),
+                    quantifier,
+                    conditions,
+                    since: release("since"),
+                    before: release("before"),
+                    because: quantified.text("because").map(str::to_owned),
+                });
+            }
+        }
+        if self.expectations.len() == before {
+            return Err(SuiteError::new(
+                place,
+                format!("{observation}: nothing is expected of it"),
+                "always, never, may or sometimes with a condition",
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// Host number `number` (from 1) has side 2 of its subnet, the router side 1.
 pub fn address(number: usize, side: u8, family: Family) -> IpAddr {
     let octet = u8::try_from(number).unwrap_or(u8::MAX);
+    let v4 = Ipv4Addr::new(10, 0, octet, side);
     match family {
-        Family::V4 => Ipv4Addr::new(10, 0, octet, side).into(),
+        Family::V4 => v4.into(),
+        Family::V4Mapped => v4.to_ipv6_mapped().into(),
         Family::V6 => {
             Ipv6Addr::new(0xfd00, u16::from(octet), 0, 0, 0, 0, 0, u16::from(side)).into()
         }

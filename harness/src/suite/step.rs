@@ -79,12 +79,14 @@ pub enum Verb {
     Splice,
     Read,
     ReadToEnd,
+    Drain,
     Shutdown,
     WaitOutqEmpty,
     Close,
     Dup,
     Fork,
     Exit,
+    Setrlimit,
     Sleep,
     Await,
     Repeat,
@@ -129,6 +131,11 @@ const CHUNK: super::form::Field = optional(
     "chunk",
     Form::Bytes,
     "the size of one system call's buffer; 64KiB unless told",
+);
+const WITHIN: super::form::Field = optional(
+    "within",
+    Form::Duration,
+    "ETIMEDOUT where it is not done by then; no limit unless told",
 );
 const EVERY: super::form::Field =
     optional("every", Form::Duration, "a pause before each system call");
@@ -376,6 +383,7 @@ pub const VERBS: &[VerbSpec] = &[
                 required("bytes", Form::Payload, "how many bytes, or a text"),
                 CHUNK,
                 EVERY,
+                WITHIN,
             ],
         },
         yields: TRANSFER,
@@ -415,6 +423,7 @@ pub const VERBS: &[VerbSpec] = &[
                 required("bytes", Form::Bytes, "how many"),
                 CHUNK,
                 EVERY,
+                WITHIN,
             ],
         },
         yields: TRANSFER,
@@ -426,7 +435,18 @@ pub const VERBS: &[VerbSpec] = &[
         rooms: ACTOR,
         object: &Object {
             short: None,
-            fields: &[AS, ON, CHUNK, EVERY],
+            fields: &[AS, ON, CHUNK, EVERY, WITHIN],
+        },
+        yields: TRANSFER,
+    },
+    VerbSpec {
+        verb: Verb::Drain,
+        name: "drain",
+        doc: "recv(2) with MSG_DONTWAIT until nothing is left; error is none then and at EOF",
+        rooms: ACTOR,
+        object: &Object {
+            short: None,
+            fields: &[AS, ON],
         },
         yields: TRANSFER,
     },
@@ -523,6 +543,24 @@ pub const VERBS: &[VerbSpec] = &[
             fields: &[AS, optional("status", Form::Count, "0 unless told")],
         },
         yields: &[],
+    },
+    VerbSpec {
+        verb: Verb::Setrlimit,
+        name: "setrlimit",
+        doc: "setrlimit(2) on the actor's process",
+        rooms: ACTOR,
+        object: &Object {
+            short: None,
+            fields: &[
+                AS,
+                required(
+                    "RLIMIT_NOFILE",
+                    Form::Positive,
+                    "descriptors; the actor itself has a handful open",
+                ),
+            ],
+        },
+        yields: RESULT,
     },
     VerbSpec {
         verb: Verb::Sleep,
@@ -622,6 +660,7 @@ pub const VERBS: &[VerbSpec] = &[
                     "only in this state",
                 ),
                 optional("port", Form::Count, "only with this local port"),
+                optional("peer", Form::Name, "only those that lead to this host"),
             ],
         },
         yields: COUNTED,

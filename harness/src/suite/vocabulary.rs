@@ -31,8 +31,9 @@ pub const STATES: &[&str] = &[
 ];
 
 /// The fields of a socket that are observed as `HOST.sockets.STATE.FIELD`,
-/// each the highest over the sockets of that state. The queues are inet_diag's,
-/// the rest tcp_info's.
+/// each the highest over the sockets of that state. The queues are inet_diag's;
+/// what a socket holds and may hold is of INET_DIAG_SKMEMINFO, by the names of
+/// the kernel's struct sock; the rest is tcp_info's.
 pub const SOCKET_FIELDS: &[&str] = &[
     "recv_queue_bytes",
     "send_queue_bytes",
@@ -48,6 +49,10 @@ pub const SOCKET_FIELDS: &[&str] = &[
     "total_retrans",
     "bytes_acked",
     "notsent_bytes",
+    "wmem_queued",
+    "sndbuf",
+    "rmem_alloc",
+    "rcvbuf",
 ];
 
 /// What of a sampled gauge is observed.
@@ -133,7 +138,7 @@ pub fn check(name: &str, scenario: &Scenario) -> Result<Absent, Unknown> {
         return check_step(rest, first, &steps);
     }
     if scenario.hosts.iter().any(|host| host == first) {
-        return check_host(rest);
+        return check_host(rest, scenario);
     }
     let samples: Vec<&str> = scenario
         .lab
@@ -147,11 +152,11 @@ pub fn check(name: &str, scenario: &Scenario) -> Result<Absent, Unknown> {
             let hint = format!("known: {}", scenario.hosts.join(", "));
             return Err(unknown(format!("sample {first:?}: no host {host:?}"), hint));
         }
-        if !sockets.starts_with("sockets.") {
+        if !sockets.starts_with("sockets.") && !sockets.starts_with("peers.") {
             let hint = format!("{first}.{host}.sockets.STATE");
             return Err(unknown("a sample holds sockets only", hint));
         }
-        return check_host(sockets);
+        return check_host(sockets, scenario);
     }
     let known = scenario
         .actors
@@ -192,8 +197,19 @@ fn check_kernel(rest: &str) -> Result<Absent, Unknown> {
     ))
 }
 
-fn check_host(rest: &str) -> Result<Absent, Unknown> {
-    if let Some(sockets) = rest.strip_prefix("sockets.") {
+fn check_host(rest: &str, scenario: &Scenario) -> Result<Absent, Unknown> {
+    let of_peer = match rest.strip_prefix("peers.") {
+        Some(of_peer) => {
+            let (peer, sockets) = of_peer.split_once('.').unwrap_or((of_peer, ""));
+            if !scenario.hosts.iter().any(|host| host == peer) {
+                let hint = format!("known: {}", scenario.hosts.join(", "));
+                return Err(unknown(format!("no host {peer:?}"), hint));
+            }
+            Some(sockets)
+        }
+        None => None,
+    };
+    if let Some(sockets) = of_peer.or_else(|| rest.strip_prefix("sockets.")) {
         let (state, field) = sockets.split_once('.').unwrap_or((sockets, ""));
         if !STATES.contains(&state) {
             return Err(unknown(
@@ -248,8 +264,8 @@ fn check_host(rest: &str) -> Result<Absent, Unknown> {
     let likely = did_you_mean(rest, counters.iter().map(String::as_str));
     Err(unknown(
         format!("this kernel has no counter {rest:?}{likely}"),
-        "a host has the counters of /proc/net/netstat and /proc/net/snmp, sockets.STATE and \
-         sockstat.GAUGE.FIELD",
+        "a host has the counters of /proc/net/netstat and /proc/net/snmp, sockets.STATE, \
+         peers.HOST.STATE and sockstat.GAUGE.FIELD",
     ))
 }
 

@@ -78,6 +78,16 @@ pub fn receive_socket(interface_index: u32) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// A socket that sees what arrives at and what leaves a device of the calling
+/// thread's network namespace. Needs CAP_NET_RAW.
+pub fn capture_socket(interface_index: u32) -> io::Result<OwnedFd> {
+    let socket = packet_socket()?;
+    // As above; a capture may lose packets, a run must not be disturbed by it.
+    let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER);
+    bind(&socket, interface_index, ALL_PROTOCOLS)?;
+    Ok(socket)
+}
+
 /// A socket that sends on a device of the calling thread's network namespace
 /// and receives nothing. Needs CAP_NET_RAW.
 pub fn send_socket(interface_index: u32) -> io::Result<OwnedFd> {

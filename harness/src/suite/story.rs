@@ -1,0 +1,391 @@
+//! A scenario as a person would tell it: `harness show`.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::form::{Data, Fields, Item};
+use super::scenario::{Expected, Family, Scenario};
+use super::step::Step;
+use crate::lab::impairment::{Impairment, Loss, Probability};
+
+/// Text is wrapped at this width.
+const WIDTH: usize = 80;
+
+/// Tells one scenario: its hosts and links, what each actor does in order, what
+/// is expected and why.
+pub fn tell(scenario: &Scenario) -> String {
+    let mut story = format!("{}\n\n", scenario.id);
+    paragraph(&mut story, "", &scenario.explains);
+    story.push('\n');
+    paragraph(&mut story, "source    ", &scenario.source);
+    if let Some(id) = &scenario.see_also {
+        paragraph(&mut story, "see also  ", id);
+    }
+    let hosts: Vec<String> = scenario
+        .hosts
+        .iter()
+        .map(|host| format!("{host} {}", scenario.address_of(host)))
+        .collect();
+    let family = match scenario.family {
+        Family::V4 => "",
+        Family::V6 => ", by IPv6",
+        Family::V4Mapped => ", IPv4 by IPv6 sockets",
+    };
+    let hosts = format!("{}, each behind the router{family}", hosts.join(", "));
+    paragraph(&mut story, "hosts     ", &hosts);
+    for line in links(scenario) {
+        paragraph(&mut story, "link      ", &line);
+    }
+    for (host, sysctls) in &scenario.sysctls {
+        for (name, value) in sysctls {
+            paragraph(
+                &mut story,
+                "sysctl    ",
+                &format!("{name} = {value} on {host}"),
+            );
+        }
+    }
+    for (name, values) in &scenario.kernel_sysctls {
+        let values: Vec<String> = values.iter().map(ToString::to_string).collect();
+        let line = format!("{name} = {} of the whole machine", values.join(" "));
+        paragraph(&mut story, "sysctl    ", &line);
+    }
+    let mut runs = format!(
+        "{} runs of at most {} each",
+        scenario.runs,
+        duration(scenario.time_limit)
+    );
+    if scenario.runs == 1 {
+        runs = format!("1 run of at most {}", duration(scenario.time_limit));
+    }
+    if scenario.long {
+        runs.push_str(", with --long only");
+    }
+    if let Some(since) = scenario.since {
+        let _ = write!(runs, ", from {since} on");
+    }
+    paragraph(&mut story, "runs      ", &runs);
+    for actor in &scenario.actors {
+        if let Some(limit) = actor.memory_max {
+            let line = format!("{} in a cgroup with memory.max = {limit} bytes", actor.name);
+            paragraph(&mut story, "limit     ", &line);
+        }
+        for task in &actor.tasks {
+            let task_name = match task.name.as_str() {
+                "" => String::new(),
+                name => format!(", its task {name}"),
+            };
+            let _ = writeln!(story, "\n{} on {}{task_name}", actor.name, actor.host);
+            list(&mut story, &task.steps);
+        }
+    }
+    if !scenario.lab.is_empty() {
+        story.push_str("\nthe lab\n");
+        list(&mut story, &scenario.lab);
+    }
+    story.push_str("\nexpected\n");
+    for expected in &scenario.expectations {
+        expectation(&mut story, expected);
+    }
+    story
+}
+
+/// Tells a matrix: its axes, and what is expected of which cells.
+pub fn tell_matrix(id: &str, cells: &[&Scenario]) -> String {
+    let mut story = format!("{id}\n\n");
+    let mut axes: Vec<(&str, Vec<&str>)> = Vec::new();
+    let places = || cells.iter().filter_map(|scenario| scenario.cell.as_ref());
+    for (axis, value) in places().flat_map(|cell| &cell.axes) {
+        match axes.iter_mut().find(|(known, _)| known == axis) {
+            Some((_, values)) if values.contains(&value.as_str()) => {}
+            Some((_, values)) => values.push(value),
+            None => axes.push((axis, vec![value])),
+        }
+    }
+    for (axis, values) in &axes {
+        paragraph(&mut story, &format!("{axis:<10}"), &values.join(", "));
+    }
+    let covering = places().filter(|cell| cell.covering).count();
+    let _ = writeln!(
+        story,
+        "\n{} cells, of which {covering} run without --full",
+        cells.len()
+    );
+    // Cells of which the same is expected, for the same reasons, are one row.
+    let mut rows: Vec<(String, Vec<&Scenario>)> = Vec::new();
+    for scenario in cells {
+        let mut expected = String::new();
+        paragraph(&mut expected, "    ", &scenario.explains);
+        for one in &scenario.expectations {
+            expectation(&mut expected, one);
+        }
+        match rows.iter_mut().find(|(known, _)| *known == expected) {
+            Some((_, row)) => row.push(scenario),
+            None => rows.push((expected, vec![scenario])),
+        }
+    }
+    for (expected, row) in rows {
+        for block in blocks(row, 0) {
+            story.push('\n');
+            for (index, (axis, values)) in axes.iter().enumerate() {
+                let there = values_there(&block, index);
+                if there.len() < values.len() {
+                    paragraph(&mut story, &format!("{axis:<10}"), &there.join(", "));
+                }
+            }
+            story.push_str(&expected);
+        }
+    }
+    story
+}
+
+/// The values that cells have on an axis, each once.
+fn values_there<'a>(cells: &[&'a Scenario], axis: usize) -> Vec<&'a str> {
+    let mut there = Vec::new();
+    for (_, value) in cells
+        .iter()
+        .filter_map(|one| one.cell.as_ref()?.axes.get(axis))
+    {
+        if !there.contains(&value.as_str()) {
+            there.push(value.as_str());
+        }
+    }
+    there
+}
+
+/// Splits cells so that each part is all combinations of the values in it, and
+/// the values of each axis say which cells they are.
+fn blocks(cells: Vec<&Scenario>, axis: usize) -> Vec<Vec<&Scenario>> {
+    let axes = cells.first().and_then(|one| one.cell.as_ref());
+    let axes = axes.map_or(0, |cell| cell.axes.len());
+    let product: usize = (0..axes)
+        .map(|axis| values_there(&cells, axis).len())
+        .product();
+    if product == cells.len() || axis >= axes {
+        return vec![cells];
+    }
+    // Values with the same cells on the other axes stay together.
+    let others = |one: &Scenario| -> Vec<String> {
+        let axes = one.cell.iter().flat_map(|cell| &cell.axes).enumerate();
+        let others = axes.filter(|(index, _)| *index != axis);
+        others.map(|(_, (_, value))| value.clone()).collect()
+    };
+    let mut parts: Vec<(Vec<Vec<String>>, Vec<&Scenario>)> = Vec::new();
+    for value in values_there(&cells, axis) {
+        let of_value: Vec<&Scenario> = cells
+            .iter()
+            .copied()
+            .filter(|one| values_there(&[one], axis) == [value])
+            .collect();
+        let rest: Vec<Vec<String>> = of_value.iter().map(|one| others(one)).collect();
+        match parts.iter_mut().find(|(known, _)| *known == rest) {
+            Some((_, part)) => part.extend(of_value),
+            None => parts.push((rest, of_value)),
+        }
+    }
+    parts
+        .into_iter()
+        .flat_map(|(_, part)| blocks(part, axis + 1))
+        .collect()
+}
+
+fn paragraph(story: &mut String, lead: &str, text: &str) {
+    let indent = " ".repeat(lead.chars().count());
+    let options = textwrap::Options::new(WIDTH)
+        .initial_indent(lead)
+        .subsequent_indent(&indent)
+        .break_words(false);
+    story.push_str(&textwrap::fill(text, options));
+    story.push('\n');
+}
+
+fn links(scenario: &Scenario) -> Vec<String> {
+    let mut lines: Vec<(String, Vec<&str>)> = Vec::new();
+    for (host, link) in &scenario.links {
+        let text = describe_link(link);
+        match lines.iter_mut().find(|(known, _)| *known == text) {
+            Some((_, hosts)) => hosts.push(host),
+            None => lines.push((text, vec![host])),
+        }
+    }
+    lines
+        .into_iter()
+        .map(|(text, hosts)| format!("towards {}: {text}", hosts.join(" and ")))
+        .collect()
+}
+
+fn describe_link(link: &Impairment) -> String {
+    let none = Impairment::none();
+    let mut parts = Vec::new();
+    if let Some(rate) = link.rate_bits_per_second {
+        parts.push(rate_text(rate));
+    }
+    if !link.delay.is_zero() {
+        parts.push(format!("delay {}", duration(link.delay)));
+    }
+    if !link.jitter.is_zero() {
+        parts.push(format!("jitter {}", duration(link.jitter)));
+    }
+    match &link.loss {
+        Loss::None => {}
+        Loss::Random(loss) => parts.push(format!("loss {}", percent(*loss))),
+        Loss::GilbertElliott { p, r, .. } => parts.push(format!(
+            "loss in bursts (p {}, r {})",
+            percent(*p),
+            percent(*r)
+        )),
+    }
+    for (name, chance, nothing) in [
+        ("duplicate", link.duplicate, none.duplicate),
+        ("corrupt", link.corrupt, none.corrupt),
+        ("reorder", link.reorder, none.reorder),
+    ] {
+        if chance != nothing {
+            parts.push(format!("{name} {}", percent(chance)));
+        }
+    }
+    if link.limit_packets != none.limit_packets {
+        parts.push(format!("at most {} packets", link.limit_packets));
+    }
+    if parts.is_empty() {
+        return "nothing impaired".to_owned();
+    }
+    parts.join(", ")
+}
+
+fn rate_text(rate: u64) -> String {
+    match rate {
+        rate if rate % 1_000_000_000 == 0 => format!("{} Gbit/s", rate / 1_000_000_000),
+        rate if rate % 1_000_000 == 0 => format!("{} Mbit/s", rate / 1_000_000),
+        rate if rate % 1000 == 0 => format!("{} kbit/s", rate / 1000),
+        rate => format!("{rate} bit/s"),
+    }
+}
+
+fn percent(chance: Probability) -> String {
+    let fraction = f64::from(chance.0) / f64::from(u32::MAX);
+    format!("{}%", (fraction * 1e4).round() / 100.0)
+}
+
+fn duration(time: Duration) -> String {
+    format!("{time:?}")
+}
+
+fn list(story: &mut String, steps: &[Step]) {
+    for (index, step) in steps.iter().enumerate() {
+        paragraph(story, &format!("{:>4}. ", index + 1), &describe_step(step));
+    }
+}
+
+/// A step in a line: what it does, what it is called, what it waits for.
+fn describe_step(step: &Step) -> String {
+    let spec = step.verb.spec();
+    let mut text = spec.name.to_owned();
+    let short = spec.object.short.unwrap_or_default();
+    if let Some(item) = step.fields.get(short).filter(|_| short != "as") {
+        let _ = write!(text, " {}", describe_item(item, short));
+    }
+    for (key, item) in step.fields.iter() {
+        match key {
+            "as" | "after" | "steps" => {}
+            key if key == short => {}
+            key => {
+                let _ = write!(text, ", {key} {}", describe_item(item, key));
+            }
+        }
+    }
+    if step.name != spec.name {
+        let _ = write!(text, ", as {}", step.name);
+    }
+    if let Some(after) = step.fields.text("after") {
+        let _ = write!(text, ", once {after} has ended");
+    }
+    if !step.inner().is_empty() {
+        let inner: Vec<String> = step.inner().iter().map(describe_step).collect();
+        let _ = write!(text, ": {}", inner.join("; "));
+    }
+    text
+}
+
+fn describe_item(item: &Item, key: &str) -> String {
+    match &item.data {
+        Data::Text(text) if key == "bytes" => format!("{text:?}"),
+        Data::Text(text) => text.clone(),
+        Data::Count(count) if key == "bytes" || key == "chunk" => format!("{count} bytes"),
+        Data::Count(count) => count.to_string(),
+        Data::Duration(time) => duration(*time),
+        Data::Probability(chance) => percent(Probability(*chance)),
+        Data::Flag(flag) => flag.to_string(),
+        Data::List(items) => {
+            let items: Vec<String> = items.iter().map(|item| describe_item(item, key)).collect();
+            items.join(" or ")
+        }
+        Data::Object(fields) => describe_fields(fields),
+        Data::Map(_) | Data::Steps(_) => String::new(),
+    }
+}
+
+fn describe_fields(fields: &Fields) -> String {
+    let parts: Vec<String> = fields
+        .iter()
+        .map(|(key, item)| format!("{key} {}", describe_item(item, key)))
+        .collect();
+    parts.join(", ")
+}
+
+fn expectation(story: &mut String, expected: &Expected) {
+    let line = format!(
+        "{} {} {}",
+        expected.observation,
+        expected.quantifier,
+        expected.condition()
+    );
+    paragraph(story, "    ", &line);
+    if let Some(because) = &expected.because {
+        paragraph(story, "        ", because);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::suite;
+
+    const SUITE: &str = r#"
+scenarios:
+  - name: told
+    explains: close() while received data is unread resets the connection at once.
+    source: RFC 1122 section 4.2.2.13
+    see-also: close/unread-data/shutdown-then-read-to-eof
+    matrix: { family: [ipv4, ipv4-mapped], ending: { close: [close], exit: [{ exit: 0 }] } }
+    family: $family
+    link: { rate: 10mbit, delay: 5ms, loss: 2% }
+    sysctls: { server: { net.ipv4.tcp_fin_timeout: 2 }, kernel: { net.ipv4.tcp_mem: "1, 2, {kernel.sockstat.TCP.mem.before} + 3" } }
+    actors:
+      receiver:
+        on: server
+        steps: [{ listen: 7000 }, accept, { write: "220 Welcome\r\n" }, read-to-end]
+      sender:
+        on: client
+        steps:
+          - repeat: { times: 2, steps: [{ connect: "server:7000" }] }
+          - write: { bytes: 1MB, as: body }
+          - $ending
+    lab: [{ until: { observation: client.peers.server.FIN_WAIT1, condition: [1, 2], timeout: 1s } }]
+    expect:
+      receiver.read-to-end.error:
+        - { always: ECONNRESET, since: Linux 5.1, because: The greeting is unread. }
+        - { may: [none, ECONNRESET], before: Linux 5.1 }
+"#;
+
+    #[test]
+    fn a_scenario_and_its_matrix_are_told() {
+        let cells = suite::parse(SUITE, "topic/file").unwrap();
+        let all: Vec<_> = cells.iter().collect();
+        let text = format!(
+            "{}\n----\n{}",
+            super::tell(&cells[2]),
+            super::tell_matrix("topic/file/told", &all)
+        );
+        insta::assert_snapshot!(text);
+    }
+}
