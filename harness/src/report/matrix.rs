@@ -199,9 +199,9 @@ fn compare(
 }
 
 /// Whether chance hardly gave these two: no value of one is among the other's;
-/// and where they are numbers that vary, the ranges lie further apart than either
-/// is wide, and times by a factor of two as well. Numbers of a single run that
-/// aren't the same say nothing.
+/// and where they are numbers, the ranges lie further apart than either is wide,
+/// and by a tenth of the larger, times by half of it. Numbers of a single run
+/// that aren't the same say nothing.
 fn differ(one: &[Seen], other: &[Seen], is_time: bool) -> bool {
     let shared = one
         .iter()
@@ -218,10 +218,8 @@ fn differ(one: &[Seen], other: &[Seen], is_time: bool) -> bool {
         (other, one)
     };
     let gap = high.least - low.most;
-    one.runs > 1
-        && other.runs > 1
-        && gap > low.width().max(high.width())
-        && (!is_time || high.least > 2.0 * low.most)
+    let least = if is_time { 0.5 } else { 0.1 } * high.least.abs();
+    one.runs > 1 && other.runs > 1 && gap > low.width().max(high.width()) && gap > least
 }
 
 /// Where the numbers of some runs lie.
@@ -356,6 +354,7 @@ mod tests {
         assert!(!differs(&["10", "12"], &["12", "40"], false));
         assert!(!differs(&["10.0", "12.0"], &["20.0", "21.0"], true));
         assert!(differs(&["10.0", "12.0"], &["30.0", "31.0"], true));
+        assert!(!differs(&["1924", "1928"], &["1972", "2008"], false));
         assert!(!differs(&["3"], &["4"], false));
         assert!(differs(&["none"], &["4"], false));
     }
