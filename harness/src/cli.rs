@@ -145,6 +145,10 @@ struct Run {
     /// kernel nearest to it; given several times, on each
     #[arg(long = "kernel", value_name = "KERNEL", default_value = "auto")]
     kernels: Vec<String>,
+    /// The modules of a vmlinuz that is given by its path, where they are not
+    /// beside it; a directory such as /lib/modules/RELEASE
+    #[arg(long, value_name = "DIR")]
+    modules: Option<PathBuf>,
     /// Also run scenarios that set sysctls of the whole machine, one at a time;
     /// the values are put back
     #[arg(long)]
@@ -383,23 +387,31 @@ fn complain_of_kernel(error: &KernelError) -> u8 {
 fn list_kernels(cache: &Cache) {
     for line in catalogue::LINES {
         let state = match cache.find(line.name) {
-            Ok(None) => "not fetched".to_owned(),
+            Ok(None) => format!("{:<12} not fetched", line.name),
             Ok(Some(stored)) => {
                 let accelerator = match qemu::known_of_kvm(cache.directory()) {
                     Some(true) => qemu::Accelerator::Kvm,
                     _ => qemu::Accelerator::Tcg,
                 };
-                let boot = State::find(&stored, accelerator).map_or_else(
-                    || "not booted yet".to_owned(),
-                    |state| format!("boots in {:.1} s", state.boot().as_secs_f64()),
-                );
-                let megabytes = stored.size_bytes() >> 20;
-                format!("{:<28} {megabytes:>4} MB  {boot}", stored.release)
+                describe_kernel(&stored, State::find(&stored, accelerator).as_ref())
             }
-            Err(error) => error.to_string(),
+            Err(error) => format!("{:<12} {error}", line.name),
         };
-        print(&format!("{:<12} {state}\n", line.name));
+        print(&format!("{state}\n"));
     }
+}
+
+/// A fetched kernel's line: release, size, and whether it has booted here.
+fn describe_kernel(kernel: &Stored, state: Option<&State>) -> String {
+    let boot = state.map_or_else(
+        || "not booted yet".to_owned(),
+        |state| format!("boots in {:.1} s", state.boot().as_secs_f64()),
+    );
+    let megabytes = kernel.size_bytes() >> 20;
+    format!(
+        "{:<12} {:<28} {megabytes:>4} MB  {boot}",
+        kernel.name, kernel.release
+    )
 }
 
 fn run_kernels(kernels: &Kernels) -> Result<(), KernelError> {
@@ -439,9 +451,18 @@ fn run_kernels(kernels: &Kernels) -> Result<(), KernelError> {
             Stage::Percent(done) => bar.set_position(done as u64),
             Stage::Unpack => bar.set_message(format!("{}: unpacking", line.name)),
         });
+        let stored = stored.inspect_err(|_| bar.finish_and_clear())?;
+        // Shows that it works here, and the first run needn't.
+        let booted = qemu::find().map(|_| {
+            bar.set_message(format!("{}: booting", line.name));
+            let accelerator = qemu::accelerator(&stored, cache.directory());
+            State::make(&stored, accelerator, &cache)
+        });
         bar.finish_and_clear();
-        let stored = stored?;
-        print(&format!("{:<12} {}\n", stored.name, stored.release));
+        print(&format!(
+            "{}\n",
+            describe_kernel(&stored, booted.transpose()?.as_ref())
+        ));
     }
     Ok(())
 }
@@ -487,7 +508,7 @@ impl Plan {
             }
             // Where neither is to be had, the host says what it lacks.
             let is_optional = *choice == Choice::Auto;
-            match choice.resolve(&Cache::of_user()?)? {
+            match choice.resolve(&Cache::of_user()?, run.modules.as_deref())? {
                 Some(kernel) if !is_optional || qemu::find().is_some() => {
                     plan.guests.push((kernel, elsewhere));
                 }
@@ -560,7 +581,7 @@ fn compare_links(options: &Links) -> Result<u8, KernelError> {
         .collect();
     let choice = Choice::parse(&options.kernel)?;
     let cache = Cache::of_user()?;
-    let Some(kernel) = choice.resolve(&cache)? else {
+    let Some(kernel) = choice.resolve(&cache, None)? else {
         return Err(KernelError::environment(
             &options.kernel,
             "compare links on it",

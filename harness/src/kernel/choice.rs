@@ -54,10 +54,15 @@ impl Choice {
     }
 
     /// The kernel to boot. One of the catalogue must have been fetched; a file
-    /// is taken in with the modules beside it: those in `modules` or `lib/modules`
-    /// beside the vmlinuz, or of its release on this machine. `auto` boots the
-    /// nearest to the host's that was fetched, if any was.
-    pub fn resolve(&self, cache: &Cache) -> Result<Option<Stored>, KernelError> {
+    /// is taken in with the modules in that directory, or beside it: those in
+    /// `modules` or `lib/modules` beside the vmlinuz, or of its release on this
+    /// machine. `auto` boots the nearest to the host's that was fetched, if any
+    /// was.
+    pub fn resolve(
+        &self,
+        cache: &Cache,
+        modules: Option<&Path>,
+    ) -> Result<Option<Stored>, KernelError> {
         match self {
             Self::Host => Ok(None),
             Self::Auto => nearest(cache, &kernel_release()),
@@ -70,15 +75,26 @@ impl Choice {
                     &format!("harness kernels fetch {name}"),
                 )),
             },
-            Self::File(path) => take_in(path, cache).map(Some),
+            Self::File(path) => take_in(path, modules, cache).map(Some),
         }
     }
 }
 
 /// A vmlinuz in the cache; one that is there already, with the same modules, is
 /// not taken in again.
-fn take_in(path: &Path, cache: &Cache) -> Result<Stored, KernelError> {
-    let modules = modules_beside(path)?;
+fn take_in(path: &Path, modules: Option<&Path>, cache: &Cache) -> Result<Stored, KernelError> {
+    let modules = match modules {
+        Some(named) if named.join("kernel").is_dir() => named.to_owned(),
+        Some(named) => {
+            return Err(KernelError::usage(
+                &named.display().to_string(),
+                "take modules from it",
+                "it has no directory kernel/",
+                "name a directory such as /lib/modules/RELEASE",
+            ));
+        }
+        None => modules_beside(path)?,
+    };
     let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let origin = format!(
         "{}|{}|{}|{}",
@@ -164,7 +180,7 @@ fn modules_beside(vmlinuz: &Path) -> Result<PathBuf, KernelError> {
                 &vmlinuz.display().to_string(),
                 "run on it",
                 "its modules are not beside it",
-                "put them in modules/ beside it, as /lib/modules/RELEASE has them",
+                "name a directory such as /lib/modules/RELEASE with --modules",
             )
         })
 }
@@ -195,10 +211,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let cache = Cache::at(directory.path());
         let choice = Choice::Line("debian-6.1".to_owned());
-        let error = choice.resolve(&cache).unwrap_err();
+        let error = choice.resolve(&cache, None).unwrap_err();
         assert_eq!(error.hint(), "harness kernels fetch debian-6.1");
-        assert_eq!(Choice::Host.resolve(&cache).unwrap(), None);
-        assert_eq!(Choice::Auto.resolve(&cache).unwrap(), None);
+        assert_eq!(Choice::Host.resolve(&cache, None).unwrap(), None);
+        assert_eq!(Choice::Auto.resolve(&cache, None).unwrap(), None);
     }
 
     #[test]
