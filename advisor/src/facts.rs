@@ -1,10 +1,13 @@
 //! What the kernel says about a host, read and never written.
 
 pub mod counters;
+pub mod memory;
 pub mod proc_tcp;
+pub mod settings;
 pub mod sock_diag;
 pub mod sockstat;
 pub mod sysctl;
+pub mod sysctl_files;
 pub mod tcp_info;
 
 use std::collections::BTreeMap;
@@ -17,8 +20,11 @@ use std::time::Duration;
 use nix::unistd::{SysconfVar, sysconf};
 
 use counters::Counters;
+use memory::Memory;
+pub use settings::Settings;
 use sock_diag::{Family, SockDiag, SockDiagError, TcpSocket};
 use sockstat::Sockstat;
+use sysctl_files::SysctlFiles;
 
 /// The largest file that is read, in bytes: /proc/net/tcp takes 150 bytes a
 /// socket, so this is over a million of them.
@@ -30,8 +36,9 @@ pub enum Root {
     /// The running host, in the network namespace of this process.
     Live,
     /// A recorded host: a directory with copies of the host's files of /proc
-    /// (`proc/sys/...`, `proc/net/...`, `proc/meminfo`, `proc/stat`,
-    /// `proc/uptime`), its page size in bytes in the file `page-size`, and its
+    /// (`proc/sys/...`, `proc/net/...`, `proc/meminfo`, `proc/zoneinfo`,
+    /// `proc/stat`, `proc/uptime`), those of its files of settings that there are
+    /// (`etc/sysctl.d/...`), its page size in bytes in the file `page-size`, and its
     /// sockets as `sock_diag.hex` (a netlink message a line) or, without, as
     /// `proc/net/tcp` and `proc/net/tcp6`. The directory `earlier` in it may
     /// hold the same as it was some time before.
@@ -59,34 +66,18 @@ pub struct Facts {
     pub page_bytes: u64,
     /// CPUs that are online.
     pub cpus: u64,
+    /// The memory of the host.
+    pub memory: Memory,
     /// The settings that the rules use.
     pub settings: Settings,
+    /// The files that set sysctls at boot.
+    pub sysctl_files: SysctlFiles,
     /// What changes, as it is now.
     pub now: Look,
     /// The same some time before, where there were two looks.
     pub earlier: Option<Look>,
     /// What could not be seen, each once.
     pub unseen: Vec<Unseen>,
-}
-
-/// The settings that the rules use; `None` where the kernel or the network
-/// namespace does not have one, or it may not be read.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Settings {
-    /// net.ipv4.tcp_max_orphans, in sockets; the initial network namespace's.
-    pub tcp_max_orphans: Option<i64>,
-    /// net.ipv4.tcp_mem, in pages: low mark, pressure mark, high mark; the
-    /// initial network namespace's.
-    pub tcp_mem: Option<[u64; 3]>,
-    /// net.ipv4.tcp_fin_timeout, in seconds.
-    pub tcp_fin_timeout: Option<i64>,
-    /// net.ipv4.tcp_orphan_retries; 0 means 8.
-    pub tcp_orphan_retries: Option<i64>,
-    /// net.ipv4.ip_local_port_range: the first and the last port that
-    /// connect() and bind() to port 0 take.
-    pub ip_local_port_range: Option<[u16; 2]>,
-    /// net.core.mem_pcpu_rsv, in pages a CPU (6.6 and later).
-    pub mem_pcpu_rsv: Option<u64>,
 }
 
 /// What changes on a host, at one moment.
@@ -146,7 +137,9 @@ impl Facts {
         let path = root.path();
         let release = read_required(&path.join("proc/sys/kernel/osrelease"))?;
         let mut unseen = Vec::new();
+        let memory = Memory::read(path)?;
         let settings = Settings::read(path, &mut unseen)?;
+        let sysctl_files = SysctlFiles::read(path, &mut unseen)?;
         let now = Look::read(root, &mut unseen)?;
         let earlier = match root {
             Root::Recorded(path) if path.join("earlier").is_dir() => {
@@ -157,10 +150,12 @@ impl Facts {
         };
         let mut facts = Self {
             kernel: release.trim().to_owned(),
-            ram_bytes: ram_bytes(&path.join("proc/meminfo"))?,
+            ram_bytes: memory.total_bytes,
             page_bytes: page_bytes(root)?,
             cpus: cpus(&path.join("proc/stat"))?,
+            memory,
             settings,
+            sysctl_files,
             now,
             earlier: None,
             unseen,
@@ -205,75 +200,8 @@ impl Facts {
     }
 }
 
-impl Settings {
-    fn read(root: &Path, unseen: &mut Vec<Unseen>) -> Result<Self, FactError> {
-        let mut setting = |name: &'static str| match sysctl::read(root, name) {
-            Err(FactError::Read { source, .. })
-                if source.kind() == io::ErrorKind::PermissionDenied =>
-            {
-                unseen.push(Unseen {
-                    what: name.to_owned(),
-                    why: source.to_string(),
-                });
-                Ok(None)
-            }
-            result => result.map(|value| value.map(|value| (name, value))),
-        };
-        let settings = Self {
-            tcp_max_orphans: parse_setting(root, setting("net.ipv4.tcp_max_orphans")?, number)?,
-            tcp_mem: parse_setting(root, setting("net.ipv4.tcp_mem")?, sysctl::triple)?,
-            tcp_fin_timeout: parse_setting(root, setting("net.ipv4.tcp_fin_timeout")?, number)?,
-            tcp_orphan_retries: parse_setting(
-                root,
-                setting("net.ipv4.tcp_orphan_retries")?,
-                number,
-            )?,
-            ip_local_port_range: parse_setting(
-                root,
-                setting("net.ipv4.ip_local_port_range")?,
-                port_range,
-            )?,
-            mem_pcpu_rsv: parse_setting(root, setting("net.core.mem_pcpu_rsv")?, number)?,
-        };
-        let denied = |unseen: &Unseen| unseen.what == "net.ipv4.tcp_max_orphans";
-        if settings.tcp_max_orphans.is_none() && !unseen.iter().any(denied) {
-            unseen.push(Unseen {
-                what: "net.ipv4.tcp_max_orphans and net.ipv4.tcp_mem".to_owned(),
-                why: "this is not the initial network namespace, and only that one has them"
-                    .to_owned(),
-            });
-        }
-        Ok(settings)
-    }
-}
-
-/// Gives a setting its type.
-fn parse_setting<T>(
-    root: &Path,
-    setting: Option<(&str, String)>,
-    parse: impl FnOnce(&str) -> Option<T>,
-) -> Result<Option<T>, FactError> {
-    let Some((name, value)) = setting else {
-        return Ok(None);
-    };
-    match parse(&value) {
-        Some(parsed) => Ok(Some(parsed)),
-        None => Err(FactError::malformed(
-            &root.join(sysctl::path(name)?),
-            1,
-            format!("{value:?} is no value of {name}"),
-        )),
-    }
-}
-
 fn number<T: FromStr>(value: &str) -> Option<T> {
     value.trim().parse().ok()
-}
-
-fn port_range(value: &str) -> Option<[u16; 2]> {
-    let mut ports = value.split_whitespace().map(str::parse);
-    let range = [ports.next()?.ok()?, ports.next()?.ok()?];
-    ports.next().is_none().then_some(range)
 }
 
 impl Look {
@@ -364,15 +292,6 @@ impl Sockets {
         }
         states
     }
-}
-
-/// MemTotal of /proc/meminfo, in bytes.
-fn ram_bytes(path: &Path) -> Result<u64, FactError> {
-    let text = read_required(path)?;
-    text.lines()
-        .find_map(|line| line.strip_prefix("MemTotal:")?.strip_suffix("kB"))
-        .and_then(|kib| kib.trim().parse::<u64>().ok()?.checked_mul(1024))
-        .ok_or_else(|| FactError::malformed(path, 1, "no `MemTotal: N kB`"))
 }
 
 /// The size of a page: the kernel's own word, or the record's.
