@@ -19,6 +19,8 @@ use std::time::Duration;
 
 use nix::unistd::{SysconfVar, sysconf};
 
+use crate::evidence::kernel_line;
+use crate::evidence::measured::Measured;
 use counters::Counters;
 use memory::Memory;
 pub use settings::Settings;
@@ -60,7 +62,8 @@ impl Root {
 pub struct Facts {
     /// The release of the kernel, as `uname -r` gives it.
     pub kernel: String,
-    /// RAM that the kernel manages, in bytes (MemTotal).
+    /// RAM that the kernel manages, in bytes (MemTotal); 0 where there is no
+    /// host.
     pub ram_bytes: u64,
     /// Size of a page, in bytes: the unit of tcp_mem and of `TCP.mem`.
     pub page_bytes: u64,
@@ -78,6 +81,8 @@ pub struct Facts {
     pub earlier: Option<Look>,
     /// What could not be seen, each once.
     pub unseen: Vec<Unseen>,
+    /// What reports measured on the kernel line of this host.
+    pub measured: Measured,
 }
 
 /// What changes on a host, at one moment.
@@ -159,11 +164,38 @@ impl Facts {
             now,
             earlier: None,
             unseen,
+            measured: Measured::default(),
         };
         if let Some(earlier) = earlier {
             facts.set_earlier(earlier);
         }
         Ok(facts)
+    }
+
+    /// No host, but what is known of those that files of settings are for;
+    /// `ram_bytes` is 0 where that is not known.
+    pub fn without_host(kernel: &str, ram_bytes: u64, page_bytes: u64) -> Self {
+        Self {
+            kernel: kernel.to_owned(),
+            ram_bytes,
+            page_bytes,
+            cpus: 1,
+            memory: Memory {
+                total_bytes: ram_bytes,
+                ..Memory::default()
+            },
+            settings: Settings::default(),
+            sysctl_files: SysctlFiles::default(),
+            now: Look {
+                uptime: Duration::ZERO,
+                sockstat: Sockstat::default(),
+                counters: Counters::default(),
+                sockets: None,
+            },
+            earlier: None,
+            unseen: Vec::new(),
+            measured: Measured::default(),
+        }
     }
 
     /// Takes `earlier` for the look before this one. One that is not earlier
@@ -172,6 +204,12 @@ impl Facts {
         if earlier.uptime < self.now.uptime {
             self.earlier = Some(earlier);
         }
+    }
+
+    /// Whether the kernel is of this release or later; true where it is not
+    /// known, as that of files alone.
+    pub fn kernel_is_at_least(&self, major: u32, minor: u32) -> bool {
+        release(&self.kernel).is_none_or(|release| release >= (major, minor))
     }
 
     /// The time between two looks and the first of them.
@@ -202,6 +240,12 @@ impl Facts {
 
 fn number<T: FromStr>(value: &str) -> Option<T> {
     value.trim().parse().ok()
+}
+
+/// The first two numbers of a kernel release; `None` where there are none.
+pub fn release(kernel: &str) -> Option<(u32, u32)> {
+    let mut numbers = kernel_line(kernel).split('.').map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 impl Look {

@@ -32,6 +32,9 @@ pub const DIRECTORIES: [&str; 5] = [
 /// The file that procps reads last.
 pub const SYSCTL_CONF: &str = "etc/sysctl.conf";
 
+/// The file of a plan that is tried and never written.
+pub const PLANNED_FILE: &str = "/etc/sysctl.d/zz-planned.conf";
+
 /// The largest file that is read, in bytes; procps reads lines of up to 4096.
 const FILE_LIMIT_BYTES: u64 = 1 << 20;
 
@@ -258,7 +261,30 @@ impl SysctlFiles {
             .last()
     }
 
-    /// The same files and one more that is applied after all, also by procps.
+    /// Gives a line, `FILE:LINE`, another content, or none.
+    pub fn replace(&mut self, place: &str, content: Option<&Content>) {
+        for file in &mut self.files {
+            let path = file.path.display().to_string();
+            let number = place
+                .strip_prefix(&path)
+                .and_then(|rest| rest.strip_prefix(':'))
+                .and_then(|number| number.parse::<usize>().ok());
+            if let Some(at) = file
+                .lines
+                .iter()
+                .position(|line| Some(line.number) == number)
+            {
+                match content {
+                    Some(content) => file.lines[at].content = content.clone(),
+                    None => {
+                        file.lines.remove(at);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets a file that both programs apply set a key, and no other line.
     pub fn set(&mut self, key: &str, value: &str) {
         let line = Line {
             number: 1,
@@ -267,7 +293,6 @@ impl SysctlFiles {
                 value: single_blanks(value),
             },
         };
-        // Every other line about the key is out of the way.
         for file in &mut self.files {
             file.lines.retain(|line| match &line.content {
                 Content::Assignment { key: set, .. } | Content::Exclusion { key: set } => {
@@ -279,7 +304,7 @@ impl SysctlFiles {
         self.files.insert(
             0,
             SysctlFile {
-                path: PathBuf::from("/etc/sysctl.d/zz-lastbyte.conf"),
+                path: PathBuf::from(PLANNED_FILE),
                 lines: vec![line],
             },
         );
@@ -418,7 +443,7 @@ fn junk(number: usize, at: usize, bytes: &[u8]) -> Line {
 
 impl Content {
     /// A line without the blanks around it that is no comment.
-    fn parse(text: &str) -> Self {
+    pub fn parse(text: &str) -> Self {
         let (key, value) = match text.split_once('=') {
             Some((key, value)) => (key.trim(), Some(value)),
             None => (text, None),
