@@ -114,10 +114,19 @@ pub(crate) fn wrong_values<'a>(files: &'a SysctlFiles, base: &Facts) -> Vec<Wron
             .filter(|(_, line)| !is_glob(line.key))
             .collect()
     };
-    let sets = files
-        .files
-        .iter()
-        .map(last_of_each)
+    // One that loses in its own file is judged alone: who takes the winner out
+    // has it.
+    let losers = files.files.iter().flat_map(|file| {
+        let last = last_of_each(file);
+        file.assignments()
+            .filter(move |line| {
+                last.get(line.key)
+                    .is_some_and(|last| last.line != line.line)
+            })
+            .map(|line| BTreeMap::from([(line.key, line)]))
+    });
+    let sets = losers
+        .chain(files.files.iter().map(last_of_each))
         .chain([of_all(Loader::SystemdSysctl), of_all(Loader::Procps)]);
     for set in sets {
         for (rule, finding) in judge(&set, base) {

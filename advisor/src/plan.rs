@@ -446,25 +446,25 @@ impl Step {
     }
 }
 
-/// Leaves the steps out that the others make needless: without such a one no
-/// rule finds more than `last`, what the whole plan leaves. `before` is what the
-/// plan begins with.
+/// Leaves out what a rule asked for before it knew of the other steps, where it
+/// asks for something else with them: without such a step no rule finds more than
+/// `last`, what the whole plan leaves. `before` is what the plan begins with.
 fn needed(
     facts: &mut Facts,
     before: &(Settings, SysctlFiles),
     mut steps: BTreeMap<String, Step>,
     last: &[Found],
 ) -> BTreeMap<String, Step> {
-    if steps.len() < 2 {
-        return steps;
-    }
-    // The least harm goes first, so that the step that counts stays.
-    let mut settings: Vec<_> = steps
+    let changed_its_mind = |step: &Step| {
+        let mut others = steps.values();
+        !step.later && others.any(|other| other.later && other.rule.code == step.rule.code)
+    };
+    let settings: Vec<_> = steps
         .values()
-        .map(|step| (step.finding.severity, step.finding.setting.clone()))
+        .filter(|step| changed_its_mind(step))
+        .map(|step| step.finding.setting.clone())
         .collect();
-    settings.sort();
-    for (_, setting) in settings.into_iter().rev() {
+    for setting in settings {
         (facts.settings, facts.sysctl_files) = before.clone();
         for (_, other) in steps.iter().filter(|(other, _)| **other != setting) {
             if let Some(change) = Change::of(&other.finding) {

@@ -223,6 +223,20 @@ fn recommend_changes_nothing() {
 }
 
 #[test]
+fn lint_and_explain_change_nothing() {
+    for args in [
+        &["lint"][..],
+        &["lint", "settings", "hosts/quiet"],
+        &["explain", "LB101"],
+    ] {
+        let trace = trace(env!("CARGO_BIN_EXE_advisor"), args);
+        assert_eq!(trace.forbidden, Vec::<String>::new(), "{args:?}");
+        assert!(!trace.written.is_empty(), "{args:?}: it writes its answer");
+        assert_eq!(trace.dumps, 0, "{args:?}");
+    }
+}
+
+#[test]
 fn a_program_that_writes_is_caught() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");

@@ -229,6 +229,7 @@ proptest! {
         let first = advise(&mut facts, &[]);
         prop_assert_eq!(&before, &(facts.settings.clone(), facts.sysctl_files.clone()));
         within_bounds(&facts, &first)?;
+        fragment_is_the_plan(&facts, &first)?;
         for step in &first.recommendations {
             if let Some(change) = Change::of(&step.finding) {
                 change.apply(&mut facts);
@@ -315,5 +316,26 @@ fn within_bounds(facts: &Facts, advice: &Advice) -> Result<(), TestCaseError> {
     ) {
         prop_assert!(records.cast_unsigned() * 256 <= facts.ram_bytes / 64);
     }
+    Ok(())
+}
+
+/// What `--format sysctl` writes is read back as the plan's settings: no line of
+/// it is anything else, whatever the texts above it say.
+fn fragment_is_the_plan(facts: &Facts, advice: &Advice) -> Result<(), TestCaseError> {
+    let mut text = Vec::new();
+    crate::render::sysctl::write(&mut text, advice, facts).unwrap();
+    let written: Vec<_> = parse(&text).into_iter().map(|line| line.content).collect();
+    let planned: Vec<_> = advice
+        .recommendations
+        .iter()
+        .filter_map(|step| match Change::of(&step.finding) {
+            Some(Change::Set { name, value }) => Some(Content::Assignment {
+                key: name.to_owned(),
+                value,
+            }),
+            _ => None,
+        })
+        .collect();
+    prop_assert_eq!(written, planned);
     Ok(())
 }

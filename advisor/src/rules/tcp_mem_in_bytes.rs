@@ -125,7 +125,7 @@ pub(super) fn tcp_mem_fault(
         None => Finding {
             kind: Kind::Both,
             apply: "take the line out of the file that sets tcp_mem and restart the host, once \
-                `advisor sockets` shows that no connections hold too much"
+                `ss -tanm` shows that no few connections hold it"
                 .to_owned(),
             risk: "a restart of the host".to_owned(),
             ..finding
