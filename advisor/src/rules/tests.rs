@@ -315,6 +315,53 @@ fn the_memory_of_orphans_is_measured_where_most_of_them_are_seen() {
 }
 
 #[test]
+fn what_a_report_measured_replaces_the_formula() {
+    use crate::evidence::measured::Measurement;
+
+    // 64 KiB each pay for 15, and 16 are needed; two pages each pay for 120.
+    let mut facts = orphans(4, 8, 15);
+    assert_eq!(fired("orphan-limit-near", &facts)[0].setting, "none here");
+    facts.measured.orphan_pages = Some(Measurement {
+        value: 2,
+        source: "report r.json".to_owned(),
+    });
+    let finding = &fired("orphan-limit-near", &facts)[0];
+    assert_eq!(finding.proposed, "32");
+    assert!(finding.why.contains("(report r.json)"), "{}", finding.why);
+
+    // Above a half it is serious by the formula; a replay saw it from the whole
+    // limit on.
+    let mut facts = orphans(300, 400, 1 << 20);
+    assert_eq!(
+        fired("orphan-limit-near", &facts)[0].severity,
+        Severity::Critical
+    );
+    facts.measured.orphan_counts = Some(Measurement {
+        value: 1,
+        source: "report r.json".to_owned(),
+    });
+    let finding = &fired("orphan-limit-near", &facts)[0];
+    assert_eq!(finding.severity, Severity::Warning);
+    assert!(
+        finding
+            .evidence
+            .iter()
+            .any(|evidence| evidence.observation == "orphan.counts")
+    );
+
+    let mut facts = host("orphan-retries-misread");
+    facts.measured.life_s.insert(
+        0,
+        Measurement {
+            value: 109,
+            source: "report r.json".to_owned(),
+        },
+    );
+    let finding = &fired("orphan-retries-misread", &facts)[0];
+    assert!(finding.why.contains("109 s as measured"), "{}", finding.why);
+}
+
+#[test]
 fn an_earlier_look_with_more_orphans_counts() {
     let mut facts = orphans(1, 400, 1 << 20);
     let mut earlier = orphans(300, 400, 1 << 20).now;
