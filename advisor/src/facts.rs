@@ -1,6 +1,7 @@
 //! What the kernel says about a host, read and never written.
 
 pub mod counters;
+pub mod kernel_log;
 pub mod memory;
 pub mod proc_tcp;
 pub mod settings;
@@ -22,6 +23,7 @@ use nix::unistd::{SysconfVar, sysconf};
 use crate::evidence::kernel_line;
 use crate::evidence::measured::Measured;
 use counters::Counters;
+use kernel_log::KernelLog;
 use memory::Memory;
 pub use settings::Settings;
 use sock_diag::{Family, SockDiag, SockDiagError, TcpSocket};
@@ -40,7 +42,7 @@ pub enum Root {
     /// A recorded host: a directory with copies of the host's files of /proc
     /// (`proc/sys/...`, `proc/net/...`, `proc/meminfo`, `proc/zoneinfo`,
     /// `proc/stat`, `proc/uptime`), those of its files of settings that there are
-    /// (`etc/sysctl.d/...`), its page size in bytes in the file `page-size`, and its
+    /// (`etc/sysctl.d/...`), what dmesg(1) prints in the file `kernel-log`, its page size in bytes in the file `page-size`, and its
     /// sockets as `sock_diag.hex` (a netlink message a line) or, without, as
     /// `proc/net/tcp` and `proc/net/tcp6`. The directory `earlier` in it may
     /// hold the same as it was some time before.
@@ -75,6 +77,9 @@ pub struct Facts {
     pub settings: Settings,
     /// The files that set sysctls at boot.
     pub sysctl_files: SysctlFiles,
+    /// What the kernel's log says of TCP's limits; `None` where it may not be
+    /// read.
+    pub kernel_log: Option<KernelLog>,
     /// What changes, as it is now.
     pub now: Look,
     /// The same some time before, where there were two looks.
@@ -142,7 +147,7 @@ impl Facts {
         let path = root.path();
         let release = read_required(&path.join("proc/sys/kernel/osrelease"))?;
         let mut unseen = Vec::new();
-        let memory = Memory::read(path)?;
+        let memory = Memory::read(path, &mut unseen)?;
         let settings = Settings::read(path, &mut unseen)?;
         let sysctl_files = SysctlFiles::read(path, &mut unseen)?;
         let now = Look::read(root, &mut unseen)?;
@@ -161,6 +166,7 @@ impl Facts {
             memory,
             settings,
             sysctl_files,
+            kernel_log: KernelLog::read(root, &mut unseen)?,
             now,
             earlier: None,
             unseen,
@@ -186,6 +192,7 @@ impl Facts {
             },
             settings: Settings::default(),
             sysctl_files: SysctlFiles::default(),
+            kernel_log: None,
             now: Look {
                 uptime: Duration::ZERO,
                 sockstat: Sockstat::default(),

@@ -224,6 +224,10 @@ pub fn advise(facts: &mut Facts, reports: &[NamedReport]) -> Advice {
 
     let mut recommendations: Vec<_> = steps
         .into_values()
+        // One rule raised it and another one lowered it to what it was.
+        .filter(|step| {
+            facts.settings.get(&step.finding.setting).as_ref() != Some(&step.finding.proposed)
+        })
         .map(|step| step.before_the_others(facts).recommend(facts, reports))
         .collect();
     let both: Vec<_> = recommendations

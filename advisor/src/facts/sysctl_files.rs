@@ -74,6 +74,10 @@ pub struct SysctlFiles {
 pub struct SysctlFile {
     /// Its path on its host.
     pub path: PathBuf,
+    /// Whether it is a link to /etc/sysctl.conf, as Debian has one for
+    /// systemd-sysctl: what is wrong with it is said once.
+    #[serde(default)]
+    pub links_to_conf: bool,
     /// Its lines that say something.
     pub lines: Vec<Line>,
 }
@@ -177,6 +181,7 @@ impl SysctlFiles {
             let shown = Path::new("/").join(&path);
             match read_bytes(root, &path) {
                 Ok(Some(bytes)) => files.files.push(SysctlFile {
+                    links_to_conf: links_to_conf(root, &path),
                     lines: parse(&bytes),
                     path: shown,
                 }),
@@ -207,9 +212,14 @@ impl SysctlFiles {
             .collect()
     }
 
-    /// Every assignment, in the order in which they apply.
+    /// Every file once.
+    pub fn distinct(&self) -> impl Iterator<Item = &SysctlFile> {
+        self.files.iter().filter(|file| !file.links_to_conf)
+    }
+
+    /// Every assignment once, in the order in which they apply.
     pub fn assignments(&self) -> impl Iterator<Item = Assignment<'_>> {
-        self.files.iter().flat_map(SysctlFile::assignments)
+        self.distinct().flat_map(SysctlFile::assignments)
     }
 
     /// The files that a program reads.
@@ -264,7 +274,11 @@ impl SysctlFiles {
     /// Gives a line, `FILE:LINE`, another content, or none.
     pub fn replace(&mut self, place: &str, content: Option<&Content>) {
         for file in &mut self.files {
-            let path = file.path.display().to_string();
+            let path = if file.links_to_conf {
+                format!("/{SYSCTL_CONF}")
+            } else {
+                file.path.display().to_string()
+            };
             let number = place
                 .strip_prefix(&path)
                 .and_then(|rest| rest.strip_prefix(':'))
@@ -305,6 +319,7 @@ impl SysctlFiles {
             0,
             SysctlFile {
                 path: PathBuf::from(PLANNED_FILE),
+                links_to_conf: false,
                 lines: vec![line],
             },
         );
@@ -383,6 +398,14 @@ fn read_bytes(root: &Path, path: &Path) -> io::Result<Option<Vec<u8>>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         result => result.map(Some),
     }
+}
+
+/// Whether a file of a directory is a link to /etc/sysctl.conf of its host.
+fn links_to_conf(root: &Path, path: &Path) -> bool {
+    fs::read_link(root.join(path)).is_ok_and(|target| {
+        path.starts_with("etc/sysctl.d")
+            && (target == Path::new("../sysctl.conf") || target == Path::new("/").join(SYSCTL_CONF))
+    })
 }
 
 /// The bytes of one file; of what is no regular file, none.

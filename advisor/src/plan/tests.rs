@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::facts::Look;
 use crate::facts::counters::Counters;
+use crate::facts::kernel_log::KernelLog;
 use crate::facts::memory::Zones;
 use crate::facts::sockstat::Sockstat;
 use crate::facts::sysctl_files::{SysctlFile, parse};
@@ -141,6 +142,7 @@ fn files() -> impl Strategy<Value = SysctlFiles> {
                 .map(|(path, lines)| SysctlFile {
                     path: path.into(),
                     lines: parse(lines.join("\n").as_bytes()),
+                    ..SysctlFile::default()
                 })
                 .collect(),
             systemd,
@@ -177,7 +179,10 @@ fn host() -> impl Strategy<Value = Facts> {
         prop::sample::select(vec!["5.4.1", "5.10.0", "6.1.3", "6.18.44", "7.3", "4.9"]),
     );
     let gauges = || [count(), count(), count(), count()];
-    let looks = (gauges(), prop::option::of((gauges(), 1..100_000_u64)));
+    let times =
+        || prop::collection::vec((900_000..1_000_000_u64).prop_map(Duration::from_secs), 0..3);
+    let log = prop::option::of((times(), times()));
+    let looks = (gauges(), prop::option::of((gauges(), 1..100_000_u64)), log);
     (hardware, settings(), files(), looks).prop_map(|(hardware, settings, files, looks)| {
         let (page_bytes, (log, more), cpus, (owned, managed), kernel) = hardware;
         let ram_bytes = (1_u64 << log) + (1_u64 << log) / 1024 * more;
@@ -190,7 +195,11 @@ fn host() -> impl Strategy<Value = Facts> {
         });
         facts.settings = settings;
         facts.sysctl_files = files;
-        let (now, earlier) = looks;
+        let (now, earlier, log) = looks;
+        facts.kernel_log = log.map(|(too_many_orphans, out_of_memory)| KernelLog {
+            too_many_orphans,
+            out_of_memory,
+        });
         facts.now = look(1_000_000, now);
         if let Some((earlier, ago)) = earlier {
             facts.set_earlier(look(1_000_000 - ago, earlier));

@@ -18,7 +18,7 @@ pub(super) const RULE: Rule = Rule {
 
 const DOCUMENTATION: Documentation = Documentation {
     detects: "A tcp_mem that was meant as bytes, mostly a triple of tcp_rmem such as `4096 \
-        87380 67108864`, which guides of great vendors have. In pages that is a high mark of 256 \
+        87380 67108864`, which guides of large vendors have. In pages that is a high mark of 256 \
         GiB: TCP has no limit in effect, and below a low mark of 16 MiB nothing else is looked \
         at.",
     evidence: "A first value of a page or so with a second one of the known buffer sizes, or a \

@@ -315,6 +315,28 @@ fn the_memory_of_orphans_is_measured_where_most_of_them_are_seen() {
 }
 
 #[test]
+fn the_kernels_log_says_which_limit_fired() {
+    const NAME: &str = "reset-for-memory";
+    let mut facts = host(NAME);
+    let summary = |facts: &Facts| fired(NAME, facts)[0].summary.clone();
+    assert!(summary(&facts).ends_with("tcp_max_orphans fired, not tcp_mem"));
+    assert_eq!(fired(NAME, &facts)[0].confidence, Confidence::High);
+    assert_eq!(fired(NAME, &facts)[0].proposed, "16384");
+
+    // Without a line in the window the gauges have to do.
+    let log = facts.kernel_log.as_mut().unwrap();
+    log.too_many_orphans = vec![Duration::from_secs(100)];
+    assert_eq!(fired(NAME, &facts)[0].confidence, Confidence::Medium);
+    assert!(summary(&facts).ends_with("tcp_max_orphans fired, not tcp_mem"));
+
+    // By its log it was the other one, however near the orphans are.
+    let log = facts.kernel_log.as_mut().unwrap();
+    log.out_of_memory = vec![facts.now.uptime];
+    assert!(summary(&facts).ends_with("tcp_mem fired, not tcp_max_orphans"));
+    assert_eq!(fired(NAME, &facts)[0].kind, Kind::Program);
+}
+
+#[test]
 fn what_a_report_measured_replaces_the_formula() {
     use crate::evidence::measured::Measurement;
 
