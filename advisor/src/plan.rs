@@ -230,24 +230,19 @@ pub fn advise(facts: &mut Facts, reports: &[NamedReport]) -> Advice {
         })
         .map(|step| step.before_the_others(facts).recommend(facts, reports))
         .collect();
-    let both: Vec<_> = recommendations
-        .iter()
-        .filter(|step| step.finding.kind == Kind::Both)
-        .map(|step| step.code)
-        .collect();
+    let with_a_step: Vec<_> = recommendations.iter().map(|step| step.code).collect();
     // What no setting mends is told as it was first seen; what another step
-    // mends on the way is not told.
+    // mends on the way is not told. Nor is what a rule would say next, where its
+    // own step doesn't show at once: it is asked again for that.
     let first_found = first.found();
     for (rule, finding) in last {
-        if both.contains(&rule.code) {
-            continue;
-        }
         let seen_at_first = first_found.iter().find(|(first, seen)| {
             first.code == rule.code
                 && (&seen.setting, &seen.subject) == (&finding.setting, &finding.subject)
         });
         let step = match seen_at_first {
             Some((_, seen)) => Step::new(rule, seen.clone()),
+            None if with_a_step.contains(&rule.code) => continue,
             None => Step {
                 later: true,
                 ..Step::new(rule, finding)

@@ -173,12 +173,8 @@ impl Found {
 
     fn raise(self, proposed: u64) -> Finding {
         let current = self.limit.to_string();
+        let cost = self.cost_of_one.of_more(self.limit, proposed);
         let proposed = proposed.to_string();
-        let more = proposed
-            .parse::<u64>()
-            .unwrap_or(0)
-            .saturating_sub(self.limit.max(0).cast_unsigned())
-            .saturating_mul(self.cost_of_one.bytes);
         Finding {
             severity: self.severity,
             confidence: self.cost_of_one.confidence,
@@ -193,10 +189,7 @@ impl Found {
             kind: Kind::Host,
             subject: "the whole kernel".to_owned(),
             setting: LIMIT.to_owned(),
-            cost: format!(
-                "up to {} of memory that cannot be swapped, if the new limit is reached",
-                bytes(more)
-            ),
+            cost,
             risk: DOCUMENTATION.risk.to_owned(),
             apply: set(LIMIT, &proposed),
             undo: unset(LIMIT, &current),

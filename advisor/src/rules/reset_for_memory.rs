@@ -155,6 +155,7 @@ fn check(facts: &Facts) -> Outcome {
                     bytes(cost.bytes)
                 ),
                 evidence,
+                cost: cost.of_more(limit, wanted),
                 verify: "TCPAbortOnMemory stops rising (nstat -az TcpExtTCPAbortOnMemory)"
                     .to_owned(),
                 ..setting

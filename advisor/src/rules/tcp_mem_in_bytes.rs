@@ -111,6 +111,13 @@ pub(super) fn tcp_mem_fault(
             "a sixteenth of the free buffer pages of /proc/zoneinfo, as tcp_init_mem computes it",
         ));
     }
+    if let Some(more) = sound.and_then(|[_, _, high]| high.checked_sub(marks[2])) {
+        finding.cost = format!(
+            "up to {} more of {} RAM, which cannot be swapped",
+            bytes(more.saturating_mul(facts.page_bytes)),
+            bytes(facts.ram_bytes)
+        );
+    }
     let finding = Finding {
         severity,
         confidence,
