@@ -143,6 +143,15 @@ const SPOKEN_FOR: &[(&str, &str)] = &[
     ("net.core.somaxconn", "LB511"),
 ];
 
+/// What other settings are sized by, and what fills it.
+const MEMORY: [&str; 5] = [
+    "net.ipv4.tcp_mem",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_wmem",
+    "net.core.rmem_max",
+    "net.core.wmem_max",
+];
+
 /// What a value is from that a step of the plan gives a setting.
 const PLANNED_VALUE: &str = "another step of this plan";
 
@@ -392,6 +401,7 @@ impl Step {
 /// no other one. Gives the step for each setting, and what no change mends.
 fn settle(facts: &mut Facts, found: Vec<Found>) -> (BTreeMap<String, Step>, Vec<Found>) {
     let mut steps: BTreeMap<String, Step> = BTreeMap::new();
+    let at_first = found.clone();
     let mut found = found;
     for round in 0.. {
         let (mut changes, rest): (Vec<_>, Vec<_>) = found
@@ -400,6 +410,11 @@ fn settle(facts: &mut Facts, found: Vec<Found>) -> (BTreeMap<String, Step>, Vec<
         if changes.is_empty() || round == ROUNDS {
             found = rest;
             break;
+        }
+        // Limits are sized by what tcp_mem pays for, so that comes first.
+        let sizes = |(_, finding): &Found| MEMORY.contains(&finding.setting.as_str());
+        if changes.iter().any(sizes) {
+            changes.retain(sizes);
         }
         // The greatest harm decides on the value; then the first rule.
         changes.sort_by_key(|(_, finding)| finding.severity);
@@ -416,13 +431,14 @@ fn settle(facts: &mut Facts, found: Vec<Found>) -> (BTreeMap<String, Step>, Vec<
             }
             decided.push(finding.setting.clone());
             change.apply(facts);
+            let later = !at_first
+                .iter()
+                .any(|(first, seen)| first.code == rule.code && *seen == finding);
             let mut step = match steps.remove(&finding.setting) {
                 None => Step::new(rule, finding),
                 Some(former) => former.superseded(rule, finding),
             };
-            if round > 0 {
-                step.later = true;
-            }
+            step.later |= later;
             steps.insert(step.finding.setting.clone(), step);
         }
         found = ask(facts).found();
