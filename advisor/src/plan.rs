@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::evidence::kernel_line;
 use crate::evidence::measured::Measured;
-use crate::facts::sysctl_files::{Content, PLANNED_FILE, SysctlFiles};
+use crate::facts::sysctl_files::{Content, PLANNED_FILE};
 use crate::facts::{Facts, Settings};
 use crate::rules::{self, Evidence, Finding, Kind, NamedReport, Outcome, RULES, Rule, seconds};
 
@@ -228,7 +228,6 @@ pub fn advise(facts: &mut Facts, reports: &[NamedReport]) -> Advice {
     let before = (facts.settings.clone(), facts.sysctl_files.clone());
     let first = ask(facts);
     let (steps, last) = settle(facts, first.found());
-    let steps = needed(facts, &before, steps, &last);
     (facts.settings, facts.sysctl_files) = before;
 
     let mut recommendations: Vec<_> = steps
@@ -459,41 +458,6 @@ impl Step {
         self.finding.severity = self.finding.severity.min(later.severity);
         self
     }
-}
-
-/// Leaves out what a rule asked for before it knew of the other steps, where it
-/// asks for something else with them: without such a step no rule finds more than
-/// `last`, what the whole plan leaves. `before` is what the plan begins with.
-fn needed(
-    facts: &mut Facts,
-    before: &(Settings, SysctlFiles),
-    mut steps: BTreeMap<String, Step>,
-    last: &[Found],
-) -> BTreeMap<String, Step> {
-    let changed_its_mind = |step: &Step| {
-        let mut others = steps.values();
-        !step.later && others.any(|other| other.later && other.rule.code == step.rule.code)
-    };
-    let settings: Vec<_> = steps
-        .values()
-        .filter(|step| changed_its_mind(step))
-        .map(|step| step.finding.setting.clone())
-        .collect();
-    for setting in settings {
-        (facts.settings, facts.sysctl_files) = before.clone();
-        for (_, other) in steps.iter().filter(|(other, _)| **other != setting) {
-            if let Some(change) = Change::of(&other.finding) {
-                change.apply(facts);
-            }
-        }
-        let no_more = ask(facts).found().iter().all(|(rule, finding)| {
-            Change::of(finding).is_none() && last.iter().any(|(left, _)| left.code == rule.code)
-        });
-        if no_more {
-            steps.remove(&setting);
-        }
-    }
-    steps
 }
 
 /// Which way the plan takes a setting, told by the first number that changes.

@@ -12,7 +12,7 @@ use crate::facts::counters::Counters;
 use crate::facts::kernel_log::KernelLog;
 use crate::facts::memory::Zones;
 use crate::facts::sockstat::Sockstat;
-use crate::facts::sysctl_files::{SysctlFile, parse};
+use crate::facts::sysctl_files::{SysctlFile, SysctlFiles, parse};
 
 /// Values that are met, right and wrong ones, for each setting.
 const VALUES: &[(&str, &[&str])] = &[
