@@ -31,6 +31,8 @@ pub const DIRECTORIES: [&str; 5] = [
 
 /// The file that procps reads last.
 pub const SYSCTL_CONF: &str = "etc/sysctl.conf";
+/// The same, as its host has it.
+pub const CONF: &str = "/etc/sysctl.conf";
 
 /// The file of a plan that is tried and never written.
 pub const PLANNED_FILE: &str = "/etc/sysctl.d/zz-planned.conf";
@@ -224,10 +226,9 @@ impl SysctlFiles {
 
     /// The files that a program reads.
     fn of(&self, loader: Loader) -> impl Iterator<Item = &SysctlFile> {
-        let conf = Path::new("/").join(SYSCTL_CONF);
         self.files
             .iter()
-            .filter(move |file| loader == Loader::Procps || file.path != conf)
+            .filter(move |file| loader == Loader::Procps || file.path != Path::new(CONF))
     }
 
     /// What sets a key by name, the last of which wins.
@@ -274,11 +275,7 @@ impl SysctlFiles {
     /// Gives a line, `FILE:LINE`, another content, or none.
     pub fn replace(&mut self, place: &str, content: Option<&Content>) {
         for file in &mut self.files {
-            let path = if file.links_to_conf {
-                format!("/{SYSCTL_CONF}")
-            } else {
-                file.path.display().to_string()
-            };
+            let path = file.shown_path().display().to_string();
             let number = place
                 .strip_prefix(&path)
                 .and_then(|rest| rest.strip_prefix(':'))
@@ -328,6 +325,15 @@ impl SysctlFiles {
 }
 
 impl SysctlFile {
+    /// The path of the file itself, where it is a link.
+    pub fn shown_path(&self) -> &Path {
+        if self.links_to_conf {
+            Path::new(CONF)
+        } else {
+            &self.path
+        }
+    }
+
     /// The assignments of the file.
     pub fn assignments(&self) -> impl Iterator<Item = Assignment<'_>> {
         self.lines.iter().filter_map(|line| line.assignment(self))
@@ -338,7 +344,7 @@ impl Line {
     fn assignment<'a>(&'a self, file: &'a SysctlFile) -> Option<Assignment<'a>> {
         match &self.content {
             Content::Assignment { key, value } => Some(Assignment {
-                path: &file.path,
+                path: file.shown_path(),
                 line: self.number,
                 key,
                 value,
@@ -404,7 +410,7 @@ fn read_bytes(root: &Path, path: &Path) -> io::Result<Option<Vec<u8>>> {
 fn links_to_conf(root: &Path, path: &Path) -> bool {
     fs::read_link(root.join(path)).is_ok_and(|target| {
         path.starts_with("etc/sysctl.d")
-            && (target == Path::new("../sysctl.conf") || target == Path::new("/").join(SYSCTL_CONF))
+            && (target == Path::new("../sysctl.conf") || target == Path::new(CONF))
     })
 }
 

@@ -83,7 +83,7 @@ fn a_link_stays_in_the_recorded_host() {
     ]);
     assert_eq!(
         winners(&files, KEY)[0].as_deref(),
-        Some("55 /etc/sysctl.d/99-sysctl.conf:1")
+        Some("55 /etc/sysctl.conf:1")
     );
     assert_eq!(files.files.len(), 3);
     // What stands in it is said once.
