@@ -198,6 +198,8 @@ fn files_are_judged_by_line() {
     );
     let junk = tempfile::tempdir().unwrap();
     fs::write(junk.path().join("junk.conf"), b"a.b = 1\n\x7fELF\x02\0\0\n").unwrap();
+    // A name is as hostile as a line.
+    fs::write(junk.path().join("a\u{1b}[31m.conf"), "x\u{1b}[31my\n").unwrap();
     let mut settings = insta::Settings::clone_current();
     settings.add_filter(&regex_of(junk.path()), "DIR");
     settings.bind(|| {
