@@ -95,7 +95,7 @@ pub struct Facts {
 pub struct Look {
     /// Time since the kernel was started.
     pub uptime: Duration,
-    /// /proc/net/sockstat.
+    /// /proc/net/sockstat and sockstat6.
     pub sockstat: Sockstat,
     /// /proc/net/netstat and /proc/net/snmp.
     pub counters: Counters,
@@ -259,7 +259,13 @@ impl Look {
     /// Reads what changes.
     pub fn read(root: &Root, unseen: &mut Vec<Unseen>) -> Result<Self, FactError> {
         let path = root.path();
-        let sockstat = path.join("proc/net/sockstat");
+        let file = path.join("proc/net/sockstat");
+        let mut sockstat = Sockstat::parse(&read_required(&file)?, &file)?;
+        // A kernel without IPv6 has no sockstat6.
+        let file = path.join("proc/net/sockstat6");
+        if let Some(text) = read_text(&file)? {
+            sockstat.merge(Sockstat::parse(&text, &file)?);
+        }
         let mut counters = Counters::default();
         for file in ["proc/net/netstat", "proc/net/snmp"] {
             let file = path.join(file);
@@ -267,7 +273,7 @@ impl Look {
         }
         Ok(Self {
             uptime: uptime(&path.join("proc/uptime"))?,
-            sockstat: Sockstat::parse(&read_required(&sockstat)?, &sockstat)?,
+            sockstat,
             counters,
             sockets: Sockets::read(root, unseen)?,
         })
