@@ -1,11 +1,13 @@
 //! Reads a Linux host and reports of the harness, and recommends TCP settings.
 //!
 //! Data flows one way: [`facts`] and [`evidence`] are read, [`rules`] are pure
-//! functions over them, and what fires is rendered ([`render`]). Nothing here
+//! functions over them, what fires becomes one [`plan`], and that is rendered ([`render`]). Nothing here
 //! can write.
 
 pub mod cli;
 pub mod evidence;
 pub mod facts;
+pub mod lint;
+pub mod plan;
 pub mod render;
 pub mod rules;

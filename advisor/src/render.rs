@@ -1,4 +1,8 @@
-//! An answer, written for a person or for a program.
+//! An answer, written for a person, a program, a wiki or sysctl(8).
 
+pub mod explain;
 pub mod json;
+pub mod lint;
+pub mod markdown;
+pub mod sysctl;
 pub mod text;

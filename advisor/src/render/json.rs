@@ -2,11 +2,11 @@
 
 use std::io;
 
-use crate::rules::Advice;
+use serde::Serialize;
 
-/// Writes the answer as JSON.
-pub fn write(out: &mut dyn io::Write, advice: &Advice) -> io::Result<()> {
-    let json = serde_json::to_string_pretty(advice)?;
+/// Writes an answer as JSON.
+pub fn write(out: &mut dyn io::Write, answer: &impl Serialize) -> io::Result<()> {
+    let json = serde_json::to_string_pretty(answer)?;
     // JSON escapes the control characters of ASCII; those that a terminal
     // obeys beyond it can only be in strings, and are escaped there.
     for line in json.lines() {
