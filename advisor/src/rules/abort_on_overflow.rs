@@ -6,8 +6,8 @@ use crate::facts::Facts;
 pub(super) const RULE: Rule = Rule {
     code: "LB512",
     name: "abort-on-overflow",
-    scenario: None,
-    cure: None,
+    scenario: Some("listen/queue/last-ack-finds-it-full[abort-on-overflow=1]"),
+    cure: Some("listen/queue/last-ack-finds-it-full[abort-on-overflow=0]"),
     documentation: DOCUMENTATION,
     check,
 };

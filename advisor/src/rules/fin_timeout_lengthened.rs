@@ -9,8 +9,8 @@ use crate::facts::Facts;
 pub(super) const RULE: Rule = Rule {
     code: "LB102",
     name: "fin-timeout-lengthened",
-    scenario: None,
-    cure: None,
+    scenario: Some("orphans/life/fin-wait2[fin-timeout=120]"),
+    cure: Some("orphans/life/fin-wait2[fin-timeout=60]"),
     documentation: DOCUMENTATION,
     check,
 };

@@ -10,8 +10,8 @@ use crate::facts::Facts;
 pub(super) const RULE: Rule = Rule {
     code: "LB510",
     name: "listen-queue-overflows",
-    scenario: None,
-    cure: None,
+    scenario: Some("listen/queue/overflow[backlog=1,family=ipv4]"),
+    cure: Some("listen/queue/overflow[backlog=4,family=ipv4]"),
     documentation: DOCUMENTATION,
     check,
 };

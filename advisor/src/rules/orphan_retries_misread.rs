@@ -8,8 +8,8 @@ use crate::facts::Facts;
 pub(super) const RULE: Rule = Rule {
     code: "LB111",
     name: "orphan-retries-misread",
-    scenario: Some("orphans/flood/over-the-limit"),
-    cure: None,
+    scenario: Some("orphans/life/silent-peer-by-default"),
+    cure: Some("orphans/life/silent-peer[retries=3]"),
     documentation: DOCUMENTATION,
     check,
 };

@@ -12,7 +12,7 @@ use crate::facts::{Facts, Look};
 pub(super) const RULE: Rule = Rule {
     code: "LB112",
     name: "reset-for-memory",
-    scenario: Some("orphans/flood/over-the-limit"),
+    scenario: Some("orphans/limit/which-one-fired[limit=tcp_max_orphans]"),
     cure: Some("orphans/flood/under-the-limit"),
     documentation: DOCUMENTATION,
     check,

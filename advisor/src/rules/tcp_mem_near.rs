@@ -12,8 +12,8 @@ use crate::rules::close_wait_left::plain;
 pub(super) const RULE: Rule = Rule {
     code: "LB402",
     name: "tcp-mem-near",
-    scenario: None,
-    cure: None,
+    scenario: Some("memory/pressure/crowd[tcp-mem=small,victim=same-namespace]"),
+    cure: Some("memory/pressure/crowd[tcp-mem=raised,victim=same-namespace]"),
     documentation: DOCUMENTATION,
     check,
 };

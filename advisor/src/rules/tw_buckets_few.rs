@@ -8,7 +8,7 @@ use crate::facts::Facts;
 pub(super) const RULE: Rule = Rule {
     code: "LB311",
     name: "tw-buckets-few",
-    scenario: None,
+    scenario: Some("bind/ports/too-many-time-wait"),
     cure: None,
     documentation: DOCUMENTATION,
     check,

@@ -10,7 +10,7 @@ use crate::facts::Facts;
 pub(super) const RULE: Rule = Rule {
     code: "LB310",
     name: "tw-buckets-overflow",
-    scenario: None,
+    scenario: Some("bind/ports/too-many-time-wait"),
     cure: None,
     documentation: DOCUMENTATION,
     check,

@@ -8,8 +8,8 @@ use crate::facts::Facts;
 pub(super) const RULE: Rule = Rule {
     code: "LB312",
     name: "tw-reuse-without-timestamps",
-    scenario: None,
-    cure: None,
+    scenario: Some("bind/ports/tw-reuse[tw-reuse=1,timestamps=0]"),
+    cure: Some("bind/ports/tw-reuse[tw-reuse=1,timestamps=1]"),
     documentation: DOCUMENTATION,
     check,
 };
