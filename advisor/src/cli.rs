@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::evidence::{self, ReportError};
-use crate::facts::{FactError, Facts, Look, Root};
+use crate::facts::{FactError, Facts, Look, Looking, Root};
 use crate::render::{json, text};
 use crate::rules::{self, NamedReport};
 
@@ -29,7 +29,7 @@ enum Command {
 
 /// Look at this host and recommend settings and changes of programs
 ///
-/// Reads sysctls, counters and the TCP sockets of this network namespace, and
+/// Reads sysctls, counters and the TCP sockets of every network namespace, and
 /// writes nothing but its answer. Each recommendation has its evidence, its
 /// cost and its risk, how to apply it, how to take it back, and how to see that
 /// it helped.
@@ -55,6 +55,33 @@ struct Recommend {
     /// place of this one
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
+    #[command(flatten)]
+    looking: LookingArgs,
+}
+
+/// How the host is looked at.
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct LookingArgs {
+    /// Read the sockets in /proc/net/tcp: asking by sock_diag can make the
+    /// kernel load its tcp_diag module. Memory and tcp_info are not seen then
+    #[arg(long, conflicts_with = "root")]
+    no_sock_diag: bool,
+    /// Also read socket options that only a process's own descriptor tells
+    /// (SO_REUSEADDR, SO_LINGER, SO_KEEPALIVE, TCP_USER_TIMEOUT, SO_SNDBUF), of
+    /// listeners and of each process's largest connections. It takes a
+    /// duplicate of the descriptor (pidfd_getfd) and closes it at once; for that
+    /// moment a socket stays alive even if its process ends. Needs root
+    #[arg(long, conflicts_with = "root")]
+    inspect_options: bool,
+}
+
+impl From<LookingArgs> for Looking {
+    fn from(args: LookingArgs) -> Self {
+        Self {
+            sock_diag: !args.no_sock_diag,
+            inspect_options: args.inspect_options,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -119,15 +146,16 @@ impl Recommend {
             })
             .collect::<Result<Vec<_>, ReportError>>()?;
         let root = self.root.map_or(Root::Live, Root::Recorded);
+        let looking = self.looking.into();
         let earlier = match self.over {
             Some(window) => {
-                let earlier = Look::read(&root, &mut Vec::new())?;
+                let earlier = Look::read_with(&root, looking, &mut Vec::new())?;
                 thread::sleep(window);
                 Some(earlier)
             }
             None => None,
         };
-        let mut facts = Facts::read(&root)?;
+        let mut facts = Facts::read_with(&root, looking)?;
         if let Some(earlier) = earlier {
             facts.set_earlier(earlier);
         }

@@ -1,23 +1,33 @@
 //! What the kernel says about a host, read and never written.
 
+pub mod cgroups;
 pub mod counters;
+pub mod inspect;
+pub mod kernel_log;
+pub mod namespaces;
 pub mod proc_tcp;
+pub mod processes;
 pub mod sock_diag;
 pub mod sockstat;
 pub mod sysctl;
 pub mod tcp_info;
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use nix::unistd::{SysconfVar, sysconf};
+use serde::{Deserialize, Serialize};
 
+use cgroups::Cgroup;
 use counters::Counters;
-use sock_diag::{Family, SockDiag, SockDiagError, TcpSocket};
+use kernel_log::KernelLogLine;
+use namespaces::{Closed, Namespace};
+use processes::{Inodes, Processes};
+use sock_diag::{Family, SockDiag, SockDiagError, TcpSocket, TcpState};
 use sockstat::Sockstat;
 
 /// The largest file that is read, in bytes: /proc/net/tcp takes 150 bytes a
@@ -34,8 +44,49 @@ pub enum Root {
     /// `proc/uptime`), its page size in bytes in the file `page-size`, and its
     /// sockets as `sock_diag.hex` (a netlink message a line) or, without, as
     /// `proc/net/tcp` and `proc/net/tcp6`. The directory `earlier` in it may
-    /// hold the same as it was some time before.
+    /// hold the same as it was some time before, and `namespaces/INODE` what
+    /// was seen in another network namespace. Processes and cgroups are found
+    /// where they are on a host (`proc/PID`, `sys/fs/cgroup`), and the kernel's
+    /// log in the file `dmesg`.
     Recorded(PathBuf),
+}
+
+/// How a host is looked at.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Looking {
+    /// Ask for the sockets by sock_diag; without, they are read in
+    /// /proc/net/tcp, which can't make the kernel load a module.
+    pub sock_diag: bool,
+    /// Take a duplicate of some sockets of other processes, for a moment, and
+    /// ask for their options.
+    pub inspect_options: bool,
+}
+
+impl Default for Looking {
+    fn default() -> Self {
+        Self {
+            sock_diag: true,
+            inspect_options: false,
+        }
+    }
+}
+
+/// Which sockets of a look are kept.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Keep {
+    /// All of them.
+    All,
+    /// Those that the rules compare with a later look, so that two looks don't
+    /// take twice the memory: CLOSE_WAIT, LISTEN and orphans.
+    Compared,
+}
+
+impl Keep {
+    fn keeps(self, socket: &TcpSocket) -> bool {
+        self == Self::All
+            || matches!(socket.state, TcpState::CloseWait | TcpState::Listen)
+            || socket.inode == 0 && socket.state != TcpState::TimeWait
+    }
 }
 
 impl Root {
@@ -49,7 +100,8 @@ impl Root {
 }
 
 /// What is known of a host.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Facts {
     /// The release of the kernel, as `uname -r` gives it.
     pub kernel: String,
@@ -65,13 +117,21 @@ pub struct Facts {
     pub now: Look,
     /// The same some time before, where there were two looks.
     pub earlier: Option<Look>,
+    /// The processes that hold the sockets.
+    pub processes: Processes,
+    /// The cgroups that the sockets were made in, by id.
+    pub cgroups: BTreeMap<u64, Cgroup>,
+    /// Lines of the kernel's log about TCP, the newest last; `None` where it
+    /// may not be read.
+    pub kernel_log: Option<Vec<KernelLogLine>>,
     /// What could not be seen, each once.
     pub unseen: Vec<Unseen>,
 }
 
 /// The settings that the rules use; `None` where the kernel or the network
 /// namespace does not have one, or it may not be read.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Settings {
     /// net.ipv4.tcp_max_orphans, in sockets; the initial network namespace's.
     pub tcp_max_orphans: Option<i64>,
@@ -87,10 +147,13 @@ pub struct Settings {
     pub ip_local_port_range: Option<[u16; 2]>,
     /// net.core.mem_pcpu_rsv, in pages a CPU (6.6 and later).
     pub mem_pcpu_rsv: Option<u64>,
+    /// net.core.somaxconn: the longest backlog that listen() takes.
+    pub somaxconn: Option<u64>,
 }
 
 /// What changes on a host, at one moment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Look {
     /// Time since the kernel was started.
     pub uptime: Duration,
@@ -98,13 +161,19 @@ pub struct Look {
     pub sockstat: Sockstat,
     /// /proc/net/netstat and /proc/net/snmp.
     pub counters: Counters,
+    /// /proc/net/sockstat6; `None` on a kernel without IPv6.
+    pub sockstat6: Option<Sockstat>,
     /// The TCP sockets of the network namespace; `None` where they could not
-    /// be seen.
+    /// be seen. Of an earlier look that was taken of a live host, only those
+    /// that rules compare: CLOSE_WAIT, LISTEN and orphans.
     pub sockets: Option<Sockets>,
+    /// The other network namespaces of the host.
+    pub elsewhere: Vec<Namespace>,
 }
 
 /// The TCP sockets of a network namespace.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Sockets {
     /// The sockets.
     pub all: Vec<TcpSocket>,
@@ -113,7 +182,8 @@ pub struct Sockets {
 }
 
 /// Where sockets were read.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum SocketSource {
     /// From sock_diag: with tcp_info and memory.
     SockDiag,
@@ -132,7 +202,8 @@ impl SocketSource {
 }
 
 /// Something that could not be seen.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Unseen {
     /// What.
     pub what: String,
@@ -143,28 +214,53 @@ pub struct Unseen {
 impl Facts {
     /// Reads a host once. A recorded host that has an earlier look brings it.
     pub fn read(root: &Root) -> Result<Self, FactError> {
+        Self::read_with(root, Looking::default())
+    }
+
+    /// Reads a host once, in the way that was asked for.
+    pub fn read_with(root: &Root, looking: Looking) -> Result<Self, FactError> {
         let path = root.path();
         let release = read_required(&path.join("proc/sys/kernel/osrelease"))?;
         let mut unseen = Vec::new();
         let settings = Settings::read(path, &mut unseen)?;
-        let now = Look::read(root, &mut unseen)?;
+        let now = Look::read_keeping(root, looking, Keep::All, &mut unseen)?;
         let earlier = match root {
             Root::Recorded(path) if path.join("earlier").is_dir() => {
                 let earlier = Root::Recorded(path.join("earlier"));
-                Some(Look::read(&earlier, &mut Vec::new())?)
+                Some(Look::read_keeping(
+                    &earlier,
+                    looking,
+                    Keep::All,
+                    &mut Vec::new(),
+                )?)
             }
             _ => None,
         };
+        let inodes = Inodes::new(now.every_socket().map(|(_, socket)| socket.inode));
+        let ids: BTreeSet<u64> = now
+            .every_socket()
+            .filter_map(|(_, socket)| socket.cgroup)
+            .collect();
         let mut facts = Self {
             kernel: release.trim().to_owned(),
             ram_bytes: ram_bytes(&path.join("proc/meminfo"))?,
             page_bytes: page_bytes(root)?,
             cpus: cpus(&path.join("proc/stat"))?,
             settings,
+            processes: Processes::find(path, &inodes, &mut unseen),
+            cgroups: match root {
+                Root::Live => cgroups::read(path, &ids, &mut unseen)?,
+                // The inodes of a copy are others.
+                Root::Recorded(_) => BTreeMap::new(),
+            },
+            kernel_log: kernel_log(root, &mut unseen)?,
             now,
             earlier: None,
             unseen,
         };
+        if looking.inspect_options {
+            inspect::inspect(&mut facts);
+        }
         if let Some(earlier) = earlier {
             facts.set_earlier(earlier);
         }
@@ -234,6 +330,7 @@ impl Settings {
                 port_range,
             )?,
             mem_pcpu_rsv: parse_setting(root, setting("net.core.mem_pcpu_rsv")?, number)?,
+            somaxconn: parse_setting(root, setting("net.core.somaxconn")?, number)?,
         };
         let denied = |unseen: &Unseen| unseen.what == "net.ipv4.tcp_max_orphans";
         if settings.tcp_max_orphans.is_none() && !unseen.iter().any(denied) {
@@ -277,59 +374,252 @@ fn port_range(value: &str) -> Option<[u16; 2]> {
 }
 
 impl Look {
-    /// Reads what changes.
+    /// Reads what changes, to be compared with a later look.
     pub fn read(root: &Root, unseen: &mut Vec<Unseen>) -> Result<Self, FactError> {
+        Self::read_with(root, Looking::default(), unseen)
+    }
+
+    /// The same, in the way that was asked for.
+    pub fn read_with(
+        root: &Root,
+        looking: Looking,
+        unseen: &mut Vec<Unseen>,
+    ) -> Result<Self, FactError> {
+        Self::read_keeping(root, looking, Keep::Compared, unseen)
+    }
+
+    fn read_keeping(
+        root: &Root,
+        looking: Looking,
+        keep: Keep,
+        unseen: &mut Vec<Unseen>,
+    ) -> Result<Self, FactError> {
         let path = root.path();
-        let sockstat = path.join("proc/net/sockstat");
-        let mut counters = Counters::default();
-        for file in ["proc/net/netstat", "proc/net/snmp"] {
-            let file = path.join(file);
-            counters.merge(Counters::parse(&read_required(&file)?, &file)?);
-        }
+        let net = path.join("proc/net");
+        let sockstat6 = net.join("sockstat6");
+        let sockets = match root {
+            Root::Live => Sockets::read_live(&net, looking, keep, unseen)?,
+            Root::Recorded(path) => Sockets::read_recorded(path, unseen)?,
+        };
         Ok(Self {
             uptime: uptime(&path.join("proc/uptime"))?,
-            sockstat: Sockstat::parse(&read_required(&sockstat)?, &sockstat)?,
-            counters,
-            sockets: Sockets::read(root, unseen)?,
+            sockstat: read_sockstat(&net)?,
+            sockstat6: read_text(&sockstat6)?
+                .map(|text| Sockstat::parse(&text, &sockstat6))
+                .transpose()?,
+            counters: read_counters(&net)?,
+            sockets,
+            elsewhere: match root {
+                Root::Live => elsewhere(path, looking, keep, unseen)?,
+                Root::Recorded(path) => elsewhere_recorded(path)?,
+            },
         })
+    }
+
+    /// Every socket of every network namespace that was seen, each with its
+    /// namespace; `None` is the reader's own.
+    pub fn every_socket(&self) -> impl Iterator<Item = (Option<&Namespace>, &TcpSocket)> {
+        let own = self.sockets.iter().flat_map(|sockets| &sockets.all);
+        let others = self.elsewhere.iter().flat_map(|namespace| {
+            let sockets = namespace.sockets.iter().flat_map(|sockets| &sockets.all);
+            sockets.map(move |socket| (Some(namespace), socket))
+        });
+        own.map(|socket| (None, socket)).chain(others)
+    }
+
+    /// The sockets, to be changed.
+    fn every_socket_mut(&mut self) -> impl Iterator<Item = &mut TcpSocket> {
+        let own = self.sockets.iter_mut();
+        let others = self
+            .elsewhere
+            .iter_mut()
+            .filter_map(|namespace| namespace.sockets.as_mut());
+        own.chain(others).flat_map(|sockets| &mut sockets.all)
+    }
+}
+
+/// /proc/net/netstat and snmp, below `net`.
+fn read_counters(net: &Path) -> Result<Counters, FactError> {
+    let mut counters = Counters::default();
+    for file in ["netstat", "snmp"] {
+        let file = net.join(file);
+        counters.merge(Counters::parse(&read_required(&file)?, &file)?);
+    }
+    Ok(counters)
+}
+
+/// /proc/net/sockstat, below `net`.
+fn read_sockstat(net: &Path) -> Result<Sockstat, FactError> {
+    let sockstat = net.join("sockstat");
+    Sockstat::parse(&read_required(&sockstat)?, &sockstat)
+}
+
+/// The other network namespaces of the running host.
+fn elsewhere(
+    root: &Path,
+    looking: Looking,
+    keep: Keep,
+    unseen: &mut Vec<Unseen>,
+) -> Result<Vec<Namespace>, FactError> {
+    let doors = namespaces::doors(root, unseen);
+    // Of the thread that is there: /proc/net is the process's.
+    let net = root.join("proc/thread-self/net");
+    let visited = namespaces::visit(&doors, |door| {
+        let mut unseen = Vec::new();
+        let (counters, sockstat) = (read_counters(&net)?, read_sockstat(&net)?);
+        let sockets = Sockets::read_live(&net, looking, keep, &mut unseen)?;
+        Ok(Namespace {
+            inode: door.inode,
+            name: door.name.clone(),
+            pid: door.pid,
+            sockstat,
+            counters,
+            sockets,
+            ip_local_port_range: sysctl::read(root, "net.ipv4.ip_local_port_range")?
+                .and_then(|value| port_range(&value)),
+            somaxconn: sysctl::read(root, "net.core.somaxconn")?.and_then(|value| number(&value)),
+        })
+    })
+    .map_err(|source| FactError::Read {
+        path: root.join("proc/self/ns/net"),
+        source,
+    })?;
+    let mut namespaces = Vec::new();
+    let mut refused = 0_usize;
+    let mut why = String::new();
+    for seen in visited {
+        match seen {
+            Ok(Ok(namespace)) => namespaces.push(namespace),
+            // What vanishes while it is read is gone and no error.
+            Ok(Err(FactError::Read { source, .. })) if processes::has_vanished(&source) => {}
+            Ok(Err(error)) => return Err(error),
+            Err(Closed::Vanished) => {}
+            Err(Closed::Refused(error)) => {
+                refused += 1;
+                why = error.to_string();
+            }
+        }
+    }
+    if refused > 0 {
+        unseen.push(Unseen {
+            what: match refused {
+                1 => "the sockets of another network namespace".to_owned(),
+                count => format!("the sockets of {count} other network namespaces"),
+            },
+            why,
+        });
+    }
+    Ok(namespaces)
+}
+
+/// The other network namespaces of a recorded host.
+fn elsewhere_recorded(root: &Path) -> Result<Vec<Namespace>, FactError> {
+    let directory = root.join("namespaces");
+    let Ok(entries) = fs::read_dir(&directory) else {
+        return Ok(Vec::new());
+    };
+    let mut inodes: Vec<u32> = entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    inodes.sort_unstable();
+    inodes
+        .into_iter()
+        .map(|inode| {
+            let root = directory.join(inode.to_string());
+            let net = root.join("proc/net");
+            Ok(Namespace {
+                inode,
+                name: None,
+                pid: None,
+                sockstat: read_sockstat(&net)?,
+                counters: read_counters(&net)?,
+                sockets: Sockets::read_recorded(&root, &mut Vec::new())?,
+                ip_local_port_range: sysctl::read(&root, "net.ipv4.ip_local_port_range")?
+                    .and_then(|value| port_range(&value)),
+                somaxconn: sysctl::read(&root, "net.core.somaxconn")?
+                    .and_then(|value| number(&value)),
+            })
+        })
+        .collect()
+}
+
+/// Lines of the kernel's log about TCP.
+fn kernel_log(
+    root: &Root,
+    unseen: &mut Vec<Unseen>,
+) -> Result<Option<Vec<KernelLogLine>>, FactError> {
+    match root {
+        Root::Live => match kernel_log::read() {
+            Ok(lines) => Ok(Some(lines)),
+            Err(error) => {
+                unseen.push(Unseen {
+                    what: "the kernel's log".to_owned(),
+                    why: error.to_string(),
+                });
+                Ok(None)
+            }
+        },
+        Root::Recorded(path) => {
+            Ok(read_text(&path.join("dmesg"))?.map(|text| kernel_log::parse(&text)))
+        }
     }
 }
 
 impl Sockets {
-    /// Reads the sockets by sock_diag, or as text where the kernel has none.
-    fn read(root: &Root, unseen: &mut Vec<Unseen>) -> Result<Option<Self>, FactError> {
-        let why = match root {
-            Root::Live => {
-                let sockets = SockDiag::open()
+    /// Reads the sockets of the namespace that the calling thread is in, by
+    /// sock_diag, or as text where that is not to be used or the kernel has
+    /// none. `net` is the directory with the namespace's `tcp` and `tcp6`.
+    fn read_live(
+        net: &Path,
+        looking: Looking,
+        keep: Keep,
+        unseen: &mut Vec<Unseen>,
+    ) -> Result<Option<Self>, FactError> {
+        let why = if looking.sock_diag {
+            let sockets =
+                SockDiag::open()
                     .map_err(SockDiagError::Open)
-                    .and_then(|mut sock_diag| sock_diag.tcp_sockets());
-                match sockets {
-                    Ok(all) => return Ok(Some(Self::by_sock_diag(all))),
-                    // What it says is wrong is not to be papered over.
-                    Err(error @ SockDiagError::Malformed(_)) => return Err(error.into()),
-                    Err(error) => error.to_string(),
-                }
+                    .and_then(|mut sock_diag| {
+                        sock_diag.gather(|kept: &mut Vec<TcpSocket>, socket| {
+                            if keep.keeps(&socket) {
+                                kept.push(socket);
+                            }
+                        })
+                    });
+            match sockets {
+                Ok(all) => return Ok(Some(Self::by_sock_diag(all))),
+                // What it says is wrong is not to be papered over.
+                Err(error @ SockDiagError::Malformed(_)) => return Err(error.into()),
+                Err(error) => error.to_string(),
             }
-            Root::Recorded(path) => {
-                let path = path.join("sock_diag.hex");
-                if let Some(text) = read_text(&path)? {
-                    let all = sock_diag::decode_recorded(&text)
-                        .map_err(|(line, message)| FactError::malformed(&path, line, message))?;
-                    return Ok(Some(Self::by_sock_diag(all)));
-                }
-                "not recorded".to_owned()
-            }
+        } else {
+            "--no-sock-diag".to_owned()
         };
+        Self::read_text(net, &why, unseen)
+    }
+
+    /// Reads the sockets of a record.
+    fn read_recorded(root: &Path, unseen: &mut Vec<Unseen>) -> Result<Option<Self>, FactError> {
+        let mut all = Vec::new();
+        if each_recorded(root, &mut |socket| all.push(socket))? {
+            return Ok(Some(Self::by_sock_diag(all)));
+        }
+        Self::read_text(&root.join("proc/net"), "not recorded", unseen)
+    }
+
+    /// Reads the sockets as text; `why` there is nothing better.
+    fn read_text(
+        net: &Path,
+        why: &str,
+        unseen: &mut Vec<Unseen>,
+    ) -> Result<Option<Self>, FactError> {
         unseen.push(Unseen {
             what: "memory and tcp_info of the sockets".to_owned(),
-            why,
+            why: why.to_owned(),
         });
         let mut all = Vec::new();
-        for (file, family) in [
-            ("proc/net/tcp", Family::Inet),
-            ("proc/net/tcp6", Family::Inet6),
-        ] {
-            let path = root.path().join(file);
+        for (file, family) in [("tcp", Family::Inet), ("tcp6", Family::Inet6)] {
+            let path = net.join(file);
             match read_text(&path)? {
                 Some(text) => all.extend(proc_tcp::parse(&text, &path, family)?),
                 // A kernel without IPv6 has no tcp6.
@@ -363,6 +653,21 @@ impl Sockets {
             *states.entry(socket.state.as_str()).or_default() += 1;
         }
         states
+    }
+}
+
+/// Hands over each socket of the record's `sock_diag.hex`; false where it has
+/// none.
+fn each_recorded(root: &Path, each: &mut impl FnMut(TcpSocket)) -> Result<bool, FactError> {
+    let path = root.join("sock_diag.hex");
+    match File::open(&path) {
+        Ok(file) => {
+            sock_diag::decode_recorded(BufReader::new(file), each)
+                .map_err(|(line, message)| FactError::malformed(&path, line, message))?;
+            Ok(true)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(FactError::Read { path, source }),
     }
 }
 

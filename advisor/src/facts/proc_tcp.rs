@@ -51,6 +51,8 @@ fn parse_line(line: &str, family: Family) -> Option<TcpSocket> {
         id: encode_id(local, peer),
         info: None,
         memory: None,
+        cgroup: None,
+        options: None,
     })
 }
 

@@ -157,7 +157,7 @@ pub(super) fn plain(address: SocketAddr) -> SocketAddr {
 }
 
 fn idle_ms(socket: &TcpSocket) -> Option<u32> {
-    socket.info.as_ref()?.last_ack_recv_ms
+    socket.info.as_ref()?.last_ack_recv_ms()
 }
 
 fn finding(endpoint: Endpoint, sockets: &[&TcpSocket], age: &str, source: &str) -> Finding {

@@ -91,9 +91,9 @@ fn check(facts: &Facts) -> Outcome {
             format!(
                 "{} held, unacked {}, backoff {}, last_ack_recv {} s ago",
                 bytes(held_bytes(socket)),
-                info.unacked.unwrap_or(0),
-                info.backoff.unwrap_or(0),
-                info.last_ack_recv_ms.unwrap_or(0) / 1000,
+                info.unacked().unwrap_or(0),
+                info.backoff().unwrap_or(0),
+                info.last_ack_recv_ms().unwrap_or(0) / 1000,
             )
             .as_str()
             .into(),
@@ -146,10 +146,10 @@ fn has_dead_peer(socket: &TcpSocket) -> bool {
     socket.inode != 0
         && socket.timer == Timer::Retransmit
         && socket.send_queue_bytes > 0
-        && info.unacked.is_some_and(|unacked| unacked > 0)
-        && info.backoff.is_some_and(|backoff| backoff >= BACKOFF)
+        && info.unacked().is_some_and(|unacked| unacked > 0)
+        && info.backoff().is_some_and(|backoff| backoff >= BACKOFF)
         && info
-            .last_ack_recv_ms
+            .last_ack_recv_ms()
             .is_some_and(|silent| silent >= SILENT_MS)
 }
 

@@ -18,8 +18,16 @@ fn fixture() -> Vec<Vec<u8>> {
     include_str!("../../../tests/fixtures/sock_diag-6.18-x86-64.hex")
         .lines()
         .filter(|line| !line.starts_with('#'))
-        .map(|line| decode_hex(line).unwrap())
+        .map(|line| decode_hex(line.as_bytes()).unwrap())
         .collect()
+}
+
+fn decode(
+    datagram: &[u8],
+    sequence: Option<u32>,
+    sockets: &mut Vec<TcpSocket>,
+) -> Result<Progress, SockDiagError> {
+    decode_each(datagram, sequence, &mut |socket| sockets.push(socket))
 }
 
 fn decode_all(messages: &[Vec<u8>]) -> Vec<TcpSocket> {
@@ -73,17 +81,91 @@ fn tcp_info_and_memory_of_a_vanished_peer_are_decoded() {
         .find(|socket| socket.timer == Timer::Retransmit)
         .unwrap();
     let info = socket.info.as_ref().unwrap();
-    assert_eq!(info.state, Some(TcpState::Established as u8));
-    assert_eq!(info.retransmits, Some(6));
-    assert_eq!(info.backoff, Some(6));
-    assert_eq!(info.probes, Some(0));
-    assert!(info.unacked.unwrap() > 0);
-    assert!(info.last_ack_recv_ms.unwrap() > 13_000);
-    assert!(info.snd_wnd.unwrap() > 0);
-    assert_eq!(info.bytes_acked, Some(2000));
+    assert_eq!(info.state(), Some(TcpState::Established as u8));
+    assert_eq!(info.retransmits(), Some(6));
+    assert_eq!(info.backoff(), Some(6));
+    assert_eq!(info.probes(), Some(0));
+    assert!(info.unacked().unwrap() > 0);
+    assert!(info.last_ack_recv_ms().unwrap() > 13_000);
+    assert!(info.snd_wnd().unwrap() > 0);
+    assert_eq!(info.bytes_acked(), Some(2000));
     let memory = socket.memory.as_ref().unwrap();
     assert!(memory.send_queued_bytes >= socket.send_queue_bytes);
     assert_eq!(memory.drops, Some(0));
+}
+
+/// What each kernel answered of the same four sockets: its release, how many
+/// fields its tcp_info has and the last of them, whether it tells the cgroup.
+const KERNELS: &[(&str, &str)] = &[
+    (
+        "5.10",
+        include_str!("../../../tests/fixtures/sock_diag-5.10-x86-64.hex"),
+    ),
+    (
+        "6.1",
+        include_str!("../../../tests/fixtures/sock_diag-6.1-x86-64.hex"),
+    ),
+    (
+        "6.12",
+        include_str!("../../../tests/fixtures/sock_diag-6.12-x86-64.hex"),
+    ),
+    (
+        "7.3",
+        include_str!("../../../tests/fixtures/sock_diag-7.3-x86-64.hex"),
+    ),
+];
+
+#[test]
+fn dumps_of_four_more_kernels_are_decoded() {
+    let mut lines = Vec::new();
+    for (kernel, text) in KERNELS {
+        let mut sockets = Vec::new();
+        decode_recorded(text.as_bytes(), &mut |socket| sockets.push(socket)).unwrap();
+        sockets.sort_by_key(|socket| socket.peer);
+        for socket in &sockets {
+            let info = socket.info.as_ref().unwrap();
+            let (fields, last) = info
+                .fields()
+                .zip(1..)
+                .last()
+                .map_or((0, ""), |last| (last.1, last.0.0));
+            assert_eq!(info.state(), Some(socket.state as u8));
+            assert_eq!(socket.memory.as_ref().unwrap().drops, Some(0));
+            assert!(socket.cgroup.is_some(), "{kernel}");
+            lines.push(format!(
+                "{kernel}: {fields} fields to {last}: {} {} {:?} {}, unacked {:?}, backoff {:?}, probes {:?}, window {:?}",
+                socket.state,
+                socket.peer.ip(),
+                socket.timer,
+                if socket.send_queue_bytes > 5000 { "queue" } else { "no queue" },
+                info.unacked(),
+                info.backoff(),
+                info.probes(),
+                info.snd_wnd(),
+            ));
+        }
+    }
+    assert_eq!(
+        lines,
+        [
+            "5.10: 48 fields to snd_wnd: LISTEN 0.0.0.0 Off no queue, unacked Some(0), backoff Some(0), probes Some(0), window Some(0)",
+            "5.10: 48 fields to snd_wnd: LISTEN 0.0.0.0 Off no queue, unacked Some(0), backoff Some(0), probes Some(0), window Some(0)",
+            "5.10: 48 fields to snd_wnd: ESTABLISHED 10.0.1.2 Probe queue, unacked Some(0), backoff Some(6), probes Some(0), window Some(0)",
+            "5.10: 48 fields to snd_wnd: ESTABLISHED 10.0.2.2 Retransmit queue, unacked Some(7), backoff Some(6), probes Some(0), window Some(64256)",
+            "6.1: 48 fields to snd_wnd: LISTEN 0.0.0.0 Off no queue, unacked Some(0), backoff Some(0), probes Some(0), window Some(0)",
+            "6.1: 48 fields to snd_wnd: LISTEN 0.0.0.0 Off no queue, unacked Some(0), backoff Some(0), probes Some(0), window Some(0)",
+            "6.1: 48 fields to snd_wnd: ESTABLISHED 10.0.1.2 Probe queue, unacked Some(0), backoff Some(6), probes Some(0), window Some(0)",
+            "6.1: 48 fields to snd_wnd: ESTABLISHED 10.0.2.2 Retransmit queue, unacked Some(7), backoff Some(6), probes Some(0), window Some(64256)",
+            "6.12: 53 fields to total_rto_time: LISTEN 0.0.0.0 Off no queue, unacked Some(0), backoff Some(0), probes Some(0), window Some(0)",
+            "6.12: 53 fields to total_rto_time: LISTEN 0.0.0.0 Off no queue, unacked Some(0), backoff Some(0), probes Some(0), window Some(0)",
+            "6.12: 53 fields to total_rto_time: ESTABLISHED 10.0.1.2 Probe queue, unacked Some(0), backoff Some(6), probes Some(0), window Some(0)",
+            "6.12: 53 fields to total_rto_time: ESTABLISHED 10.0.2.2 Retransmit queue, unacked Some(7), backoff Some(6), probes Some(0), window Some(64256)",
+            "7.3: 53 fields to total_rto_time: LISTEN 0.0.0.0 Off no queue, unacked Some(0), backoff Some(0), probes Some(0), window Some(0)",
+            "7.3: 53 fields to total_rto_time: LISTEN 0.0.0.0 Off no queue, unacked Some(0), backoff Some(0), probes Some(0), window Some(0)",
+            "7.3: 53 fields to total_rto_time: ESTABLISHED 10.0.1.2 Probe queue, unacked Some(0), backoff Some(6), probes Some(0), window Some(0)",
+            "7.3: 53 fields to total_rto_time: ESTABLISHED 10.0.2.2 Retransmit queue, unacked Some(7), backoff Some(6), probes Some(0), window Some(64256)",
+        ]
+    );
 }
 
 #[test]
@@ -207,6 +289,51 @@ fn a_refusal_and_an_interrupted_dump_are_seen() {
 }
 
 #[test]
+fn an_interrupted_dump_is_read_again() {
+    let socket = fixture().swap_remove(0);
+    let done = fixture().pop().unwrap();
+    let answer = |sequence: u32, flags: u16| {
+        let mut messages = [socket.clone(), done.clone()];
+        for message in &mut messages {
+            message[8..12].copy_from_slice(&sequence.to_ne_bytes());
+        }
+        messages[1][6..8].copy_from_slice(&flags.to_ne_bytes());
+        messages.concat()
+    };
+    for (flags, interrupted) in [(NLM_F_DUMP_INTR, true), (0, false)] {
+        let datagram = answer(7, flags);
+        let mut sockets = 0;
+        let seen = receive_dump(
+            7,
+            |buffer: &mut [u8]| {
+                buffer[..datagram.len()].copy_from_slice(&datagram);
+                Ok(datagram.len())
+            },
+            &mut |_| sockets += 1,
+        );
+        assert_eq!((seen.unwrap(), sockets), (interrupted, 1));
+    }
+    let cut = receive_dump(7, |_: &mut [u8]| Ok(1 << 20), &mut |_| {});
+    assert!(
+        cut.unwrap_err()
+            .to_string()
+            .ends_with("a datagram of 1048576 bytes")
+    );
+}
+
+#[test]
+fn a_socket_in_a_file_of_facts_is_read_as_it_was() {
+    for socket in decode_all(&fixture()) {
+        let text = serde_json::to_string(&socket).unwrap();
+        assert_eq!(
+            serde_json::from_str::<TcpSocket>(&text).unwrap(),
+            socket,
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn an_older_dump_is_passed_over() {
     let mut sockets = Vec::new();
     let progress = decode(&fixture().concat(), Some(77), &mut sockets).unwrap();
@@ -315,7 +442,7 @@ fn a_socket_of_ours_has_its_queue_info_and_memory() {
     assert_eq!(of_ours(&server).recv_queue_bytes, 1000);
     assert!(of_ours(&server).memory.as_ref().unwrap().recv_alloc_bytes >= 1000);
     assert_eq!(
-        of_ours(&client).info.as_ref().unwrap().data_segs_out,
+        of_ours(&client).info.as_ref().unwrap().data_segs_out(),
         Some(1)
     );
 }
