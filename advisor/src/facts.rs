@@ -2,11 +2,13 @@
 
 pub mod cgroups;
 pub mod counters;
+pub mod file;
 pub mod inspect;
 pub mod kernel_log;
 pub mod namespaces;
 pub mod proc_tcp;
 pub mod processes;
+pub mod redact;
 pub mod sock_diag;
 pub mod sockstat;
 pub mod sysctl;
@@ -105,6 +107,8 @@ impl Root {
 pub struct Facts {
     /// The release of the kernel, as `uname -r` gives it.
     pub kernel: String,
+    /// What the kernel calls this run of it (random/boot_id).
+    pub boot_id: Option<String>,
     /// RAM that the kernel manages, in bytes (MemTotal).
     pub ram_bytes: u64,
     /// Size of a page, in bytes: the unit of tcp_mem and of `TCP.mem`.
@@ -243,6 +247,7 @@ impl Facts {
             .collect();
         let mut facts = Self {
             kernel: release.trim().to_owned(),
+            boot_id: sysctl::read(path, "kernel.random.boot_id")?,
             ram_bytes: ram_bytes(&path.join("proc/meminfo"))?,
             page_bytes: page_bytes(root)?,
             cpus: cpus(&path.join("proc/stat"))?,

@@ -42,6 +42,7 @@ fn shown(output: &Output) -> String {
 fn help() {
     insta::assert_snapshot!("help", shown(&run(&["--help"])));
     insta::assert_snapshot!("recommend-help", shown(&run(&["recommend", "--help"])));
+    insta::assert_snapshot!("capture-help", shown(&run(&["capture", "--help"])));
 }
 
 #[test]
@@ -59,6 +60,42 @@ fn every_recorded_host_has_its_answer() {
         insta::assert_snapshot!(format!("host-{name}"), shown(&output));
         assert_fits(&output);
     }
+}
+
+#[test]
+fn a_captured_host_has_the_same_answer_elsewhere_and_later() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("host.json");
+    let hosts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts");
+    for entry in fs::read_dir(hosts).unwrap() {
+        let root = entry.unwrap().path();
+        let root = root.to_str().unwrap();
+        let captured = run(&["capture", "--root", root]);
+        assert_eq!(captured.status.code(), Some(0));
+        fs::write(&file, &captured.stdout).unwrap();
+        let here = run(&["recommend", "--root", root]);
+        let there = run(&["recommend", "--facts", file.to_str().unwrap()]);
+        assert_eq!(shown(&here), shown(&there), "{root}");
+        // Without addresses it is the same but for them.
+        let redacted = run(&["capture", "--redact", "--root", root]);
+        fs::write(&file, &redacted.stdout).unwrap();
+        let there = run(&["recommend", "--facts", file.to_str().unwrap()]);
+        assert_eq!(here.status.code(), there.status.code(), "{root}");
+        assert!(!shown(&there).contains("192.0.2."), "{root}");
+    }
+}
+
+#[test]
+fn a_capture_is_a_baseline_for_a_later_look() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("earlier.json");
+    let captured = run(&["capture"]);
+    fs::write(&file, &captured.stdout).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    let output = run(&["recommend", "--baseline", file.to_str().unwrap()]);
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("in two looks"), "{text}");
 }
 
 /// A line may be longer than 80 columns only where a word is: it has to stay
@@ -118,6 +155,10 @@ fn errors() {
     };
     let schema = file("schema.json", r#"{"schema": 7}"#);
     let cut = file("cut.json", r#"{"schema": 1, "scenarios": ["#);
+    let other_facts = file("other.json", "{\"schema\": 9,\n\"hosts\": []}");
+    let captured = String::from_utf8(run(&["capture", "--root", "hosts/quiet"]).stdout).unwrap();
+    let cut_facts = file("cut-facts.json", &captured[..captured.len() / 2]);
+    let facts = file("facts.json", &captured);
     let mut settings = insta::Settings::clone_current();
     settings.add_filter(&regex_of(directory.path()), "DIR");
     settings.bind(|| {
@@ -134,6 +175,21 @@ fn errors() {
             ),
             ("error-report-schema", &["recommend", "--report", &schema]),
             ("error-report-cut", &["recommend", "--report", &cut]),
+            (
+                "error-facts-schema",
+                &["recommend", "--facts", &other_facts],
+            ),
+            ("error-facts-cut", &["recommend", "--facts", &cut_facts]),
+            ("error-facts-garbage", &["recommend", "--facts", "cli.rs"]),
+            ("error-no-facts", &["recommend", "--facts", "nowhere.json"]),
+            (
+                "error-baseline-not-earlier",
+                &["recommend", "--facts", &facts, "--baseline", &facts],
+            ),
+            (
+                "error-facts-and-root",
+                &["recommend", "--facts", &facts, "--root", "hosts/quiet"],
+            ),
             (
                 "error-no-root",
                 &["recommend", "--root", "nowhere\u{1b}[31m"],

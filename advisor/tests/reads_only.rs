@@ -260,6 +260,7 @@ fn recommend_changes_nothing() {
         &["recommend", "--over", "200ms", "--format", "json"],
         &["recommend", "--no-sock-diag"],
         &["recommend", "--inspect-options"],
+        &["capture", "--redact"],
         &[
             "recommend",
             "--report",
