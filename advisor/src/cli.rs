@@ -2,6 +2,7 @@
 
 mod capture;
 mod host;
+mod sockets;
 
 use std::io;
 use std::path::PathBuf;
@@ -16,7 +17,8 @@ use crate::render::{json, text};
 use crate::rules::{self, NamedReport};
 
 use capture::Capture;
-use host::{Host, Window};
+use host::{Host, Scope};
+use sockets::Sockets;
 
 /// Says what is wrong with a host's TCP settings and sockets, and what to do.
 /// It only reads.
@@ -30,6 +32,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Recommend(Recommend),
+    Sockets(Sockets),
     Capture(Capture),
 }
 
@@ -54,7 +57,7 @@ struct Recommend {
     #[arg(long = "report", value_name = "PATH")]
     reports: Vec<PathBuf>,
     #[command(flatten)]
-    window: Window,
+    scope: Scope,
     #[command(flatten)]
     host: Host,
 }
@@ -109,6 +112,7 @@ impl Cli {
     pub fn run(self) -> Result<ExitCode, Error> {
         match self.command {
             Command::Recommend(recommend) => recommend.run(),
+            Command::Sockets(sockets) => sockets.run(),
             Command::Capture(capture) => capture.run(),
         }
     }
@@ -125,7 +129,7 @@ impl Recommend {
                 Ok(NamedReport { path, report })
             })
             .collect::<Result<Vec<_>, ReportError>>()?;
-        let facts = self.host.facts(&self.window)?;
+        let facts = self.host.facts(&self.scope)?;
         let advice = rules::advise(&facts, &reports);
         print(|out| match self.format {
             Format::Text => text::write(out, &advice, &facts, textwrap::termwidth()),

@@ -1,6 +1,7 @@
 //! What the kernel says about a host, read and never written.
 
 pub mod cgroups;
+pub mod condition;
 pub mod counters;
 pub mod file;
 pub mod inspect;
@@ -27,9 +28,9 @@ use serde::{Deserialize, Serialize};
 use cgroups::Cgroup;
 use counters::Counters;
 use kernel_log::KernelLogLine;
-use namespaces::{Closed, Namespace};
+use namespaces::{Closed, Door, Namespace};
 use processes::{Inodes, Processes};
-use sock_diag::{Family, SockDiag, SockDiagError, TcpSocket, TcpState};
+use sock_diag::{Family, Gather, SockDiag, SockDiagError, TcpSocket, TcpState};
 use sockstat::Sockstat;
 
 /// The largest file that is read, in bytes: /proc/net/tcp takes 150 bytes a
@@ -466,35 +467,43 @@ fn elsewhere(
     keep: Keep,
     unseen: &mut Vec<Unseen>,
 ) -> Result<Vec<Namespace>, FactError> {
-    let doors = namespaces::doors(root, unseen);
-    // Of the thread that is there: /proc/net is the process's.
-    let net = root.join("proc/thread-self/net");
-    let visited = namespaces::visit(&doors, |door| {
-        let mut unseen = Vec::new();
-        let (counters, sockstat) = (read_counters(&net)?, read_sockstat(&net)?);
-        let sockets = Sockets::read_live(&net, looking, keep, &mut unseen)?;
+    look_elsewhere(root, unseen, |door, net| {
         Ok(Namespace {
             inode: door.inode,
             name: door.name.clone(),
             pid: door.pid,
-            sockstat,
-            counters,
-            sockets,
+            sockstat: read_sockstat(net)?,
+            counters: read_counters(net)?,
+            sockets: Sockets::read_live(net, looking, keep, &mut Vec::new())?,
             ip_local_port_range: sysctl::read(root, "net.ipv4.ip_local_port_range")?
                 .and_then(|value| port_range(&value)),
             somaxconn: sysctl::read(root, "net.core.somaxconn")?.and_then(|value| number(&value)),
         })
     })
-    .map_err(|source| FactError::Read {
-        path: root.join("proc/self/ns/net"),
-        source,
-    })?;
-    let mut namespaces = Vec::new();
+}
+
+/// Looks into each other network namespace of the running host by `look`, which
+/// is given the directory of the namespace's files of /proc/net. One that
+/// vanishes meanwhile is left out; those that are closed are noted.
+pub(crate) fn look_elsewhere<T: Send>(
+    root: &Path,
+    unseen: &mut Vec<Unseen>,
+    look: impl Fn(&Door, &Path) -> Result<T, FactError> + Sync,
+) -> Result<Vec<T>, FactError> {
+    let doors = namespaces::doors(root, unseen);
+    // Of the thread that is there: /proc/net is the process's.
+    let net = root.join("proc/thread-self/net");
+    let visited =
+        namespaces::visit(&doors, |door| look(door, &net)).map_err(|source| FactError::Read {
+            path: root.join("proc/self/ns/net"),
+            source,
+        })?;
+    let mut looks = Vec::new();
     let mut refused = 0_usize;
     let mut why = String::new();
     for seen in visited {
         match seen {
-            Ok(Ok(namespace)) => namespaces.push(namespace),
+            Ok(Ok(look)) => looks.push(look),
             // What vanishes while it is read is gone and no error.
             Ok(Err(FactError::Read { source, .. })) if processes::has_vanished(&source) => {}
             Ok(Err(error)) => return Err(error),
@@ -514,23 +523,27 @@ fn elsewhere(
             why,
         });
     }
-    Ok(namespaces)
+    Ok(looks)
+}
+
+/// The directories of the other network namespaces of a recorded host, by inode.
+pub(crate) fn recorded_namespaces(root: &Path) -> BTreeMap<u32, PathBuf> {
+    let Ok(entries) = fs::read_dir(root.join("namespaces")) else {
+        return BTreeMap::new();
+    };
+    entries
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            Some((entry.file_name().to_str()?.parse().ok()?, entry.path()))
+        })
+        .collect()
 }
 
 /// The other network namespaces of a recorded host.
 fn elsewhere_recorded(root: &Path) -> Result<Vec<Namespace>, FactError> {
-    let directory = root.join("namespaces");
-    let Ok(entries) = fs::read_dir(&directory) else {
-        return Ok(Vec::new());
-    };
-    let mut inodes: Vec<u32> = entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect();
-    inodes.sort_unstable();
-    inodes
+    recorded_namespaces(root)
         .into_iter()
-        .map(|inode| {
-            let root = directory.join(inode.to_string());
+        .map(|(inode, root)| {
             let net = root.join("proc/net");
             Ok(Namespace {
                 inode,
@@ -570,85 +583,108 @@ fn kernel_log(
     }
 }
 
+/// Gathers the sockets of the namespace that the calling thread is in, by
+/// sock_diag, or as text where that is not to be used or the kernel has none.
+/// `net` is the directory with the namespace's `tcp` and `tcp6`. `None` where
+/// the sockets cannot be seen.
+pub(crate) fn gather_live<T: Gather>(
+    net: &Path,
+    looking: Looking,
+    unseen: &mut Vec<Unseen>,
+    mut add: impl FnMut(&mut T, TcpSocket),
+) -> Result<Option<(T, SocketSource)>, FactError> {
+    let why = if looking.sock_diag {
+        let gathered = SockDiag::open()
+            .map_err(SockDiagError::Open)
+            .and_then(|mut sock_diag| sock_diag.gather(&mut add));
+        match gathered {
+            Ok(gathered) => return Ok(Some((gathered, SocketSource::SockDiag))),
+            // What it says is wrong is not to be papered over.
+            Err(error @ SockDiagError::Malformed(_)) => return Err(error.into()),
+            Err(error) => error.to_string(),
+        }
+    } else {
+        "--no-sock-diag".to_owned()
+    };
+    gather_text(net, &why, unseen, add)
+}
+
+/// Gathers the sockets of a record.
+pub(crate) fn gather_recorded<T: Gather>(
+    root: &Path,
+    unseen: &mut Vec<Unseen>,
+    mut add: impl FnMut(&mut T, TcpSocket),
+) -> Result<Option<(T, SocketSource)>, FactError> {
+    let path = root.join("sock_diag.hex");
+    match File::open(&path) {
+        Ok(file) => {
+            let mut gathered = T::default();
+            sock_diag::decode_recorded(BufReader::new(file), &mut |socket| {
+                add(&mut gathered, socket);
+            })
+            .map_err(|(line, message)| FactError::malformed(&path, line, message))?;
+            Ok(Some((gathered, SocketSource::SockDiag)))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            gather_text(&root.join("proc/net"), "not recorded", unseen, add)
+        }
+        Err(source) => Err(FactError::Read { path, source }),
+    }
+}
+
+/// Gathers the sockets from text; `why` there is nothing better.
+fn gather_text<T: Gather>(
+    net: &Path,
+    why: &str,
+    unseen: &mut Vec<Unseen>,
+    mut add: impl FnMut(&mut T, TcpSocket),
+) -> Result<Option<(T, SocketSource)>, FactError> {
+    unseen.push(Unseen {
+        what: "memory and tcp_info of the sockets".to_owned(),
+        why: why.to_owned(),
+    });
+    let mut gathered = T::default();
+    for (file, family) in [("tcp", Family::Inet), ("tcp6", Family::Inet6)] {
+        let path = net.join(file);
+        match File::open(&path) {
+            Ok(file) => proc_tcp::each(BufReader::new(file), &path, family, &mut |socket| {
+                add(&mut gathered, socket);
+            })?,
+            // A kernel without IPv6 has no tcp6.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && family == Family::Inet6 => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                unseen.push(Unseen {
+                    what: "the sockets".to_owned(),
+                    why: format!("there is no {}", path.display()),
+                });
+                return Ok(None);
+            }
+            Err(source) => return Err(FactError::Read { path, source }),
+        }
+    }
+    Ok(Some((gathered, SocketSource::ProcNetTcp)))
+}
+
 impl Sockets {
-    /// Reads the sockets of the namespace that the calling thread is in, by
-    /// sock_diag, or as text where that is not to be used or the kernel has
-    /// none. `net` is the directory with the namespace's `tcp` and `tcp6`.
+    /// Reads the sockets of the namespace that the calling thread is in.
     fn read_live(
         net: &Path,
         looking: Looking,
         keep: Keep,
         unseen: &mut Vec<Unseen>,
     ) -> Result<Option<Self>, FactError> {
-        let why = if looking.sock_diag {
-            let sockets =
-                SockDiag::open()
-                    .map_err(SockDiagError::Open)
-                    .and_then(|mut sock_diag| {
-                        sock_diag.gather(|kept: &mut Vec<TcpSocket>, socket| {
-                            if keep.keeps(&socket) {
-                                kept.push(socket);
-                            }
-                        })
-                    });
-            match sockets {
-                Ok(all) => return Ok(Some(Self::by_sock_diag(all))),
-                // What it says is wrong is not to be papered over.
-                Err(error @ SockDiagError::Malformed(_)) => return Err(error.into()),
-                Err(error) => error.to_string(),
+        let gathered = gather_live(net, looking, unseen, |kept: &mut Vec<_>, socket| {
+            if keep.keeps(&socket) {
+                kept.push(socket);
             }
-        } else {
-            "--no-sock-diag".to_owned()
-        };
-        Self::read_text(net, &why, unseen)
+        })?;
+        Ok(gathered.map(|(all, source)| Self { all, source }))
     }
 
     /// Reads the sockets of a record.
     fn read_recorded(root: &Path, unseen: &mut Vec<Unseen>) -> Result<Option<Self>, FactError> {
-        let mut all = Vec::new();
-        if each_recorded(root, &mut |socket| all.push(socket))? {
-            return Ok(Some(Self::by_sock_diag(all)));
-        }
-        Self::read_text(&root.join("proc/net"), "not recorded", unseen)
-    }
-
-    /// Reads the sockets as text; `why` there is nothing better.
-    fn read_text(
-        net: &Path,
-        why: &str,
-        unseen: &mut Vec<Unseen>,
-    ) -> Result<Option<Self>, FactError> {
-        unseen.push(Unseen {
-            what: "memory and tcp_info of the sockets".to_owned(),
-            why: why.to_owned(),
-        });
-        let mut all = Vec::new();
-        for (file, family) in [("tcp", Family::Inet), ("tcp6", Family::Inet6)] {
-            let path = net.join(file);
-            match read_text(&path)? {
-                Some(text) => all.extend(proc_tcp::parse(&text, &path, family)?),
-                // A kernel without IPv6 has no tcp6.
-                None if family == Family::Inet6 => {}
-                None => {
-                    unseen.push(Unseen {
-                        what: "the sockets".to_owned(),
-                        why: format!("there is no {}", path.display()),
-                    });
-                    return Ok(None);
-                }
-            }
-        }
-        Ok(Some(Self {
-            all,
-            source: SocketSource::ProcNetTcp,
-        }))
-    }
-
-    fn by_sock_diag(all: Vec<TcpSocket>) -> Self {
-        Self {
-            all,
-            source: SocketSource::SockDiag,
-        }
+        let gathered = gather_recorded(root, unseen, |all: &mut Vec<_>, socket| all.push(socket))?;
+        Ok(gathered.map(|(all, source)| Self { all, source }))
     }
 
     /// How many sockets there are in each state, by the kernel's names.
@@ -658,21 +694,6 @@ impl Sockets {
             *states.entry(socket.state.as_str()).or_default() += 1;
         }
         states
-    }
-}
-
-/// Hands over each socket of the record's `sock_diag.hex`; false where it has
-/// none.
-fn each_recorded(root: &Path, each: &mut impl FnMut(TcpSocket)) -> Result<bool, FactError> {
-    let path = root.join("sock_diag.hex");
-    match File::open(&path) {
-        Ok(file) => {
-            sock_diag::decode_recorded(BufReader::new(file), each)
-                .map_err(|(line, message)| FactError::malformed(&path, line, message))?;
-            Ok(true)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(source) => Err(FactError::Read { path, source }),
     }
 }
 

@@ -42,6 +42,7 @@ fn shown(output: &Output) -> String {
 fn help() {
     insta::assert_snapshot!("help", shown(&run(&["--help"])));
     insta::assert_snapshot!("recommend-help", shown(&run(&["recommend", "--help"])));
+    insta::assert_snapshot!("sockets-help", shown(&run(&["sockets", "--help"])));
     insta::assert_snapshot!("capture-help", shown(&run(&["capture", "--help"])));
 }
 
@@ -59,6 +60,57 @@ fn every_recorded_host_has_its_answer() {
         let output = run(&["recommend", "--root", &root]);
         insta::assert_snapshot!(format!("host-{name}"), shown(&output));
         assert_fits(&output);
+    }
+}
+
+#[test]
+fn sockets_are_put_together_as_asked() {
+    let root = "hosts/dead-peer-holds-memory";
+    for by in ["memory", "process", "peer", "state"] {
+        let args = ["sockets", "--root", root, "--by", by, "--top", "3"];
+        let output = run(&args);
+        assert_fits(&output);
+        insta::assert_snapshot!(format!("sockets-{by}"), shown(&output));
+    }
+    let json = ["sockets", "--root", root, "--top", "1", "--format", "json"];
+    insta::assert_snapshot!("sockets-json", shown(&run(&json)));
+}
+
+#[test]
+fn a_hostile_name_is_inert() {
+    let directory = tempfile::tempdir().unwrap();
+    let quiet = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts/dead-peer-holds-memory");
+    copy(&quiet, directory.path());
+    let process = directory.path().join("proc/4711");
+    fs::create_dir_all(process.join("fd")).unwrap();
+    fs::write(process.join("comm"), "\u{1b}[31mred\r\u{202e}\u{9b}K\n").unwrap();
+    fs::write(
+        process.join("cgroup"),
+        "0::/lxc.payload.\u{1b}]0;title\u{7}\n",
+    )
+    .unwrap();
+    let sockets = run(&["capture", "--root", directory.path().to_str().unwrap()]);
+    let facts: serde_json::Value = serde_json::from_slice(&sockets.stdout).unwrap();
+    for (number, socket) in facts["facts"]["now"]["sockets"]["all"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|socket| socket["inode"].is_u64())
+        .enumerate()
+    {
+        let link = process.join(format!("fd/{number}"));
+        std::os::unix::fs::symlink(format!("socket:[{}]", socket["inode"]), link).unwrap();
+    }
+    let root = directory.path().to_str().unwrap();
+    for by in ["memory", "process"] {
+        for format in ["text", "json"] {
+            let output = run(&["sockets", "--root", root, "--by", by, "--format", format]);
+            let text = String::from_utf8(output.stdout).unwrap();
+            assert!(text.contains("[31mred"), "{text}");
+            let obeyed = |character: char| character.is_control() && character != '\n';
+            assert!(!text.contains(obeyed), "{text:?}");
+            assert!(format == "json" || !text.contains('\u{202e}'), "{text:?}");
+        }
     }
 }
 
@@ -168,6 +220,7 @@ fn errors() {
                 "error-over-of-a-record",
                 &["recommend", "--over", "30s", "--root", "hosts/quiet"],
             ),
+            ("error-sockets-none", &["sockets", "--top", "0"]),
             ("error-no-command", &["advise"]),
             (
                 "error-no-report",

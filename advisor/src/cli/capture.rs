@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::host::{Host, Window};
+use super::host::{Host, Scope};
 use super::{Error, print};
 use crate::facts::{file, redact};
 
@@ -23,14 +23,14 @@ pub(super) struct Capture {
     #[arg(long)]
     redact: bool,
     #[command(flatten)]
-    window: Window,
+    scope: Scope,
     #[command(flatten)]
     host: Host,
 }
 
 impl Capture {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
-        let mut facts = self.host.facts(&self.window)?;
+        let mut facts = self.host.facts(&self.scope)?;
         if self.redact {
             redact::redact(&mut facts);
         }

@@ -1,6 +1,6 @@
 //! Which host is looked at, how, and since when.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -12,16 +12,29 @@ use crate::facts::{Facts, Look, Looking, Root, file};
 pub(super) struct Host {
     /// Read a recorded host, a directory with copies of its files of /proc, in
     /// place of this one
-    #[arg(long, value_name = "DIR", conflicts_with = "over")]
-    pub(super) root: Option<PathBuf>,
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
     /// Read what `advisor capture` wrote, on any machine and at any time, in
     /// place of this host
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["root", "over"])]
-    pub(super) facts: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", conflicts_with = "root")]
+    facts: Option<PathBuf>,
     /// Read the sockets in /proc/net/tcp: asking by sock_diag can make the
     /// kernel load its tcp_diag module. Memory and tcp_info are not seen then
     #[arg(long, conflicts_with_all = ["root", "facts"])]
     no_sock_diag: bool,
+}
+
+/// What is looked at of a whole host: since when, and how deep.
+#[derive(Debug, clap::Args)]
+pub(super) struct Scope {
+    /// Look twice, this far apart (30s, 5m, 500ms): rules about what counters do
+    /// need it
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with_all = ["root", "facts"])]
+    over: Option<Duration>,
+    /// Compare with an earlier `advisor capture` of the same host, since its last
+    /// start
+    #[arg(long, value_name = "FILE", conflicts_with = "over")]
+    baseline: Option<PathBuf>,
     /// Also read socket options that only a process's own descriptor tells
     /// (SO_REUSEADDR, SO_LINGER, SO_KEEPALIVE, TCP_USER_TIMEOUT, SO_SNDBUF), of
     /// listeners and of each process's largest connections. It takes a
@@ -31,24 +44,11 @@ pub(super) struct Host {
     inspect_options: bool,
 }
 
-/// Since when counters are compared.
-#[derive(Debug, clap::Args)]
-pub(super) struct Window {
-    /// Look twice, this far apart (30s, 5m, 500ms): rules about what counters do
-    /// need it
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    over: Option<Duration>,
-    /// Compare with an earlier `advisor capture` of the same host, since its last
-    /// start
-    #[arg(long, value_name = "FILE", conflicts_with = "over")]
-    baseline: Option<PathBuf>,
-}
-
 impl Host {
     /// Reads the host, twice where a window was asked for.
-    pub(super) fn facts(&self, window: &Window) -> Result<Facts, Error> {
+    pub(super) fn facts(&self, scope: &Scope) -> Result<Facts, Error> {
         // The baseline first: a mistyped path is to be told at once.
-        let baseline = window
+        let baseline = scope
             .baseline
             .as_ref()
             .map(|path| Ok::<_, Error>((file::read(path)?, path)))
@@ -56,8 +56,12 @@ impl Host {
         let mut facts = if let Some(path) = &self.facts {
             file::read(path)?
         } else {
-            let (root, looking) = (self.place(), self.looking());
-            let earlier = match window.over {
+            let root = self.place();
+            let looking = Looking {
+                inspect_options: scope.inspect_options,
+                ..self.looking()
+            };
+            let earlier = match scope.over {
                 Some(window) => {
                     let earlier = Look::read_with(&root, looking, &mut Vec::new())?;
                     thread::sleep(window);
@@ -82,11 +86,16 @@ impl Host {
         self.root.clone().map_or(Root::Live, Root::Recorded)
     }
 
+    /// The file of facts that stands for it.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.facts.as_deref()
+    }
+
     /// How it is looked at.
     pub(super) fn looking(&self) -> Looking {
         Looking {
             sock_diag: !self.no_sock_diag,
-            inspect_options: self.inspect_options,
+            inspect_options: false,
         }
     }
 }

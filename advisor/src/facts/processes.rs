@@ -74,7 +74,7 @@ impl Processes {
             ..Self::default()
         };
         let mut denied = Denied::default();
-        if !inodes.0.is_empty() {
+        if !inodes.is_empty() {
             for pid in pids(root) {
                 found.add(root, pid, inodes, &mut denied);
             }
@@ -144,20 +144,32 @@ impl Processes {
 }
 
 /// The inodes of the sockets whose processes are wanted.
-#[derive(Clone, Debug, Default)]
-pub struct Inodes(Vec<u32>);
+#[derive(Clone, Debug)]
+pub enum Inodes {
+    /// These, sorted.
+    These(Vec<u32>),
+    /// Whatever sockets a process holds, of all kinds.
+    All,
+}
 
 impl Inodes {
-    /// The inodes, without the 0 of sockets that nobody holds.
+    /// These inodes, without the 0 of sockets that nobody holds.
     pub fn new(inodes: impl Iterator<Item = u32>) -> Self {
         let mut inodes: Vec<u32> = inodes.filter(|inode| *inode != 0).collect();
         inodes.sort_unstable();
         inodes.dedup();
-        Self(inodes)
+        Self::These(inodes)
     }
 
     fn contains(&self, inode: u32) -> bool {
-        self.0.binary_search(&inode).is_ok()
+        match self {
+            Self::These(inodes) => inodes.binary_search(&inode).is_ok(),
+            Self::All => true,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::These(inodes) if inodes.is_empty())
     }
 }
 

@@ -392,8 +392,11 @@ fn sock_diag_and_proc_net_tcp_agree_on_sockets_of_ours() {
             ("/proc/net/tcp", Family::Inet),
             ("/proc/net/tcp6", Family::Inet6),
         ] {
-            let text = std::fs::read_to_string(path).unwrap();
-            sockets.extend(proc_tcp::parse(&text, Path::new(path), family).unwrap());
+            let text = std::fs::read(path).unwrap();
+            proc_tcp::each(&*text, Path::new(path), family, &mut |socket| {
+                sockets.push(socket);
+            })
+            .unwrap();
         }
         lines(sockets, &ports)
     };
