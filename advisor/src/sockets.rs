@@ -6,7 +6,9 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, HashMap};
 use std::net::IpAddr;
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::thread;
 
 use clap::ValueEnum;
 
@@ -15,7 +17,7 @@ use crate::facts::processes::{Inodes, Process, Processes};
 use crate::facts::sock_diag::{Gather, TcpSocket, TcpState};
 use crate::facts::{
     FactError, Facts, Looking, Root, SocketSource, Unseen, gather_live, gather_recorded,
-    look_elsewhere,
+    look_elsewhere, recorded_namespaces,
 };
 
 /// What sockets are put together by.
@@ -100,6 +102,7 @@ impl Tally {
 enum Key {
     Process(u32),
     Orphans,
+    Waiting,
     Records,
     Unknown,
     Peer(IpAddr),
@@ -134,6 +137,14 @@ impl PartialOrd for Ranked {
 /// So many groups are told apart; with more, the smallest are given up.
 const GROUPS: usize = 1 << 14;
 
+/// A socket of which only the holder is still to be found.
+#[derive(Clone, Copy)]
+struct Held {
+    inode: u32,
+    condition: Condition,
+    bytes: u64,
+}
+
 /// What is gathered of sockets that pass by.
 #[derive(Default)]
 struct Gathered {
@@ -143,40 +154,66 @@ struct Gathered {
     /// times: by so much a figure may be too low.
     given_up_bytes: u64,
     largest: BinaryHeap<Reverse<Ranked>>,
+    /// Sockets that some process holds, where they are put together by process:
+    /// which one is found at the same time, and told at the end.
+    held: Vec<Held>,
 }
 
 impl Gathered {
-    /// Counts a socket; `key` is its group, `None` where each is by itself.
-    fn add(&mut self, socket: TcpSocket, namespace: Option<u32>, key: Option<Key>, top: usize) {
+    /// Counts a socket.
+    fn add(&mut self, question: Question, socket: TcpSocket, namespace: Option<u32>) {
         let bytes = socket.held_bytes();
         let condition = Condition::of(&socket);
         self.total.count(condition, bytes);
-        if let Some(key) = key {
-            self.groups.entry(key).or_default().count(condition, bytes);
-            if self.groups.len() > GROUPS {
-                self.give_up_smallest();
+        let key = match question.by {
+            By::Memory => {
+                let least = self.largest.peek();
+                if self.largest.len() < question.top
+                    || least.is_some_and(|Reverse(least)| bytes >= least.bytes)
+                {
+                    self.largest.push(Reverse(Ranked {
+                        bytes,
+                        namespace,
+                        socket,
+                    }));
+                    if self.largest.len() > question.top {
+                        self.largest.pop();
+                    }
+                }
+                return;
             }
-        } else if self.largest.len() < top
-            || self
-                .largest
-                .peek()
-                .is_some_and(|Reverse(least)| bytes >= least.bytes)
-        {
-            self.rank(
-                Ranked {
+            By::Process if socket.inode != 0 => {
+                self.held.push(Held {
+                    inode: socket.inode,
+                    condition,
                     bytes,
-                    namespace,
-                    socket,
-                },
-                top,
-            );
+                });
+                return;
+            }
+            By::Process if socket.is_orphan() => Key::Orphans,
+            By::Process if socket.waits_for_accept() => Key::Waiting,
+            By::Process => Key::Records,
+            By::Peer => Key::Peer(socket.peer.ip().to_canonical()),
+            By::State => Key::State(socket.state),
+        };
+        self.count(key, condition, bytes);
+    }
+
+    fn count(&mut self, key: Key, condition: Condition, bytes: u64) {
+        self.groups.entry(key).or_default().count(condition, bytes);
+        if self.groups.len() > GROUPS {
+            self.give_up_smallest();
         }
     }
 
-    fn rank(&mut self, ranked: Ranked, top: usize) {
-        self.largest.push(Reverse(ranked));
-        if self.largest.len() > top {
-            self.largest.pop();
+    /// Puts the sockets that processes hold together under these.
+    fn hand_to(&mut self, processes: &Processes) {
+        for held in std::mem::take(&mut self.held) {
+            let key = match processes.holders_of(held.inode).first() {
+                Some(holder) => Key::Process(holder.process),
+                None => Key::Unknown,
+            };
+            self.count(key, held.condition, held.bytes);
         }
     }
 
@@ -218,6 +255,7 @@ impl Gather for Gathered {
         }
         // Each has no more than were asked for, so both together are few.
         self.largest.extend(other.largest);
+        self.held.absorb(other.held);
     }
 }
 
@@ -280,6 +318,8 @@ pub enum Group {
     Process(Process),
     /// No process holds them any more.
     Orphans,
+    /// They wait for accept(): no process holds them yet.
+    Waiting,
     /// Requests and TIME_WAIT records, which no process ever holds.
     Records,
     /// Their process could not be seen.
@@ -302,76 +342,76 @@ pub struct Question {
 impl Question {
     /// Looks at the sockets of a host, one after the other.
     pub fn ask(self, root: &Root, looking: Looking) -> Result<Survey, FactError> {
-        let mut unseen = Vec::new();
         let path = match root {
             Root::Live => Path::new("/"),
             Root::Recorded(path) => path,
         };
-        let mut processes = Processes::default();
-        if self.by == By::Process {
-            processes = Processes::find(path, &Inodes::All, &mut unseen);
+        let mut unseen = Vec::new();
+        if self.by != By::Process {
+            let (gathered, namespaces, source) = self.gather(root, looking, &mut unseen)?;
+            let largest = gathered.largest.iter();
+            let inodes = Inodes::new(largest.map(|Reverse(ranked)| ranked.socket.inode));
+            let processes = Processes::find(path, &inodes, &mut unseen);
+            return Ok(self.survey(gathered, &processes, namespaces, source, unseen));
         }
-        let add = |gathered: &mut Gathered, socket: TcpSocket, namespace: Option<u32>| {
-            let key = self.key(&socket, &processes);
-            gathered.add(socket, namespace, key, self.top);
+        // Both take long, and neither waits for the other.
+        let (gathered, (processes, blind)) = thread::scope(|scope| {
+            let finder = scope.spawn(|| {
+                let mut unseen = Vec::new();
+                let processes = Processes::find(path, &Inodes::All, &mut unseen);
+                (processes, unseen)
+            });
+            let gathered = self.gather(root, looking, &mut unseen);
+            let found = finder.join().unwrap_or_else(|panic| resume_unwind(panic));
+            (gathered, found)
+        });
+        let (gathered, namespaces, source) = gathered?;
+        unseen.extend(blind);
+        Ok(self.survey(gathered, &processes, namespaces, source, unseen))
+    }
+
+    /// What there is in each namespace, their number, and where it was read.
+    fn gather(
+        self,
+        root: &Root,
+        looking: Looking,
+        unseen: &mut Vec<Unseen>,
+    ) -> Result<(Gathered, usize, Option<SocketSource>), FactError> {
+        let add = |namespace: Option<u32>| {
+            move |gathered: &mut Gathered, socket| gathered.add(self, socket, namespace)
         };
-        let (own, others) = match root {
+        let own;
+        let mut others = Vec::new();
+        match root {
             Root::Live => {
-                let own = gather_live(
-                    &path.join("proc/net"),
-                    looking,
-                    &mut unseen,
-                    |all, socket| {
-                        add(all, socket, None);
-                    },
-                )?;
-                let others = look_elsewhere(path, &mut unseen, |door, net| {
-                    gather_live(net, looking, &mut Vec::new(), |all, socket| {
-                        add(all, socket, Some(door.inode));
-                    })
+                own = gather_live(Path::new("/proc/net"), looking, unseen, add(None))?;
+                others = look_elsewhere(Path::new("/"), unseen, |door, net| {
+                    gather_live(net, looking, &mut Vec::new(), add(Some(door.inode)))
                 })?;
-                (own, others)
             }
             Root::Recorded(path) => {
-                let own = gather_recorded(path, &mut unseen, |all, socket| {
-                    add(all, socket, None);
-                })?;
-                let mut others = Vec::new();
-                for (inode, directory) in crate::facts::recorded_namespaces(path) {
-                    others.push(gather_recorded(
-                        &directory,
-                        &mut Vec::new(),
-                        |all, socket| {
-                            add(all, socket, Some(inode));
-                        },
-                    )?);
+                own = gather_recorded(path, unseen, add(None))?;
+                for (inode, directory) in recorded_namespaces(path) {
+                    let add = add(Some(inode));
+                    others.push(gather_recorded(&directory, &mut Vec::new(), add)?);
                 }
-                (own, others)
             }
-        };
+        }
         let namespaces = 1 + others.len();
         let source = own.as_ref().map(|(_, source)| *source);
         let mut gathered = own.map(|(gathered, _)| gathered).unwrap_or_default();
         for (other, _) in others.into_iter().flatten() {
             gathered.absorb(other);
         }
-        if self.by == By::Memory {
-            let inodes = gathered
-                .largest
-                .iter()
-                .map(|Reverse(ranked)| ranked.socket.inode);
-            processes = Processes::find(path, &Inodes::new(inodes), &mut unseen);
-        }
-        Ok(self.survey(gathered, &processes, namespaces, source, unseen))
+        Ok((gathered, namespaces, source))
     }
 
     /// The same of facts that were read before.
     pub fn ask_facts(self, facts: &Facts) -> Survey {
         let mut gathered = Gathered::default();
         for (namespace, socket) in facts.now.every_socket() {
-            let key = self.key(socket, &facts.processes);
             let namespace = namespace.map(|namespace| namespace.inode);
-            gathered.add(socket.clone(), namespace, key, self.top);
+            gathered.add(self, socket.clone(), namespace);
         }
         self.survey(
             gathered,
@@ -382,21 +422,6 @@ impl Question {
         )
     }
 
-    /// The group of a socket.
-    fn key(self, socket: &TcpSocket, processes: &Processes) -> Option<Key> {
-        Some(match self.by {
-            By::Memory => return None,
-            By::Process => match processes.holders_of(socket.inode).first() {
-                Some(holder) => Key::Process(holder.process),
-                None if socket.inode != 0 => Key::Unknown,
-                None if socket.is_orphan() => Key::Orphans,
-                None => Key::Records,
-            },
-            By::Peer => Key::Peer(socket.peer.ip().to_canonical()),
-            By::State => Key::State(socket.state),
-        })
-    }
-
     fn survey(
         self,
         mut gathered: Gathered,
@@ -405,6 +430,7 @@ impl Question {
         source: Option<SocketSource>,
         unseen: Vec<Unseen>,
     ) -> Survey {
+        gathered.hand_to(processes);
         let row_count = if self.by == By::Memory {
             usize::try_from(gathered.total.total().sockets).ok()
         } else {
@@ -434,6 +460,7 @@ impl Question {
                             None => Group::UnknownProcess,
                         },
                         Key::Orphans => Group::Orphans,
+                        Key::Waiting => Group::Waiting,
                         Key::Records => Group::Records,
                         Key::Unknown => Group::UnknownProcess,
                         Key::Peer(address) => Group::Peer(address),
@@ -484,18 +511,18 @@ mod tests {
     #[test]
     fn the_largest_are_found_whatever_their_order() {
         let sizes = [5, 90, 7, 90, 1, 300, 6];
+        let question = Question {
+            by: By::Memory,
+            top: 3,
+        };
         let mut gathered = Gathered::default();
         let one = socket(0, 1);
         for (size, peer) in sizes.into_iter().zip(1..) {
             let mut socket = one.clone();
             socket.peer.set_ip(Ipv4Addr::from_bits(peer).into());
             socket.memory.as_mut().unwrap().recv_alloc_bytes = size;
-            gathered.add(socket, None, None, 3);
+            gathered.add(question, socket, None);
         }
-        let question = Question {
-            by: By::Memory,
-            top: 3,
-        };
         let survey = question.survey(gathered, &Processes::default(), 1, None, Vec::new());
         let rows: Vec<_> = survey
             .rows
@@ -536,8 +563,7 @@ mod tests {
             };
             socket.peer.set_ip(Ipv4Addr::from_bits(peer).into());
             socket.memory.as_mut().unwrap().recv_alloc_bytes = bytes;
-            let key = question.key(&socket, &Processes::default());
-            gathered.add(socket, None, key, question.top);
+            gathered.add(question, socket, None);
             assert!(gathered.groups.len() <= GROUPS);
         }
         let survey = question.survey(gathered, &Processes::default(), 1, None, Vec::new());

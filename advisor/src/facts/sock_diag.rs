@@ -76,10 +76,21 @@ impl TcpSocket {
         }
     }
 
-    /// Whether it is a socket that no process holds any more and that still
-    /// counts as one: an orphan. Requests and TIME_WAIT records are none.
+    /// Whether it is a socket that its process has closed and the kernel goes on
+    /// with: an orphan.
     pub fn is_orphan(&self) -> bool {
-        self.inode == 0 && self.memory.is_some() && self.state != TcpState::SynRecv
+        self.inode == 0
+            && self.memory.is_some()
+            && matches!(
+                self.state,
+                TcpState::FinWait1 | TcpState::FinWait2 | TcpState::Closing | TcpState::LastAck
+            )
+    }
+
+    /// Whether it is a connection that waits for its listener's accept(): it has
+    /// no inode yet.
+    pub fn waits_for_accept(&self) -> bool {
+        self.inode == 0 && matches!(self.state, TcpState::Established | TcpState::CloseWait)
     }
 }
 

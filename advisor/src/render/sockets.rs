@@ -206,6 +206,7 @@ fn holder(row: &SocketRow) -> String {
             format!("a process of user {} that cannot be seen", row.socket.uid)
         }
         [] if row.socket.is_orphan() => "an orphan: no process holds it".to_owned(),
+        [] if row.socket.waits_for_accept() => "it waits for accept()".to_owned(),
         [] => "no process holds it".to_owned(),
         processes => processes.join(", "),
     }
@@ -224,6 +225,7 @@ fn group(group: &Group) -> String {
     match group {
         Group::Process(of) => process(of),
         Group::Orphans => "orphans: no process holds them".to_owned(),
+        Group::Waiting => "connections that wait for accept()".to_owned(),
         Group::Records => "requests and TIME_WAIT records".to_owned(),
         Group::UnknownProcess => "processes that cannot be seen".to_owned(),
         Group::Peer(address) if address.is_unspecified() => "no peer".to_owned(),
