@@ -4,6 +4,8 @@ pub mod cgroups;
 pub mod condition;
 pub mod counters;
 pub mod file;
+#[cfg(test)]
+mod fuzz;
 pub mod inspect;
 pub mod kernel_log;
 pub mod namespaces;
