@@ -8,13 +8,16 @@ pub mod file;
 mod fuzz;
 pub mod inspect;
 pub mod kernel_log;
+pub mod memory;
 pub mod namespaces;
 pub mod proc_tcp;
 pub mod processes;
 pub mod redact;
+pub mod settings;
 pub mod sock_diag;
 pub mod sockstat;
 pub mod sysctl;
+pub mod sysctl_files;
 pub mod tcp_info;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,13 +30,18 @@ use std::time::Duration;
 use nix::unistd::{SysconfVar, sysconf};
 use serde::{Deserialize, Serialize};
 
+use crate::evidence::kernel_line;
+use crate::evidence::measured::Measured;
 use cgroups::Cgroup;
 use counters::Counters;
 use kernel_log::KernelLogLine;
+use memory::Memory;
 use namespaces::{Closed, Door, Namespace};
 use processes::{Inodes, Processes};
+pub use settings::Settings;
 use sock_diag::{Family, Gather, SockDiag, SockDiagError, TcpSocket, TcpState};
 use sockstat::Sockstat;
+use sysctl_files::SysctlFiles;
 
 /// The largest file that is read, in bytes: /proc/net/tcp takes 150 bytes a
 /// socket, so this is over a million of them.
@@ -45,8 +53,9 @@ pub enum Root {
     /// The running host, in the network namespace of this process.
     Live,
     /// A recorded host: a directory with copies of the host's files of /proc
-    /// (`proc/sys/...`, `proc/net/...`, `proc/meminfo`, `proc/stat`,
-    /// `proc/uptime`), its page size in bytes in the file `page-size`, and its
+    /// (`proc/sys/...`, `proc/net/...`, `proc/meminfo`, `proc/zoneinfo`,
+    /// `proc/stat`, `proc/uptime`), those of its files of settings that there are
+    /// (`etc/sysctl.d/...`), its page size in bytes in the file `page-size`, and its
     /// sockets as `sock_diag.hex` (a netlink message a line) or, without, as
     /// `proc/net/tcp` and `proc/net/tcp6`. The directory `earlier` in it may
     /// hold the same as it was some time before, and `namespaces/INODE` what
@@ -112,14 +121,19 @@ pub struct Facts {
     pub kernel: String,
     /// What the kernel calls this run of it (random/boot_id).
     pub boot_id: Option<String>,
-    /// RAM that the kernel manages, in bytes (MemTotal).
+    /// RAM that the kernel manages, in bytes (MemTotal); 0 where there is no
+    /// host.
     pub ram_bytes: u64,
     /// Size of a page, in bytes: the unit of tcp_mem and of `TCP.mem`.
     pub page_bytes: u64,
     /// CPUs that are online.
     pub cpus: u64,
+    /// The memory of the host.
+    pub memory: Memory,
     /// The settings that the rules use.
     pub settings: Settings,
+    /// The files that set sysctls at boot.
+    pub sysctl_files: SysctlFiles,
     /// What changes, as it is now.
     pub now: Look,
     /// The same some time before, where there were two looks.
@@ -133,29 +147,9 @@ pub struct Facts {
     pub kernel_log: Option<Vec<KernelLogLine>>,
     /// What could not be seen, each once.
     pub unseen: Vec<Unseen>,
-}
-
-/// The settings that the rules use; `None` where the kernel or the network
-/// namespace does not have one, or it may not be read.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Settings {
-    /// net.ipv4.tcp_max_orphans, in sockets; the initial network namespace's.
-    pub tcp_max_orphans: Option<i64>,
-    /// net.ipv4.tcp_mem, in pages: low mark, pressure mark, high mark; the
-    /// initial network namespace's.
-    pub tcp_mem: Option<[u64; 3]>,
-    /// net.ipv4.tcp_fin_timeout, in seconds.
-    pub tcp_fin_timeout: Option<i64>,
-    /// net.ipv4.tcp_orphan_retries; 0 means 8.
-    pub tcp_orphan_retries: Option<i64>,
-    /// net.ipv4.ip_local_port_range: the first and the last port that
-    /// connect() and bind() to port 0 take.
-    pub ip_local_port_range: Option<[u16; 2]>,
-    /// net.core.mem_pcpu_rsv, in pages a CPU (6.6 and later).
-    pub mem_pcpu_rsv: Option<u64>,
-    /// net.core.somaxconn: the longest backlog that listen() takes.
-    pub somaxconn: Option<u64>,
+    /// What reports measured on the kernel line of this host.
+    #[serde(skip)]
+    pub measured: Measured,
 }
 
 /// What changes on a host, at one moment.
@@ -229,7 +223,9 @@ impl Facts {
         let path = root.path();
         let release = read_required(&path.join("proc/sys/kernel/osrelease"))?;
         let mut unseen = Vec::new();
+        let memory = Memory::read(path)?;
         let settings = Settings::read(path, &mut unseen)?;
+        let sysctl_files = SysctlFiles::read(path, &mut unseen)?;
         let now = Look::read_keeping(root, looking, Keep::All, &mut unseen)?;
         let earlier = match root {
             Root::Recorded(path) if path.join("earlier").is_dir() => {
@@ -251,10 +247,12 @@ impl Facts {
         let mut facts = Self {
             kernel: release.trim().to_owned(),
             boot_id: sysctl::read(path, "kernel.random.boot_id")?,
-            ram_bytes: ram_bytes(&path.join("proc/meminfo"))?,
+            ram_bytes: memory.total_bytes,
             page_bytes: page_bytes(root)?,
             cpus: cpus(&path.join("proc/stat"))?,
+            memory,
             settings,
+            sysctl_files,
             processes: Processes::find(path, &inodes, &mut unseen),
             cgroups: match root {
                 Root::Live => cgroups::read(path, &ids, &mut unseen)?,
@@ -265,6 +263,7 @@ impl Facts {
             now,
             earlier: None,
             unseen,
+            measured: Measured::default(),
         };
         if looking.inspect_options {
             inspect::inspect(&mut facts);
@@ -275,12 +274,50 @@ impl Facts {
         Ok(facts)
     }
 
+    /// No host, but what is known of those that files of settings are for;
+    /// `ram_bytes` is 0 where that is not known.
+    pub fn without_host(kernel: &str, ram_bytes: u64, page_bytes: u64) -> Self {
+        Self {
+            kernel: kernel.to_owned(),
+            boot_id: None,
+            ram_bytes,
+            page_bytes,
+            cpus: 1,
+            memory: Memory {
+                total_bytes: ram_bytes,
+                ..Memory::default()
+            },
+            settings: Settings::default(),
+            sysctl_files: SysctlFiles::default(),
+            now: Look {
+                uptime: Duration::ZERO,
+                sockstat: Sockstat::default(),
+                sockstat6: None,
+                counters: Counters::default(),
+                sockets: None,
+                elsewhere: Vec::new(),
+            },
+            processes: Processes::default(),
+            cgroups: BTreeMap::new(),
+            kernel_log: None,
+            earlier: None,
+            unseen: Vec::new(),
+            measured: Measured::default(),
+        }
+    }
+
     /// Takes `earlier` for the look before this one. One that is not earlier
     /// is of another boot and says nothing.
     pub fn set_earlier(&mut self, earlier: Look) {
         if earlier.uptime < self.now.uptime {
             self.earlier = Some(earlier);
         }
+    }
+
+    /// Whether the kernel is of this release or later; true where it is not
+    /// known, as that of files alone.
+    pub fn kernel_is_at_least(&self, major: u32, minor: u32) -> bool {
+        release(&self.kernel).is_none_or(|release| release >= (major, minor))
     }
 
     /// The time between two looks and the first of them.
@@ -309,76 +346,14 @@ impl Facts {
     }
 }
 
-impl Settings {
-    fn read(root: &Path, unseen: &mut Vec<Unseen>) -> Result<Self, FactError> {
-        let mut setting = |name: &'static str| match sysctl::read(root, name) {
-            Err(FactError::Read { source, .. })
-                if source.kind() == io::ErrorKind::PermissionDenied =>
-            {
-                unseen.push(Unseen {
-                    what: name.to_owned(),
-                    why: source.to_string(),
-                });
-                Ok(None)
-            }
-            result => result.map(|value| value.map(|value| (name, value))),
-        };
-        let settings = Self {
-            tcp_max_orphans: parse_setting(root, setting("net.ipv4.tcp_max_orphans")?, number)?,
-            tcp_mem: parse_setting(root, setting("net.ipv4.tcp_mem")?, sysctl::triple)?,
-            tcp_fin_timeout: parse_setting(root, setting("net.ipv4.tcp_fin_timeout")?, number)?,
-            tcp_orphan_retries: parse_setting(
-                root,
-                setting("net.ipv4.tcp_orphan_retries")?,
-                number,
-            )?,
-            ip_local_port_range: parse_setting(
-                root,
-                setting("net.ipv4.ip_local_port_range")?,
-                port_range,
-            )?,
-            mem_pcpu_rsv: parse_setting(root, setting("net.core.mem_pcpu_rsv")?, number)?,
-            somaxconn: parse_setting(root, setting("net.core.somaxconn")?, number)?,
-        };
-        let denied = |unseen: &Unseen| unseen.what == "net.ipv4.tcp_max_orphans";
-        if settings.tcp_max_orphans.is_none() && !unseen.iter().any(denied) {
-            unseen.push(Unseen {
-                what: "net.ipv4.tcp_max_orphans and net.ipv4.tcp_mem".to_owned(),
-                why: "this is not the initial network namespace, and only that one has them"
-                    .to_owned(),
-            });
-        }
-        Ok(settings)
-    }
-}
-
-/// Gives a setting its type.
-fn parse_setting<T>(
-    root: &Path,
-    setting: Option<(&str, String)>,
-    parse: impl FnOnce(&str) -> Option<T>,
-) -> Result<Option<T>, FactError> {
-    let Some((name, value)) = setting else {
-        return Ok(None);
-    };
-    match parse(&value) {
-        Some(parsed) => Ok(Some(parsed)),
-        None => Err(FactError::malformed(
-            &root.join(sysctl::path(name)?),
-            1,
-            format!("{value:?} is no value of {name}"),
-        )),
-    }
-}
-
 fn number<T: FromStr>(value: &str) -> Option<T> {
     value.trim().parse().ok()
 }
 
-fn port_range(value: &str) -> Option<[u16; 2]> {
-    let mut ports = value.split_whitespace().map(str::parse);
-    let range = [ports.next()?.ok()?, ports.next()?.ok()?];
-    ports.next().is_none().then_some(range)
+/// The first two numbers of a kernel release; `None` where there are none.
+pub fn release(kernel: &str) -> Option<(u32, u32)> {
+    let mut numbers = kernel_line(kernel).split('.').map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 impl Look {
@@ -477,9 +452,7 @@ fn elsewhere(
             sockstat: read_sockstat(net)?,
             counters: read_counters(net)?,
             sockets: Sockets::read_live(net, looking, keep, &mut Vec::new())?,
-            ip_local_port_range: sysctl::read(root, "net.ipv4.ip_local_port_range")?
-                .and_then(|value| port_range(&value)),
-            somaxconn: sysctl::read(root, "net.core.somaxconn")?.and_then(|value| number(&value)),
+            settings: Settings::read(root, &mut Vec::new())?,
         })
     })
 }
@@ -554,10 +527,7 @@ fn elsewhere_recorded(root: &Path) -> Result<Vec<Namespace>, FactError> {
                 sockstat: read_sockstat(&net)?,
                 counters: read_counters(&net)?,
                 sockets: Sockets::read_recorded(&root, &mut Vec::new())?,
-                ip_local_port_range: sysctl::read(&root, "net.ipv4.ip_local_port_range")?
-                    .and_then(|value| port_range(&value)),
-                somaxconn: sysctl::read(&root, "net.core.somaxconn")?
-                    .and_then(|value| number(&value)),
+                settings: Settings::read(&root, &mut Vec::new())?,
             })
         })
         .collect()
@@ -697,15 +667,6 @@ impl Sockets {
         }
         states
     }
-}
-
-/// MemTotal of /proc/meminfo, in bytes.
-fn ram_bytes(path: &Path) -> Result<u64, FactError> {
-    let text = read_required(path)?;
-    text.lines()
-        .find_map(|line| line.strip_prefix("MemTotal:")?.strip_suffix("kB"))
-        .and_then(|kib| kib.trim().parse::<u64>().ok()?.checked_mul(1024))
-        .ok_or_else(|| FactError::malformed(path, 1, "no `MemTotal: N kB`"))
 }
 
 /// The size of a page: the kernel's own word, or the record's.

@@ -1,5 +1,9 @@
-//! An answer, written for a person or for a program.
+//! An answer, written for a person, a program, a wiki or sysctl(8).
 
+pub mod explain;
 pub mod json;
+pub mod lint;
+pub mod markdown;
 pub mod sockets;
+pub mod sysctl;
 pub mod text;

@@ -2,16 +2,42 @@
 //!
 //! A rule has a code and a name, both of which stay: the name is the bad
 //! pattern. The first digit of the code is the topic: 1 orphaned sockets,
-//! 2 closing, 3 ports and TIME_WAIT, 4 memory and dead peers.
+//! 2 closing, 3 ports and TIME_WAIT, 4 memory and dead peers, 5 listeners,
+//! 6 the files of settings.
 
+mod abort_on_overflow;
+mod buffers_raised_under_pressure;
 mod close_wait_left;
 mod close_with_unread_data;
+mod data_retries_few;
 mod dead_peer_holds_memory;
+mod file_differs_from_live;
+mod file_holds_wrong_value;
+pub(crate) mod file_line_not_understood;
+pub(crate) mod file_line_overruled;
 mod fin_timeout_lengthened;
 mod fin_timeout_shortened;
+mod listen_queue_overflows;
+mod orphan_limit_beyond_memory;
+mod orphan_limit_lowered;
 mod orphan_limit_near;
+mod orphan_retries_misread;
 mod port_held_without_listener;
+mod reset_for_memory;
+pub(crate) mod setting_unknown_here;
+mod sizing;
+mod somaxconn_low;
+mod syncookies_off;
+mod tcp_mem_beside_owner;
+mod tcp_mem_beyond_ram;
+mod tcp_mem_far_from_default;
+mod tcp_mem_in_bytes;
 mod tcp_mem_near;
+mod tcp_mem_out_of_order;
+mod time_wait_ignores_resets;
+mod tw_buckets_few;
+mod tw_buckets_overflow;
+mod tw_reuse_without_timestamps;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -19,19 +45,44 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::evidence::{Report, Scenario, Value, Verdict};
+use crate::evidence::{Report, Scenario, Value, Verdict, kernel_line};
 use crate::facts::Facts;
+use crate::facts::sysctl_files::Assignment;
 
 /// Every rule, by code.
 pub const RULES: &[Rule] = &[
     orphan_limit_near::RULE,
     fin_timeout_lengthened::RULE,
+    orphan_limit_beyond_memory::RULE,
+    orphan_retries_misread::RULE,
+    reset_for_memory::RULE,
+    orphan_limit_lowered::RULE,
     close_with_unread_data::RULE,
     close_wait_left::RULE,
     port_held_without_listener::RULE,
     fin_timeout_shortened::RULE,
+    tw_buckets_overflow::RULE,
+    tw_buckets_few::RULE,
+    tw_reuse_without_timestamps::RULE,
+    time_wait_ignores_resets::RULE,
     dead_peer_holds_memory::RULE,
     tcp_mem_near::RULE,
+    tcp_mem_in_bytes::RULE,
+    tcp_mem_out_of_order::RULE,
+    tcp_mem_beyond_ram::RULE,
+    tcp_mem_far_from_default::RULE,
+    tcp_mem_beside_owner::RULE,
+    buffers_raised_under_pressure::RULE,
+    data_retries_few::RULE,
+    listen_queue_overflows::RULE,
+    somaxconn_low::RULE,
+    abort_on_overflow::RULE,
+    syncookies_off::RULE,
+    setting_unknown_here::RULE,
+    file_line_overruled::RULE,
+    file_differs_from_live::RULE,
+    file_holds_wrong_value::RULE,
+    file_line_not_understood::RULE,
 ];
 
 /// A rule.
@@ -52,7 +103,7 @@ pub struct Rule {
 }
 
 /// What a rule is about.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Documentation {
     /// The bad pattern and what it does.
     pub detects: &'static str,
@@ -82,7 +133,8 @@ pub enum Outcome {
 }
 
 /// How much harm is near.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Severity {
     /// Connections or data are being lost, or are about to be.
     Critical,
@@ -102,6 +154,28 @@ impl fmt::Display for Severity {
     }
 }
 
+/// How sure a recommendation is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Confidence {
+    /// What was seen leaves no other explanation: a value, a count at a limit.
+    High,
+    /// It rests on a formula, a worst case or a sample in part.
+    Medium,
+    /// It may be meant, or have another cause; look before you follow it.
+    Low,
+}
+
+impl fmt::Display for Confidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::High => "high",
+            Self::Medium => "medium",
+            Self::Low => "low",
+        })
+    }
+}
+
 /// Where a recommendation is to be applied.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -110,19 +184,30 @@ pub enum Kind {
     Host,
     /// The code of a program.
     Program,
+    /// A setting of the host, which helps only with a change of a program.
+    Both,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Host => "a setting of the host",
+            Self::Program => "a change of a program",
+            Self::Both => "a host's setting and a program",
+        })
+    }
 }
 
 /// What a rule found and what to do about it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Finding {
     /// How much harm is near.
-    #[serde(skip)]
     pub severity: Severity,
+    /// How sure it is.
+    pub confidence: Confidence,
     /// What is wrong, in a line.
-    #[serde(skip)]
     pub summary: String,
-    /// Why the proposal helps, and how sure that is.
-    #[serde(skip)]
+    /// Why the proposal helps.
     pub why: String,
     /// Where it is to be applied.
     pub kind: Kind,
@@ -203,20 +288,6 @@ impl Evidence {
     }
 }
 
-/// A recommendation: what a rule found, under the rule's name.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Recommendation {
-    /// The rule's code.
-    pub code: &'static str,
-    /// The rule's name.
-    pub name: &'static str,
-    /// What it found.
-    #[serde(flatten)]
-    pub finding: Finding,
-    /// The scenario of the catalogue that replays the failure.
-    pub scenario: Option<&'static str>,
-}
-
 /// What became of a rule.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct RuleOutcome {
@@ -242,21 +313,6 @@ pub enum OutcomeWord {
     NotEvaluated,
 }
 
-/// The answer: the format of `advisor recommend --format json`. Keys may be
-/// added, never renamed; a change of meaning raises [`SCHEMA`].
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Advice {
-    /// Version of the format, [`SCHEMA`].
-    pub schema: u32,
-    /// What to do, the greatest harm first.
-    pub recommendations: Vec<Recommendation>,
-    /// What became of each rule, by code.
-    pub rules: Vec<RuleOutcome>,
-}
-
-/// The version of the format of [`Advice`].
-pub const SCHEMA: u32 = 1;
-
 /// A report of the harness and the file it was read from.
 #[derive(Clone, Debug)]
 pub struct NamedReport {
@@ -266,51 +322,8 @@ pub struct NamedReport {
     pub report: Report,
 }
 
-/// Applies every rule to a host. What the reports say of a rule's scenarios is
-/// added to the evidence of what it found.
-pub fn advise(facts: &Facts, reports: &[NamedReport]) -> Advice {
-    let mut recommendations = Vec::new();
-    let mut rules = Vec::new();
-    for rule in RULES {
-        let (outcome, reason) = match (rule.check)(facts) {
-            Outcome::Fired(findings) => {
-                let summaries: Vec<_> = findings
-                    .iter()
-                    .map(|finding| finding.summary.as_str())
-                    .collect();
-                let reason = summaries.join("; ");
-                recommendations.extend(findings.into_iter().map(|mut finding| {
-                    finding.evidence.extend(replayed(rule, facts, reports));
-                    Recommendation {
-                        code: rule.code,
-                        name: rule.name,
-                        finding,
-                        scenario: rule.scenario,
-                    }
-                }));
-                (OutcomeWord::Fired, reason)
-            }
-            Outcome::Quiet(reason) => (OutcomeWord::Quiet, reason),
-            Outcome::NotEvaluated(reason) => (OutcomeWord::NotEvaluated, reason),
-        };
-        rules.push(RuleOutcome {
-            code: rule.code,
-            name: rule.name,
-            outcome,
-            reason,
-        });
-    }
-    // Stable: within a severity the order is that of the codes.
-    recommendations.sort_by_key(|recommendation| recommendation.finding.severity);
-    Advice {
-        schema: SCHEMA,
-        recommendations,
-        rules,
-    }
-}
-
 /// What the reports say of the failure that a rule is about, and of its cure.
-fn replayed(rule: &Rule, facts: &Facts, reports: &[NamedReport]) -> Vec<Evidence> {
+pub(crate) fn replayed(rule: &Rule, facts: &Facts, reports: &[NamedReport]) -> Vec<Evidence> {
     let mut evidence = Vec::new();
     for (what, scenario) in [("failure", rule.scenario), ("cure", rule.cure)] {
         let Some(wanted) = scenario else { continue };
@@ -381,15 +394,6 @@ fn replay_verdict(scenario: &Scenario, release: &str) -> String {
     }
 }
 
-/// The line of a kernel release: `6.18` of `6.18.44-cloud`.
-fn kernel_line(release: &str) -> &str {
-    let end = release
-        .match_indices(|c: char| !c.is_ascii_digit())
-        .map(|(at, _)| at)
-        .nth(1);
-    &release[..end.unwrap_or(release.len())]
-}
-
 /// A window for people: `30.0 s`.
 pub(crate) fn seconds(window: Duration) -> String {
     format!("{:.1} s", window.as_secs_f64())
@@ -409,6 +413,9 @@ pub(crate) fn bytes(bytes: u64) -> String {
     format!("{}.{} {}", tenths / 10, tenths % 10, units[unit - 1])
 }
 
+/// The proposal to do away with a line of a file.
+pub(crate) const TAKE_OUT: &str = "take the line out";
+
 /// How to set a sysctl now and for good.
 fn set(name: &str, value: &str) -> String {
     format!(
@@ -416,6 +423,20 @@ fn set(name: &str, value: &str) -> String {
          others",
         command(name, value)
     )
+}
+
+/// How to set a sysctl now and for good, and how to put it back, where a file
+/// may set it already.
+pub(crate) fn there_and_back(facts: &Facts, name: &str, proposed: &str) -> (String, String) {
+    let current = facts.settings.get(name).unwrap_or_default();
+    let files = &facts.sysctl_files;
+    match files.winner(files.loader(), name) {
+        Some(line) => (
+            format!("{}; to keep it, change {line}", command(name, proposed)),
+            format!("{}; put {line} back", command(name, &current)),
+        ),
+        None => (set(name, proposed), unset(name, &current)),
+    }
 }
 
 /// How to put a sysctl back.
@@ -440,6 +461,125 @@ fn not_initial_namespace(name: &str) -> Outcome {
     Outcome::NotEvaluated(format!(
         "{name} cannot be read here: only the initial network namespace has it"
     ))
+}
+
+impl Finding {
+    /// What is the same in all that is found about the value of a setting; the
+    /// rule adds what is wrong, why, and how to see that it helped.
+    fn of_setting(
+        facts: &Facts,
+        documentation: &Documentation,
+        name: &'static str,
+        proposed: &str,
+    ) -> Self {
+        let current = facts.settings.get(name).unwrap_or_default();
+        let mut evidence = vec![Evidence::sysctl(name, current.as_str().into())];
+        let files = &facts.sysctl_files;
+        if let Some(line) = files.winner(files.loader(), name) {
+            evidence.push(Evidence::new(
+                line.to_string(),
+                line.value.into(),
+                "the files that set sysctls at boot",
+            ));
+        }
+        let (apply, undo) = there_and_back(facts, name, proposed);
+        Self {
+            severity: Severity::Notice,
+            confidence: Confidence::High,
+            summary: String::new(),
+            why: String::new(),
+            kind: Kind::Host,
+            subject: scope(name).to_owned(),
+            setting: name.to_owned(),
+            proposed: proposed.to_owned(),
+            evidence,
+            cost: documentation.cost.to_owned(),
+            risk: documentation.risk.to_owned(),
+            apply,
+            undo,
+            verify: format!("sysctl {name} says {proposed}"),
+            current,
+        }
+    }
+}
+
+impl Finding {
+    /// What is the same in all that is found about a line of a file.
+    fn of_line(
+        facts: &Facts,
+        documentation: &Documentation,
+        line: &Assignment<'_>,
+        proposed: String,
+    ) -> Self {
+        let mut evidence = vec![Evidence::new(
+            line.to_string(),
+            format!("{} = {}", line.key, line.value).as_str().into(),
+            "the files that set sysctls at boot",
+        )];
+        let live = facts.sysctl_files.live.get(line.key);
+        evidence.extend(
+            live.and_then(Option::as_deref)
+                .map(|live| Evidence::sysctl(line.key, live.into())),
+        );
+        let file = line.path.display();
+        Self {
+            severity: Severity::Notice,
+            confidence: Confidence::High,
+            summary: String::new(),
+            why: String::new(),
+            kind: Kind::Host,
+            subject: "the files that set sysctls at boot".to_owned(),
+            setting: line.to_string(),
+            current: format!("{} = {}", line.key, line.value),
+            evidence,
+            cost: documentation.cost.to_owned(),
+            risk: documentation.risk.to_owned(),
+            apply: if proposed == TAKE_OUT {
+                format!("take line {} out of {file}", line.line)
+            } else {
+                format!("write `{proposed}` in line {} of {file}", line.line)
+            },
+            undo: documentation.undo.to_owned(),
+            verify: String::new(),
+            proposed,
+        }
+    }
+}
+
+/// Why a rule about what a counter does cannot tell from one look.
+fn needs_a_window(counter: &str, facts: &Facts) -> Outcome {
+    let name = counter.split_once('.').map_or(counter, |(_, name)| name);
+    let so_far = facts.now.counters.get(counter).map_or_else(
+        || format!("{name} is not counted by this kernel"),
+        |count| format!("{name} {}: {count}", facts.counters_begin()),
+    );
+    Outcome::NotEvaluated(format!("needs a window: --over 30s ({so_far})"))
+}
+
+/// How many a minute `count` in a window come to, rounded up.
+fn a_minute(count: i64, window: Duration) -> i64 {
+    let milliseconds = i128::try_from(window.as_millis())
+        .unwrap_or(i128::MAX)
+        .max(1);
+    let rate = (i128::from(count) * 60_000 + milliseconds - 1) / milliseconds;
+    i64::try_from(rate).unwrap_or(i64::MAX)
+}
+
+/// Whose setting it is: a few exist once for all network namespaces.
+fn scope(name: &str) -> &'static str {
+    match name {
+        "net.ipv4.tcp_mem"
+        | "net.ipv4.tcp_max_orphans"
+        | "net.core.rmem_max"
+        | "net.core.wmem_max"
+        | "net.core.mem_pcpu_rsv" => "the whole kernel",
+        _ => "this network namespace",
+    }
+}
+
+/// Why a rule about a setting cannot tell.
+fn cannot_be_read(name: &str) -> Outcome {
+    Outcome::NotEvaluated(format!("{name} cannot be read"))
 }
 
 #[cfg(test)]

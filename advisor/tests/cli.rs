@@ -150,6 +150,35 @@ fn a_capture_is_a_baseline_for_a_later_look() {
     assert!(text.contains("in two looks"), "{text}");
 }
 
+/// The quiet host with what tests/overlays has in place of its files.
+fn overlaid(name: &str) -> tempfile::TempDir {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let directory = tempfile::tempdir().unwrap();
+    copy(&tests.join("hosts/quiet"), directory.path());
+    copy(&tests.join("overlays").join(name), directory.path());
+    directory
+}
+
+#[test]
+fn every_overlaid_host_has_its_recommendation() {
+    let overlays = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/overlays");
+    let mut names: Vec<_> = fs::read_dir(overlays)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert!(names.len() > 20, "{names:?}");
+    for name in names {
+        let root = overlaid(&name);
+        let output = run(&["recommend", "--root", root.path().to_str().unwrap()]);
+        assert_fits(&output);
+        // What comes after the recommendations is the same for all.
+        let shown = shown(&output);
+        let (answer, _) = shown.split_once("\nLeave as it is").unwrap();
+        insta::assert_snapshot!(format!("overlay-{name}"), answer);
+    }
+}
+
 /// A line may be longer than 80 columns only where a word is: it has to stay
 /// whole.
 fn assert_fits(output: &Output) {
@@ -181,8 +210,27 @@ fn json() {
     assert_eq!(
         keys,
         [
-            "apply", "code", "cost", "current", "evidence", "kind", "name", "proposed", "risk",
-            "scenario", "setting", "subject", "undo", "verify",
+            "action",
+            "also",
+            "apply",
+            "code",
+            "confidence",
+            "cost",
+            "current",
+            "evidence",
+            "kind",
+            "name",
+            "proposed",
+            "risk",
+            "scenario",
+            "setting",
+            "severity",
+            "subject",
+            "summary",
+            "undo",
+            "verify",
+            "why",
+            "window",
         ]
     );
 }

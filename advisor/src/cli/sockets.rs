@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::host::Host;
-use super::{Error, Format, print};
+use super::{Error, ListFormat, print};
 use crate::facts::file;
 use crate::render;
 use crate::sockets::{By, Question};
@@ -28,8 +28,8 @@ pub(super) struct Sockets {
           value_parser = clap::value_parser!(u16).range(1..=10_000))]
     top: u16,
     /// How to write the answer
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = ListFormat::Text)]
+    format: ListFormat,
     #[command(flatten)]
     host: Host,
 }
@@ -45,8 +45,8 @@ impl Sockets {
             None => question.ask(&self.host.place(), self.host.looking())?,
         };
         print(|out| match self.format {
-            Format::Text => render::sockets::write(out, &survey, textwrap::termwidth()),
-            Format::Json => render::sockets::write_json(out, &survey),
+            ListFormat::Text => render::sockets::write(out, &survey, textwrap::termwidth()),
+            ListFormat::Json => render::sockets::write_json(out, &survey),
         })?;
         Ok(ExitCode::SUCCESS)
     }

@@ -15,7 +15,7 @@ use super::condition::Condition;
 use super::sock_diag::{Family, TcpSocket, decode_recorded};
 use super::tcp_info::TcpInfo;
 use super::{Facts, Root, file, kernel_log, proc_tcp};
-use crate::rules;
+use crate::plan;
 use crate::sockets::{By, Question};
 
 const DUMPS: [&str; 5] = [
@@ -141,8 +141,8 @@ fn facts() {
             text = changed(text, input)?;
         }
         match file::read_from(&*text, Path::new("host.json")) {
-            Ok(facts) => {
-                let _ = rules::advise(&facts, &[]);
+            Ok(mut facts) => {
+                let _ = plan::advise(&mut facts, &[]);
                 for by in [By::Memory, By::Process, By::Peer, By::State] {
                     let _ = Question { by, top: 3 }.ask_facts(&facts);
                 }

@@ -14,7 +14,7 @@ use nix::sched::CloneFlags;
 use serde::{Deserialize, Serialize};
 
 use super::processes::{bracketed, has_vanished, pids};
-use super::{Counters, Sockets, Sockstat, Unseen, read_text};
+use super::{Counters, Settings, Sockets, Sockstat, Unseen, read_text};
 
 /// A network namespace other than the reader's.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -34,13 +34,8 @@ pub struct Namespace {
     pub counters: Counters,
     /// Its TCP sockets.
     pub sockets: Option<Sockets>,
-    /// The first and the last port that connect() takes there
-    /// (net.ipv4.ip_local_port_range).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ip_local_port_range: Option<[u16; 2]>,
-    /// net.core.somaxconn there: the longest backlog.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub somaxconn: Option<u64>,
+    /// Its settings; those of the initial namespace alone are `None`.
+    pub settings: Settings,
 }
 
 impl Namespace {

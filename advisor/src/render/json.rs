@@ -4,16 +4,9 @@ use std::io;
 
 use serde::Serialize;
 
-use crate::rules::Advice;
-
-/// Writes the answer as JSON.
-pub fn write(out: &mut dyn io::Write, advice: &Advice) -> io::Result<()> {
-    write_value(out, advice)
-}
-
-/// Writes any answer as JSON.
-pub fn write_value(out: &mut dyn io::Write, value: &impl Serialize) -> io::Result<()> {
-    let json = serde_json::to_string_pretty(value)?;
+/// Writes an answer as JSON.
+pub fn write(out: &mut dyn io::Write, answer: &impl Serialize) -> io::Result<()> {
+    let json = serde_json::to_string_pretty(answer)?;
     // JSON escapes the control characters of ASCII; those that a terminal
     // obeys beyond it can only be in strings, and are escaped there.
     for line in json.lines() {

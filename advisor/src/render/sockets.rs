@@ -374,7 +374,7 @@ pub fn write_json(out: &mut dyn io::Write, survey: &Survey) -> io::Result<()> {
             },
         })
         .collect();
-    json::write_value(
+    json::write(
         out,
         &Answer {
             schema: 1,

@@ -8,24 +8,27 @@ use textwrap::Options;
 
 use crate::evidence::Value;
 use crate::facts::Facts;
-use crate::rules::{Advice, Kind, OutcomeWord, Recommendation, Severity, bytes, seconds};
+use crate::plan::{Action, Advice, OutcomeWord, Recommendation};
+use crate::rules::{Severity, bytes, seconds};
 
 /// Wider lines than this are hard to read.
-const WIDEST: usize = 100;
+pub(super) const WIDEST: usize = 100;
 /// Narrower ones break every other word.
-const NARROWEST: usize = 40;
+pub(super) const NARROWEST: usize = 40;
 /// The column at which the text of a field begins.
 const INDENT: &str = "            ";
 
-const STRONG: Style = Style::new().bold();
-const FAINT: Style = Style::new().dimmed();
+pub(super) const STRONG: Style = Style::new().bold();
+pub(super) const FAINT: Style = Style::new().dimmed();
 
-/// Writes the answer in lines of `width` columns, as near as is readable.
+/// Writes the answer in lines of `width` columns, as near as is readable. With
+/// `verbose` it says what each quiet rule saw.
 pub fn write(
     out: &mut dyn io::Write,
     advice: &Advice,
     facts: &Facts,
     width: usize,
+    verbose: bool,
 ) -> io::Result<()> {
     let width = width.clamp(NARROWEST, WIDEST);
     let mut text = String::new();
@@ -34,6 +37,13 @@ pub fn write(
         text.push('\n');
         write_recommendation(&mut text, number, recommendation, width);
     }
+    if !advice.leave.is_empty() {
+        heading(&mut text, "Leave as it is");
+        for leave in &advice.leave {
+            let line = format!("{} = {}: {}", leave.setting, leave.current, leave.why);
+            fill(&mut text, &line, "  ", "    ", width);
+        }
+    }
     write_rules(
         &mut text,
         "Not evaluated",
@@ -41,7 +51,11 @@ pub fn write(
         OutcomeWord::NotEvaluated,
         width,
     );
-    write_rules(&mut text, "Quiet", advice, OutcomeWord::Quiet, width);
+    if verbose {
+        write_rules(&mut text, "Quiet", advice, OutcomeWord::Quiet, width);
+    } else {
+        write_quiet(&mut text, advice, width);
+    }
     if !facts.unseen.is_empty() {
         heading(&mut text, "Not seen");
         for unseen in &facts.unseen {
@@ -50,6 +64,25 @@ pub fn write(
         }
     }
     out.write_all(text.as_bytes())
+}
+
+/// The quiet rules by their codes.
+fn write_quiet(text: &mut String, advice: &Advice, width: usize) {
+    let codes: Vec<_> = advice
+        .rules
+        .iter()
+        .filter(|rule| rule.outcome == OutcomeWord::Quiet)
+        .map(|rule| rule.code)
+        .collect();
+    if codes.is_empty() {
+        return;
+    }
+    heading(text, "Quiet");
+    let line = format!(
+        "{} (`advisor explain CODE` says what a rule looks for, --verbose what it saw)",
+        codes.join(" ")
+    );
+    fill(text, &line, "  ", "  ", width);
 }
 
 /// The first lines: the answer, and what was looked at.
@@ -65,6 +98,12 @@ fn answer(text: &mut String, advice: &Advice, facts: &Facts, width: usize) {
         count => format!("{count} recommendations, the greatest harm first."),
     };
     let _ = writeln!(text, "{STRONG}{first}{STRONG:#}");
+    if advice.recommendations.len() > 1 {
+        for (number, recommendation) in (1..).zip(&advice.recommendations) {
+            overview(text, number, recommendation, width);
+        }
+        text.push('\n');
+    }
     let sockets = facts.now.sockets.as_ref().map_or_else(
         || "no sockets (they cannot be seen)".to_owned(),
         |sockets| {
@@ -90,6 +129,19 @@ fn answer(text: &mut String, advice: &Advice, facts: &Facts, width: usize) {
         bytes(facts.ram_bytes),
     );
     fill(text, &line, "", "", width);
+}
+
+/// A line for each recommendation: what to set, or what is wrong.
+fn overview(text: &mut String, number: usize, recommendation: &Recommendation, width: usize) {
+    let finding = &recommendation.finding;
+    let line = if recommendation.action == Action::Mend {
+        finding.summary.clone()
+    } else {
+        format!("{} = {}", finding.setting, finding.proposed)
+    };
+    let first = format!("{number:>3}. {:<9}", finding.severity.to_string());
+    let indent = " ".repeat(first.len());
+    fill(text, &line, &first, &indent, width);
 }
 
 fn write_recommendation(
@@ -120,20 +172,36 @@ fn write_recommendation(
             let _ = writeln!(text, "{STRONG}{line}{STRONG:#}");
         }
     }
-    let kind = match finding.kind {
-        Kind::Host => "a setting of the host",
-        Kind::Program => "a change of a program",
-    };
     let _ = writeln!(
         text,
-        "   {severity}{}{severity:#}, {} {}, {kind}",
-        finding.severity, recommendation.code, recommendation.name
+        "   {severity}{}{severity:#}, {} {}, {}",
+        finding.severity, recommendation.code, recommendation.name, finding.kind
     );
     field(text, "on", &finding.subject, width);
     field(text, "setting", &finding.setting, width);
     field(text, "now", &finding.current, width);
-    field(text, "proposed", &finding.proposed, width);
+    let proposed = match recommendation.action {
+        Action::Raise | Action::Lower => {
+            format!("{} ({})", finding.proposed, recommendation.action.as_str())
+        }
+        Action::Set | Action::Mend => finding.proposed.clone(),
+    };
+    field(text, "proposed", &proposed, width);
     field(text, "why", &finding.why, width);
+    field(
+        text,
+        "sure",
+        &format!("{} ({})", finding.confidence, recommendation.window),
+        width,
+    );
+    for also in &recommendation.also {
+        let wanted = also
+            .overruled
+            .as_ref()
+            .map_or_else(String::new, |value| format!(" (it asked for {value})"));
+        let line = format!("{} {}: {}{wanted}", also.code, also.name, also.summary);
+        field(text, "also", &line, width);
+    }
     write_evidence(text, recommendation, width);
     field(text, "cost", &finding.cost, width);
     field(text, "risk", &finding.risk, width);
@@ -198,12 +266,12 @@ fn write_rules(
     }
 }
 
-fn heading(text: &mut String, title: &str) {
+pub(super) fn heading(text: &mut String, title: &str) {
     let _ = writeln!(text, "\n{STRONG}{title}{STRONG:#}");
 }
 
 /// A labelled text whose lines stand under one another.
-fn field(text: &mut String, label: &str, content: &str, width: usize) {
+pub(super) fn field(text: &mut String, label: &str, content: &str, width: usize) {
     let content = inert(content);
     let mut lines = textwrap::wrap(&content, plain(width, INDENT, INDENT)).into_iter();
     let first = lines.next().unwrap_or_default();
@@ -213,7 +281,7 @@ fn field(text: &mut String, label: &str, content: &str, width: usize) {
     }
 }
 
-fn fill(text: &mut String, content: &str, first: &str, others: &str, width: usize) {
+pub(super) fn fill(text: &mut String, content: &str, first: &str, others: &str, width: usize) {
     text.push_str(&textwrap::fill(
         &inert(content),
         plain(width, first, others),
@@ -222,7 +290,7 @@ fn fill(text: &mut String, content: &str, first: &str, others: &str, width: usiz
 }
 
 /// Lines that break between words only: a command has to stay whole.
-fn plain<'a>(width: usize, first: &'a str, others: &'a str) -> Options<'a> {
+pub(super) fn plain<'a>(width: usize, first: &'a str, others: &'a str) -> Options<'a> {
     Options::new(width)
         .initial_indent(first)
         .subsequent_indent(others)

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, seconds};
+use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, seconds};
 use crate::facts::sock_diag::{TcpSocket, TcpState};
 use crate::facts::{Facts, Sockets};
 
@@ -201,6 +201,7 @@ fn finding(endpoint: Endpoint, sockets: &[&TcpSocket], age: &str, source: &str) 
         Endpoint::ClientOf(address) => format!("dst {address}"),
     };
     Finding {
+        confidence: Confidence::Medium,
         severity: Severity::Warning,
         summary: format!("{subject} leaves {count} sockets in CLOSE_WAIT, {age}"),
         why: "The peer has closed these connections and the program has not: it does not read \

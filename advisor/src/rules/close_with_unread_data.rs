@@ -1,7 +1,7 @@
 //! A program closes connections with data unread, which resets them and loses
 //! what it had still to send.
 
-use super::{Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, seconds};
+use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, seconds};
 use crate::facts::Facts;
 
 pub(super) const RULE: Rule = Rule {
@@ -78,6 +78,7 @@ fn check(facts: &Facts) -> Outcome {
             .filter_map(|name| Evidence::counter(name, facts)),
     );
     Outcome::Fired(vec![Finding {
+        confidence: Confidence::Medium,
         severity: Severity::Warning,
         summary: format!("{seen}; each such close is a reset"),
         why: "close() with unread data resets the connection, and data that was written and not \

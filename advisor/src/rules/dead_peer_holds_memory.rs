@@ -2,7 +2,7 @@
 //! acknowledge.
 
 use super::close_wait_left::plain;
-use super::{Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes};
+use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes};
 use crate::facts::sock_diag::{TcpSocket, Timer};
 use crate::facts::{Facts, SocketSource};
 
@@ -102,6 +102,7 @@ fn check(facts: &Facts) -> Outcome {
     }));
     let sockets = if count == 1 { "socket" } else { "sockets" };
     Outcome::Fired(vec![Finding {
+        confidence: Confidence::High,
         severity,
         summary: format!("{count} {sockets} with a dead peer hold {}", bytes(held)),
         why:

@@ -1,7 +1,9 @@
 //! tcp_fin_timeout was raised, which keeps whole sockets as orphans.
 
 use super::fin_timeout_shortened::{DEFAULT, SETTING};
-use super::{Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, set, unset};
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, set, unset,
+};
 use crate::facts::Facts;
 
 pub(super) const RULE: Rule = Rule {
@@ -44,6 +46,7 @@ fn check(facts: &Facts) -> Outcome {
             .map(|count| Evidence::sockstat("TCP.orphan", count)),
     );
     Outcome::Fired(vec![Finding {
+        confidence: Confidence::High,
         severity: Severity::Notice,
         summary: format!("tcp_fin_timeout is {current}, which keeps closed sockets as orphans"),
         why: format!(

@@ -1,7 +1,9 @@
 //! tcp_fin_timeout was lowered, mostly in the hope of a shorter TIME_WAIT, over
 //! which it has no say.
 
-use super::{Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, set, unset};
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, set, unset,
+};
 use crate::facts::Facts;
 
 pub(super) const RULE: Rule = Rule {
@@ -51,6 +53,7 @@ fn check(facts: &Facts) -> Outcome {
             .map(|count| Evidence::new("host.sockstat.TCP.tw", count.into(), "/proc/net/sockstat")),
     );
     Outcome::Fired(vec![Finding {
+        confidence: Confidence::High,
         severity: Severity::Notice,
         summary: format!("tcp_fin_timeout is {current}, which does not shorten TIME_WAIT"),
         why: "TIME_WAIT lasts 60 s whatever this setting says. Against a bind() that fails after \

@@ -1,12 +1,12 @@
 //! The number of orphaned sockets nears tcp_max_orphans, from where on the
 //! kernel resets them.
 
+use super::sizing::{OrphanCost, are_most, is_orphan, most_orphans};
 use super::{
     Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes, command,
     not_initial_namespace, set, unset,
 };
-use crate::facts::sock_diag::{TcpSocket, TcpState, Timer};
-use crate::facts::{Facts, Look, SocketSource};
+use crate::facts::{Facts, Look};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB101",
@@ -47,9 +47,6 @@ const DOCUMENTATION: Documentation = Documentation {
     ],
 };
 
-/// What an orphan holds at worst, in bytes (ip-sysctl.rst).
-const WORST_BYTES: u64 = 64 << 10;
-
 const LIMIT: &str = "net.ipv4.tcp_max_orphans";
 const RETRIES: &str = "net.ipv4.tcp_orphan_retries";
 
@@ -63,12 +60,7 @@ fn check(facts: &Facts) -> Outcome {
     else {
         return not_initial_namespace(LIMIT);
     };
-    let Some((orphans, look)) = [facts.earlier.as_ref(), Some(&facts.now)]
-        .into_iter()
-        .flatten()
-        .filter_map(|look| Some((look.sockstat.get("TCP.orphan")?, look)))
-        .max_by_key(|(orphans, _)| *orphans)
-    else {
+    let Some((orphans, look)) = most_orphans(facts) else {
         return Outcome::NotEvaluated("/proc/net/sockstat has no TCP.orphan".to_owned());
     };
     if orphans.saturating_mul(4) <= limit {
@@ -79,8 +71,8 @@ fn check(facts: &Facts) -> Outcome {
     } else {
         Severity::Warning
     };
-    let (cost_of_one, measured) = cost_of_one(look, facts.page_bytes, orphans);
-    let affordable = tcp_mem[2].saturating_mul(facts.page_bytes) / cost_of_one;
+    let cost_of_one = OrphanCost::of(look, facts);
+    let affordable = cost_of_one.affordable(tcp_mem, facts.page_bytes);
     let mut evidence = vec![
         Evidence::sockstat("TCP.orphan", orphans),
         Evidence::sysctl(LIMIT, limit.into()),
@@ -91,15 +83,7 @@ fn check(facts: &Facts) -> Outcome {
                 .into(),
         ),
     ];
-    evidence.push(Evidence::new(
-        "host.sockets.orphan.bytes",
-        i64::try_from(cost_of_one).unwrap_or(i64::MAX).into(),
-        if measured {
-            "sock_diag, the mean of the orphans here"
-        } else {
-            "the worst case of ip-sysctl.rst"
-        },
-    ));
+    evidence.push(cost_of_one.evidence());
     evidence.extend(Evidence::counter("TcpExt.TCPAbortOnMemory", facts));
     let found = Found {
         severity,
@@ -128,52 +112,12 @@ fn orphans_here(look: &Look) -> Option<u64> {
     Some(here.count() as u64)
 }
 
-/// Whether what is seen of `orphans` is enough to speak for them all.
-fn are_most(seen: u64, orphans: i64) -> bool {
-    seen > 0 && seen.saturating_mul(2) >= orphans.cast_unsigned()
-}
-
-/// The memory that one orphan holds in bytes, and whether that was measured:
-/// by the mean of the orphans seen, where they are most of those there are.
-fn cost_of_one(look: &Look, page_bytes: u64, orphans: i64) -> (u64, bool) {
-    let seen: Vec<u64> = look
-        .sockets
-        .iter()
-        .filter(|sockets| sockets.source == SocketSource::SockDiag)
-        .flat_map(|sockets| &sockets.all)
-        .filter(|socket| is_orphan(socket))
-        .filter_map(|socket| {
-            let memory = socket.memory.as_ref()?;
-            let held = u64::from(memory.send_queued_bytes) + u64::from(memory.recv_alloc_bytes);
-            // Memory is accounted by the page.
-            Some(held.next_multiple_of(page_bytes).max(page_bytes))
-        })
-        .collect();
-    let count = seen.len() as u64;
-    if !are_most(count, orphans) {
-        return (WORST_BYTES, false);
-    }
-    let mean = seen.iter().sum::<u64>() / count;
-    (mean.next_multiple_of(page_bytes), true)
-}
-
-/// Whether no process holds the socket and it counts as an orphan. The small
-/// records of FIN_WAIT2 and TIME_WAIT, which run the timer of the latter, do not.
-fn is_orphan(socket: &TcpSocket) -> bool {
-    socket.inode == 0
-        && socket.timer != Timer::TimeWait
-        && matches!(
-            socket.state,
-            TcpState::FinWait1 | TcpState::FinWait2 | TcpState::LastAck | TcpState::Closing
-        )
-}
-
 /// Too many orphans, and what there is to pay for them.
 struct Found {
     severity: Severity,
     orphans: i64,
     limit: i64,
-    cost_of_one: u64,
+    cost_of_one: OrphanCost,
     /// How many orphans the high mark of tcp_mem pays for.
     affordable: u64,
     evidence: Vec<Evidence>,
@@ -215,9 +159,10 @@ impl Found {
             .parse::<u64>()
             .unwrap_or(0)
             .saturating_sub(self.limit.max(0).cast_unsigned())
-            .saturating_mul(self.cost_of_one);
+            .saturating_mul(self.cost_of_one.bytes);
         Finding {
             severity: self.severity,
+            confidence: self.cost_of_one.confidence,
             summary: self.summary(),
             why: "The kernel compares the limit with up to four times the count, so that resets \
                 begin at a quarter of it. The proposal is above four times the count, and the \
@@ -252,7 +197,7 @@ impl Found {
                  above four times the count. Raising the limit would move the failure to \
                  tcp_mem, so the orphans have to go sooner.",
                 self.affordable,
-                bytes(self.cost_of_one)
+                bytes(self.cost_of_one.bytes)
             ),
             "`orphan` in /proc/net/sockstat falls below a quarter of tcp_max_orphans".to_owned(),
         ]
@@ -283,6 +228,7 @@ impl Found {
         };
         Finding {
             severity: self.severity,
+            confidence: self.cost_of_one.confidence,
             summary,
             why: format!(
                 "{why} TCP.orphan counts the whole kernel's, and {whose}. tcp_orphan_retries is \
@@ -318,6 +264,7 @@ impl Found {
                 let current = current.to_string();
                 Finding {
                     severity: self.severity,
+                    confidence: self.cost_of_one.confidence,
                     summary,
                     why: format!(
                         "{why} With {FEW_RETRIES} retries an orphan with a silent peer lives \
@@ -338,6 +285,7 @@ impl Found {
             }
             _ => Finding {
                 severity: self.severity,
+                confidence: self.cost_of_one.confidence,
                 summary,
                 why: format!("{why} tcp_orphan_retries is low already."),
                 kind: Kind::Program,

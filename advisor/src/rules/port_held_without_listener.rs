@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::SocketAddr;
 
 use super::close_wait_left::plain;
-use super::{Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity};
+use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity};
 use crate::facts::Facts;
 use crate::facts::sock_diag::{TcpSocket, TcpState};
 
@@ -160,6 +160,7 @@ fn finding(port: u16, sockets: &[&TcpSocket], range: &str, source: &str) -> Find
         "connections hold"
     };
     Finding {
+        confidence: Confidence::Medium,
         severity: if of_a_server {
             Severity::Warning
         } else {

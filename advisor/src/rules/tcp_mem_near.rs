@@ -1,8 +1,9 @@
 //! The memory of all TCP sockets nears the marks of tcp_mem.
 
+use super::sizing::{most_tcp_mem_pages, ram_is_owned};
 use super::{
-    Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes, not_initial_namespace,
-    set, unset,
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes,
+    not_initial_namespace, set, unset,
 };
 use crate::facts::sock_diag::TcpSocket;
 use crate::facts::{Facts, SocketSource};
@@ -26,7 +27,8 @@ const DOCUMENTATION: Documentation = Documentation {
         pages a CPU is noise. TCPMemoryPressures supports it.",
     recommendation: "Find who holds the memory first. If the load is meant: a pressure mark of one \
         and a half times the usage, the others in the kernel's proportion of 3/4, 1 and 3/2, \
-        the high mark at most a quarter of RAM. Where that is too little, no value is proposed.",
+        the high mark at most a quarter of RAM, or a tenth where programs own three quarters of \
+        it. Where that is too little, no value is proposed.",
     cost: "RAM, up to the new high mark, that cannot be swapped.",
     risk: "Where another program owns the RAM, a database for example, the memory is missing \
         there. Higher rmem_max or wmem_max against a full tcp_mem make it worse.",
@@ -96,6 +98,7 @@ fn check(facts: &Facts) -> Outcome {
                 .saturating_mul(facts.page_bytes);
             let proposed = triple(proposed);
             Finding {
+                confidence: Confidence::High,
                 severity,
                 summary,
                 why: "Beyond the pressure mark the kernel shrinks the buffers of healthy \
@@ -120,29 +123,46 @@ fn check(facts: &Facts) -> Outcome {
                 proposed,
             }
         }
-        None => Finding {
-            severity,
-            summary: format!("{summary}, and RAM cannot pay for more"),
-            why: format!(
-                "A higher mark that would help is more than a quarter of the {} RAM of this host. \
-                 The memory has to be freed where it is held.",
-                bytes(facts.ram_bytes)
-            ),
-            kind: Kind::Program,
-            subject: "the programs whose sockets hold the memory".to_owned(),
-            setting: "SO_SNDBUF, SO_RCVBUF, TCP_USER_TIMEOUT".to_owned(),
-            current: "unknown (not in the socket table)".to_owned(),
-            proposed: "smaller buffers, and an end to connections with dead peers".to_owned(),
-            cost: "less throughput where buffers are smaller than a path's bandwidth times delay"
-                .to_owned(),
-            risk: "connections end that would have gone on after a long outage".to_owned(),
-            apply: "ss -tanmp shows the memory of each socket and its process".to_owned(),
-            undo: "take the change of the program out again".to_owned(),
-            verify,
-            evidence,
-        },
+        None => unpaid(facts, severity, &summary, verify, evidence),
     };
     Outcome::Fired(vec![finding])
+}
+
+/// What there is to do where the RAM cannot pay for higher marks.
+fn unpaid(
+    facts: &Facts,
+    severity: Severity,
+    summary: &str,
+    verify: String,
+    evidence: Vec<Evidence>,
+) -> Finding {
+    Finding {
+        confidence: Confidence::High,
+        severity,
+        summary: format!("{summary}, and RAM cannot pay for more"),
+        why: format!(
+            "A higher mark that would help is more than {} of the {} RAM of this host. \
+             The memory has to be freed where it is held.",
+            if ram_is_owned(facts) {
+                "TCP's tenth (programs own three quarters)"
+            } else {
+                "a quarter"
+            },
+            bytes(facts.ram_bytes)
+        ),
+        kind: Kind::Program,
+        subject: "the programs whose sockets hold the memory".to_owned(),
+        setting: "SO_SNDBUF, SO_RCVBUF, TCP_USER_TIMEOUT".to_owned(),
+        current: "unknown (not in the socket table)".to_owned(),
+        proposed: "smaller buffers, and an end to connections with dead peers".to_owned(),
+        cost: "less throughput where buffers are smaller than a path's bandwidth times delay"
+            .to_owned(),
+        risk: "connections end that would have gone on after a long outage".to_owned(),
+        apply: "ss -tanmp shows the memory of each socket and its process".to_owned(),
+        undo: "take the change of the program out again".to_owned(),
+        verify,
+        evidence,
+    }
 }
 
 fn triple([low, pressure, high]: [u64; 3]) -> String {
@@ -152,7 +172,7 @@ fn triple([low, pressure, high]: [u64; 3]) -> String {
 /// Marks that leave the usage well below, never lower than now, in order, and
 /// with the high one at most a quarter of RAM.
 fn proposal(marks: [u64; 3], usage: u64, facts: &Facts) -> Option<[u64; 3]> {
-    let most = facts.ram_bytes / 4 / facts.page_bytes;
+    let most = most_tcp_mem_pages(facts)?;
     let pressure = usage.checked_mul(3)? / 2;
     let pressure = pressure.min(most / 3 * 2);
     let high = (pressure / 2 * 3).max(marks[2]);

@@ -8,13 +8,34 @@ use crate::evidence;
 use crate::facts::counters::Counters;
 use crate::facts::sock_diag::{TcpState, Timer};
 use crate::facts::{Root, SocketSource};
+use crate::plan::{OutcomeWord, advise};
 
-/// A recorded host of tests/hosts.
+/// A recorded host of tests/hosts, or the quiet one with what tests/overlays has
+/// in place of its files.
 fn host(name: &str) -> Facts {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/hosts")
-        .join(name);
-    Facts::read(&Root::Recorded(path)).unwrap()
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let path = tests.join("hosts").join(name);
+    if path.exists() {
+        return Facts::read(&Root::Recorded(path)).unwrap();
+    }
+    let directory = tempfile::tempdir().unwrap();
+    copy(&tests.join("hosts/quiet"), directory.path());
+    copy(&tests.join("overlays").join(name), directory.path());
+    Facts::read(&Root::Recorded(directory.path().to_owned())).unwrap()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the tests make a host to read")]
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
 }
 
 fn rule(name: &str) -> &'static Rule {
@@ -104,20 +125,25 @@ fn scenarios_are_named_by_topic_file_and_name() {
 #[test]
 fn each_rule_fires_on_its_host_and_no_other_one_does() {
     for rule in RULES {
-        let advice = advise(&host(rule.name), &[]);
+        let advice = advise(&mut host(rule.name), &[]);
         let fired: Vec<_> = advice
             .rules
             .iter()
             .filter(|outcome| outcome.outcome == OutcomeWord::Fired)
             .map(|outcome| outcome.name)
             .collect();
-        assert_eq!(fired, [rule.name]);
+        // What cannot be without another one.
+        let expected = match rule.name {
+            "buffers-raised-under-pressure" => vec!["tcp-mem-near", rule.name],
+            name => vec![name],
+        };
+        assert_eq!(fired, expected);
     }
 }
 
 #[test]
 fn every_rule_is_evaluated_and_quiet_on_a_quiet_host() {
-    for outcome in advise(&host("quiet"), &[]).rules {
+    for outcome in advise(&mut host("quiet"), &[]).rules {
         assert_eq!(outcome.outcome, OutcomeWord::Quiet, "{outcome:?}");
     }
 }
@@ -572,7 +598,7 @@ fn reports_add_what_was_replayed() {
         report,
     }];
     let lines = |host_name: &str| -> Vec<String> {
-        advise(&host(host_name), &reports).recommendations[0]
+        advise(&mut host(host_name), &reports).recommendations[0]
             .finding
             .evidence
             .iter()
@@ -615,19 +641,6 @@ fn reports_add_what_was_replayed() {
         ]
     );
     assert_eq!(lines("tcp-mem-near"), [""; 0]);
-}
-
-#[test]
-fn the_line_of_a_kernel_is_its_first_two_numbers() {
-    for (release, line) in [
-        ("6.18.44-fc", "6.18"),
-        ("6.12", "6.12"),
-        ("7.0-rc3", "7.0"),
-        ("6", "6"),
-        ("", ""),
-    ] {
-        assert_eq!(kernel_line(release), line);
-    }
 }
 
 #[test]

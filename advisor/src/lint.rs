@@ -1,0 +1,297 @@
+//! Files of settings, judged without the live state of a host.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::facts::sysctl_files::{
+    self, Assignment, Content, DIRECTORIES, Loader, SYSCTL_CONF, SysctlFile, SysctlFiles, is_glob,
+};
+use crate::facts::{Facts, Settings, Unseen};
+use crate::rules::{
+    Finding, Outcome, RULES, Rule, file_line_not_understood, file_line_overruled,
+    setting_unknown_here,
+};
+
+/// What is wrong with a line of a file.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct Problem {
+    /// The file.
+    pub path: PathBuf,
+    /// The line, from 1.
+    pub line: usize,
+    /// The rule's code.
+    pub code: &'static str,
+    /// The rule's name.
+    pub name: &'static str,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+/// Judges files for a host of which `base` has what is known: its kernel, its
+/// RAM and its page size.
+pub fn lint(files: &SysctlFiles, base: &Facts) -> Vec<Problem> {
+    let mut problems: Vec<_> = not_understood(files)
+        .map(|(path, line, message)| {
+            let hint = "write it as `key = value`, or take it out".to_owned();
+            problem(&file_line_not_understood::RULE, path, line, message, hint)
+        })
+        .collect();
+    for line in files.assignments() {
+        if let Some(message) = setting_unknown_here::known(line.key, &base.kernel) {
+            let hint = "take the line out".to_owned();
+            problems.push(problem(
+                &setting_unknown_here::RULE,
+                line.path,
+                line.line,
+                message,
+                hint,
+            ));
+        }
+    }
+    problems.extend(file_line_overruled::overruled(files).map(|line| {
+        let hint = "take out the line that loses, or rename its file so that it applies last";
+        problem(
+            &file_line_overruled::RULE,
+            line.loser.path,
+            line.loser.line,
+            format!("{}. {}", line.summary(), line.why()),
+            hint.to_owned(),
+        )
+    }));
+    problems.extend(wrong_values(files, base).into_iter().map(|wrong| {
+        let proposed = &wrong.finding.proposed;
+        // A value that needs the host is none to be copied.
+        let definite = Settings::default().set(&wrong.finding.setting, proposed);
+        let hint = if definite {
+            format!("{} = {proposed}", wrong.finding.setting)
+        } else {
+            "take the line out; the kernel computes a right value at boot".to_owned()
+        };
+        let message = format!("{}. {}", wrong.finding.summary, wrong.finding.why);
+        problem(wrong.rule, wrong.line.path, wrong.line.line, message, hint)
+    }));
+    problems.sort();
+    problems.dedup();
+    problems
+}
+
+fn problem(rule: &Rule, path: &Path, line: usize, message: String, hint: String) -> Problem {
+    Problem {
+        path: path.to_owned(),
+        line,
+        code: rule.code,
+        name: rule.name,
+        message,
+        hint,
+    }
+}
+
+/// A line whose value a rule calls wrong.
+pub(crate) struct WrongValue<'a> {
+    pub line: Assignment<'a>,
+    pub rule: &'static Rule,
+    pub finding: Finding,
+}
+
+/// The values that the rules about settings call wrong: in each file for
+/// itself, and in what all together come to.
+pub(crate) fn wrong_values<'a>(files: &'a SysctlFiles, base: &Facts) -> Vec<WrongValue<'a>> {
+    let mut wrong: Vec<WrongValue<'a>> = Vec::new();
+    let last_of_each = |file: &'a SysctlFile| -> BTreeMap<&'a str, Assignment<'a>> {
+        let assignments = file.assignments().filter(|line| !is_glob(line.key));
+        assignments.map(|line| (line.key, line)).collect()
+    };
+    let of_all = |loader| -> BTreeMap<&'a str, Assignment<'a>> {
+        Settings::NAMES
+            .iter()
+            .filter_map(|name| Some((*name, files.winner(loader, name)?)))
+            // A glob's line is for other keys as well.
+            .filter(|(_, line)| !is_glob(line.key))
+            .collect()
+    };
+    let sets = files
+        .files
+        .iter()
+        .map(last_of_each)
+        .chain([of_all(Loader::SystemdSysctl), of_all(Loader::Procps)]);
+    for set in sets {
+        for (rule, finding) in judge(&set, base) {
+            let Some(line) = set.get(finding.setting.as_str()) else {
+                continue;
+            };
+            let known = |known: &WrongValue<'_>| {
+                known.rule.code == rule.code
+                    && (known.line.path, known.line.line) == (line.path, line.line)
+            };
+            if !wrong.iter().any(known) {
+                wrong.push(WrongValue {
+                    line: *line,
+                    rule,
+                    finding,
+                });
+            }
+        }
+    }
+    wrong
+}
+
+/// What the rules find in a set of assignments alone.
+fn judge(set: &BTreeMap<&str, Assignment<'_>>, base: &Facts) -> Vec<(&'static Rule, Finding)> {
+    let mut facts = Facts::without_host(&base.kernel, base.ram_bytes, base.page_bytes);
+    facts.memory = base.memory.clone();
+    // What no file of settings sets, but the kernel's size does.
+    facts.settings.tcp_ehash_entries = base.settings.tcp_ehash_entries;
+    let mut any = false;
+    for (key, line) in set {
+        any |= facts.settings.set(key, line.value);
+        // So that a rule sees that a file says so.
+        facts.sysctl_files.set(key, line.value);
+    }
+    if !any {
+        return Vec::new();
+    }
+    // What is a rule's about files would only find itself.
+    facts.sysctl_files.live.clear();
+    RULES
+        .iter()
+        .filter(|rule| !rule.code.starts_with("LB6"))
+        .filter_map(|rule| match (rule.check)(&facts) {
+            Outcome::Fired(findings) => Some((rule, findings)),
+            _ => None,
+        })
+        .flat_map(|(rule, findings)| findings.into_iter().map(move |finding| (rule, finding)))
+        .collect()
+}
+
+/// The lines that no program understands: file, line, what is wrong.
+pub(crate) fn not_understood(files: &SysctlFiles) -> impl Iterator<Item = (&Path, usize, String)> {
+    files.files.iter().flat_map(|file| {
+        file.lines.iter().filter_map(|line| {
+            let message = match &line.content {
+                Content::Malformed { message } => message.clone(),
+                Content::Assignment { key, value }
+                    if Settings::NAMES.contains(&key.as_str())
+                        && !Settings::default().set(key, value) =>
+                {
+                    format!("{value:?} is no value of {key}")
+                }
+                _ => return None,
+            };
+            Some((file.path.as_path(), line.number, message))
+        })
+    })
+}
+
+/// Files that apply together.
+pub struct FileSet {
+    /// The directory that stands for `/`.
+    root: PathBuf,
+    /// The files, by their paths on the host.
+    files: SysctlFiles,
+}
+
+impl FileSet {
+    /// What is wrong with them, by their paths here.
+    pub fn lint(&self, base: &Facts) -> Vec<Problem> {
+        let mut problems = lint(&self.files, base);
+        for problem in &mut problems {
+            if let Ok(relative) = problem.path.strip_prefix("/") {
+                problem.path = self.root.join(relative);
+            }
+        }
+        problems
+    }
+
+    /// How many files there are.
+    pub fn len(&self) -> usize {
+        self.files.files.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.files.files.is_empty()
+    }
+}
+
+/// Why there is nothing to judge.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: cannot read it: {source}", path.display())]
+pub struct LintError {
+    /// The file or the directory.
+    path: PathBuf,
+    /// The kernel's words.
+    source: io::Error,
+}
+
+/// Reads what is to be judged. A directory with sysctl.d directories in it
+/// stands for `/` of a host; one without is a sysctl.d itself. All files and
+/// directories of the latter kind apply together, by their names.
+pub fn read(paths: &[PathBuf]) -> Result<Vec<FileSet>, LintError> {
+    let mut sets = Vec::new();
+    let mut files: Vec<PathBuf> = Vec::new();
+    for path in paths {
+        let error = |source| LintError {
+            path: path.clone(),
+            source,
+        };
+        if !std::fs::metadata(path).map_err(error)?.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let is_root = DIRECTORIES
+            .iter()
+            .chain([&SYSCTL_CONF])
+            .any(|part| path.join(part).exists());
+        if is_root {
+            let mut unseen: Vec<Unseen> = Vec::new();
+            let mut set = SysctlFiles::read_tree(path, &mut unseen);
+            if let Some(Unseen { what, why }) = unseen.pop() {
+                return Err(LintError {
+                    path: path.join(what.trim_start_matches('/')),
+                    source: io::Error::other(why),
+                });
+            }
+            // Both programs are asked; this one's winner is named first.
+            set.systemd = true;
+            sets.push(FileSet {
+                root: path.clone(),
+                files: set,
+            });
+            continue;
+        }
+        for entry in std::fs::read_dir(path).map_err(error)? {
+            let entry = entry.map_err(error)?.path();
+            if entry
+                .extension()
+                .is_some_and(|extension| extension == "conf")
+            {
+                files.push(entry);
+            }
+        }
+    }
+    files.sort_by(|a, b| a.file_name().cmp(&b.file_name()));
+    let mut together = SysctlFiles {
+        systemd: true,
+        ..SysctlFiles::default()
+    };
+    for path in files {
+        let bytes = sysctl_files::read_file(&path).map_err(|source| LintError {
+            path: path.clone(),
+            source,
+        })?;
+        together.files.push(SysctlFile {
+            lines: sysctl_files::parse(&bytes),
+            path,
+        });
+    }
+    sets.push(FileSet {
+        root: PathBuf::from("/"),
+        files: together,
+    });
+    Ok(sets)
+}

@@ -1,0 +1,575 @@
+//! The advice of all rules as one plan: one value for a setting, nothing that
+//! another step takes back, the greatest harm first.
+//!
+//! The plan is found by trying it. What the rules propose for settings is put
+//! into the facts, and the rules are asked again, until no rule wants another
+//! value. So whoever applies all of it and asks again gets no further setting.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::evidence::kernel_line;
+use crate::evidence::measured::Measured;
+use crate::facts::sysctl_files::{Content, PLANNED_FILE, SysctlFiles};
+use crate::facts::{Facts, Settings};
+use crate::rules::{self, Evidence, Finding, Kind, NamedReport, Outcome, RULES, Rule, seconds};
+
+/// The answer: the format of `advisor recommend --format json`. Keys may be
+/// added, never renamed; a change of meaning raises [`SCHEMA`].
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Advice {
+    /// Version of the format, [`SCHEMA`].
+    pub schema: u32,
+    /// What to do, the greatest harm first.
+    pub recommendations: Vec<Recommendation>,
+    /// What to leave as it is, though it may look as if it needed a change.
+    pub leave: Vec<Leave>,
+    /// What became of each rule, by code.
+    pub rules: Vec<RuleOutcome>,
+}
+
+/// The version of the format of [`Advice`].
+pub const SCHEMA: u32 = 1;
+
+/// A recommendation: what a rule found, under the rule's name.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Recommendation {
+    /// The rule's code.
+    pub code: &'static str,
+    /// The rule's name.
+    pub name: &'static str,
+    /// What it found.
+    #[serde(flatten)]
+    pub finding: Finding,
+    /// Which way the setting goes.
+    pub action: Action,
+    /// The time that the answer rests on, in words.
+    pub window: String,
+    /// The other rules that ask for a value of the same setting.
+    pub also: Vec<Also>,
+    /// The scenario of the catalogue that replays the failure.
+    pub scenario: Option<&'static str>,
+}
+
+/// Which way a setting goes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// To a higher value.
+    Raise,
+    /// To a lower one.
+    Lower,
+    /// To another one that is neither.
+    Set,
+    /// No setting: a program or a file is to be mended.
+    Mend,
+}
+
+impl Action {
+    /// The word for people.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Raise => "raise",
+            Self::Lower => "lower",
+            Self::Set => "set",
+            Self::Mend => "mend",
+        }
+    }
+}
+
+/// Another rule that is about the same setting.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Also {
+    /// The rule's code.
+    pub code: &'static str,
+    /// The rule's name.
+    pub name: &'static str,
+    /// What it found.
+    pub summary: String,
+    /// The value that it proposed, where the plan has another one.
+    pub overruled: Option<String>,
+}
+
+/// A setting that is to stay.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Leave {
+    /// Its dotted name.
+    pub setting: &'static str,
+    /// Its value.
+    pub current: String,
+    /// The rule that looked at it.
+    pub code: &'static str,
+    /// Why it stays.
+    pub why: String,
+}
+
+/// What became of a rule.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct RuleOutcome {
+    /// Its code.
+    pub code: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it fired.
+    pub outcome: OutcomeWord,
+    /// What it saw, or why it could not tell.
+    pub reason: String,
+}
+
+/// An [`Outcome`] in a word.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OutcomeWord {
+    /// [`Outcome::Fired`]
+    Fired,
+    /// [`Outcome::Quiet`]
+    Quiet,
+    /// [`Outcome::NotEvaluated`]
+    NotEvaluated,
+}
+
+/// Rounds after which no further value is tried. Two are the most that any
+/// host has needed; a property test looks for one that needs more.
+const ROUNDS: usize = 8;
+
+/// The settings that people change most, and the rule whose word on them is
+/// shown where they are to stay.
+const SPOKEN_FOR: &[(&str, &str)] = &[
+    ("net.ipv4.tcp_max_orphans", "LB101"),
+    ("net.ipv4.tcp_mem", "LB402"),
+    ("net.ipv4.tcp_max_tw_buckets", "LB311"),
+    ("net.ipv4.tcp_fin_timeout", "LB302"),
+    ("net.core.somaxconn", "LB511"),
+];
+
+/// What a value is from that a step of the plan gives a setting.
+const PLANNED_VALUE: &str = "another step of this plan";
+
+/// A change that can be tried on the facts.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Change {
+    /// A setting gets a value, now and at boot.
+    Set {
+        /// The dotted name.
+        name: &'static str,
+        /// The value.
+        value: String,
+    },
+    /// A line of a file says something else, or goes.
+    Line {
+        /// `FILE:LINE`.
+        place: String,
+        /// What it says.
+        content: Option<Content>,
+    },
+}
+
+impl Change {
+    /// The change that a finding asks for, where it is one of the host's
+    /// settings or files with a definite value.
+    pub fn of(finding: &Finding) -> Option<Self> {
+        if finding.kind == Kind::Program {
+            return None;
+        }
+        if finding.setting.starts_with('/') {
+            let content =
+                (finding.proposed != rules::TAKE_OUT).then(|| Content::parse(&finding.proposed));
+            return Some(Self::Line {
+                place: finding.setting.clone(),
+                content,
+            });
+        }
+        let name = Settings::NAMES
+            .iter()
+            .find(|name| **name == finding.setting)?;
+        Settings::default()
+            .set(name, &finding.proposed)
+            .then(|| Self::Set {
+                name,
+                value: finding.proposed.clone(),
+            })
+    }
+
+    /// Does to the facts what it does to the host.
+    pub fn apply(&self, facts: &mut Facts) {
+        match self {
+            Self::Set { name, value } => {
+                facts.settings.set(name, value);
+                facts.sysctl_files.set(name, value);
+            }
+            Self::Line { place, content } => facts.sysctl_files.replace(place, content.as_ref()),
+        }
+    }
+}
+
+/// A rule and one thing that it found.
+type Found = (&'static Rule, Finding);
+
+/// Applies every rule to a host and makes one plan of what they say. What the
+/// reports say of a rule's scenarios is added to the evidence of what it found.
+///
+/// The facts are the same afterwards; meanwhile their settings and files are
+/// what the plan makes of them, and `facts.measured` what the reports say.
+pub fn advise(facts: &mut Facts, reports: &[NamedReport]) -> Advice {
+    let read = reports
+        .iter()
+        .map(|named| (named.path.as_path(), &named.report));
+    facts.measured = Measured::of(read, kernel_line(&facts.kernel));
+    let before = (facts.settings.clone(), facts.sysctl_files.clone());
+    let first = ask(facts);
+    let (steps, last) = settle(facts, first.found());
+    let steps = needed(facts, &before, steps, &last);
+    (facts.settings, facts.sysctl_files) = before;
+
+    let mut recommendations: Vec<_> = steps
+        .into_values()
+        .map(|step| step.before_the_others(facts).recommend(facts, reports))
+        .collect();
+    let both: Vec<_> = recommendations
+        .iter()
+        .filter(|step| step.finding.kind == Kind::Both)
+        .map(|step| step.code)
+        .collect();
+    // What no setting mends is told as it was first seen; what another step
+    // mends on the way is not told.
+    let first_found = first.found();
+    for (rule, finding) in last {
+        if both.contains(&rule.code) {
+            continue;
+        }
+        let seen_at_first = first_found.iter().find(|(first, seen)| {
+            first.code == rule.code
+                && (&seen.setting, &seen.subject) == (&finding.setting, &finding.subject)
+        });
+        let step = match seen_at_first {
+            Some((_, seen)) => Step::new(rule, seen.clone()),
+            None => Step {
+                later: true,
+                ..Step::new(rule, finding)
+            },
+        };
+        recommendations.push(step.before_the_others(facts).recommend(facts, reports));
+    }
+    // Stable: within a severity the order is that of the codes.
+    recommendations.sort_by_key(|step| (step.finding.severity, step.code));
+    Advice {
+        schema: SCHEMA,
+        leave: leave(facts, &first, &recommendations),
+        recommendations,
+        rules: first.outcomes(),
+    }
+}
+
+/// What every rule made of the facts.
+struct Answers(Vec<(&'static Rule, Outcome)>);
+
+fn ask(facts: &Facts) -> Answers {
+    Answers(
+        RULES
+            .iter()
+            .map(|rule| (rule, (rule.check)(facts)))
+            .collect(),
+    )
+}
+
+impl Answers {
+    fn found(&self) -> Vec<Found> {
+        self.0
+            .iter()
+            .filter_map(|(rule, outcome)| match outcome {
+                Outcome::Fired(findings) => Some((*rule, findings)),
+                _ => None,
+            })
+            .flat_map(|(rule, findings)| {
+                findings.iter().map(move |finding| (rule, finding.clone()))
+            })
+            .collect()
+    }
+
+    fn outcomes(self) -> Vec<RuleOutcome> {
+        self.0
+            .into_iter()
+            .map(|(rule, outcome)| {
+                let (outcome, reason) = match outcome {
+                    Outcome::Fired(findings) => {
+                        let summaries: Vec<_> = findings
+                            .into_iter()
+                            .map(|finding| finding.summary)
+                            .collect();
+                        (OutcomeWord::Fired, summaries.join("; "))
+                    }
+                    Outcome::Quiet(reason) => (OutcomeWord::Quiet, reason),
+                    Outcome::NotEvaluated(reason) => (OutcomeWord::NotEvaluated, reason),
+                };
+                RuleOutcome {
+                    code: rule.code,
+                    name: rule.name,
+                    outcome,
+                    reason,
+                }
+            })
+            .collect()
+    }
+}
+
+/// A change of the host that the plan has.
+struct Step {
+    rule: &'static Rule,
+    finding: Finding,
+    also: Vec<Also>,
+    /// Whether it rests on other steps, which the facts had when it was found.
+    later: bool,
+}
+
+impl Step {
+    fn new(rule: &'static Rule, finding: Finding) -> Self {
+        Self {
+            rule,
+            finding,
+            also: Vec::new(),
+            later: false,
+        }
+    }
+
+    /// The step for a host to which nothing has been done yet.
+    fn before_the_others(mut self, facts: &Facts) -> Self {
+        if !self.later {
+            return self;
+        }
+        let finding = &mut self.finding;
+        if let Some(current) = facts.settings.get(&finding.setting) {
+            finding.current = current;
+            (finding.apply, finding.undo) =
+                rules::there_and_back(facts, &finding.setting, &finding.proposed);
+        }
+        finding
+            .evidence
+            .retain(|evidence| !evidence.observation.starts_with(PLANNED_FILE));
+        for evidence in &mut finding.evidence {
+            let now = facts.settings.get(&evidence.observation);
+            if now.is_some_and(|now| now != evidence.value.to_string()) {
+                PLANNED_VALUE.clone_into(&mut evidence.source);
+            }
+        }
+        self
+    }
+
+    /// Takes note of another rule that is about the same setting.
+    fn add(&mut self, rule: &'static Rule, finding: Finding) {
+        if rule.code != self.rule.code && self.also.iter().all(|also| also.code != rule.code) {
+            self.also.push(Also {
+                code: rule.code,
+                name: rule.name,
+                summary: finding.summary,
+                overruled: (finding.proposed != self.finding.proposed).then_some(finding.proposed),
+            });
+        }
+    }
+
+    fn recommend(self, facts: &Facts, reports: &[NamedReport]) -> Recommendation {
+        let Self {
+            rule,
+            mut finding,
+            also,
+            later: _,
+        } = self;
+        finding
+            .evidence
+            .extend(rules::replayed(rule, facts, reports));
+        Recommendation {
+            code: rule.code,
+            name: rule.name,
+            action: action(&finding),
+            window: window(&finding.evidence, facts),
+            also,
+            scenario: rule.scenario,
+            finding,
+        }
+    }
+}
+
+/// Tries the changes that the rules ask for, round by round, until they ask for
+/// no other one. Gives the step for each setting, and what no change mends.
+fn settle(facts: &mut Facts, found: Vec<Found>) -> (BTreeMap<String, Step>, Vec<Found>) {
+    let mut steps: BTreeMap<String, Step> = BTreeMap::new();
+    let mut found = found;
+    for round in 0.. {
+        let (mut changes, rest): (Vec<_>, Vec<_>) = found
+            .into_iter()
+            .partition(|(_, finding)| Change::of(finding).is_some());
+        if changes.is_empty() || round == ROUNDS {
+            found = rest;
+            break;
+        }
+        // The greatest harm decides on the value; then the first rule.
+        changes.sort_by_key(|(_, finding)| finding.severity);
+        let mut decided: Vec<String> = Vec::new();
+        for (rule, finding) in changes {
+            let Some(change) = Change::of(&finding) else {
+                continue;
+            };
+            if decided.contains(&finding.setting) {
+                if let Some(step) = steps.get_mut(&finding.setting) {
+                    step.add(rule, finding);
+                }
+                continue;
+            }
+            decided.push(finding.setting.clone());
+            change.apply(facts);
+            let mut step = match steps.remove(&finding.setting) {
+                None => Step::new(rule, finding),
+                Some(former) => former.superseded(rule, finding),
+            };
+            if round > 0 {
+                step.later = true;
+            }
+            steps.insert(step.finding.setting.clone(), step);
+        }
+        found = ask(facts).found();
+    }
+    (steps, found)
+}
+
+impl Step {
+    /// The same step with the value of a later round; what was first seen stays.
+    fn superseded(mut self, rule: &'static Rule, later: Finding) -> Self {
+        self.add(rule, later.clone());
+        if let Some(also) = self.also.iter_mut().find(|also| also.code == rule.code) {
+            also.overruled = None;
+        }
+        self.finding.cost = later.cost;
+        self.finding.verify = later.verify;
+        self.finding.proposed = later.proposed;
+        self.finding.severity = self.finding.severity.min(later.severity);
+        self
+    }
+}
+
+/// Leaves the steps out that the others make needless: without such a one no
+/// rule finds more than `last`, what the whole plan leaves. `before` is what the
+/// plan begins with.
+fn needed(
+    facts: &mut Facts,
+    before: &(Settings, SysctlFiles),
+    mut steps: BTreeMap<String, Step>,
+    last: &[Found],
+) -> BTreeMap<String, Step> {
+    if steps.len() < 2 {
+        return steps;
+    }
+    // The least harm goes first, so that the step that counts stays.
+    let mut settings: Vec<_> = steps
+        .values()
+        .map(|step| (step.finding.severity, step.finding.setting.clone()))
+        .collect();
+    settings.sort();
+    for (_, setting) in settings.into_iter().rev() {
+        (facts.settings, facts.sysctl_files) = before.clone();
+        for (_, other) in steps.iter().filter(|(other, _)| **other != setting) {
+            if let Some(change) = Change::of(&other.finding) {
+                change.apply(facts);
+            }
+        }
+        let no_more = ask(facts).found().iter().all(|(rule, finding)| {
+            Change::of(finding).is_none() && last.iter().any(|(left, _)| left.code == rule.code)
+        });
+        if no_more {
+            steps.remove(&setting);
+        }
+    }
+    steps
+}
+
+/// Which way the plan takes a setting, told by the first number that changes.
+fn action(finding: &Finding) -> Action {
+    let Some(Change::Set { .. }) = Change::of(finding) else {
+        return Action::Mend;
+    };
+    let numbers = |text: &str| -> Option<Vec<i128>> {
+        text.split_whitespace()
+            .map(|word| word.parse().ok())
+            .collect()
+    };
+    let (Some(mut current), Some(proposed)) =
+        (numbers(&finding.current), numbers(&finding.proposed))
+    else {
+        return Action::Set;
+    };
+    // No retries means 8 of them (tcp_orphan_retries in net/ipv4/tcp_timer.c).
+    if finding.setting == "net.ipv4.tcp_orphan_retries" && current == [0] {
+        current = vec![8];
+    }
+    let mut ways = current
+        .iter()
+        .zip(&proposed)
+        .map(|(current, proposed)| proposed.cmp(current))
+        .filter(|way| way.is_ne());
+    match ways.next() {
+        Some(first) if ways.all(|way| way == first) => {
+            // A switch has no higher and lower.
+            if matches!(
+                (current.as_slice(), proposed.as_slice()),
+                ([0..=2], [0..=2])
+            ) {
+                Action::Set
+            } else if first.is_gt() {
+                Action::Raise
+            } else {
+                Action::Lower
+            }
+        }
+        _ => Action::Set,
+    }
+}
+
+/// The time that an answer rests on.
+fn window(evidence: &[Evidence], facts: &Facts) -> String {
+    let counters = evidence.iter().any(|evidence| {
+        evidence.source.starts_with("/proc/net/netstat,")
+            || evidence.source.starts_with("/proc/net/snmp,")
+    });
+    match (facts.window(), counters) {
+        (Some((window, _)), true) => format!("counters over {}", seconds(window)),
+        (Some((window, _)), false) => format!("two looks {} apart", seconds(window)),
+        (None, true) => format!(
+            "one look; counters {}, {}, only support it",
+            facts.counters_begin(),
+            span(facts)
+        ),
+        (None, false) => "one look".to_owned(),
+    }
+}
+
+/// How long the kernel has run, for people.
+fn span(facts: &Facts) -> String {
+    let hours = facts.now.uptime.as_secs() / 3600;
+    match hours {
+        0 => "less than an hour ago".to_owned(),
+        1..48 => format!("{hours} h ago at most"),
+        _ => format!("{} days ago at most", hours / 24),
+    }
+}
+
+/// The settings that a rule looked at and that no step changes.
+fn leave(facts: &Facts, first: &Answers, steps: &[Recommendation]) -> Vec<Leave> {
+    SPOKEN_FOR
+        .iter()
+        .filter(|(setting, _)| steps.iter().all(|step| step.finding.setting != *setting))
+        .filter_map(|(setting, code)| {
+            let current = facts.settings.get(setting)?;
+            first.0.iter().find_map(|(rule, outcome)| match outcome {
+                Outcome::Quiet(why) if rule.code == *code => Some(Leave {
+                    setting,
+                    current: current.clone(),
+                    code,
+                    why: why.clone(),
+                }),
+                _ => None,
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,321 @@
+//! The plan on hosts that are made up, by the thousand.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::facts::Look;
+use crate::facts::counters::Counters;
+use crate::facts::memory::Zones;
+use crate::facts::sockstat::Sockstat;
+use crate::facts::sysctl_files::{SysctlFile, parse};
+
+/// Values that are met, right and wrong ones, for each setting.
+const VALUES: &[(&str, &[&str])] = &[
+    (
+        "net.ipv4.tcp_max_orphans",
+        &[
+            "65536", "131072", "16", "1000", "8192", "3276800", "0", "-1",
+        ],
+    ),
+    (
+        "net.ipv4.tcp_mem",
+        &[
+            "191328 255104 382656",
+            "4096 87380 67108864",
+            "94500000 915000000 927000000",
+            "382656 255104 191328",
+            "9000 9000 9000",
+            "1 2 3",
+            "0 0 0",
+            "300 400 600",
+            "786432 1048576 26777216",
+            "3000000 4000000 6000000",
+            "18446744073709551615 18446744073709551615 18446744073709551615",
+        ],
+    ),
+    ("net.ipv4.tcp_fin_timeout", &["60", "3", "0", "120", "600"]),
+    (
+        "net.ipv4.tcp_orphan_retries",
+        &["0", "1", "3", "8", "15", "255"],
+    ),
+    (
+        "net.ipv4.tcp_max_tw_buckets",
+        &["65536", "5000", "0", "2000000", "262144"],
+    ),
+    (
+        "net.ipv4.tcp_ehash_entries",
+        &["131072", "-262144", "512", "1"],
+    ),
+    ("net.ipv4.tcp_tw_reuse", &["0", "1", "2"]),
+    ("net.ipv4.tcp_timestamps", &["0", "1", "2"]),
+    (
+        "net.ipv4.tcp_rmem",
+        &[
+            "4096 131072 6291456",
+            "4096 87380 2147483647",
+            "1 2 33554432",
+        ],
+    ),
+    (
+        "net.ipv4.tcp_wmem",
+        &["4096 16384 4194304", "4096 65536 1073741824"],
+    ),
+    ("net.core.rmem_max", &["212992", "536870912", "67108864"]),
+    ("net.core.wmem_max", &["212992", "2147483647"]),
+    ("net.core.somaxconn", &["4096", "128", "1024", "65535"]),
+    ("net.core.mem_pcpu_rsv", &["256"]),
+    ("net.ipv4.tcp_syncookies", &["0", "1", "2"]),
+    ("net.ipv4.tcp_abort_on_overflow", &["0", "1"]),
+    ("net.ipv4.tcp_rfc1337", &["0", "1"]),
+    ("net.ipv4.tcp_retries2", &["15", "8", "3", "0"]),
+    (
+        "net.ipv4.ip_local_port_range",
+        &["32768 60999", "1024 65535"],
+    ),
+];
+
+/// The value of a setting, mostly one that is met, else any number.
+fn value(index: usize) -> impl Strategy<Value = String> {
+    let (_, met) = VALUES[index];
+    let words = met[0].split(' ').count();
+    prop_oneof![
+        8 => prop::sample::select(met).prop_map(str::to_owned),
+        1 => prop::collection::vec(0..=4_000_000_u64, words).prop_map(|numbers| {
+            numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(" ")
+        }),
+    ]
+}
+
+/// Settings with their values; some are not there.
+fn settings() -> impl Strategy<Value = Settings> {
+    let values: Vec<_> = (0..VALUES.len())
+        .map(|index| prop::option::weighted(0.9, value(index)))
+        .collect();
+    values.prop_map(|values| {
+        let mut settings = Settings::default();
+        for ((name, _), value) in VALUES.iter().zip(values) {
+            if let Some(value) = value {
+                // A port above 65535 is none.
+                settings.set(name, &value);
+            }
+        }
+        settings
+    })
+}
+
+/// Files with assignments, good and bad, that may win, lose and disagree.
+fn files() -> impl Strategy<Value = SysctlFiles> {
+    let line = prop_oneof![
+        8 => (0..VALUES.len())
+            .prop_flat_map(|index| value(index).prop_map(move |value| (index, value)))
+            .prop_map(|(index, value)| format!("{} = {value}", VALUES[index].0)),
+        1 => (0..VALUES.len()).prop_map(|index| format!("-{}", VALUES[index].0)),
+        1 => prop::sample::select(vec![
+            "net.ipv4.tcp_* = 1",
+            "net.ipv4.tcp_tw_recycle = 1",
+            "net.ipv4.tcp_mem 1 2 3",
+            "net.ipv4.tcp_mem = 1 2",
+            "net.ipv4.tcp_syncookies = 1 # on",
+            "\u{0}",
+        ])
+        .prop_map(str::to_owned),
+    ];
+    let paths = [
+        "/etc/sysctl.d/10-a.conf",
+        "/usr/lib/sysctl.d/50-b.conf",
+        "/etc/sysctl.d/99-c.conf",
+        "/etc/sysctl.conf",
+    ];
+    (
+        prop::collection::vec(prop::collection::vec(line, 0..4), paths.len()),
+        any::<bool>(),
+    )
+        .prop_map(move |(texts, systemd)| SysctlFiles {
+            files: paths
+                .iter()
+                .zip(texts)
+                .map(|(path, lines)| SysctlFile {
+                    path: path.into(),
+                    lines: parse(lines.join("\n").as_bytes()),
+                })
+                .collect(),
+            systemd,
+            live: BTreeMap::new(),
+        })
+}
+
+/// A count: mostly small, sometimes any.
+fn count() -> impl Strategy<Value = i64> {
+    prop_oneof![4 => 0..10_000_i64, 2 => 0..4_000_000_i64, 1 => any::<i64>().prop_map(i64::saturating_abs)]
+}
+
+fn look(uptime_s: u64, [orphans, pages, records, counter]: [i64; 4]) -> Look {
+    let sockstat = format!("TCP: inuse 1 orphan {orphans} tw {records} alloc 1 mem {pages}\n");
+    let counters = format!(
+        "TcpExt: ListenOverflows ListenDrops TCPAbortOnMemory TCPTimeWaitOverflow TCPAbortOnClose\n\
+         TcpExt: {counter} {counter} {counter} {counter} 0\n"
+    );
+    Look {
+        sockstat6: None,
+        elsewhere: Vec::new(),
+        uptime: Duration::from_secs(uptime_s),
+        sockstat: Sockstat::parse(&sockstat, Path::new("sockstat")).unwrap(),
+        counters: Counters::parse(&counters, Path::new("netstat")).unwrap(),
+        sockets: None,
+    }
+}
+
+/// A host: its pages, its RAM and who owns it, its settings, files and gauges.
+fn host() -> impl Strategy<Value = Facts> {
+    let hardware = (
+        prop::sample::select(vec![4_u64 << 10, 16 << 10, 64 << 10]),
+        (27..43_u32, 0..1024_u64),
+        1..256_u64,
+        (0..=100_u64, prop::option::of(0..=100_u64)),
+        prop::sample::select(vec!["5.4.1", "5.10.0", "6.1.3", "6.18.44", "7.3", "4.9"]),
+    );
+    let gauges = || [count(), count(), count(), count()];
+    let looks = (gauges(), prop::option::of((gauges(), 1..100_000_u64)));
+    (hardware, settings(), files(), looks).prop_map(|(hardware, settings, files, looks)| {
+        let (page_bytes, (log, more), cpus, (owned, managed), kernel) = hardware;
+        let ram_bytes = (1_u64 << log) + (1_u64 << log) / 1024 * more;
+        let mut facts = Facts::without_host(kernel, ram_bytes, page_bytes);
+        facts.cpus = cpus;
+        facts.memory.owned_bytes = Some(ram_bytes / 100 * owned);
+        facts.memory.zones = managed.map(|percent| Zones {
+            managed_pages: ram_bytes / page_bytes / 100 * percent,
+            free_buffer_pages: ram_bytes / page_bytes / 110 * percent,
+        });
+        facts.settings = settings;
+        facts.sysctl_files = files;
+        let (now, earlier) = looks;
+        facts.now = look(1_000_000, now);
+        if let Some((earlier, ago)) = earlier {
+            facts.set_earlier(look(1_000_000 - ago, earlier));
+        }
+        see_files(&mut facts);
+        facts
+    })
+}
+
+/// What /proc/sys says of the keys that the files set.
+fn see_files(facts: &mut Facts) {
+    for key in facts.sysctl_files.keys() {
+        let live = facts.settings.get(&key);
+        facts.sysctl_files.live.insert(key, live);
+    }
+}
+
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        cases: 2000,
+        // What fails is printed; nothing is written beside the sources.
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    /// Whoever applies everything and asks again gets no further change; and no
+    /// step is out of bounds.
+    #[test]
+    fn a_plan_settles_and_keeps_its_bounds(host in host()) {
+        let mut facts = host;
+        let before = (facts.settings.clone(), facts.sysctl_files.clone());
+        let first = advise(&mut facts, &[]);
+        prop_assert_eq!(&before, &(facts.settings.clone(), facts.sysctl_files.clone()));
+        within_bounds(&facts, &first)?;
+        for step in &first.recommendations {
+            if let Some(change) = Change::of(&step.finding) {
+                change.apply(&mut facts);
+            }
+        }
+        let second = advise(&mut facts, &[]);
+        for step in &second.recommendations {
+            prop_assert!(
+                Change::of(&step.finding).is_none(),
+                "asked again: {:#?}\nat first: {:#?}", step, first
+            );
+            prop_assert!(
+                first.recommendations.iter().any(|earlier| earlier.code == step.code),
+                "new: {:#?}\nat first: {:#?}", step, first
+            );
+        }
+    }
+}
+
+/// One value for a setting, and none out of bounds.
+fn within_bounds(facts: &Facts, advice: &Advice) -> Result<(), TestCaseError> {
+    let steps = &advice.recommendations;
+    prop_assert!(steps.is_sorted_by_key(|step| step.finding.severity));
+    let mut seen = BTreeSet::new();
+    let mut settings = facts.settings.clone();
+    for step in steps {
+        let shown = format!("{:?}", step.finding);
+        prop_assert!(!shown.contains(PLANNED_FILE), "{}", shown);
+        let Some(change) = Change::of(&step.finding) else {
+            continue;
+        };
+        prop_assert!(
+            seen.insert(step.finding.setting.clone()),
+            "twice: {:#?}",
+            step
+        );
+        let Change::Set { name, value } = change else {
+            continue;
+        };
+        prop_assert_ne!(Some(value.clone()), facts.settings.get(name));
+        settings.set(name, &value);
+        for number in value.split(' ') {
+            let number: i64 = number.parse().expect("the kernel's are longs");
+            prop_assert!(number >= 0, "{}: {}", name, value);
+            prop_assert!(
+                name == "net.ipv4.tcp_mem" || number <= i64::from(i32::MAX),
+                "{}: {}",
+                name,
+                value
+            );
+        }
+    }
+    if seen.contains("net.ipv4.tcp_mem") {
+        let [low, pressure, high] = settings.tcp_mem.unwrap();
+        prop_assert!(low <= pressure && pressure < high, "{:?}", settings.tcp_mem);
+        prop_assert!(
+            high <= facts.ram_bytes / 4 / facts.page_bytes,
+            "{} of {}",
+            high,
+            facts.ram_bytes
+        );
+        prop_assert!(pressure > 0);
+        let usage = facts.now.sockstat.get("TCP.mem").unwrap().cast_unsigned();
+        prop_assert!(
+            usage < pressure,
+            "it would begin under pressure: {} {}",
+            usage,
+            pressure
+        );
+    }
+    if seen.contains("net.ipv4.tcp_max_orphans") {
+        let limit = settings.tcp_max_orphans.unwrap();
+        let orphans = facts.now.sockstat.get("TCP.orphan").unwrap();
+        prop_assert!(
+            orphans.saturating_mul(4) < limit,
+            "it would reset: {} {}",
+            orphans,
+            limit
+        );
+    }
+    if let (true, Some(records)) = (
+        seen.contains("net.ipv4.tcp_max_tw_buckets"),
+        settings.tcp_max_tw_buckets,
+    ) {
+        prop_assert!(records.cast_unsigned() * 256 <= facts.ram_bytes / 64);
+    }
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! The documentation of the rules, as their files have it.
+
+use std::fmt::Write as _;
+use std::io;
+
+use serde::Serialize;
+
+use super::text::{FAINT, NARROWEST, STRONG, WIDEST, fill, heading};
+use crate::rules::{Documentation, RULES, Rule};
+
+/// The rule of a code or a name, whatever its case.
+pub fn find(wanted: &str) -> Option<&'static Rule> {
+    RULES.iter().find(|rule| {
+        rule.code.eq_ignore_ascii_case(wanted) || rule.name.eq_ignore_ascii_case(wanted)
+    })
+}
+
+/// Writes all that there is to say about a rule.
+pub fn write(out: &mut dyn io::Write, rule: &Rule, width: usize) -> io::Result<()> {
+    let width = width.clamp(NARROWEST, WIDEST);
+    let mut text = String::new();
+    let Documentation {
+        detects,
+        evidence,
+        recommendation,
+        cost,
+        risk,
+        undo,
+        references,
+    } = rule.documentation;
+    let _ = writeln!(text, "{STRONG}{} {}{STRONG:#}", rule.code, rule.name);
+    fill(&mut text, detects, "  ", "  ", width);
+    for (title, content) in [
+        ("What it looks at", evidence),
+        ("What it recommends", recommendation),
+        ("Cost", cost),
+        ("Risk", risk),
+        ("Undo", undo),
+    ] {
+        heading(&mut text, title);
+        fill(&mut text, content, "  ", "  ", width);
+    }
+    let replays: Vec<_> = [("the failure", rule.scenario), ("the cure", rule.cure)]
+        .into_iter()
+        .filter_map(|(what, scenario)| Some((what, scenario?)))
+        .collect();
+    if !replays.is_empty() {
+        heading(&mut text, "Replay");
+        for (what, scenario) in replays {
+            let line = format!("{what}: harness run --filter {scenario}");
+            fill(&mut text, &line, "  ", "    ", width);
+        }
+    }
+    heading(&mut text, "References");
+    for reference in references {
+        fill(&mut text, reference, "  ", "    ", width);
+    }
+    out.write_all(text.as_bytes())
+}
+
+/// Writes a line for each rule.
+pub fn write_all(out: &mut dyn io::Write) -> io::Result<()> {
+    let mut text = String::new();
+    for rule in RULES {
+        let _ = writeln!(
+            text,
+            "{STRONG}{}{STRONG:#}  {:<30}{FAINT}{}{FAINT:#}",
+            rule.code,
+            rule.name,
+            rule.scenario.unwrap_or_default()
+        );
+    }
+    // Nothing ends in blanks.
+    for line in text.lines() {
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+/// A rule for programs.
+#[derive(Serialize)]
+struct Documented {
+    code: &'static str,
+    name: &'static str,
+    scenario: Option<&'static str>,
+    cure: Option<&'static str>,
+    #[serde(flatten)]
+    documentation: Documentation,
+}
+
+/// Every rule with its documentation, for programs.
+pub fn all() -> impl Serialize {
+    RULES
+        .iter()
+        .map(|rule| Documented {
+            code: rule.code,
+            name: rule.name,
+            scenario: rule.scenario,
+            cure: rule.cure,
+            documentation: rule.documentation,
+        })
+        .collect::<Vec<_>>()
+}

@@ -1,0 +1,153 @@
+//! The answer for a ticket or a wiki.
+
+use std::fmt::Write as _;
+use std::io;
+
+use super::text::inert;
+use crate::facts::Facts;
+use crate::plan::{Advice, OutcomeWord, Recommendation};
+use crate::rules::bytes;
+
+/// Writes the answer as Markdown.
+pub fn write(out: &mut dyn io::Write, advice: &Advice, facts: &Facts) -> io::Result<()> {
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "# {}\n\nLinux {}, {} RAM.",
+        match advice.recommendations.len() {
+            0 => "Nothing is wrong with what was looked at".to_owned(),
+            1 => "1 recommendation".to_owned(),
+            count => format!("{count} recommendations, the greatest harm first"),
+        },
+        escaped(&facts.kernel),
+        bytes(facts.ram_bytes)
+    );
+    for (number, step) in (1..).zip(&advice.recommendations) {
+        write_step(&mut text, number, step);
+    }
+    if !advice.leave.is_empty() {
+        text.push_str("\n## Leave as it is\n\n");
+        for leave in &advice.leave {
+            let _ = writeln!(
+                text,
+                "- {} = {}: {}",
+                code(leave.setting),
+                code(&leave.current),
+                escaped(&leave.why)
+            );
+        }
+    }
+    let not_evaluated: Vec<_> = advice
+        .rules
+        .iter()
+        .filter(|rule| rule.outcome == OutcomeWord::NotEvaluated)
+        .collect();
+    if !not_evaluated.is_empty() {
+        text.push_str("\n## Not evaluated\n\n");
+        for rule in not_evaluated {
+            let _ = writeln!(
+                text,
+                "- {} {}: {}",
+                rule.code,
+                rule.name,
+                escaped(&rule.reason)
+            );
+        }
+    }
+    if !facts.unseen.is_empty() {
+        text.push_str("\n## Not seen\n\n");
+        for unseen in &facts.unseen {
+            let _ = writeln!(
+                text,
+                "- {}: {}",
+                escaped(&unseen.what),
+                escaped(&unseen.why)
+            );
+        }
+    }
+    out.write_all(text.as_bytes())
+}
+
+fn write_step(text: &mut String, number: usize, step: &Recommendation) {
+    let finding = &step.finding;
+    let _ = writeln!(
+        text,
+        "\n## {number}. {}\n\n{}, {} {}, {}. {}\n\n| | |\n| --- | --- |",
+        escaped(&finding.summary),
+        finding.severity,
+        step.code,
+        step.name,
+        finding.kind,
+        escaped(&finding.why)
+    );
+    let mut row = |label: &str, content: String| {
+        let _ = writeln!(text, "| {label} | {content} |");
+    };
+    row("on", escaped(&finding.subject));
+    row("setting", code(&finding.setting));
+    row("now", code(&finding.current));
+    row("proposed", code(&finding.proposed));
+    row(
+        "sure",
+        escaped(&format!("{} ({})", finding.confidence, step.window)),
+    );
+    for also in &step.also {
+        row(
+            "also",
+            escaped(&format!("{} {}: {}", also.code, also.name, also.summary)),
+        );
+    }
+    for evidence in &finding.evidence {
+        row(
+            "seen",
+            format!(
+                "{} = {} ({})",
+                code(&evidence.observation),
+                code(&evidence.value.to_string()),
+                escaped(&evidence.source)
+            ),
+        );
+    }
+    row("cost", escaped(&finding.cost));
+    row("risk", escaped(&finding.risk));
+    row("apply", escaped(&finding.apply));
+    row("undo", escaped(&finding.undo));
+    row("verify", escaped(&finding.verify));
+    if let Some(scenario) = step.scenario {
+        row("replay", code(&format!("harness run --filter {scenario}")));
+    }
+}
+
+/// A text in which nothing is markup.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in inert(text).chars() {
+        if matches!(
+            character,
+            '\\' | '`' | '*' | '_' | '<' | '>' | '[' | ']' | '|' | '#' | '&' | '~'
+        ) {
+            escaped.push('\\');
+        }
+        escaped.push(character);
+    }
+    escaped
+}
+
+/// A text in a code span of a table: it can have neither a backtick nor a bar.
+fn code(text: &str) -> String {
+    format!("`{}`", inert(text).replace('`', "'").replace('|', "/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_from_elsewhere_is_markup() {
+        assert_eq!(
+            escaped("<b>|x|</b> [a](b) *c*\n"),
+            "\\<b\\>\\|x\\|\\</b\\> \\[a\\](b) \\*c\\*\\\\u{a}"
+        );
+        assert_eq!(code("a`b|c"), "`a'b/c`");
+    }
+}

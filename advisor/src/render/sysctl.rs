@@ -1,0 +1,74 @@
+//! The settings of the plan as a file for /etc/sysctl.d, the reason above each.
+
+use std::fmt::Write as _;
+use std::io;
+
+use super::text::{inert, plain};
+use crate::facts::Facts;
+use crate::plan::{Advice, Change, Recommendation};
+use crate::rules::bytes;
+
+/// Columns of a comment.
+const WIDTH: usize = 80;
+
+/// Writes what `sysctl -p` and systemd-sysctl accept. What no setting mends is
+/// a comment.
+pub fn write(out: &mut dyn io::Write, advice: &Advice, facts: &Facts) -> io::Result<()> {
+    let mut text = String::new();
+    comment(
+        &mut text,
+        &format!(
+            "Settings that `advisor recommend` proposes for a host with Linux {} and {} RAM. To \
+             try them: sysctl -p FILE. To keep them: /etc/sysctl.d, under a name that sorts after \
+             the others.",
+            facts.kernel,
+            bytes(facts.ram_bytes)
+        ),
+    );
+    let (settings, others): (Vec<_>, Vec<_>) = advice
+        .recommendations
+        .iter()
+        .partition(|step| matches!(Change::of(&step.finding), Some(Change::Set { .. })));
+    if settings.is_empty() {
+        text.push('\n');
+        comment(&mut text, "There is nothing to set.");
+    }
+    for step in settings {
+        let finding = &step.finding;
+        text.push('\n');
+        comment(&mut text, &title(step));
+        comment(&mut text, &finding.why);
+        comment(
+            &mut text,
+            &format!("Sure: {} ({}).", finding.confidence, step.window),
+        );
+        comment(&mut text, &format!("Cost: {}", finding.cost));
+        comment(&mut text, &format!("Risk: {}", finding.risk));
+        comment(
+            &mut text,
+            &format!("Before: {} = {}", finding.setting, finding.current),
+        );
+        let _ = writeln!(text, "{} = {}", finding.setting, finding.proposed);
+    }
+    if !others.is_empty() {
+        text.push('\n');
+        comment(&mut text, "No setting mends these:");
+        for step in others {
+            comment(&mut text, &title(step));
+        }
+    }
+    out.write_all(text.as_bytes())
+}
+
+fn title(step: &Recommendation) -> String {
+    let finding = &step.finding;
+    format!(
+        "{}, {} {}: {}",
+        finding.severity, step.code, step.name, finding.summary
+    )
+}
+
+fn comment(text: &mut String, content: &str) {
+    text.push_str(&textwrap::fill(&inert(content), plain(WIDTH, "# ", "# ")));
+    text.push('\n');
+}

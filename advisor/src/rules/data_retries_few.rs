@@ -1,0 +1,57 @@
+//! tcp_retries2 is lower than the standard allows.
+
+use super::{Confidence, Documentation, Finding, Outcome, Rule, Severity, cannot_be_read};
+use crate::facts::Facts;
+
+pub(super) const RULE: Rule = Rule {
+    code: "LB416",
+    name: "data-retries-few",
+    scenario: Some("crash/vanished-peer/user-timeout"),
+    cure: None,
+    documentation: DOCUMENTATION,
+    check,
+};
+
+const DOCUMENTATION: Documentation = Documentation {
+    detects: "A tcp_retries2 below 8. It bounds how long data may stay unacknowledged before \
+        the connection is given up: 15, the default, is 924.6 s, 8 about 100 s, 5 about 13 s, 3 \
+        about 3 s. RFC 1122 asks for at least 100 s. It is lowered for a quick failover, for one \
+        program, and cuts off every connection of the network namespace.",
+    evidence: "The value of net.ipv4.tcp_retries2. TCPAbortOnTimeout counts the connections \
+        that were given up.",
+    recommendation: "8, the lowest that the standard allows; and TCP_USER_TIMEOUT in the \
+        program that wants to know sooner.",
+    cost: "Data to a dead peer is kept for about 100 s.",
+    risk: "A program that relies on the short time without saying so waits longer for its \
+        failover; it needs TCP_USER_TIMEOUT.",
+    undo: "Set the former value.",
+    references: &[
+        "tcp_retries2: Documentation/networking/ip-sysctl.rst of Linux",
+        "RFC 1122 section 4.2.3.5",
+        "tcp_write_timeout, tcp_model_timeout: net/ipv4/tcp_timer.c of Linux",
+    ],
+};
+
+const SETTING: &str = "net.ipv4.tcp_retries2";
+
+/// RFC 1122 asks for 100 s, which are 8 retransmissions.
+const LEAST: i64 = 8;
+
+fn check(facts: &Facts) -> Outcome {
+    let Some(current) = facts.settings.tcp_retries2 else {
+        return cannot_be_read(SETTING);
+    };
+    if current >= LEAST {
+        return Outcome::Quiet(format!("tcp_retries2 is {current}"));
+    }
+    Outcome::Fired(vec![Finding {
+        severity: Severity::Notice,
+        confidence: Confidence::Medium,
+        summary: format!("tcp_retries2 is {current}: a short outage ends every connection"),
+        why: "An outage of a few seconds, a route that moves or a virtual machine that migrates, is longer than these retries last. For one program TCP_USER_TIMEOUT does the same without touching the others."
+            .to_owned(),
+        verify: "TCPAbortOnTimeout rises more slowly (nstat -az TcpExtTCPAbortOnTimeout)"
+            .to_owned(),
+        ..Finding::of_setting(facts, &DOCUMENTATION, SETTING, &LEAST.to_string())
+    }])
+}

@@ -1,0 +1,64 @@
+//! A line of a file sets nothing, because no program understands it.
+
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, TAKE_OUT,
+};
+use crate::facts::Facts;
+use crate::lint;
+
+pub(crate) const RULE: Rule = Rule {
+    code: "LB605",
+    name: "file-line-not-understood",
+    scenario: None,
+    cure: None,
+    documentation: DOCUMENTATION,
+    check,
+};
+
+const DOCUMENTATION: Documentation = Documentation {
+    detects: "A line of a file of settings that is no assignment, a value that its setting \
+        cannot have, or bytes that are no text. The programs that apply the files pass over it, \
+        and what it was to set stays as it was. A comment after a value is part of the value.",
+    evidence: "Every line of the files.",
+    recommendation: "Take the line out, or write it as `key = value`.",
+    cost: "None.",
+    risk: "The line may say what somebody wanted: look before it goes.",
+    undo: "Put the line back.",
+    references: &[
+        "sysctl.d(5), sysctl(8)",
+        "both programs tried: systemd 252, procps 4.0.2",
+    ],
+};
+
+fn check(facts: &Facts) -> Outcome {
+    let findings: Vec<_> = lint::not_understood(&facts.sysctl_files)
+        .map(|(path, number, message)| {
+            let place = format!("{}:{number}", path.display());
+            Finding {
+                severity: Severity::Notice,
+                confidence: Confidence::High,
+                summary: format!("{place} sets nothing"),
+                why: message,
+                kind: Kind::Host,
+                subject: "the files that set sysctls at boot".to_owned(),
+                evidence: vec![Evidence::new(
+                    place.as_str(),
+                    "not understood".into(),
+                    "the files that set sysctls at boot",
+                )],
+                apply: format!("take line {number} out of {}", path.display()),
+                verify: "advisor lint names the line no more".to_owned(),
+                setting: place,
+                current: "a line that no program understands".to_owned(),
+                proposed: TAKE_OUT.to_owned(),
+                cost: DOCUMENTATION.cost.to_owned(),
+                risk: DOCUMENTATION.risk.to_owned(),
+                undo: DOCUMENTATION.undo.to_owned(),
+            }
+        })
+        .collect();
+    if findings.is_empty() {
+        return Outcome::Quiet("every line of the files is understood".to_owned());
+    }
+    Outcome::Fired(findings)
+}

@@ -1,0 +1,137 @@
+//! A line of a file has no effect, because another one wins.
+
+use std::path::Path;
+
+use super::{Confidence, Documentation, Finding, Outcome, Rule, Severity, TAKE_OUT};
+use crate::facts::Facts;
+use crate::facts::sysctl_files::{Assignment, Loader, SYSCTL_CONF, SysctlFiles, is_glob};
+
+pub(crate) const RULE: Rule = Rule {
+    code: "LB602",
+    name: "file-line-overruled",
+    scenario: None,
+    cure: None,
+    documentation: DOCUMENTATION,
+    check,
+};
+
+const DOCUMENTATION: Documentation = Documentation {
+    detects: "A key that several files set to different values. Files apply by their names, \
+        whichever directory they are in, so the last name wins, and /etc/sysctl.d/10-mine.conf \
+        loses against /usr/lib/sysctl.d/50-default.conf. `sysctl --system` reads \
+        /etc/sysctl.conf after all of them, and systemd-sysctl does not read it at all: then the \
+        value depends on who applied the files last.",
+    evidence: "The assignments of net. keys in all files, in the orders of systemd-sysctl and \
+        of `sysctl --system`. A file of a package that one of /etc overrules is as it should be.",
+    recommendation: "Take out the line that loses; or, where its value is what is wanted, the \
+        one that wins.",
+    cost: "None.",
+    risk: "The line may be there for another program or another kind of host.",
+    undo: "Put the line back.",
+    references: &[
+        "sysctl.d(5), sysctl(8)",
+        "both programs tried: systemd 252, procps 4.0.2",
+    ],
+};
+
+fn check(facts: &Facts) -> Outcome {
+    let findings: Vec<_> = overruled(&facts.sysctl_files)
+        .filter(|line| line.loser.key.starts_with("net."))
+        .map(|line| Finding {
+            severity: if line.programs_disagree() {
+                Severity::Warning
+            } else {
+                Severity::Notice
+            },
+            confidence: Confidence::High,
+            summary: line.summary(),
+            why: line.why(),
+            verify: format!(
+                "sysctl --system and a restart of systemd-sysctl.service leave {} the same",
+                line.loser.key
+            ),
+            ..Finding::of_line(facts, &DOCUMENTATION, &line.loser, TAKE_OUT.to_owned())
+        })
+        .collect();
+    if findings.is_empty() {
+        return Outcome::Quiet("no file is overruled by another".to_owned());
+    }
+    Outcome::Fired(findings)
+}
+
+/// A line that loses, and what wins with each program.
+pub(crate) struct Overruled<'a> {
+    pub loser: Assignment<'a>,
+    systemd: Option<Assignment<'a>>,
+    procps: Option<Assignment<'a>>,
+}
+
+impl Overruled<'_> {
+    /// Whether the value depends on the program that applies the files.
+    pub(crate) fn programs_disagree(&self) -> bool {
+        self.systemd.map(|line| line.value) != self.procps.map(|line| line.value)
+    }
+
+    pub(crate) fn summary(&self) -> String {
+        if self.programs_disagree() {
+            format!(
+                "{} is set to different values, and systemd-sysctl and sysctl --system take \
+                 different ones",
+                self.loser.key
+            )
+        } else {
+            format!(
+                "{} = {} has no effect: another line wins",
+                self.loser.key, self.loser.value
+            )
+        }
+    }
+
+    pub(crate) fn why(&self) -> String {
+        let wins = |line: Option<Assignment<'_>>| {
+            line.map_or_else(
+                || "leaves the key alone".to_owned(),
+                |line| format!("takes {} from {line}", line.value),
+            )
+        };
+        if self.programs_disagree() {
+            format!(
+                "{} {}; {} {}.",
+                Loader::SystemdSysctl,
+                wins(self.systemd),
+                Loader::Procps,
+                wins(self.procps)
+            )
+        } else {
+            format!(
+                "Files apply in the order of their names: {} {}.",
+                Loader::Procps,
+                wins(self.procps)
+            )
+        }
+    }
+}
+
+/// The lines that have no effect, with one program at least. Those of packages
+/// are there to be overruled.
+pub(crate) fn overruled(files: &SysctlFiles) -> impl Iterator<Item = Overruled<'_>> {
+    let conf = Path::new("/").join(SYSCTL_CONF);
+    files.assignments().filter_map(move |line| {
+        let systemd = files.winner(Loader::SystemdSysctl, line.key);
+        let procps = files.winner(Loader::Procps, line.key);
+        let winner = match files.loader() {
+            Loader::SystemdSysctl => systemd.or(procps),
+            Loader::Procps => procps,
+        };
+        let loses = winner.is_some_and(|winner| winner.value != line.value);
+        let of_a_package = line.path.starts_with("/usr") || line.path.starts_with("/lib");
+        // What only systemd-sysctl does not read is no loser if nothing else
+        // sets the key.
+        let unread = line.path == conf && systemd.is_none();
+        (loses && !of_a_package && !unread && !is_glob(line.key)).then_some(Overruled {
+            loser: line,
+            systemd,
+            procps,
+        })
+    })
+}

@@ -1,0 +1,120 @@
+//! tcp_max_orphans is higher than tcp_mem can pay for.
+
+use super::sizing::{OrphanCost, expected_tcp_mem, most_orphans};
+use super::{
+    Confidence, Documentation, Evidence, Finding, Outcome, Rule, Severity, bytes,
+    not_initial_namespace,
+};
+use crate::facts::Facts;
+
+pub(super) const RULE: Rule = Rule {
+    code: "LB110",
+    name: "orphan-limit-beyond-memory",
+    scenario: Some("orphans/flood/over-the-limit"),
+    cure: None,
+    documentation: DOCUMENTATION,
+    check,
+};
+
+const DOCUMENTATION: Documentation = Documentation {
+    detects: "A tcp_max_orphans that the memory of TCP cannot hold, such as 3276800 out of a \
+        list of settings. The limit then never holds anything back: tcp_mem fills first, and \
+        healthy connections suffer with the orphans.",
+    evidence: "tcp_max_orphans times the memory of an orphan against the high mark of tcp_mem, \
+        where the limit is above the kernel's default (half of tcp_ehash_entries); or a page for \
+        each of them, where that is not known; for files alone, above the greatest default that any kernel has. The memory of an orphan is what is seen here, or \
+        what a report measured on this kernel line, or the documented 64 KiB.",
+    recommendation: "As many orphans as the high mark pays for, the kernel's default where \
+        that is more, and always above four times the count there is.",
+    cost: "None; it is lower than now.",
+    risk: "Orphans beyond a quarter of the new limit may be reset, which was not so before.",
+    undo: "Set the former value.",
+    references: &[
+        "tcp_max_orphans: Documentation/networking/ip-sysctl.rst of Linux",
+        "tcp_check_oom: net/ipv4/tcp.c of Linux",
+    ],
+};
+
+const SETTING: &str = "net.ipv4.tcp_max_orphans";
+
+/// The kernel's default is never higher: half of the 524288 entries that its
+/// table of established connections has at most.
+const GREATEST_DEFAULT: i64 = 262_144;
+
+fn check(facts: &Facts) -> Outcome {
+    let Some(limit) = facts.settings.tcp_max_orphans else {
+        return not_initial_namespace(SETTING);
+    };
+    // Files may set the one and leave the other to the kernel.
+    let Some(tcp_mem) = facts.settings.tcp_mem.or_else(|| expected_tcp_mem(facts)) else {
+        return without_memory(facts, limit);
+    };
+    let (orphans, look) = most_orphans(facts).unwrap_or((0, &facts.now));
+    let cost = OrphanCost::of(look, facts);
+    let default = facts.settings.half_ehash_entries();
+    // The least that an orphan with unsent data takes is a page.
+    let (each, pays_for) = match default {
+        Some(_) => (cost.bytes, cost.affordable(tcp_mem, facts.page_bytes)),
+        None => (facts.page_bytes, tcp_mem[2]),
+    };
+    let least = orphans.max(0).saturating_mul(4).saturating_add(1);
+    let proposed = i64::try_from(pays_for)
+        .unwrap_or(i64::MAX)
+        .max(default.unwrap_or(0))
+        .max(least);
+    if limit <= proposed {
+        return Outcome::Quiet(format!(
+            "tcp_max_orphans is {limit}, and tcp_mem pays for {pays_for} orphans of {}",
+            bytes(each)
+        ));
+    }
+    let mut finding = Finding::of_setting(facts, &DOCUMENTATION, SETTING, &proposed.to_string());
+    finding.evidence.push(Evidence::sysctl(
+        "net.ipv4.tcp_mem",
+        format!("{} {} {}", tcp_mem[0], tcp_mem[1], tcp_mem[2])
+            .as_str()
+            .into(),
+    ));
+    finding.evidence.push(cost.evidence());
+    Outcome::Fired(vec![Finding {
+        severity: Severity::Notice,
+        confidence: cost.confidence,
+        summary: format!("tcp_max_orphans is {limit}, and memory pays for {pays_for}"),
+        why: format!(
+            "With {} for an orphan ({}) the high mark of tcp_mem, {}, is reached first. A limit \
+             beyond that protects nothing.",
+            bytes(each),
+            if default.is_some() {
+                cost.source.as_str()
+            } else {
+                "a page, the least"
+            },
+            bytes(tcp_mem[2].saturating_mul(facts.page_bytes))
+        ),
+        verify: "`orphan` in /proc/net/sockstat stays below a quarter of the limit".to_owned(),
+        ..finding
+    }])
+}
+
+/// The answer where neither tcp_mem nor the RAM is known.
+fn without_memory(facts: &Facts, limit: i64) -> Outcome {
+    if limit <= GREATEST_DEFAULT {
+        return Outcome::Quiet(format!("tcp_max_orphans is {limit}"));
+    }
+    Outcome::Fired(vec![Finding {
+        severity: Severity::Notice,
+        confidence: Confidence::Low,
+        summary: format!("tcp_max_orphans is {limit}, more than the kernel has on any host"),
+        why: format!(
+            "The kernel's own limit is at most {GREATEST_DEFAULT}. With the documented 64 KiB for \
+             an orphan this one takes {}.",
+            bytes(limit.cast_unsigned().saturating_mul(64 << 10))
+        ),
+        ..Finding::of_setting(
+            facts,
+            &DOCUMENTATION,
+            SETTING,
+            &GREATEST_DEFAULT.to_string(),
+        )
+    }])
+}

@@ -1,0 +1,134 @@
+//! tcp_orphan_retries keeps orphans longer than whoever set it thought.
+
+use super::{
+    Confidence, Documentation, Evidence, Finding, Outcome, Rule, Severity, cannot_be_read,
+};
+use crate::facts::Facts;
+
+pub(super) const RULE: Rule = Rule {
+    code: "LB111",
+    name: "orphan-retries-misread",
+    scenario: Some("orphans/flood/over-the-limit"),
+    cure: None,
+    documentation: DOCUMENTATION,
+    check,
+};
+
+const DOCUMENTATION: Documentation = Documentation {
+    detects: "A tcp_orphan_retries above 8, or one that a file sets to 0. 0 reads as no \
+        retries and means 8, about 109 s with a peer that is silent; 15 is about a quarter of an \
+        hour. All that time the orphan holds its memory and counts against tcp_max_orphans.",
+    evidence: "The value of net.ipv4.tcp_orphan_retries, and for 0 the files that set sysctls.",
+    recommendation: "8 where it was raised; 3, about 4 s, where a file says 0. Or the line \
+        taken out of the file, which keeps the 109 s and says what is so.",
+    cost: "None in memory.",
+    risk: "Data that was written before close() is lost where the peer does not answer for \
+        that long.",
+    undo: "Set the former value.",
+    references: &[
+        "tcp_orphan_retries: net/ipv4/tcp_timer.c of Linux",
+        "tcp_orphan_retries: Documentation/networking/ip-sysctl.rst of Linux",
+        "1.6 s, 3.5 s, 3.8 s, 7.5 s for 1 to 4 and 109 s for 0: measured on Linux 6.18",
+    ],
+};
+
+const SETTING: &str = "net.ipv4.tcp_orphan_retries";
+/// What 0 means, as tcp_orphan_retries() has it.
+const DEFAULT: i64 = 8;
+/// Retries that keep an orphan with a silent peer for about 4 seconds.
+const FEW: i64 = 3;
+/// The first retransmission timeout of a near peer (TCP_RTO_MIN), and the
+/// longest (TCP_RTO_MAX), in seconds.
+const RTO_MIN_S: f64 = 0.2;
+const RTO_MAX_S: f64 = 120.0;
+
+fn check(facts: &Facts) -> Outcome {
+    let Some(current) = facts.settings.tcp_orphan_retries else {
+        return cannot_be_read(SETTING);
+    };
+    let files = &facts.sysctl_files;
+    let in_a_file = files.winner(files.loader(), SETTING).is_some();
+    if current <= DEFAULT && (current != 0 || !in_a_file) {
+        return Outcome::Quiet(format!(
+            "tcp_orphan_retries is {current}: an orphan with a silent peer lives {:.0} s or more",
+            life_s(current)
+        ));
+    }
+    let proposed = if current == 0 { FEW } else { DEFAULT };
+    let mut finding = Finding::of_setting(facts, &DOCUMENTATION, SETTING, &proposed.to_string());
+    finding.evidence.extend(
+        facts
+            .now
+            .sockstat
+            .get("TCP.orphan")
+            .map(|orphans| Evidence::sockstat("TCP.orphan", orphans)),
+    );
+    let life = facts.measured.life_of_orphans(current).map_or_else(
+        || {
+            (
+                format!(
+                    "{:.0} s or more by the formula of tcp_model_timeout",
+                    life_s(current)
+                ),
+                "the formula of tcp_model_timeout".to_owned(),
+            )
+        },
+        |measured| {
+            (
+                format!("{} s as measured", measured.value),
+                measured.source.clone(),
+            )
+        },
+    );
+    finding
+        .evidence
+        .push(Evidence::new("orphan.life", life.0.as_str().into(), life.1));
+    Outcome::Fired(vec![Finding {
+        severity: Severity::Notice,
+        confidence: if current == 0 {
+            Confidence::Medium
+        } else {
+            Confidence::High
+        },
+        summary: if current == 0 {
+            "a file sets tcp_orphan_retries to 0, which means 8 and not none".to_owned()
+        } else {
+            format!("tcp_orphan_retries is {current}, above the kernel's own 8")
+        },
+        why: format!(
+            "An orphan whose peer is silent lives {}, holds its memory and counts against \
+             tcp_max_orphans.",
+            life.0
+        ),
+        verify: "`orphan` in /proc/net/sockstat falls".to_owned(),
+        ..finding
+    }])
+}
+
+/// The least life of an orphan with a silent peer, in seconds: retransmissions
+/// double their pause up to the longest (tcp_model_timeout). The timer that
+/// finds the time over may fire up to 2.5 times later.
+fn life_s(retries: i64) -> f64 {
+    let retries = if retries == 0 {
+        DEFAULT
+    } else {
+        retries.clamp(0, 255)
+    };
+    let mut pause = RTO_MIN_S;
+    let mut life = 0.0;
+    for _ in 0..=retries {
+        life += pause;
+        pause = (pause * 2.0).min(RTO_MAX_S);
+    }
+    life
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_life_is_as_documented_for_tcp_retries2() {
+        // ip-sysctl.rst: 15 retries are 924.6 s.
+        assert!((super::life_s(15) - 924.6).abs() < 0.01);
+        assert!((super::life_s(0) - 102.2).abs() < 0.01);
+    }
+}

@@ -1,0 +1,142 @@
+//! The kernel resets connections for want of memory: which of the two limits fired.
+
+use super::sizing::{OrphanCost, most_orphans, tcp_pages};
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes,
+    needs_a_window, not_initial_namespace, seconds,
+};
+use crate::facts::Facts;
+
+pub(super) const RULE: Rule = Rule {
+    code: "LB112",
+    name: "reset-for-memory",
+    scenario: Some("orphans/flood/over-the-limit"),
+    cure: Some("orphans/flood/under-the-limit"),
+    documentation: DOCUMENTATION,
+    check,
+};
+
+const DOCUMENTATION: Documentation = Documentation {
+    detects: "Connections that the kernel resets because there are too many orphans or too \
+        much memory in use. One counter and, before Linux 3, one message (Out of socket memory) \
+        stand for both limits; this rule says which it was.",
+    evidence: "TCPAbortOnMemory growing between two looks. tcp_max_orphans fired where a \
+        quarter of it is below the orphans of either look with those that were reset; tcp_mem \
+        where TCP.mem is above nine tenths of its high mark. The kernel's log tells them apart \
+        too: `too many orphaned sockets`, or `out of memory -- consider tuning tcp_mem`.",
+    recommendation: "For orphans, a limit above four times those that there were, if tcp_mem \
+        pays for it; else that the program holds back less for peers that do not read. For \
+        tcp_mem see tcp-mem-near.",
+    cost: "Memory that cannot be swapped, for each further orphan what its unsent data takes.",
+    risk: "A higher limit moves the failure to tcp_mem where memory does not pay for it.",
+    undo: "Set the former value.",
+    references: &[
+        "tcp_check_oom, tcp_out_of_resources: net/ipv4/tcp.c, net/ipv4/tcp_timer.c of Linux",
+        "Out of socket memory: \"there are too many orphan sockets (most common)\"",
+    ],
+};
+
+const COUNTER: &str = "TcpExt.TCPAbortOnMemory";
+const LIMIT: &str = "net.ipv4.tcp_max_orphans";
+
+fn check(facts: &Facts) -> Outcome {
+    let Some((window, _)) = facts.window() else {
+        return needs_a_window(COUNTER, facts);
+    };
+    let resets = facts.grown(COUNTER).unwrap_or(0).max(0);
+    if resets == 0 {
+        return Outcome::Quiet(format!(
+            "no connection was reset for want of memory in {}",
+            seconds(window)
+        ));
+    }
+    let (Some(limit), Some(tcp_mem)) = (facts.settings.tcp_max_orphans, facts.settings.tcp_mem)
+    else {
+        return not_initial_namespace(LIMIT);
+    };
+    let (orphans, look) = most_orphans(facts).unwrap_or((0, &facts.now));
+    let orphans = orphans.max(0);
+    let cost = OrphanCost::of(look, facts);
+    // Each that was reset had been one more.
+    let peak = orphans.saturating_add(resets);
+    let by_orphans = peak.saturating_mul(4) > limit;
+    let pages = tcp_pages(facts).unwrap_or(0);
+    let by_memory = pages.saturating_mul(10) > tcp_mem[2].saturating_mul(9);
+    let mut evidence = Vec::from_iter(Evidence::counter(COUNTER, facts));
+    evidence.push(Evidence::sockstat("TCP.orphan", orphans));
+    evidence.push(Evidence::sysctl(LIMIT, limit.into()));
+    evidence.push(Evidence::sockstat(
+        "TCP.mem",
+        i64::try_from(pages).unwrap_or(i64::MAX),
+    ));
+    evidence.push(Evidence::sysctl(
+        "net.ipv4.tcp_mem",
+        format!("{} {} {}", tcp_mem[0], tcp_mem[1], tcp_mem[2])
+            .as_str()
+            .into(),
+    ));
+    let which = match (by_orphans, by_memory) {
+        (true, false) => "tcp_max_orphans fired, not tcp_mem",
+        (false, true) => "tcp_mem fired, not tcp_max_orphans",
+        (true, true) => "tcp_max_orphans and tcp_mem are both near enough to have fired",
+        (false, false) => {
+            return Outcome::Quiet(format!(
+                "{resets} connections were reset for want of memory in {}, and neither limit is \
+                 near: see the kernel's log",
+                seconds(window)
+            ));
+        }
+    };
+    let summary = format!(
+        "{resets} connections were reset for want of memory in {}: {which}",
+        seconds(window)
+    );
+    let affordable = cost.affordable(tcp_mem, facts.page_bytes);
+    let wanted = peak
+        .saturating_mul(4)
+        .saturating_add(1)
+        .cast_unsigned()
+        .checked_next_power_of_two()
+        .filter(|wanted| by_orphans && *wanted <= affordable && i32::try_from(*wanted).is_ok());
+    Outcome::Fired(vec![match wanted {
+        Some(wanted) => {
+            let setting = Finding::of_setting(facts, &DOCUMENTATION, LIMIT, &wanted.to_string());
+            evidence.push(cost.evidence());
+            Finding {
+                severity: Severity::Critical,
+                confidence: Confidence::Medium,
+                summary,
+                why: format!(
+                    "At most {peak} orphans were there at once, and the kernel compares the limit \
+                     with up to four times as many. The high mark of tcp_mem pays for {affordable} \
+                     of {}.",
+                    bytes(cost.bytes)
+                ),
+                evidence,
+                verify: "TCPAbortOnMemory stops rising (nstat -az TcpExtTCPAbortOnMemory)"
+                    .to_owned(),
+                ..setting
+            }
+        }
+        None => Finding {
+            severity: Severity::Critical,
+            confidence: Confidence::Medium,
+            summary,
+            why: "No higher limit helps here: the memory that these sockets hold has to be freed. \
+                Mostly a few peers that do not read, or are gone, hold it."
+                .to_owned(),
+            kind: Kind::Program,
+            subject: "the programs whose sockets hold the memory".to_owned(),
+            setting: "TCP_USER_TIMEOUT, SO_SNDBUF".to_owned(),
+            current: "unknown".to_owned(),
+            proposed: "an end to connections with dead peers, and less unsent data at close()"
+                .to_owned(),
+            evidence,
+            cost: "none in memory".to_owned(),
+            risk: "connections end that would have gone on after a long outage".to_owned(),
+            apply: "ss -tanmo shows what each socket holds and which timer it runs".to_owned(),
+            undo: "take the change of the program out again".to_owned(),
+            verify: "TCPAbortOnMemory stops rising (nstat -az TcpExtTCPAbortOnMemory)".to_owned(),
+        },
+    }])
+}

@@ -1,0 +1,294 @@
+//! What several rules compute alike, so that they cannot disagree: what an
+//! orphan costs, and what tcp_mem may be on a host.
+
+use super::{Confidence, Evidence};
+use crate::facts::sock_diag::{TcpSocket, TcpState, Timer};
+use crate::facts::{Facts, Look, SocketSource};
+
+/// What an orphan holds at worst, in bytes (ip-sysctl.rst).
+const WORST_ORPHAN_BYTES: u64 = 64 << 10;
+
+/// The memory that one orphan holds, and how that is known.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct OrphanCost {
+    /// Whole pages, in bytes.
+    pub bytes: u64,
+    /// Where it comes from, for people.
+    pub source: String,
+    /// How sure it is.
+    pub confidence: Confidence,
+}
+
+impl OrphanCost {
+    /// By the mean of the orphans that are seen, where they are most of those
+    /// there are; else what a replay on this kernel line measured; else the
+    /// documented worst case.
+    pub(super) fn of(look: &Look, facts: &Facts) -> Self {
+        let orphans = look.sockstat.get("TCP.orphan").unwrap_or(0);
+        if let Some(bytes) = mean_of_orphans(look, facts.page_bytes, orphans) {
+            return Self {
+                bytes,
+                source: "sock_diag, the mean of the orphans here".to_owned(),
+                confidence: Confidence::High,
+            };
+        }
+        if let Some(measured) = &facts.measured.orphan_pages {
+            return Self {
+                bytes: measured.value.saturating_mul(facts.page_bytes),
+                source: measured.source.clone(),
+                confidence: Confidence::Medium,
+            };
+        }
+        Self {
+            bytes: WORST_ORPHAN_BYTES.max(facts.page_bytes),
+            source: "the worst case of ip-sysctl.rst".to_owned(),
+            confidence: Confidence::Medium,
+        }
+    }
+
+    /// How many orphans the high mark of tcp_mem pays for.
+    pub(super) fn affordable(&self, tcp_mem: [u64; 3], page_bytes: u64) -> u64 {
+        tcp_mem[2].saturating_mul(page_bytes) / self.bytes.max(1)
+    }
+
+    /// What it rests on.
+    pub(super) fn evidence(&self) -> Evidence {
+        Evidence::new(
+            "host.sockets.orphan.bytes",
+            i64::try_from(self.bytes).unwrap_or(i64::MAX).into(),
+            &self.source,
+        )
+    }
+}
+
+/// Whether what is seen of `orphans` is enough to speak for them all.
+pub(super) fn are_most(seen: u64, orphans: i64) -> bool {
+    seen > 0 && seen.saturating_mul(2) >= orphans.cast_unsigned()
+}
+
+fn mean_of_orphans(look: &Look, page_bytes: u64, orphans: i64) -> Option<u64> {
+    let seen: Vec<u64> = look
+        .sockets
+        .iter()
+        .filter(|sockets| sockets.source == SocketSource::SockDiag)
+        .flat_map(|sockets| &sockets.all)
+        .filter(|socket| is_orphan(socket))
+        .filter_map(|socket| {
+            let memory = socket.memory.as_ref()?;
+            let held = u64::from(memory.send_queued_bytes) + u64::from(memory.recv_alloc_bytes);
+            // Memory is accounted by the page.
+            Some(held.next_multiple_of(page_bytes).max(page_bytes))
+        })
+        .collect();
+    let count = seen.len() as u64;
+    if !are_most(count, orphans) {
+        return None;
+    }
+    let mean = seen.iter().sum::<u64>() / count;
+    Some(mean.next_multiple_of(page_bytes))
+}
+
+/// Whether no process holds the socket and it counts as an orphan. The small
+/// records of FIN_WAIT2 and TIME_WAIT, which run the timer of the latter, do not.
+pub(super) fn is_orphan(socket: &TcpSocket) -> bool {
+    socket.inode == 0
+        && socket.timer != Timer::TimeWait
+        && matches!(
+            socket.state,
+            TcpState::FinWait1 | TcpState::FinWait2 | TcpState::LastAck | TcpState::Closing
+        )
+}
+
+/// The look with the most orphans, and how many.
+pub(super) fn most_orphans(facts: &Facts) -> Option<(i64, &Look)> {
+    [facts.earlier.as_ref(), Some(&facts.now)]
+        .into_iter()
+        .flatten()
+        .filter_map(|look| Some((look.sockstat.get("TCP.orphan")?, look)))
+        .max_by_key(|(orphans, _)| *orphans)
+}
+
+/// The memory of all TCP sockets, in pages.
+pub(super) fn tcp_pages(facts: &Facts) -> Option<u64> {
+    let pages = facts.now.sockstat.get("TCP.mem")?;
+    Some(u64::try_from(pages).unwrap_or(0))
+}
+
+/// Whether programs own so much of the RAM, a database for example, that TCP
+/// has to make do with less.
+pub(super) fn ram_is_owned(facts: &Facts) -> bool {
+    facts
+        .memory
+        .owned_bytes
+        .is_some_and(|owned| facts.ram_bytes > 0 && owned / 3 >= facts.ram_bytes / 4)
+}
+
+/// The highest mark of tcp_mem that a host can pay for, in pages: a quarter of
+/// its RAM, a tenth where programs own the RAM (oracle/bpftune;
+/// scylladb/seastar issue 2348). `None` where the RAM is not known.
+pub(super) fn most_tcp_mem_pages(facts: &Facts) -> Option<u64> {
+    let parts = if ram_is_owned(facts) { 10 } else { 4 };
+    (facts.ram_bytes > 0).then(|| facts.ram_bytes / parts / facts.page_bytes)
+}
+
+/// The marks of tcp_mem that the kernel would compute now: a sixteenth of the
+/// free buffer pages, times 3/4, 1 and 3/2 (tcp_init_mem in net/ipv4/tcp.c).
+/// Where /proc/zoneinfo and MemTotal contradict each other (memory that was
+/// plugged in, or a balloon), by the RAM. `None` where neither is known.
+pub(super) fn expected_tcp_mem(facts: &Facts) -> Option<[u64; 3]> {
+    let ram_pages = facts.ram_bytes / facts.page_bytes;
+    let free = facts
+        .memory
+        .zones
+        .filter(|zones| ram_pages.abs_diff(zones.managed_pages) <= ram_pages / 10)
+        .map_or(ram_pages, |zones| zones.free_buffer_pages);
+    (free > 0).then(|| proportion((free / 16).max(128)))
+}
+
+/// Marks in the kernel's proportion around a pressure mark.
+fn proportion(pressure: u64) -> [u64; 3] {
+    let low = pressure / 4 * 3;
+    [low, pressure, low.saturating_mul(2)]
+}
+
+/// Marks of tcp_mem that are right for a host: the kernel's own, higher where
+/// the usage asks for it, and within what the RAM can pay for. `None` where the
+/// RAM is not known, or cannot pay for what is in use.
+pub(super) fn sound_tcp_mem(facts: &Facts) -> Option<[u64; 3]> {
+    let most = most_tcp_mem_pages(facts)?;
+    let usage = tcp_pages(facts).unwrap_or(0);
+    let wanted = usage.checked_add(usage / 2)?;
+    let pressure = expected_tcp_mem(facts)?[1].max(wanted).min(most / 3 * 2);
+    // Below it by a fifth at least, or the pressure would go on.
+    (pressure > 0 && usage / 4 < pressure / 5).then(|| proportion(pressure))
+}
+
+/// What is wrong with the marks of tcp_mem, the worst first: each is one
+/// rule's.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum MarksFault {
+    /// They were meant as bytes.
+    InBytes,
+    /// They do not rise.
+    OutOfOrder,
+    /// The high mark is above the RAM.
+    BeyondRam,
+    /// The high mark is above what programs leave of the RAM.
+    BesideOwner,
+    /// They are far from what the kernel would compute, and no file says so.
+    FarFromDefault,
+}
+
+impl MarksFault {
+    /// The worst fault of the marks of a host.
+    pub(super) fn of(facts: &Facts) -> Option<Self> {
+        let marks = facts.settings.tcp_mem?;
+        let [low, pressure, high] = marks;
+        let bytes = u128::from(high) * u128::from(facts.page_bytes);
+        let ram = u128::from(facts.ram_bytes);
+        // A triple of tcp_rmem or tcp_wmem: its first value is a page or so.
+        let copied = low <= 8192
+            && [16_384, 65_536, 87_380, 131_072].contains(&pressure)
+            && high / 8 >= pressure;
+        // No host has 64 TiB; where the RAM is known, eight times it will do.
+        let absurd = bytes > 64 << 40 || (ram > 0 && bytes > ram * 8);
+        if copied || (absurd && low < pressure && pressure < high) {
+            return Some(Self::InBytes);
+        }
+        if low > pressure || pressure >= high {
+            return Some(Self::OutOfOrder);
+        }
+        if ram == 0 {
+            return None;
+        }
+        if bytes > ram {
+            return Some(Self::BeyondRam);
+        }
+        if ram_is_owned(facts) && high > most_tcp_mem_pages(facts)? {
+            return Some(Self::BesideOwner);
+        }
+        let expected = expected_tcp_mem(facts)?[1];
+        let files = &facts.sysctl_files;
+        let chosen = files.winner(files.loader(), "net.ipv4.tcp_mem").is_some();
+        let far = pressure < expected / 4 || pressure / 4 > expected;
+        (far && !chosen).then_some(Self::FarFromDefault)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A host without anything but RAM and marks.
+    fn host(ram_bytes: u64, page_bytes: u64, marks: [u64; 3]) -> Facts {
+        let mut facts = Facts::without_host("6.12", ram_bytes, page_bytes);
+        facts.settings.tcp_mem = Some(marks);
+        facts
+    }
+
+    #[test]
+    fn the_marks_that_circulate_are_told_apart() {
+        const GIB: u64 = 1 << 30;
+        for (marks, ram, fault) in [
+            (
+                [4096, 87380, 67_108_864],
+                16 * GIB,
+                Some(MarksFault::InBytes),
+            ),
+            ([4096, 87380, 6_291_456], 0, Some(MarksFault::InBytes)),
+            (
+                [786_432, 1_048_576, 26_777_216_000],
+                0,
+                Some(MarksFault::InBytes),
+            ),
+            (
+                [94_500_000, 915_000_000, 927_000_000],
+                64 * GIB,
+                Some(MarksFault::InBytes),
+            ),
+            (
+                [400_000, 300_000, 200_000],
+                16 * GIB,
+                Some(MarksFault::OutOfOrder),
+            ),
+            (
+                [300_000, 300_000, 300_000],
+                16 * GIB,
+                Some(MarksFault::OutOfOrder),
+            ),
+            (
+                [3_000_000, 4_000_000, 6_000_000],
+                16 * GIB,
+                Some(MarksFault::BeyondRam),
+            ),
+            (
+                [3_000, 4_000, 6_000],
+                16 * GIB,
+                Some(MarksFault::FarFromDefault),
+            ),
+            ([191_328, 255_104, 382_656], 16 * GIB, None),
+            ([3_000, 4_000, 6_000], 0, None),
+        ] {
+            assert_eq!(MarksFault::of(&host(ram, 4096, marks)), fault, "{marks:?}");
+        }
+    }
+
+    #[test]
+    fn the_kernels_own_marks_come_from_its_zones() {
+        // As measured on 6.18: 23.5 GiB of which zoneinfo knows a third.
+        let mut facts = host(24_684_084 << 10, 4096, [1, 2, 3]);
+        facts.memory.zones = Some(crate::facts::memory::Zones {
+            managed_pages: 2_153_011,
+            free_buffer_pages: 2_127_638,
+        });
+        let [low, pressure, high] = expected_tcp_mem(&facts).unwrap();
+        assert!(
+            (378_000..392_000).contains(&pressure),
+            "the kernel's is 383867: {pressure}"
+        );
+        assert_eq!((low / 3, high), (pressure / 4, low * 2));
+        // Where both agree, the zones count.
+        facts.ram_bytes = 2_153_011 * 4096;
+        assert_eq!(expected_tcp_mem(&facts).unwrap()[1], 2_127_638 / 16);
+    }
+}

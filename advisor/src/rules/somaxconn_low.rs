@@ -1,0 +1,64 @@
+//! somaxconn cuts the backlog of every listener.
+
+use super::{Confidence, Documentation, Finding, Outcome, Rule, Severity, cannot_be_read, set};
+use crate::facts::Facts;
+
+pub(super) const RULE: Rule = Rule {
+    code: "LB511",
+    name: "somaxconn-low",
+    scenario: None,
+    cure: None,
+    documentation: DOCUMENTATION,
+    check,
+};
+
+const DOCUMENTATION: Documentation = Documentation {
+    detects: "A somaxconn below 4096, the kernel's default since Linux 5.4. The accept queue \
+        of a listener holds min(backlog, somaxconn) + 1 connections, whatever its program asks \
+        for. Old lists of settings raise it from 128 to 1024, which on later kernels lowers it.",
+    evidence: "The value of net.core.somaxconn, where the kernel is 5.4 or later.",
+    recommendation: "The kernel's default of 4096. Programs that ask for less keep what they \
+        ask for.",
+    cost: "Memory for connections that wait to be accepted, about 2 KiB each, of programs that \
+        ask for so many.",
+    risk: "A program that is too slow lets more clients wait instead of turning them away.",
+    undo: "Set the former value; a listener keeps its queue until its next listen().",
+    references: &[
+        "somaxconn: Documentation/admin-guide/sysctl/net.rst of Linux",
+        "__sys_listen: net/socket.c of Linux",
+        "commit 19f92a030ca6 of Linux: 4096 since 5.4",
+    ],
+};
+
+pub(super) const SETTING: &str = "net.core.somaxconn";
+/// The kernel's default since 5.4.
+pub(super) const DEFAULT: i64 = 4096;
+
+fn check(facts: &Facts) -> Outcome {
+    let Some(current) = facts.settings.somaxconn else {
+        return cannot_be_read(SETTING);
+    };
+    if current >= DEFAULT {
+        return Outcome::Quiet(format!("somaxconn is {current}"));
+    }
+    if !facts.kernel_is_at_least(5, 4) {
+        return Outcome::Quiet(format!(
+            "somaxconn is {current}, and before Linux 5.4 its default was 128"
+        ));
+    }
+    Outcome::Fired(vec![Finding {
+        severity: Severity::Notice,
+        confidence: Confidence::High,
+        summary: format!("somaxconn is {current}, less than the kernel's default of {DEFAULT}"),
+        why: "It cuts the backlog that programs ask for, so that a burst of clients is dropped \
+            which the program was ready to queue."
+            .to_owned(),
+        apply: format!(
+            "{}; then restart the listeners, or let them call listen() again",
+            set(SETTING, "4096")
+        ),
+        verify: "ss -tln: the Send-Q of a listener is the backlog that its program asks for"
+            .to_owned(),
+        ..Finding::of_setting(facts, &DOCUMENTATION, SETTING, "4096")
+    }])
+}

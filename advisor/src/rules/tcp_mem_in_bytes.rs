@@ -1,0 +1,134 @@
+//! tcp_mem holds bytes, and counts pages.
+
+use super::sizing::{MarksFault, expected_tcp_mem, sound_tcp_mem};
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes,
+    not_initial_namespace,
+};
+use crate::facts::Facts;
+
+pub(super) const RULE: Rule = Rule {
+    code: "LB410",
+    name: "tcp-mem-in-bytes",
+    scenario: None,
+    cure: None,
+    documentation: DOCUMENTATION,
+    check,
+};
+
+const DOCUMENTATION: Documentation = Documentation {
+    detects: "A tcp_mem that was meant as bytes, mostly a triple of tcp_rmem such as `4096 \
+        87380 67108864`, which guides of great vendors have. In pages that is a high mark of 256 \
+        GiB: TCP has no limit in effect, and below a low mark of 16 MiB nothing else is looked \
+        at.",
+    evidence: "A first value of a page or so with a second one of the known buffer sizes, or a \
+        high mark of more than eight times the RAM, or above 64 TiB.",
+    recommendation: "Marks around the kernel's own pressure mark, a sixteenth of the free \
+        buffer pages, or one and a half times the usage where that is more, in the proportion of \
+        3/4, 1 and 3/2; the high mark at most a quarter of RAM, or a tenth where programs own \
+        three quarters of it. Without a known RAM: no value at all, because the kernel computes \
+        a right one at boot.",
+    cost: "None: there was no limit before.",
+    risk: "Where TCP holds more than the new marks now, the buffers of connections shrink.",
+    undo: "Set the former three values.",
+    references: &[
+        "tcp_mem: Documentation/networking/ip-sysctl.rst of Linux",
+        "tcp_init_mem: net/ipv4/tcp.c of Linux",
+        "growth up to a quarter: oracle/bpftune; less where a database owns the RAM: \
+        scylladb/seastar issue 2348",
+    ],
+};
+
+const SETTING: &str = "net.ipv4.tcp_mem";
+
+fn check(facts: &Facts) -> Outcome {
+    tcp_mem_fault(
+        facts,
+        MarksFault::InBytes,
+        &DOCUMENTATION,
+        "the marks are no bytes",
+        |marks| Faulty {
+            severity: Severity::Warning,
+            confidence: Confidence::High,
+            summary: format!(
+                "tcp_mem is in bytes by mistake: in pages its high mark is {}",
+                bytes(marks[2].saturating_mul(facts.page_bytes))
+            ),
+            why: "tcp_mem counts pages, tcp_rmem and tcp_wmem count bytes. With these values TCP \
+                may take all memory before the kernel holds it back."
+                .to_owned(),
+        },
+    )
+}
+
+/// What one of the rules about the marks of tcp_mem says of them.
+pub(super) struct Faulty {
+    pub severity: Severity,
+    pub confidence: Confidence,
+    pub summary: String,
+    pub why: String,
+}
+
+/// The answer of the rule about one fault of the marks of tcp_mem.
+pub(super) fn tcp_mem_fault(
+    facts: &Facts,
+    fault: MarksFault,
+    documentation: &Documentation,
+    quiet: &str,
+    faulty: impl FnOnce([u64; 3]) -> Faulty,
+) -> Outcome {
+    let Some(marks) = facts.settings.tcp_mem else {
+        return not_initial_namespace(SETTING);
+    };
+    if MarksFault::of(facts) != Some(fault) {
+        return Outcome::Quiet(quiet.to_owned());
+    }
+    let Faulty {
+        severity,
+        confidence,
+        summary,
+        why,
+    } = faulty(marks);
+    let sound = sound_tcp_mem(facts);
+    let text = sound.map(|[low, pressure, high]| format!("{low} {pressure} {high}"));
+    let mut finding = Finding::of_setting(
+        facts,
+        documentation,
+        SETTING,
+        text.as_deref().unwrap_or("the kernel's own, from boot"),
+    );
+    finding.evidence.extend(
+        facts
+            .now
+            .sockstat
+            .get("TCP.mem")
+            .map(|pages| Evidence::sockstat("TCP.mem", pages)),
+    );
+    if let Some([low, pressure, high]) = expected_tcp_mem(facts) {
+        finding.evidence.push(Evidence::new(
+            "expected.tcp_mem",
+            format!("{low} {pressure} {high}").as_str().into(),
+            "a sixteenth of the free buffer pages of /proc/zoneinfo, as tcp_init_mem computes it",
+        ));
+    }
+    let finding = Finding {
+        severity,
+        confidence,
+        summary,
+        why,
+        verify: "`mem` in /proc/net/sockstat stays below the second value of tcp_mem".to_owned(),
+        ..finding
+    };
+    Outcome::Fired(vec![match sound {
+        Some(_) => finding,
+        // RAM that is not known, or that TCP holds too much of already.
+        None => Finding {
+            kind: Kind::Both,
+            apply: "take the line out of the file that sets tcp_mem and restart the host, once \
+                `advisor sockets` shows that no connections hold too much"
+                .to_owned(),
+            risk: "a restart of the host".to_owned(),
+            ..finding
+        },
+    }])
+}

@@ -1,0 +1,50 @@
+//! tcp_rfc1337 is set, mostly out of a list.
+
+use super::{Confidence, Documentation, Finding, Outcome, Rule, Severity, cannot_be_read};
+use crate::facts::Facts;
+
+pub(super) const RULE: Rule = Rule {
+    code: "LB314",
+    name: "time-wait-ignores-resets",
+    scenario: None,
+    cure: None,
+    documentation: DOCUMENTATION,
+    check,
+};
+
+const DOCUMENTATION: Documentation = Documentation {
+    detects: "tcp_rfc1337 set to 1: a reset does not end a socket in TIME_WAIT. Lists of \
+        settings have it as protection against an attack; what it does is to keep ports in \
+        TIME_WAIT whose peer has said that the connection is gone.",
+    evidence: "The value of net.ipv4.tcp_rfc1337.",
+    recommendation: "The kernel's default of 0, unless somebody knows why it was set.",
+    cost: "None.",
+    risk: "An old duplicate may end a TIME_WAIT early, which RFC 1337 calls an assassination; \
+        with timestamps it is very unlikely to do harm.",
+    undo: "Set the former value.",
+    references: &[
+        "tcp_rfc1337: Documentation/networking/ip-sysctl.rst of Linux",
+        "tcp_timewait_state_process: net/ipv4/tcp_minisocks.c of Linux",
+        "RFC 1337 section 3",
+    ],
+};
+
+const SETTING: &str = "net.ipv4.tcp_rfc1337";
+
+fn check(facts: &Facts) -> Outcome {
+    let Some(current) = facts.settings.tcp_rfc1337 else {
+        return cannot_be_read(SETTING);
+    };
+    if current == 0 {
+        return Outcome::Quiet(format!("tcp_rfc1337 is {current}"));
+    }
+    Outcome::Fired(vec![Finding {
+        severity: Severity::Notice,
+        confidence: Confidence::Low,
+        summary: "tcp_rfc1337 is 1: a reset no longer frees a port in TIME_WAIT".to_owned(),
+        why: "The setting neither speeds anything up nor defends against floods. A peer that answers with a reset knows nothing of the old connection; with 0 its port is free at once."
+            .to_owned(),
+
+        ..Finding::of_setting(facts, &DOCUMENTATION, SETTING, "0")
+    }])
+}

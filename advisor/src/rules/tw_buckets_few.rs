@@ -1,0 +1,92 @@
+//! tcp_max_tw_buckets is so low that TIME_WAIT ends early.
+
+use super::{
+    Confidence, Documentation, Evidence, Finding, Outcome, Rule, Severity, bytes, cannot_be_read,
+};
+use crate::facts::Facts;
+
+pub(super) const RULE: Rule = Rule {
+    code: "LB311",
+    name: "tw-buckets-few",
+    scenario: None,
+    cure: None,
+    documentation: DOCUMENTATION,
+    check,
+};
+
+const DOCUMENTATION: Documentation = Documentation {
+    detects: "A tcp_max_tw_buckets of a few thousand, set to be rid of TIME_WAIT. Beyond it \
+        the kernel destroys records of TIME_WAIT at once, and with them the protection from old \
+        segments that they are there for. Nothing is logged; TCPTimeWaitOverflow counts it. A \
+        record takes about a quarter of a kilobyte, so there is little to gain.",
+    evidence: "net.ipv4.tcp_max_tw_buckets below 8192 and below the kernel's default, which is \
+        half of tcp_ehash_entries.",
+    recommendation: "The kernel's default; where that cannot be read, 65536, or as many \
+        records as a 64th of the RAM holds.",
+    cost: "About 256 bytes for each record, if so many connections end within a minute.",
+    risk: "Ports in TIME_WAIT may run out for programs that connect to one destination, which \
+        they would have done without the setting as well.",
+    undo: "Set the former value.",
+    references: &[
+        "tcp_max_tw_buckets: Documentation/networking/ip-sysctl.rst of Linux",
+        "inet_twsk_alloc: net/ipv4/inet_timewait_sock.c of Linux",
+        "RFC 9293 section 3.6, TIME-WAIT",
+    ],
+};
+
+pub(super) const SETTING: &str = "net.ipv4.tcp_max_tw_buckets";
+/// Fewer than this are what lists of settings have.
+const FEW: i64 = 8192;
+/// What is proposed where the kernel's default is not known.
+const USUAL: i64 = 65_536;
+/// A record of TIME_WAIT (struct tcp_timewait_sock), rounded up, in bytes.
+const RECORD_BYTES: u64 = 256;
+
+/// As many records as a 64th of the RAM holds.
+pub(super) fn most_records(facts: &Facts) -> i64 {
+    match facts.ram_bytes {
+        0 => i64::from(i32::MAX),
+        ram => i64::try_from(ram / 64 / RECORD_BYTES)
+            .unwrap_or(i64::MAX)
+            .min(i32::MAX.into()),
+    }
+}
+
+/// What a number of records takes, in bytes.
+pub(super) fn records_bytes(records: i64) -> u64 {
+    u64::try_from(records)
+        .unwrap_or(0)
+        .saturating_mul(RECORD_BYTES)
+}
+
+fn check(facts: &Facts) -> Outcome {
+    let Some(current) = facts.settings.tcp_max_tw_buckets else {
+        return cannot_be_read(SETTING);
+    };
+    let default = facts.settings.half_ehash_entries();
+    let proposed = default.unwrap_or(USUAL).min(most_records(facts));
+    if current >= FEW || current >= proposed {
+        return Outcome::Quiet(format!("tcp_max_tw_buckets is {current}"));
+    }
+    let mut finding = Finding::of_setting(facts, &DOCUMENTATION, SETTING, &proposed.to_string());
+    finding
+        .evidence
+        .extend(Evidence::counter("TcpExt.TCPTimeWaitOverflow", facts));
+    Outcome::Fired(vec![Finding {
+        severity: Severity::Notice,
+        confidence: if default.is_some() {
+            Confidence::High
+        } else {
+            Confidence::Medium
+        },
+        summary: format!("tcp_max_tw_buckets is {current}, which ends TIME_WAIT early"),
+        why: "TIME_WAIT keeps segments of an old connection away from a new one between the same \
+            ports. Its records are small and go by themselves after 60 s; to destroy them early \
+            saves little and gives that protection up. It does not help bind() either: that \
+            needs SO_REUSEADDR."
+            .to_owned(),
+        cost: format!("at most {} if all are used", bytes(records_bytes(proposed))),
+        verify: "TCPTimeWaitOverflow stops rising (nstat -az TcpExtTCPTimeWaitOverflow)".to_owned(),
+        ..finding
+    }])
+}
