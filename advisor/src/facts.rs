@@ -39,7 +39,7 @@ use memory::Memory;
 use namespaces::{Closed, Door, Namespace};
 use processes::{Inodes, Processes};
 pub use settings::Settings;
-use sock_diag::{Family, Gather, SockDiag, SockDiagError, TcpSocket, TcpState};
+use sock_diag::{Family, Gather, SockDiag, SockDiagError, SocketOptions, TcpSocket, TcpState};
 use sockstat::Sockstat;
 use sysctl_files::SysctlFiles;
 
@@ -59,9 +59,10 @@ pub enum Root {
     /// sockets as `sock_diag.hex` (a netlink message a line) or, without, as
     /// `proc/net/tcp` and `proc/net/tcp6`. The directory `earlier` in it may
     /// hold the same as it was some time before, and `namespaces/INODE` what
-    /// was seen in another network namespace. Processes and cgroups are found
-    /// where they are on a host (`proc/PID`, `sys/fs/cgroup`), and the kernel's
-    /// log in the file `dmesg`.
+    /// was seen in another network namespace. Processes are found where they are
+    /// on a host (`proc/PID`), and the kernel's log in the file `dmesg`. As JSON,
+    /// in the form that a file of facts has, there may be `cgroups.json`, by id,
+    /// and `socket-options.json`, by inode.
     Recorded(PathBuf),
 }
 
@@ -256,8 +257,8 @@ impl Facts {
             processes: Processes::find(path, &inodes, &mut unseen),
             cgroups: match root {
                 Root::Live => cgroups::read(path, &ids, &mut unseen)?,
-                // The inodes of a copy are others.
-                Root::Recorded(_) => BTreeMap::new(),
+                // The inodes of copied directories are others.
+                Root::Recorded(path) => read_json(&path.join("cgroups.json"))?.unwrap_or_default(),
             },
             kernel_log: kernel_log(root, &mut unseen)?,
             now,
@@ -265,8 +266,14 @@ impl Facts {
             unseen,
             measured: Measured::default(),
         };
-        if looking.inspect_options {
-            inspect::inspect(&mut facts);
+        match root {
+            Root::Live if looking.inspect_options => inspect::inspect(&mut facts),
+            Root::Live => {}
+            Root::Recorded(path) => {
+                if let Some(options) = read_json(&path.join("socket-options.json"))? {
+                    facts.now.set_options(&options);
+                }
+            }
         }
         if let Some(earlier) = earlier {
             facts.set_earlier(earlier);
@@ -408,6 +415,15 @@ impl Look {
             sockets.map(move |socket| (Some(namespace), socket))
         });
         own.map(|socket| (None, socket)).chain(others)
+    }
+
+    /// Gives sockets the options that were read of them, by inode.
+    fn set_options(&mut self, options: &BTreeMap<u32, SocketOptions>) {
+        for socket in self.every_socket_mut() {
+            if socket.inode != 0 {
+                socket.options = options.get(&socket.inode).copied();
+            }
+        }
     }
 
     /// The sockets, to be changed.
@@ -770,6 +786,16 @@ impl FactError {
             message: message.into(),
         }
     }
+}
+
+/// What a file of a record holds as JSON, or `None` where there is no such file.
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, FactError> {
+    let Some(text) = read_text(path)? else {
+        return Ok(None);
+    };
+    serde_json::from_str(&text)
+        .map(Some)
+        .map_err(|error| FactError::malformed(path, error.line().max(1), error.to_string()))
 }
 
 /// The text of a file that has to be there.

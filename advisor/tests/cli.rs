@@ -402,11 +402,7 @@ fn this_host_is_read_with_one_look_and_with_two() {
         assert!(matches!(output.status.code(), Some(0 | 1)), "{output:?}");
         assert!(output.stderr.is_empty(), "{output:?}");
         let text = String::from_utf8(output.stdout).unwrap();
-        assert_eq!(
-            text.contains("two looks 0.2 s apart"),
-            args.len() == 3,
-            "{text}"
-        );
+        assert_eq!(text.contains("in two looks"), args.len() == 3, "{text}");
     }
 }
 

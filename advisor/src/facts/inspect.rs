@@ -74,11 +74,7 @@ pub(super) fn inspect(facts: &mut Facts) {
             why: format!("no more than {SOCKETS} are looked at"),
         });
     }
-    for socket in facts.now.every_socket_mut() {
-        if socket.inode != 0 {
-            socket.options = options.get(&socket.inode).copied();
-        }
-    }
+    facts.now.set_options(&options);
 }
 
 /// Reads the options of sockets of one process.
