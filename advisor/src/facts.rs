@@ -417,6 +417,16 @@ impl Look {
         own.map(|socket| (None, socket)).chain(others)
     }
 
+    /// How many sockets there are in each state, by the kernel's names, in all
+    /// network namespaces that were seen.
+    pub fn by_state(&self) -> BTreeMap<&'static str, usize> {
+        let mut states = BTreeMap::new();
+        for (_, socket) in self.every_socket() {
+            *states.entry(socket.state.as_str()).or_default() += 1;
+        }
+        states
+    }
+
     /// Gives sockets the options that were read of them, by inode.
     fn set_options(&mut self, options: &BTreeMap<u32, SocketOptions>) {
         for socket in self.every_socket_mut() {
@@ -511,7 +521,7 @@ pub(crate) fn look_elsewhere<T: Send>(
                 1 => "the sockets of another network namespace".to_owned(),
                 count => format!("the sockets of {count} other network namespaces"),
             },
-            why,
+            why: format!("{why}; no rule looked at them"),
         });
     }
     Ok(looks)
@@ -673,15 +683,6 @@ impl Sockets {
     fn read_recorded(root: &Path, unseen: &mut Vec<Unseen>) -> Result<Option<Self>, FactError> {
         let gathered = gather_recorded(root, unseen, |all: &mut Vec<_>, socket| all.push(socket))?;
         Ok(gathered.map(|(all, source)| Self { all, source }))
-    }
-
-    /// How many sockets there are in each state, by the kernel's names.
-    pub fn by_state(&self) -> BTreeMap<&'static str, usize> {
-        let mut states = BTreeMap::new();
-        for socket in &self.all {
-            *states.entry(socket.state.as_str()).or_default() += 1;
-        }
-        states
     }
 }
 

@@ -115,7 +115,10 @@ pub fn doors(root: &Path, unseen: &mut Vec<Unseen>) -> Vec<Door> {
                 1 => "the network namespace of 1 process".to_owned(),
                 count => format!("the network namespaces of {count} processes"),
             },
-            why: io::Error::from(nix::errno::Errno::EACCES).to_string(),
+            why: format!(
+                "{}; no rule looked at those that no other process is in",
+                io::Error::from(nix::errno::Errno::EACCES)
+            ),
         });
     }
     doors.sort_by_key(|door| door.inode);

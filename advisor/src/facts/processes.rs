@@ -92,7 +92,10 @@ impl Processes {
                         "processes"
                     }
                 ),
-                why: io::Error::from(why).to_string(),
+                why: format!(
+                    "{}; their sockets are told by ports alone",
+                    io::Error::from(why)
+                ),
             });
         }
         found
