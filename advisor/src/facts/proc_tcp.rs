@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use super::FactError;
-use super::sock_diag::{Family, TcpSocket, TcpState, Timer, encode_id};
+use super::sock_diag::{Family, NO_COOKIE, TcpSocket, TcpState, Timer};
 
 /// Milliseconds in a tick of the times in /proc, of which there are 100 a
 /// second on every architecture in use (USER_HZ).
@@ -76,7 +76,8 @@ fn parse_line(line: &str, family: Family) -> Option<TcpSocket> {
         send_queue_bytes: u32::from_str_radix(send_queue, 16).ok()?,
         uid,
         inode,
-        id: encode_id(local, peer),
+        interface: 0,
+        cookie: NO_COOKIE,
         info: None,
         memory: None,
         cgroup: None,

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::sock_diag::{TcpSocket, encode_id};
+use super::sock_diag::TcpSocket;
 use super::{Facts, Look};
 
 /// Takes out of the facts what is of this host alone.
@@ -48,10 +48,6 @@ fn redact_look(look: &mut Look, addresses: &mut Names<IpAddr>) {
 fn redact_socket(socket: &mut TcpSocket, addresses: &mut Names<IpAddr>) {
     socket.local = redacted(socket.local, addresses);
     socket.peer = redacted(socket.peer, addresses);
-    let id = encode_id(socket.local, socket.peer);
-    // Behind the addresses stand the interface and the cookie.
-    let addresses_end = 36;
-    socket.id[..addresses_end].copy_from_slice(&id[..addresses_end]);
 }
 
 /// Another address of the same kind with the same port.
@@ -144,7 +140,7 @@ mod tests {
         for (one, other) in sockets(&before).iter().zip(sockets(&facts)) {
             assert_eq!(one.local.port(), other.local.port());
             assert_eq!(one.peer.is_ipv4(), other.peer.is_ipv4());
-            assert_eq!(one.id[36..], other.id[36..], "the interface and the cookie");
+            assert_eq!(one.cookie, other.cookie);
         }
         // One address is one, and two are two.
         let distinct = |facts: &Facts| {

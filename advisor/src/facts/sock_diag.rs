@@ -44,8 +44,11 @@ pub struct TcpSocket {
     pub uid: u32,
     /// The inode of the descriptor; 0 for a socket that no process holds.
     pub inode: u32,
-    /// The kernel's `struct inet_diag_sockid`, as it came.
-    pub id: [u8; SOCKID_LEN],
+    /// The interface that it is bound to, by index; 0 is none.
+    pub interface: u32,
+    /// What tells it from all other sockets of this run of the kernel, as it
+    /// came.
+    pub cookie: [u8; 8],
     /// What the kernel knows of the connection; requests and TIME_WAIT records
     /// have none.
     pub info: Option<TcpInfo>,
@@ -59,6 +62,14 @@ pub struct TcpSocket {
 }
 
 impl TcpSocket {
+    /// The kernel's `struct inet_diag_sockid` of it.
+    pub fn id(&self) -> [u8; SOCKID_LEN] {
+        let mut id = encode_id(self.local, self.peer);
+        id[36..40].copy_from_slice(&self.interface.to_ne_bytes());
+        id[40..].copy_from_slice(&self.cookie);
+        id
+    }
+
     /// The memory that the kernel holds for it, in bytes: received and not yet
     /// read, written and not yet acknowledged, both with the overhead, and what
     /// waits for the program's lock. Where there is no SKMEMINFO, the data
@@ -338,7 +349,7 @@ const INET_DIAG_SKMEMINFO: u16 = 7;
 /// Attribute: the cgroup, which comes without being asked for.
 const INET_DIAG_CGROUP_ID: u16 = 21;
 /// "Any socket" in place of a socket's cookie, INET_DIAG_NOCOOKIE.
-const NO_COOKIE: [u8; 8] = [0xff; 8];
+pub(super) const NO_COOKIE: [u8; 8] = [0xff; 8];
 
 /// A way to ask for the sockets of one network namespace.
 #[derive(Debug)]
@@ -379,33 +390,50 @@ impl SockDiag {
         Ok(all)
     }
 
-    /// The sockets of one family, dumped again where the kernel says that the
-    /// dump was interrupted.
+    /// The sockets of one family.
     fn dump<T: Gather>(
         &mut self,
         family: Family,
         add: &mut impl FnMut(&mut T, TcpSocket),
     ) -> Result<T, SockDiagError> {
-        for _ in 0..DUMP_TRIES {
-            self.sequence = self.sequence.wrapping_add(1);
-            let request = request(family, self.sequence);
-            retry(|| send(self.fd.as_raw_fd(), &request, MsgFlags::empty()))
-                .map_err(SockDiagError::Send)?;
-            let mut gathered = T::default();
-            let receive = |buffer: &mut [u8]| {
+        let fd = self.fd.as_raw_fd();
+        dump_whole(
+            &mut self.sequence,
+            |sequence| {
+                let request = request(family, sequence);
+                retry(|| send(fd, &request, MsgFlags::empty()))
+                    .map(drop)
+                    .map_err(SockDiagError::Send)
+            },
+            |buffer| {
                 // MSG_TRUNC gives the whole length, so that a cut is seen.
-                retry(|| recv(self.fd.as_raw_fd(), buffer, MsgFlags::MSG_TRUNC))
-                    .map_err(SockDiagError::Receive)
-            };
-            let interrupted = receive_dump(self.sequence, receive, &mut |socket| {
-                add(&mut gathered, socket);
-            })?;
-            if !interrupted {
-                return Ok(gathered);
-            }
-        }
-        Err(SockDiagError::Interrupted)
+                retry(|| recv(fd, buffer, MsgFlags::MSG_TRUNC)).map_err(SockDiagError::Receive)
+            },
+            add,
+        )
     }
+}
+
+/// A dump that was not interrupted: one that the kernel flags as such is asked
+/// for again, and what it had gathered is forgotten.
+fn dump_whole<T: Gather>(
+    sequence: &mut u32,
+    mut ask: impl FnMut(u32) -> Result<(), SockDiagError>,
+    mut receive: impl FnMut(&mut [u8]) -> Result<usize, SockDiagError>,
+    add: &mut impl FnMut(&mut T, TcpSocket),
+) -> Result<T, SockDiagError> {
+    for _ in 0..DUMP_TRIES {
+        *sequence = sequence.wrapping_add(1);
+        ask(*sequence)?;
+        let mut gathered = T::default();
+        let interrupted = receive_dump(*sequence, &mut receive, &mut |socket| {
+            add(&mut gathered, socket);
+        })?;
+        if !interrupted {
+            return Ok(gathered);
+        }
+    }
+    Err(SockDiagError::Interrupted)
 }
 
 /// What sockets are gathered into.
@@ -550,7 +578,7 @@ fn decode_socket(mut message: Bytes<'_>) -> Result<TcpSocket, SockDiagError> {
     let timer = Timer::from_number(message.u8("the timer")?);
     let retransmits = message.u8("the retransmissions")?;
     let id = message.array::<SOCKID_LEN>("the socket's id")?;
-    let (local, peer) = decode_id(family, id)?;
+    let (local, peer, interface, cookie) = decode_id(family, id)?;
     let mut socket = TcpSocket {
         family,
         state,
@@ -563,7 +591,8 @@ fn decode_socket(mut message: Bytes<'_>) -> Result<TcpSocket, SockDiagError> {
         send_queue_bytes: message.u32("the send queue")?,
         uid: message.u32("the user")?,
         inode: message.u32("the inode")?,
-        id,
+        interface,
+        cookie,
         info: None,
         memory: None,
         cgroup: None,
@@ -590,7 +619,7 @@ fn decode_socket(mut message: Bytes<'_>) -> Result<TcpSocket, SockDiagError> {
 fn decode_id(
     family: Family,
     id: [u8; SOCKID_LEN],
-) -> Result<(SocketAddr, SocketAddr), SockDiagError> {
+) -> Result<(SocketAddr, SocketAddr, u32, [u8; 8]), SockDiagError> {
     let mut id = Bytes(&id);
     let ports = [
         u16::from_be_bytes(id.array("the local port")?),
@@ -620,12 +649,14 @@ fn decode_id(
     Ok((
         endpoint(addresses[0], ports[0]),
         endpoint(addresses[1], ports[1]),
+        interface,
+        id.array("the cookie")?,
     ))
 }
 
 /// The `struct inet_diag_sockid` of two endpoints, with no cookie: it means any
 /// socket between them.
-pub(super) fn encode_id(local: SocketAddr, peer: SocketAddr) -> [u8; SOCKID_LEN] {
+fn encode_id(local: SocketAddr, peer: SocketAddr) -> [u8; SOCKID_LEN] {
     let mut id = [0; SOCKID_LEN];
     id[0..2].copy_from_slice(&local.port().to_be_bytes());
     id[2..4].copy_from_slice(&peer.port().to_be_bytes());

@@ -93,7 +93,7 @@ fn check(facts: &Facts) -> Outcome {
                 .filter(|socket| {
                     let stayed = before
                         .as_ref()
-                        .is_some_and(|(_, before)| before.contains(&socket.id));
+                        .is_some_and(|(_, before)| before.contains(&socket.id()));
                     stayed || idle_ms(socket).is_some_and(|idle| idle >= OLD_MS)
                 })
                 .count();
@@ -134,7 +134,7 @@ fn check(facts: &Facts) -> Outcome {
 fn in_close_wait(look: &Look) -> HashSet<[u8; 48]> {
     look.every_socket()
         .filter(|(_, socket)| socket.state == TcpState::CloseWait)
-        .map(|(_, socket)| socket.id)
+        .map(|(_, socket)| socket.id())
         .collect()
 }
 

@@ -95,7 +95,8 @@ struct Ports<'a> {
     namespace: Option<&'a Namespace>,
     taken: BTreeSet<u16>,
     time_wait: usize,
-    sockets: Vec<&'a TcpSocket>,
+    /// One that a process holds, which tells the program.
+    example: Option<&'a TcpSocket>,
 }
 
 impl<'a> Ports<'a> {
@@ -105,7 +106,7 @@ impl<'a> Ports<'a> {
             namespace,
             taken: BTreeSet::new(),
             time_wait: 0,
-            sockets: Vec::new(),
+            example: None,
         }
     }
 
@@ -113,7 +114,7 @@ impl<'a> Ports<'a> {
         self.taken.insert(socket.local.port());
         self.time_wait += usize::from(socket.state == TcpState::TimeWait);
         if socket.inode != 0 {
-            self.sockets.push(socket);
+            self.example.get_or_insert(socket);
         }
     }
 
@@ -128,7 +129,7 @@ impl<'a> Ports<'a> {
 
     fn finding(&self, facts: &Facts, (local, peer): Way) -> Finding {
         let taken = self.taken.len();
-        let program = name(facts, &self.sockets);
+        let program = name(facts, self.example.as_slice());
         let [first, last] = self.range;
         let mostly_time_wait = self.time_wait * 2 > taken;
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX).into();

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Family, SocketMemory, SocketOptions, TcpInfo, TcpSocket, TcpState, Timer, encode_id};
+use super::{Family, SocketMemory, SocketOptions, TcpInfo, TcpSocket, TcpState, Timer};
 
 /// A socket in a file of facts: the id is taken apart, so that an address stands
 /// in one place only.
@@ -48,18 +48,13 @@ fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
 
 impl From<TcpSocket> for SocketRecord {
     fn from(socket: TcpSocket) -> Self {
-        let word = |at: usize| {
-            let mut word = [0; 4];
-            word.copy_from_slice(&socket.id[at..at + 4]);
-            u32::from_ne_bytes(word)
-        };
         Self {
             family: socket.family,
             state: socket.state.as_str().to_owned(),
             local: socket.local,
             peer: socket.peer,
-            interface: word(36),
-            cookie: u64::from(word(40)) | u64::from(word(44)) << 32,
+            interface: socket.interface,
+            cookie: u64::from_ne_bytes(socket.cookie),
             timer: socket.timer.number(),
             retransmits: socket.retransmits,
             timer_ms: socket.timer_ms,
@@ -88,13 +83,6 @@ impl TryFrom<SocketRecord> for TcpSocket {
                 record.local, record.peer
             ));
         }
-        let mut id = encode_id(record.local, record.peer);
-        id[36..40].copy_from_slice(&record.interface.to_ne_bytes());
-        let [low, high] = [record.cookie & u64::from(u32::MAX), record.cookie >> 32];
-        for (half, at) in [(low, 40), (high, 44)] {
-            let half = u32::try_from(half).unwrap_or(u32::MAX);
-            id[at..at + 4].copy_from_slice(&half.to_ne_bytes());
-        }
         Ok(Self {
             family: record.family,
             state,
@@ -107,7 +95,8 @@ impl TryFrom<SocketRecord> for TcpSocket {
             send_queue_bytes: record.send_queue_bytes,
             uid: record.uid,
             inode: record.inode,
-            id,
+            interface: record.interface,
+            cookie: record.cookie.to_ne_bytes(),
             info: record.info,
             memory: record.memory,
             cgroup: record.cgroup,
