@@ -34,7 +34,7 @@ use crate::evidence::kernel_line;
 use crate::evidence::measured::Measured;
 use cgroups::Cgroup;
 use counters::Counters;
-use kernel_log::KernelLogLine;
+use kernel_log::KernelLog;
 use memory::Memory;
 use namespaces::{Closed, Door, Namespace};
 use processes::{Inodes, Processes};
@@ -55,14 +55,14 @@ pub enum Root {
     /// A recorded host: a directory with copies of the host's files of /proc
     /// (`proc/sys/...`, `proc/net/...`, `proc/meminfo`, `proc/zoneinfo`,
     /// `proc/stat`, `proc/uptime`), those of its files of settings that there are
-    /// (`etc/sysctl.d/...`), its page size in bytes in the file `page-size`, and its
+    /// (`etc/sysctl.d/...`), what dmesg(1) prints in the file
+    /// `kernel-log`, its page size in bytes in the file `page-size`, and its
     /// sockets as `sock_diag.hex` (a netlink message a line) or, without, as
     /// `proc/net/tcp` and `proc/net/tcp6`. The directory `earlier` in it may
     /// hold the same as it was some time before, and `namespaces/INODE` what
     /// was seen in another network namespace. Processes are found where they are
-    /// on a host (`proc/PID`), and the kernel's log in the file `dmesg`. As JSON,
-    /// in the form that a file of facts has, there may be `cgroups.json`, by id,
-    /// and `socket-options.json`, by inode.
+    /// on a host (`proc/PID`). As JSON, in the form that a file of facts has,
+    /// there may be `cgroups.json`, by id, and `socket-options.json`, by inode.
     Recorded(PathBuf),
 }
 
@@ -135,6 +135,9 @@ pub struct Facts {
     pub settings: Settings,
     /// The files that set sysctls at boot.
     pub sysctl_files: SysctlFiles,
+    /// What the kernel's log says of TCP's limits; `None` where it may not be
+    /// read.
+    pub kernel_log: Option<KernelLog>,
     /// What changes, as it is now.
     pub now: Look,
     /// The same some time before, where there were two looks.
@@ -143,9 +146,6 @@ pub struct Facts {
     pub processes: Processes,
     /// The cgroups that the sockets were made in, by id.
     pub cgroups: BTreeMap<u64, Cgroup>,
-    /// Lines of the kernel's log about TCP, the newest last; `None` where it
-    /// may not be read.
-    pub kernel_log: Option<Vec<KernelLogLine>>,
     /// What could not be seen, each once.
     pub unseen: Vec<Unseen>,
     /// What reports measured on the kernel line of this host.
@@ -224,7 +224,7 @@ impl Facts {
         let path = root.path();
         let release = read_required(&path.join("proc/sys/kernel/osrelease"))?;
         let mut unseen = Vec::new();
-        let memory = Memory::read(path)?;
+        let memory = Memory::read(path, &mut unseen)?;
         let settings = Settings::read(path, &mut unseen)?;
         let sysctl_files = SysctlFiles::read(path, &mut unseen)?;
         let now = Look::read_keeping(root, looking, Keep::All, &mut unseen)?;
@@ -260,7 +260,7 @@ impl Facts {
                 // The inodes of copied directories are others.
                 Root::Recorded(path) => read_json(&path.join("cgroups.json"))?.unwrap_or_default(),
             },
-            kernel_log: kernel_log(root, &mut unseen)?,
+            kernel_log: KernelLog::read(root, &mut unseen)?,
             now,
             earlier: None,
             unseen,
@@ -296,6 +296,7 @@ impl Facts {
             },
             settings: Settings::default(),
             sysctl_files: SysctlFiles::default(),
+            kernel_log: None,
             now: Look {
                 uptime: Duration::ZERO,
                 sockstat: Sockstat::default(),
@@ -306,7 +307,6 @@ impl Facts {
             },
             processes: Processes::default(),
             cgroups: BTreeMap::new(),
-            kernel_log: None,
             earlier: None,
             unseen: Vec::new(),
             measured: Measured::default(),
@@ -557,28 +557,6 @@ fn elsewhere_recorded(root: &Path) -> Result<Vec<Namespace>, FactError> {
             })
         })
         .collect()
-}
-
-/// Lines of the kernel's log about TCP.
-fn kernel_log(
-    root: &Root,
-    unseen: &mut Vec<Unseen>,
-) -> Result<Option<Vec<KernelLogLine>>, FactError> {
-    match root {
-        Root::Live => match kernel_log::read() {
-            Ok(lines) => Ok(Some(lines)),
-            Err(error) => {
-                unseen.push(Unseen {
-                    what: "the kernel's log".to_owned(),
-                    why: error.to_string(),
-                });
-                Ok(None)
-            }
-        },
-        Root::Recorded(path) => {
-            Ok(read_text(&path.join("dmesg"))?.map(|text| kernel_log::parse(&text)))
-        }
-    }
 }
 
 /// Gathers the sockets of the namespace that the calling thread is in, by

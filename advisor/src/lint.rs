@@ -114,10 +114,19 @@ pub(crate) fn wrong_values<'a>(files: &'a SysctlFiles, base: &Facts) -> Vec<Wron
             .filter(|(_, line)| !is_glob(line.key))
             .collect()
     };
-    let sets = files
-        .files
-        .iter()
-        .map(last_of_each)
+    // One that loses in its own file is judged alone: who takes the winner out
+    // has it.
+    let losers = files.distinct().flat_map(|file| {
+        let last = last_of_each(file);
+        file.assignments()
+            .filter(move |line| {
+                last.get(line.key)
+                    .is_some_and(|last| last.line != line.line)
+            })
+            .map(|line| BTreeMap::from([(line.key, line)]))
+    });
+    let sets = losers
+        .chain(files.distinct().map(last_of_each))
         .chain([of_all(Loader::SystemdSysctl), of_all(Loader::Procps)]);
     for set in sets {
         for (rule, finding) in judge(&set, base) {
@@ -170,7 +179,7 @@ fn judge(set: &BTreeMap<&str, Assignment<'_>>, base: &Facts) -> Vec<(&'static Ru
 
 /// The lines that no program understands: file, line, what is wrong.
 pub(crate) fn not_understood(files: &SysctlFiles) -> impl Iterator<Item = (&Path, usize, String)> {
-    files.files.iter().flat_map(|file| {
+    files.distinct().flat_map(|file| {
         file.lines.iter().filter_map(|line| {
             let message = match &line.content {
                 Content::Malformed { message } => message.clone(),
@@ -286,6 +295,7 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<FileSet>, LintError> {
         })?;
         together.files.push(SysctlFile {
             lines: sysctl_files::parse(&bytes),
+            links_to_conf: false,
             path,
         });
     }
@@ -294,4 +304,45 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<FileSet>, LintError> {
         files: together,
     });
     Ok(sets)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn whatever_a_file_holds_is_judged_by_its_lines(
+            pieces in prop::collection::vec(
+                prop::sample::select(vec![
+                    "net.ipv4.", "net.core.", "tcp_mem", "tcp_max_orphans", "tcp_tw_recycle",
+                    "somaxconn", "tcp_retries2", "*", "-", " = ", "=", " ", "\n", "\n", "#", "0",
+                    "1", "4096 87380 67108864", "99999999999999999999", "-1", "é", "\u{0}", "\u{1b}",
+                ]),
+                0..60,
+            ),
+            ram in prop::sample::select(vec![0, 1 << 20, 16 << 30, u64::MAX]),
+        ) {
+            let text = pieces.concat();
+            let files = SysctlFiles {
+                files: vec![SysctlFile {
+                    path: "/etc/sysctl.conf".into(),
+                    lines: sysctl_files::parse(text.as_bytes()),
+                    ..SysctlFile::default()
+                }],
+                ..SysctlFiles::default()
+            };
+            let problems = lint(&files, &Facts::without_host("6.12", ram, 4096));
+            for problem in problems {
+                prop_assert!((1..=text.split('\n').count()).contains(&problem.line));
+            }
+        }
+    }
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::evidence::kernel_line;
 use crate::evidence::measured::Measured;
-use crate::facts::sysctl_files::{Content, PLANNED_FILE, SysctlFiles};
+use crate::facts::sysctl_files::{Content, PLANNED_FILE};
 use crate::facts::{Facts, Settings};
 use crate::rules::{self, Evidence, Finding, Kind, NamedReport, Outcome, RULES, Rule, seconds};
 
@@ -143,6 +143,15 @@ const SPOKEN_FOR: &[(&str, &str)] = &[
     ("net.core.somaxconn", "LB511"),
 ];
 
+/// What other settings are sized by, and what fills it.
+const MEMORY: [&str; 5] = [
+    "net.ipv4.tcp_mem",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_wmem",
+    "net.core.rmem_max",
+    "net.core.wmem_max",
+];
+
 /// What a value is from that a step of the plan gives a setting.
 const PLANNED_VALUE: &str = "another step of this plan";
 
@@ -219,31 +228,29 @@ pub fn advise(facts: &mut Facts, reports: &[NamedReport]) -> Advice {
     let before = (facts.settings.clone(), facts.sysctl_files.clone());
     let first = ask(facts);
     let (steps, last) = settle(facts, first.found());
-    let steps = needed(facts, &before, steps, &last);
     (facts.settings, facts.sysctl_files) = before;
 
     let mut recommendations: Vec<_> = steps
         .into_values()
+        // One rule raised it and another one lowered it to what it was.
+        .filter(|step| {
+            facts.settings.get(&step.finding.setting).as_ref() != Some(&step.finding.proposed)
+        })
         .map(|step| step.before_the_others(facts).recommend(facts, reports))
         .collect();
-    let both: Vec<_> = recommendations
-        .iter()
-        .filter(|step| step.finding.kind == Kind::Both)
-        .map(|step| step.code)
-        .collect();
+    let with_a_step: Vec<_> = recommendations.iter().map(|step| step.code).collect();
     // What no setting mends is told as it was first seen; what another step
-    // mends on the way is not told.
+    // mends on the way is not told. Nor is what a rule would say next, where its
+    // own step doesn't show at once: it is asked again for that.
     let first_found = first.found();
     for (rule, finding) in last {
-        if both.contains(&rule.code) {
-            continue;
-        }
         let seen_at_first = first_found.iter().find(|(first, seen)| {
             first.code == rule.code
                 && (&seen.setting, &seen.subject) == (&finding.setting, &finding.subject)
         });
         let step = match seen_at_first {
             Some((_, seen)) => Step::new(rule, seen.clone()),
+            None if with_a_step.contains(&rule.code) => continue,
             None => Step {
                 later: true,
                 ..Step::new(rule, finding)
@@ -393,6 +400,7 @@ impl Step {
 /// no other one. Gives the step for each setting, and what no change mends.
 fn settle(facts: &mut Facts, found: Vec<Found>) -> (BTreeMap<String, Step>, Vec<Found>) {
     let mut steps: BTreeMap<String, Step> = BTreeMap::new();
+    let at_first = found.clone();
     let mut found = found;
     for round in 0.. {
         let (mut changes, rest): (Vec<_>, Vec<_>) = found
@@ -401,6 +409,11 @@ fn settle(facts: &mut Facts, found: Vec<Found>) -> (BTreeMap<String, Step>, Vec<
         if changes.is_empty() || round == ROUNDS {
             found = rest;
             break;
+        }
+        // Limits are sized by what tcp_mem pays for, so that comes first.
+        let sizes = |(_, finding): &Found| MEMORY.contains(&finding.setting.as_str());
+        if changes.iter().any(sizes) {
+            changes.retain(sizes);
         }
         // The greatest harm decides on the value; then the first rule.
         changes.sort_by_key(|(_, finding)| finding.severity);
@@ -417,13 +430,14 @@ fn settle(facts: &mut Facts, found: Vec<Found>) -> (BTreeMap<String, Step>, Vec<
             }
             decided.push(finding.setting.clone());
             change.apply(facts);
+            let later = !at_first
+                .iter()
+                .any(|(first, seen)| first.code == rule.code && *seen == finding);
             let mut step = match steps.remove(&finding.setting) {
                 None => Step::new(rule, finding),
                 Some(former) => former.superseded(rule, finding),
             };
-            if round > 0 {
-                step.later = true;
-            }
+            step.later |= later;
             steps.insert(step.finding.setting.clone(), step);
         }
         found = ask(facts).found();
@@ -444,41 +458,6 @@ impl Step {
         self.finding.severity = self.finding.severity.min(later.severity);
         self
     }
-}
-
-/// Leaves the steps out that the others make needless: without such a one no
-/// rule finds more than `last`, what the whole plan leaves. `before` is what the
-/// plan begins with.
-fn needed(
-    facts: &mut Facts,
-    before: &(Settings, SysctlFiles),
-    mut steps: BTreeMap<String, Step>,
-    last: &[Found],
-) -> BTreeMap<String, Step> {
-    if steps.len() < 2 {
-        return steps;
-    }
-    // The least harm goes first, so that the step that counts stays.
-    let mut settings: Vec<_> = steps
-        .values()
-        .map(|step| (step.finding.severity, step.finding.setting.clone()))
-        .collect();
-    settings.sort();
-    for (_, setting) in settings.into_iter().rev() {
-        (facts.settings, facts.sysctl_files) = before.clone();
-        for (_, other) in steps.iter().filter(|(other, _)| **other != setting) {
-            if let Some(change) = Change::of(&other.finding) {
-                change.apply(facts);
-            }
-        }
-        let no_more = ask(facts).found().iter().all(|(rule, finding)| {
-            Change::of(finding).is_none() && last.iter().any(|(left, _)| left.code == rule.code)
-        });
-        if no_more {
-            steps.remove(&setting);
-        }
-    }
-    steps
 }
 
 /// Which way the plan takes a setting, told by the first number that changes.

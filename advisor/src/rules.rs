@@ -22,7 +22,7 @@ mod fin_timeout_shortened;
 mod idle_without_keepalive;
 mod linger_set;
 mod listen_queue_overflows;
-mod listener_without_reuse_address;
+mod listener_without_reuseaddr;
 mod orphan_limit_beyond_memory;
 mod orphan_limit_lowered;
 mod orphan_limit_near;
@@ -92,7 +92,7 @@ pub const RULES: &[Rule] = &[
     buffers_raised_under_pressure::RULE,
     data_retries_few::RULE,
     accept_queue_full::RULE,
-    listener_without_reuse_address::RULE,
+    listener_without_reuseaddr::RULE,
     listen_queue_overflows::RULE,
     somaxconn_low::RULE,
     abort_on_overflow::RULE,

@@ -41,9 +41,16 @@ fn shown(output: &Output) -> String {
 #[test]
 fn help() {
     insta::assert_snapshot!("help", shown(&run(&["--help"])));
-    insta::assert_snapshot!("recommend-help", shown(&run(&["recommend", "--help"])));
-    insta::assert_snapshot!("sockets-help", shown(&run(&["sockets", "--help"])));
-    insta::assert_snapshot!("capture-help", shown(&run(&["capture", "--help"])));
+    for command in [
+        "recommend",
+        "sockets",
+        "capture",
+        "lint",
+        "explain",
+        "rules",
+    ] {
+        insta::assert_snapshot!(format!("{command}-help"), shown(&run(&[command, "--help"])));
+    }
 }
 
 #[test]
@@ -236,6 +243,131 @@ fn json() {
 }
 
 #[test]
+fn a_plan_is_written_for_a_wiki_and_for_sysctl() {
+    for format in ["markdown", "sysctl"] {
+        let output = run(&[
+            "recommend",
+            "--format",
+            format,
+            "--root",
+            "hosts/orphan-limit-near-unpaid",
+        ]);
+        insta::assert_snapshot!(format!("format-{format}"), shown(&output));
+    }
+}
+
+#[test]
+fn files_are_judged_by_line() {
+    let lint = |args: &[&str]| {
+        let output = run(&[&["lint"], args].concat());
+        shown(&output)
+    };
+    insta::assert_snapshot!(
+        "lint-hosts",
+        lint(&[
+            "overlays/file-line-overruled",
+            "overlays/file-line-not-understood",
+            "overlays/file-holds-wrong-value",
+            "overlays/orphan-limit-beyond-memory/etc/sysctl.d",
+            "overlays/setting-unknown-here/etc/sysctl.d/60-tuning.conf",
+        ])
+    );
+    insta::assert_snapshot!("lint-wrong", lint(&["settings/circulating.conf"]));
+    insta::assert_snapshot!(
+        "lint-wrong-for-a-host",
+        lint(&[
+            "--ram",
+            "16GiB",
+            "--page-size",
+            "64KiB",
+            "--kernel",
+            "4.9",
+            "settings/circulating.conf",
+        ])
+    );
+    insta::assert_snapshot!("lint-quiet", lint(&["hosts/quiet"]));
+    insta::assert_snapshot!(
+        "lint-json",
+        lint(&["--format", "json", "overlays/tw-buckets-few"])
+    );
+    let junk = tempfile::tempdir().unwrap();
+    fs::write(junk.path().join("junk.conf"), b"a.b = 1\n\x7fELF\x02\0\0\n").unwrap();
+    // A name is as hostile as a line.
+    fs::write(junk.path().join("a\u{1b}[31m.conf"), "x\u{1b}[31my\n").unwrap();
+    let mut settings = insta::Settings::clone_current();
+    settings.add_filter(&regex_of(junk.path()), "DIR");
+    settings.bind(|| {
+        insta::assert_snapshot!("lint-junk", lint(&[junk.path().to_str().unwrap()]));
+    });
+}
+
+#[test]
+fn every_rule_is_listed_and_explained() {
+    let list = shown(&run(&["rules"]));
+    insta::assert_snapshot!("rules", list);
+    for line in list.lines().filter(|line| line.starts_with("LB")) {
+        let (code, rest) = line.split_once(' ').unwrap();
+        let name = rest.split_whitespace().next().unwrap();
+        let by_code = run(&["explain", code]);
+        assert_eq!(by_code.stdout, run(&["explain", name]).stdout);
+        assert_fits(&by_code);
+        assert!(by_code.status.success());
+        insta::assert_snapshot!(format!("explain-{code}"), shown(&by_code));
+    }
+    let json = run(&["rules", "--format", "json"]).stdout;
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(
+        json.as_array().unwrap().len(),
+        list.lines().filter(|line| line.starts_with("LB")).count()
+    );
+}
+
+/// docs/questions.md leads to rules and commands that there are.
+#[test]
+fn every_question_has_an_answer() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/questions.md");
+    let text = fs::read_to_string(path).unwrap();
+    let rules = String::from_utf8(run(&["rules"]).stdout).unwrap();
+    let rules: Vec<_> = rules
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    let help = String::from_utf8(run(&["--help"]).stdout).unwrap();
+    let commands: Vec<_> = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .map_while(|line| line.split_whitespace().next())
+        .collect();
+    let questions: Vec<_> = text.split("\n## ").skip(1).collect();
+    assert!(questions.len() >= 8);
+    for question in questions {
+        let words: Vec<_> = question
+            .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
+            .filter(|word| !word.is_empty())
+            .collect();
+        let codes = words.iter().filter(|word| {
+            word.strip_prefix("LB")
+                .is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
+        });
+        let mut answers = 0;
+        for code in codes {
+            assert!(rules.contains(code), "{code}: {question}");
+            answers += 1;
+        }
+        for (_, command) in words
+            .iter()
+            .zip(words.iter().skip(1))
+            .filter(|(word, _)| **word == "advisor")
+        {
+            assert!(commands.contains(command), "advisor {command}: {question}");
+            answers += 1;
+        }
+        assert!(answers > 0, "{question}");
+    }
+}
+
+#[test]
 fn a_report_is_evidence_and_its_text_is_inert() {
     // The directory that holds the report will do as well.
     let root = "hosts/port-held-without-listener";
@@ -276,6 +408,9 @@ fn errors() {
             ),
             ("error-report-schema", &["recommend", "--report", &schema]),
             ("error-report-cut", &["recommend", "--report", &cut]),
+            ("error-no-rule", &["explain", "LB999"]),
+            ("error-lint-nothing", &["lint", "nowhere.conf"]),
+            ("error-lint-kernel", &["lint", "--kernel", "six"]),
             (
                 "error-facts-schema",
                 &["recommend", "--facts", &other_facts],
@@ -416,7 +551,7 @@ fn colour_is_for_terminals() {
 
 #[test]
 fn a_reader_that_has_read_enough_is_no_error() {
-    for format in ["text", "json"] {
+    for format in ["text", "json", "markdown", "sysctl"] {
         let mut child = advisor(&["recommend", "--over", "200ms", "--format", format])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -201,8 +201,9 @@ impl Trace {
             // That thread. A process would lack CLONE_THREAD.
             libc::SYS_clone if arguments[0] & THREAD != 0 => {}
             libc::SYS_clone3 if flags_of_clone3(memory, arguments[0]) & THREAD != 0 => {}
-            // SYSLOG_ACTION_READ_ALL leaves the kernel's log as it is.
-            libc::SYS_syslog if arguments[0] == 3 => {}
+            // SYSLOG_ACTION_READ_ALL and SIZE_BUFFER leave the kernel's log as it
+            // is.
+            libc::SYS_syslog if matches!(arguments[0], 3 | 10) => {}
             // Only --inspect-options comes here, which the test knows.
             libc::SYS_pidfd_getfd => self.duplicates += 1,
             // They tell, and change nothing; SYS_exit ends a thread.
@@ -288,6 +289,20 @@ fn recommend_changes_nothing() {
             trace.duplicates == 0 || args.contains(&"--inspect-options"),
             "{args:?}"
         );
+    }
+}
+
+#[test]
+fn lint_and_explain_change_nothing() {
+    for args in [
+        &["lint"][..],
+        &["lint", "settings", "hosts/quiet"],
+        &["explain", "LB101"],
+    ] {
+        let trace = trace(env!("CARGO_BIN_EXE_advisor"), args);
+        assert_eq!(trace.forbidden, Vec::<String>::new(), "{args:?}");
+        assert!(!trace.written.is_empty(), "{args:?}: it writes its answer");
+        assert_eq!(trace.dumps, 0, "{args:?}");
     }
 }
 

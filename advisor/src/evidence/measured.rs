@@ -12,9 +12,26 @@ pub struct Measured {
     /// The memory that an orphan held, in pages: the greatest of all scenarios.
     pub orphan_pages: Option<Measurement>,
     /// The life of an orphan with a silent peer, in seconds, by
-    /// tcp_orphan_retries: the longest of all scenarios.
+    /// tcp_orphan_retries: the longest of all runs.
     pub life_s: BTreeMap<i64, Measurement>,
+    /// How often one orphan counted against tcp_max_orphans where the kernel
+    /// killed: the greatest of all scenarios.
+    pub orphan_counts: Option<Measurement>,
 }
+
+/// The scenario of an orphan's life by tcp_orphan_retries, and the one of the
+/// default, 0; both observe [`LIFE`].
+const LIFE_BY_RETRIES: &str = "orphans/life/silent-peer";
+const LIFE_BY_DEFAULT: &str = "orphans/life/silent-peer-by-default";
+/// From close() until the orphan is gone, in milliseconds.
+const LIFE: &str = "lab.gone.ms";
+
+/// The scenarios in which the kernel kills at a limit of 16, and how often an
+/// orphan counts there: 17 that are closed, 12 whose window is closed for long.
+const KILLS: [(&str, u64); 2] = [
+    ("orphans/limit/exact[orphans=17]", 1),
+    ("orphans/limit/closed-window-counts-twice", 2),
+];
 
 /// A measured value and where it comes from.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -59,8 +76,43 @@ impl Measured {
             scenario.kernel.release
         );
         let most = scenario.runs.iter().filter_map(orphan_pages).max();
-        keep_greatest(&mut self.orphan_pages, most, &source);
+        // Whoever leaves more unsent in an orphan has a costlier one.
+        let caveat = format!("{source}; an orphan of yours may hold more");
+        keep_greatest(&mut self.orphan_pages, most, &caveat);
+        if let Some(retries) = retries(&scenario.id) {
+            let longest = scenario.runs.iter().filter_map(life_s).max();
+            let mut kept = self.life_s.remove(&retries);
+            keep_greatest(&mut kept, longest, &source);
+            self.life_s.extend(kept.map(|kept| (retries, kept)));
+        }
+        let counts = KILLS
+            .iter()
+            .find(|(id, _)| *id == scenario.id)
+            .map(|(_, counts)| *counts);
+        keep_greatest(&mut self.orphan_counts, counts, &source);
     }
+}
+
+/// The tcp_orphan_retries of a scenario about the life of an orphan.
+fn retries(id: &str) -> Option<i64> {
+    if id == LIFE_BY_DEFAULT {
+        return Some(0);
+    }
+    id.strip_prefix(LIFE_BY_RETRIES)?
+        .strip_prefix("[retries=")?
+        .strip_suffix(']')?
+        .parse()
+        .ok()
+}
+
+/// The life of the orphan of a run in seconds, rounded up.
+fn life_s(run: &Run) -> Option<u64> {
+    let milliseconds = run.observations.get(LIFE)?.as_f64()?;
+    // A day is longer than any run.
+    (0.0..86_400_000.0)
+        .contains(&milliseconds)
+        .then(|| std::time::Duration::from_secs_f64(milliseconds / 1000.0))
+        .map(|life| life.as_secs() + u64::from(life.subsec_nanos() > 0))
 }
 
 fn keep_greatest(kept: &mut Option<Measurement>, value: Option<u64>, source: &str) {
@@ -90,4 +142,95 @@ fn orphan_pages(run: &Run) -> Option<u64> {
     let pages = grown("mem")?;
     (orphans >= ENOUGH_ORPHANS && pages > 0)
         .then(|| (pages.cast_unsigned()).div_ceil(orphans.cast_unsigned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(scenarios: &[(&str, &str, &str, &str)]) -> Report {
+        let scenarios: Vec<_> = scenarios
+            .iter()
+            .map(|(id, kernel, verdict, observations)| {
+                format!(
+                    r#"{{"id": "{id}", "kernel": {{"release": "{kernel}", "where": "qemu-tcg"}},
+                    "link": "none", "verdict": "{verdict}", "expectations": [],
+                    "runs": [{{"observations": {{{observations}}}}}]}}"#
+                )
+            })
+            .collect();
+        let text = format!(r#"{{"schema": 1, "scenarios": [{}]}}"#, scenarios.join(","));
+        super::super::parse(&text, Path::new("r.json")).unwrap()
+    }
+
+    fn measured(report: &Report) -> Measured {
+        Measured::of(std::iter::once((Path::new("r.json"), report)), "6.12")
+    }
+
+    #[test]
+    fn what_passed_on_the_same_line_is_measured() {
+        const FLOOD: &str = r#""kernel.sockstat.TCP.orphan.before": 1,
+            "kernel.sockstat.TCP.orphan.max": 1001,
+            "kernel.sockstat.TCP.mem.before": 100, "kernel.sockstat.TCP.mem.max": 2101"#;
+        let report = report(&[
+            ("orphans/flood/ten-thousand", "6.12.1", "passed", FLOOD),
+            (
+                "orphans/life/silent-peer[retries=3]",
+                "6.12.1",
+                "passed",
+                r#""lab.gone.ms": 3801.5"#,
+            ),
+            (
+                "orphans/life/silent-peer-by-default",
+                "6.12.9",
+                "passed",
+                r#""lab.gone.ms": 109000"#,
+            ),
+            ("orphans/limit/exact[orphans=17]", "6.12.1", "passed", ""),
+            ("orphans/limit/exact[orphans=16]", "6.12.1", "passed", ""),
+        ]);
+        let measured = measured(&report);
+        let pages = measured.orphan_pages.clone().unwrap();
+        assert_eq!(pages.value, 3, "2001 pages of 1000 orphans");
+        assert_eq!(
+            pages.source,
+            "report r.json: orphans/flood/ten-thousand on kernel 6.12.1; an orphan of yours may \
+             hold more"
+        );
+        assert_eq!(measured.life_of_orphans(3).unwrap().value, 4);
+        assert_eq!(measured.life_of_orphans(0).unwrap().value, 109);
+        assert_eq!(measured.life_of_orphans(2), None);
+        assert_eq!(measured.orphan_counts.unwrap().value, 1);
+    }
+
+    #[test]
+    fn another_line_a_failure_and_a_few_orphans_measure_nothing() {
+        const FEW: &str = r#""kernel.sockstat.TCP.orphan.before": 1,
+            "kernel.sockstat.TCP.orphan.max": 100,
+            "kernel.sockstat.TCP.mem.before": 100, "kernel.sockstat.TCP.mem.max": 2101"#;
+        let life = r#""lab.gone.ms": 3801.5"#;
+        let report = report(&[
+            ("orphans/flood/ten-thousand", "6.12.1", "passed", FEW),
+            (
+                "orphans/life/silent-peer[retries=3]",
+                "6.18.1",
+                "passed",
+                life,
+            ),
+            (
+                "orphans/life/silent-peer[retries=2]",
+                "6.12.1",
+                "failed",
+                life,
+            ),
+            (
+                "orphans/life/silent-peer[retries=1]",
+                "6.12.1",
+                "passed",
+                r#""lab.gone.ms": 1e300"#,
+            ),
+            ("orphans/limit/exact[orphans=17]", "5.10", "passed", ""),
+        ]);
+        assert_eq!(measured(&report), Measured::default());
+    }
 }

@@ -1,104 +1,96 @@
-//! Lines of the kernel's log that are about TCP.
-//!
-//! They are evidence only where they are there: the kernel limits their rate,
-//! and the log is a ring that loses its oldest lines.
+//! What the kernel's log says of the limits of TCP: the one place where the two
+//! are told apart by name.
 
 use std::io;
+use std::time::Duration;
 
-use nix::errno::Errno;
 use nix::libc;
 use serde::{Deserialize, Serialize};
 
-/// A line of the kernel's log.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct KernelLogLine {
-    /// Time since boot, in seconds.
-    pub uptime_s: f64,
-    /// The text, without its time.
-    pub text: String,
+use super::{FactError, Root, Unseen, read_text};
+
+/// Of too many orphans: tcp_check_oom in net/ipv4/tcp.c of Linux.
+const TOO_MANY_ORPHANS: &str = "too many orphaned sockets";
+/// Of too much memory: the same function.
+const OUT_OF_MEMORY: &str = "out of memory -- consider tuning tcp_mem";
+
+/// The lines about the limits of TCP, each by its time since boot. The kernel
+/// limits their rate, so that one may stand for hundreds.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct KernelLog {
+    /// That there are too many orphans: tcp_max_orphans fired.
+    pub too_many_orphans: Vec<Duration>,
+    /// That too much memory is in use: tcp_mem fired.
+    pub out_of_memory: Vec<Duration>,
 }
 
-/// What the lines begin with that say something of TCP, each with the kernel
-/// source that prints it.
-const BEGINNINGS: &[&str] = &[
-    // tcp_check_oom in net/ipv4/tcp.c
-    "TCP: too many orphaned sockets",
-    "TCP: out of memory -- consider tuning tcp_mem",
-    // the same before 3.x
-    "Out of socket memory",
-    // inet_twsk_alloc's callers: tcp_time_wait in net/ipv4/tcp_minisocks.c
-    "TCP: time wait bucket table overflow",
-    // tcp_syn_flood_action in net/ipv4/tcp_input.c
-    "TCP: request_sock_TCP: Possible SYN flooding",
-    "TCP: request_sock_TCPv6: Possible SYN flooding",
-    "request_sock_TCP: Possible SYN flooding",
-    "request_sock_TCPv6: Possible SYN flooding",
-    // nf_conntrack_core.c
-    "nf_conntrack: table full, dropping packet",
-    "nf_conntrack: nf_conntrack: table full, dropping packet",
-];
-
-/// The most that is read of the log, its newest part, in bytes.
-const LOG_BYTES: usize = 256 << 10;
-/// The newest lines that are kept.
-const LINES: usize = 100;
-
-/// SYSLOG_ACTION_READ_ALL (include/linux/syslog.h): reads the log and leaves it
-/// as it is.
-const READ_ALL: libc::c_int = 3;
-
-/// Reads the log of the running kernel.
-pub fn read() -> io::Result<Vec<KernelLogLine>> {
-    let mut log = vec![0_u8; LOG_BYTES];
-    let length = libc::c_int::try_from(log.len()).unwrap_or(libc::c_int::MAX);
-    // SAFETY: the kernel writes at most `length` bytes to `log`, which has them.
-    let read = unsafe { libc::klogctl(READ_ALL, log.as_mut_ptr().cast(), length) };
-    let read = usize::try_from(Errno::result(read)?).unwrap_or(0);
-    Ok(parse(&String::from_utf8_lossy(&log[..read])))
-}
-
-/// The lines of a log that are about TCP: `<4>[   12.345678] TCP: ...`.
-pub(super) fn parse(log: &str) -> Vec<KernelLogLine> {
-    let mut lines: Vec<_> = log.lines().filter_map(parse_line).collect();
-    lines.drain(..lines.len().saturating_sub(LINES));
-    lines
-}
-
-fn parse_line(line: &str) -> Option<KernelLogLine> {
-    let line = match line.strip_prefix('<') {
-        Some(rest) => rest.split_once('>')?.1,
-        None => line,
-    };
-    let (uptime, text) = line.strip_prefix('[')?.split_once(']')?;
-    // CONFIG_PRINTK_CALLER: the thread or the CPU that printed it, `[  T123]`.
-    let text = match text.strip_prefix('[') {
-        Some(rest) => rest.split_once(']')?.1,
-        None => text,
-    };
-    let text = text.strip_prefix(' ')?;
-    BEGINNINGS
-        .iter()
-        .any(|beginning| text.starts_with(beginning))
-        .then_some(())?;
-    Some(KernelLogLine {
-        uptime_s: uptime.trim().parse().ok()?,
-        text: text.to_owned(),
-    })
-}
-
-impl KernelLogLine {
-    /// The line without what is of this host alone: ports and addresses.
-    #[must_use]
-    pub fn redacted(&self) -> Self {
-        let text = BEGINNINGS
-            .iter()
-            .find(|beginning| self.text.starts_with(**beginning));
-        Self {
-            uptime_s: self.uptime_s,
-            text: text.copied().unwrap_or_default().to_owned(),
+impl KernelLog {
+    /// Reads the log of this host, or the file `kernel-log` of a recorded one,
+    /// which is what dmesg(1) prints. Where it may not be read that is added to
+    /// `unseen`.
+    pub(super) fn read(root: &Root, unseen: &mut Vec<Unseen>) -> Result<Option<Self>, FactError> {
+        match root {
+            Root::Recorded(root) => {
+                let text = read_text(&root.join("kernel-log"))?;
+                Ok(text.map(|text| Self::parse(&text)))
+            }
+            Root::Live => match ring_buffer() {
+                Ok(bytes) => Ok(Some(Self::parse(&String::from_utf8_lossy(&bytes)))),
+                Err(error) => {
+                    unseen.push(Unseen {
+                        what: "the kernel's log".to_owned(),
+                        why: error.to_string(),
+                    });
+                    Ok(None)
+                }
+            },
         }
     }
+
+    /// The lines of a log; every other one is passed over, whatever it is.
+    pub(super) fn parse(text: &str) -> Self {
+        let mut log = Self::default();
+        for line in text.lines() {
+            let times = if line.contains(TOO_MANY_ORPHANS) {
+                &mut log.too_many_orphans
+            } else if line.contains(OUT_OF_MEMORY) {
+                &mut log.out_of_memory
+            } else {
+                continue;
+            };
+            // Without a time (printk.time=0) it is as old as the boot.
+            times.push(time(line).unwrap_or_default());
+        }
+        log
+    }
+}
+
+/// The time of a line: `<6>[ 4406.521142] text`.
+fn time(line: &str) -> Option<Duration> {
+    let (_, rest) = line.split_once('[')?;
+    let (seconds, _) = rest.split_once(']')?;
+    Duration::try_from_secs_f64(seconds.trim().parse().ok()?).ok()
+}
+
+/// The most that is read of the log, its newest part, in bytes: a host with
+/// hundreds of CPUs may keep many megabytes of it.
+const LOG_LIMIT_BYTES: usize = 1 << 20;
+
+/// The kernel's log; reading it so takes nothing out of it.
+fn ring_buffer() -> io::Result<Vec<u8>> {
+    const READ_ALL: libc::c_int = 3;
+    const SIZE_BUFFER: libc::c_int = 10;
+    // SAFETY: this asks for a size and takes no buffer.
+    let size = unsafe { libc::klogctl(SIZE_BUFFER, std::ptr::null_mut(), 0) };
+    let size = usize::try_from(size).map_err(|_| io::Error::last_os_error())?;
+    let size = size.min(LOG_LIMIT_BYTES);
+    let mut bytes = vec![0_u8; size];
+    let length = libc::c_int::try_from(size).unwrap_or(libc::c_int::MAX);
+    // SAFETY: the buffer has `length` bytes, and no more are written to it.
+    let read = unsafe { libc::klogctl(READ_ALL, bytes.as_mut_ptr().cast(), length) };
+    let read = usize::try_from(read).map_err(|_| io::Error::last_os_error())?;
+    bytes.truncate(read);
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -106,34 +98,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_about_tcp_are_found_among_others() {
-        let lines = parse(
-            "<6>[    0.000000] Linux version 6.12\n\
-             <6>[   12.500000] TCP: too many orphaned sockets\n\
-             [  100.000001][  T123] TCP: out of memory -- consider tuning tcp_mem\n\
-             <5>[  100.5][    C1] TCP: request_sock_TCP: Possible SYN flooding on port 10.0.0.1:80.\n\
-             <6>[ x ] TCP: too many orphaned sockets\n\
-             a process wrote: TCP: too many orphaned sockets\n",
+    fn the_two_limits_are_told_apart_by_name() {
+        let log = KernelLog::parse(
+            "<6>[ 4406.521142] TCP: too many orphaned sockets\n\
+             [    7.000001] TCP: out of memory -- consider tuning tcp_mem\n\
+             TCP: too many orphaned sockets\n\
+             [x] TCP: too many orphaned sockets\n\
+             [ 1e999] TCP: too many orphaned sockets\n\
+             <4>[ 4407.1] net_ratelimit: 217 callbacks suppressed\n\u{1b}[31m\n",
         );
-        let seen: Vec<_> = lines
-            .iter()
-            .map(|line| (line.uptime_s, &*line.text))
-            .collect();
-        assert_eq!(seen.len(), 3, "{seen:?}");
-        assert_eq!(seen[0], (12.5, "TCP: too many orphaned sockets"));
         assert_eq!(
-            lines[2].redacted().text,
-            "TCP: request_sock_TCP: Possible SYN flooding"
+            log.too_many_orphans,
+            [
+                Duration::from_micros(4_406_521_142),
+                Duration::ZERO,
+                Duration::ZERO,
+                Duration::ZERO
+            ]
         );
+        assert_eq!(log.out_of_memory, [Duration::from_micros(7_000_001)]);
     }
 
     #[test]
-    fn the_newest_lines_are_kept() {
-        let log: Vec<_> = (0..LINES + 5)
-            .map(|second| format!("[{second}.0] Out of socket memory"))
-            .collect();
-        let lines = parse(&log.join("\n"));
-        assert_eq!(lines.len(), LINES);
-        assert!((lines[0].uptime_s - 5.0).abs() < f64::EPSILON);
+    fn this_kernels_log_is_read_or_refused() {
+        let mut unseen = Vec::new();
+        let log = KernelLog::read(&Root::Live, &mut unseen).unwrap();
+        assert_eq!(log.is_some(), unseen.is_empty());
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FactError, read_required, read_text};
+use super::{FactError, Unseen, read_required, read_text};
 
 /// The memory of a host.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -33,13 +33,21 @@ pub struct Zones {
 }
 
 impl Memory {
-    /// Reads both files under `root`.
-    pub(super) fn read(root: &Path) -> Result<Self, FactError> {
+    /// Reads both files under `root`. Where the second may not be read that is
+    /// added to `unseen`.
+    pub(super) fn read(root: &Path, unseen: &mut Vec<Unseen>) -> Result<Self, FactError> {
         let meminfo = root.join("proc/meminfo");
         let mut memory = Self::parse_meminfo(&read_required(&meminfo)?, &meminfo)?;
         let zoneinfo = root.join("proc/zoneinfo");
-        if let Some(text) = read_text(&zoneinfo)? {
-            memory.zones = Some(Zones::parse(&text, &zoneinfo)?);
+        match read_text(&zoneinfo) {
+            Ok(Some(text)) => memory.zones = Some(Zones::parse(&text, &zoneinfo)?),
+            Ok(None) => {}
+            // A container may hide it; the RAM says nearly the same.
+            Err(FactError::Read { path, source }) => unseen.push(Unseen {
+                what: path.display().to_string(),
+                why: source.to_string(),
+            }),
+            Err(error) => return Err(error),
         }
         Ok(memory)
     }
@@ -194,7 +202,7 @@ Node 0, zone  Movable
 
     #[test]
     fn this_host_is_understood() {
-        let memory = Memory::read(Path::new("/")).unwrap();
+        let memory = Memory::read(Path::new("/"), &mut Vec::new()).unwrap();
         assert!(memory.owned_bytes.is_some());
         assert!(memory.zones.unwrap().free_buffer_pages > 0);
     }

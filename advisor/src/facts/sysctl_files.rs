@@ -31,6 +31,8 @@ pub const DIRECTORIES: [&str; 5] = [
 
 /// The file that procps reads last.
 pub const SYSCTL_CONF: &str = "etc/sysctl.conf";
+/// The same, as its host has it.
+pub const CONF: &str = "/etc/sysctl.conf";
 
 /// The file of a plan that is tried and never written.
 pub const PLANNED_FILE: &str = "/etc/sysctl.d/zz-planned.conf";
@@ -74,6 +76,10 @@ pub struct SysctlFiles {
 pub struct SysctlFile {
     /// Its path on its host.
     pub path: PathBuf,
+    /// Whether it is a link to /etc/sysctl.conf, as Debian has one for
+    /// systemd-sysctl: what is wrong with it is said once.
+    #[serde(default)]
+    pub links_to_conf: bool,
     /// Its lines that say something.
     pub lines: Vec<Line>,
 }
@@ -177,6 +183,7 @@ impl SysctlFiles {
             let shown = Path::new("/").join(&path);
             match read_bytes(root, &path) {
                 Ok(Some(bytes)) => files.files.push(SysctlFile {
+                    links_to_conf: links_to_conf(root, &path),
                     lines: parse(&bytes),
                     path: shown,
                 }),
@@ -207,17 +214,21 @@ impl SysctlFiles {
             .collect()
     }
 
-    /// Every assignment, in the order in which they apply.
+    /// Every file once.
+    pub fn distinct(&self) -> impl Iterator<Item = &SysctlFile> {
+        self.files.iter().filter(|file| !file.links_to_conf)
+    }
+
+    /// Every assignment once, in the order in which they apply.
     pub fn assignments(&self) -> impl Iterator<Item = Assignment<'_>> {
-        self.files.iter().flat_map(SysctlFile::assignments)
+        self.distinct().flat_map(SysctlFile::assignments)
     }
 
     /// The files that a program reads.
     fn of(&self, loader: Loader) -> impl Iterator<Item = &SysctlFile> {
-        let conf = Path::new("/").join(SYSCTL_CONF);
         self.files
             .iter()
-            .filter(move |file| loader == Loader::Procps || file.path != conf)
+            .filter(move |file| loader == Loader::Procps || file.path != Path::new(CONF))
     }
 
     /// What sets a key by name, the last of which wins.
@@ -264,7 +275,7 @@ impl SysctlFiles {
     /// Gives a line, `FILE:LINE`, another content, or none.
     pub fn replace(&mut self, place: &str, content: Option<&Content>) {
         for file in &mut self.files {
-            let path = file.path.display().to_string();
+            let path = file.shown_path().display().to_string();
             let number = place
                 .strip_prefix(&path)
                 .and_then(|rest| rest.strip_prefix(':'))
@@ -305,6 +316,7 @@ impl SysctlFiles {
             0,
             SysctlFile {
                 path: PathBuf::from(PLANNED_FILE),
+                links_to_conf: false,
                 lines: vec![line],
             },
         );
@@ -313,6 +325,15 @@ impl SysctlFiles {
 }
 
 impl SysctlFile {
+    /// The path of the file itself, where it is a link.
+    pub fn shown_path(&self) -> &Path {
+        if self.links_to_conf {
+            Path::new(CONF)
+        } else {
+            &self.path
+        }
+    }
+
     /// The assignments of the file.
     pub fn assignments(&self) -> impl Iterator<Item = Assignment<'_>> {
         self.lines.iter().filter_map(|line| line.assignment(self))
@@ -323,7 +344,7 @@ impl Line {
     fn assignment<'a>(&'a self, file: &'a SysctlFile) -> Option<Assignment<'a>> {
         match &self.content {
             Content::Assignment { key, value } => Some(Assignment {
-                path: &file.path,
+                path: file.shown_path(),
                 line: self.number,
                 key,
                 value,
@@ -383,6 +404,14 @@ fn read_bytes(root: &Path, path: &Path) -> io::Result<Option<Vec<u8>>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         result => result.map(Some),
     }
+}
+
+/// Whether a file of a directory is a link to /etc/sysctl.conf of its host.
+fn links_to_conf(root: &Path, path: &Path) -> bool {
+    fs::read_link(root.join(path)).is_ok_and(|target| {
+        path.starts_with("etc/sysctl.d")
+            && (target == Path::new("../sysctl.conf") || target == Path::new(CONF))
+    })
 }
 
 /// The bytes of one file; of what is no regular file, none.

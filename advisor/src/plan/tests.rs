@@ -9,9 +9,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::facts::Look;
 use crate::facts::counters::Counters;
+use crate::facts::kernel_log::KernelLog;
 use crate::facts::memory::Zones;
 use crate::facts::sockstat::Sockstat;
-use crate::facts::sysctl_files::{SysctlFile, parse};
+use crate::facts::sysctl_files::{SysctlFile, SysctlFiles, parse};
 
 /// Values that are met, right and wrong ones, for each setting.
 const VALUES: &[(&str, &[&str])] = &[
@@ -141,6 +142,7 @@ fn files() -> impl Strategy<Value = SysctlFiles> {
                 .map(|(path, lines)| SysctlFile {
                     path: path.into(),
                     lines: parse(lines.join("\n").as_bytes()),
+                    ..SysctlFile::default()
                 })
                 .collect(),
             systemd,
@@ -179,7 +181,10 @@ fn host() -> impl Strategy<Value = Facts> {
         prop::sample::select(vec!["5.4.1", "5.10.0", "6.1.3", "6.18.44", "7.3", "4.9"]),
     );
     let gauges = || [count(), count(), count(), count()];
-    let looks = (gauges(), prop::option::of((gauges(), 1..100_000_u64)));
+    let times =
+        || prop::collection::vec((900_000..1_000_000_u64).prop_map(Duration::from_secs), 0..3);
+    let log = prop::option::of((times(), times()));
+    let looks = (gauges(), prop::option::of((gauges(), 1..100_000_u64)), log);
     (hardware, settings(), files(), looks).prop_map(|(hardware, settings, files, looks)| {
         let (page_bytes, (log, more), cpus, (owned, managed), kernel) = hardware;
         let ram_bytes = (1_u64 << log) + (1_u64 << log) / 1024 * more;
@@ -192,7 +197,11 @@ fn host() -> impl Strategy<Value = Facts> {
         });
         facts.settings = settings;
         facts.sysctl_files = files;
-        let (now, earlier) = looks;
+        let (now, earlier, log) = looks;
+        facts.kernel_log = log.map(|(too_many_orphans, out_of_memory)| KernelLog {
+            too_many_orphans,
+            out_of_memory,
+        });
         facts.now = look(1_000_000, now);
         if let Some((earlier, ago)) = earlier {
             facts.set_earlier(look(1_000_000 - ago, earlier));
@@ -207,6 +216,136 @@ fn see_files(facts: &mut Facts) {
     for key in facts.sysctl_files.keys() {
         let live = facts.settings.get(&key);
         facts.sysctl_files.live.insert(key, live);
+    }
+}
+
+/// The recommendation about a setting.
+fn step<'a>(advice: &'a Advice, setting: &str) -> &'a Recommendation {
+    advice
+        .recommendations
+        .iter()
+        .find(|step| step.finding.setting == setting)
+        .unwrap_or_else(|| panic!("{setting}: {advice:#?}"))
+}
+
+/// A host of 16 GiB with these settings.
+fn small(settings: &[(&str, &str)], gauges: [i64; 4]) -> Facts {
+    let mut facts = Facts::without_host("6.12", 16 << 30, 4096);
+    facts.settings.set("net.ipv4.tcp_ehash_entries", "131072");
+    for (name, value) in settings {
+        assert!(facts.settings.set(name, value), "{name}");
+    }
+    facts.now = look(100_000, gauges);
+    facts.set_earlier(look(99_970, [0, 0, 0, 0]));
+    facts
+}
+
+#[test]
+fn two_rules_about_a_setting_come_to_one_value() {
+    const BUCKETS: &str = "net.ipv4.tcp_max_tw_buckets";
+    let mut facts = small(&[(BUCKETS, "4000")], [0, 0, 4000, 100_000]);
+    let advice = advise(&mut facts, &[]);
+    let step = step(&advice, BUCKETS);
+    // 4000 there, and 200000 a minute refused: what is refused counts for more
+    // than what is low.
+    assert_eq!(
+        (step.code, step.finding.proposed.as_str()),
+        ("LB310", "262144")
+    );
+    assert_eq!(step.action, Action::Raise);
+    let [also] = step.also.as_slice() else {
+        panic!("{step:#?}");
+    };
+    assert_eq!(
+        (also.code, also.overruled.as_deref()),
+        ("LB311", Some("65536"))
+    );
+}
+
+#[test]
+fn a_step_reckons_with_the_others() {
+    // With marks in bytes memory seems to pay for any number of orphans.
+    let mut facts = small(
+        &[
+            ("net.ipv4.tcp_mem", "4096 87380 67108864"),
+            ("net.ipv4.tcp_max_orphans", "20000"),
+        ],
+        [15_000, 100, 0, 0],
+    );
+    let advice = advise(&mut facts, &[]);
+    let memory = step(&advice, "net.ipv4.tcp_mem");
+    assert_eq!((memory.code, memory.action), ("LB410", Action::Set));
+    assert_eq!(memory.finding.current, "4096 87380 67108864");
+    // The limit that they seem to pay for would be 65536. The sound ones pay for
+    // 24576 orphans, too few for four times those that there are.
+    let orphans: Vec<_> = advice
+        .recommendations
+        .iter()
+        .filter(|step| step.code == "LB101")
+        .collect();
+    assert_eq!(orphans.len(), 1, "{advice:#?}");
+    assert_eq!(orphans[0].finding.setting, "none here");
+    assert!(
+        orphans[0]
+            .finding
+            .summary
+            .ends_with("memory cannot pay for more")
+    );
+    let memory = orphans[0]
+        .finding
+        .evidence
+        .iter()
+        .find(|evidence| evidence.observation == "net.ipv4.tcp_mem")
+        .unwrap();
+    assert_eq!(memory.source, PLANNED_VALUE);
+}
+
+#[test]
+fn what_is_right_is_left() {
+    let mut facts = small(
+        &[
+            ("net.ipv4.tcp_mem", "196608 262144 393216"),
+            ("net.ipv4.tcp_max_orphans", "65536"),
+            ("net.ipv4.tcp_fin_timeout", "30"),
+        ],
+        [0; 4],
+    );
+    let advice = advise(&mut facts, &[]);
+    let left: Vec<_> = advice.leave.iter().map(|leave| leave.setting).collect();
+    assert_eq!(left, ["net.ipv4.tcp_max_orphans", "net.ipv4.tcp_mem"]);
+    assert_eq!(advice.recommendations.len(), 1, "{advice:#?}");
+}
+
+#[test]
+fn which_way_a_setting_goes_is_told_by_its_numbers() {
+    let way = |setting: &str, current: &str, proposed: &str| {
+        let mut facts = small(&[("net.ipv4.tcp_fin_timeout", "30")], [0; 4]);
+        let mut finding = advise(&mut facts, &[]).recommendations.remove(0).finding;
+        setting.clone_into(&mut finding.setting);
+        current.clone_into(&mut finding.current);
+        proposed.clone_into(&mut finding.proposed);
+        action(&finding)
+    };
+    for (setting, current, proposed, expected) in [
+        ("net.ipv4.tcp_mem", "1 2 3", "4 5 6", Action::Raise),
+        ("net.ipv4.tcp_mem", "4 5 6", "1 2 6", Action::Lower),
+        ("net.ipv4.tcp_mem", "3 2 1", "1 2 3", Action::Set),
+        ("net.ipv4.tcp_syncookies", "0", "1", Action::Set),
+        ("net.ipv4.tcp_orphan_retries", "0", "3", Action::Lower),
+        ("net.ipv4.tcp_orphan_retries", "2", "3", Action::Raise),
+        (
+            "/etc/sysctl.conf:1",
+            "a = 1",
+            "take the line out",
+            Action::Mend,
+        ),
+        ("close()", "a", "b", Action::Mend),
+    ] {
+        assert_eq!(
+            way(setting, current, proposed),
+            expected,
+            "{setting} {current}"
+        );
     }
 }
 
@@ -231,6 +370,7 @@ proptest! {
         let first = advise(&mut facts, &[]);
         prop_assert_eq!(&before, &(facts.settings.clone(), facts.sysctl_files.clone()));
         within_bounds(&facts, &first)?;
+        fragment_is_the_plan(&facts, &first)?;
         for step in &first.recommendations {
             if let Some(change) = Change::of(&step.finding) {
                 change.apply(&mut facts);
@@ -317,5 +457,26 @@ fn within_bounds(facts: &Facts, advice: &Advice) -> Result<(), TestCaseError> {
     ) {
         prop_assert!(records.cast_unsigned() * 256 <= facts.ram_bytes / 64);
     }
+    Ok(())
+}
+
+/// What `--format sysctl` writes is read back as the plan's settings: no line of
+/// it is anything else, whatever the texts above it say.
+fn fragment_is_the_plan(facts: &Facts, advice: &Advice) -> Result<(), TestCaseError> {
+    let mut text = Vec::new();
+    crate::render::sysctl::write(&mut text, advice, facts).unwrap();
+    let written: Vec<_> = parse(&text).into_iter().map(|line| line.content).collect();
+    let planned: Vec<_> = advice
+        .recommendations
+        .iter()
+        .filter_map(|step| match Change::of(&step.finding) {
+            Some(Change::Set { name, value }) => Some(Content::Assignment {
+                key: name.to_owned(),
+                value,
+            }),
+            _ => None,
+        })
+        .collect();
+    prop_assert_eq!(written, planned);
     Ok(())
 }

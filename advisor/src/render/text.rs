@@ -8,7 +8,7 @@ use textwrap::Options;
 
 use crate::evidence::Value;
 use crate::facts::Facts;
-use crate::plan::{Action, Advice, OutcomeWord, Recommendation};
+use crate::plan::{Action, Advice, OutcomeWord, Recommendation, RuleOutcome};
 use crate::rules::{Severity, bytes, seconds};
 
 /// Wider lines than this are hard to read.
@@ -249,7 +249,8 @@ fn write_evidence(text: &mut String, recommendation: &Recommendation, width: usi
     }
 }
 
-/// The rules with an outcome, each with what it saw.
+/// The rules with an outcome and what they saw; those that saw the same stand
+/// together.
 fn write_rules(
     text: &mut String,
     title: &str,
@@ -257,18 +258,26 @@ fn write_rules(
     outcome: OutcomeWord,
     width: usize,
 ) {
-    let mut rules = advice
-        .rules
-        .iter()
-        .filter(|rule| rule.outcome == outcome)
-        .peekable();
-    if rules.peek().is_none() {
+    let mut groups: Vec<(&str, Vec<&RuleOutcome>)> = Vec::new();
+    for rule in advice.rules.iter().filter(|rule| rule.outcome == outcome) {
+        match groups.iter_mut().find(|(reason, _)| *reason == rule.reason) {
+            Some((_, rules)) => rules.push(rule),
+            None => groups.push((&rule.reason, vec![rule])),
+        }
+    }
+    if groups.is_empty() {
         return;
     }
     heading(text, title);
-    for rule in rules {
-        let line = format!("{} {}: {}", rule.code, rule.name, rule.reason);
-        fill(text, &line, "  ", "    ", width);
+    for (reason, rules) in groups {
+        let who = match rules.as_slice() {
+            [rule] => format!("{} {}", rule.code, rule.name),
+            rules => {
+                let codes: Vec<_> = rules.iter().map(|rule| rule.code).collect();
+                codes.join(" ")
+            }
+        };
+        fill(text, &format!("{who}: {reason}"), "  ", "    ", width);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a file sets is not what is set now.
 
-use super::{Confidence, Documentation, Finding, Outcome, Rule, Severity};
+use super::{Confidence, Documentation, Finding, Outcome, Rule, Severity, not_initial_namespace};
 use crate::facts::Facts;
 use crate::facts::sysctl_files::is_glob;
 
@@ -31,6 +31,10 @@ const DOCUMENTATION: Documentation = Documentation {
 };
 
 fn check(facts: &Facts) -> Outcome {
+    if facts.settings.tcp_max_orphans.is_none() {
+        // The files are applied to the initial namespace only.
+        return not_initial_namespace("net.ipv4.tcp_max_orphans");
+    }
     let files = &facts.sysctl_files;
     let findings: Vec<_> = files
         .live

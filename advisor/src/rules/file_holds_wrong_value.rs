@@ -46,7 +46,7 @@ fn check(facts: &Facts) -> Outcome {
             Finding {
                 severity: wrong.finding.severity.max(Severity::Warning),
                 confidence: wrong.finding.confidence,
-                summary: format!("at boot, or for another loader: {}", wrong.finding.summary),
+                summary: format!("in a file, though not live: {}", wrong.finding.summary),
                 why: format!(
                     "{} ({} {})",
                     wrong.finding.why, wrong.rule.code, wrong.rule.name

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Confidence, Documentation, Finding, Outcome, Rule, Severity, TAKE_OUT};
 use crate::facts::Facts;
-use crate::facts::sysctl_files::{Assignment, Loader, SYSCTL_CONF, SysctlFiles, is_glob};
+use crate::facts::sysctl_files::{Assignment, CONF, Loader, SysctlFiles, is_glob};
 
 pub(crate) const RULE: Rule = Rule {
     code: "LB602",
@@ -115,7 +115,6 @@ impl Overruled<'_> {
 /// The lines that have no effect, with one program at least. Those of packages
 /// are there to be overruled.
 pub(crate) fn overruled(files: &SysctlFiles) -> impl Iterator<Item = Overruled<'_>> {
-    let conf = Path::new("/").join(SYSCTL_CONF);
     files.assignments().filter_map(move |line| {
         let systemd = files.winner(Loader::SystemdSysctl, line.key);
         let procps = files.winner(Loader::Procps, line.key);
@@ -127,7 +126,7 @@ pub(crate) fn overruled(files: &SysctlFiles) -> impl Iterator<Item = Overruled<'
         let of_a_package = line.path.starts_with("/usr") || line.path.starts_with("/lib");
         // What only systemd-sysctl does not read is no loser if nothing else
         // sets the key.
-        let unread = line.path == conf && systemd.is_none();
+        let unread = line.path == Path::new(CONF) && systemd.is_none();
         (loses && !of_a_package && !unread && !is_glob(line.key)).then_some(Overruled {
             loser: line,
             systemd,

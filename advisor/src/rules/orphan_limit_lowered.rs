@@ -66,6 +66,7 @@ fn check(facts: &Facts) -> Outcome {
             closed and whose data the peer has not acknowledged yet. The limit has no say over \
             TIME_WAIT, which is counted apart (tcp_max_tw_buckets)."
             .to_owned(),
+        cost: cost.of_more(limit, proposed.unsigned_abs()),
         verify: "TCPAbortOnMemory stops rising (nstat -az TcpExtTCPAbortOnMemory)".to_owned(),
         ..Finding::of_setting(facts, &DOCUMENTATION, SETTING, &proposed.to_string())
     }])

@@ -6,6 +6,7 @@ use super::{
     Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes, command,
     not_initial_namespace, set, unset,
 };
+use crate::evidence::measured::Measured;
 use crate::facts::{Facts, Look};
 
 pub(super) const RULE: Rule = Rule {
@@ -23,7 +24,8 @@ const DOCUMENTATION: Documentation = Documentation {
         them, and what they had still to send is lost. An orphan counts up to four times: \
         once more where nothing was sent for long, once more where an ICMP error is pending.",
     evidence: "TCP.orphan of /proc/net/sockstat, the greater of two looks: a warning above a \
-        quarter of the limit, where the first resets are possible; critical above a half. \
+        quarter of the limit, where the first resets are possible; critical above a half, or \
+        where a report on this kernel line measured the kill. \
         TCPAbortOnMemory supports it.",
     recommendation: "The power of two above four times the count, or as many orphans as the high \
         mark of tcp_mem can pay for. Where it cannot: a shorter life by tcp_orphan_retries of \
@@ -52,6 +54,14 @@ const RETRIES: &str = "net.ipv4.tcp_orphan_retries";
 
 /// Retries that keep an orphan with a silent peer for about 4 seconds.
 const FEW_RETRIES: i64 = 3;
+/// The life of an orphan, as a report measured it or as it is known.
+fn life(measured: &Measured, retries: i64, known: &str) -> String {
+    measured.life_of_orphans(retries).map_or_else(
+        || known.to_owned(),
+        |life| format!("{} s ({})", life.value, life.source),
+    )
+}
+
 const RISK_OF_RETRIES: &str =
     "data that was written before close() is lost where the peer does not answer for about 4 s";
 
@@ -66,7 +76,13 @@ fn check(facts: &Facts) -> Outcome {
     if orphans.saturating_mul(4) <= limit {
         return Outcome::Quiet(format!("{orphans} orphans, limit {limit}"));
     }
-    let severity = if orphans.saturating_mul(2) > limit {
+    // By the formula half of the limit is where it gets serious; a replay on
+    // this kernel line knows how often an orphan counted where the kernel killed.
+    let counts = &facts.measured.orphan_counts;
+    let times = counts
+        .as_ref()
+        .map_or(2, |counts| i64::try_from(counts.value).unwrap_or(i64::MAX));
+    let severity = if orphans.saturating_mul(times) > limit {
         Severity::Critical
     } else {
         Severity::Warning
@@ -84,6 +100,9 @@ fn check(facts: &Facts) -> Outcome {
         ),
     ];
     evidence.push(cost_of_one.evidence());
+    if let Some(counts) = counts {
+        evidence.push(Evidence::new("orphan.counts", times.into(), &counts.source));
+    }
     evidence.extend(Evidence::counter("TcpExt.TCPAbortOnMemory", facts));
     let found = Found {
         severity,
@@ -97,7 +116,7 @@ fn check(facts: &Facts) -> Outcome {
         Some(proposed) => found.raise(proposed),
         None => match orphans_here(look) {
             Some(here) if are_most(here, orphans) => {
-                found.shorten(facts.settings.tcp_orphan_retries)
+                found.shorten(facts.settings.tcp_orphan_retries, &facts.measured)
             }
             here => found.elsewhere(here),
         },
@@ -154,27 +173,23 @@ impl Found {
 
     fn raise(self, proposed: u64) -> Finding {
         let current = self.limit.to_string();
+        let cost = self.cost_of_one.of_more(self.limit, proposed);
         let proposed = proposed.to_string();
-        let more = proposed
-            .parse::<u64>()
-            .unwrap_or(0)
-            .saturating_sub(self.limit.max(0).cast_unsigned())
-            .saturating_mul(self.cost_of_one.bytes);
         Finding {
             severity: self.severity,
             confidence: self.cost_of_one.confidence,
             summary: self.summary(),
-            why: "The kernel compares the limit with up to four times the count, so that resets \
-                begin at a quarter of it. The proposal is above four times the count, and the \
-                high mark of tcp_mem pays for it."
-                .to_owned(),
+            why: format!(
+                "The kernel compares the limit with up to four times the count, so that resets \
+                 begin at a quarter of it. The proposal is above four times the count, and the \
+                 high mark of tcp_mem pays for it with {} for each ({}).",
+                bytes(self.cost_of_one.bytes),
+                self.cost_of_one.source
+            ),
             kind: Kind::Host,
             subject: "the whole kernel".to_owned(),
             setting: LIMIT.to_owned(),
-            cost: format!(
-                "up to {} of memory that cannot be swapped, if the new limit is reached",
-                bytes(more)
-            ),
+            cost,
             risk: DOCUMENTATION.risk.to_owned(),
             apply: set(LIMIT, &proposed),
             undo: unset(LIMIT, &current),
@@ -256,7 +271,7 @@ impl Found {
     }
 
     /// The orphans are this network namespace's and are to live shorter.
-    fn shorten(self, retries: Option<i64>) -> Finding {
+    fn shorten(self, retries: Option<i64>, measured: &Measured) -> Finding {
         let [summary, why, verify] = self.unpaid();
         match retries {
             Some(current) if current == 0 || current > FEW_RETRIES => {
@@ -268,7 +283,9 @@ impl Found {
                     summary,
                     why: format!(
                         "{why} With {FEW_RETRIES} retries an orphan with a silent peer lives \
-                         about 4 s; 0 means 8 retries and about 109 s."
+                         {}; 0 means 8 retries and {}.",
+                        life(measured, FEW_RETRIES, "about 4 s"),
+                        life(measured, 0, "about 109 s")
                     ),
                     kind: Kind::Host,
                     subject: "this network namespace".to_owned(),

@@ -1,11 +1,13 @@
 //! The kernel resets connections for want of memory: which of the two limits fired.
 
+use std::time::Duration;
+
 use super::sizing::{OrphanCost, most_orphans, tcp_pages};
 use super::{
     Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes,
     needs_a_window, not_initial_namespace, seconds,
 };
-use crate::facts::Facts;
+use crate::facts::{Facts, Look};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB112",
@@ -22,8 +24,8 @@ const DOCUMENTATION: Documentation = Documentation {
         stand for both limits; this rule says which it was.",
     evidence: "TCPAbortOnMemory growing between two looks. tcp_max_orphans fired where a \
         quarter of it is below the orphans of either look with those that were reset; tcp_mem \
-        where TCP.mem is above nine tenths of its high mark. The kernel's log tells them apart \
-        too: `too many orphaned sockets`, or `out of memory -- consider tuning tcp_mem`.",
+        where TCP.mem is above nine tenths of its high mark. Where the kernel's log can be \
+        read, its lines of the window decide: `too many orphaned sockets`, or `out of memory -- consider tuning tcp_mem`.",
     recommendation: "For orphans, a limit above four times those that there were, if tcp_mem \
         pays for it; else that the program holds back less for peers that do not read. For \
         tcp_mem see tcp-mem-near.",
@@ -39,8 +41,34 @@ const DOCUMENTATION: Documentation = Documentation {
 const COUNTER: &str = "TcpExt.TCPAbortOnMemory";
 const LIMIT: &str = "net.ipv4.tcp_max_orphans";
 
+/// How many lines of the window in the kernel's log name each limit: they say by
+/// name which it was.
+fn logged(facts: &Facts, earlier: &Look, evidence: &mut Vec<Evidence>) -> (i64, i64) {
+    let Some(log) = &facts.kernel_log else {
+        return (0, 0);
+    };
+    let lines = |times: &[Duration]| {
+        let new = times.iter().filter(|time| **time + SLACK >= earlier.uptime);
+        i64::try_from(new.count()).unwrap_or(i64::MAX)
+    };
+    let logged = (lines(&log.too_many_orphans), lines(&log.out_of_memory));
+    for (lines, text) in [
+        (logged.0, "too many orphaned sockets"),
+        (logged.1, "out of memory -- consider tuning tcp_mem"),
+    ] {
+        if lines > 0 {
+            let name = format!("kernel.log: {text}");
+            evidence.push(Evidence::new(name, lines.into(), "the kernel's log, lines"));
+        }
+    }
+    logged
+}
+
+/// The log's clock and that of /proc/uptime differ a little.
+const SLACK: Duration = Duration::from_secs(1);
+
 fn check(facts: &Facts) -> Outcome {
-    let Some((window, _)) = facts.window() else {
+    let Some((window, earlier)) = facts.window() else {
         return needs_a_window(COUNTER, facts);
     };
     let resets = facts.grown(COUNTER).unwrap_or(0).max(0);
@@ -75,14 +103,25 @@ fn check(facts: &Facts) -> Outcome {
             .as_str()
             .into(),
     ));
+    let logged = logged(facts, earlier, &mut evidence);
+    let (by_orphans, by_memory) = match logged {
+        (0, 0) => (by_orphans, by_memory),
+        // A limit that is high enough by now has been raised since.
+        (orphans, memory) => (by_orphans && orphans > 0, memory > 0),
+    };
+    let confidence = match logged {
+        (0, 0) => Confidence::Medium,
+        _ => Confidence::High,
+    };
     let which = match (by_orphans, by_memory) {
         (true, false) => "tcp_max_orphans fired, not tcp_mem",
         (false, true) => "tcp_mem fired, not tcp_max_orphans",
+        (true, true) if logged != (0, 0) => "both tcp_max_orphans and tcp_mem fired",
         (true, true) => "tcp_max_orphans and tcp_mem are both near enough to have fired",
         (false, false) => {
             return Outcome::Quiet(format!(
                 "{resets} connections were reset for want of memory in {}, and neither limit is \
-                 near: see the kernel's log",
+                 near now",
                 seconds(window)
             ));
         }
@@ -97,14 +136,17 @@ fn check(facts: &Facts) -> Outcome {
         .saturating_add(1)
         .cast_unsigned()
         .checked_next_power_of_two()
-        .filter(|wanted| by_orphans && *wanted <= affordable && i32::try_from(*wanted).is_ok());
+        .filter(|wanted| {
+            let raises = i64::try_from(*wanted).is_ok_and(|wanted| wanted > limit);
+            by_orphans && raises && *wanted <= affordable && i32::try_from(*wanted).is_ok()
+        });
     Outcome::Fired(vec![match wanted {
         Some(wanted) => {
             let setting = Finding::of_setting(facts, &DOCUMENTATION, LIMIT, &wanted.to_string());
             evidence.push(cost.evidence());
             Finding {
                 severity: Severity::Critical,
-                confidence: Confidence::Medium,
+                confidence,
                 summary,
                 why: format!(
                     "At most {peak} orphans were there at once, and the kernel compares the limit \
@@ -113,30 +155,36 @@ fn check(facts: &Facts) -> Outcome {
                     bytes(cost.bytes)
                 ),
                 evidence,
+                cost: cost.of_more(limit, wanted),
                 verify: "TCPAbortOnMemory stops rising (nstat -az TcpExtTCPAbortOnMemory)"
                     .to_owned(),
                 ..setting
             }
         }
-        None => Finding {
-            severity: Severity::Critical,
-            confidence: Confidence::Medium,
-            summary,
-            why: "No higher limit helps here: the memory that these sockets hold has to be freed. \
-                Mostly a few peers that do not read, or are gone, hold it."
-                .to_owned(),
-            kind: Kind::Program,
-            subject: "the programs whose sockets hold the memory".to_owned(),
-            setting: "TCP_USER_TIMEOUT, SO_SNDBUF".to_owned(),
-            current: "unknown".to_owned(),
-            proposed: "an end to connections with dead peers, and less unsent data at close()"
-                .to_owned(),
-            evidence,
-            cost: "none in memory".to_owned(),
-            risk: "connections end that would have gone on after a long outage".to_owned(),
-            apply: "ss -tanmo shows what each socket holds and which timer it runs".to_owned(),
-            undo: "take the change of the program out again".to_owned(),
-            verify: "TCPAbortOnMemory stops rising (nstat -az TcpExtTCPAbortOnMemory)".to_owned(),
-        },
+        None => unpaid(confidence, summary, evidence),
     }])
+}
+
+/// What there is to do where no limit can be raised.
+fn unpaid(confidence: Confidence, summary: String, evidence: Vec<Evidence>) -> Finding {
+    Finding {
+        severity: Severity::Critical,
+        confidence,
+        summary,
+        why: "No higher limit helps here: the memory that these sockets hold has to be freed. \
+            Mostly a few peers that do not read, or are gone, hold it."
+            .to_owned(),
+        kind: Kind::Program,
+        subject: "the programs whose sockets hold the memory".to_owned(),
+        setting: "TCP_USER_TIMEOUT, SO_SNDBUF".to_owned(),
+        current: "unknown".to_owned(),
+        proposed: "an end to connections with dead peers, and less unsent data at close()"
+            .to_owned(),
+        evidence,
+        cost: "none in memory".to_owned(),
+        risk: "connections end that would have gone on after a long outage".to_owned(),
+        apply: "ss -tanmo shows what each socket holds and which timer it runs".to_owned(),
+        undo: "take the change of the program out again".to_owned(),
+        verify: "TCPAbortOnMemory stops rising (nstat -az TcpExtTCPAbortOnMemory)".to_owned(),
+    }
 }

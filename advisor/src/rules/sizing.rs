@@ -1,7 +1,7 @@
 //! What several rules compute alike, so that they cannot disagree: what an
 //! orphan costs, and what tcp_mem may be on a host.
 
-use super::{Confidence, Evidence};
+use super::{Confidence, Evidence, bytes};
 use crate::facts::sock_diag::{TcpSocket, TcpState, Timer};
 use crate::facts::{Facts, Look, SocketSource};
 
@@ -49,6 +49,15 @@ impl OrphanCost {
     /// How many orphans the high mark of tcp_mem pays for.
     pub(super) fn affordable(&self, tcp_mem: [u64; 3], page_bytes: u64) -> u64 {
         tcp_mem[2].saturating_mul(page_bytes) / self.bytes.max(1)
+    }
+
+    /// What a higher limit costs.
+    pub(super) fn of_more(&self, limit: i64, proposed: u64) -> String {
+        let more = proposed.saturating_sub(limit.max(0).cast_unsigned());
+        format!(
+            "up to {} of memory that cannot be swapped, if the new limit is reached",
+            bytes(more.saturating_mul(self.bytes))
+        )
     }
 
     /// What it rests on.

@@ -18,7 +18,7 @@ pub(super) const RULE: Rule = Rule {
 
 const DOCUMENTATION: Documentation = Documentation {
     detects: "A tcp_mem that was meant as bytes, mostly a triple of tcp_rmem such as `4096 \
-        87380 67108864`, which guides of great vendors have. In pages that is a high mark of 256 \
+        87380 67108864`, which guides of large vendors have. In pages that is a high mark of 256 \
         GiB: TCP has no limit in effect, and below a low mark of 16 MiB nothing else is looked \
         at.",
     evidence: "A first value of a page or so with a second one of the known buffer sizes, or a \
@@ -111,6 +111,13 @@ pub(super) fn tcp_mem_fault(
             "a sixteenth of the free buffer pages of /proc/zoneinfo, as tcp_init_mem computes it",
         ));
     }
+    if let Some(more) = sound.and_then(|[_, _, high]| high.checked_sub(marks[2])) {
+        finding.cost = format!(
+            "up to {} more of {} RAM, which cannot be swapped",
+            bytes(more.saturating_mul(facts.page_bytes)),
+            bytes(facts.ram_bytes)
+        );
+    }
     let finding = Finding {
         severity,
         confidence,
@@ -125,7 +132,7 @@ pub(super) fn tcp_mem_fault(
         None => Finding {
             kind: Kind::Both,
             apply: "take the line out of the file that sets tcp_mem and restart the host, once \
-                `advisor sockets` shows that no connections hold too much"
+                `ss -tanm` shows that no few connections hold it"
                 .to_owned(),
             risk: "a restart of the host".to_owned(),
             ..finding

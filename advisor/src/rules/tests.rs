@@ -315,6 +315,75 @@ fn the_memory_of_orphans_is_measured_where_most_of_them_are_seen() {
 }
 
 #[test]
+fn the_kernels_log_says_which_limit_fired() {
+    const NAME: &str = "reset-for-memory";
+    let mut facts = host(NAME);
+    let summary = |facts: &Facts| fired(NAME, facts)[0].summary.clone();
+    assert!(summary(&facts).ends_with("tcp_max_orphans fired, not tcp_mem"));
+    assert_eq!(fired(NAME, &facts)[0].confidence, Confidence::High);
+    assert_eq!(fired(NAME, &facts)[0].proposed, "16384");
+
+    // Without a line in the window the gauges have to do.
+    let log = facts.kernel_log.as_mut().unwrap();
+    log.too_many_orphans = vec![Duration::from_secs(100)];
+    assert_eq!(fired(NAME, &facts)[0].confidence, Confidence::Medium);
+    assert!(summary(&facts).ends_with("tcp_max_orphans fired, not tcp_mem"));
+
+    // By its log it was the other one, however near the orphans are.
+    let log = facts.kernel_log.as_mut().unwrap();
+    log.out_of_memory = vec![facts.now.uptime];
+    assert!(summary(&facts).ends_with("tcp_mem fired, not tcp_max_orphans"));
+    assert_eq!(fired(NAME, &facts)[0].kind, Kind::Program);
+}
+
+#[test]
+fn what_a_report_measured_replaces_the_formula() {
+    use crate::evidence::measured::Measurement;
+
+    // 64 KiB each pay for 15, and 16 are needed; two pages each pay for 120.
+    let mut facts = orphans(4, 8, 15);
+    assert_eq!(fired("orphan-limit-near", &facts)[0].setting, "none here");
+    facts.measured.orphan_pages = Some(Measurement {
+        value: 2,
+        source: "report r.json".to_owned(),
+    });
+    let finding = &fired("orphan-limit-near", &facts)[0];
+    assert_eq!(finding.proposed, "32");
+    assert!(finding.why.contains("(report r.json)"), "{}", finding.why);
+
+    // Above a half it is serious by the formula; a replay saw it from the whole
+    // limit on.
+    let mut facts = orphans(300, 400, 1 << 20);
+    assert_eq!(
+        fired("orphan-limit-near", &facts)[0].severity,
+        Severity::Critical
+    );
+    facts.measured.orphan_counts = Some(Measurement {
+        value: 1,
+        source: "report r.json".to_owned(),
+    });
+    let finding = &fired("orphan-limit-near", &facts)[0];
+    assert_eq!(finding.severity, Severity::Warning);
+    assert!(
+        finding
+            .evidence
+            .iter()
+            .any(|evidence| evidence.observation == "orphan.counts")
+    );
+
+    let mut facts = host("orphan-retries-misread");
+    facts.measured.life_s.insert(
+        0,
+        Measurement {
+            value: 109,
+            source: "report r.json".to_owned(),
+        },
+    );
+    let finding = &fired("orphan-retries-misread", &facts)[0];
+    assert!(finding.why.contains("109 s as measured"), "{}", finding.why);
+}
+
+#[test]
 fn an_earlier_look_with_more_orphans_counts() {
     let mut facts = orphans(1, 400, 1 << 20);
     let mut earlier = orphans(300, 400, 1 << 20).now;

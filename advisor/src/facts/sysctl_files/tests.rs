@@ -75,7 +75,7 @@ fn files_apply_by_name_and_hide_their_like() {
 
 #[test]
 fn a_link_stays_in_the_recorded_host() {
-    let (_kept, files) = host(&[
+    let (_kept, mut files) = host(&[
         ("etc/sysctl.conf", "net.ipv4.tcp_fin_timeout=55\n"),
         ("etc/sysctl.d/99-sysctl.conf", "-> ../sysctl.conf"),
         ("etc/sysctl.d/98-absolute.conf", "-> /etc/sysctl.conf"),
@@ -83,9 +83,13 @@ fn a_link_stays_in_the_recorded_host() {
     ]);
     assert_eq!(
         winners(&files, KEY)[0].as_deref(),
-        Some("55 /etc/sysctl.d/99-sysctl.conf:1")
+        Some("55 /etc/sysctl.conf:1")
     );
     assert_eq!(files.files.len(), 3);
+    // What stands in it is said once.
+    assert_eq!(files.assignments().count(), 1);
+    files.replace("/etc/sysctl.conf:1", None);
+    assert_eq!(winners(&files, KEY), [None, None]);
 }
 
 #[test]
@@ -241,7 +245,11 @@ proptest! {
     ) {
         let text = pieces.concat();
         let files = SysctlFiles {
-            files: vec![SysctlFile { path: "/etc/sysctl.d/x.conf".into(), lines: parse(text.as_bytes()) }],
+            files: vec![SysctlFile {
+                path: "/etc/sysctl.d/x.conf".into(),
+                lines: parse(text.as_bytes()),
+                ..SysctlFile::default()
+            }],
             ..SysctlFiles::default()
         };
         for assignment in files.assignments() {

@@ -8,7 +8,7 @@ use crate::facts::sock_diag::TcpState;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB502",
-    name: "listener-without-reuse-address",
+    name: "listener-without-reuseaddr",
     scenario: Some("bind/time-wait/neither"),
     cure: Some("bind/time-wait/both"),
     documentation: DOCUMENTATION,
