@@ -159,12 +159,10 @@ pub struct Facts {
 pub struct Look {
     /// Time since the kernel was started.
     pub uptime: Duration,
-    /// /proc/net/sockstat.
+    /// /proc/net/sockstat and sockstat6.
     pub sockstat: Sockstat,
     /// /proc/net/netstat and /proc/net/snmp.
     pub counters: Counters,
-    /// /proc/net/sockstat6; `None` on a kernel without IPv6.
-    pub sockstat6: Option<Sockstat>,
     /// The TCP sockets of the network namespace; `None` where they could not
     /// be seen. Of an earlier look that was taken of a live host, only those
     /// that rules compare: CLOSE_WAIT, LISTEN and orphans.
@@ -300,7 +298,6 @@ impl Facts {
             now: Look {
                 uptime: Duration::ZERO,
                 sockstat: Sockstat::default(),
-                sockstat6: None,
                 counters: Counters::default(),
                 sockets: None,
                 elsewhere: Vec::new(),
@@ -386,7 +383,6 @@ impl Look {
     ) -> Result<Self, FactError> {
         let path = root.path();
         let net = path.join("proc/net");
-        let sockstat6 = net.join("sockstat6");
         let sockets = match root {
             Root::Live => Sockets::read_live(&net, looking, keep, unseen)?,
             Root::Recorded(path) => Sockets::read_recorded(path, unseen)?,
@@ -394,9 +390,6 @@ impl Look {
         Ok(Self {
             uptime: uptime(&path.join("proc/uptime"))?,
             sockstat: read_sockstat(&net)?,
-            sockstat6: read_text(&sockstat6)?
-                .map(|text| Sockstat::parse(&text, &sockstat6))
-                .transpose()?,
             counters: read_counters(&net)?,
             sockets,
             elsewhere: match root {
@@ -457,10 +450,16 @@ fn read_counters(net: &Path) -> Result<Counters, FactError> {
     Ok(counters)
 }
 
-/// /proc/net/sockstat, below `net`.
+/// /proc/net/sockstat and sockstat6, below `net`.
 fn read_sockstat(net: &Path) -> Result<Sockstat, FactError> {
-    let sockstat = net.join("sockstat");
-    Sockstat::parse(&read_required(&sockstat)?, &sockstat)
+    let file = net.join("sockstat");
+    let mut sockstat = Sockstat::parse(&read_required(&file)?, &file)?;
+    // A kernel without IPv6 has no sockstat6.
+    let file = net.join("sockstat6");
+    if let Some(text) = read_text(&file)? {
+        sockstat.merge(Sockstat::parse(&text, &file)?);
+    }
+    Ok(sockstat)
 }
 
 /// The other network namespaces of the running host.

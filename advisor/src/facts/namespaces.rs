@@ -28,7 +28,7 @@ pub struct Namespace {
     /// A process that is in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
-    /// Its /proc/net/sockstat.
+    /// Its /proc/net/sockstat and sockstat6.
     pub sockstat: Sockstat,
     /// Its /proc/net/netstat and /proc/net/snmp.
     pub counters: Counters,

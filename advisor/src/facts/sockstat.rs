@@ -42,6 +42,11 @@ impl Sockstat {
         Ok(Self(values))
     }
 
+    /// Adds the values of the other file of the same host.
+    pub fn merge(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
     /// One value, or `None` where this kernel does not give it.
     pub fn get(&self, name: &str) -> Option<i64> {
         self.0.get(name).copied()
@@ -69,6 +74,12 @@ mod tests {
         assert_eq!(sockstat.get("TCP.mem"), Some(259));
         assert_eq!(sockstat.get("UDP.mem"), None);
         assert_eq!(sockstat.iter().next(), Some(("TCP.alloc", 1)));
+        let mut both = sockstat;
+        both.merge(parse("TCP6: inuse 7\n").unwrap());
+        assert_eq!(
+            (both.get("TCP6.inuse"), both.get("TCP.inuse")),
+            (Some(7), Some(1))
+        );
     }
 
     #[test]

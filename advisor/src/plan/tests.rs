@@ -162,7 +162,6 @@ fn look(uptime_s: u64, [orphans, pages, records, counter]: [i64; 4]) -> Look {
          TcpExt: {counter} {counter} {counter} {counter} 0\n"
     );
     Look {
-        sockstat6: None,
         elsewhere: Vec::new(),
         uptime: Duration::from_secs(uptime_s),
         sockstat: Sockstat::parse(&sockstat, Path::new("sockstat")).unwrap(),
