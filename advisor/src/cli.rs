@@ -1,19 +1,26 @@
 //! The words of the command line, and what they do.
 
+mod capture;
+mod host;
+mod sockets;
+
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::thread;
-use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::evidence::{self, ReportError};
-use crate::facts::{FactError, Facts, Look, Root, release};
+use crate::facts::file::FactsFileError;
+use crate::facts::{FactError, Facts, release};
 use crate::lint::{self, LintError};
 use crate::plan;
 use crate::render::{self, explain, json, markdown, sysctl, text};
 use crate::rules::NamedReport;
+
+use capture::Capture;
+use host::{Host, Scope};
+use sockets::Sockets;
 
 /// Says what is wrong with a host's TCP settings and sockets, and what to do.
 /// It only reads.
@@ -27,6 +34,8 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Recommend(Recommend),
+    Sockets(Sockets),
+    Capture(Capture),
     Lint(Lint),
     Explain(Explain),
     Rules(Rules),
@@ -34,7 +43,7 @@ enum Command {
 
 /// Look at this host and recommend settings and changes of programs
 ///
-/// Reads sysctls, the files that set them, counters and the TCP sockets of this
+/// Reads sysctls, the files that set them, counters and the TCP sockets of every
 /// network namespace, and writes nothing but its answer. The answer is one plan:
 /// one value for a setting, and whoever applies all of it and asks again gets no
 /// further one. Each recommendation has its evidence, how sure it is, its cost
@@ -44,7 +53,7 @@ enum Command {
 #[command(after_help = "Exit status:\n  \
     0  nothing to recommend\n  \
     1  there are recommendations\n  \
-    2  wrong usage, or a report that cannot be read\n  \
+    2  wrong usage, or a report or facts that cannot be read\n  \
     3  the host cannot be read")]
 struct Recommend {
     /// How to write the answer
@@ -57,14 +66,10 @@ struct Recommend {
     /// given several times
     #[arg(long = "report", value_name = "PATH")]
     reports: Vec<PathBuf>,
-    /// Look twice, this far apart (30s, 5m, 500ms): rules about what counters do
-    /// need it
-    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "root")]
-    over: Option<Duration>,
-    /// Read a recorded host, a directory with copies of its files of /proc, in
-    /// place of this one
-    #[arg(long, value_name = "DIR")]
-    root: Option<PathBuf>,
+    #[command(flatten)]
+    scope: Scope,
+    #[command(flatten)]
+    host: Host,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -152,6 +157,9 @@ pub enum Error {
     /// The host could not be read.
     #[error(transparent)]
     Host(#[from] FactError),
+    /// A file of facts could not be read.
+    #[error(transparent)]
+    Facts(#[from] FactsFileError),
     /// The answer could not be written.
     #[error("cannot write the answer: {0}")]
     Output(io::Error),
@@ -165,6 +173,7 @@ impl Error {
             Self::Lint(_) => "it takes files, directories of .conf files, or the / of a host",
             Self::NoRule(_) => "`advisor rules` lists their codes and names",
             Self::Host(error) => error.hint(),
+            Self::Facts(error) => error.hint(),
             Self::Output(_) => "see that there is room where the output goes",
         }
     }
@@ -172,7 +181,7 @@ impl Error {
     /// The exit status that it ends the program with.
     pub fn status(&self) -> u8 {
         match self {
-            Self::Report(_) | Self::Lint(_) | Self::NoRule(_) => 2,
+            Self::Report(_) | Self::Facts(_) | Self::Lint(_) | Self::NoRule(_) => 2,
             Self::Host(_) | Self::Output(_) => 3,
         }
     }
@@ -183,6 +192,8 @@ impl Cli {
     pub fn run(self) -> Result<ExitCode, Error> {
         match self.command {
             Command::Recommend(recommend) => recommend.run(),
+            Command::Sockets(sockets) => sockets.run(),
+            Command::Capture(capture) => capture.run(),
             Command::Lint(lint) => lint.run(),
             Command::Explain(explain) => explain.run(),
             Command::Rules(rules) => rules.run(),
@@ -201,19 +212,7 @@ impl Recommend {
                 Ok(NamedReport { path, report })
             })
             .collect::<Result<Vec<_>, ReportError>>()?;
-        let root = self.root.map_or(Root::Live, Root::Recorded);
-        let earlier = match self.over {
-            Some(window) => {
-                let earlier = Look::read(&root, &mut Vec::new())?;
-                thread::sleep(window);
-                Some(earlier)
-            }
-            None => None,
-        };
-        let mut facts = Facts::read(&root)?;
-        if let Some(earlier) = earlier {
-            facts.set_earlier(earlier);
-        }
+        let mut facts = self.host.facts(&self.scope)?;
         let advice = plan::advise(&mut facts, &reports);
         print(|out| match self.format {
             Format::Text => text::write(out, &advice, &facts, textwrap::termwidth(), self.verbose),
@@ -274,12 +273,16 @@ impl Rules {
     }
 }
 
-/// Prints an answer.
+/// Writes an answer to standard output.
 fn print(write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> Result<(), Error> {
-    let mut out = anstream::stdout().lock();
+    let mut out = io::BufWriter::new(anstream::stdout().lock());
     match write(&mut out).and_then(|()| io::Write::flush(&mut out)) {
         // Whoever reads has read enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            // What is left in the buffer is not to be tried again.
+            let _ = out.into_parts();
+            Ok(())
+        }
         result => result.map_err(Error::Output),
     }
 }
@@ -318,32 +321,6 @@ fn page_size(text: &str) -> Result<u64, String> {
     }
 }
 
-/// A length of time with its unit. A look every few milliseconds tells
-/// nothing, and a window of more than a day is a mistake.
-fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let milliseconds = match &text[digits.len()..] {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        _ => return Err("a number with its unit: 500ms, 30s, 5m".to_owned()),
-    };
-    let window = digits
-        .parse::<u64>()
-        .ok()
-        .and_then(|number| number.checked_mul(milliseconds))
-        .map(Duration::from_millis)
-        .ok_or_else(|| "a whole number with its unit: 500ms, 30s, 5m".to_owned())?;
-    if (SHORTEST..=LONGEST).contains(&window) {
-        Ok(window)
-    } else {
-        Err("from 100ms to 1440m".to_owned())
-    }
-}
-
-const SHORTEST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -367,26 +344,5 @@ mod tests {
         assert_eq!(page_size("64KiB"), Ok(65_536));
         assert!(page_size("8KiB").is_err());
         assert!(kernel("6.12.3").is_ok() && kernel("six").is_err());
-    }
-
-    #[test]
-    fn a_window_has_a_unit_and_bounds() {
-        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
-        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
-        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        for text in [
-            "",
-            "30",
-            "s",
-            "-1s",
-            "1.5s",
-            "0s",
-            "30 s",
-            "2000m",
-            "99999999999999999999s",
-            "1é",
-        ] {
-            assert!(duration(text).is_err(), "{text:?}");
-        }
     }
 }

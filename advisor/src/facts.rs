@@ -1,9 +1,18 @@
 //! What the kernel says about a host, read and never written.
 
+pub mod cgroups;
+pub mod condition;
 pub mod counters;
+pub mod file;
+#[cfg(test)]
+mod fuzz;
+pub mod inspect;
 pub mod kernel_log;
 pub mod memory;
+pub mod namespaces;
 pub mod proc_tcp;
+pub mod processes;
+pub mod redact;
 pub mod settings;
 pub mod sock_diag;
 pub mod sockstat;
@@ -11,22 +20,26 @@ pub mod sysctl;
 pub mod sysctl_files;
 pub mod tcp_info;
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use nix::unistd::{SysconfVar, sysconf};
+use serde::{Deserialize, Serialize};
 
 use crate::evidence::kernel_line;
 use crate::evidence::measured::Measured;
+use cgroups::Cgroup;
 use counters::Counters;
 use kernel_log::KernelLog;
 use memory::Memory;
+use namespaces::{Closed, Door, Namespace};
+use processes::{Inodes, Processes};
 pub use settings::Settings;
-use sock_diag::{Family, SockDiag, SockDiagError, TcpSocket};
+use sock_diag::{Family, Gather, SockDiag, SockDiagError, SocketOptions, TcpSocket, TcpState};
 use sockstat::Sockstat;
 use sysctl_files::SysctlFiles;
 
@@ -42,11 +55,53 @@ pub enum Root {
     /// A recorded host: a directory with copies of the host's files of /proc
     /// (`proc/sys/...`, `proc/net/...`, `proc/meminfo`, `proc/zoneinfo`,
     /// `proc/stat`, `proc/uptime`), those of its files of settings that there are
-    /// (`etc/sysctl.d/...`), what dmesg(1) prints in the file `kernel-log`, its page size in bytes in the file `page-size`, and its
+    /// (`etc/sysctl.d/...`), what dmesg(1) prints in the file
+    /// `kernel-log`, its page size in bytes in the file `page-size`, and its
     /// sockets as `sock_diag.hex` (a netlink message a line) or, without, as
     /// `proc/net/tcp` and `proc/net/tcp6`. The directory `earlier` in it may
-    /// hold the same as it was some time before.
+    /// hold the same as it was some time before, and `namespaces/INODE` what
+    /// was seen in another network namespace. Processes are found where they are
+    /// on a host (`proc/PID`). As JSON, in the form that a file of facts has,
+    /// there may be `cgroups.json`, by id, and `socket-options.json`, by inode.
     Recorded(PathBuf),
+}
+
+/// How a host is looked at.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Looking {
+    /// Ask for the sockets by sock_diag; without, they are read in
+    /// /proc/net/tcp, which can't make the kernel load a module.
+    pub sock_diag: bool,
+    /// Take a duplicate of some sockets of other processes, for a moment, and
+    /// ask for their options.
+    pub inspect_options: bool,
+}
+
+impl Default for Looking {
+    fn default() -> Self {
+        Self {
+            sock_diag: true,
+            inspect_options: false,
+        }
+    }
+}
+
+/// Which sockets of a look are kept.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Keep {
+    /// All of them.
+    All,
+    /// Those that the rules compare with a later look, so that two looks don't
+    /// take twice the memory: CLOSE_WAIT, LISTEN and orphans.
+    Compared,
+}
+
+impl Keep {
+    fn keeps(self, socket: &TcpSocket) -> bool {
+        self == Self::All
+            || matches!(socket.state, TcpState::CloseWait | TcpState::Listen)
+            || socket.inode == 0 && socket.state != TcpState::TimeWait
+    }
 }
 
 impl Root {
@@ -60,10 +115,13 @@ impl Root {
 }
 
 /// What is known of a host.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Facts {
     /// The release of the kernel, as `uname -r` gives it.
     pub kernel: String,
+    /// What the kernel calls this run of it (random/boot_id).
+    pub boot_id: Option<String>,
     /// RAM that the kernel manages, in bytes (MemTotal); 0 where there is no
     /// host.
     pub ram_bytes: u64,
@@ -84,14 +142,20 @@ pub struct Facts {
     pub now: Look,
     /// The same some time before, where there were two looks.
     pub earlier: Option<Look>,
+    /// The processes that hold the sockets.
+    pub processes: Processes,
+    /// The cgroups that the sockets were made in, by id.
+    pub cgroups: BTreeMap<u64, Cgroup>,
     /// What could not be seen, each once.
     pub unseen: Vec<Unseen>,
     /// What reports measured on the kernel line of this host.
+    #[serde(skip)]
     pub measured: Measured,
 }
 
 /// What changes on a host, at one moment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Look {
     /// Time since the kernel was started.
     pub uptime: Duration,
@@ -100,12 +164,16 @@ pub struct Look {
     /// /proc/net/netstat and /proc/net/snmp.
     pub counters: Counters,
     /// The TCP sockets of the network namespace; `None` where they could not
-    /// be seen.
+    /// be seen. Of an earlier look that was taken of a live host, only those
+    /// that rules compare: CLOSE_WAIT, LISTEN and orphans.
     pub sockets: Option<Sockets>,
+    /// The other network namespaces of the host.
+    pub elsewhere: Vec<Namespace>,
 }
 
 /// The TCP sockets of a network namespace.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Sockets {
     /// The sockets.
     pub all: Vec<TcpSocket>,
@@ -114,7 +182,8 @@ pub struct Sockets {
 }
 
 /// Where sockets were read.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum SocketSource {
     /// From sock_diag: with tcp_info and memory.
     SockDiag,
@@ -133,7 +202,8 @@ impl SocketSource {
 }
 
 /// Something that could not be seen.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Unseen {
     /// What.
     pub what: String,
@@ -144,34 +214,65 @@ pub struct Unseen {
 impl Facts {
     /// Reads a host once. A recorded host that has an earlier look brings it.
     pub fn read(root: &Root) -> Result<Self, FactError> {
+        Self::read_with(root, Looking::default())
+    }
+
+    /// Reads a host once, in the way that was asked for.
+    pub fn read_with(root: &Root, looking: Looking) -> Result<Self, FactError> {
         let path = root.path();
         let release = read_required(&path.join("proc/sys/kernel/osrelease"))?;
         let mut unseen = Vec::new();
         let memory = Memory::read(path, &mut unseen)?;
         let settings = Settings::read(path, &mut unseen)?;
         let sysctl_files = SysctlFiles::read(path, &mut unseen)?;
-        let now = Look::read(root, &mut unseen)?;
+        let now = Look::read_keeping(root, looking, Keep::All, &mut unseen)?;
         let earlier = match root {
             Root::Recorded(path) if path.join("earlier").is_dir() => {
                 let earlier = Root::Recorded(path.join("earlier"));
-                Some(Look::read(&earlier, &mut Vec::new())?)
+                Some(Look::read_keeping(
+                    &earlier,
+                    looking,
+                    Keep::All,
+                    &mut Vec::new(),
+                )?)
             }
             _ => None,
         };
+        let inodes = Inodes::new(now.every_socket().map(|(_, socket)| socket.inode));
+        let ids: BTreeSet<u64> = now
+            .every_socket()
+            .filter_map(|(_, socket)| socket.cgroup)
+            .collect();
         let mut facts = Self {
             kernel: release.trim().to_owned(),
+            boot_id: sysctl::read(path, "kernel.random.boot_id")?,
             ram_bytes: memory.total_bytes,
             page_bytes: page_bytes(root)?,
             cpus: cpus(&path.join("proc/stat"))?,
             memory,
             settings,
             sysctl_files,
+            processes: Processes::find(path, &inodes, &mut unseen),
+            cgroups: match root {
+                Root::Live => cgroups::read(path, &ids, &mut unseen)?,
+                // The inodes of copied directories are others.
+                Root::Recorded(path) => read_json(&path.join("cgroups.json"))?.unwrap_or_default(),
+            },
             kernel_log: KernelLog::read(root, &mut unseen)?,
             now,
             earlier: None,
             unseen,
             measured: Measured::default(),
         };
+        match root {
+            Root::Live if looking.inspect_options => inspect::inspect(&mut facts),
+            Root::Live => {}
+            Root::Recorded(path) => {
+                if let Some(options) = read_json(&path.join("socket-options.json"))? {
+                    facts.now.set_options(&options);
+                }
+            }
+        }
         if let Some(earlier) = earlier {
             facts.set_earlier(earlier);
         }
@@ -183,6 +284,7 @@ impl Facts {
     pub fn without_host(kernel: &str, ram_bytes: u64, page_bytes: u64) -> Self {
         Self {
             kernel: kernel.to_owned(),
+            boot_id: None,
             ram_bytes,
             page_bytes,
             cpus: 1,
@@ -198,7 +300,10 @@ impl Facts {
                 sockstat: Sockstat::default(),
                 counters: Counters::default(),
                 sockets: None,
+                elsewhere: Vec::new(),
             },
+            processes: Processes::default(),
+            cgroups: BTreeMap::new(),
             earlier: None,
             unseen: Vec::new(),
             measured: Measured::default(),
@@ -256,98 +361,305 @@ pub fn release(kernel: &str) -> Option<(u32, u32)> {
 }
 
 impl Look {
-    /// Reads what changes.
+    /// Reads what changes, to be compared with a later look.
     pub fn read(root: &Root, unseen: &mut Vec<Unseen>) -> Result<Self, FactError> {
+        Self::read_with(root, Looking::default(), unseen)
+    }
+
+    /// The same, in the way that was asked for.
+    pub fn read_with(
+        root: &Root,
+        looking: Looking,
+        unseen: &mut Vec<Unseen>,
+    ) -> Result<Self, FactError> {
+        Self::read_keeping(root, looking, Keep::Compared, unseen)
+    }
+
+    fn read_keeping(
+        root: &Root,
+        looking: Looking,
+        keep: Keep,
+        unseen: &mut Vec<Unseen>,
+    ) -> Result<Self, FactError> {
         let path = root.path();
-        let file = path.join("proc/net/sockstat");
-        let mut sockstat = Sockstat::parse(&read_required(&file)?, &file)?;
-        // A kernel without IPv6 has no sockstat6.
-        let file = path.join("proc/net/sockstat6");
-        if let Some(text) = read_text(&file)? {
-            sockstat.merge(Sockstat::parse(&text, &file)?);
-        }
-        let mut counters = Counters::default();
-        for file in ["proc/net/netstat", "proc/net/snmp"] {
-            let file = path.join(file);
-            counters.merge(Counters::parse(&read_required(&file)?, &file)?);
-        }
+        let net = path.join("proc/net");
+        let sockets = match root {
+            Root::Live => Sockets::read_live(&net, looking, keep, unseen)?,
+            Root::Recorded(path) => Sockets::read_recorded(path, unseen)?,
+        };
         Ok(Self {
             uptime: uptime(&path.join("proc/uptime"))?,
-            sockstat,
-            counters,
-            sockets: Sockets::read(root, unseen)?,
+            sockstat: read_sockstat(&net)?,
+            counters: read_counters(&net)?,
+            sockets,
+            elsewhere: match root {
+                Root::Live => elsewhere(path, looking, keep, unseen)?,
+                Root::Recorded(path) => elsewhere_recorded(path)?,
+            },
         })
     }
-}
 
-impl Sockets {
-    /// Reads the sockets by sock_diag, or as text where the kernel has none.
-    fn read(root: &Root, unseen: &mut Vec<Unseen>) -> Result<Option<Self>, FactError> {
-        let why = match root {
-            Root::Live => {
-                let sockets = SockDiag::open()
-                    .map_err(SockDiagError::Open)
-                    .and_then(|mut sock_diag| sock_diag.tcp_sockets());
-                match sockets {
-                    Ok(all) => return Ok(Some(Self::by_sock_diag(all))),
-                    // What it says is wrong is not to be papered over.
-                    Err(error @ SockDiagError::Malformed(_)) => return Err(error.into()),
-                    Err(error) => error.to_string(),
-                }
-            }
-            Root::Recorded(path) => {
-                let path = path.join("sock_diag.hex");
-                if let Some(text) = read_text(&path)? {
-                    let all = sock_diag::decode_recorded(&text)
-                        .map_err(|(line, message)| FactError::malformed(&path, line, message))?;
-                    return Ok(Some(Self::by_sock_diag(all)));
-                }
-                "not recorded".to_owned()
-            }
-        };
-        unseen.push(Unseen {
-            what: "memory and tcp_info of the sockets".to_owned(),
-            why,
+    /// Every socket of every network namespace that was seen, each with its
+    /// namespace; `None` is the reader's own.
+    pub fn every_socket(&self) -> impl Iterator<Item = (Option<&Namespace>, &TcpSocket)> {
+        let own = self.sockets.iter().flat_map(|sockets| &sockets.all);
+        let others = self.elsewhere.iter().flat_map(|namespace| {
+            let sockets = namespace.sockets.iter().flat_map(|sockets| &sockets.all);
+            sockets.map(move |socket| (Some(namespace), socket))
         });
-        let mut all = Vec::new();
-        for (file, family) in [
-            ("proc/net/tcp", Family::Inet),
-            ("proc/net/tcp6", Family::Inet6),
-        ] {
-            let path = root.path().join(file);
-            match read_text(&path)? {
-                Some(text) => all.extend(proc_tcp::parse(&text, &path, family)?),
-                // A kernel without IPv6 has no tcp6.
-                None if family == Family::Inet6 => {}
-                None => {
-                    unseen.push(Unseen {
-                        what: "the sockets".to_owned(),
-                        why: format!("there is no {}", path.display()),
-                    });
-                    return Ok(None);
-                }
-            }
-        }
-        Ok(Some(Self {
-            all,
-            source: SocketSource::ProcNetTcp,
-        }))
+        own.map(|socket| (None, socket)).chain(others)
     }
 
-    fn by_sock_diag(all: Vec<TcpSocket>) -> Self {
-        Self {
-            all,
-            source: SocketSource::SockDiag,
-        }
-    }
-
-    /// How many sockets there are in each state, by the kernel's names.
+    /// How many sockets there are in each state, by the kernel's names, in all
+    /// network namespaces that were seen.
     pub fn by_state(&self) -> BTreeMap<&'static str, usize> {
         let mut states = BTreeMap::new();
-        for socket in &self.all {
+        for (_, socket) in self.every_socket() {
             *states.entry(socket.state.as_str()).or_default() += 1;
         }
         states
+    }
+
+    /// Gives sockets the options that were read of them, by inode.
+    fn set_options(&mut self, options: &BTreeMap<u32, SocketOptions>) {
+        for socket in self.every_socket_mut() {
+            if socket.inode != 0 {
+                socket.options = options.get(&socket.inode).copied();
+            }
+        }
+    }
+
+    /// The sockets, to be changed.
+    fn every_socket_mut(&mut self) -> impl Iterator<Item = &mut TcpSocket> {
+        let own = self.sockets.iter_mut();
+        let others = self
+            .elsewhere
+            .iter_mut()
+            .filter_map(|namespace| namespace.sockets.as_mut());
+        own.chain(others).flat_map(|sockets| &mut sockets.all)
+    }
+}
+
+/// /proc/net/netstat and snmp, below `net`.
+fn read_counters(net: &Path) -> Result<Counters, FactError> {
+    let mut counters = Counters::default();
+    for file in ["netstat", "snmp"] {
+        let file = net.join(file);
+        counters.merge(Counters::parse(&read_required(&file)?, &file)?);
+    }
+    Ok(counters)
+}
+
+/// /proc/net/sockstat and sockstat6, below `net`.
+fn read_sockstat(net: &Path) -> Result<Sockstat, FactError> {
+    let file = net.join("sockstat");
+    let mut sockstat = Sockstat::parse(&read_required(&file)?, &file)?;
+    // A kernel without IPv6 has no sockstat6.
+    let file = net.join("sockstat6");
+    if let Some(text) = read_text(&file)? {
+        sockstat.merge(Sockstat::parse(&text, &file)?);
+    }
+    Ok(sockstat)
+}
+
+/// The other network namespaces of the running host.
+fn elsewhere(
+    root: &Path,
+    looking: Looking,
+    keep: Keep,
+    unseen: &mut Vec<Unseen>,
+) -> Result<Vec<Namespace>, FactError> {
+    look_elsewhere(root, unseen, |door, net| {
+        Ok(Namespace {
+            inode: door.inode,
+            name: door.name.clone(),
+            pid: door.pid,
+            sockstat: read_sockstat(net)?,
+            counters: read_counters(net)?,
+            sockets: Sockets::read_live(net, looking, keep, &mut Vec::new())?,
+            settings: Settings::read(root, &mut Vec::new())?,
+        })
+    })
+}
+
+/// Looks into each other network namespace of the running host by `look`, which
+/// is given the directory of the namespace's files of /proc/net. One that
+/// vanishes meanwhile is left out; those that are closed are noted.
+pub(crate) fn look_elsewhere<T: Send>(
+    root: &Path,
+    unseen: &mut Vec<Unseen>,
+    look: impl Fn(&Door, &Path) -> Result<T, FactError> + Sync,
+) -> Result<Vec<T>, FactError> {
+    let doors = namespaces::doors(root, unseen);
+    // Of the thread that is there: /proc/net is the process's.
+    let net = root.join("proc/thread-self/net");
+    let visited =
+        namespaces::visit(&doors, |door| look(door, &net)).map_err(|source| FactError::Read {
+            path: root.join("proc/self/ns/net"),
+            source,
+        })?;
+    let mut looks = Vec::new();
+    let mut refused = 0_usize;
+    let mut why = String::new();
+    for seen in visited {
+        match seen {
+            Ok(Ok(look)) => looks.push(look),
+            // What vanishes while it is read is gone and no error.
+            Ok(Err(FactError::Read { source, .. })) if processes::has_vanished(&source) => {}
+            Ok(Err(error)) => return Err(error),
+            Err(Closed::Vanished) => {}
+            Err(Closed::Refused(error)) => {
+                refused += 1;
+                why = error.to_string();
+            }
+        }
+    }
+    if refused > 0 {
+        unseen.push(Unseen {
+            what: match refused {
+                1 => "the sockets of another network namespace".to_owned(),
+                count => format!("the sockets of {count} other network namespaces"),
+            },
+            why: format!("{why}; no rule looked at them"),
+        });
+    }
+    Ok(looks)
+}
+
+/// The directories of the other network namespaces of a recorded host, by inode.
+pub(crate) fn recorded_namespaces(root: &Path) -> BTreeMap<u32, PathBuf> {
+    let Ok(entries) = fs::read_dir(root.join("namespaces")) else {
+        return BTreeMap::new();
+    };
+    entries
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            Some((entry.file_name().to_str()?.parse().ok()?, entry.path()))
+        })
+        .collect()
+}
+
+/// The other network namespaces of a recorded host.
+fn elsewhere_recorded(root: &Path) -> Result<Vec<Namespace>, FactError> {
+    recorded_namespaces(root)
+        .into_iter()
+        .map(|(inode, root)| {
+            let net = root.join("proc/net");
+            Ok(Namespace {
+                inode,
+                name: None,
+                pid: None,
+                sockstat: read_sockstat(&net)?,
+                counters: read_counters(&net)?,
+                sockets: Sockets::read_recorded(&root, &mut Vec::new())?,
+                settings: Settings::read(&root, &mut Vec::new())?,
+            })
+        })
+        .collect()
+}
+
+/// Gathers the sockets of the namespace that the calling thread is in, by
+/// sock_diag, or as text where that is not to be used or the kernel has none.
+/// `net` is the directory with the namespace's `tcp` and `tcp6`. `None` where
+/// the sockets cannot be seen.
+pub(crate) fn gather_live<T: Gather>(
+    net: &Path,
+    looking: Looking,
+    unseen: &mut Vec<Unseen>,
+    mut add: impl FnMut(&mut T, TcpSocket),
+) -> Result<Option<(T, SocketSource)>, FactError> {
+    let why = if looking.sock_diag {
+        let gathered = SockDiag::open()
+            .map_err(SockDiagError::Open)
+            .and_then(|mut sock_diag| sock_diag.gather(&mut add));
+        match gathered {
+            Ok(gathered) => return Ok(Some((gathered, SocketSource::SockDiag))),
+            // What it says is wrong is not to be papered over.
+            Err(error @ SockDiagError::Malformed(_)) => return Err(error.into()),
+            Err(error) => error.to_string(),
+        }
+    } else {
+        "--no-sock-diag".to_owned()
+    };
+    gather_text(net, &why, unseen, add)
+}
+
+/// Gathers the sockets of a record.
+pub(crate) fn gather_recorded<T: Gather>(
+    root: &Path,
+    unseen: &mut Vec<Unseen>,
+    mut add: impl FnMut(&mut T, TcpSocket),
+) -> Result<Option<(T, SocketSource)>, FactError> {
+    let path = root.join("sock_diag.hex");
+    match File::open(&path) {
+        Ok(file) => {
+            let mut gathered = T::default();
+            sock_diag::decode_recorded(BufReader::new(file), &mut |socket| {
+                add(&mut gathered, socket);
+            })
+            .map_err(|(line, message)| FactError::malformed(&path, line, message))?;
+            Ok(Some((gathered, SocketSource::SockDiag)))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            gather_text(&root.join("proc/net"), "not recorded", unseen, add)
+        }
+        Err(source) => Err(FactError::Read { path, source }),
+    }
+}
+
+/// Gathers the sockets from text; `why` there is nothing better.
+fn gather_text<T: Gather>(
+    net: &Path,
+    why: &str,
+    unseen: &mut Vec<Unseen>,
+    mut add: impl FnMut(&mut T, TcpSocket),
+) -> Result<Option<(T, SocketSource)>, FactError> {
+    unseen.push(Unseen {
+        what: "memory and tcp_info of the sockets".to_owned(),
+        why: why.to_owned(),
+    });
+    let mut gathered = T::default();
+    for (file, family) in [("tcp", Family::Inet), ("tcp6", Family::Inet6)] {
+        let path = net.join(file);
+        match File::open(&path) {
+            Ok(file) => proc_tcp::each(BufReader::new(file), &path, family, &mut |socket| {
+                add(&mut gathered, socket);
+            })?,
+            // A kernel without IPv6 has no tcp6.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && family == Family::Inet6 => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                unseen.push(Unseen {
+                    what: "the sockets".to_owned(),
+                    why: format!("there is no {}", path.display()),
+                });
+                return Ok(None);
+            }
+            Err(source) => return Err(FactError::Read { path, source }),
+        }
+    }
+    Ok(Some((gathered, SocketSource::ProcNetTcp)))
+}
+
+impl Sockets {
+    /// Reads the sockets of the namespace that the calling thread is in.
+    fn read_live(
+        net: &Path,
+        looking: Looking,
+        keep: Keep,
+        unseen: &mut Vec<Unseen>,
+    ) -> Result<Option<Self>, FactError> {
+        let gathered = gather_live(net, looking, unseen, |kept: &mut Vec<_>, socket| {
+            if keep.keeps(&socket) {
+                kept.push(socket);
+            }
+        })?;
+        Ok(gathered.map(|(all, source)| Self { all, source }))
+    }
+
+    /// Reads the sockets of a record.
+    fn read_recorded(root: &Path, unseen: &mut Vec<Unseen>) -> Result<Option<Self>, FactError> {
+        let gathered = gather_recorded(root, unseen, |all: &mut Vec<_>, socket| all.push(socket))?;
+        Ok(gathered.map(|(all, source)| Self { all, source }))
     }
 }
 
@@ -452,6 +764,16 @@ impl FactError {
             message: message.into(),
         }
     }
+}
+
+/// What a file of a record holds as JSON, or `None` where there is no such file.
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, FactError> {
+    let Some(text) = read_text(path)? else {
+        return Ok(None);
+    };
+    serde_json::from_str(&text)
+        .map(Some)
+        .map_err(|error| FactError::malformed(path, error.line().max(1), error.to_string()))
 }
 
 /// The text of a file that has to be there.

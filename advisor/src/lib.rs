@@ -1,8 +1,9 @@
 //! Reads a Linux host and reports of the harness, and recommends TCP settings.
 //!
 //! Data flows one way: [`facts`] and [`evidence`] are read, [`rules`] are pure
-//! functions over them, what fires becomes one [`plan`], and that is rendered ([`render`]). Nothing here
-//! can write.
+//! functions over them, what fires becomes one [`plan`], and that is rendered
+//! ([`render`]). [`sockets`] answers one question by itself: who holds the
+//! memory. Nothing here can write.
 
 pub mod cli;
 pub mod evidence;
@@ -11,3 +12,4 @@ pub mod lint;
 pub mod plan;
 pub mod render;
 pub mod rules;
+pub mod sockets;

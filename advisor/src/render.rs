@@ -4,5 +4,6 @@ pub mod explain;
 pub mod json;
 pub mod lint;
 pub mod markdown;
+pub mod sockets;
 pub mod sysctl;
 pub mod text;

@@ -6,7 +6,9 @@
 //! 6 the files of settings.
 
 mod abort_on_overflow;
+mod accept_queue_full;
 mod buffers_raised_under_pressure;
+mod cgroup_limit_near;
 mod close_wait_left;
 mod close_with_unread_data;
 mod data_retries_few;
@@ -17,16 +19,23 @@ pub(crate) mod file_line_not_understood;
 pub(crate) mod file_line_overruled;
 mod fin_timeout_lengthened;
 mod fin_timeout_shortened;
+mod idle_without_keepalive;
+mod linger_set;
 mod listen_queue_overflows;
+mod listener_without_reuseaddr;
 mod orphan_limit_beyond_memory;
 mod orphan_limit_lowered;
 mod orphan_limit_near;
 mod orphan_retries_misread;
 mod port_held_without_listener;
+mod ports_run_out;
+mod program;
 mod reset_for_memory;
+mod send_buffer_oversized;
 pub(crate) mod setting_unknown_here;
 mod sizing;
 mod somaxconn_low;
+mod stalled_peer_holds_memory;
 mod syncookies_off;
 mod tcp_mem_beside_owner;
 mod tcp_mem_beyond_ram;
@@ -38,6 +47,7 @@ mod time_wait_ignores_resets;
 mod tw_buckets_few;
 mod tw_buckets_overflow;
 mod tw_reuse_without_timestamps;
+mod unread_data_holds_memory;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -59,14 +69,21 @@ pub const RULES: &[Rule] = &[
     orphan_limit_lowered::RULE,
     close_with_unread_data::RULE,
     close_wait_left::RULE,
+    linger_set::RULE,
     port_held_without_listener::RULE,
     fin_timeout_shortened::RULE,
+    ports_run_out::RULE,
     tw_buckets_overflow::RULE,
     tw_buckets_few::RULE,
     tw_reuse_without_timestamps::RULE,
     time_wait_ignores_resets::RULE,
     dead_peer_holds_memory::RULE,
     tcp_mem_near::RULE,
+    stalled_peer_holds_memory::RULE,
+    unread_data_holds_memory::RULE,
+    send_buffer_oversized::RULE,
+    idle_without_keepalive::RULE,
+    cgroup_limit_near::RULE,
     tcp_mem_in_bytes::RULE,
     tcp_mem_out_of_order::RULE,
     tcp_mem_beyond_ram::RULE,
@@ -74,6 +91,8 @@ pub const RULES: &[Rule] = &[
     tcp_mem_beside_owner::RULE,
     buffers_raised_under_pressure::RULE,
     data_retries_few::RULE,
+    accept_queue_full::RULE,
+    listener_without_reuseaddr::RULE,
     listen_queue_overflows::RULE,
     somaxconn_low::RULE,
     abort_on_overflow::RULE,

@@ -7,17 +7,19 @@
     reason = "the test starts the program that it traces"
 )]
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use nix::libc;
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 /// What a traced program did.
@@ -29,6 +31,10 @@ struct Trace {
     written: Vec<u64>,
     /// The dumps that it asked of sock_diag.
     dumps: usize,
+    /// The times that a thread of it went into another network namespace.
+    visits: usize,
+    /// The descriptors of other processes that it took a duplicate of.
+    duplicates: usize,
     /// The calls that may change something, or that are not known not to.
     forbidden: Vec<String>,
 }
@@ -60,26 +66,48 @@ fn trace(program: &str, args: &[&str]) -> Trace {
     );
     ptrace::setoptions(
         pid,
-        Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_EXITKILL,
+        Options::PTRACE_O_TRACESYSGOOD
+            | Options::PTRACE_O_EXITKILL
+            | Options::PTRACE_O_TRACECLONE
+            | Options::PTRACE_O_TRACEFORK
+            | Options::PTRACE_O_TRACEVFORK,
     )
     .expect("system calls can be traced");
     let memory = File::open(format!("/proc/{pid}/mem")).expect("the child's memory can be read");
     let mut trace = Trace::default();
-    let mut entering = true;
-    let mut signal = None;
+    // Whether the next stop of a thread is at the entry of a system call.
+    let mut entering = BTreeMap::from([(pid, true)]);
+    ptrace::syscall(pid, None).unwrap();
     loop {
-        ptrace::syscall(pid, signal.take()).unwrap();
-        match waitpid(pid, None).unwrap() {
-            WaitStatus::PtraceSyscall(_) => {
-                if entering {
-                    trace.record(ptrace::getregs(pid).unwrap(), &memory);
+        // Only what this thread traces: other tests wait for theirs.
+        let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
+        let status = waitpid(None, Some(flags)).unwrap();
+        let mut signal = None;
+        let stopped = match status {
+            WaitStatus::PtraceSyscall(thread) => {
+                let entering = entering.entry(thread).or_insert(true);
+                if *entering {
+                    let registers = ptrace::getregs(thread).unwrap();
+                    trace.record(registers, &memory, thread == pid);
                 }
-                entering = !entering;
+                *entering = !*entering;
+                thread
             }
-            WaitStatus::Stopped(_, stopped) => signal = Some(stopped),
-            WaitStatus::Exited(..) => return trace,
+            // A new thread was made; it starts with a stop of its own.
+            WaitStatus::PtraceEvent(thread, ..) => thread,
+            WaitStatus::Stopped(thread, Signal::SIGSTOP) if !entering.contains_key(&thread) => {
+                entering.insert(thread, true);
+                thread
+            }
+            WaitStatus::Stopped(thread, stopped) => {
+                signal = Some(stopped);
+                thread
+            }
+            WaitStatus::Exited(thread, _) if thread == pid => return trace,
+            WaitStatus::Exited(..) => continue,
             other => panic!("{other:?}"),
-        }
+        };
+        ptrace::syscall(stopped, signal).unwrap();
     }
 }
 
@@ -102,9 +130,21 @@ fn text_at(memory: &File, address: u64) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
+/// CLONE_NEWNET.
+const NEW_NET: u64 = 0x4000_0000;
+/// CLONE_THREAD.
+const THREAD: u64 = 0x1_0000;
+
+/// The flags of clone3(2): the first field of `struct clone_args`.
+fn flags_of_clone3(memory: &File, address: u64) -> u64 {
+    let mut flags = [0; 8];
+    flags.copy_from_slice(&bytes_at(memory, address, 8));
+    u64::from_ne_bytes(flags)
+}
+
 impl Trace {
     /// Takes note of a call that is about to be made.
-    fn record(&mut self, registers: libc::user_regs_struct, memory: &File) {
+    fn record(&mut self, registers: libc::user_regs_struct, memory: &File, is_main: bool) {
         let arguments = [registers.rdi, registers.rsi, registers.rdx, registers.r10];
         let call = registers.orig_rax.cast_signed();
         match call {
@@ -149,11 +189,29 @@ impl Trace {
             }
             // TCGETS and TIOCGWINSZ: is it a terminal, and how wide.
             libc::SYS_ioctl if matches!(arguments[1], 0x5401 | 0x5413) => {}
-            // SYSLOG_ACTION_READ_ALL and SIZE_BUFFER: the kernel's log.
+            // F_GETFD: std looks at a descriptor before it closes it. F_GETFL:
+            // so does fdopendir(). F_DUPFD_CLOEXEC: a second descriptor of a
+            // directory, to read links relative to it. F_SETFD of FD_CLOEXEC:
+            // fdopendir() once more.
+            libc::SYS_fcntl if matches!(arguments[1], 1 | 3 | 1030) => {}
+            libc::SYS_fcntl if arguments[1] == 2 && arguments[2] == 1 => {}
+            // A network namespace, and only a thread that is not the main one:
+            // the process stays where it is.
+            libc::SYS_setns if arguments[1] == NEW_NET && !is_main => self.visits += 1,
+            // That thread. A process would lack CLONE_THREAD.
+            libc::SYS_clone if arguments[0] & THREAD != 0 => {}
+            libc::SYS_clone3 if flags_of_clone3(memory, arguments[0]) & THREAD != 0 => {}
+            // SYSLOG_ACTION_READ_ALL and SIZE_BUFFER leave the kernel's log as it
+            // is.
             libc::SYS_syslog if matches!(arguments[0], 3 | 10) => {}
-            // F_GETFD: std looks at a descriptor before it closes it.
-            libc::SYS_fcntl if arguments[1] == 1 => {}
-            libc::SYS_read
+            // Only --inspect-options comes here, which the test knows.
+            libc::SYS_pidfd_getfd => self.duplicates += 1,
+            // They tell, and change nothing; SYS_exit ends a thread.
+            libc::SYS_pidfd_open
+            | libc::SYS_getsockopt
+            | libc::SYS_readlinkat
+            | libc::SYS_exit
+            | libc::SYS_read
             | libc::SYS_pread64
             | libc::SYS_readv
             | libc::SYS_close
@@ -201,6 +259,11 @@ fn recommend_changes_nothing() {
     for args in [
         &["recommend"][..],
         &["recommend", "--over", "200ms", "--format", "json"],
+        &["recommend", "--no-sock-diag"],
+        &["recommend", "--inspect-options"],
+        &["capture", "--redact"],
+        &["sockets"],
+        &["sockets", "--by", "process"],
         &[
             "recommend",
             "--report",
@@ -217,10 +280,15 @@ fn recommend_changes_nothing() {
         let reads = |file: &str| trace.opened.iter().any(|opened| opened.ends_with(file));
         assert_eq!(
             reads("proc/net/sockstat"),
-            !args.contains(&"nowhere"),
+            !args.contains(&"nowhere") && args[0] != "sockets",
             "{args:?}"
         );
-        assert_eq!(trace.dumps > 0, !args.contains(&"--report"), "{args:?}");
+        let by_sock_diag = !args.contains(&"--report") && !args.contains(&"--no-sock-diag");
+        assert_eq!(trace.dumps > 0, by_sock_diag, "{args:?}");
+        assert!(
+            trace.duplicates == 0 || args.contains(&"--inspect-options"),
+            "{args:?}"
+        );
     }
 }
 
@@ -256,4 +324,46 @@ fn a_program_that_writes_is_caught() {
             "{script}: {trace:?}"
         );
     }
+}
+
+/// A process in a network namespace of its own; it ends with this value.
+struct Elsewhere(Child);
+
+impl Elsewhere {
+    /// Without the right to make a namespace in this user namespace, it is made
+    /// in a new one, into which the program may not go but tries.
+    fn make() -> Self {
+        let make = |flags: CloneFlags| {
+            let mut command = Command::new("sleep");
+            command.arg("600");
+            // SAFETY: between fork and exec it makes one system call and
+            // allocates nothing.
+            unsafe {
+                command.pre_exec(move || unshare(flags).map_err(io::Error::from));
+            }
+            command.spawn()
+        };
+        let net = CloneFlags::CLONE_NEWNET;
+        Self(
+            make(net)
+                .or_else(|_| make(net | CloneFlags::CLONE_NEWUSER))
+                .expect("a process can be started in a network namespace of its own"),
+        )
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn another_network_namespace_is_entered_by_a_thread_alone() {
+    let _elsewhere = Elsewhere::make();
+    let trace = trace(env!("CARGO_BIN_EXE_advisor"), &["recommend"]);
+    // Were it the main thread, it would be among the forbidden.
+    assert_eq!(trace.forbidden, Vec::<String>::new());
+    assert!(trace.visits > 0, "{trace:?}");
 }

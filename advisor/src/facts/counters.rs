@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::FactError;
 
 /// Counters by dotted name: `TcpExt.TCPAbortOnClose`, `Tcp.ActiveOpens`.
 ///
 /// /proc/net/snmp has a few gauges and constants among them, `Tcp.CurrEstab`
 /// or `Tcp.RtoMin`; they are values like the others.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Counters(BTreeMap<String, i64>);
 
 impl Counters {

@@ -48,7 +48,7 @@ impl KernelLog {
     }
 
     /// The lines of a log; every other one is passed over, whatever it is.
-    fn parse(text: &str) -> Self {
+    pub(super) fn parse(text: &str) -> Self {
         let mut log = Self::default();
         for line in text.lines() {
             let times = if line.contains(TOO_MANY_ORPHANS) {
@@ -72,13 +72,18 @@ fn time(line: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds.trim().parse().ok()?).ok()
 }
 
-/// All of the kernel's log; reading it so takes nothing out of it.
+/// The most that is read of the log, its newest part, in bytes: a host with
+/// hundreds of CPUs may keep many megabytes of it.
+const LOG_LIMIT_BYTES: usize = 1 << 20;
+
+/// The kernel's log; reading it so takes nothing out of it.
 fn ring_buffer() -> io::Result<Vec<u8>> {
     const READ_ALL: libc::c_int = 3;
     const SIZE_BUFFER: libc::c_int = 10;
     // SAFETY: this asks for a size and takes no buffer.
     let size = unsafe { libc::klogctl(SIZE_BUFFER, std::ptr::null_mut(), 0) };
     let size = usize::try_from(size).map_err(|_| io::Error::last_os_error())?;
+    let size = size.min(LOG_LIMIT_BYTES);
     let mut bytes = vec![0_u8; size];
     let length = libc::c_int::try_from(size).unwrap_or(libc::c_int::MAX);
     // SAFETY: the buffer has `length` bytes, and no more are written to it.

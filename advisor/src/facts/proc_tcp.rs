@@ -1,27 +1,55 @@
 //! The socket table as text, /proc/net/tcp and /proc/net/tcp6: all there is on
 //! a kernel without sock_diag. No memory and no tcp_info.
 
+use std::io::{self, BufRead};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use super::FactError;
-use super::sock_diag::{Family, TcpSocket, TcpState, Timer, encode_id};
+use super::sock_diag::{Family, NO_COOKIE, TcpSocket, TcpState, Timer};
 
 /// Milliseconds in a tick of the times in /proc, of which there are 100 a
 /// second on every architecture in use (USER_HZ).
 const TICK_MS: u32 = 10;
 
-/// Parses the text of /proc/net/tcp (`Family::Inet`) or /proc/net/tcp6. `path`
-/// is for the errors.
-pub fn parse(text: &str, path: &Path, family: Family) -> Result<Vec<TcpSocket>, FactError> {
-    let mut sockets = Vec::new();
-    // The first line has the names of the columns.
-    for (content, line) in text.lines().zip(1..).skip(1) {
-        let socket = parse_line(content, family)
-            .ok_or_else(|| FactError::malformed(path, line, "not the line of a socket"))?;
-        sockets.push(socket);
+/// The longest line that is read, in bytes; the kernel's have 150.
+const LINE_LIMIT_BYTES: u64 = 4096;
+
+/// Parses the text of /proc/net/tcp (`Family::Inet`) or /proc/net/tcp6 and hands
+/// over each socket; only a line at a time is held. `path` is for the errors.
+pub fn each(
+    text: impl BufRead,
+    path: &Path,
+    family: Family,
+    each: &mut impl FnMut(TcpSocket),
+) -> Result<(), FactError> {
+    let mut text = text.take(0);
+    let mut content = String::new();
+    for line in 1.. {
+        content.clear();
+        text.set_limit(LINE_LIMIT_BYTES);
+        match text.read_line(&mut content) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(FactError::malformed(path, line, "not text"));
+            }
+            Err(source) => {
+                return Err(FactError::Read {
+                    path: path.to_owned(),
+                    source,
+                });
+            }
+        }
+        // The first line has the names of the columns.
+        if line > 1 {
+            each(
+                parse_line(&content, family)
+                    .ok_or_else(|| FactError::malformed(path, line, "not the line of a socket"))?,
+            );
+        }
     }
-    Ok(sockets)
+    Ok(())
 }
 
 /// `sl: local peer st tx:rx timer:when retransmits uid timeout inode ...`
@@ -48,9 +76,12 @@ fn parse_line(line: &str, family: Family) -> Option<TcpSocket> {
         send_queue_bytes: u32::from_str_radix(send_queue, 16).ok()?,
         uid,
         inode,
-        id: encode_id(local, peer),
+        interface: 0,
+        cookie: NO_COOKIE,
         info: None,
         memory: None,
+        cgroup: None,
+        options: None,
     })
 }
 
@@ -85,9 +116,13 @@ mod tests {
     const HEADER: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
 
     fn parse_one(line: &str, family: Family) -> Result<TcpSocket, String> {
-        parse(&format!("{HEADER}{line}\n"), Path::new("tcp"), family)
-            .map(|mut sockets| sockets.remove(0))
-            .map_err(|error| error.to_string())
+        let text = format!("{HEADER}{line}\n");
+        let mut sockets = Vec::new();
+        each(text.as_bytes(), Path::new("tcp"), family, &mut |socket| {
+            sockets.push(socket);
+        })
+        .map(|()| sockets.remove(0))
+        .map_err(|error| error.to_string())
     }
 
     #[test]

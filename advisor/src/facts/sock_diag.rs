@@ -3,7 +3,7 @@
 //! that destroys a socket is not made here.
 
 use std::fmt;
-use std::io;
+use std::io::{self, BufRead};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -12,10 +12,13 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
 };
 
+use serde::{Deserialize, Serialize};
+
 pub use super::tcp_info::TcpInfo;
 
 /// A TCP socket, request or TIME_WAIT record.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(try_from = "record::SocketRecord", into = "record::SocketRecord")]
 pub struct TcpSocket {
     /// The socket's family. An IPv6 socket may carry IPv4: its addresses are
     /// then of the form `::ffff:192.0.2.1`.
@@ -41,17 +44,87 @@ pub struct TcpSocket {
     pub uid: u32,
     /// The inode of the descriptor; 0 for a socket that no process holds.
     pub inode: u32,
-    /// The kernel's `struct inet_diag_sockid`, as it came.
-    pub id: [u8; SOCKID_LEN],
+    /// The interface that it is bound to, by index; 0 is none.
+    pub interface: u32,
+    /// What tells it from all other sockets of this run of the kernel, as it
+    /// came.
+    pub cookie: [u8; 8],
     /// What the kernel knows of the connection; requests and TIME_WAIT records
     /// have none.
     pub info: Option<TcpInfo>,
     /// The memory it holds; requests and TIME_WAIT records have none.
     pub memory: Option<SocketMemory>,
+    /// The cgroup that it was made in, by the kernel's id: the inode of its
+    /// directory under /sys/fs/cgroup (5.9 and later).
+    pub cgroup: Option<u64>,
+    /// What only the descriptor of its process tells; where that was asked for.
+    pub options: Option<SocketOptions>,
+}
+
+impl TcpSocket {
+    /// The kernel's `struct inet_diag_sockid` of it.
+    pub fn id(&self) -> [u8; SOCKID_LEN] {
+        let mut id = encode_id(self.local, self.peer);
+        id[36..40].copy_from_slice(&self.interface.to_ne_bytes());
+        id[40..].copy_from_slice(&self.cookie);
+        id
+    }
+
+    /// The memory that the kernel holds for it, in bytes: received and not yet
+    /// read, written and not yet acknowledged, both with the overhead, and what
+    /// waits for the program's lock. Where there is no SKMEMINFO, the data
+    /// alone.
+    pub fn held_bytes(&self) -> u64 {
+        match &self.memory {
+            Some(memory) => {
+                u64::from(memory.recv_alloc_bytes)
+                    + u64::from(memory.send_queued_bytes)
+                    + u64::from(memory.backlog_bytes)
+            }
+            // The queues of a listener are counted in connections.
+            None if self.state == TcpState::Listen => 0,
+            None => u64::from(self.recv_queue_bytes) + u64::from(self.send_queue_bytes),
+        }
+    }
+
+    /// Whether it is a socket that its process has closed and the kernel goes on
+    /// with: an orphan.
+    pub fn is_orphan(&self) -> bool {
+        self.inode == 0
+            && self.memory.is_some()
+            && matches!(
+                self.state,
+                TcpState::FinWait1 | TcpState::FinWait2 | TcpState::Closing | TcpState::LastAck
+            )
+    }
+
+    /// Whether it is a connection that waits for its listener's accept(): it has
+    /// no inode yet.
+    pub fn waits_for_accept(&self) -> bool {
+        self.inode == 0 && matches!(self.state, TcpState::Established | TcpState::CloseWait)
+    }
+}
+
+/// What only a process's own descriptor of a socket tells (getsockopt).
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SocketOptions {
+    /// SO_REUSEADDR.
+    pub reuse_addr: bool,
+    /// SO_KEEPALIVE.
+    pub keepalive: bool,
+    /// SO_LINGER where it is on: the time, in seconds.
+    pub linger_s: Option<i32>,
+    /// TCP_USER_TIMEOUT, in milliseconds; 0 is none.
+    pub user_timeout_ms: u32,
+    /// SO_SNDBUF as it stands, in bytes: twice what the program asked for, or
+    /// what the kernel has let it grow to.
+    pub send_buffer_bytes: u32,
 }
 
 /// An address family.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Family {
     /// AF_INET.
     Inet,
@@ -124,7 +197,15 @@ impl TcpState {
 
     /// The state of a number.
     pub(super) fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| *state as u8 == number)
+        // The numbers begin at 1 and have no gap.
+        let state = *Self::ALL.get(usize::from(number).checked_sub(1)?)?;
+        debug_assert_eq!(state as u8, number);
+        Some(state)
+    }
+
+    /// The state that the kernel calls so.
+    pub(super) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
     }
 
     /// The kernel's name, `TIME_WAIT`.
@@ -181,10 +262,23 @@ impl Timer {
             other => Self::Other(other),
         }
     }
+
+    /// Its number.
+    pub(super) const fn number(self) -> u8 {
+        match self {
+            Self::Off => 0,
+            Self::Retransmit => 1,
+            Self::Keepalive => 2,
+            Self::TimeWait => 3,
+            Self::Probe => 4,
+            Self::Other(other) => other,
+        }
+    }
 }
 
 /// The memory of a socket (INET_DIAG_SKMEMINFO), in bytes.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct SocketMemory {
     /// Held by received data, with the kernel's overhead.
     pub recv_alloc_bytes: u32,
@@ -252,8 +346,10 @@ const IPPROTO_TCP: u8 = 6;
 const INET_DIAG_INFO: u16 = 2;
 /// Attribute: the memory.
 const INET_DIAG_SKMEMINFO: u16 = 7;
+/// Attribute: the cgroup, which comes without being asked for.
+const INET_DIAG_CGROUP_ID: u16 = 21;
 /// "Any socket" in place of a socket's cookie, INET_DIAG_NOCOOKIE.
-const NO_COOKIE: [u8; 8] = [0xff; 8];
+pub(super) const NO_COOKIE: [u8; 8] = [0xff; 8];
 
 /// A way to ask for the sockets of one network namespace.
 #[derive(Debug)]
@@ -277,47 +373,105 @@ impl SockDiag {
 
     /// Every TCP socket of the namespace, of IPv4 and of IPv6, in all states.
     pub fn tcp_sockets(&mut self) -> Result<Vec<TcpSocket>, SockDiagError> {
-        let mut sockets = Vec::new();
+        self.gather(|sockets: &mut Vec<TcpSocket>, socket| sockets.push(socket))
+    }
+
+    /// Every TCP socket of the namespace, one after the other, without holding
+    /// them: `add` adds one to what is gathered. A dump that was interrupted is
+    /// begun anew, and what it had gathered is forgotten.
+    pub fn gather<T: Gather>(
+        &mut self,
+        mut add: impl FnMut(&mut T, TcpSocket),
+    ) -> Result<T, SockDiagError> {
+        let mut all = T::default();
         for family in [Family::Inet, Family::Inet6] {
-            self.dump(family, &mut sockets)?;
+            all.absorb(self.dump(family, &mut add)?);
         }
-        Ok(sockets)
+        Ok(all)
     }
 
-    /// Adds the sockets of one family, dumped again where the kernel says that
-    /// the dump was interrupted.
-    fn dump(&mut self, family: Family, sockets: &mut Vec<TcpSocket>) -> Result<(), SockDiagError> {
-        let before = sockets.len();
-        for _ in 0..DUMP_TRIES {
-            self.sequence = self.sequence.wrapping_add(1);
-            let request = request(family, self.sequence);
-            retry(|| send(self.fd.as_raw_fd(), &request, MsgFlags::empty()))
-                .map_err(SockDiagError::Send)?;
-            if !self.receive(sockets)? {
-                return Ok(());
-            }
-            sockets.truncate(before);
-        }
-        Err(SockDiagError::Interrupted)
+    /// The sockets of one family.
+    fn dump<T: Gather>(
+        &mut self,
+        family: Family,
+        add: &mut impl FnMut(&mut T, TcpSocket),
+    ) -> Result<T, SockDiagError> {
+        let fd = self.fd.as_raw_fd();
+        dump_whole(
+            &mut self.sequence,
+            |sequence| {
+                let request = request(family, sequence);
+                retry(|| send(fd, &request, MsgFlags::empty()))
+                    .map(drop)
+                    .map_err(SockDiagError::Send)
+            },
+            |buffer| {
+                // MSG_TRUNC gives the whole length, so that a cut is seen.
+                retry(|| recv(fd, buffer, MsgFlags::MSG_TRUNC)).map_err(SockDiagError::Receive)
+            },
+            add,
+        )
     }
+}
 
-    /// Receives one dump to its end; true where it was interrupted.
-    fn receive(&mut self, sockets: &mut Vec<TcpSocket>) -> Result<bool, SockDiagError> {
-        // A dump comes in pieces of at most 32 KiB (netlink_dump).
-        let mut buffer = vec![0; 64 << 10];
-        let mut interrupted = false;
-        loop {
-            // MSG_TRUNC gives the whole length, so that a cut is seen.
-            let length = retry(|| recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::MSG_TRUNC))
-                .map_err(SockDiagError::Receive)?;
-            let datagram = buffer
-                .get(..length)
-                .ok_or_else(|| SockDiagError::Malformed(format!("a datagram of {length} bytes")))?;
-            let progress = decode(datagram, Some(self.sequence), sockets)?;
-            interrupted |= progress.interrupted;
-            if progress.done {
-                return Ok(interrupted);
-            }
+/// A dump that was not interrupted: one that the kernel flags as such is asked
+/// for again, and what it had gathered is forgotten.
+fn dump_whole<T: Gather>(
+    sequence: &mut u32,
+    mut ask: impl FnMut(u32) -> Result<(), SockDiagError>,
+    mut receive: impl FnMut(&mut [u8]) -> Result<usize, SockDiagError>,
+    add: &mut impl FnMut(&mut T, TcpSocket),
+) -> Result<T, SockDiagError> {
+    for _ in 0..DUMP_TRIES {
+        *sequence = sequence.wrapping_add(1);
+        ask(*sequence)?;
+        let mut gathered = T::default();
+        let interrupted = receive_dump(*sequence, &mut receive, &mut |socket| {
+            add(&mut gathered, socket);
+        })?;
+        if !interrupted {
+            return Ok(gathered);
+        }
+    }
+    Err(SockDiagError::Interrupted)
+}
+
+/// What sockets are gathered into.
+pub trait Gather: Default {
+    /// Adds what was gathered elsewhere.
+    fn absorb(&mut self, other: Self);
+}
+
+impl<T> Gather for Vec<T> {
+    fn absorb(&mut self, other: Self) {
+        if self.is_empty() {
+            *self = other;
+        } else {
+            self.extend(other);
+        }
+    }
+}
+
+/// Receives one dump to its end; true where it was interrupted. `receive` gives
+/// the length of the next datagram, of which it puts into the buffer what has
+/// room there.
+fn receive_dump(
+    sequence: u32,
+    mut receive: impl FnMut(&mut [u8]) -> Result<usize, SockDiagError>,
+    each: &mut impl FnMut(TcpSocket),
+) -> Result<bool, SockDiagError> {
+    // A dump comes in pieces of at most 32 KiB (netlink_dump).
+    let mut buffer = vec![0; 64 << 10];
+    let mut interrupted = false;
+    loop {
+        let length = receive(&mut buffer)?;
+        let datagram = buffer
+            .get(..length)
+            .ok_or_else(|| SockDiagError::Malformed(format!("a datagram of {length} bytes")))?;
+        let progress = decode_each(datagram, Some(sequence), each)?;
+        interrupted |= progress.interrupted;
+        if progress.done {
+            return Ok(interrupted);
         }
     }
 }
@@ -362,12 +516,12 @@ pub(super) struct Progress {
     pub(super) interrupted: bool,
 }
 
-/// Decodes the netlink messages of one datagram and adds the sockets.
+/// Decodes the netlink messages of one datagram and hands over each socket.
 /// Messages of another `sequence` belong to a dump that was given up.
-pub(super) fn decode(
+fn decode_each(
     datagram: &[u8],
     sequence: Option<u32>,
-    sockets: &mut Vec<TcpSocket>,
+    each: &mut impl FnMut(TcpSocket),
 ) -> Result<Progress, SockDiagError> {
     let mut progress = Progress::default();
     let mut rest = Bytes(datagram);
@@ -393,7 +547,7 @@ pub(super) fn decode(
                 }
                 progress.done = true;
             }
-            SOCK_DIAG_BY_FAMILY => sockets.push(decode_socket(message)?),
+            SOCK_DIAG_BY_FAMILY => each(decode_socket(message)?),
             // Later kernels may add kinds; none of them is a socket.
             _ => {}
         }
@@ -424,7 +578,7 @@ fn decode_socket(mut message: Bytes<'_>) -> Result<TcpSocket, SockDiagError> {
     let timer = Timer::from_number(message.u8("the timer")?);
     let retransmits = message.u8("the retransmissions")?;
     let id = message.array::<SOCKID_LEN>("the socket's id")?;
-    let (local, peer) = decode_id(family, id)?;
+    let (local, peer, interface, cookie) = decode_id(family, id)?;
     let mut socket = TcpSocket {
         family,
         state,
@@ -437,9 +591,12 @@ fn decode_socket(mut message: Bytes<'_>) -> Result<TcpSocket, SockDiagError> {
         send_queue_bytes: message.u32("the send queue")?,
         uid: message.u32("the user")?,
         inode: message.u32("the inode")?,
-        id,
+        interface,
+        cookie,
         info: None,
         memory: None,
+        cgroup: None,
+        options: None,
     };
     while !message.0.is_empty() {
         let length = usize::from(message.clone().u16("the length of an attribute")?);
@@ -448,6 +605,9 @@ fn decode_socket(mut message: Bytes<'_>) -> Result<TcpSocket, SockDiagError> {
         match attribute.u16("the type of an attribute")? {
             INET_DIAG_INFO => socket.info = Some(TcpInfo::decode(attribute.0)),
             INET_DIAG_SKMEMINFO => socket.memory = Some(decode_memory(attribute)?),
+            INET_DIAG_CGROUP_ID => {
+                socket.cgroup = Some(attribute.array("a cgroup's id").map(u64::from_ne_bytes)?);
+            }
             _ => {}
         }
     }
@@ -459,7 +619,7 @@ fn decode_socket(mut message: Bytes<'_>) -> Result<TcpSocket, SockDiagError> {
 fn decode_id(
     family: Family,
     id: [u8; SOCKID_LEN],
-) -> Result<(SocketAddr, SocketAddr), SockDiagError> {
+) -> Result<(SocketAddr, SocketAddr, u32, [u8; 8]), SockDiagError> {
     let mut id = Bytes(&id);
     let ports = [
         u16::from_be_bytes(id.array("the local port")?),
@@ -489,12 +649,14 @@ fn decode_id(
     Ok((
         endpoint(addresses[0], ports[0]),
         endpoint(addresses[1], ports[1]),
+        interface,
+        id.array("the cookie")?,
     ))
 }
 
 /// The `struct inet_diag_sockid` of two endpoints, with no cookie: it means any
 /// socket between them.
-pub(super) fn encode_id(local: SocketAddr, peer: SocketAddr) -> [u8; SOCKID_LEN] {
+fn encode_id(local: SocketAddr, peer: SocketAddr) -> [u8; SOCKID_LEN] {
     let mut id = [0; SOCKID_LEN];
     id[0..2].copy_from_slice(&local.port().to_be_bytes());
     id[2..4].copy_from_slice(&peer.port().to_be_bytes());
@@ -525,32 +687,50 @@ fn decode_memory(mut words: Bytes<'_>) -> Result<SocketMemory, SockDiagError> {
     })
 }
 
-/// Decodes a recorded dump: a netlink message a line in hexadecimal digits,
-/// lines with a `#` in front for people. The error says which line.
-pub(super) fn decode_recorded(text: &str) -> Result<Vec<TcpSocket>, (usize, String)> {
-    let mut sockets = Vec::new();
-    for (content, line) in text.lines().zip(1..) {
-        if content.starts_with('#') {
+/// Decodes a recorded dump and hands over each socket: a netlink message a line
+/// in hexadecimal digits, lines with a `#` in front for people. Only a line at a
+/// time is held. The error says which line.
+pub(super) fn decode_recorded(
+    text: impl BufRead,
+    each: &mut impl FnMut(TcpSocket),
+) -> Result<(), (usize, String)> {
+    let mut text = text.take(0);
+    let mut content = Vec::new();
+    for line in 1.. {
+        content.clear();
+        text.set_limit(LINE_LIMIT_BYTES);
+        let length = text
+            .read_until(b'\n', &mut content)
+            .map_err(|error| (line, error.to_string()))?;
+        if length == 0 {
+            break;
+        }
+        if length as u64 == LINE_LIMIT_BYTES {
+            return Err((line, "longer than any netlink message".to_owned()));
+        }
+        let content = content.trim_ascii_end();
+        if content.starts_with(b"#") {
             continue;
         }
         let message = decode_hex(content).ok_or_else(|| (line, "not hexadecimal".to_owned()))?;
-        decode(&message, None, &mut sockets).map_err(|error| (line, error.to_string()))?;
+        decode_each(&message, None, each).map_err(|error| (line, error.to_string()))?;
     }
-    Ok(sockets)
+    Ok(())
 }
 
+/// The longest line of a recorded dump, in bytes: two digits for each byte of
+/// the largest datagram.
+const LINE_LIMIT_BYTES: u64 = 128 << 10;
+
 /// The bytes of hexadecimal digits.
-fn decode_hex(text: &str) -> Option<Vec<u8>> {
-    let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
+fn decode_hex(text: &[u8]) -> Option<Vec<u8>> {
+    let (pairs, []) = text.as_chunks::<2>() else {
         return None;
     };
-    // from_str_radix would take a sign for a digit.
-    if !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
+    let digit = |byte: u8| u8::try_from(char::from(byte).to_digit(16)?).ok();
     pairs
         .iter()
-        .map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok())
+        .map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?))
         .collect()
 }
 
@@ -603,5 +783,6 @@ impl<'a> Bytes<'a> {
     }
 }
 
+mod record;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::FactError;
 
 /// The values by dotted name: `TCP.orphan`, `TCP.mem`, `sockets.used`.
@@ -10,7 +12,7 @@ use super::FactError;
 /// `TCP.inuse` and `TCP.tw` are the network namespace's own; `TCP.orphan`,
 /// `TCP.alloc` and `TCP.mem` (in pages) are the whole kernel's, in whichever
 /// namespace they are read.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Sockstat(BTreeMap<String, i64>);
 
 impl Sockstat {

@@ -1,37 +1,158 @@
 //! The kernel's `struct tcp_info`, decoded by length.
 
-/// Declares [`TcpInfo`]: each field with its type, its offset in the kernel's
-/// struct and the kernel's name without `tcpi_`.
+use std::fmt;
+
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::ser::SerializeMap as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Bytes that are kept: up to the end of the last field that is known.
+const KNOWN_LEN: usize = 248;
+
+/// What the kernel knows of a connection (`struct tcp_info` of linux/tcp.h).
+/// The struct has grown with the versions: a field that the running kernel does
+/// not give is `None`, and what a later kernel adds is left out.
+///
+/// It is kept as it came, and a field is decoded where it is asked for: of
+/// 50,000 sockets hardly any is asked for all.
+#[derive(Clone)]
+pub struct TcpInfo {
+    length: u8,
+    bytes: [u8; KNOWN_LEN],
+}
+
+impl TcpInfo {
+    /// Takes what the kernel gave, of whatever length.
+    pub fn decode(bytes: &[u8]) -> Self {
+        let length = bytes.len().min(KNOWN_LEN);
+        let mut info = Self::default();
+        info.bytes[..length].copy_from_slice(&bytes[..length]);
+        info.length = u8::try_from(length).unwrap_or(u8::MAX);
+        info
+    }
+
+    /// The bytes of a field, where the kernel gave all of them.
+    fn field<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.bytes
+            .get(offset..usize::from(self.length))?
+            .first_chunk()
+            .copied()
+    }
+
+    /// The fields that the kernel gave, by the kernel's names without `tcpi_`.
+    pub fn fields(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        FIELDS
+            .iter()
+            .filter_map(|field| Some((field.name, (field.get)(self)?)))
+    }
+
+    /// Sets a field by the kernel's name without `tcpi_`. It is as if the kernel
+    /// gave the fields up to this one. False where there is no such field, or
+    /// the value is too large for it.
+    pub fn set(&mut self, name: &str, value: u64) -> bool {
+        let Some(field) = FIELDS.iter().find(|field| field.name == name) else {
+            return false;
+        };
+        let end = field.offset + field.size;
+        if field.size < 8 && value >> (8 * field.size) != 0 {
+            return false;
+        }
+        let to = &mut self.bytes[field.offset..end];
+        if cfg!(target_endian = "little") {
+            to.copy_from_slice(&value.to_le_bytes()[..field.size]);
+        } else {
+            to.copy_from_slice(&value.to_be_bytes()[8 - field.size..]);
+        }
+        self.length = self.length.max(u8::try_from(end).unwrap_or(u8::MAX));
+        true
+    }
+}
+
+impl Default for TcpInfo {
+    fn default() -> Self {
+        Self {
+            length: 0,
+            bytes: [0; KNOWN_LEN],
+        }
+    }
+}
+
+/// Two are the same where their fields are.
+impl PartialEq for TcpInfo {
+    fn eq(&self, other: &Self) -> bool {
+        self.fields().eq(other.fields())
+    }
+}
+
+impl Eq for TcpInfo {}
+
+impl fmt::Debug for TcpInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.fields()).finish()
+    }
+}
+
+impl Serialize for TcpInfo {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (name, value) in self.fields() {
+            map.serialize_entry(name, &value)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for TcpInfo {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = TcpInfo;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the fields of tcp_info")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<TcpInfo, A::Error> {
+                let mut info = TcpInfo::default();
+                while let Some((name, value)) = map.next_entry::<String, u64>()? {
+                    if !info.set(&name, value) {
+                        return Err(A::Error::custom(format!(
+                            "tcp_info has no field {name:?} of value {value}"
+                        )));
+                    }
+                }
+                Ok(info)
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+/// A field of the kernel's struct.
+struct Field {
+    name: &'static str,
+    offset: usize,
+    size: usize,
+    get: fn(&TcpInfo) -> Option<u64>,
+}
+
+/// Declares the fields: each with its type, its offset in the kernel's struct
+/// and the kernel's name without `tcpi_`.
 macro_rules! tcp_info {
     ($($(#[$doc:meta])* $field:ident: $type:ty = $name:literal at $offset:literal;)*) => {
-        /// What the kernel knows of a connection (`struct tcp_info` of
-        /// linux/tcp.h). The struct has grown with the versions: a field that
-        /// the running kernel does not give is `None`, and what a later kernel
-        /// adds is left out.
-        #[derive(Clone, Debug, Default, Eq, PartialEq)]
-        pub struct TcpInfo {
-            $($(#[$doc])* pub $field: Option<$type>,)*
-        }
-
         impl TcpInfo {
-            /// Decodes what the kernel gave, of whatever length.
-            pub fn decode(bytes: &[u8]) -> Self {
-                Self {
-                    $($field: bytes
-                        .get($offset..)
-                        .and_then(<[u8]>::first_chunk)
-                        .map(|bytes| <$type>::from_ne_bytes(*bytes)),)*
-                }
-            }
-
-            /// The fields that the kernel gave, by the kernel's names without
-            /// `tcpi_`.
-            pub fn fields(&self) -> impl Iterator<Item = (&'static str, u64)> {
-                [$(($name, self.$field.map(u64::from)),)*]
-                    .into_iter()
-                    .filter_map(|(name, value)| Some((name, value?)))
-            }
+            $($(#[$doc])* pub fn $field(&self) -> Option<$type> {
+                self.field($offset).map(<$type>::from_ne_bytes)
+            })*
         }
+
+        /// Every field that is known, in the order of the struct.
+        const FIELDS: &[Field] = &[$(Field {
+            name: $name,
+            offset: $offset,
+            size: size_of::<$type>(),
+            get: |info| info.$field().map(u64::from),
+        },)*];
     };
 }
 
@@ -153,10 +274,10 @@ mod tests {
         let bytes: Vec<u8> = (0..=255).collect();
         for length in 0..bytes.len() {
             let info = TcpInfo::decode(&bytes[..length]);
-            assert_eq!(info.state.is_some(), length >= 1);
-            assert_eq!(info.rto_us.is_some(), length >= 12);
-            assert_eq!(info.bytes_acked.is_some(), length >= 128);
-            assert_eq!(info.snd_wnd.is_some(), length >= 232);
+            assert_eq!(info.state().is_some(), length >= 1);
+            assert_eq!(info.rto_us().is_some(), length >= 12);
+            assert_eq!(info.bytes_acked().is_some(), length >= 128);
+            assert_eq!(info.snd_wnd().is_some(), length >= 232);
         }
     }
 
@@ -164,7 +285,7 @@ mod tests {
     fn a_longer_struct_is_read_as_far_as_it_is_known() {
         let longer = TcpInfo::decode(&[7; 600]);
         assert_eq!(longer, TcpInfo::decode(&[7; 248]));
-        assert_eq!(longer.total_rto_time_ms, Some(0x0707_0707));
+        assert_eq!(longer.total_rto_time_ms(), Some(0x0707_0707));
     }
 
     #[test]
@@ -182,5 +303,36 @@ mod tests {
                 "rto"
             ]
         );
+    }
+
+    #[test]
+    fn fields_lie_one_after_the_other_in_what_is_kept() {
+        for pair in FIELDS.windows(2) {
+            assert!(
+                pair[0].offset + pair[0].size <= pair[1].offset,
+                "{}",
+                pair[1].name
+            );
+        }
+        let last = FIELDS.last().unwrap();
+        assert_eq!(last.offset + last.size, KNOWN_LEN);
+    }
+
+    #[test]
+    fn what_is_written_down_is_read_as_it_was() {
+        let bytes: Vec<u8> = (0..=247).collect();
+        for length in [0, 12, 104, 232, 240, 248] {
+            let info = TcpInfo::decode(&bytes[..length]);
+            let text = serde_json::to_string(&info).unwrap();
+            assert_eq!(serde_json::from_str::<TcpInfo>(&text).unwrap(), info);
+        }
+        for text in [
+            r#"{"nonsense":1}"#,
+            r#"{"backoff":256}"#,
+            r#"{"rto":-1}"#,
+            "[]",
+        ] {
+            assert!(serde_json::from_str::<TcpInfo>(text).is_err(), "{text}");
+        }
     }
 }

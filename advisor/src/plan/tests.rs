@@ -162,6 +162,7 @@ fn look(uptime_s: u64, [orphans, pages, records, counter]: [i64; 4]) -> Look {
          TcpExt: {counter} {counter} {counter} {counter} 0\n"
     );
     Look {
+        elsewhere: Vec::new(),
         uptime: Duration::from_secs(uptime_s),
         sockstat: Sockstat::parse(&sockstat, Path::new("sockstat")).unwrap(),
         counters: Counters::parse(&counters, Path::new("netstat")).unwrap(),

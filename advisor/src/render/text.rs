@@ -108,11 +108,17 @@ fn answer(text: &mut String, advice: &Advice, facts: &Facts, width: usize) {
         || "no sockets (they cannot be seen)".to_owned(),
         |sockets| {
             let source = sockets.source.as_str();
-            let mut line = match sockets.all.len() {
-                1 => format!("1 TCP socket ({source})"),
-                count => format!("{count} TCP sockets ({source})"),
+            let states = facts.now.by_state();
+            let mut line = match states.values().sum() {
+                1 => "1 TCP socket".to_owned(),
+                count => format!("{count} TCP sockets"),
             };
-            for (state, count) in sockets.by_state() {
+            let elsewhere = facts.now.elsewhere.len();
+            if elsewhere > 0 {
+                let _ = write!(line, " of {} network namespaces", elsewhere + 1);
+            }
+            let _ = write!(line, " ({source})");
+            for (state, count) in states {
                 let _ = write!(line, ", {count} {state}");
             }
             line

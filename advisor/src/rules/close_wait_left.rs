@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, seconds};
 use crate::facts::sock_diag::{TcpSocket, TcpState};
-use crate::facts::{Facts, Sockets};
+use crate::facts::{Facts, Look};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB202",
@@ -63,30 +63,37 @@ fn check(facts: &Facts) -> Outcome {
         return Outcome::NotEvaluated("the sockets cannot be seen".to_owned());
     };
     let source = sockets.source.as_str();
-    let left: Vec<_> = sockets
-        .all
-        .iter()
-        .filter(|socket| socket.state == TcpState::CloseWait)
-        .collect();
+    let left = facts
+        .now
+        .every_socket()
+        .filter(|(_, socket)| socket.state == TcpState::CloseWait);
     let before = facts
         .window()
         .filter(|(window, _)| *window >= WINDOW)
-        .and_then(|(window, earlier)| Some((window, in_close_wait(earlier.sockets.as_ref()?))));
-    let listening = listening_ports(sockets);
-    let mut endpoints: BTreeMap<Endpoint, Vec<&TcpSocket>> = BTreeMap::new();
-    for socket in left.iter().filter(|socket| socket.send_queue_bytes == 0) {
-        let endpoint = endpoint(socket, &listening, facts.settings.ip_local_port_range);
-        endpoints.entry(endpoint).or_default().push(socket);
+        .map(|(window, earlier)| (window, in_close_wait(earlier)));
+    let listening = listening_ports(&facts.now);
+    let mut endpoints: BTreeMap<(Option<u32>, Endpoint), Vec<&TcpSocket>> = BTreeMap::new();
+    let mut count = 0_usize;
+    for (namespace, socket) in left {
+        count += 1;
+        let settings = namespace.map_or(&facts.settings, |other| &other.settings);
+        let place = namespace.map(|other| other.inode);
+        let port = socket.local.port();
+        let listens = listening.contains(&(place, port));
+        if socket.send_queue_bytes == 0 {
+            let endpoint = endpoint(socket, listens, settings.ip_local_port_range);
+            endpoints.entry((place, endpoint)).or_default().push(socket);
+        }
     }
     let mut findings: Vec<(usize, Finding)> = endpoints
         .into_iter()
-        .filter_map(|(endpoint, sockets)| {
+        .filter_map(|((_, endpoint), sockets)| {
             let old = sockets
                 .iter()
                 .filter(|socket| {
                     let stayed = before
                         .as_ref()
-                        .is_some_and(|(_, before)| before.contains(&socket.id));
+                        .is_some_and(|(_, before)| before.contains(&socket.id()));
                     stayed || idle_ms(socket).is_some_and(|idle| idle >= OLD_MS)
                 })
                 .count();
@@ -106,11 +113,14 @@ fn check(facts: &Facts) -> Outcome {
                     format!("{share} for {span} or longer")
                 }
             };
-            Some((sockets.len(), finding(endpoint, &sockets, &age, source)))
+            Some((
+                sockets.len(),
+                finding(facts, endpoint, &sockets, &age, source),
+            ))
         })
         .collect();
     if findings.is_empty() {
-        return Outcome::Quiet(match left.len() {
+        return Outcome::Quiet(match count {
             0 => "no socket in CLOSE_WAIT".to_owned(),
             count => format!("{count} in CLOSE_WAIT, too few or too young to be a leak"),
         });
@@ -121,30 +131,27 @@ fn check(facts: &Facts) -> Outcome {
 }
 
 /// The sockets that were in CLOSE_WAIT, by the kernel's id.
-fn in_close_wait(sockets: &Sockets) -> HashSet<[u8; 48]> {
-    sockets
-        .all
-        .iter()
-        .filter(|socket| socket.state == TcpState::CloseWait)
-        .map(|socket| socket.id)
+fn in_close_wait(look: &Look) -> HashSet<[u8; 48]> {
+    look.every_socket()
+        .filter(|(_, socket)| socket.state == TcpState::CloseWait)
+        .map(|(_, socket)| socket.id())
         .collect()
 }
 
-fn listening_ports(sockets: &Sockets) -> HashSet<u16> {
-    sockets
-        .all
-        .iter()
-        .filter(|socket| socket.state == TcpState::Listen)
-        .map(|socket| socket.local.port())
+/// The ports that are listened on, each with its network namespace.
+fn listening_ports(look: &Look) -> HashSet<(Option<u32>, u16)> {
+    look.every_socket()
+        .filter(|(_, socket)| socket.state == TcpState::Listen)
+        .map(|(namespace, socket)| (namespace.map(|other| other.inode), socket.local.port()))
         .collect()
 }
 
 /// A program that listens on the port accepted the connection, and so did one
 /// whose port connect() would not have taken.
-fn endpoint(socket: &TcpSocket, listening: &HashSet<u16>, range: Option<[u16; 2]>) -> Endpoint {
+fn endpoint(socket: &TcpSocket, listens: bool, range: Option<[u16; 2]>) -> Endpoint {
     let port = socket.local.port();
     let taken_by_connect = range.is_none_or(|[first, last]| (first..=last).contains(&port));
-    if listening.contains(&port) || !taken_by_connect {
+    if listens || !taken_by_connect {
         Endpoint::Server(plain(socket.local))
     } else {
         Endpoint::ClientOf(plain(socket.peer))
@@ -157,10 +164,16 @@ pub(super) fn plain(address: SocketAddr) -> SocketAddr {
 }
 
 fn idle_ms(socket: &TcpSocket) -> Option<u32> {
-    socket.info.as_ref()?.last_ack_recv_ms
+    socket.info.as_ref()?.last_ack_recv_ms()
 }
 
-fn finding(endpoint: Endpoint, sockets: &[&TcpSocket], age: &str, source: &str) -> Finding {
+fn finding(
+    facts: &Facts,
+    endpoint: Endpoint,
+    sockets: &[&TcpSocket],
+    age: &str,
+    source: &str,
+) -> Finding {
     let count = sockets.len();
     let (subject, of) = match endpoint {
         Endpoint::Server(address) => (
@@ -171,6 +184,14 @@ fn finding(endpoint: Endpoint, sockets: &[&TcpSocket], age: &str, source: &str) 
             format!("the client of {address}"),
             format!("peer {address}"),
         ),
+    };
+    // Most are of one process, if not all.
+    let process = sockets
+        .iter()
+        .find_map(|socket| facts.processes.of(socket.inode).next());
+    let subject = match process {
+        Some(process) => format!("{} ({}), {subject}", process.name, process.pid),
+        None => subject,
     };
     let mut evidence = vec![Evidence::new(
         "host.sockets.CLOSE_WAIT",

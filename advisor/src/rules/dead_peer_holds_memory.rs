@@ -2,8 +2,10 @@
 //! acknowledge.
 
 use super::close_wait_left::plain;
+use super::program::{Program, by_program};
 use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes};
-use crate::facts::sock_diag::{TcpSocket, Timer};
+use crate::facts::condition::Condition;
+use crate::facts::sock_diag::TcpSocket;
 use crate::facts::{Facts, SocketSource};
 
 pub(super) const RULE: Rule = Rule {
@@ -42,27 +44,25 @@ const DOCUMENTATION: Documentation = Documentation {
     ],
 };
 
-/// A timer doubled so often has waited 63 timeouts, at least 12 seconds.
-const BACKOFF: u8 = 5;
-/// No acknowledgment for this long, in milliseconds.
-const SILENT_MS: u32 = 10_000;
 /// Less memory than this is not worth a change: one send buffer may grow to 4 MiB.
 const WORTH_BYTES: u64 = 1 << 20;
 /// Peers that are reported.
 const PEERS: usize = 5;
+/// Programs that are reported.
+const PROGRAMS: usize = 5;
 
 fn check(facts: &Facts) -> Outcome {
-    let sockets = match &facts.now.sockets {
-        Some(sockets) if sockets.source == SocketSource::SockDiag => sockets,
-        _ => return Outcome::NotEvaluated("needs tcp_info, which only sock_diag gives".to_owned()),
-    };
-    let mut dead: Vec<_> = sockets
-        .all
-        .iter()
+    if !matches!(&facts.now.sockets, Some(sockets) if sockets.source == SocketSource::SockDiag) {
+        return Outcome::NotEvaluated("needs tcp_info, which only sock_diag gives".to_owned());
+    }
+    let mut dead: Vec<_> = facts
+        .now
+        .every_socket()
+        .map(|(_, socket)| socket)
         .filter(|socket| has_dead_peer(socket))
         .collect();
-    dead.sort_by_key(|socket| std::cmp::Reverse(held_bytes(socket)));
-    let held: u64 = dead.iter().map(|socket| held_bytes(socket)).sum();
+    dead.sort_by_key(|socket| std::cmp::Reverse(socket.held_bytes()));
+    let held: u64 = dead.iter().map(|socket| socket.held_bytes()).sum();
     let count = dead.len();
     if held < WORTH_BYTES {
         return Outcome::Quiet(match count {
@@ -79,27 +79,20 @@ fn check(facts: &Facts) -> Outcome {
     } else {
         Severity::Notice
     };
-    let mut evidence = vec![Evidence::new(
-        "host.sockets.dead-peer.bytes",
-        i64::try_from(held).unwrap_or(i64::MAX).into(),
-        "sock_diag, SKMEMINFO",
-    )];
-    evidence.extend(dead.iter().take(PEERS).map(|socket| {
-        let info = socket.info.clone().unwrap_or_default();
-        Evidence::new(
-            format!("{} -> {}", plain(socket.local), plain(socket.peer)),
-            format!(
-                "{} held, unacked {}, backoff {}, last_ack_recv {} s ago",
-                bytes(held_bytes(socket)),
-                info.unacked.unwrap_or(0),
-                info.backoff.unwrap_or(0),
-                info.last_ack_recv_ms.unwrap_or(0) / 1000,
-            )
-            .as_str()
-            .into(),
-            "sock_diag, tcp_info",
-        )
-    }));
+    let programs = by_program(facts, has_dead_peer);
+    let evidence = evidence(&dead, held, &programs);
+    let known = dead
+        .iter()
+        .filter(|socket| socket.options.is_some())
+        .count();
+    let without = dead
+        .iter()
+        .filter(|socket| {
+            socket
+                .options
+                .is_some_and(|options| options.user_timeout_ms == 0)
+        })
+        .count();
     let sockets = if count == 1 { "socket" } else { "sockets" };
     Outcome::Fired(vec![Finding {
         confidence: Confidence::High,
@@ -112,18 +105,15 @@ fn check(facts: &Facts) -> Outcome {
             unacknowledged, and close() makes them orphans that hold the data on."
                 .to_owned(),
         kind: Kind::Program,
-        subject: match dead.first() {
-            Some(socket)
-                if dead
-                    .iter()
-                    .all(|other| other.local.port() == socket.local.port()) =>
-            {
-                format!("the program on local port {}", socket.local.port())
-            }
+        subject: match programs.as_slice() {
+            [program] => program.name.clone(),
             _ => "the programs that hold these connections".to_owned(),
         },
         setting: "TCP_USER_TIMEOUT".to_owned(),
-        current: "unknown (not in the socket table)".to_owned(),
+        current: match known {
+            0 => "unknown (not in the socket table; --inspect-options reads it)".to_owned(),
+            known => format!("0 on {without} of {known} that were asked"),
+        },
         proposed: "30000 (ms), or the longest outage or pause in reading to be survived".to_owned(),
         evidence,
         cost: DOCUMENTATION.cost.to_owned(),
@@ -139,25 +129,39 @@ fn check(facts: &Facts) -> Outcome {
     }])
 }
 
-fn has_dead_peer(socket: &TcpSocket) -> bool {
-    let Some(info) = &socket.info else {
-        return false;
-    };
-    // What no process holds is an orphan, and the limit of those is its matter.
-    socket.inode != 0
-        && socket.timer == Timer::Retransmit
-        && socket.send_queue_bytes > 0
-        && info.unacked.is_some_and(|unacked| unacked > 0)
-        && info.backoff.is_some_and(|backoff| backoff >= BACKOFF)
-        && info
-            .last_ack_recv_ms
-            .is_some_and(|silent| silent >= SILENT_MS)
+/// What was seen: the sum, its share of each program, and the largest.
+fn evidence(dead: &[&TcpSocket], held: u64, programs: &[Program<'_>]) -> Vec<Evidence> {
+    let mut evidence = vec![Evidence::new(
+        "host.sockets.dead-peer.bytes",
+        i64::try_from(held).unwrap_or(i64::MAX).into(),
+        "sock_diag, SKMEMINFO",
+    )];
+    if programs.len() > 1 {
+        evidence.extend(programs.iter().take(PROGRAMS).map(|program| {
+            Evidence::new(
+                format!("{}.dead-peer.bytes", program.name),
+                i64::try_from(program.bytes).unwrap_or(i64::MAX).into(),
+                "sock_diag, SKMEMINFO",
+            )
+        }));
+    }
+    evidence.extend(dead.iter().take(PEERS).map(|socket| {
+        Evidence::new(
+            format!("{} -> {}", plain(socket.local), plain(socket.peer)),
+            format!(
+                "{} held: {}",
+                bytes(socket.held_bytes()),
+                Condition::Dead.reason(socket)
+            )
+            .as_str()
+            .into(),
+            "sock_diag, tcp_info",
+        )
+    }));
+    evidence
 }
 
-/// What the kernel holds for the data of a socket, in bytes.
-fn held_bytes(socket: &TcpSocket) -> u64 {
-    socket.memory.as_ref().map_or_else(
-        || u64::from(socket.send_queue_bytes),
-        |memory| u64::from(memory.send_queued_bytes),
-    )
+/// What no process holds is an orphan, and the limit of those is its matter.
+fn has_dead_peer(socket: &TcpSocket) -> bool {
+    socket.inode != 0 && Condition::of(socket) == Condition::Dead
 }

@@ -509,7 +509,7 @@ fn close_wait_needs_many_or_old_sockets() {
     let mut young = facts.clone();
     for socket in &mut young.now.sockets.as_mut().unwrap().all {
         if let Some(info) = &mut socket.info {
-            info.last_ack_recv_ms = Some(5);
+            assert!(info.set("last_ack_recv", 5));
         }
     }
     assert_quiet(NAME, &young);

@@ -87,7 +87,7 @@ fn destroy_one(netlink: &OwnedFd, socket: &TcpSocket) -> io::Result<()> {
     request.push(u8::try_from(libc::IPPROTO_TCP).unwrap_or(0));
     request.extend([0, 0]);
     request.extend(u32::MAX.to_ne_bytes());
-    request.extend(socket.id);
+    request.extend(socket.id());
     send(netlink.as_raw_fd(), &request, MsgFlags::empty())?;
     let mut answer = [0; 256];
     let length = recv(netlink.as_raw_fd(), &mut answer, MsgFlags::empty())?;

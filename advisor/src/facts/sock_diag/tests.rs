@@ -18,8 +18,16 @@ fn fixture() -> Vec<Vec<u8>> {
     include_str!("../../../tests/fixtures/sock_diag-6.18-x86-64.hex")
         .lines()
         .filter(|line| !line.starts_with('#'))
-        .map(|line| decode_hex(line).unwrap())
+        .map(|line| decode_hex(line.as_bytes()).unwrap())
         .collect()
+}
+
+fn decode(
+    datagram: &[u8],
+    sequence: Option<u32>,
+    sockets: &mut Vec<TcpSocket>,
+) -> Result<Progress, SockDiagError> {
+    decode_each(datagram, sequence, &mut |socket| sockets.push(socket))
 }
 
 fn decode_all(messages: &[Vec<u8>]) -> Vec<TcpSocket> {
@@ -73,28 +81,100 @@ fn tcp_info_and_memory_of_a_vanished_peer_are_decoded() {
         .find(|socket| socket.timer == Timer::Retransmit)
         .unwrap();
     let info = socket.info.as_ref().unwrap();
-    assert_eq!(info.state, Some(TcpState::Established as u8));
-    assert_eq!(info.retransmits, Some(6));
-    assert_eq!(info.backoff, Some(6));
-    assert_eq!(info.probes, Some(0));
-    assert!(info.unacked.unwrap() > 0);
-    assert!(info.last_ack_recv_ms.unwrap() > 13_000);
-    assert!(info.snd_wnd.unwrap() > 0);
-    assert_eq!(info.bytes_acked, Some(2000));
+    assert_eq!(info.state(), Some(TcpState::Established as u8));
+    assert_eq!(info.retransmits(), Some(6));
+    assert_eq!(info.backoff(), Some(6));
+    assert_eq!(info.probes(), Some(0));
+    assert!(info.unacked().unwrap() > 0);
+    assert!(info.last_ack_recv_ms().unwrap() > 13_000);
+    assert!(info.snd_wnd().unwrap() > 0);
+    assert_eq!(info.bytes_acked(), Some(2000));
     let memory = socket.memory.as_ref().unwrap();
     assert!(memory.send_queued_bytes >= socket.send_queue_bytes);
     assert_eq!(memory.drops, Some(0));
 }
 
+/// What each kernel answered of the same four sockets: its release, how many
+/// fields its tcp_info has and the last of them, whether it tells the cgroup.
+const KERNELS: &[(&str, &str)] = &[
+    (
+        "5.10",
+        include_str!("../../../tests/fixtures/sock_diag-5.10-x86-64.hex"),
+    ),
+    (
+        "6.1",
+        include_str!("../../../tests/fixtures/sock_diag-6.1-x86-64.hex"),
+    ),
+    (
+        "6.12",
+        include_str!("../../../tests/fixtures/sock_diag-6.12-x86-64.hex"),
+    ),
+    (
+        "7.3",
+        include_str!("../../../tests/fixtures/sock_diag-7.3-x86-64.hex"),
+    ),
+];
+
+#[test]
+fn dumps_of_four_more_kernels_are_decoded() {
+    let mut lines = Vec::new();
+    for (kernel, text) in KERNELS {
+        let mut sockets = Vec::new();
+        decode_recorded(text.as_bytes(), &mut |socket| sockets.push(socket)).unwrap();
+        sockets.sort_by_key(|socket| socket.peer);
+        for socket in &sockets {
+            let info = socket.info.as_ref().unwrap();
+            let (fields, last) = info
+                .fields()
+                .zip(1..)
+                .last()
+                .map_or((0, ""), |last| (last.1, last.0.0));
+            assert_eq!(info.state(), Some(socket.state as u8));
+            assert_eq!(socket.memory.as_ref().unwrap().drops, Some(0));
+            assert!(socket.cgroup.is_some(), "{kernel}");
+            lines.push(format!(
+                "{kernel}: {fields} fields to {last}: {} {} {:?} {}, unacked {:?}, backoff {:?}, probes {:?}, window {:?}",
+                socket.state,
+                socket.peer.ip(),
+                socket.timer,
+                if socket.send_queue_bytes > 5000 { "queue" } else { "no queue" },
+                info.unacked(),
+                info.backoff(),
+                info.probes(),
+                info.snd_wnd(),
+            ));
+        }
+    }
+    assert_eq!(
+        lines,
+        [
+            "5.10: 48 fields to snd_wnd: LISTEN 0.0.0.0 Off no queue, unacked Some(0), backoff Some(0), probes Some(0), window Some(0)",
+            "5.10: 48 fields to snd_wnd: LISTEN 0.0.0.0 Off no queue, unacked Some(0), backoff Some(0), probes Some(0), window Some(0)",
+            "5.10: 48 fields to snd_wnd: ESTABLISHED 10.0.1.2 Probe queue, unacked Some(0), backoff Some(6), probes Some(0), window Some(0)",
+            "5.10: 48 fields to snd_wnd: ESTABLISHED 10.0.2.2 Retransmit queue, unacked Some(7), backoff Some(6), probes Some(0), window Some(64256)",
+            "6.1: 48 fields to snd_wnd: LISTEN 0.0.0.0 Off no queue, unacked Some(0), backoff Some(0), probes Some(0), window Some(0)",
+            "6.1: 48 fields to snd_wnd: LISTEN 0.0.0.0 Off no queue, unacked Some(0), backoff Some(0), probes Some(0), window Some(0)",
+            "6.1: 48 fields to snd_wnd: ESTABLISHED 10.0.1.2 Probe queue, unacked Some(0), backoff Some(6), probes Some(0), window Some(0)",
+            "6.1: 48 fields to snd_wnd: ESTABLISHED 10.0.2.2 Retransmit queue, unacked Some(7), backoff Some(6), probes Some(0), window Some(64256)",
+            "6.12: 53 fields to total_rto_time: LISTEN 0.0.0.0 Off no queue, unacked Some(0), backoff Some(0), probes Some(0), window Some(0)",
+            "6.12: 53 fields to total_rto_time: LISTEN 0.0.0.0 Off no queue, unacked Some(0), backoff Some(0), probes Some(0), window Some(0)",
+            "6.12: 53 fields to total_rto_time: ESTABLISHED 10.0.1.2 Probe queue, unacked Some(0), backoff Some(6), probes Some(0), window Some(0)",
+            "6.12: 53 fields to total_rto_time: ESTABLISHED 10.0.2.2 Retransmit queue, unacked Some(7), backoff Some(6), probes Some(0), window Some(64256)",
+            "7.3: 53 fields to total_rto_time: LISTEN 0.0.0.0 Off no queue, unacked Some(0), backoff Some(0), probes Some(0), window Some(0)",
+            "7.3: 53 fields to total_rto_time: LISTEN 0.0.0.0 Off no queue, unacked Some(0), backoff Some(0), probes Some(0), window Some(0)",
+            "7.3: 53 fields to total_rto_time: ESTABLISHED 10.0.1.2 Probe queue, unacked Some(0), backoff Some(6), probes Some(0), window Some(0)",
+            "7.3: 53 fields to total_rto_time: ESTABLISHED 10.0.2.2 Retransmit queue, unacked Some(7), backoff Some(6), probes Some(0), window Some(64256)",
+        ]
+    );
+}
+
 #[test]
 fn an_id_is_encoded_as_the_kernel_does() {
-    for socket in decode_all(&fixture()) {
-        let encoded = encode_id(socket.local, socket.peer);
-        assert_eq!(encoded[..40], socket.id[..40], "{socket:?}");
-        assert_eq!(
-            decode_id(socket.family, encoded).unwrap(),
-            (socket.local, socket.peer)
-        );
+    let at = HEADER_LEN + 4;
+    for message in fixture() {
+        for socket in decode_all(std::slice::from_ref(&message)) {
+            assert_eq!(socket.id(), message[at..at + SOCKID_LEN], "{socket:?}");
+        }
     }
 }
 
@@ -206,6 +286,79 @@ fn a_refusal_and_an_interrupted_dump_are_seen() {
     );
 }
 
+/// Dumps a table of one socket that changes under the first dumps.
+fn interrupted(times: u32) -> (u32, Result<Vec<TcpSocket>, SockDiagError>) {
+    let socket = fixture().swap_remove(0);
+    let done = fixture().pop().unwrap();
+    let asked = std::cell::Cell::new(0);
+    let mut sequence = 6;
+    let dumped = dump_whole(
+        &mut sequence,
+        |sequence| {
+            assert_eq!(sequence, asked.get() + 7, "each time another one");
+            asked.set(asked.get() + 1);
+            Ok(())
+        },
+        |buffer| {
+            let mut messages = [socket.clone(), done.clone()];
+            for message in &mut messages {
+                message[8..12].copy_from_slice(&(asked.get() + 6).to_ne_bytes());
+            }
+            if asked.get() <= times {
+                messages[1][6..8].copy_from_slice(&NLM_F_DUMP_INTR.to_ne_bytes());
+            }
+            let datagram = messages.concat();
+            buffer[..datagram.len()].copy_from_slice(&datagram);
+            Ok(datagram.len())
+        },
+        &mut |sockets: &mut Vec<_>, socket| sockets.push(socket),
+    );
+    (asked.get(), dumped)
+}
+
+#[test]
+fn an_interrupted_dump_is_read_again() {
+    for times in [0, 1, DUMP_TRIES - 1] {
+        let (asked, dumped) = interrupted(times);
+        assert_eq!(asked, times + 1);
+        assert_eq!(dumped.unwrap().len(), 1, "the others are forgotten");
+    }
+    let (asked, dumped) = interrupted(DUMP_TRIES);
+    assert_eq!(asked, DUMP_TRIES);
+    assert_eq!(
+        dumped.unwrap_err().to_string(),
+        "the socket table changed during each of 8 dumps"
+    );
+}
+
+#[test]
+fn a_datagram_that_is_cut_is_seen() {
+    let cut = receive_dump(7, |_: &mut [u8]| Ok(1 << 20), &mut |_| {});
+    assert!(
+        cut.unwrap_err()
+            .to_string()
+            .ends_with("a datagram of 1048576 bytes")
+    );
+}
+
+#[test]
+fn a_socket_in_a_file_of_facts_is_read_as_it_was() {
+    for socket in decode_all(&fixture()) {
+        let text = serde_json::to_string(&socket).unwrap();
+        assert_eq!(
+            serde_json::from_str::<TcpSocket>(&text).unwrap(),
+            socket,
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn many_sockets_fit_into_little_memory() {
+    // 50,000 of them, and the program, are to stay below 32 MiB.
+    assert!(size_of::<TcpSocket>() <= 432, "{}", size_of::<TcpSocket>());
+}
+
 #[test]
 fn an_older_dump_is_passed_over() {
     let mut sockets = Vec::new();
@@ -265,8 +418,11 @@ fn sock_diag_and_proc_net_tcp_agree_on_sockets_of_ours() {
             ("/proc/net/tcp", Family::Inet),
             ("/proc/net/tcp6", Family::Inet6),
         ] {
-            let text = std::fs::read_to_string(path).unwrap();
-            sockets.extend(proc_tcp::parse(&text, Path::new(path), family).unwrap());
+            let text = std::fs::read(path).unwrap();
+            proc_tcp::each(&*text, Path::new(path), family, &mut |socket| {
+                sockets.push(socket);
+            })
+            .unwrap();
         }
         lines(sockets, &ports)
     };
@@ -315,7 +471,7 @@ fn a_socket_of_ours_has_its_queue_info_and_memory() {
     assert_eq!(of_ours(&server).recv_queue_bytes, 1000);
     assert!(of_ours(&server).memory.as_ref().unwrap().recv_alloc_bytes >= 1000);
     assert_eq!(
-        of_ours(&client).info.as_ref().unwrap().data_segs_out,
+        of_ours(&client).info.as_ref().unwrap().data_segs_out(),
         Some(1)
     );
 }

@@ -1,0 +1,40 @@
+//! `advisor capture`: a host's facts, to be looked at elsewhere and later.
+
+use std::process::ExitCode;
+
+use super::host::{Host, Scope};
+use super::{Error, print};
+use crate::facts::{file, redact};
+
+/// Write what this host says, for `--facts` and `--baseline`
+///
+/// `advisor capture > host.json` writes all that the rules look at, as JSON.
+/// `advisor recommend --facts host.json` then gives the same answer on another
+/// machine, and later; `--baseline host.json` compares a later look with it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Exit status:\n  \
+    0  it is written\n  \
+    2  wrong usage, or a baseline that cannot be read\n  \
+    3  the host cannot be read")]
+pub(super) struct Capture {
+    /// Leave out addresses, command lines, and the names of containers, cgroups
+    /// and namespaces: each address becomes another one, everywhere the same.
+    /// Names of processes and ports stay
+    #[arg(long)]
+    redact: bool,
+    #[command(flatten)]
+    scope: Scope,
+    #[command(flatten)]
+    host: Host,
+}
+
+impl Capture {
+    pub(super) fn run(self) -> Result<ExitCode, Error> {
+        let mut facts = self.host.facts(&self.scope)?;
+        if self.redact {
+            redact::redact(&mut facts);
+        }
+        print(|out| file::write(out, &facts))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,391 @@
+//! Who holds the memory, written for a person or for a program.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io;
+
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+
+use super::json;
+use super::text::inert;
+use crate::facts::condition::Condition;
+use crate::facts::processes::Process;
+use crate::facts::sock_diag::{SocketOptions, TcpSocket};
+use crate::facts::{SocketSource, Unseen};
+use crate::rules::bytes;
+use crate::sockets::{By, Group, Row, SocketRow, Sum, Survey, Tally};
+
+/// Wider lines than this are hard to read.
+const WIDEST: usize = 100;
+/// Narrower ones break every other word.
+const NARROWEST: usize = 40;
+/// Where the text behind the figures begins.
+const INDENT: &str = "             ";
+
+const STRONG: Style = Style::new().bold();
+const FAINT: Style = Style::new().dimmed();
+
+/// Writes the answer in lines of `width` columns, as near as is readable.
+pub fn write(out: &mut dyn io::Write, survey: &Survey, width: usize) -> io::Result<()> {
+    let width = width.clamp(NARROWEST, WIDEST);
+    let mut text = String::new();
+    let _ = writeln!(text, "{STRONG}{}{STRONG:#}", answer(survey));
+    fill(&mut text, &looked_at(survey), "", "", width);
+    for row in &survey.rows {
+        text.push('\n');
+        match row {
+            Row::Socket(row) => write_socket(&mut text, row, width),
+            Row::Group(row) => {
+                let total = row.tally.total();
+                let first = format!("{:>11}  {}", bytes(total.bytes), group(&row.group));
+                fill_strong(&mut text, &first, width);
+                let line = format!("{}: {}", count(total.sockets), conditions(&row.tally));
+                fill(&mut text, &line, INDENT, INDENT, width);
+            }
+        }
+    }
+    let shown = survey.rows.len();
+    let more = match survey.row_count {
+        Some(count) if count > shown => {
+            format!("{} more are not shown: --top N shows more.", count - shown)
+        }
+        Some(_) => String::new(),
+        None => format!(
+            "There are more than can be told apart: figures may be up to {} too low, and smaller \
+             ones are left out.",
+            bytes(survey.understated_bytes)
+        ),
+    };
+    if !more.is_empty() {
+        text.push('\n');
+        fill(&mut text, &more, "", "", width);
+    }
+    if !survey.unseen.is_empty() {
+        let _ = writeln!(text, "\n{STRONG}Not seen{STRONG:#}");
+        for unseen in &survey.unseen {
+            let line = format!("{}: {}", unseen.what, unseen.why);
+            fill(&mut text, &line, "  ", "    ", width);
+        }
+    }
+    out.write_all(text.as_bytes())
+}
+
+/// The answer in a line: how much is held, and in what condition the peers are
+/// for which the most of it is.
+fn answer(survey: &Survey) -> String {
+    if survey.source.is_none() {
+        return "The sockets cannot be seen.".to_owned();
+    }
+    let total = survey.total.total();
+    let holds = if total.sockets == 1 { "holds" } else { "hold" };
+    let mut answer = format!("{} {holds} {}", count(total.sockets), bytes(total.bytes));
+    let most = survey
+        .total
+        .conditions()
+        .into_iter()
+        .find(|(condition, sum)| {
+            sum.bytes > 0 && !matches!(condition, Condition::None | Condition::Unknown)
+        });
+    if let Some((condition, sum)) = most {
+        let share = u128::from(sum.bytes) * 100 / u128::from(total.bytes.max(1));
+        let _ = write!(
+            answer,
+            ", {share}% of it {}",
+            match condition {
+                Condition::Dead => "for peers that are dead",
+                Condition::ZeroWindow => "for peers that do not read",
+                Condition::Unread => "unread by the programs here",
+                Condition::Slow => "for slow peers",
+                Condition::Idle => "for idle peers",
+                _ => "for healthy peers",
+            }
+        );
+    }
+    answer + "."
+}
+
+/// What was looked at.
+fn looked_at(survey: &Survey) -> String {
+    let namespaces = match survey.namespaces {
+        1 => "1 network namespace".to_owned(),
+        count => format!("{count} network namespaces"),
+    };
+    let source = survey.source.map_or("nothing", SocketSource::as_str);
+    let by = match survey.by {
+        By::Memory => "each socket by itself",
+        By::Process => "by process",
+        By::Peer => "by peer",
+        By::State => "by state",
+    };
+    let conditions = conditions(&survey.total);
+    if conditions.is_empty() {
+        return format!("Looked at {namespaces} by {source}.");
+    }
+    format!("Looked at {namespaces} by {source}; peers: {conditions}. Most first, {by}:")
+}
+
+fn count(sockets: u64) -> String {
+    match sockets {
+        1 => "1 TCP socket".to_owned(),
+        count => format!("{count} TCP sockets"),
+    }
+}
+
+/// `3 dead (1.0 MiB), 2 idle`.
+fn conditions(tally: &Tally) -> String {
+    let conditions: Vec<_> = tally
+        .conditions()
+        .into_iter()
+        .map(
+            |(
+                condition,
+                Sum {
+                    sockets,
+                    bytes: held,
+                },
+            )| match held {
+                0 => format!("{sockets} {condition}"),
+                held => format!("{sockets} {condition} ({})", bytes(held)),
+            },
+        )
+        .collect();
+    conditions.join(", ")
+}
+
+fn write_socket(text: &mut String, row: &SocketRow, width: usize) {
+    let socket = &row.socket;
+    let condition = Condition::of(socket);
+    let style = match condition {
+        Condition::Dead => AnsiColor::Red.on_default().bold(),
+        Condition::ZeroWindow | Condition::Unread | Condition::Slow => {
+            AnsiColor::Yellow.on_default().bold()
+        }
+        _ => STRONG,
+    };
+    let peer = match condition {
+        Condition::None => socket.local.to_string(),
+        _ => format!("{} -> {}", plain(socket, true), plain(socket, false)),
+    };
+    let _ = writeln!(
+        text,
+        "{STRONG}{:>11}{STRONG:#}  {style}{condition}{style:#}  {} {peer}",
+        bytes(socket.held_bytes()),
+        socket.state,
+    );
+    let mut place = holder(row);
+    if let Some(namespace) = row.namespace {
+        let _ = write!(place, ", network namespace {namespace}");
+    }
+    fill(text, &place, INDENT, INDENT, width);
+    let reason = condition.reason(socket);
+    for line in textwrap::wrap(&reason, width - INDENT.len()) {
+        let _ = writeln!(text, "{INDENT}{FAINT}{line}{FAINT:#}");
+    }
+}
+
+/// An address, one of IPv4 in an IPv6 socket as people write it.
+fn plain(socket: &TcpSocket, local: bool) -> String {
+    let mut address = if local { socket.local } else { socket.peer };
+    if let Some(v4) = address
+        .ip()
+        .to_canonical()
+        .is_ipv4()
+        .then(|| address.ip().to_canonical())
+    {
+        address = std::net::SocketAddr::new(v4, address.port());
+    }
+    address.to_string()
+}
+
+/// Who holds a socket.
+fn holder(row: &SocketRow) -> String {
+    let processes: Vec<_> = row.processes.iter().map(process).collect();
+    match processes.as_slice() {
+        [] if row.socket.inode != 0 => {
+            format!("a process of user {} that cannot be seen", row.socket.uid)
+        }
+        [] if row.socket.is_orphan() => "an orphan: no process holds it".to_owned(),
+        [] if row.socket.waits_for_accept() => "it waits for accept()".to_owned(),
+        [] => "no process holds it".to_owned(),
+        processes => processes.join(", "),
+    }
+}
+
+/// `nginx (1234), container docker:0123456789ab`.
+fn process(process: &Process) -> String {
+    let mut text = format!("{} ({})", process.name, process.pid);
+    if let Some(container) = &process.container {
+        let _ = write!(text, ", container {container}");
+    }
+    text
+}
+
+fn group(group: &Group) -> String {
+    match group {
+        Group::Process(of) => process(of),
+        Group::Orphans => "orphans: no process holds them".to_owned(),
+        Group::Waiting => "connections that wait for accept()".to_owned(),
+        Group::Records => "requests and TIME_WAIT records".to_owned(),
+        Group::UnknownProcess => "processes that cannot be seen".to_owned(),
+        Group::Peer(address) if address.is_unspecified() => "no peer".to_owned(),
+        Group::Peer(address) => address.to_string(),
+        Group::State(state) => state.to_string(),
+    }
+}
+
+fn fill(text: &mut String, content: &str, first: &str, others: &str, width: usize) {
+    let options = textwrap::Options::new(width)
+        .initial_indent(first)
+        .subsequent_indent(others)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation);
+    text.push_str(&textwrap::fill(&inert(content), options));
+    text.push('\n');
+}
+
+fn fill_strong(text: &mut String, content: &str, width: usize) {
+    let content = inert(content);
+    let options = textwrap::Options::new(width).subsequent_indent(INDENT);
+    for line in textwrap::wrap(&content, options) {
+        let _ = writeln!(text, "{STRONG}{line}{STRONG:#}");
+    }
+}
+
+/// The format of `advisor sockets --format json`. Keys may be added, never
+/// renamed.
+#[derive(Serialize)]
+struct Answer<'a> {
+    schema: u32,
+    by: &'static str,
+    source: Option<&'static str>,
+    network_namespaces: usize,
+    #[serde(flatten)]
+    total: Holding,
+    rows: Vec<AnswerRow<'a>>,
+    /// How many there are; `None` where some were given up.
+    row_count: Option<usize>,
+    understated_bytes: u64,
+    unseen: &'a [Unseen],
+}
+
+/// What a number of sockets holds.
+#[derive(Serialize)]
+struct Holding {
+    sockets: u64,
+    bytes: u64,
+    conditions: BTreeMap<Condition, Conditioned>,
+}
+
+#[derive(Serialize)]
+struct Conditioned {
+    sockets: u64,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum AnswerRow<'a> {
+    Socket {
+        bytes: u64,
+        condition: Condition,
+        reason: String,
+        state: &'static str,
+        local: String,
+        peer: String,
+        recv_queue_bytes: u32,
+        send_queue_bytes: u32,
+        network_namespace: Option<u32>,
+        orphan: bool,
+        uid: u32,
+        processes: &'a [Process],
+        options: Option<SocketOptions>,
+    },
+    Group {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        process: Option<&'a Process>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        peer: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        state: Option<&'static str>,
+        /// The group for people.
+        name: String,
+        #[serde(flatten)]
+        holding: Holding,
+    },
+}
+
+impl From<&Tally> for Holding {
+    fn from(tally: &Tally) -> Self {
+        let Sum { sockets, bytes } = tally.total();
+        Self {
+            sockets,
+            bytes,
+            conditions: tally
+                .conditions()
+                .into_iter()
+                .map(|(condition, Sum { sockets, bytes })| {
+                    (condition, Conditioned { sockets, bytes })
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Writes the answer as JSON.
+pub fn write_json(out: &mut dyn io::Write, survey: &Survey) -> io::Result<()> {
+    let rows = survey
+        .rows
+        .iter()
+        .map(|row| match row {
+            Row::Socket(row) => {
+                let socket = &row.socket;
+                let condition = Condition::of(socket);
+                AnswerRow::Socket {
+                    bytes: socket.held_bytes(),
+                    condition,
+                    reason: condition.reason(socket),
+                    state: socket.state.as_str(),
+                    local: socket.local.to_string(),
+                    peer: socket.peer.to_string(),
+                    recv_queue_bytes: socket.recv_queue_bytes,
+                    send_queue_bytes: socket.send_queue_bytes,
+                    network_namespace: row.namespace,
+                    orphan: socket.is_orphan(),
+                    uid: socket.uid,
+                    processes: &row.processes,
+                    options: socket.options,
+                }
+            }
+            Row::Group(row) => AnswerRow::Group {
+                process: match &row.group {
+                    Group::Process(process) => Some(process),
+                    _ => None,
+                },
+                peer: match &row.group {
+                    Group::Peer(address) => Some(address.to_string()),
+                    _ => None,
+                },
+                state: match &row.group {
+                    Group::State(state) => Some(state.as_str()),
+                    _ => None,
+                },
+                name: group(&row.group),
+                holding: (&row.tally).into(),
+            },
+        })
+        .collect();
+    json::write(
+        out,
+        &Answer {
+            schema: 1,
+            by: survey.by.as_str(),
+            source: survey.source.map(SocketSource::as_str),
+            network_namespaces: survey.namespaces,
+            total: (&survey.total).into(),
+            rows,
+            row_count: survey.row_count,
+            understated_bytes: survey.understated_bytes,
+            unseen: &survey.unseen,
+        },
+    )
+}

@@ -1,0 +1,121 @@
+//! A listener's queue is full now: which one, and how long it is.
+
+use super::close_wait_left::plain;
+use super::program::name;
+use super::somaxconn_low::SETTING;
+use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity};
+use crate::facts::sock_diag::{TcpSocket, TcpState};
+use crate::facts::{Facts, SocketSource};
+
+pub(super) const RULE: Rule = Rule {
+    code: "LB501",
+    name: "accept-queue-full",
+    scenario: None,
+    cure: None,
+    documentation: DOCUMENTATION,
+    check,
+};
+
+const DOCUMENTATION: Documentation = Documentation {
+    detects: "A listener whose accept queue is full: whoever connects now gets no answer, and \
+        tries again after a second.",
+    evidence: "The queue and the backlog of each listener: a backlog of N holds N+1 connections. \
+        It is what is seen at one moment; LB510 sees by counters what was dropped.",
+    recommendation: "accept() sooner: a thread for it alone, or in a loop until EAGAIN. A longer \
+        backlog where the program is only late at times; somaxconn cuts it.",
+    cost: "Memory for connections that wait, about 2 KiB each.",
+    risk: "A longer queue in front of a program that is too slow makes its clients wait longer.",
+    undo: "Set the former backlog.",
+    references: &[
+        "sk_acceptq_is_full: include/net/sock.h of Linux",
+        "listen(2), backlog; somaxconn: Documentation/admin-guide/sysctl/net.rst of Linux",
+        "a backlog of N admits N+1: measured",
+    ],
+};
+
+/// Listeners that are reported.
+const LISTENERS: usize = 5;
+
+fn check(facts: &Facts) -> Outcome {
+    if !matches!(&facts.now.sockets, Some(sockets) if sockets.source == SocketSource::SockDiag) {
+        return Outcome::NotEvaluated("needs the backlogs, which only sock_diag gives".to_owned());
+    }
+    let mut listeners = 0;
+    let mut full = Vec::new();
+    for (namespace, socket) in facts.now.every_socket() {
+        if socket.state == TcpState::Listen {
+            listeners += 1;
+            if socket.recv_queue_bytes > socket.send_queue_bytes {
+                let settings = namespace.map_or(&facts.settings, |other| &other.settings);
+                full.push((socket, settings.somaxconn));
+            }
+        }
+    }
+    if full.is_empty() {
+        return Outcome::Quiet(format!(
+            "the queue of none of {listeners} listeners is full"
+        ));
+    }
+    full.sort_by_key(|(socket, _)| std::cmp::Reverse(socket.recv_queue_bytes));
+    full.truncate(LISTENERS);
+    Outcome::Fired(
+        full.into_iter()
+            .map(|(socket, somaxconn)| finding(facts, socket, somaxconn))
+            .collect(),
+    )
+}
+
+fn finding(facts: &Facts, socket: &TcpSocket, somaxconn: Option<i64>) -> Finding {
+    let address = plain(socket.local);
+    let program = name(facts, &[socket]);
+    let (waiting, backlog) = (socket.recv_queue_bytes, socket.send_queue_bytes);
+    let cut = somaxconn.is_some_and(|most| i64::from(backlog) >= most);
+    let mut evidence = vec![
+        Evidence::new(
+            format!("{address}.queue"),
+            i64::from(waiting).into(),
+            "sock_diag, LISTEN",
+        ),
+        Evidence::new(
+            format!("{address}.backlog"),
+            i64::from(backlog).into(),
+            "sock_diag, LISTEN",
+        ),
+    ];
+    if let Some(most) = somaxconn {
+        evidence.push(Evidence::sysctl(SETTING, most.into()));
+    }
+    Finding {
+        severity: Severity::Critical,
+        confidence: Confidence::High,
+        summary: format!(
+            "the queue of {program} on {address} is full: {waiting} wait for accept()"
+        ),
+        why: if cut {
+            "The program does not accept as fast as connections come. Its backlog is as long as \
+             somaxconn lets it be: to lengthen it, both have to be raised."
+                .to_owned()
+        } else {
+            "The program does not accept as fast as connections come, and its backlog is shorter \
+             than somaxconn would let it be: a longer one is the program's to ask for."
+                .to_owned()
+        },
+        kind: Kind::Program,
+        subject: format!("{program}, the listener on {address}"),
+        setting: "accept() and the backlog of listen()".to_owned(),
+        current: format!("{waiting} wait, backlog {backlog}"),
+        proposed: "accept() in a loop until EAGAIN; a backlog of as many as come while it is busy"
+            .to_owned(),
+        evidence,
+        cost: DOCUMENTATION.cost.to_owned(),
+        risk: DOCUMENTATION.risk.to_owned(),
+        apply: "in the program: see what it does in place of accept(); listen(fd, 4096); most \
+            servers have a setting for it (backlog)"
+            .to_owned(),
+        undo: DOCUMENTATION.undo.to_owned(),
+        verify: format!(
+            "ss -tln 'sport = :{}': Recv-Q stays below Send-Q",
+            address.port()
+        ),
+    }
+}

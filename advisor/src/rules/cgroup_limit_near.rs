@@ -1,0 +1,108 @@
+//! Sockets are short of memory because of their cgroup's limit, not of tcp_mem.
+
+use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes};
+use crate::facts::Facts;
+use crate::facts::cgroups::Cgroup;
+
+pub(super) const RULE: Rule = Rule {
+    code: "LB407",
+    name: "cgroup-limit-near",
+    scenario: None,
+    cure: None,
+    documentation: DOCUMENTATION,
+    check,
+};
+
+const DOCUMENTATION: Documentation = Documentation {
+    detects: "A cgroup that is at its memory limit, with a good part of it in sockets: their \
+        buffers are held small and their windows closed, as under memory pressure of TCP, \
+        while tcp_mem has room. Raising tcp_mem does not help.",
+    evidence: "memory.current at 95 percent of memory.max or more, and a sixteenth of the limit \
+        or more in `sock` of memory.stat. `max` and `sock_throttled` of memory.events support \
+        it; they count since the cgroup was made.",
+    recommendation: "A higher memory.max (in a container its memory limit) by what the sockets \
+        hold, or a program that queues less.",
+    cost: "As much RAM as the limit is raised by.",
+    risk: "RAM that others on the host count on.",
+    undo: "Set the former limit.",
+    references: &[
+        "memory.max, memory.stat, memory.events: Documentation/admin-guide/cgroup-v2.rst of Linux",
+        "tcp_under_memory_pressure: include/net/tcp.h of Linux",
+        "mem_cgroup_under_socket_pressure: include/linux/memcontrol.h of Linux",
+    ],
+};
+
+fn check(facts: &Facts) -> Outcome {
+    if facts.cgroups.is_empty() {
+        let why = facts
+            .unseen
+            .iter()
+            .find(|unseen| unseen.what == "the limits of cgroups")
+            .map_or("no socket is in a cgroup that was seen", |unseen| {
+                &unseen.why
+            });
+        return Outcome::NotEvaluated(why.to_owned());
+    }
+    let findings: Vec<_> = facts
+        .cgroups
+        .values()
+        .filter_map(|cgroup| {
+            let (max, current) = (cgroup.memory_max_bytes?, cgroup.memory_current_bytes?);
+            let sock = cgroup.sock_bytes?;
+            (current >= max / 100 * 95 && sock >= max / 16)
+                .then(|| finding(cgroup, max, current, sock))
+        })
+        .collect();
+    if findings.is_empty() {
+        return Outcome::Quiet("no cgroup with sockets is at its memory limit".to_owned());
+    }
+    Outcome::Fired(findings)
+}
+
+fn finding(cgroup: &Cgroup, max: u64, current: u64, sock: u64) -> Finding {
+    let source = format!("/sys/fs/cgroup{}", cgroup.path);
+    let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX).into();
+    let mut evidence = vec![
+        Evidence::new("memory.current", number(current), &source),
+        Evidence::new("memory.stat.sock", number(sock), &source),
+    ];
+    evidence.extend(["max", "sock_throttled"].into_iter().filter_map(|name| {
+        let count = *cgroup.events.get(name)?;
+        Some(Evidence::new(
+            format!("memory.events.{name}"),
+            number(count),
+            format!("{source}, since the cgroup was made"),
+        ))
+    }));
+    let proposed = max.saturating_add(sock);
+    Finding {
+        severity: Severity::Warning,
+        confidence: Confidence::Medium,
+        summary: format!(
+            "the cgroup {} is at its limit of {}, {} of it in sockets",
+            cgroup.path,
+            bytes(max),
+            bytes(sock)
+        ),
+        why: "The kernel counts socket memory into the cgroup. At its limit it holds the buffers \
+            of these sockets small and closes their windows, whatever room tcp_mem has."
+            .to_owned(),
+        kind: Kind::Both,
+        subject: format!("the cgroup {}", cgroup.path),
+        setting: "memory.max".to_owned(),
+        current: max.to_string(),
+        proposed: format!("{proposed}, or a program that queues less"),
+        evidence,
+        cost: DOCUMENTATION.cost.to_owned(),
+        risk: DOCUMENTATION.risk.to_owned(),
+        apply: format!(
+            "raise the memory limit of the container or the unit (MemoryMax) to {}",
+            bytes(proposed)
+        ),
+        undo: DOCUMENTATION.undo.to_owned(),
+        verify: format!(
+            "max in memory.events of {source} stops rising, and memory.current stays below the \
+             limit"
+        ),
+    }
+}

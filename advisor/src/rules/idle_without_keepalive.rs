@@ -1,0 +1,118 @@
+//! Connections that are idle for hours, and nobody would learn that their peers
+//! are gone.
+
+use super::program::by_program;
+use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity};
+use crate::facts::condition::{Condition, span};
+use crate::facts::sock_diag::{TcpSocket, TcpState, Timer};
+use crate::facts::{Facts, SocketSource};
+
+pub(super) const RULE: Rule = Rule {
+    code: "LB406",
+    name: "idle-without-keepalive",
+    scenario: None,
+    cure: None,
+    documentation: DOCUMENTATION,
+    check,
+};
+
+const DOCUMENTATION: Documentation = Documentation {
+    detects: "Connections that have been idle for two hours with no keepalive: a peer that has \
+        vanished meanwhile is never noticed, and the descriptor is held for ever. \
+        TCP_USER_TIMEOUT alone does nothing where no data waits.",
+    evidence: "The socket table: ESTABLISHED, no data either way for two hours, and no timer \
+        running, which SO_KEEPALIVE would have set. 10 of one program.",
+    recommendation: "SO_KEEPALIVE with TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT for the \
+        connection, and TCP_USER_TIMEOUT for the time when data waits.",
+    cost: "A probe of 40 bytes for each idle connection and interval.",
+    risk: "A path that is down for longer than the probes last ends the connection, which would \
+        have survived idle.",
+    undo: "Take the calls out again.",
+    references: &[
+        "tcp(7), SO_KEEPALIVE, TCP_KEEPIDLE; RFC 9293 section 3.8.4",
+        "tcp_set_keepalive sets the timer: net/ipv4/tcp_timer.c of Linux",
+        "a peer that vanished stays ESTABLISHED: measured",
+    ],
+};
+
+/// Idle for so long, in milliseconds: keepalive's own default.
+const IDLE_MS: u32 = 7_200_000;
+/// So many of one program are no chance.
+const MANY: usize = 10;
+
+fn check(facts: &Facts) -> Outcome {
+    if !matches!(&facts.now.sockets, Some(sockets) if sockets.source == SocketSource::SockDiag) {
+        return Outcome::NotEvaluated("needs tcp_info, which only sock_diag gives".to_owned());
+    }
+    let programs = by_program(facts, is_forgotten);
+    let count: usize = programs.iter().map(|program| program.sockets.len()).sum();
+    let findings: Vec<_> = programs
+        .iter()
+        .filter(|program| program.sockets.len() >= MANY)
+        .map(|program| {
+            let count = program.sockets.len();
+            let longest = program
+                .sockets
+                .iter()
+                .filter_map(|socket| idle_ms(socket))
+                .max()
+                .unwrap_or(0);
+            Finding {
+                severity: Severity::Notice,
+                confidence: Confidence::Medium,
+                summary: format!(
+                    "{count} connections of {} are idle for hours without keepalive",
+                    program.name
+                ),
+                why: "Whether these peers still exist cannot be told: nobody asks them. Where \
+                    they are gone, each connection holds a descriptor and its memory for ever."
+                    .to_owned(),
+                kind: Kind::Program,
+                subject: program.name.clone(),
+                setting: "SO_KEEPALIVE".to_owned(),
+                current: "0 (no timer is running)".to_owned(),
+                proposed: "1, with TCP_KEEPIDLE 60, TCP_KEEPINTVL 10, TCP_KEEPCNT 6".to_owned(),
+                evidence: vec![
+                    Evidence::new(
+                        "host.sockets.ESTABLISHED.idle",
+                        i64::try_from(count).unwrap_or(i64::MAX).into(),
+                        "sock_diag: timer, tcp_info.last_data_recv",
+                    ),
+                    Evidence::new(
+                        "host.sockets.ESTABLISHED.longest-idle",
+                        span(longest.into()).as_str().into(),
+                        "sock_diag: timer, tcp_info.last_data_recv",
+                    ),
+                ],
+                cost: DOCUMENTATION.cost.to_owned(),
+                risk: DOCUMENTATION.risk.to_owned(),
+                apply: "in the program, on each connection: int on = 1; setsockopt(fd, \
+                    SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on); and TCP_KEEPIDLE, TCP_KEEPINTVL, \
+                    TCP_KEEPCNT at IPPROTO_TCP"
+                    .to_owned(),
+                undo: DOCUMENTATION.undo.to_owned(),
+                verify: "ss -tno shows timer:(keepalive,...) on them".to_owned(),
+            }
+        })
+        .collect();
+    if findings.is_empty() {
+        return Outcome::Quiet(format!(
+            "{count} connections are idle for two hours without keepalive"
+        ));
+    }
+    Outcome::Fired(findings)
+}
+
+fn idle_ms(socket: &TcpSocket) -> Option<u32> {
+    let info = socket.info.as_ref()?;
+    Some(info.last_data_sent_ms()?.min(info.last_data_recv_ms()?))
+}
+
+fn is_forgotten(socket: &TcpSocket) -> bool {
+    socket.inode != 0
+        && socket.state == TcpState::Established
+        && socket.timer == Timer::Off
+        && !socket.options.is_some_and(|options| options.keepalive)
+        && Condition::of(socket) == Condition::Idle
+        && idle_ms(socket).is_some_and(|idle| idle >= IDLE_MS)
+}

@@ -1,0 +1,115 @@
+//! Programs that close with SO_LINGER.
+
+use std::collections::BTreeMap;
+
+use super::program::by_program;
+use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity};
+use crate::facts::Facts;
+use crate::facts::sock_diag::TcpSocket;
+
+pub(super) const RULE: Rule = Rule {
+    code: "LB203",
+    name: "linger-set",
+    scenario: Some(
+        "close/truth-table/endings[ending=linger-zero,link=10mbit,greeting=none,family=ipv4-mapped]",
+    ),
+    cure: Some("close/unread-data/shutdown-then-read-to-eof"),
+    documentation: DOCUMENTATION,
+    check,
+};
+
+const DOCUMENTATION: Documentation = Documentation {
+    detects: "SO_LINGER on connections. With a time of 0, close() discards what was not yet sent \
+        and resets the connection; it is often set against TIME_WAIT. With a time above 0, \
+        close() waits for so long, and does not keep the data safe where received data is \
+        unread.",
+    evidence: "The option itself, of listeners and of each process's largest connections: only \
+        with --inspect-options.",
+    recommendation: "No SO_LINGER: shutdown(SHUT_WR), read to the end of file, close().",
+    cost: "Connections that are closed first end in TIME_WAIT: about 250 bytes each for 60 \
+        seconds.",
+    risk: "Where a reset is meant, to get rid of a peer that misbehaves, {1,0} is right.",
+    undo: "Set the option again.",
+    references: &[
+        "socket(7), SO_LINGER; tcp_close: net/ipv4/tcp.c of Linux",
+        "The ultimate SO_LINGER page",
+        "what each way of ending delivers: measured, close/truth-table",
+    ],
+};
+
+const DISCARDS: &str = "close() with SO_LINGER{1,0} sends a reset: what was written and not yet \
+    acknowledged is lost without an error, and the peer gets ECONNRESET.";
+const WAITS: &str = "close() with SO_LINGER waits for the acknowledgment, and still resets the \
+    connection where received data is unread: it does not prevent the loss that it is set \
+    against, and blocks the thread.";
+
+fn check(facts: &Facts) -> Outcome {
+    let inspected = facts
+        .now
+        .every_socket()
+        .filter(|(_, socket)| socket.options.is_some())
+        .count();
+    if inspected == 0 {
+        return Outcome::NotEvaluated("needs the option itself: --inspect-options".to_owned());
+    }
+    let programs = by_program(facts, |socket| linger_s(socket).is_some());
+    let findings: Vec<_> = programs
+        .iter()
+        .map(|program| {
+            let mut times: BTreeMap<i32, i64> = BTreeMap::new();
+            for seconds in program.sockets.iter().filter_map(|socket| linger_s(socket)) {
+                *times.entry(seconds).or_default() += 1;
+            }
+            let current: Vec<_> = times
+                .iter()
+                .map(|(seconds, count)| format!("{{1,{seconds}}} on {count}"))
+                .collect();
+            let current = current.join(", ");
+            // The worst first: the time of 0.
+            let discards = times.contains_key(&0);
+            Finding {
+                severity: if discards {
+                    Severity::Warning
+                } else {
+                    Severity::Notice
+                },
+                confidence: Confidence::Medium,
+                summary: format!(
+                    "{} has SO_LINGER set: {current} of its sockets",
+                    program.name
+                ),
+                why: if discards { DISCARDS } else { WAITS }.to_owned(),
+                kind: Kind::Program,
+                subject: program.name.clone(),
+                setting: "SO_LINGER".to_owned(),
+                current,
+                proposed: "not set; shutdown(SHUT_WR), read to EOF, close()".to_owned(),
+                evidence: times
+                    .iter()
+                    .map(|(seconds, count)| {
+                        Evidence::new(
+                            format!("host.sockets.SO_LINGER{{1,{seconds}}}"),
+                            (*count).into(),
+                            format!("getsockopt() on {inspected} sockets"),
+                        )
+                    })
+                    .collect(),
+                cost: DOCUMENTATION.cost.to_owned(),
+                risk: DOCUMENTATION.risk.to_owned(),
+                apply: "in the program: take setsockopt(SO_LINGER) out; shutdown(fd, SHUT_WR); \
+                    read(fd) until it returns 0, an error, or 2 s are over; close(fd)"
+                    .to_owned(),
+                undo: DOCUMENTATION.undo.to_owned(),
+                verify: "advisor recommend --inspect-options calls LB203 quiet".to_owned(),
+            }
+        })
+        .collect();
+    if findings.is_empty() {
+        return Outcome::Quiet(format!("SO_LINGER is off on {inspected} sockets"));
+    }
+    Outcome::Fired(findings)
+}
+
+fn linger_s(socket: &TcpSocket) -> Option<i32> {
+    socket.options?.linger_s
+}

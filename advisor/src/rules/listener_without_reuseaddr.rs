@@ -1,0 +1,99 @@
+//! Listeners that could not start again while their connections are there.
+
+use super::close_wait_left::plain;
+use super::program::by_program;
+use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity};
+use crate::facts::Facts;
+use crate::facts::sock_diag::TcpState;
+
+pub(super) const RULE: Rule = Rule {
+    code: "LB502",
+    name: "listener-without-reuseaddr",
+    scenario: Some("bind/time-wait/neither"),
+    cure: Some("bind/time-wait/both"),
+    documentation: DOCUMENTATION,
+    check,
+};
+
+const DOCUMENTATION: Documentation = Documentation {
+    detects: "Listeners without SO_REUSEADDR. After a restart bind() fails with EADDRINUSE while \
+        connections of the old process are there, in TIME_WAIT for 60 seconds.",
+    evidence: "The option itself, of every listener: only with --inspect-options.",
+    recommendation: "SO_REUSEADDR before bind(), on every start. The first start with it still \
+        fails while connections made without it are there.",
+    cost: "None.",
+    risk: "None on Linux: a second listener on the same address is refused all the same.",
+    undo: "Take the call out again.",
+    references: &[
+        "socket(7), SO_REUSEADDR",
+        "inet_csk_bind_conflict: net/ipv4/inet_connection_sock.c of Linux",
+        "needed on the old and the new socket: measured, bind/time-wait",
+    ],
+};
+
+/// Listeners that are shown as evidence.
+const LISTENERS: usize = 5;
+
+fn check(facts: &Facts) -> Outcome {
+    let inspected = facts
+        .now
+        .every_socket()
+        .filter(|(_, socket)| socket.state == TcpState::Listen && socket.options.is_some())
+        .count();
+    if inspected == 0 {
+        return Outcome::NotEvaluated("needs the option itself: --inspect-options".to_owned());
+    }
+    let programs = by_program(facts, |socket| {
+        socket.state == TcpState::Listen
+            && socket.options.is_some_and(|options| !options.reuse_addr)
+    });
+    let findings: Vec<_> = programs
+        .iter()
+        .map(|program| {
+            let addresses: Vec<_> = program
+                .sockets
+                .iter()
+                .take(LISTENERS)
+                .map(|socket| plain(socket.local).to_string())
+                .collect();
+            Finding {
+                severity: Severity::Notice,
+                confidence: Confidence::High,
+                summary: format!(
+                    "{} listens on {} without SO_REUSEADDR",
+                    program.name,
+                    addresses.join(", ")
+                ),
+                why: "It runs now; when it is started again, bind() fails for up to a minute \
+                    after its last connection went to TIME_WAIT."
+                    .to_owned(),
+                kind: Kind::Program,
+                subject: program.name.clone(),
+                setting: "SO_REUSEADDR".to_owned(),
+                current: "0".to_owned(),
+                proposed: "1, before bind(), on every start".to_owned(),
+                evidence: addresses
+                    .iter()
+                    .map(|address| {
+                        Evidence::new(
+                            format!("{address}.SO_REUSEADDR"),
+                            0.into(),
+                            "getsockopt() on the listener",
+                        )
+                    })
+                    .collect(),
+                cost: DOCUMENTATION.cost.to_owned(),
+                risk: DOCUMENTATION.risk.to_owned(),
+                apply: "in the program, before bind(): int on = 1; setsockopt(fd, SOL_SOCKET, \
+                    SO_REUSEADDR, &on, sizeof on)"
+                    .to_owned(),
+                undo: DOCUMENTATION.undo.to_owned(),
+                verify: "advisor recommend --inspect-options calls LB502 quiet".to_owned(),
+            }
+        })
+        .collect();
+    if findings.is_empty() {
+        return Outcome::Quiet(format!("all of {inspected} listeners have SO_REUSEADDR"));
+    }
+    Outcome::Fired(findings)
+}

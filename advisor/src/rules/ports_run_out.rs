@@ -1,0 +1,197 @@
+//! The ports for connections to one destination run out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use super::close_wait_left::plain;
+use super::program::name;
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, there_and_back,
+};
+use crate::facts::Facts;
+use crate::facts::namespaces::Namespace;
+use crate::facts::sock_diag::{TcpSocket, TcpState};
+
+pub(super) const RULE: Rule = Rule {
+    code: "LB303",
+    name: "ports-run-out",
+    scenario: None,
+    cure: None,
+    documentation: DOCUMENTATION,
+    check,
+};
+
+const DOCUMENTATION: Documentation = Documentation {
+    detects: "So many connections from one address to one destination that the ports of \
+        ip_local_port_range run out: connect() then fails with EADDRNOTAVAIL.",
+    evidence: "Different local ports in the range, TIME_WAIT among them, for each destination: a \
+        warning from 70 percent of the range, critical from 90.",
+    recommendation: "The range 1024 60999, or to 65535, where it is narrower; else fewer \
+        connections: keep them and use them again. Where most are in TIME_WAIT, \
+        net.ipv4.tcp_tw_reuse = 1 frees their ports for connect() after a second.",
+    cost: "None.",
+    risk: "A wider range takes ports that services of the host may want to listen on: reserve \
+        those in ip_local_reserved_ports.",
+    undo: "Set the former range.",
+    references: &[
+        "__inet_hash_connect: net/ipv4/inet_hashtables.c of Linux",
+        "ip_local_port_range, tcp_tw_reuse: Documentation/networking/ip-sysctl.rst of Linux",
+        "ten ports give ten connections to each destination: measured",
+    ],
+};
+
+const SETTING: &str = "net.ipv4.ip_local_port_range";
+/// The widest range that leaves the ports of system services alone.
+const WIDE: [u16; 2] = [1024, 65535];
+/// Destinations that are reported.
+const DESTINATIONS: usize = 5;
+
+/// A local address and a destination.
+type Way = (IpAddr, SocketAddr);
+
+fn check(facts: &Facts) -> Outcome {
+    if facts.now.sockets.is_none() {
+        return Outcome::NotEvaluated("the sockets cannot be seen".to_owned());
+    }
+    if facts.settings.ip_local_port_range.is_none() {
+        return Outcome::NotEvaluated(format!("{SETTING} cannot be read"));
+    }
+    let mut ways: BTreeMap<(Option<u32>, Way), Ports<'_>> = BTreeMap::new();
+    for (namespace, socket) in facts.now.every_socket() {
+        let settings = namespace.map_or(&facts.settings, |other| &other.settings);
+        let Some(range) = settings.ip_local_port_range else {
+            continue;
+        };
+        let local = plain(socket.local);
+        if socket.state != TcpState::Listen && (range[0]..=range[1]).contains(&local.port()) {
+            let way = (local.ip(), plain(socket.peer));
+            ways.entry((namespace.map(|other| other.inode), way))
+                .or_insert_with(|| Ports::new(range, namespace))
+                .add(socket);
+        }
+    }
+    let most = ways.values().map(Ports::percent).max().unwrap_or(0);
+    let mut used: Vec<_> = ways
+        .into_iter()
+        .filter(|(_, ports)| ports.percent() >= 70)
+        .collect();
+    if used.is_empty() {
+        return Outcome::Quiet(format!(
+            "at most {most} percent of the ports are taken for one destination"
+        ));
+    }
+    used.sort_by_key(|(_, ports)| std::cmp::Reverse(ports.percent()));
+    used.truncate(DESTINATIONS);
+    Outcome::Fired(
+        used.iter()
+            .map(|((_, way), ports)| ports.finding(facts, *way))
+            .collect(),
+    )
+}
+
+/// The ports that are taken on one way.
+struct Ports<'a> {
+    range: [u16; 2],
+    namespace: Option<&'a Namespace>,
+    taken: BTreeSet<u16>,
+    time_wait: usize,
+    /// One that a process holds, which tells the program.
+    example: Option<&'a TcpSocket>,
+}
+
+impl<'a> Ports<'a> {
+    fn new(range: [u16; 2], namespace: Option<&'a Namespace>) -> Self {
+        Self {
+            range,
+            namespace,
+            taken: BTreeSet::new(),
+            time_wait: 0,
+            example: None,
+        }
+    }
+
+    fn add(&mut self, socket: &'a TcpSocket) {
+        self.taken.insert(socket.local.port());
+        self.time_wait += usize::from(socket.state == TcpState::TimeWait);
+        if socket.inode != 0 {
+            self.example.get_or_insert(socket);
+        }
+    }
+
+    /// Ports in the range.
+    fn size(&self) -> usize {
+        usize::from(self.range[1] - self.range[0]) + 1
+    }
+
+    fn percent(&self) -> usize {
+        self.taken.len() * 100 / self.size()
+    }
+
+    fn finding(&self, facts: &Facts, (local, peer): Way) -> Finding {
+        let taken = self.taken.len();
+        let program = name(facts, self.example.as_slice());
+        let [first, last] = self.range;
+        let mostly_time_wait = self.time_wait * 2 > taken;
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX).into();
+        let source = format!("socket table, {local} to {peer}");
+        let wider = last - first < 60_000;
+        let host_here = self.namespace.is_none();
+        let why = if mostly_time_wait {
+            "Most of these ports are in TIME_WAIT: the program opens a connection, closes it \
+             first, and opens the next. Keeping connections helps most; tcp_fin_timeout has no \
+             say over TIME_WAIT."
+        } else {
+            "Each connection to one destination needs a local port of its own, and connect() has \
+             no others to take."
+        };
+        let common = Finding {
+            severity: if self.percent() >= 90 {
+                Severity::Critical
+            } else {
+                Severity::Warning
+            },
+            confidence: Confidence::High,
+            summary: format!("{taken} of {} ports are taken for {peer}", self.size()),
+            why: why.to_owned(),
+            kind: Kind::Program,
+            subject: match self.namespace {
+                Some(namespace) => format!("{program} in {}", namespace.label()),
+                None => program,
+            },
+            setting: "connections".to_owned(),
+            current: format!("{taken} to {peer}, {} in TIME_WAIT", self.time_wait),
+            proposed: "keep connections and use them again".to_owned(),
+            evidence: vec![
+                Evidence::new("host.ports.taken", count(taken), &source),
+                Evidence::new("host.ports.TIME_WAIT", count(self.time_wait), &source),
+                Evidence::sysctl(SETTING, format!("{first} {last}").as_str().into()),
+            ],
+            cost: DOCUMENTATION.cost.to_owned(),
+            risk: DOCUMENTATION.risk.to_owned(),
+            apply: "in the program: a pool of connections, or keep-alive of its protocol; more \
+                addresses of the destination or of this host; IP_BIND_ADDRESS_NO_PORT where it \
+                binds a source address before connect()"
+                .to_owned(),
+            undo: "take the change of the program out again".to_owned(),
+            verify: format!(
+                "ss -tan dst {} | wc -l stays well below the range",
+                peer.ip()
+            ),
+        };
+        if !(wider && host_here) {
+            return common;
+        }
+        let proposed = format!("{} {}", WIDE[0], WIDE[1]);
+        let (apply, undo) = there_and_back(facts, SETTING, &proposed);
+        Finding {
+            kind: Kind::Both,
+            subject: "this network namespace".to_owned(),
+            setting: SETTING.to_owned(),
+            current: format!("{first} {last}"),
+            apply: format!("{apply}; better still, have the program keep its connections"),
+            undo,
+            proposed,
+            ..common
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Which program holds sockets, for rules that advise programs.
+
+use std::collections::BTreeMap;
+
+use crate::facts::Facts;
+use crate::facts::sock_diag::TcpSocket;
+
+/// Sockets of one program.
+pub(super) struct Program<'a> {
+    /// The program for people: `nginx (1234)`, or what its sockets tell of it.
+    pub(super) name: String,
+    /// The sockets, the one that holds most first.
+    pub(super) sockets: Vec<&'a TcpSocket>,
+    /// What the kernel holds for them, in bytes.
+    pub(super) bytes: u64,
+}
+
+/// The programs that hold the sockets for which `wanted` is true, in whatever
+/// network namespace; the one for which most is held first.
+pub(super) fn by_program(facts: &Facts, wanted: impl Fn(&TcpSocket) -> bool) -> Vec<Program<'_>> {
+    let mut programs: BTreeMap<Option<u32>, Vec<&TcpSocket>> = BTreeMap::new();
+    for (_, socket) in facts.now.every_socket() {
+        if !wanted(socket) {
+            continue;
+        }
+        let holder = facts.processes.holders_of(socket.inode).first();
+        let process = holder.map(|holder| holder.process);
+        programs.entry(process).or_default().push(socket);
+    }
+    let mut programs: Vec<_> = programs
+        .into_values()
+        .map(|mut sockets| {
+            sockets.sort_by_key(|socket| std::cmp::Reverse(socket.held_bytes()));
+            Program {
+                name: name(facts, &sockets),
+                bytes: sockets.iter().map(|socket| socket.held_bytes()).sum(),
+                sockets,
+            }
+        })
+        .collect();
+    programs.sort_by_key(|program| std::cmp::Reverse(program.bytes));
+    programs
+}
+
+/// The program that holds these sockets.
+pub(super) fn name(facts: &Facts, sockets: &[&TcpSocket]) -> String {
+    let Some(first) = sockets.first() else {
+        return "no program".to_owned();
+    };
+    if let Some(process) = facts.processes.of(first.inode).next() {
+        let container = process
+            .container
+            .as_ref()
+            .map_or_else(String::new, |container| format!(", container {container}"));
+        return format!("{} ({}{container})", process.name, process.pid);
+    }
+    let port = first.local.port();
+    if sockets.iter().all(|socket| socket.local.port() == port) {
+        return format!("the program on local port {port}");
+    }
+    let peer = first.peer.port();
+    if sockets.iter().all(|socket| socket.peer.port() == peer) {
+        return format!("the program connected to port {peer}");
+    }
+    "the programs that hold these connections".to_owned()
+}
+
+/// From how much memory on sockets are worth a change, in bytes: a sixteenth of
+/// the pressure mark of tcp_mem, or 64 MiB where that cannot be read.
+pub(super) fn worth_bytes(facts: &Facts) -> u64 {
+    facts.settings.tcp_mem.map_or(64 << 20, |[_, pressure, _]| {
+        pressure.saturating_mul(facts.page_bytes) / 16
+    })
+}

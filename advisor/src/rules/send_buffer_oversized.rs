@@ -1,0 +1,145 @@
+//! Send buffers that could take more memory than TCP may have.
+
+use super::program::by_program;
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes,
+    not_initial_namespace,
+};
+use crate::facts::sock_diag::{TcpSocket, TcpState};
+use crate::facts::{Facts, SocketSource};
+
+pub(super) const RULE: Rule = Rule {
+    code: "LB405",
+    name: "send-buffer-oversized",
+    scenario: None,
+    cure: None,
+    documentation: DOCUMENTATION,
+    check,
+};
+
+const DOCUMENTATION: Documentation = Documentation {
+    detects: "Send buffers of a program that are together larger than the high mark of tcp_mem \
+        and each far larger than its connection can use: should the peers stall, they fill up, \
+        and TCP of the whole host is out of memory.",
+    evidence: "The limit of each send buffer (SKMEMINFO), and what the connection needs: its \
+        delivery rate times its round trip. Counted are buffers of more than 16 times that and \
+        of more than 4 MiB, which is as far as the kernel lets one grow by default.",
+    recommendation: "Leave SO_SNDBUF unset, so that the kernel sizes the buffer by the \
+        connection; where it has to be set, twice rate times round trip.",
+    cost: "None; memory is saved.",
+    risk: "A connection that needs more now and then is slower at that time.",
+    undo: "Set the former SO_SNDBUF.",
+    references: &[
+        "tcp_sndbuf_expand: net/ipv4/tcp_input.c of Linux",
+        "socket(7), SO_SNDBUF: the kernel doubles it and stops sizing the buffer",
+        "tcp_wmem: Documentation/networking/ip-sysctl.rst of Linux",
+    ],
+};
+
+/// tcp_wmem lets the kernel grow a buffer so far by default, in bytes.
+const GROWN_BYTES: u32 = 4 << 20;
+/// So many times what is needed is far beyond it.
+const FAR: u64 = 16;
+
+fn check(facts: &Facts) -> Outcome {
+    if !matches!(&facts.now.sockets, Some(sockets) if sockets.source == SocketSource::SockDiag) {
+        return Outcome::NotEvaluated(
+            "needs the sizes of buffers, which only sock_diag gives".to_owned(),
+        );
+    }
+    let Some([_, _, high]) = facts.settings.tcp_mem else {
+        return not_initial_namespace("net.ipv4.tcp_mem");
+    };
+    let high = high.saturating_mul(facts.page_bytes);
+    let programs = by_program(facts, is_oversized);
+    let findings: Vec<_> = programs
+        .iter()
+        .map(|program| {
+            let buffers = program.sockets.iter().map(|socket| buffer(socket)).sum();
+            (program, buffers)
+        })
+        .filter(|(_, buffers): &(_, u64)| *buffers > high)
+        .map(|(program, buffers)| {
+            let count = program.sockets.len();
+            let need: u64 = program
+                .sockets
+                .iter()
+                .filter_map(|socket| need_bytes(socket))
+                .fold(0, u64::saturating_add);
+            let largest = program.sockets.iter().map(|socket| buffer(socket)).max();
+            let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX).into();
+            Finding {
+                severity: Severity::Notice,
+                confidence: Confidence::Medium,
+                summary: format!(
+                    "{count} send buffers of {} may take {}, more than TCP may have",
+                    program.name,
+                    bytes(buffers)
+                ),
+                why: format!(
+                    "At the rates and round trips seen these connections use {} together. What \
+                     is beyond is filled only where peers stall, and then all connections of the \
+                     host are short of memory.",
+                    bytes(need)
+                ),
+                kind: Kind::Program,
+                subject: program.name.clone(),
+                setting: "SO_SNDBUF".to_owned(),
+                current: format!("up to {}", bytes(largest.unwrap_or(0))),
+                proposed: "not set, or twice rate times round trip".to_owned(),
+                evidence: vec![
+                    Evidence::new(
+                        "host.sockets.send-buffers.bytes",
+                        number(buffers),
+                        "sock_diag, SKMEMINFO",
+                    ),
+                    Evidence::new(
+                        "host.sockets.send-buffers.needed-bytes",
+                        number(need),
+                        "sock_diag, tcp_info: delivery_rate, rtt",
+                    ),
+                    Evidence::new(
+                        "net.ipv4.tcp_mem.high-bytes",
+                        number(high),
+                        "/proc/sys/net/ipv4/tcp_mem",
+                    ),
+                ],
+                cost: DOCUMENTATION.cost.to_owned(),
+                risk: DOCUMENTATION.risk.to_owned(),
+                apply: "in the program: take setsockopt(SO_SNDBUF) out; if the kernel grew them, \
+                    the third value of net.ipv4.tcp_wmem is too large for so many connections"
+                    .to_owned(),
+                undo: DOCUMENTATION.undo.to_owned(),
+                verify: "ss -tm: tb of skmem is smaller on new connections".to_owned(),
+            }
+        })
+        .collect();
+    if findings.is_empty() {
+        return Outcome::Quiet(format!(
+            "no program's send buffers could take more than {}",
+            bytes(high)
+        ));
+    }
+    Outcome::Fired(findings)
+}
+
+fn buffer(socket: &TcpSocket) -> u64 {
+    socket
+        .memory
+        .as_ref()
+        .map_or(0, |memory| u64::from(memory.send_buffer_bytes))
+}
+
+/// What a connection can use, in bytes: rate times round trip.
+fn need_bytes(socket: &TcpSocket) -> Option<u64> {
+    let info = socket.info.as_ref()?;
+    let rate = info.delivery_rate().filter(|rate| *rate > 0)?;
+    let need = u128::from(rate) * u128::from(info.rtt_us()?) / 1_000_000;
+    u64::try_from(need).ok()
+}
+
+fn is_oversized(socket: &TcpSocket) -> bool {
+    socket.state == TcpState::Established
+        && buffer(socket) > u64::from(GROWN_BYTES)
+        && need_bytes(socket).is_some_and(|need| buffer(socket) / FAR > need)
+}

@@ -1,0 +1,126 @@
+//! Peers that live and do not take their data hold memory.
+
+use super::close_wait_left::plain;
+use super::program::{by_program, worth_bytes};
+use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes};
+use crate::facts::condition::Condition;
+use crate::facts::{Facts, SocketSource};
+
+pub(super) const RULE: Rule = Rule {
+    code: "LB403",
+    name: "stalled-peer-holds-memory",
+    scenario: Some("crash/vanished-peer/stalled-reader"),
+    cure: None,
+    documentation: DOCUMENTATION,
+    check,
+};
+
+const DOCUMENTATION: Documentation = Documentation {
+    detects: "Connections whose peers live and do not take what is sent: their window is \
+        closed, or they take it slower than it is written. What waits for them is held in \
+        the kernel, and healthy connections get less of it.",
+    evidence: "tcp_info and the timer of each socket: the window probed and 0, or more than a \
+        second's worth of data at the rate it is delivered, or a timer that was doubled. It \
+        fires where the sockets of one program hold a sixteenth of the pressure mark of \
+        tcp_mem, 64 MiB where that cannot be read.",
+    recommendation: "Bound in the program how long a write may wait and how much is queued for \
+        one peer: a time limit for writing, TCP_NOTSENT_LOWAT. TCP_USER_TIMEOUT cuts off a \
+        peer that does not read for that long.",
+    cost: "None in memory.",
+    risk: "Peers that are slow and meant to be served are cut off if the limit is too tight.",
+    undo: "Take the change of the program out again.",
+    references: &[
+        "tcp(7), TCP_USER_TIMEOUT and TCP_NOTSENT_LOWAT",
+        "tcp_probe_timer: net/ipv4/tcp_timer.c of Linux",
+        "zero window and slow are told from dead: measured, crash/vanished-peer",
+    ],
+};
+
+/// Peers that are shown as evidence.
+const PEERS: usize = 5;
+
+fn check(facts: &Facts) -> Outcome {
+    if !matches!(&facts.now.sockets, Some(sockets) if sockets.source == SocketSource::SockDiag) {
+        return Outcome::NotEvaluated("needs tcp_info, which only sock_diag gives".to_owned());
+    }
+    let worth = worth_bytes(facts);
+    let programs = by_program(facts, |socket| {
+        socket.inode != 0
+            && matches!(
+                Condition::of(socket),
+                Condition::ZeroWindow | Condition::Slow
+            )
+    });
+    let held: u64 = programs.iter().map(|program| program.bytes).sum();
+    let count: usize = programs.iter().map(|program| program.sockets.len()).sum();
+    let findings: Vec<_> = programs
+        .iter()
+        .filter(|program| program.bytes >= worth)
+        .map(|program| {
+            let count = program.sockets.len();
+            let mut evidence = vec![Evidence::new(
+                "host.sockets.stalled-peer.bytes",
+                i64::try_from(program.bytes).unwrap_or(i64::MAX).into(),
+                "sock_diag, SKMEMINFO",
+            )];
+            evidence.extend(program.sockets.iter().take(PEERS).map(|socket| {
+                let condition = Condition::of(socket);
+                Evidence::new(
+                    format!("{} -> {}", plain(socket.local), plain(socket.peer)),
+                    format!(
+                        "{} held, {condition}: {}",
+                        bytes(socket.held_bytes()),
+                        condition.reason(socket)
+                    )
+                    .as_str()
+                    .into(),
+                    "sock_diag, tcp_info",
+                )
+            }));
+            Finding {
+                severity: Severity::Warning,
+                confidence: Confidence::Medium,
+                summary: format!(
+                    "{count} peers of {} do not take their data: {} held",
+                    program.name,
+                    bytes(program.bytes)
+                ),
+                why: "These peers answer, so neither keepalive nor retransmission ends the \
+                    connections, and what is queued for them stays. Only the program can tell \
+                    how long a peer is worth waiting for."
+                    .to_owned(),
+                kind: Kind::Program,
+                subject: program.name.clone(),
+                setting: "a time limit for writing".to_owned(),
+                current: format!("{count} connections wait, the largest with {}", {
+                    bytes(
+                        program
+                            .sockets
+                            .first()
+                            .map_or(0, |socket| socket.held_bytes()),
+                    )
+                }),
+                proposed: "close a connection whose write waits for longer than a client is \
+                    worth, for example 30 s"
+                    .to_owned(),
+                evidence,
+                cost: DOCUMENTATION.cost.to_owned(),
+                risk: DOCUMENTATION.risk.to_owned(),
+                apply: "in the program: a deadline on write(); or on each connection unsigned ms \
+                    = 30000; setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms), and \
+                    TCP_NOTSENT_LOWAT to queue less"
+                    .to_owned(),
+                undo: DOCUMENTATION.undo.to_owned(),
+                verify: "advisor sockets --by process shows less for zero window and slow peers"
+                    .to_owned(),
+            }
+        })
+        .collect();
+    if findings.is_empty() {
+        return Outcome::Quiet(match count {
+            0 => "no peer keeps data waiting".to_owned(),
+            count => format!("{count} peers keep data waiting, {} in all", bytes(held)),
+        });
+    }
+    Outcome::Fired(findings)
+}

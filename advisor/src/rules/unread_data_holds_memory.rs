@@ -1,0 +1,105 @@
+//! A program does not read what its peers have sent.
+
+use super::close_wait_left::plain;
+use super::program::{by_program, worth_bytes};
+use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes};
+use crate::facts::condition::Condition;
+use crate::facts::{Facts, SocketSource};
+
+pub(super) const RULE: Rule = Rule {
+    code: "LB404",
+    name: "unread-data-holds-memory",
+    scenario: None,
+    cure: None,
+    documentation: DOCUMENTATION,
+    check,
+};
+
+const DOCUMENTATION: Documentation = Documentation {
+    detects: "Data that has been received and that the program does not read: it holds memory \
+        of the kernel until the program does, and closes the window for the peer.",
+    evidence: "The receive queues: data that has waited for a second or is more than 64 KiB. It \
+        fires where the sockets of one program hold a sixteenth of the pressure mark of \
+        tcp_mem, 64 MiB where that cannot be read.",
+    recommendation: "Find what the program waits for, and read; or close what it will not read. \
+        A larger tcp_mem only postpones it.",
+    cost: "None.",
+    risk: "A program may leave data unread on purpose, to slow its peers down; then SO_RCVBUF \
+        bounds what that costs.",
+    undo: "Take the change of the program out again.",
+    references: &[
+        "SK_MEMINFO_RMEM_ALLOC: include/uapi/linux/sock_diag.h of Linux",
+        "tcp_select_window: net/ipv4/tcp_output.c of Linux",
+    ],
+};
+
+/// Connections that are shown as evidence.
+const CONNECTIONS: usize = 5;
+
+fn check(facts: &Facts) -> Outcome {
+    if !matches!(&facts.now.sockets, Some(sockets) if sockets.source == SocketSource::SockDiag) {
+        return Outcome::NotEvaluated("needs tcp_info, which only sock_diag gives".to_owned());
+    }
+    let worth = worth_bytes(facts);
+    let programs = by_program(facts, |socket| Condition::of(socket) == Condition::Unread);
+    let count: usize = programs.iter().map(|program| program.sockets.len()).sum();
+    let findings: Vec<_> = programs
+        .iter()
+        .filter(|program| program.bytes >= worth)
+        .map(|program| {
+            let count = program.sockets.len();
+            let mut evidence = vec![Evidence::new(
+                "host.sockets.unread.bytes",
+                i64::try_from(program.bytes).unwrap_or(i64::MAX).into(),
+                "sock_diag, SKMEMINFO",
+            )];
+            evidence.extend(program.sockets.iter().take(CONNECTIONS).map(|socket| {
+                Evidence::new(
+                    format!("{} -> {}", plain(socket.local), plain(socket.peer)),
+                    format!(
+                        "{} held: {}",
+                        bytes(socket.held_bytes()),
+                        Condition::Unread.reason(socket)
+                    )
+                    .as_str()
+                    .into(),
+                    "sock_diag, tcp_info",
+                )
+            }));
+            Finding {
+                severity: Severity::Warning,
+                confidence: Confidence::High,
+                summary: format!(
+                    "{} leaves {} unread on {count} connections",
+                    program.name,
+                    bytes(program.bytes)
+                ),
+                why: "The kernel has received this data and acknowledged it, and the program has \
+                    not read it. No setting of the kernel makes it; more memory only lets more of \
+                    it wait."
+                    .to_owned(),
+                kind: Kind::Program,
+                subject: program.name.clone(),
+                setting: "read()".to_owned(),
+                current: format!("not called in time on {count} connections"),
+                proposed: "read, or close what is not to be read".to_owned(),
+                evidence,
+                cost: DOCUMENTATION.cost.to_owned(),
+                risk: DOCUMENTATION.risk.to_owned(),
+                apply: "see what the program's threads wait for (a lock, a disk, another \
+                    connection); read in a loop until EAGAIN; bound with SO_RCVBUF what one peer \
+                    may send ahead"
+                    .to_owned(),
+                undo: DOCUMENTATION.undo.to_owned(),
+                verify: "advisor sockets --by process shows less that is unread".to_owned(),
+            }
+        })
+        .collect();
+    if findings.is_empty() {
+        return Outcome::Quiet(match count {
+            0 => "programs read what they are sent".to_owned(),
+            count => format!("{count} connections have data unread, too little to matter"),
+        });
+    }
+    Outcome::Fired(findings)
+}

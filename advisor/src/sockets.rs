@@ -1,0 +1,596 @@
+//! Who holds the memory of a host's TCP sockets.
+//!
+//! The sockets are looked at one after the other and not held: the largest of
+//! them, or a sum for each process, peer or state, is all that is kept.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BinaryHeap, HashMap};
+use std::net::IpAddr;
+use std::panic::resume_unwind;
+use std::path::Path;
+use std::thread;
+
+use clap::ValueEnum;
+
+use crate::facts::condition::Condition;
+use crate::facts::processes::{Inodes, Process, Processes};
+use crate::facts::sock_diag::{Gather, TcpSocket, TcpState};
+use crate::facts::{
+    FactError, Facts, Looking, Root, SocketSource, Unseen, gather_live, gather_recorded,
+    look_elsewhere, recorded_namespaces,
+};
+
+/// What sockets are put together by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum By {
+    /// Each socket by itself, the one that holds most first
+    Memory,
+    /// By the process that holds them
+    Process,
+    /// By the peer's address
+    Peer,
+    /// By the state of TCP
+    State,
+}
+
+impl By {
+    /// Its word on the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Process => "process",
+            Self::Peer => "peer",
+            Self::State => "state",
+        }
+    }
+}
+
+/// What a number of sockets holds.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Sum {
+    /// How many there are.
+    pub sockets: u64,
+    /// What the kernel holds for them, in bytes.
+    pub bytes: u64,
+}
+
+impl Sum {
+    fn add(&mut self, other: Self) {
+        self.sockets += other.sockets;
+        self.bytes += other.bytes;
+    }
+}
+
+/// What a number of sockets holds, by the condition of their peers.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Tally([Sum; Condition::ALL.len()]);
+
+impl Tally {
+    /// The sum over all conditions.
+    pub fn total(&self) -> Sum {
+        let mut total = Sum::default();
+        for sum in self.0 {
+            total.add(sum);
+        }
+        total
+    }
+
+    /// The conditions that there are, the one that holds most first.
+    pub fn conditions(&self) -> Vec<(Condition, Sum)> {
+        let mut sums: Vec<_> = Condition::ALL
+            .into_iter()
+            .zip(self.0)
+            .filter(|(_, sum)| sum.sockets > 0)
+            .collect();
+        sums.sort_by_key(|(condition, sum)| (Reverse(sum.bytes), *condition));
+        sums
+    }
+
+    fn count(&mut self, condition: Condition, bytes: u64) {
+        self.0[condition as usize].add(Sum { sockets: 1, bytes });
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (sum, other) in self.0.iter_mut().zip(other.0) {
+            sum.add(other);
+        }
+    }
+}
+
+/// What sockets are put together under.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+enum Key {
+    Process(u32),
+    Orphans,
+    Waiting,
+    Records,
+    Unknown,
+    Peer(IpAddr),
+    State(TcpState),
+}
+
+/// A socket and where it is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Ranked {
+    bytes: u64,
+    namespace: Option<u32>,
+    socket: TcpSocket,
+}
+
+/// The one that holds more is greater; among equals the order is that of the
+/// addresses, so that it is the same each time.
+impl Ord for Ranked {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let address = |ranked: &Self| (ranked.socket.local, ranked.socket.peer, ranked.namespace);
+        self.bytes
+            .cmp(&other.bytes)
+            .then_with(|| address(other).cmp(&address(self)))
+    }
+}
+
+impl PartialOrd for Ranked {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// So many groups are told apart; with more, the smallest are given up.
+const GROUPS: usize = 1 << 14;
+
+/// A socket of which only the holder is still to be found.
+#[derive(Clone, Copy)]
+struct Held {
+    inode: u32,
+    condition: Condition,
+    bytes: u64,
+}
+
+/// What is gathered of sockets that pass by.
+#[derive(Default)]
+struct Gathered {
+    total: Tally,
+    groups: HashMap<Key, Tally>,
+    /// The most that a group of those that were given up held, summed over the
+    /// times: by so much a figure may be too low.
+    given_up_bytes: u64,
+    largest: BinaryHeap<Reverse<Ranked>>,
+    /// Sockets that some process holds, where they are put together by process:
+    /// which one is found at the same time, and told at the end.
+    held: Vec<Held>,
+}
+
+impl Gathered {
+    /// Counts a socket.
+    fn add(&mut self, question: Question, socket: TcpSocket, namespace: Option<u32>) {
+        let bytes = socket.held_bytes();
+        let condition = Condition::of(&socket);
+        self.total.count(condition, bytes);
+        let key = match question.by {
+            By::Memory => {
+                let least = self.largest.peek();
+                if self.largest.len() < question.top
+                    || least.is_some_and(|Reverse(least)| bytes >= least.bytes)
+                {
+                    self.largest.push(Reverse(Ranked {
+                        bytes,
+                        namespace,
+                        socket,
+                    }));
+                    if self.largest.len() > question.top {
+                        self.largest.pop();
+                    }
+                }
+                return;
+            }
+            By::Process if socket.inode != 0 => {
+                self.held.push(Held {
+                    inode: socket.inode,
+                    condition,
+                    bytes,
+                });
+                return;
+            }
+            By::Process if socket.is_orphan() => Key::Orphans,
+            By::Process if socket.waits_for_accept() => Key::Waiting,
+            By::Process => Key::Records,
+            By::Peer => Key::Peer(socket.peer.ip().to_canonical()),
+            By::State => Key::State(socket.state),
+        };
+        self.count(key, condition, bytes);
+    }
+
+    fn count(&mut self, key: Key, condition: Condition, bytes: u64) {
+        self.groups.entry(key).or_default().count(condition, bytes);
+        if self.groups.len() > GROUPS {
+            self.give_up_smallest();
+        }
+    }
+
+    /// Puts the sockets that processes hold together under these.
+    fn hand_to(&mut self, processes: &Processes) {
+        for held in std::mem::take(&mut self.held) {
+            let key = match processes.holders_of(held.inode).first() {
+                Some(holder) => Key::Process(holder.process),
+                None => Key::Unknown,
+            };
+            self.count(key, held.condition, held.bytes);
+        }
+    }
+
+    /// Gives up the smaller half of the groups.
+    fn give_up_smallest(&mut self) {
+        let mut held: Vec<u64> = self
+            .groups
+            .values()
+            .map(|tally| tally.total().bytes)
+            .collect();
+        held.sort_unstable();
+        let least = held[held.len() / 2];
+        let mut kept = GROUPS / 2;
+        let mut given_up = 0;
+        self.groups.retain(|_, tally| {
+            let bytes = tally.total().bytes;
+            // Of those that hold the same, as many as have room.
+            let keep = bytes > least || bytes == least && kept > 0;
+            if keep {
+                kept = kept.saturating_sub(1);
+            } else {
+                given_up = given_up.max(bytes);
+            }
+            keep
+        });
+        self.given_up_bytes += given_up;
+    }
+}
+
+impl Gather for Gathered {
+    fn absorb(&mut self, other: Self) {
+        self.total.add(&other.total);
+        self.given_up_bytes += other.given_up_bytes;
+        for (key, tally) in other.groups {
+            self.groups.entry(key).or_default().add(&tally);
+        }
+        while self.groups.len() > GROUPS {
+            self.give_up_smallest();
+        }
+        // Each has no more than were asked for, so both together are few.
+        self.largest.extend(other.largest);
+        self.held.absorb(other.held);
+    }
+}
+
+/// What the sockets of a host hold.
+#[derive(Debug)]
+pub struct Survey {
+    /// What they were put together by.
+    pub by: By,
+    /// All of them, whether they are shown or not.
+    pub total: Tally,
+    /// The ones that hold most, in this order.
+    pub rows: Vec<Row>,
+    /// How many rows there would be without a limit; `None` where that is not
+    /// known, because some were given up.
+    pub row_count: Option<usize>,
+    /// By how much the bytes of a row may be too low, because there were more
+    /// groups than are told apart.
+    pub understated_bytes: u64,
+    /// The network namespaces that were looked at.
+    pub namespaces: usize,
+    /// Where the sockets were read; `None` where they could not be seen.
+    pub source: Option<SocketSource>,
+    /// What could not be seen.
+    pub unseen: Vec<Unseen>,
+}
+
+/// A line of the answer.
+#[derive(Debug)]
+pub enum Row {
+    /// A socket by itself.
+    Socket(Box<SocketRow>),
+    /// Several sockets together.
+    Group(Box<GroupRow>),
+}
+
+/// A socket.
+#[derive(Debug)]
+pub struct SocketRow {
+    /// The socket.
+    pub socket: TcpSocket,
+    /// The processes that hold it.
+    pub processes: Vec<Process>,
+    /// The inode of its network namespace, where that is not the reader's.
+    pub namespace: Option<u32>,
+}
+
+/// Several sockets.
+#[derive(Debug)]
+pub struct GroupRow {
+    /// What they have in common.
+    pub group: Group,
+    /// What they hold.
+    pub tally: Tally,
+}
+
+/// What sockets have in common.
+#[derive(Debug)]
+pub enum Group {
+    /// The process; the first of several that share a socket.
+    Process(Process),
+    /// No process holds them any more.
+    Orphans,
+    /// They wait for accept(): no process holds them yet.
+    Waiting,
+    /// Requests and TIME_WAIT records, which no process ever holds.
+    Records,
+    /// Their process could not be seen.
+    UnknownProcess,
+    /// The peer's address.
+    Peer(IpAddr),
+    /// The state.
+    State(TcpState),
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Question {
+    /// What sockets are put together by.
+    pub by: By,
+    /// So many rows.
+    pub top: usize,
+}
+
+impl Question {
+    /// Looks at the sockets of a host, one after the other.
+    pub fn ask(self, root: &Root, looking: Looking) -> Result<Survey, FactError> {
+        let path = match root {
+            Root::Live => Path::new("/"),
+            Root::Recorded(path) => path,
+        };
+        let mut unseen = Vec::new();
+        if self.by != By::Process {
+            let (gathered, namespaces, source) = self.gather(root, looking, &mut unseen)?;
+            let largest = gathered.largest.iter();
+            let inodes = Inodes::new(largest.map(|Reverse(ranked)| ranked.socket.inode));
+            let processes = Processes::find(path, &inodes, &mut unseen);
+            return Ok(self.survey(gathered, &processes, namespaces, source, unseen));
+        }
+        // Both take long, and neither waits for the other.
+        let (gathered, (processes, blind)) = thread::scope(|scope| {
+            let finder = scope.spawn(|| {
+                let mut unseen = Vec::new();
+                let processes = Processes::find(path, &Inodes::All, &mut unseen);
+                (processes, unseen)
+            });
+            let gathered = self.gather(root, looking, &mut unseen);
+            let found = finder.join().unwrap_or_else(|panic| resume_unwind(panic));
+            (gathered, found)
+        });
+        let (gathered, namespaces, source) = gathered?;
+        unseen.extend(blind);
+        Ok(self.survey(gathered, &processes, namespaces, source, unseen))
+    }
+
+    /// What there is in each namespace, their number, and where it was read.
+    fn gather(
+        self,
+        root: &Root,
+        looking: Looking,
+        unseen: &mut Vec<Unseen>,
+    ) -> Result<(Gathered, usize, Option<SocketSource>), FactError> {
+        let add = |namespace: Option<u32>| {
+            move |gathered: &mut Gathered, socket| gathered.add(self, socket, namespace)
+        };
+        let own;
+        let mut others = Vec::new();
+        match root {
+            Root::Live => {
+                own = gather_live(Path::new("/proc/net"), looking, unseen, add(None))?;
+                others = look_elsewhere(Path::new("/"), unseen, |door, net| {
+                    gather_live(net, looking, &mut Vec::new(), add(Some(door.inode)))
+                })?;
+            }
+            Root::Recorded(path) => {
+                own = gather_recorded(path, unseen, add(None))?;
+                for (inode, directory) in recorded_namespaces(path) {
+                    let add = add(Some(inode));
+                    others.push(gather_recorded(&directory, &mut Vec::new(), add)?);
+                }
+            }
+        }
+        let namespaces = 1 + others.len();
+        let source = own.as_ref().map(|(_, source)| *source);
+        let mut gathered = own.map(|(gathered, _)| gathered).unwrap_or_default();
+        for (other, _) in others.into_iter().flatten() {
+            gathered.absorb(other);
+        }
+        Ok((gathered, namespaces, source))
+    }
+
+    /// The same of facts that were read before.
+    pub fn ask_facts(self, facts: &Facts) -> Survey {
+        let mut gathered = Gathered::default();
+        for (namespace, socket) in facts.now.every_socket() {
+            let namespace = namespace.map(|namespace| namespace.inode);
+            gathered.add(self, socket.clone(), namespace);
+        }
+        self.survey(
+            gathered,
+            &facts.processes,
+            1 + facts.now.elsewhere.len(),
+            facts.now.sockets.as_ref().map(|sockets| sockets.source),
+            facts.unseen.clone(),
+        )
+    }
+
+    fn survey(
+        self,
+        mut gathered: Gathered,
+        processes: &Processes,
+        namespaces: usize,
+        source: Option<SocketSource>,
+        unseen: Vec<Unseen>,
+    ) -> Survey {
+        gathered.hand_to(processes);
+        let row_count = if self.by == By::Memory {
+            usize::try_from(gathered.total.total().sockets).ok()
+        } else {
+            (gathered.given_up_bytes == 0).then_some(gathered.groups.len())
+        };
+        let mut rows = Vec::new();
+        if self.by == By::Memory {
+            let largest = std::mem::take(&mut gathered.largest).into_sorted_vec();
+            rows.extend(largest.into_iter().take(self.top).map(|Reverse(ranked)| {
+                Row::Socket(Box::new(SocketRow {
+                    processes: processes.of(ranked.socket.inode).cloned().collect(),
+                    namespace: ranked.namespace,
+                    socket: ranked.socket,
+                }))
+            }));
+        } else {
+            let mut groups: Vec<_> = gathered.groups.into_iter().collect();
+            groups.sort_by_key(|(key, tally)| {
+                let total = tally.total();
+                (Reverse(total.bytes), Reverse(total.sockets), *key)
+            });
+            rows.extend(groups.into_iter().take(self.top).map(|(key, tally)| {
+                Row::Group(Box::new(GroupRow {
+                    group: match key {
+                        Key::Process(index) => match processes.all.get(index as usize) {
+                            Some(process) => Group::Process(process.clone()),
+                            None => Group::UnknownProcess,
+                        },
+                        Key::Orphans => Group::Orphans,
+                        Key::Waiting => Group::Waiting,
+                        Key::Records => Group::Records,
+                        Key::Unknown => Group::UnknownProcess,
+                        Key::Peer(address) => Group::Peer(address),
+                        Key::State(state) => Group::State(state),
+                    },
+                    tally,
+                }))
+            }));
+        }
+        Survey {
+            by: self.by,
+            total: gathered.total,
+            rows,
+            row_count,
+            understated_bytes: gathered.given_up_bytes,
+            namespaces,
+            source,
+            unseen,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::facts::sock_diag::SocketMemory;
+
+    fn hosts(name: &str) -> Root {
+        let hosts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts");
+        Root::Recorded(hosts.join(name))
+    }
+
+    /// A socket of the recorded host that holds so many bytes for a peer.
+    fn socket(bytes: u32, peer: u32) -> TcpSocket {
+        let facts = Facts::read(&hosts("dead-peer-holds-memory")).unwrap();
+        let (_, socket) = facts.now.every_socket().next().unwrap();
+        let mut socket = socket.clone();
+        socket.peer.set_ip(Ipv4Addr::from_bits(peer).into());
+        socket.memory = Some(SocketMemory {
+            recv_alloc_bytes: bytes,
+            ..SocketMemory::default()
+        });
+        socket
+    }
+
+    #[test]
+    fn the_largest_are_found_whatever_their_order() {
+        let sizes = [5, 90, 7, 90, 1, 300, 6];
+        let question = Question {
+            by: By::Memory,
+            top: 3,
+        };
+        let mut gathered = Gathered::default();
+        let one = socket(0, 1);
+        for (size, peer) in sizes.into_iter().zip(1..) {
+            let mut socket = one.clone();
+            socket.peer.set_ip(Ipv4Addr::from_bits(peer).into());
+            socket.memory.as_mut().unwrap().recv_alloc_bytes = size;
+            gathered.add(question, socket, None);
+        }
+        let survey = question.survey(gathered, &Processes::default(), 1, None, Vec::new());
+        let rows: Vec<_> = survey
+            .rows
+            .iter()
+            .map(|row| match row {
+                Row::Socket(row) => (row.socket.held_bytes(), row.socket.peer.ip().to_string()),
+                Row::Group(row) => panic!("{row:?}"),
+            })
+            .collect();
+        let expected = [(300, "0.0.0.6"), (90, "0.0.0.2"), (90, "0.0.0.4")];
+        assert_eq!(rows, expected.map(|(bytes, peer)| (bytes, peer.to_owned())));
+        assert_eq!(
+            survey.total.total(),
+            Sum {
+                sockets: 7,
+                bytes: 499
+            }
+        );
+        assert_eq!(survey.row_count, Some(7));
+    }
+
+    #[test]
+    fn more_groups_than_are_told_apart_leave_the_large_ones_right() {
+        let question = Question {
+            by: By::Peer,
+            top: 2,
+        };
+        let mut gathered = Gathered::default();
+        let one = socket(1, 0);
+        let groups = u32::try_from(GROUPS).unwrap() * 3;
+        for peer in 0..groups {
+            let mut socket = one.clone();
+            // One in the middle and one at the end hold much.
+            let bytes = match peer {
+                20_000 => 5_000,
+                peer if peer == groups - 1 => 7_000,
+                _ => 10,
+            };
+            socket.peer.set_ip(Ipv4Addr::from_bits(peer).into());
+            socket.memory.as_mut().unwrap().recv_alloc_bytes = bytes;
+            gathered.add(question, socket, None);
+            assert!(gathered.groups.len() <= GROUPS);
+        }
+        let survey = question.survey(gathered, &Processes::default(), 1, None, Vec::new());
+        let held: Vec<_> = survey
+            .rows
+            .iter()
+            .map(|row| match row {
+                Row::Group(row) => row.tally.total().bytes,
+                Row::Socket(row) => panic!("{row:?}"),
+            })
+            .collect();
+        assert_eq!(held, [7_000, 5_000]);
+        assert_eq!(survey.total.total().sockets, u64::from(groups));
+        assert_eq!(survey.row_count, None);
+        assert!(survey.understated_bytes > 0 && survey.understated_bytes < 100);
+    }
+
+    #[test]
+    fn facts_and_the_host_that_they_are_of_answer_alike() {
+        for by in [By::Memory, By::Process, By::Peer, By::State] {
+            let question = Question { by, top: 5 };
+            let root = hosts("dead-peer-holds-memory");
+            let survey = question.ask(&root, Looking::default()).unwrap();
+            let of_facts = question.ask_facts(&Facts::read(&root).unwrap());
+            assert_eq!(format!("{:?}", survey.rows), format!("{:?}", of_facts.rows));
+            assert_eq!(survey.total, of_facts.total);
+            assert!(!survey.rows.is_empty());
+        }
+    }
+}
