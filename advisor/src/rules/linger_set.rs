@@ -50,7 +50,9 @@ fn check(facts: &Facts) -> Outcome {
         .filter(|(_, socket)| socket.options.is_some())
         .count();
     if inspected == 0 {
-        return Outcome::NotEvaluated("needs the option itself: --inspect-options".to_owned());
+        return Outcome::NotEvaluated(
+            "needs the option itself: --inspect-options, as root".to_owned(),
+        );
     }
     let programs = by_program(facts, |socket| linger_s(socket).is_some());
     let findings: Vec<_> = programs

@@ -41,7 +41,9 @@ fn check(facts: &Facts) -> Outcome {
         .filter(|(_, socket)| socket.state == TcpState::Listen && socket.options.is_some())
         .count();
     if inspected == 0 {
-        return Outcome::NotEvaluated("needs the option itself: --inspect-options".to_owned());
+        return Outcome::NotEvaluated(
+            "needs the option itself: --inspect-options, as root".to_owned(),
+        );
     }
     let programs = by_program(facts, |socket| {
         socket.state == TcpState::Listen
