@@ -179,10 +179,11 @@ fn the_catalogue_is_current() {
     let reference = reference();
     let release = &reference.report.scenarios[0].kernel.release;
     let page = format!(
-        "# The catalogue\n\nEvery scenario, and what was seen of it by `{}` on Linux {release}, \
-         {}.\n[reference.json](reference.json) is that report without its runs. Cells that the \
-         run left out,\nwithout `--full`, are in no figure; what acts on the whole machine, or \
-         waits long,\nwas skipped there. To make it anew:\n\n    harness run --report DIR\n    \
+        "# The catalogue\n\nEvery scenario, and what was seen of it by `{}` on Linux {release},\n\
+         {}. [reference.json](reference.json) is that report without its runs. Cells\n\
+         that the run left out, without `--full`, are in no figure; what acts on the whole\n\
+         machine, waits long or needs a guest was skipped there. To make it anew:\n\n    \
+         harness run --report DIR\n    \
          REFERENCE_REPORT=DIR REFERENCE_DATE=$(date -I) REFERENCE_COMMAND='harness run' \\\n      \
          UPDATE_DOCUMENTS=1 cargo test -p harness --test documents\n\n{}",
         reference.command,

@@ -98,6 +98,13 @@ pub fn tell_matrix(id: &str, cells: &[&Scenario]) -> String {
     for (axis, values) in &axes {
         paragraph(&mut story, &format!("{axis:<10}"), &values.join(", "));
     }
+    story.push('\n');
+    if let Some(first) = cells.first() {
+        paragraph(&mut story, "source    ", &first.source);
+        if let Some(id) = &first.see_also {
+            paragraph(&mut story, "see also  ", id);
+        }
+    }
     let covering = places().filter(|cell| cell.covering).count();
     let _ = writeln!(
         story,
