@@ -135,6 +135,75 @@ fn a_report_fits_its_schema_and_another_does_not() {
     }
 }
 
+/// A run whose figures stand in docs/catalogue.md.
+#[derive(serde::Deserialize, serde::Serialize)]
+struct Reference {
+    /// The day of the run.
+    date: String,
+    /// What was run, on which machine.
+    command: String,
+    report: advisor::evidence::Report,
+}
+
+/// The committed reference, or with `REFERENCE_REPORT=DIR` what `harness run
+/// --report DIR` wrote there, without its runs; `REFERENCE_DATE` is its day.
+fn reference() -> Reference {
+    let path = root().join("docs/reference.json");
+    if let Some(directory) = std::env::var_os("REFERENCE_REPORT") {
+        let mut report = advisor::evidence::read(Path::new(&directory)).unwrap();
+        for scenario in &mut report.scenarios {
+            scenario.runs.clear();
+            scenario.explains.clear();
+            scenario.source.clear();
+            // The release, without what a distribution or a machine calls it.
+            let release = &mut scenario.kernel.release;
+            let end = release.find(|c: char| !c.is_ascii_digit() && c != '.');
+            release.truncate(end.unwrap_or(release.len()));
+        }
+        let reference = Reference {
+            date: std::env::var("REFERENCE_DATE").unwrap(),
+            command: std::env::var("REFERENCE_COMMAND").unwrap(),
+            report,
+        };
+        let text = serde_json::to_string(&reference).unwrap();
+        // A line for each scenario, so that a change of one is a change of a line.
+        let text = text.replace("{\"id\":", "\n{\"id\":") + "\n";
+        std::fs::write(&path, text).unwrap();
+    }
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+#[test]
+fn the_catalogue_is_current() {
+    let scenarios = suite::load(&[root().join("suites")]).unwrap();
+    let reference = reference();
+    let release = &reference.report.scenarios[0].kernel.release;
+    let page = format!(
+        "# The catalogue\n\nEvery scenario, and what was seen of it by `{}` on Linux {release},\n\
+         {}. [reference.json](reference.json) is that report without its runs. Cells\n\
+         that the run left out, without `--full`, are in no figure; what acts on the whole\n\
+         machine, waits long or needs a guest was skipped there. To make it anew:\n\n    \
+         harness run --report DIR\n    \
+         REFERENCE_REPORT=DIR REFERENCE_DATE=$(date -I) REFERENCE_COMMAND='harness run' \\\n      \
+         UPDATE_DOCUMENTS=1 cargo test -p harness --test documents\n\n{}",
+        reference.command,
+        reference.date,
+        harness::report::catalogue::render(&scenarios, &reference.report)
+    );
+    assert_current("catalogue.md", &page);
+    // What runs by default has its figures there.
+    for scenario in &scenarios {
+        let by_default = scenario.cell.as_ref().is_none_or(|cell| cell.covering);
+        let mut results = reference.report.scenarios.iter();
+        let there = results.any(|result| result.id == scenario.id);
+        assert!(
+            there || !by_default,
+            "{} is not in docs/reference.json",
+            scenario.id
+        );
+    }
+}
+
 #[test]
 fn the_page_of_steps_is_current() {
     let mut page = "# Steps\n\nMade from the table in `harness/src/suite/step.rs`. A step is \

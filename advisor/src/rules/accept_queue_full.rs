@@ -10,8 +10,8 @@ use crate::facts::{Facts, SocketSource};
 pub(super) const RULE: Rule = Rule {
     code: "LB501",
     name: "accept-queue-full",
-    scenario: None,
-    cure: None,
+    scenario: Some("listen/queue/overflow[backlog=1,family=ipv4]"),
+    cure: Some("listen/queue/room-again"),
     documentation: DOCUMENTATION,
     check,
 };

@@ -7,8 +7,8 @@ use crate::facts::cgroups::Cgroup;
 pub(super) const RULE: Rule = Rule {
     code: "LB407",
     name: "cgroup-limit-near",
-    scenario: None,
-    cure: None,
+    scenario: Some("limits/cgroup/crowd[limit=cgroup]"),
+    cure: Some("limits/cgroup/crowd[limit=none]"),
     documentation: DOCUMENTATION,
     check,
 };

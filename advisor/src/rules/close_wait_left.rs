@@ -11,7 +11,7 @@ use crate::facts::{Facts, Look};
 pub(super) const RULE: Rule = Rule {
     code: "LB202",
     name: "close-wait-left",
-    scenario: Some("crash/killed-server/idle"),
+    scenario: Some("crash/leak/close-wait"),
     cure: None,
     documentation: DOCUMENTATION,
     check,

@@ -10,8 +10,8 @@ use crate::facts::{Facts, SocketSource};
 pub(super) const RULE: Rule = Rule {
     code: "LB406",
     name: "idle-without-keepalive",
-    scenario: None,
-    cure: None,
+    scenario: Some("crash/half-open/idle[option=none]"),
+    cure: Some("crash/half-open/idle[option=keepalive]"),
     documentation: DOCUMENTATION,
     check,
 };

@@ -15,8 +15,8 @@ use crate::facts::sock_diag::{TcpSocket, TcpState};
 pub(super) const RULE: Rule = Rule {
     code: "LB303",
     name: "ports-run-out",
-    scenario: None,
-    cure: None,
+    scenario: Some("bind/ports/ten-ports[way=bind]"),
+    cure: Some("bind/ports/ten-ports[way=bind-no-port]"),
     documentation: DOCUMENTATION,
     check,
 };

@@ -9,7 +9,7 @@ use crate::facts::{Facts, SocketSource};
 pub(super) const RULE: Rule = Rule {
     code: "LB403",
     name: "stalled-peer-holds-memory",
-    scenario: Some("crash/vanished-peer/stalled-reader"),
+    scenario: Some("memory/vanished-client/dead-or-slow"),
     cure: None,
     documentation: DOCUMENTATION,
     check,

@@ -361,6 +361,12 @@ impl Scenario {
         address(number, side, self.family)
     }
 
+    /// The id without the cell.
+    pub fn name(&self) -> &str {
+        let cell = self.id.find('[').filter(|_| self.cell.is_some());
+        &self.id[..cell.unwrap_or(self.id.len())]
+    }
+
     /// The scenario with what is expected of a kernel's release, as `uname -r`
     /// gives it, and no more.
     #[must_use]

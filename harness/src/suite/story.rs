@@ -93,17 +93,17 @@ pub fn tell(scenario: &Scenario) -> String {
 /// Tells a matrix: its axes, and what is expected of which cells.
 pub fn tell_matrix(id: &str, cells: &[&Scenario]) -> String {
     let mut story = format!("{id}\n\n");
-    let mut axes: Vec<(&str, Vec<&str>)> = Vec::new();
+    let axes = axes(cells);
     let places = || cells.iter().filter_map(|scenario| scenario.cell.as_ref());
-    for (axis, value) in places().flat_map(|cell| &cell.axes) {
-        match axes.iter_mut().find(|(known, _)| known == axis) {
-            Some((_, values)) if values.contains(&value.as_str()) => {}
-            Some((_, values)) => values.push(value),
-            None => axes.push((axis, vec![value])),
-        }
-    }
     for (axis, values) in &axes {
         paragraph(&mut story, &format!("{axis:<10}"), &values.join(", "));
+    }
+    story.push('\n');
+    if let Some(first) = cells.first() {
+        paragraph(&mut story, "source    ", &first.source);
+        if let Some(id) = &first.see_also {
+            paragraph(&mut story, "see also  ", id);
+        }
     }
     let covering = places().filter(|cell| cell.covering).count();
     let _ = writeln!(
@@ -139,8 +139,17 @@ pub fn tell_matrix(id: &str, cells: &[&Scenario]) -> String {
     story
 }
 
+/// The axes of a matrix with their values, in the order of the suite.
+pub fn axes<'a>(cells: &[&'a Scenario]) -> Vec<(&'a str, Vec<&'a str>)> {
+    let first = cells.first().and_then(|one| one.cell.as_ref());
+    let names = first.iter().flat_map(|cell| &cell.axes).enumerate();
+    names
+        .map(|(index, (axis, _))| (axis.as_str(), values_there(cells, index)))
+        .collect()
+}
+
 /// The values that cells have on an axis, each once.
-fn values_there<'a>(cells: &[&'a Scenario], axis: usize) -> Vec<&'a str> {
+pub fn values_there<'a>(cells: &[&'a Scenario], axis: usize) -> Vec<&'a str> {
     let mut there = Vec::new();
     for (_, value) in cells
         .iter()
@@ -155,7 +164,7 @@ fn values_there<'a>(cells: &[&'a Scenario], axis: usize) -> Vec<&'a str> {
 
 /// Splits cells so that each part is all combinations of the values in it, and
 /// the values of each axis say which cells they are.
-fn blocks(cells: Vec<&Scenario>, axis: usize) -> Vec<Vec<&Scenario>> {
+pub fn blocks(cells: Vec<&Scenario>, axis: usize) -> Vec<Vec<&Scenario>> {
     let axes = cells.first().and_then(|one| one.cell.as_ref());
     let axes = axes.map_or(0, |cell| cell.axes.len());
     let product: usize = (0..axes)

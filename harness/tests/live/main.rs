@@ -5,6 +5,7 @@
 //! runs them. Without root they fail. None holds a time against an upper bound:
 //! only a minute without any progress is a failure, reported as a hang.
 
+mod catalogue;
 mod end_to_end;
 mod iproute2;
 mod machine;
