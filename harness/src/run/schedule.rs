@@ -31,11 +31,16 @@ pub fn run_all(
     jobs: usize,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Vec<evidence::Scenario> {
-    // Those that wait long come last and wait side by side: one that wants the
-    // kernel to itself would have to wait for them.
-    let (long, short): (Vec<usize>, Vec<usize>) =
-        (0..scenarios.len()).partition(|index| scenarios[*index].long);
-    let queue: Mutex<VecDeque<usize>> = Mutex::new(short.into_iter().chain(long).collect());
+    // Those that want the kernel to themselves come one after the other: each one
+    // between others would have to wait until all of these have ended. Those that
+    // wait long come last, and wait side by side.
+    let mut order: Vec<usize> = (0..scenarios.len()).collect();
+    order.sort_by_key(|index| {
+        let scenario = &scenarios[*index];
+        let alone = scenario.wants_the_kernel_to_itself();
+        (scenario.long, alone == scenario.long)
+    });
+    let queue = Mutex::new(VecDeque::from(order));
     let alone = RwLock::new(());
     let results: Mutex<Vec<Option<evidence::Scenario>>> = Mutex::new(vec![None; scenarios.len()]);
     std::thread::scope(|scope| {
