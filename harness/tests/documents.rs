@@ -181,10 +181,11 @@ fn the_catalogue_is_current() {
     let page = format!(
         "# The catalogue\n\nEvery scenario, and what was seen of it by `{}` on Linux {release},\n\
          {}. [reference.json](reference.json) is that report without its runs. Cells\n\
-         that the run left out, without `--full`, are in no figure; what acts on the whole\n\
-         machine, waits long or needs a guest was skipped there. To make it anew:\n\n    \
-         harness run --report DIR\n    \
-         REFERENCE_REPORT=DIR REFERENCE_DATE=$(date -I) REFERENCE_COMMAND='harness run' \\\n      \
+         that the run left out, without `--full`, are in no figure; what waits long or needs a\n\
+         guest was skipped there. To make it anew, as root:\n\n    \
+         harness run --touch-host --kernel host --report DIR\n    \
+         REFERENCE_REPORT=DIR REFERENCE_DATE=$(date -I) \\\n      \
+         REFERENCE_COMMAND='harness run --touch-host --kernel host' \\\n      \
          UPDATE_DOCUMENTS=1 cargo test -p harness --test documents\n\n{}",
         reference.command,
         reference.date,
