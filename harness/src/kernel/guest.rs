@@ -28,8 +28,9 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 /// the time. News that is late by less than the first doesn't show.
 const CLOCK_SLACK: Duration = Duration::from_secs(2);
 
-/// How much of the console's end is kept.
-const CONSOLE_LINES: usize = 40;
+/// How much of the console's end is kept: a panic with its call trace, and what
+/// came before.
+const CONSOLE_LINES: usize = 100;
 
 /// Why a guest gave no result, with the end of its console.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -43,10 +44,15 @@ pub struct Death {
 impl fmt::Display for Death {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the guest gave no result: {}", self.what)?;
-        if let Some(last) = self.console.last() {
-            write!(f, "; its console ends with {last:?}")?;
+        let panic = self
+            .console
+            .iter()
+            .find(|line| line.contains("Kernel panic"));
+        match (panic, self.console.last()) {
+            (Some(panic), _) => write!(f, "; its console says {panic:?}"),
+            (None, Some(last)) => write!(f, "; its console ends with {last:?}"),
+            (None, None) => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -428,7 +434,7 @@ mod tests {
     #[test]
     fn the_last_lines_of_a_console_are_kept() {
         let kept = Arc::new(Mutex::new(VecDeque::new()));
-        let lines: Vec<String> = (0..100)
+        let lines: Vec<String> = (0..1000)
             .map(|number| format!("line {number}\r\n"))
             .collect();
         keep_lines(io::Cursor::new(lines.concat()), &kept);
@@ -437,7 +443,7 @@ mod tests {
             .lock()
             .unwrap()
             .back()
-            .is_none_or(|last| last != "line 99")
+            .is_none_or(|last| last != "line 999")
         {
             assert!(Instant::now() < end);
             std::thread::yield_now();
@@ -449,11 +455,23 @@ mod tests {
     fn a_death_ends_with_the_console() {
         let death = Death {
             what: "it died".to_owned(),
-            console: vec!["Kernel panic - not syncing".to_owned()],
+            console: vec!["reboot: Power down".to_owned()],
         };
         assert_eq!(
             death.to_string(),
             "the guest gave no result: it died; its console ends with \
+             \"reboot: Power down\""
+        );
+        let death = Death {
+            what: "it died".to_owned(),
+            console: vec![
+                "Kernel panic - not syncing".to_owned(),
+                "Call Trace:".to_owned(),
+            ],
+        };
+        assert_eq!(
+            death.to_string(),
+            "the guest gave no result: it died; its console says \
              \"Kernel panic - not syncing\""
         );
     }
