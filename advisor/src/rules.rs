@@ -307,31 +307,6 @@ impl Evidence {
     }
 }
 
-/// What became of a rule.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub struct RuleOutcome {
-    /// Its code.
-    pub code: &'static str,
-    /// Its name.
-    pub name: &'static str,
-    /// Whether it fired.
-    pub outcome: OutcomeWord,
-    /// What it saw, or why it could not tell.
-    pub reason: String,
-}
-
-/// An [`Outcome`] in a word.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OutcomeWord {
-    /// [`Outcome::Fired`]
-    Fired,
-    /// [`Outcome::Quiet`]
-    Quiet,
-    /// [`Outcome::NotEvaluated`]
-    NotEvaluated,
-}
-
 /// A report of the harness and the file it was read from.
 #[derive(Clone, Debug)]
 pub struct NamedReport {

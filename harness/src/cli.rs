@@ -492,7 +492,9 @@ impl Plan {
         let host = Host {
             can_run: !matches!(privilege, Privilege::None(_)),
             may_be_touched: run.touch_host && *privilege == Privilege::Root,
-            has_netem: chosen.iter().any(|scenario| scenario.needs_netem)
+            netem_is_asked_for: matches!(run.link, LinkChoice::Netem),
+            has_netem: (matches!(run.link, LinkChoice::Netem)
+                || chosen.iter().any(|scenario| scenario.needs_netem))
                 && !matches!(privilege, Privilege::None(_))
                 && lab::kernel_has_netem(),
         };
@@ -510,7 +512,15 @@ impl Plan {
             let is_optional = *choice == Choice::Auto;
             match choice.resolve(&Cache::of_user()?, run.modules.as_deref())? {
                 Some(kernel) if !is_optional || qemu::find().is_some() => {
-                    plan.guests.push((kernel, elsewhere));
+                    match plan.guests.iter_mut().find(|(known, _)| *known == kernel) {
+                        // By auto and by name: once will do.
+                        Some((_, indices)) => {
+                            indices.extend(elsewhere);
+                            indices.sort_unstable();
+                            indices.dedup();
+                        }
+                        None => plan.guests.push((kernel, elsewhere)),
+                    }
                 }
                 _ => plan.host.extend(elsewhere),
             }
@@ -580,6 +590,14 @@ fn compare_links(options: &Links) -> Result<u8, KernelError> {
         .filter(|scenario| scenario.is_impaired() && !scenario.needs_netem)
         .collect();
     let choice = Choice::parse(&options.kernel)?;
+    if choice == Choice::Host {
+        return Err(KernelError::usage(
+            "host",
+            "compare links on it",
+            "links are compared in a guest",
+            "name a kernel that was fetched, see `harness kernels`",
+        ));
+    }
     let cache = Cache::of_user()?;
     let Some(kernel) = choice.resolve(&cache, None)? else {
         return Err(KernelError::environment(
@@ -685,14 +703,19 @@ fn run_suites(run: &Run) -> u8 {
             Err(status) => return status,
         }
     }
+    let mut status = SUCCESS;
     match run_in_guests(run, &chosen, &plan.guests) {
         Ok(seen) => results.extend(seen),
-        Err(error) => return complain_of_kernel(&error),
+        // What the host has shown is told all the same.
+        Err(error) => status = complain_of_kernel(&error),
+    }
+    if results.is_empty() {
+        return status;
     }
     // Scenario by scenario; of each, kernel by kernel as they were asked for.
     results.sort_by_key(|(index, _)| *index);
     let results = results.into_iter().map(|(_, result)| result).collect();
-    conclude(run, &all, results)
+    status.max(conclude(run, &all, results))
 }
 
 fn run_on_host(

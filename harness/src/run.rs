@@ -119,8 +119,10 @@ pub fn run_scenario(
 
 /// Why a scenario can't run on this kernel, and what to do about it.
 fn obstacle(scenario: &Scenario, settings: &Settings, release: &str) -> Option<(String, String)> {
-    let running = Release::of_kernel(release)?;
-    if let Some(since) = scenario.since.filter(|since| running < *since) {
+    let running = Release::of_kernel(release);
+    if let (Some(running), Some(since)) = (running, scenario.since)
+        && running < since
+    {
         let hint = "run it on a newer kernel: `harness kernels` lists some".to_owned();
         return Some((format!("it needs {since}; this is {running}"), hint));
     }
@@ -131,7 +133,7 @@ fn obstacle(scenario: &Scenario, settings: &Settings, release: &str) -> Option<(
     }
     if scenario.expectations.is_empty() {
         let hint = "its expectations say which releases they are for".to_owned();
-        return Some((format!("nothing is expected of {running}"), hint));
+        return Some((format!("nothing is expected of {release}"), hint));
     }
     if scenario.long && !settings.long {
         let limit = scenario.time_limit.as_secs();

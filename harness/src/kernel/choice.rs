@@ -65,7 +65,7 @@ impl Choice {
     ) -> Result<Option<Stored>, KernelError> {
         match self {
             Self::Host => Ok(None),
-            Self::Auto => nearest(cache, &kernel_release()),
+            Self::Auto => Ok(nearest(cache, &kernel_release())),
             Self::Line(name) => match cache.find(name)? {
                 Some(stored) => Ok(Some(stored)),
                 None => Err(KernelError::environment(
@@ -116,15 +116,16 @@ fn take_in(path: &Path, modules: Option<&Path>, cache: &Cache) -> Result<Stored,
 
 /// Of the kernels that were fetched by name, the one whose version is nearest to
 /// a release; the older of two that are as near.
-pub fn nearest(cache: &Cache, release: &str) -> Result<Option<Stored>, KernelError> {
+pub fn nearest(cache: &Cache, release: &str) -> Option<Stored> {
     let wanted = version(release);
     let mut fetched = Vec::new();
     for line in catalogue::LINES {
-        fetched.extend(cache.find(line.name)?);
+        // A damaged one is as good as none; `harness doctor` names it.
+        fetched.extend(cache.find(line.name).ok().flatten());
     }
-    Ok(fetched
+    fetched
         .into_iter()
-        .min_by_key(|stored| version(&stored.release).abs_diff(wanted)))
+        .min_by_key(|stored| version(&stored.release).abs_diff(wanted))
 }
 
 /// `6.12.1-x` as a number that grows with it: a major version is further from
@@ -139,6 +140,10 @@ fn version(release: &str) -> u64 {
 
 /// What the host's kernel can do for scenarios.
 #[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about the host"
+)]
 pub struct Host {
     /// Make network namespaces.
     pub can_run: bool,
@@ -146,6 +151,8 @@ pub struct Host {
     pub may_be_touched: bool,
     /// Carry a link by netem.
     pub has_netem: bool,
+    /// Whether the user wants netem for every impaired link.
+    pub netem_is_asked_for: bool,
 }
 
 impl Host {
@@ -154,7 +161,8 @@ impl Host {
         self.can_run
             && (self.may_be_touched || !scenario.touches_host())
             && !scenario.needs_guest()
-            && (self.has_netem || !scenario.needs_netem)
+            && (self.has_netem
+                || !(scenario.needs_netem || (self.netem_is_asked_for && scenario.is_impaired())))
     }
 }
 

@@ -24,6 +24,9 @@ use super::state::State;
 /// A guest that says nothing for so long hangs; it has a heartbeat.
 const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 
+/// Longest way from being told to power off to having done so.
+const POWER_OFF_LIMIT: Duration = Duration::from_secs(10);
+
 /// How far the guest's clock may be from the host's: so much, and a tenth of
 /// the time. News that is late by less than the first doesn't show.
 const CLOCK_SLACK: Duration = Duration::from_secs(2);
@@ -64,10 +67,8 @@ pub struct Guest {
     pub release: String,
     /// What its init could not do.
     pub complaints: Vec<String>,
-    /// What runs it.
-    pub accelerator: Accelerator,
     orders: UnixStream,
-    news: Receiver<News>,
+    news: Receiver<(Instant, News)>,
     console: Arc<Mutex<VecDeque<String>>>,
     clock: Clock,
     keeper: Keeper,
@@ -112,7 +113,7 @@ impl Guest {
         let (ends, mut machine) = machine(kernel, accelerator, duplicate(&memory)?, true)?;
         machine.boot(kernel, accelerator, image.into());
         let start = Instant::now();
-        let (mut guest, monitor) = Self::start(kernel, accelerator, machine, ends)?;
+        let (mut guest, monitor) = Self::start(kernel, machine, ends)?;
         guest
             .await_ready(accelerator.boot_limit())
             .map_err(|death| refused(kernel, "boot it", &death))?;
@@ -131,11 +132,10 @@ impl Guest {
         state: &State,
     ) -> Result<Self, KernelError> {
         let open = at(kernel, "open its saved state");
-        let memory = state.memory().map_err(&open)?;
-        let devices = state.devices().map_err(&open)?;
+        let (memory, devices) = state.files().map_err(&open)?;
         let (ends, mut machine) = machine(kernel, accelerator, memory.into(), false)?;
         machine.restore();
-        let (mut guest, mut monitor) = Self::start(kernel, accelerator, machine, ends)?;
+        let (mut guest, mut monitor) = Self::start(kernel, machine, ends)?;
         monitor
             .restore(&devices)
             .map_err(at(kernel, "restore its saved state"))?;
@@ -149,7 +149,6 @@ impl Guest {
 
     fn start(
         kernel: &Stored,
-        accelerator: Accelerator,
         machine: Machine,
         ends: Ends,
     ) -> Result<(Self, Monitor), KernelError> {
@@ -177,7 +176,6 @@ impl Guest {
         let guest = Self {
             release: String::new(),
             complaints: Vec::new(),
-            accelerator,
             orders: ends.orders,
             news,
             console,
@@ -250,9 +248,14 @@ impl Guest {
 
     /// What the guest says next, heartbeats aside. One that dies, says nothing
     /// for too long or whose clock runs wrong is an error, and of no more use.
-    pub fn listen(&mut self) -> Result<News, Death> {
+    /// Its heart beats on while something in it hangs: so there is a limit too.
+    pub fn listen(&mut self, limit: Duration) -> Result<News, Death> {
+        let end = Instant::now() + limit;
         loop {
             match self.next(SILENCE_LIMIT)? {
+                News::Alive(_) if Instant::now() > end => {
+                    return Err(self.death(format!("it lives, but came to nothing in {limit:?}")));
+                }
                 News::Alive(_) => {}
                 news => return Ok(news),
             }
@@ -261,11 +264,11 @@ impl Guest {
 
     fn next(&mut self, limit: Duration) -> Result<News, Death> {
         match self.news.recv_timeout(limit) {
-            Ok(News::Alive(guest_ms)) => match self.clock.compare(Instant::now(), guest_ms) {
+            Ok((heard, News::Alive(guest_ms))) => match self.clock.compare(heard, guest_ms) {
                 None => Ok(News::Alive(guest_ms)),
                 Some(difference) => Err(self.death(difference)),
             },
-            Ok(news) => Ok(news),
+            Ok((_, news)) => Ok(news),
             Err(RecvTimeoutError::Timeout) => {
                 Err(self.death(format!("it said nothing for {limit:?}")))
             }
@@ -288,7 +291,7 @@ impl Guest {
     pub fn power_off(mut self) -> Result<(), Death> {
         self.order(&Order::PowerOff)?;
         loop {
-            if matches!(self.listen()?, News::End) {
+            if matches!(self.listen(POWER_OFF_LIMIT)?, News::End) {
                 self.keeper.kill();
                 return Ok(());
             }
@@ -381,12 +384,13 @@ fn keep_lines(from: impl Read + Send + 'static, kept: &Arc<Mutex<VecDeque<String
     });
 }
 
-fn listen(port: UnixStream, news: &Sender<News>) {
+/// Notes when each piece of news came: whoever takes it may be late.
+fn listen(port: UnixStream, news: &Sender<(Instant, News)>) {
     for line in BufReader::new(port).lines() {
         let Ok(line) = line else { return };
         let said = serde_json::from_str(&line)
             .unwrap_or_else(|error| News::Refused(format!("it said {line:?}: {error}")));
-        if news.send(said).is_err() {
+        if news.send((Instant::now(), said)).is_err() {
             return;
         }
     }

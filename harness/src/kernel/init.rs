@@ -144,7 +144,9 @@ pub fn serve() -> io::Result<()> {
         match serde_json::from_str(&line?) {
             Ok(Order::Begin { now_ns, entropy }) => {
                 if let Err(error) = begin(now_ns, &entropy) {
-                    host.tell(&News::Refused(format!("set the clock: {error}")))?;
+                    host.tell(&News::Refused(format!(
+                        "set the clock and the random numbers: {error}"
+                    )))?;
                 }
                 let heart = host.clone();
                 // It beats as long as this process lives.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use advisor::evidence::{self, Kernel, Place, Verdict};
 
@@ -164,12 +165,15 @@ pub fn prepare(
 
 /// A guest from the state; a state that gives none is made anew once.
 fn start(ready: &Ready, accelerator: Accelerator, cache: &Cache) -> Result<Guest, KernelError> {
-    let state = lock(&ready.state).clone();
-    if let Ok(guest) = Guest::restore(ready.kernel, accelerator, &state) {
+    let known = lock(&ready.state).clone();
+    if let Ok(guest) = Guest::restore(ready.kernel, accelerator, &known) {
         return Ok(guest);
     }
     let mut state = lock(&ready.state);
-    *state = State::make(ready.kernel, accelerator, cache)?;
+    // Another one may have done it while this one waited.
+    if state.made() == known.made() {
+        *state = State::make(ready.kernel, accelerator, cache)?;
+    }
     Guest::restore(ready.kernel, accelerator, &state)
 }
 
@@ -234,8 +238,10 @@ fn run_in(
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<evidence::Scenario, Death> {
     guest.order(&Order::Run(Box::new(scenario.clone()), settings.clone()))?;
+    // A run that the lab disturbed is made again without a word.
+    let limit = scenario.time_limit * 4 + Duration::from_secs(60);
     loop {
-        match guest.listen()? {
+        match guest.listen(limit)? {
             News::Ran(runs) => progress(Progress::Ran(scenario, runs)),
             News::Ended(result) => return Ok(*result),
             News::Refused(words) => {
@@ -285,8 +291,10 @@ fn measure_link(guest: &mut Guest, link: &str, packets: u32) -> Result<links::Pa
         link: link.to_owned(),
         packets,
     })?;
+    // A millisecond for each, and a measurement that is disturbed is made again.
+    let limit = Duration::from_millis(u64::from(packets)) * 20 + Duration::from_secs(60);
     loop {
-        match guest.listen()? {
+        match guest.listen(limit)? {
             News::Measured(pair) => return Ok(*pair),
             News::Refused(words) => {
                 return Err(Death {

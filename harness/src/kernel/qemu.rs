@@ -157,13 +157,15 @@ impl Machine {
 }
 
 /// The frequency of the host's time stamp counter, which the emulated one has:
-/// what the kernel has measured, or what the processor is sold as.
+/// what the kernel says, or the median of a few measurements.
 fn host_tsc_khz() -> Option<u64> {
     let measured = fs::read_to_string("/sys/devices/system/cpu/cpu0/tsc_freq_khz").ok();
     if let Some(khz) = measured.and_then(|text| text.trim().parse().ok()) {
         return Some(khz);
     }
-    measured_tsc_khz()
+    let mut measured: Vec<u64> = (0..5).filter_map(|_| measured_tsc_khz()).collect();
+    measured.sort_unstable();
+    measured.get(measured.len() / 2).copied()
 }
 
 /// Counts the counter over a moment.
@@ -297,8 +299,12 @@ pub fn accelerator(kernel: &Stored, cache: &Path) -> Accelerator {
         Some((there, works)) if there == here => works,
         _ => {
             let works = may_use_kvm() && Guest::boot(kernel, Accelerator::Kvm).is_ok();
-            // Not remembered: it is asked again.
-            let _ = serde_json::to_vec(&(here, works)).map(|text| fs::write(&record, text));
+            // A kernel that boots in neither way says nothing about KVM.
+            let is_sure = works || !may_use_kvm() || Guest::boot(kernel, Accelerator::Tcg).is_ok();
+            if is_sure {
+                // Not remembered: it is asked again.
+                let _ = serde_json::to_vec(&(here, works)).map(|text| fs::write(&record, text));
+            }
             works
         }
     };

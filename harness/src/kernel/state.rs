@@ -9,6 +9,7 @@
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -46,13 +47,15 @@ struct Record {
     complaints: Vec<String>,
     boot_ms: u64,
     devices_bytes: u64,
+    /// Nanoseconds since 1970: tells it from others of the same identity.
+    made_ns: u128,
 }
 
 impl State {
     /// The state of a kernel for this harness, QEMU and processor, if there is a
     /// whole one.
     pub fn find(kernel: &Stored, accelerator: Accelerator) -> Option<Self> {
-        let identity = identity(accelerator);
+        let identity = identity(kernel, accelerator);
         let directory = directory(kernel, &identity);
         let text = fs::read(directory.join(RECORD)).ok()?;
         let record: Record = serde_json::from_slice(&text).ok()?;
@@ -82,14 +85,19 @@ impl State {
                 hint,
             )
         };
+        // Before the boot: what is replaced meanwhile is not what was booted.
+        let identity = identity(kernel, accelerator);
         let booted = Guest::boot(kernel, accelerator)?;
-        let identity = identity(accelerator);
         let mut record = Record {
             identity: identity.clone(),
             release: booted.release().to_owned(),
             complaints: booted.complaints().to_owned(),
             boot_ms: u64::try_from(booted.boot.as_millis()).unwrap_or(u64::MAX),
             devices_bytes: 0,
+            made_ns: SystemTime::now()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap_or_default()
+                .as_nanos(),
         };
         let (memory, devices) = booted.stop().map_err(|io| error(&io))?;
         let workshop = cache.workshop()?;
@@ -100,7 +108,9 @@ impl State {
             record.devices_bytes = copy_data(&devices, &new.join(DEVICES))?;
             copy_data(&memory, &new.join(MEMORY))?;
             fs::write(new.join(RECORD), serde_json::to_vec_pretty(&record)?)?;
-            // A kernel that was replaced meanwhile has taken its directory away.
+            // One at a time: another harness may be making the same.
+            let lock = File::open(kernel.directory())?;
+            lock.lock()?;
             if directory.exists() {
                 fs::rename(&directory, workshop.path().join("old"))?;
             }
@@ -117,17 +127,20 @@ impl State {
         let _ = fs::remove_dir_all(&self.directory);
     }
 
-    /// The guest's memory, to be mapped.
-    pub fn memory(&self) -> io::Result<File> {
+    /// The guest's memory, to be mapped, and the state of its devices, to be read
+    /// from its start: both of the same boot, whoever replaces the state meanwhile.
+    pub fn files(&self) -> io::Result<(File, File)> {
+        let directory = File::open(&self.directory)?;
+        let inside = format!("/proc/self/fd/{}", directory.as_raw_fd());
+        let open = |name: &str| File::open(Path::new(&inside).join(name));
         // Tells which state was used last, see `MOST_KEPT`.
-        let record = File::open(self.directory.join(RECORD))?;
-        let _ = record.set_modified(SystemTime::now());
-        File::open(self.directory.join(MEMORY))
+        let _ = open(RECORD)?.set_modified(SystemTime::now());
+        Ok((open(MEMORY)?, open(DEVICES)?))
     }
 
-    /// The state of its devices, to be read from its start.
-    pub fn devices(&self) -> io::Result<File> {
-        File::open(self.directory.join(DEVICES))
+    /// When it was made, in nanoseconds since 1970.
+    pub fn made(&self) -> u128 {
+        self.record.made_ns
     }
 
     /// The kernel's release, as it says itself.
@@ -147,9 +160,10 @@ impl State {
 }
 
 /// What a state is good for.
-fn identity(accelerator: Accelerator) -> String {
+fn identity(kernel: &Stored, accelerator: Accelerator) -> String {
     let program = qemu::file_identity(Path::new("/proc/self/exe"));
-    format!("{program}|{accelerator:?}|{}", qemu::identity())
+    let kernel = qemu::file_identity(&kernel.kernel());
+    format!("{program}|{kernel}|{accelerator:?}|{}", qemu::identity())
 }
 
 fn directory(kernel: &Stored, identity: &str) -> PathBuf {
@@ -186,6 +200,8 @@ fn copy_data(from: &File, to: &Path) -> io::Result<u64> {
         }
         position += read as u64;
     }
+    // Its length says that it is whole, so the content has to be on the disk.
+    file.sync_all()?;
     Ok(length)
 }
 

@@ -69,7 +69,7 @@ pub(super) fn render(report: &Report) -> String {
 fn differences(report: &Report, text: &mut String) {
     text.push_str("## Differences\n\n");
     if report.differences.is_empty() {
-        text.push_str("None: each scenario saw the same everywhere.\n\n");
+        text.push_str("None beyond what chance gives.\n\n");
         return;
     }
     text.push_str("| scenario | observation | where | seen |\n| --- | --- | --- | --- |\n");
