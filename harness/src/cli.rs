@@ -475,8 +475,12 @@ struct Plan {
 }
 
 impl Plan {
-    fn make(run: &Run, chosen: &[Scenario], privilege: &Privilege) -> Result<Self, KernelError> {
-        let choices = choices(run)?;
+    fn make(
+        run: &Run,
+        choices: &[Choice],
+        chosen: &[Scenario],
+        privilege: &Privilege,
+    ) -> Result<Self, KernelError> {
         if run.snapshot.is_some() && choices.len() > 1 {
             return Err(KernelError::usage(
                 "--snapshot",
@@ -489,16 +493,17 @@ impl Plan {
             host: Vec::new(),
             guests: Vec::new(),
         };
+        let can_run = !matches!(privilege, Privilege::None(_));
+        let netem_is_asked_for = matches!(run.link, LinkChoice::Netem);
+        let netem_matters =
+            netem_is_asked_for || chosen.iter().any(|scenario| scenario.needs_netem);
         let host = Host {
-            can_run: !matches!(privilege, Privilege::None(_)),
+            can_run,
             may_be_touched: run.touch_host && *privilege == Privilege::Root,
-            netem_is_asked_for: matches!(run.link, LinkChoice::Netem),
-            has_netem: (matches!(run.link, LinkChoice::Netem)
-                || chosen.iter().any(|scenario| scenario.needs_netem))
-                && !matches!(privilege, Privilege::None(_))
-                && lab::kernel_has_netem(),
+            netem_is_asked_for,
+            has_netem: netem_matters && can_run && lab::kernel_has_netem(),
         };
-        for choice in &choices {
+        for choice in choices {
             let (here, elsewhere) = match choice {
                 Choice::Host => ((0..chosen.len()).collect(), Vec::new()),
                 Choice::Auto => (0..chosen.len()).partition(|index| host.serves(&chosen[*index])),
@@ -686,12 +691,16 @@ fn run_suites(run: &Run) -> u8 {
     };
     // Before the first thread: a user namespace needs a process of one thread.
     // A guest needs nothing of the kind.
-    let privilege = match choices(run) {
-        Ok(choices) if choices.iter().any(Choice::is_of_host) => privilege::acquire(),
-        Ok(_) => Privilege::None("not asked for".to_owned()),
+    let choices = match choices(run) {
+        Ok(choices) => choices,
         Err(error) => return complain_of_kernel(&error),
     };
-    let plan = match Plan::make(run, &chosen, &privilege) {
+    let privilege = if choices.iter().any(Choice::is_of_host) {
+        privilege::acquire()
+    } else {
+        Privilege::None("not asked for".to_owned())
+    };
+    let plan = match Plan::make(run, &choices, &chosen, &privilege) {
         Ok(plan) => plan,
         Err(error) => return complain_of_kernel(&error),
     };
