@@ -2,11 +2,11 @@
 //! acknowledge.
 
 use super::close_wait_left::plain;
-use super::program::{Program, by_program};
+use super::program::{Program, by_program, without_tcp_info};
 use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes};
+use crate::facts::Facts;
 use crate::facts::condition::Condition;
 use crate::facts::sock_diag::TcpSocket;
-use crate::facts::{Facts, SocketSource};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB401",
@@ -52,8 +52,8 @@ const PEERS: usize = 5;
 const PROGRAMS: usize = 5;
 
 fn check(facts: &Facts) -> Outcome {
-    if !matches!(&facts.now.sockets, Some(sockets) if sockets.source == SocketSource::SockDiag) {
-        return Outcome::NotEvaluated("needs tcp_info, which only sock_diag gives".to_owned());
+    if let Some(lacking) = without_tcp_info(facts) {
+        return lacking;
     }
     let mut dead: Vec<_> = facts
         .now

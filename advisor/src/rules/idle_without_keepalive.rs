@@ -1,11 +1,11 @@
 //! Connections that are idle for hours, and nobody would learn that their peers
 //! are gone.
 
-use super::program::by_program;
+use super::program::{by_program, without_tcp_info};
 use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity};
+use crate::facts::Facts;
 use crate::facts::condition::{Condition, span};
 use crate::facts::sock_diag::{TcpSocket, TcpState, Timer};
-use crate::facts::{Facts, SocketSource};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB406",
@@ -41,8 +41,8 @@ const IDLE_MS: u32 = 7_200_000;
 const MANY: usize = 10;
 
 fn check(facts: &Facts) -> Outcome {
-    if !matches!(&facts.now.sockets, Some(sockets) if sockets.source == SocketSource::SockDiag) {
-        return Outcome::NotEvaluated("needs tcp_info, which only sock_diag gives".to_owned());
+    if let Some(lacking) = without_tcp_info(facts) {
+        return lacking;
     }
     let programs = by_program(facts, is_forgotten);
     let count: usize = programs.iter().map(|program| program.sockets.len()).sum();

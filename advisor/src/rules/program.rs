@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::facts::Facts;
+use super::Outcome;
 use crate::facts::sock_diag::TcpSocket;
+use crate::facts::{Facts, SocketSource};
 
 /// Sockets of one program.
 pub(super) struct Program<'a> {
@@ -63,6 +64,15 @@ pub(super) fn name(facts: &Facts, sockets: &[&TcpSocket]) -> String {
         return format!("the program connected to port {peer}");
     }
     "the programs that hold these connections".to_owned()
+}
+
+/// The answer of a rule that needs tcp_info where there is none: /proc/net/tcp
+/// has too little of it.
+pub(super) fn without_tcp_info(facts: &Facts) -> Option<Outcome> {
+    let has_it =
+        matches!(&facts.now.sockets, Some(sockets) if sockets.source == SocketSource::SockDiag);
+    (!has_it)
+        .then(|| Outcome::NotEvaluated("needs tcp_info, which only sock_diag gives".to_owned()))
 }
 
 /// From how much memory on sockets are worth a change, in bytes: a sixteenth of

@@ -1,10 +1,10 @@
 //! Peers that live and do not take their data hold memory.
 
 use super::close_wait_left::plain;
-use super::program::{by_program, worth_bytes};
+use super::program::{by_program, without_tcp_info, worth_bytes};
 use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes};
+use crate::facts::Facts;
 use crate::facts::condition::Condition;
-use crate::facts::{Facts, SocketSource};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB403",
@@ -40,8 +40,8 @@ const DOCUMENTATION: Documentation = Documentation {
 const PEERS: usize = 5;
 
 fn check(facts: &Facts) -> Outcome {
-    if !matches!(&facts.now.sockets, Some(sockets) if sockets.source == SocketSource::SockDiag) {
-        return Outcome::NotEvaluated("needs tcp_info, which only sock_diag gives".to_owned());
+    if let Some(lacking) = without_tcp_info(facts) {
+        return lacking;
     }
     let worth = worth_bytes(facts);
     let programs = by_program(facts, |socket| {
