@@ -8,6 +8,7 @@
 pub mod document;
 pub mod measured;
 pub mod proof;
+pub mod release;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -121,15 +122,6 @@ pub enum Place {
     QemuKvm,
     /// A guest's, on an emulated processor: times are loose.
     QemuTcg,
-}
-
-/// The line of a kernel release: `6.18` of `6.18.44-cloud`.
-pub fn kernel_line(release: &str) -> &str {
-    let end = release
-        .match_indices(|c: char| !c.is_ascii_digit())
-        .map(|(at, _)| at)
-        .nth(1);
-    &release[..end.unwrap_or(release.len())]
 }
 
 /// What carried the impaired link of a run.
@@ -393,19 +385,6 @@ mod tests {
             error.to_string(),
             "r.json: report of schema 2, this program reads schema 1"
         );
-    }
-
-    #[test]
-    fn the_line_of_a_kernel_is_its_first_two_numbers() {
-        for (release, line) in [
-            ("6.18.44-fc", "6.18"),
-            ("6.12", "6.12"),
-            ("7.0-rc3", "7.0"),
-            ("6", "6"),
-            ("", ""),
-        ] {
-            assert_eq!(kernel_line(release), line);
-        }
     }
 
     #[test]

@@ -30,8 +30,8 @@ use std::time::Duration;
 use nix::unistd::{SysconfVar, sysconf};
 use serde::{Deserialize, Serialize};
 
-use crate::evidence::kernel_line;
 use crate::evidence::measured::Measured;
+use crate::evidence::release::kernel_line;
 use cgroups::Cgroup;
 use counters::Counters;
 use kernel_log::KernelLog;

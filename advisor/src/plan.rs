@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::evidence::kernel_line;
 use crate::evidence::measured::Measured;
 use crate::evidence::proof::{Claim, Host, OtherHost, Proof, Proven};
+use crate::evidence::release::kernel_line;
 use crate::facts::sysctl_files::{Content, PLANNED_FILE};
 use crate::facts::{Facts, Settings};
 use crate::rules::{self, Evidence, Finding, Kind, NamedReport, Outcome, RULES, Rule, seconds};

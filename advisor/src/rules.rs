@@ -55,7 +55,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::evidence::{Report, Scenario, Value, Verdict, kernel_line};
+use crate::evidence::release::kernel_line;
+use crate::evidence::{Report, Scenario, Value, Verdict};
 use crate::facts::Facts;
 use crate::facts::sysctl_files::Assignment;
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::release::kernel_line;
 use super::{Report, Run, Scenario, Verdict};
 
 /// What reports measured on one kernel line.
@@ -53,7 +54,7 @@ impl Measured {
         for (path, report) in reports {
             for scenario in &report.scenarios {
                 if scenario.verdict == Verdict::Passed
-                    && super::kernel_line(&scenario.kernel.release) == line
+                    && kernel_line(&scenario.kernel.release) == line
                 {
                     measured.add(path, scenario);
                 }

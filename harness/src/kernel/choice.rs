@@ -3,6 +3,8 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
+use advisor::evidence::release;
+
 use super::cache::{Cache, Stored};
 use super::qemu::file_identity;
 use super::{KernelError, catalogue};
@@ -114,28 +116,15 @@ fn take_in(path: &Path, modules: Option<&Path>, cache: &Cache) -> Result<Stored,
     }
 }
 
-/// Of the kernels that were fetched by name, the one whose version is nearest to
-/// a release; the older of two that are as near.
+/// Of the kernels that were fetched by name, the one whose release is nearest to
+/// this one; the older of two that are as near.
 pub fn nearest(cache: &Cache, release: &str) -> Option<Stored> {
-    let wanted = version(release);
     let mut fetched = Vec::new();
     for line in catalogue::LINES {
         // A damaged one is as good as none; `harness doctor` names it.
         fetched.extend(cache.find(line.name).ok().flatten());
     }
-    fetched
-        .into_iter()
-        .min_by_key(|stored| version(&stored.release).abs_diff(wanted))
-}
-
-/// `6.12.1-x` as a number that grows with it: a major version is further from
-/// the next than any two minor ones are.
-fn version(release: &str) -> u64 {
-    let mut numbers = release
-        .split(|letter: char| !letter.is_ascii_digit())
-        .map(|digits| digits.parse().unwrap_or(0));
-    let mut next = || numbers.next().unwrap_or(0).min(999);
-    next() * 1000 + next()
+    release::nearest(fetched, |stored| stored.release.as_str(), release).map(|(stored, _)| stored)
 }
 
 /// What the host's kernel can do for scenarios.
@@ -239,14 +228,5 @@ mod tests {
             modules_beside(&vmlinuz).unwrap(),
             boot.join("../lib/modules/6.1.0-x")
         );
-    }
-
-    #[test]
-    fn a_major_version_is_further_away_than_minor_ones() {
-        let distance = |one: &str, other: &str| version(one).abs_diff(version(other));
-        assert!(distance("6.18.5", "6.1.0-56-cloud") < distance("6.18.5", "7.3.4+deb13"));
-        assert!(distance("7.1.0", "7.3.4") < distance("7.1.0", "6.12.117"));
-        assert!(distance("6.18.5", "6.12.117+deb12") < distance("6.18.5", "6.1.0"));
-        assert_eq!(version("nonsense"), 0);
     }
 }
