@@ -1,5 +1,7 @@
 //! The command line, and what each command's exit status means.
 
+mod prove;
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -65,6 +67,9 @@ enum Command {
     /// Compare the relay with netem, on a kernel that has it: what each does to
     /// packets, and what the scenarios come to over each
     Links(Links),
+    /// Try what the advisor recommends for a host on a kernel like its own: with
+    /// the host's numbers, before and after the change
+    Prove(prove::Prove),
     /// List the kernels that suites can run on, or fetch some
     Kernels(Kernels),
     /// Print a JSON Schema, for editors and for other programs
@@ -89,6 +94,8 @@ enum Format {
     Suite,
     /// report.json
     Report,
+    /// proof.json
+    Proof,
 }
 
 #[derive(Debug, Args)]
@@ -232,6 +239,7 @@ pub fn main() -> ExitCode {
             Ok(status) => status,
             Err(error) => complain_of_kernel(&error),
         },
+        Command::Prove(prove) => prove.run(),
         Command::Kernels(kernels) => match run_kernels(&kernels) {
             Ok(()) => SUCCESS,
             Err(error) => complain_of_kernel(&error),
@@ -342,6 +350,7 @@ fn schema(format: Format) -> u8 {
     let schema = match format {
         Format::Suite => suite::schema(),
         Format::Report => schemars::schema_for!(advisor::evidence::Report).to_value(),
+        Format::Proof => schemars::schema_for!(advisor::evidence::proof::Proof).to_value(),
     };
     print(&format!("{schema:#}\n"))
 }
@@ -629,6 +638,7 @@ fn compare_links(options: &Links) -> Result<u8, KernelError> {
             runs: options.runs,
             touching: Touching::Allowed,
             in_guest: true,
+            first_run: 0,
             long: false,
             keep: None,
         };
@@ -676,6 +686,7 @@ fn settings(run: &Run, touching: Touching) -> Settings {
         runs: run.runs,
         touching,
         in_guest: false,
+        first_run: 0,
         long: run.long,
         keep: run.keep.clone(),
     }

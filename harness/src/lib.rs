@@ -12,6 +12,7 @@ pub mod kernel;
 pub mod lab;
 pub mod links;
 pub mod privilege;
+pub mod prove;
 pub mod report;
 pub mod run;
 pub mod suite;

@@ -33,6 +33,8 @@ pub struct Settings {
     pub carrier: Carrier,
     /// In place of a scenario's own number of runs.
     pub runs: Option<u64>,
+    /// The number of the first run; a run of another number meets other draws.
+    pub first_run: u64,
     /// Whether scenarios may act on the whole machine.
     pub touching: Touching,
     /// Whether the machine is a guest, which is thrown away afterwards.
@@ -75,7 +77,7 @@ pub fn run_scenario(
     let at_most = settings.runs.unwrap_or(scenario.max_runs);
     let mut keeper = Keeper::new(scenario, settings);
     loop {
-        let number = result.runs.len() as u64;
+        let number = settings.first_run + result.runs.len() as u64;
         let start = Instant::now();
         let mut run = Run::default();
         match run_once(scenario, link, number, &mut run, &mut keeper) {
@@ -96,7 +98,7 @@ pub fn run_scenario(
         keeper.keep(scenario, &run, false);
         result.runs.push(run);
         result.expectations = judge::judge(scenario, &result.runs);
-        let count = number + 1;
+        let count = result.runs.len() as u64;
         ran(count);
         let enough = count >= at_least && !judge::wants_more_runs(&result.expectations);
         // A run that gave no result makes the scenario errored; more of them

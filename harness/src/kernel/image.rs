@@ -289,9 +289,9 @@ pub fn initramfs(program: &Path, modules: &[Module]) -> Result<Vec<u8>, KernelEr
     // The kernel opens it for init before init can mount anything.
     archive.device("dev/console", 5, 1);
     let content = read(program)?;
-    archive.file(INIT, &content);
+    archive.file(INIT, &loaded(&content));
     for library in libraries(program, &content)? {
-        archive.file(&library.to_string_lossy(), &read(&library)?);
+        archive.file(&library.to_string_lossy(), &loaded(&read(&library)?));
     }
     let mut list = String::new();
     for module in modules {
@@ -302,6 +302,11 @@ pub fn initramfs(program: &Path, modules: &[Module]) -> Result<Vec<u8>, KernelEr
     }
     archive.file(MODULE_LIST, list.as_bytes());
     Ok(archive.finish())
+}
+
+/// Of a program or library what is loaded: a guest's files take its memory.
+fn loaded(content: &[u8]) -> Vec<u8> {
+    Elf::parse(content).map_or_else(|| content.to_vec(), Elf::loaded)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, KernelError> {

@@ -67,6 +67,11 @@ impl Terminal {
         self.bar.suspend(|| anstream::println!("{line}"));
     }
 
+    /// Counts a scenario that has ended, and says nothing of it.
+    pub fn advance(&self) {
+        self.bar.inc(1);
+    }
+
     /// Takes the line that shows what is running away.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
@@ -146,7 +151,8 @@ pub fn describe(scenario: &Scenario, verbose: bool) -> String {
     text
 }
 
-fn width() -> usize {
+/// The columns of a line.
+pub fn width() -> usize {
     textwrap::termwidth().min(WIDTH)
 }
 

@@ -1,6 +1,7 @@
 //! A scenario: hosts, links, sysctls, actors with steps, expectations.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -328,6 +329,13 @@ pub struct Failure {
     pub observation: String,
     /// What it is then: one of these.
     pub conditions: Vec<Condition>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<&str> = self.conditions.iter().map(|c| c.text.as_str()).collect();
+        write!(f, "{} {}", self.observation, texts.join(" | "))
+    }
 }
 
 /// Before or after a change that is tried.
