@@ -86,7 +86,7 @@ pub struct Assigned {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Misfit {
     /// The evidence lacks a value.
-    #[error("the advice does not say {0}")]
+    #[error("the advice has no number for {0}")]
     Missing(String),
     /// Scaled down, a value that is not 0 comes to nothing.
     #[error("scaled to what a guest holds, {name} = {host} would be 0")]
