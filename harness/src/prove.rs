@@ -82,6 +82,11 @@ pub fn prepare(advised: &Advised) -> Vec<Prepared> {
 }
 
 impl Prepared {
+    /// The recommendation.
+    pub fn claim(&self) -> &Claim {
+        &self.claim
+    }
+
     /// Whether there is something to run.
     pub fn can_be_tried(&self) -> bool {
         self.trial.is_ok()

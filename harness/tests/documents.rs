@@ -35,6 +35,35 @@ fn report_schema() -> Json {
 fn schemas_are_current() {
     assert_current("suite.schema.json", &format!("{:#}\n", suite::schema()));
     assert_current("report.schema.json", &format!("{:#}\n", report_schema()));
+    let proof = schemars::schema_for!(advisor::evidence::proof::Proof).to_value();
+    assert_current("proof.schema.json", &format!("{proof:#}\n"));
+}
+
+/// docs/proofs.json is what `ci/prove` saw.
+#[test]
+fn the_list_of_proofs_is_current() {
+    use advisor::evidence::proof;
+    use harness::prove::{render, templates};
+    let proof = proof::read(&root().join("docs/proofs.json")).unwrap();
+    assert_current("proofs.md", &render::list(&proof, templates::WITHOUT));
+    // Each scenario of suites/proof has been tried, and each trial is of one.
+    let tried = |id: &str| {
+        let mut trials = proof.trials.iter();
+        trials.any(|trial| {
+            trial.scenario.as_deref() == Some(id) && trial.verdict == proof::Verdict::Proven
+        })
+    };
+    let scenarios = templates::scenarios();
+    for (_, scenario) in &scenarios {
+        assert!(tried(scenario.name()), "{}", scenario.name());
+    }
+    for trial in proof.trials.iter().filter(|trial| trial.before.is_some()) {
+        let id = trial.scenario.as_deref().unwrap_or_default();
+        assert!(
+            scenarios.iter().any(|(_, known)| known.name() == id),
+            "{id}"
+        );
+    }
 }
 
 /// A suite's YAML as the JSON that a schema is checked against.

@@ -180,6 +180,65 @@ pub fn markdown(proof: &Proof) -> String {
     text
 }
 
+/// Which rules have a proof and which have none, from the proof of the advice for
+/// every recorded host: `docs/proofs.md`.
+pub fn list(proof: &Proof, without: &[(&str, &str)]) -> String {
+    let kernel = proof.kernel.as_ref().map_or("", |kernel| &kernel.release);
+    let mut text = format!(
+        "# Which advice is proven\n\n\
+         Each rule fires on a recorded host of the advisor's tests, and `ci/prove` tries\n\
+         what it then advises, with that host's numbers, in a guest with a scenario of\n\
+         [suites/proof](../suites/proof). This page is made from `docs/proofs.json`, what\n\
+         was seen on Linux {kernel}:\n\n    \
+         UPDATE_DOCUMENTS=1 ci/prove\n\n{}\n\n\
+         | rule | setting | now | proposed | scenario | failed before | failed after |\n\
+         | --- | --- | --- | --- | --- | --- | --- |\n",
+        textwrap::fill(&proof.rule, 80)
+    );
+    let mut trials: Vec<&Trial> = proof.trials.iter().collect();
+    trials.sort_by_key(|trial| &trial.claim.code);
+    let (tried, others): (Vec<&Trial>, Vec<&Trial>) =
+        trials.into_iter().partition(|trial| trial.before.is_some());
+    let side = |side: &Option<Side>| side.as_ref().map_or_else(|| "-".to_owned(), count);
+    for trial in tried {
+        let claim = &trial.claim;
+        let scenario = trial.scenario.as_deref().unwrap_or_default();
+        let file = scenario.rsplit_once('/').map_or(scenario, |(file, _)| file);
+        let _ = writeln!(
+            text,
+            "| {} {} | {} | {} | {} | [{scenario}](../suites/{file}.yaml) | {} | {} |",
+            claim.code,
+            claim.name,
+            cell(&claim.setting),
+            cell(&claim.current),
+            cell(&claim.proposed),
+            side(&trial.before),
+            side(&trial.after)
+        );
+    }
+    text.push_str("\n## Without proof\n\n| rule | setting | why not |\n| --- | --- | --- |\n");
+    for trial in others {
+        let claim = &trial.claim;
+        // All of a rule's advice is without for one reason.
+        if without.iter().all(|(code, _)| *code != claim.code) {
+            let _ = writeln!(
+                text,
+                "| {} {} | {} | {} |",
+                claim.code,
+                claim.name,
+                cell(&claim.setting),
+                cell(trial.reason.as_deref().unwrap_or_default())
+            );
+        }
+    }
+    for (code, why) in without {
+        let rule = advisor::rules::RULES.iter().find(|rule| rule.code == *code);
+        let name = rule.map_or("", |rule| rule.name);
+        let _ = writeln!(text, "| {code} {name} | all | {} |", cell(why));
+    }
+    text
+}
+
 /// A text in a line of a table, with nothing in it that is markup there.
 fn cell(text: &str) -> String {
     let mut cell = String::with_capacity(text.len());
