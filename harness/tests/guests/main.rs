@@ -327,3 +327,47 @@ fn the_relay_loses_what_netem_loses() {
     }
     assert!(matches!(ended.status, Some(0 | 1)), "{ended:?}");
 }
+
+/// One recommendation helps; the other one is the same with a value that is too
+/// low, and is not taken for proven.
+#[test]
+fn advice_is_proven_where_it_helps_and_only_there() {
+    use advisor::evidence::proof::{self, Verdict};
+    let directory = tempfile::tempdir().unwrap();
+    let advice = directory.path().join("advice.json");
+    let recommendation = |proposed: u32| {
+        format!(
+            r#"{{"code": "LB101", "name": "orphan-limit-near", "subject": "the whole kernel",
+                "setting": "net.ipv4.tcp_max_orphans", "current": "60",
+                "proposed": "{proposed}",
+                "evidence": [{{"observation": "kernel.sockstat.TCP.orphan", "value": 20}}]}}"#
+        )
+    };
+    let text = format!(
+        r#"{{"schema": 1, "host": {{"kernel": "6.12.1", "ram_bytes": 8589934592,
+            "page_bytes": 4096, "cpus": 4}}, "recommendations": [{}, {}]}}"#,
+        recommendation(128),
+        recommendation(61)
+    );
+    fs::write(&advice, text).unwrap();
+    let prove = |more: &[&OsStr]| {
+        let mut arguments: Vec<&OsStr> = vec!["prove".as_ref(), "--advice".as_ref()];
+        arguments.push(advice.as_ref());
+        arguments.extend(["--kernel".as_ref(), KERNEL.as_ref()] as [&OsStr; 2]);
+        arguments.extend(more);
+        Running::start_with(arguments, &[]).wait_within(HANG)
+    };
+    let output = directory.path().join("proof");
+    let ended = prove(&["--output".as_ref(), output.as_ref()]).expect(1);
+    let words = "1 of 2 recommendations is proven, on Linux 6.12";
+    assert!(ended.stdout.starts_with(words), "{}", ended.stdout);
+    let proof = proof::read(&output.join("proof.json")).unwrap();
+    let verdicts: Vec<Verdict> = proof.trials.iter().map(|trial| trial.verdict).collect();
+    assert_eq!(verdicts, [Verdict::Proven, Verdict::NoDifference]);
+    for trial in &proof.trials {
+        let [before, after] = [&trial.before, &trial.after].map(|side| side.as_ref().unwrap());
+        assert!(before.runs >= 5 && after.runs >= 5, "{trial:?}");
+    }
+    let markdown = fs::read_to_string(output.join("proof.md")).unwrap();
+    assert!(markdown.contains("| proven | LB101"), "{markdown}");
+}
