@@ -242,15 +242,15 @@ impl Sides {
             Side::After => (&self.after, &mut self.seen.1),
         };
         for run in &result.runs {
-            match judge::has_failed(scenario, run) {
-                Some(failed) => {
-                    seen.failed += usize::from(failed);
-                    seen.runs.push(run.clone());
-                }
-                None => {
-                    let why = run.error.as_deref().unwrap_or("the failure's observation");
-                    self.broken = Some(format!("{}: not observed: {why}", result.id));
-                }
+            if let Some(failed) = judge::has_failed(scenario, run) {
+                seen.failed += usize::from(failed);
+                seen.runs.push(run.clone());
+            } else {
+                let why = run
+                    .error
+                    .as_deref()
+                    .unwrap_or("the failure's observation is missing");
+                self.broken = Some(format!("{}: {why}", result.id));
             }
         }
         if result.runs.is_empty() {

@@ -381,12 +381,12 @@ mod tests {
         }
     }
 
-    fn side(failed: usize) -> Option<Side> {
-        Some(Side {
+    fn side(failed: usize) -> Side {
+        Side {
             runs: 5,
             failed,
             seen: Vec::new(),
-        })
+        }
     }
 
     fn proof() -> Proof {
@@ -419,8 +419,8 @@ mod tests {
                     tried: 60,
                 }],
                 failure: "client.TcpExt.TCPAbortOnMemory >= 1".to_owned(),
-                before: side(5),
-                after: side(0),
+                before: Some(side(5)),
+                after: Some(side(0)),
                 chance: Some(0.004),
             }],
         }

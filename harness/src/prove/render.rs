@@ -64,16 +64,14 @@ pub fn text(proof: &Proof, width: usize) -> String {
             Verdict::NotReproduced | Verdict::CannotBeTried => ODD,
         };
         let name = format!("{} {}", trial.claim.code, trial.claim.name);
-        let counts: String = [&trial.before, &trial.after]
-            .into_iter()
-            .flatten()
-            .map(|side| format!("{:>COUNT$}", count(side)))
-            .collect();
-        let line = format!(
-            "{style}{:<VERDICT$}{style:#}{:<what$}{counts}",
+        let mut line = format!(
+            "{style}{:<VERDICT$}{style:#}{:<what$}",
             trial.verdict,
             inert(&name)
         );
+        for side in [&trial.before, &trial.after].into_iter().flatten() {
+            let _ = write!(line, "{:>COUNT$}", count(side));
+        }
         let _ = write!(text, "\n{}", line.trim_end());
         for line in details(trial) {
             let options = textwrap::Options::new(width)
