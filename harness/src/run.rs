@@ -126,6 +126,9 @@ fn obstacle(scenario: &Scenario, settings: &Settings, release: &str) -> Option<(
         let hint = "run it on a newer kernel: `harness kernels` lists some".to_owned();
         return Some((format!("it needs {since}; this is {running}"), hint));
     }
+    if let Some(missing) = scenario.commands().find_map(|(_, command)| command.obstacle()) {
+        return Some(missing);
+    }
     if scenario.needs_guest() && !settings.in_guest {
         // A cgroup has a name and outlives a harness that is killed.
         let hint = "harness kernels fetch debian-6.12 lets it run in a guest".to_owned();
