@@ -8,10 +8,11 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -38,6 +39,8 @@ pub struct Process {
     answer: Answer,
     /// The largest resident set of its command's processes that have ended.
     max_rss_bytes: Mutex<u64>,
+    /// Dropped after the process was killed: the thread that is its parent.
+    _parent: Option<Sender<()>>,
     /// Dropped after the process was killed.
     _cgroup: Option<Cgroup>,
 }
@@ -110,14 +113,12 @@ impl Process {
             .stdout(Stdio::null())
             .stderr(Stdio::inherit());
         let is_command = plan.command.is_some();
-        let child = if is_command {
-            spawn_as_first(&mut command)
+        let (child, parent) = if is_command {
+            let (child, parent) = spawn_as_first(command).map_err(error)?;
+            (child, Some(parent))
         } else {
-            command.spawn()
+            (command.spawn().map_err(error)?, None)
         };
-        // Its end of the line is then only its own.
-        drop(command);
-        let child = child.map_err(error)?;
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
         let cgroup = plan
             .memory_max
@@ -129,6 +130,7 @@ impl Process {
             name: plan.name.clone(),
             is_command,
             answer: Answer::default(),
+            _parent: parent,
             max_rss_bytes: Mutex::new(0),
             child: Mutex::new(child),
             pid,
@@ -259,14 +261,28 @@ impl Process {
     }
 }
 
-/// Starts a process as the first one of a PID namespace.
-fn spawn_as_first(command: &mut Command) -> io::Result<Child> {
-    let own = fs::File::open("/proc/thread-self/ns/pid")?;
-    unshare(CloneFlags::CLONE_NEWPID)?;
-    let child = command.spawn();
-    // What this thread starts later is not to be in it.
-    setns(own, CloneFlags::CLONE_NEWPID)?;
-    child
+/// Starts a process as the first one of a PID namespace. The thread that does it
+/// can have no other child outside of that namespace and, in a user namespace,
+/// can't go back; so it is one for the purpose. It waits until what is returned
+/// with the process is dropped: the kernel kills the process when it ends.
+fn spawn_as_first(mut command: Command) -> io::Result<(Child, Sender<()>)> {
+    let (alive, until_dropped) = channel();
+    let (sender, started) = channel();
+    std::thread::Builder::new()
+        .name("first of its namespace".to_owned())
+        .spawn(move || {
+            let child = unshare(CloneFlags::CLONE_NEWPID)
+                .map_err(io::Error::from)
+                .and_then(|()| command.spawn());
+            // Its end of the line is then only its own.
+            drop(command);
+            let _ = sender.send(child);
+            let _ = until_dropped.recv();
+        })?;
+    let child = started
+        .recv()
+        .unwrap_or_else(|_| Err(io::Error::other("the thread that starts it panicked")))?;
+    Ok((child, alive))
 }
 
 impl Drop for Process {
