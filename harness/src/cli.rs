@@ -157,7 +157,7 @@ struct Run {
     #[arg(long)]
     long: bool,
     /// Keep packets (pcap) and the actors' logs of runs that are not as expected
-    /// in this directory; on the host only
+    /// in this directory
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
     /// Exit with 1 where a scenario was skipped

@@ -148,6 +148,19 @@ impl Command {
         Ok(Some(command))
     }
 
+    /// A program without arguments.
+    pub fn of_program(name: &str) -> Self {
+        Self {
+            words: vec![name.to_owned()],
+            env: Vec::new(),
+            directory: None,
+            files: Vec::new(),
+            ready: Ready::Started,
+            needs: Vec::new(),
+            install: None,
+        }
+    }
+
     /// The port that it listens on once it is ready, where that is known.
     pub fn port(&self) -> Option<u16> {
         match self.ready {
@@ -362,13 +375,8 @@ scenarios:
     #[test]
     fn programs_are_found_by_path_or_named_as_missing() {
         let command = |program: &str, install: Option<&str>| Command {
-            words: vec![program.to_owned()],
-            env: Vec::new(),
-            directory: None,
-            files: Vec::new(),
-            ready: Ready::Started,
-            needs: Vec::new(),
             install: install.map(str::to_owned),
+            ..Command::of_program(program)
         };
         let shell = command("sh", None).find().unwrap();
         assert!(shell.is_absolute() && shell.ends_with("sh"), "{shell:?}");

@@ -848,6 +848,17 @@ impl Scenario {
         actors.find(|known| known.name == actor)?.command.as_ref()
     }
 
+    /// The scenario with the files of its commands' programs, as they are called
+    /// from anywhere.
+    #[must_use]
+    pub fn with_resolved_commands(&self) -> Self {
+        let mut scenario = self.clone();
+        for actor in &mut scenario.actors {
+            actor.command = actor.command.as_ref().map(Command::resolved);
+        }
+        scenario
+    }
+
     /// The commands among the actors, each with its actor's name.
     pub fn commands(&self) -> impl Iterator<Item = (&str, &Command)> {
         self.actors
