@@ -422,6 +422,7 @@ impl<'a> Stage<'a> {
                 let name = format!("{}{dot}{}", actor.name, task.name);
                 parts.push(match standing {
                     Some(step) => format!("{name} stands at {step}"),
+                    None if actor.command.is_some() => format!("{name} is ready"),
                     None => format!("{name} has ended"),
                 });
             }
