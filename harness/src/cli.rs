@@ -376,10 +376,7 @@ fn write_new(what: &New) -> u8 {
             "{shown} is written. Edit it, and as root: harness run {shown}\n"
         )),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            complain(
-                format!("{shown}: it is there already"),
-                "name another file",
-            );
+            complain(format!("{shown}: it is there already"), "name another file");
             USAGE
         }
         Err(error) => {

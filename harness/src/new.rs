@@ -60,6 +60,10 @@ mod tests {
         write_server(&path, &[], 8080).unwrap();
         let error = write_server(&path, &[], 1).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
-        assert!(std::fs::read_to_string(&path).unwrap().contains("server:8080"));
+        assert!(
+            std::fs::read_to_string(&path)
+                .unwrap()
+                .contains("server:8080")
+        );
     }
 }

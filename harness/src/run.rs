@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::lab::namespace::kernel_release;
 use crate::lab::relay::WireCounts;
-use crate::report::output;
 use crate::lab::{Carrier, Lab, LabError, kernel_has_netem};
+use crate::report::output;
 use crate::suite::release::Release;
 use crate::suite::scenario::Scenario;
 use crate::touch::Touch;
@@ -141,7 +141,10 @@ fn obstacle(scenario: &Scenario, settings: &Settings, release: &str) -> Option<(
         let hint = "run it on a newer kernel: `harness kernels` lists some".to_owned();
         return Some((format!("it needs {since}; this is {running}"), hint));
     }
-    if let Some(missing) = scenario.commands().find_map(|(_, command)| command.obstacle()) {
+    if let Some(missing) = scenario
+        .commands()
+        .find_map(|(_, command)| command.obstacle())
+    {
         return Some(missing);
     }
     if scenario.needs_guest() && !settings.in_guest {

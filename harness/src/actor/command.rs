@@ -138,9 +138,7 @@ fn private_directory(command: &Command) -> io::Result<PathBuf> {
         .collect();
     let place = MOUNT_POINTS
         .iter()
-        .find(|place| {
-            Path::new(place).is_dir() && named.iter().all(|text| !text.contains(*place))
-        })
+        .find(|place| Path::new(place).is_dir() && named.iter().all(|text| !text.contains(*place)))
         .ok_or_else(|| {
             let places = MOUNT_POINTS.join(", ");
             io::Error::new(
@@ -150,10 +148,22 @@ fn private_directory(command: &Command) -> io::Result<PathBuf> {
         })?;
     // Whoever it becomes may write there, as in /tmp.
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount(Some("tmpfs"), *place, Some("tmpfs"), flags, Some("mode=1777"))?;
+    mount(
+        Some("tmpfs"),
+        *place,
+        Some("tmpfs"),
+        flags,
+        Some("mode=1777"),
+    )?;
     // In a container that hides parts of /proc it is refused; then /proc shows
     // the processes of the machine.
-    let _ = mount(Some("proc"), "/proc", Some("proc"), flags | MsFlags::MS_NOEXEC, none);
+    let _ = mount(
+        Some("proc"),
+        "/proc",
+        Some("proc"),
+        flags | MsFlags::MS_NOEXEC,
+        none,
+    );
     Ok(place.into())
 }
 
@@ -344,7 +354,10 @@ impl Supervisor {
     /// Takes what is printed, until nobody is left who could print.
     fn listen(&self, pipe: &PipeReader) {
         loop {
-            let mut watched = [PollFd::new(std::os::fd::AsFd::as_fd(pipe), PollFlags::POLLIN)];
+            let mut watched = [PollFd::new(
+                std::os::fd::AsFd::as_fd(pipe),
+                PollFlags::POLLIN,
+            )];
             if poll(&mut watched, PollTimeout::NONE).is_err() {
                 continue;
             }
@@ -382,7 +395,10 @@ impl Supervisor {
                 }
             }
             let line = printable(&std::mem::take(&mut output.begun));
-            printed_ready |= output.awaited.as_ref().is_some_and(|text| line.contains(text));
+            printed_ready |= output
+                .awaited
+                .as_ref()
+                .is_some_and(|text| line.contains(text));
             output.bytes += line.len() + 1;
             if output.bytes <= MOST_OUTPUT_BYTES {
                 self.tell(&Event::Printed(line));
@@ -449,8 +465,12 @@ fn is_over(end: Option<Instant>) -> bool {
 /// Whether two descriptors are of one pipe.
 fn same_pipe(one: &PipeReader, other: &PipeReader) -> bool {
     let inode = |pipe: &PipeReader| {
-        let copy = pipe.try_clone().map(|pipe| File::from(std::os::fd::OwnedFd::from(pipe)));
-        copy.and_then(|file| file.metadata()).map(|file| file.ino()).ok()
+        let copy = pipe
+            .try_clone()
+            .map(|pipe| File::from(std::os::fd::OwnedFd::from(pipe)));
+        copy.and_then(|file| file.metadata())
+            .map(|file| file.ino())
+            .ok()
     };
     inode(one) == inode(other)
 }
@@ -518,9 +538,7 @@ fn listens(port: u16, sockets: &mut SockDiag, before: &BTreeSet<i32>) -> io::Res
         // One that is gone meanwhile holds nothing.
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd"));
         let mut descriptors = descriptors.into_iter().flatten().flatten();
-        descriptors.any(|entry| {
-            fs::read_link(entry.path()).is_ok_and(|link| names.contains(&link))
-        })
+        descriptors.any(|entry| fs::read_link(entry.path()).is_ok_and(|link| names.contains(&link)))
     };
     Ok(processes().difference(before).any(holds))
 }
@@ -531,7 +549,10 @@ mod tests {
 
     #[test]
     fn what_a_command_prints_can_be_shown() {
-        assert_eq!(printable(b"ok \x1b[31mred\x07\r \xff"), "ok [31mred \u{fffd}");
+        assert_eq!(
+            printable(b"ok \x1b[31mred\x07\r \xff"),
+            "ok [31mred \u{fffd}"
+        );
     }
 
     #[test]

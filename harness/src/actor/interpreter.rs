@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::{call, command};
 use super::option;
 use super::protocol::{Event, Order, Outcome, Plan};
+use super::{call, command};
 use crate::descriptor;
 use crate::lab::errno_name;
 use crate::suite::form::Data;

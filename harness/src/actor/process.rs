@@ -212,7 +212,10 @@ impl Process {
     /// What its command's processes use now.
     pub fn usage(&self) -> io::Result<Usage> {
         let mut usage = Usage::below(self.pid.as_raw())?;
-        let ended = *self.max_rss_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = *self
+            .max_rss_bytes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         usage.max_rss_bytes = usage.max_rss_bytes.max(ended);
         Ok(usage)
     }

@@ -37,7 +37,11 @@ impl Usage {
     pub fn below(root: i32) -> io::Result<Self> {
         let mut all = BTreeMap::new();
         for entry in fs::read_dir("/proc")?.flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            let Some(pid) = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok())
+            else {
                 continue;
             };
             // One that is gone meanwhile uses nothing.
@@ -48,7 +52,9 @@ impl Usage {
         }
         let unit = |name| {
             let value = sysconf(name).ok().flatten();
-            value.and_then(|value| u64::try_from(value).ok()).unwrap_or(1)
+            value
+                .and_then(|value| u64::try_from(value).ok())
+                .unwrap_or(1)
         };
         let (tick, page) = (unit(SysconfVar::CLK_TCK), unit(SysconfVar::PAGE_SIZE));
         let mut usage = Self::default();
@@ -130,16 +136,23 @@ mod tests {
 
     #[test]
     fn a_line_of_stat_is_read_whatever_the_process_is_called() {
-        let text = "12 (a) b) S 7 12 12 0 -1 0 0 0 0 0 3 4 5 6 20 0 1 0 99 1000 42 18446744073709551615";
+        let text =
+            "12 (a) b) S 7 12 12 0 -1 0 0 0 0 0 3 4 5 6 20 0 1 0 99 1000 42 18446744073709551615";
         let process = parse(text).unwrap();
-        assert_eq!((process.parent, process.times, process.pages), (7, [3, 4, 5, 6], 42));
+        assert_eq!(
+            (process.parent, process.times, process.pages),
+            (7, [3, 4, 5, 6], 42)
+        );
         assert!(parse("12 (cut").is_none() && parse("12 (cut) S 7 1").is_none());
     }
 
     #[test]
     fn children_are_counted_and_what_they_hold() {
         let own = i32::try_from(std::process::id()).unwrap();
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
         let usage = Usage::below(own).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();

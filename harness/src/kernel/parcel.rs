@@ -73,9 +73,15 @@ fn add_program(
         files.extend(linked);
         return Ok(());
     }
-    let first = content.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let first = content
+        .split(|byte| *byte == b'\n')
+        .next()
+        .unwrap_or_default();
     let script = first.strip_prefix(b"#!").map(String::from_utf8_lossy);
-    let words: Vec<&str> = script.iter().flat_map(|line| line.split_whitespace()).collect();
+    let words: Vec<&str> = script
+        .iter()
+        .flat_map(|line| line.split_whitespace())
+        .collect();
     let error = |what: &str| Err(format!("{} {what}", program.display()));
     match (words[..].first(), interpreters) {
         (None, _) => error("is neither an x86-64 program nor a script"),
@@ -86,7 +92,9 @@ fn add_program(
             match words.get(1) {
                 Some(name) if interpreter.ends_with("/env") && !name.starts_with('-') => {
                     let named = Command::of_program(name);
-                    let found = named.find().ok_or_else(|| format!("{name} is not installed"))?;
+                    let found = named
+                        .find()
+                        .ok_or_else(|| format!("{name} is not installed"))?;
                     add_program(&found, files, interpreters - 1)
                 }
                 _ => Ok(()),
@@ -142,7 +150,10 @@ mod tests {
         let path = script(directory.path(), "run", "#!/bin/sh -e");
         let mut files = BTreeSet::new();
         add_program(&path, &mut files, MOST_INTERPRETERS).unwrap();
-        assert!(files.contains(Path::new("/bin/sh")) && files.contains(&path), "{files:?}");
+        assert!(
+            files.contains(Path::new("/bin/sh")) && files.contains(&path),
+            "{files:?}"
+        );
 
         let path = script(directory.path(), "env", "#!/usr/bin/env no-such-program");
         let error = add_program(&path, &mut files, MOST_INTERPRETERS).unwrap_err();

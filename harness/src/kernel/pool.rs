@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use advisor::evidence::{self, Kernel, Place, Verdict};
 
-use super::{KernelError, parcel};
 use super::cache::{Cache, Stored};
 use super::guest::{Death, Guest};
 use super::protocol::{News, Order};
 use super::qemu::{self, Accelerator, MEMORY_BYTES};
 use super::state::State;
+use super::{KernelError, parcel};
 use crate::lab::Carrier;
 use crate::links;
 use crate::report::output;
@@ -305,7 +305,10 @@ fn parcel_of(scenario: &Scenario) -> Result<Vec<PathBuf>, (String, Option<String
 /// else.
 fn keep(path: &Path, content: &[u8], settings: &Settings) -> io::Result<()> {
     let below = settings.keep.as_ref().map(|keep| path.strip_prefix(keep));
-    let is_plain = |path: &Path| path.components().all(|part| matches!(part, Component::Normal(_)));
+    let is_plain = |path: &Path| {
+        path.components()
+            .all(|part| matches!(part, Component::Normal(_)))
+    };
     match below {
         Some(Ok(below)) if is_plain(below) => output::write(path, content),
         _ => Err(io::Error::other("nothing is to be kept there")),

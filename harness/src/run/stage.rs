@@ -275,7 +275,8 @@ impl<'a> Stage<'a> {
                             Ok(number) => Value::Integer(number),
                             Err(_) => Value::Text(status),
                         };
-                        self.observations.insert(format!("{name}.exit.status"), status);
+                        self.observations
+                            .insert(format!("{name}.exit.status"), status);
                     }
                     // The process keeps it for whoever asked.
                     Event::Answer(_) => {}

@@ -136,9 +136,11 @@ impl Command {
             needs: texts(actor.list(NEEDS.name))?,
             install: text(actor, INSTALL.name)?,
         };
-        if let Some(item) = actor.list(NEEDS.name).iter().find(|item| {
-            !matches!(&item.data, Data::Text(path) if Path::new(path).is_absolute())
-        }) {
+        if let Some(item) = actor
+            .list(NEEDS.name)
+            .iter()
+            .find(|item| !matches!(&item.data, Data::Text(path) if Path::new(path).is_absolute()))
+        {
             return Err(SuiteError::new(
                 item.place,
                 "needs: not an absolute path",
@@ -260,7 +262,10 @@ fn is_inside(name: &str) -> bool {
 }
 
 fn text(fields: &Fields, key: &str) -> Result<Option<String>, SuiteError> {
-    let item = fields.get(key).map(std::slice::from_ref).unwrap_or_default();
+    let item = fields
+        .get(key)
+        .map(std::slice::from_ref)
+        .unwrap_or_default();
     Ok(texts(item)?.pop())
 }
 
@@ -289,7 +294,9 @@ fn pairs(
         let Data::Text(value) = &item.data else {
             continue;
         };
-        if !is_name(&name.text) || name.text.contains('\0') || key == ENV.name && value.contains('\0')
+        if !is_name(&name.text)
+            || name.text.contains('\0')
+            || key == ENV.name && value.contains('\0')
         {
             return Err(SuiteError::new(
                 name.place,
@@ -332,7 +339,9 @@ scenarios:
         let scenarios = suite::parse(&text, "t/f")?;
         let actor = &scenarios[0].actors[1..];
         assert_eq!(
-            scenarios[0].actors[1].tasks[0].steps[0].fields.text("after"),
+            scenarios[0].actors[1].tasks[0].steps[0]
+                .fields
+                .text("after"),
             Some("program.ready")
         );
         assert_eq!(actor.len(), 1);
@@ -356,7 +365,10 @@ scenarios:
         for (actor, says) in [
             ("command: []", "no program"),
             ("command: [x], steps: [accept]", "needs one of"),
-            ("steps: [accept], ready: { port: 1 }", "ready: there is no command"),
+            (
+                "steps: [accept], ready: { port: 1 }",
+                "ready: there is no command",
+            ),
             ("command: [x], ready: { port: 99999 }", "no such port"),
             ("command: [x], ready: { port: 1, line: y }", "2 conditions"),
             ("command: [x], ready: {}", "0 conditions"),
@@ -381,7 +393,9 @@ scenarios:
         let shell = command("sh", None).find().unwrap();
         assert!(shell.is_absolute() && shell.ends_with("sh"), "{shell:?}");
         assert!(command("/bin/sh", None).obstacle().is_none());
-        let (reason, hint) = command("no-such-server", Some("prepare")).obstacle().unwrap();
+        let (reason, hint) = command("no-such-server", Some("prepare"))
+            .obstacle()
+            .unwrap();
         assert_eq!(reason, "no-such-server is not installed");
         assert_eq!(hint, "prepare installs it");
         let (reason, _) = command("./no-such-server", None).obstacle().unwrap();

@@ -298,7 +298,8 @@ fn describe_command(story: &mut String, command: &Command) {
         .words
         .iter()
         .map(|word| {
-            let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:=+,".contains(letter);
+            let is_plain =
+                |letter: char| letter.is_ascii_alphanumeric() || "-_./:=+,".contains(letter);
             if word.chars().all(is_plain) && !word.is_empty() {
                 word.clone()
             } else {

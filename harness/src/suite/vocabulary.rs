@@ -204,7 +204,11 @@ fn check_command(rest: &str, actor: &Actor) -> Result<Absent, Unknown> {
         return check_usage(field);
     }
     if rest.starts_with("ready.") {
-        return check_step(rest, &actor.name, &[Step::of_itself(Verb::Ready, Place::START)]);
+        return check_step(
+            rest,
+            &actor.name,
+            &[Step::of_itself(Verb::Ready, Place::START)],
+        );
     }
     Err(unknown(
         format!("of a command there is no {rest:?}"),
