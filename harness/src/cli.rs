@@ -19,6 +19,7 @@ use crate::kernel::state::State;
 use crate::kernel::{self, KernelError, catalogue, qemu};
 use crate::lab::{self, Carrier};
 use crate::links;
+use crate::new;
 use crate::privilege::{self, Privilege};
 use crate::report::snapshot::{self, Difference};
 use crate::report::terminal::{self, Terminal, comparison, summary};
@@ -72,6 +73,11 @@ enum Command {
     Prove(prove::Prove),
     /// List the kernels that suites can run on, or fetch some
     Kernels(Kernels),
+    /// Write a suite to start from
+    New {
+        #[command(subcommand)]
+        what: New,
+    },
     /// Print a JSON Schema, for editors and for other programs
     Schema {
         /// Of which format
@@ -164,7 +170,7 @@ struct Run {
     #[arg(long)]
     long: bool,
     /// Keep packets (pcap) and the actors' logs of runs that are not as expected
-    /// in this directory; on the host only
+    /// in this directory
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
     /// Exit with 1 where a scenario was skipped
@@ -173,6 +179,25 @@ struct Run {
     /// Show what was seen of every expectation, not only of those not held
     #[arg(long, short)]
     verbose: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum New {
+    /// Four questions to a server of your own: does a slow client get the whole
+    /// response, does it come back after kill -9, what does a vanished client cost,
+    /// does it leak CLOSE_WAIT
+    Server {
+        /// The file to write; one that is there stays as it is
+        #[arg(default_value = "my-suites/server.yaml")]
+        path: PathBuf,
+        /// The TCP port that the server listens on
+        #[arg(long, value_name = "PORT", default_value_t = 8080,
+              value_parser = clap::value_parser!(u16).range(1..))]
+        port: u16,
+        /// The server and its arguments, after --
+        #[arg(last = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -234,6 +259,7 @@ pub fn main() -> ExitCode {
         Command::Show(show) => tell(&show),
         Command::Doctor => doctor::report(&privilege::acquire()),
         Command::Restore => restore(),
+        Command::New { what } => write_new(&what),
         Command::Schema { format } => schema(format),
         Command::Links(links) => match compare_links(&links) {
             Ok(status) => status,
@@ -344,6 +370,31 @@ fn tell(show: &Show) -> u8 {
         "`harness list` shows the ids",
     );
     USAGE
+}
+
+fn write_new(what: &New) -> u8 {
+    let New::Server {
+        path,
+        port,
+        command,
+    } = what;
+    let shown = path.display();
+    match new::write_server(path, command, *port) {
+        Ok(()) => print(&format!(
+            "{shown} is written. Edit it, and as root: harness run {shown}\n"
+        )),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            complain(format!("{shown}: it is there already"), "name another file");
+            USAGE
+        }
+        Err(error) => {
+            complain(
+                format!("{shown}: cannot write it: {error}"),
+                "name a file that can be written",
+            );
+            ENVIRONMENT
+        }
+    }
 }
 
 fn schema(format: Format) -> u8 {

@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod kernel;
 pub mod lab;
 pub mod links;
+pub mod new;
 pub mod privilege;
 pub mod prove;
 pub mod report;

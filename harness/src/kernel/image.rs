@@ -283,7 +283,7 @@ fn dependencies(about: &[u8]) -> Vec<String> {
 /// with the list that says in which order to load them.
 pub fn initramfs(program: &Path, modules: &[Module]) -> Result<Vec<u8>, KernelError> {
     let mut archive = Archive::default();
-    for directory in ["dev", "proc", "sys", "run", "tmp"] {
+    for directory in ["dev", "proc", "sys", "run", "tmp", "mnt"] {
         archive.directory(directory);
     }
     // The kernel opens it for init before init can mount anything.
@@ -321,7 +321,7 @@ fn read(path: &Path) -> Result<Vec<u8>, KernelError> {
 }
 
 /// The loader and the libraries of a program, found as its loader finds them.
-fn libraries(program: &Path, content: &[u8]) -> Result<Vec<PathBuf>, KernelError> {
+pub fn libraries(program: &Path, content: &[u8]) -> Result<Vec<PathBuf>, KernelError> {
     let Some(elf) = Elf::parse(content) else {
         return Err(KernelError::environment(
             &program.display().to_string(),

@@ -6,6 +6,7 @@
 //! only a minute without any progress is a failure, reported as a hang.
 
 mod catalogue;
+mod command;
 mod end_to_end;
 mod iproute2;
 mod machine;
