@@ -122,6 +122,15 @@ impl Prepared {
             private,
         })
     }
+
+    /// Which file it is whose presence says that it is ready.
+    fn ready_file(&self) -> Option<(u64, i64, i64)> {
+        let Ready::File(name) = &self.ready else {
+            return None;
+        };
+        let file = self.directory.join(name).metadata().ok()?;
+        Some((file.ino(), file.ctime(), file.ctime_nsec()))
+    }
 }
 
 /// Mounts the private directory, out of the way of what the command names.
@@ -265,7 +274,7 @@ impl Supervisor {
     ) -> Result<Option<i32>, String> {
         let before = Before {
             processes: processes(),
-            file: self.ready_file(command),
+            file: command.ready_file(),
         };
         let program = &command.words[0];
         self.spawn(command)
@@ -276,7 +285,7 @@ impl Supervisor {
                 Ready::Started => true,
                 Ready::Line(_) => lock(&self.state).has_printed_ready,
                 Ready::File(_) => {
-                    let file = self.ready_file(command);
+                    let file = command.ready_file();
                     file.is_some() && file != before.file
                 }
                 Ready::Port(port) => listens(*port, &mut sockets, &before.processes)
@@ -302,15 +311,6 @@ impl Supervisor {
             .wait_timeout(state, LOOK_EVERY)
             .unwrap_or_else(PoisonError::into_inner)
             .0
-    }
-
-    /// Which file it is whose presence says that it is ready.
-    fn ready_file(&self, command: &Prepared) -> Option<(u64, i64, i64)> {
-        let Ready::File(name) = &command.ready else {
-            return None;
-        };
-        let file = command.directory.join(name).metadata().ok()?;
-        Some((file.ino(), file.ctime(), file.ctime_nsec()))
     }
 
     fn spawn(self: &Arc<Self>, command: &Prepared) -> io::Result<()> {

@@ -54,7 +54,7 @@ struct Answer {
 
 #[derive(Debug, Default)]
 struct AnswerState {
-    given: Option<Option<i32>>,
+    given: Option<Result<(), i32>>,
     /// None will come: the process is gone.
     is_over: bool,
 }
@@ -65,8 +65,8 @@ impl Answer {
         self.changed.notify_all();
     }
 
-    /// The errno, if any, or nothing where none will come.
-    fn wait(&self) -> Option<Option<i32>> {
+    /// What came of it, or the errno; nothing where no answer will come.
+    fn wait(&self) -> Option<Result<(), i32>> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = self
             .changed
@@ -171,7 +171,9 @@ impl Process {
         for line in BufReader::new(&self.events).lines() {
             let Ok(line) = line else { break };
             match serde_json::from_str(&line) {
-                Ok(Event::Answer(errno)) => self.answer.change(|state| state.given = Some(errno)),
+                Ok(Event::Answer(errno)) => self
+                    .answer
+                    .change(|state| state.given = Some(errno.map_or(Ok(()), Err))),
                 Ok(event) => {
                     if let Event::Exited { max_rss_bytes, .. } = event {
                         let known = self.max_rss_bytes.lock();
@@ -204,8 +206,8 @@ impl Process {
         self.tell(order);
         match self.answer.wait() {
             None => Ok(false),
-            Some(None) => Ok(true),
-            Some(Some(errno)) => Err(io::Error::from_raw_os_error(errno)),
+            Some(Ok(())) => Ok(true),
+            Some(Err(errno)) => Err(io::Error::from_raw_os_error(errno)),
         }
     }
 

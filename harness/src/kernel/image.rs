@@ -283,7 +283,7 @@ fn dependencies(about: &[u8]) -> Vec<String> {
 /// with the list that says in which order to load them.
 pub fn initramfs(program: &Path, modules: &[Module]) -> Result<Vec<u8>, KernelError> {
     let mut archive = Archive::default();
-    for directory in ["dev", "proc", "sys", "run", "tmp", "mnt"] {
+    for directory in ["dev", "proc", "sys", "run", "tmp", "mnt", "media"] {
         archive.directory(directory);
     }
     // The kernel opens it for init before init can mount anything.

@@ -779,7 +779,7 @@ impl Scenario {
     fn let_connects_wait(&mut self) {
         let mut listens: BTreeMap<String, String> = BTreeMap::new();
         for actor in &self.actors {
-            if let Some(port) = actor.command.as_ref().and_then(|command| command.port()) {
+            if let Some(port) = actor.command.as_ref().and_then(Command::port) {
                 listens
                     .entry(format!("{}:{port}", actor.host))
                     .or_insert_with(|| format!("{}.ready", actor.name));
