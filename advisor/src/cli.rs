@@ -10,7 +10,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::evidence::{self, ReportError};
+use crate::evidence::document::DocumentError;
+use crate::evidence::{self, proof};
 use crate::facts::file::FactsFileError;
 use crate::facts::{FactError, Facts, release};
 use crate::lint::{self, LintError};
@@ -66,6 +67,10 @@ struct Recommend {
     /// given several times
     #[arg(long = "report", value_name = "PATH")]
     reports: Vec<PathBuf>,
+    /// A proof.json of `harness prove`: says beside each recommendation whether it
+    /// was tried, on which kernel, and with which numbers
+    #[arg(long, value_name = "FILE")]
+    proof: Option<PathBuf>,
     #[command(flatten)]
     scope: Scope,
     #[command(flatten)]
@@ -145,9 +150,12 @@ enum ListFormat {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A report could not be read.
+    /// A report or a proof could not be read.
     #[error(transparent)]
-    Report(#[from] ReportError),
+    Document(#[from] DocumentError),
+    /// The proof is of another host.
+    #[error(transparent)]
+    Proof(#[from] proof::OtherHost),
     /// A file of settings could not be read.
     #[error(transparent)]
     Lint(#[from] LintError),
@@ -169,7 +177,8 @@ impl Error {
     /// What to do about it.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Report(error) => error.hint(),
+            Self::Document(error) => error.hint(),
+            Self::Proof(_) => proof::OtherHost::HINT,
             Self::Lint(_) => "it takes files, directories of .conf files, or the / of a host",
             Self::NoRule(_) => "`advisor rules` lists their codes and names",
             Self::Host(error) => error.hint(),
@@ -181,7 +190,11 @@ impl Error {
     /// The exit status that it ends the program with.
     pub fn status(&self) -> u8 {
         match self {
-            Self::Report(_) | Self::Facts(_) | Self::Lint(_) | Self::NoRule(_) => 2,
+            Self::Document(_)
+            | Self::Proof(_)
+            | Self::Facts(_)
+            | Self::Lint(_)
+            | Self::NoRule(_) => 2,
             Self::Host(_) | Self::Output(_) => 3,
         }
     }
@@ -211,9 +224,13 @@ impl Recommend {
                 let report = evidence::read(&path)?;
                 Ok(NamedReport { path, report })
             })
-            .collect::<Result<Vec<_>, ReportError>>()?;
+            .collect::<Result<Vec<_>, DocumentError>>()?;
+        let proof = self.proof.as_deref().map(proof::read).transpose()?;
         let mut facts = self.host.facts(&self.scope)?;
-        let advice = plan::advise(&mut facts, &reports);
+        let mut advice = plan::advise(&mut facts, &reports);
+        if let Some(proof) = proof {
+            advice.prove(&proof)?;
+        }
         print(|out| match self.format {
             Format::Text => text::write(out, &advice, &facts, textwrap::termwidth(), self.verbose),
             Format::Json => json::write(out, &advice),

@@ -5,24 +5,22 @@
 //! keys may be added, never renamed; a change of meaning raises [`SCHEMA`].
 //! `docs/report.schema.json` is generated from these types.
 
+pub mod document;
 pub mod measured;
+pub mod proof;
 pub mod release;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use document::{DocumentError, Kind};
+
 /// The version of the report format that this program writes and reads.
 pub const SCHEMA: u32 = 1;
-
-/// The largest report that is read, in bytes. A run of the whole catalogue
-/// writes a few megabytes; more than this is not a report.
-pub const REPORT_LIMIT_BYTES: u64 = 256 << 20;
 
 /// What one `harness run` saw.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -329,105 +327,29 @@ impl fmt::Display for Quantifier {
     }
 }
 
-/// Why a report could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ReportError {
-    /// The file could not be opened or read.
-    #[error("{}: cannot read the report: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The kernel's words.
-        source: std::io::Error,
-    },
-    /// The file is larger than any report.
-    #[error("{}: larger than {REPORT_LIMIT_BYTES} bytes, which no report is", path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file is not a whole report.
-    #[error("{}:{}:{}: not a report of the harness: {message}", path.display(), line, column)]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// Line, from 1.
-        line: usize,
-        /// Column, from 1.
-        column: usize,
-        /// What is wrong there.
-        message: String,
-    },
-    /// The report is of another version of the format.
-    #[error("{}: report of schema {found}, this program reads schema {SCHEMA}", path.display())]
-    OtherSchema {
-        /// The file.
-        path: PathBuf,
-        /// The version that the file names.
-        found: u64,
-    },
-}
-
-impl ReportError {
-    /// What to do about it.
-    pub fn hint(&self) -> &'static str {
-        match self {
-            Self::Read { .. } => "--report takes report.json or the directory that holds it",
-            Self::TooLarge { .. } | Self::Malformed { .. } => {
-                "write it anew: harness run --report DIR"
-            }
-            Self::OtherSchema { .. } => {
-                "run the harness and the advisor of the same release, or write the report anew"
-            }
-        }
-    }
-}
+/// A report, as a file.
+const REPORT: Kind = Kind {
+    name: "report",
+    what: "a report of the harness",
+    schema: SCHEMA,
+    // A run of the whole catalogue writes a few megabytes.
+    limit_bytes: 256 << 20,
+    given: "--report takes report.json or the directory that holds it",
+    anew: "write it anew with a harness of this release: harness run --report DIR",
+};
 
 /// Reads a report: `path` is `report.json` or the directory that holds it.
-pub fn read(path: &Path) -> Result<Report, ReportError> {
-    let path = if path.is_dir() {
-        path.join("report.json")
+pub fn read(path: &Path) -> Result<Report, DocumentError> {
+    if path.is_dir() {
+        document::read(&path.join("report.json"), &REPORT)
     } else {
-        path.to_owned()
-    };
-    let read_error = |source| ReportError::Read {
-        path: path.clone(),
-        source,
-    };
-    let mut text = String::new();
-    File::open(&path)
-        .map_err(read_error)?
-        .take(REPORT_LIMIT_BYTES + 1)
-        .read_to_string(&mut text)
-        .map_err(read_error)?;
-    if text.len() as u64 > REPORT_LIMIT_BYTES {
-        return Err(ReportError::TooLarge { path });
+        document::read(path, &REPORT)
     }
-    parse(&text, &path)
 }
 
 /// Parses the text of a report; `path` is for the errors.
-pub fn parse(text: &str, path: &Path) -> Result<Report, ReportError> {
-    /// Only the version, so that a report of another one is named as such
-    /// whatever else has changed in it.
-    #[derive(Deserialize)]
-    struct Version {
-        schema: u64,
-    }
-    let malformed = |error: serde_json::Error| ReportError::Malformed {
-        path: path.to_owned(),
-        line: error.line(),
-        column: error.column(),
-        message: error.to_string(),
-    };
-    let version: Version = serde_json::from_str(text).map_err(malformed)?;
-    if version.schema != u64::from(SCHEMA) {
-        return Err(ReportError::OtherSchema {
-            path: path.to_owned(),
-            found: version.schema,
-        });
-    }
-    serde_json::from_str(text).map_err(malformed)
+pub fn parse(text: &str, path: &Path) -> Result<Report, DocumentError> {
+    document::parse(text, path, &REPORT)
 }
 
 #[cfg(test)]
@@ -469,7 +391,7 @@ mod tests {
     fn a_truncated_report_says_where() {
         let error = parse(&SMALL[..SMALL.len() / 2], Path::new("r.json")).unwrap_err();
         assert!(
-            matches!(error, ReportError::Malformed { line: 5, .. }),
+            matches!(error, DocumentError::Malformed { line: 5, .. }),
             "{error}"
         );
     }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::evidence::measured::Measured;
+use crate::evidence::proof::{Claim, Host, OtherHost, Proof, Proven};
 use crate::evidence::release::kernel_line;
 use crate::facts::sysctl_files::{Content, PLANNED_FILE};
 use crate::facts::{Facts, Settings};
@@ -21,7 +22,9 @@ use crate::rules::{self, Evidence, Finding, Kind, NamedReport, Outcome, RULES, R
 pub struct Advice {
     /// Version of the format, [`SCHEMA`].
     pub schema: u32,
-    /// What to do, the greatest harm first.
+    /// The host that it is for.
+    pub host: Host,
+    /// What to do, the greatest harm first; what did not stand its trial last.
     pub recommendations: Vec<Recommendation>,
     /// What to leave as it is, though it may look as if it needed a change.
     pub leave: Vec<Leave>,
@@ -50,6 +53,41 @@ pub struct Recommendation {
     pub also: Vec<Also>,
     /// The scenario of the catalogue that replays the failure.
     pub scenario: Option<&'static str>,
+    /// What became of it when it was tried; `None` where there is no proof.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proven>,
+}
+
+impl Recommendation {
+    /// What a proof has to be of to be one of this.
+    pub fn claim(&self) -> Claim {
+        Claim {
+            code: self.code.to_owned(),
+            name: self.name.to_owned(),
+            subject: self.finding.subject.clone(),
+            setting: self.finding.setting.clone(),
+            current: self.finding.current.clone(),
+            proposed: self.finding.proposed.clone(),
+        }
+    }
+
+    /// Whether it was tried and did not help.
+    pub fn has_failed(&self) -> bool {
+        self.proof.as_ref().is_some_and(Proven::has_failed)
+    }
+}
+
+impl Advice {
+    /// Notes beside each recommendation what became of it when it was tried. One
+    /// that did not stand the trial goes to the end.
+    pub fn prove(&mut self, proof: &Proof) -> Result<(), OtherHost> {
+        proof.is_of(&self.host)?;
+        for step in &mut self.recommendations {
+            step.proof = proof.of(&step.claim());
+        }
+        self.recommendations.sort_by_key(Recommendation::has_failed);
+        Ok(())
+    }
 }
 
 /// Which way a setting goes.
@@ -262,6 +300,7 @@ pub fn advise(facts: &mut Facts, reports: &[NamedReport]) -> Advice {
     recommendations.sort_by_key(|step| (step.finding.severity, step.code));
     Advice {
         schema: SCHEMA,
+        host: Host::of(facts),
         leave: leave(facts, &first, &recommendations),
         recommendations,
         rules: first.outcomes(),
@@ -391,6 +430,7 @@ impl Step {
             window: window(&finding.evidence, facts),
             also,
             scenario: rule.scenario,
+            proof: None,
             finding,
         }
     }

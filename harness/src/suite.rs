@@ -5,6 +5,7 @@ pub mod error;
 pub mod form;
 pub mod matrix;
 pub mod node;
+pub mod parameter;
 pub mod release;
 pub mod scenario;
 pub mod step;
@@ -23,6 +24,7 @@ use error::{Place, SuiteError};
 use form::{Data, Form, Object, required};
 use matrix::Cell;
 use node::{Kind, Node};
+use parameter::Parameter;
 use scenario::Scenario;
 use step::Room;
 
@@ -215,11 +217,21 @@ fn prefix(path: &Path) -> Result<String, LoadError> {
 
 /// Reads the text of a suite; `prefix` is `topic/file`.
 pub fn parse(text: &str, prefix: &str) -> Result<Vec<Scenario>, SuiteError> {
-    let (root, cells) = expand_matrices(node::parse(text)?)?;
+    parse_with(text, prefix, &BTreeMap::new())
+}
+
+/// Reads the text of a suite with these values of parameters, by name, in the
+/// place of the examples.
+pub fn parse_with(
+    text: &str,
+    prefix: &str,
+    given: &BTreeMap<String, u64>,
+) -> Result<Vec<Scenario>, SuiteError> {
+    let (root, origins) = expand(node::parse(text)?, given)?;
     let fields = form::decode_object(&root, &SUITE, "suite")?;
     let mut names: BTreeMap<&str, Place> = BTreeMap::new();
     let mut scenarios = Vec::new();
-    for (item, cell) in fields.list("scenarios").iter().zip(cells) {
+    for (item, origin) in fields.list("scenarios").iter().zip(origins) {
         let Data::Object(fields) = &item.data else {
             continue;
         };
@@ -235,7 +247,12 @@ pub fn parse(text: &str, prefix: &str) -> Result<Vec<Scenario>, SuiteError> {
                 "a name is used once in a file",
             ));
         }
-        scenarios.push(Scenario::build(fields, prefix, cell)?);
+        scenarios.push(Scenario::build(
+            fields,
+            prefix,
+            origin.cell,
+            origin.parameters,
+        )?);
     }
     if scenarios.is_empty() {
         return Err(SuiteError::new(
@@ -247,12 +264,22 @@ pub fn parse(text: &str, prefix: &str) -> Result<Vec<Scenario>, SuiteError> {
     Ok(scenarios)
 }
 
-/// Puts the cells of matrices in the place of their scenarios; with each scenario
-/// then goes its cell, where it is one.
-fn expand_matrices(mut root: Node) -> Result<(Node, Vec<Option<Cell>>), SuiteError> {
-    let mut cells = Vec::new();
+/// What a scenario is made from, beside its own text.
+struct Origin {
+    /// Its place in a matrix, where it is a cell of one.
+    cell: Option<Cell>,
+    parameters: Vec<Parameter>,
+}
+
+/// Puts values in the place of parameters, and the cells of matrices in the place
+/// of their scenarios.
+fn expand(
+    mut root: Node,
+    given: &BTreeMap<String, u64>,
+) -> Result<(Node, Vec<Origin>), SuiteError> {
+    let mut origins = Vec::new();
     let Kind::Map(entries) = &mut root.kind else {
-        return Ok((root, cells));
+        return Ok((root, origins));
     };
     for (_, node) in entries
         .iter_mut()
@@ -262,15 +289,19 @@ fn expand_matrices(mut root: Node) -> Result<(Node, Vec<Option<Cell>>), SuiteErr
             continue;
         };
         let mut expanded = Vec::new();
-        for item in std::mem::take(items) {
+        for mut item in std::mem::take(items) {
+            let parameters = parameter::fill(&mut item, given)?;
             for (node, cell) in matrix::expand(item)? {
                 expanded.push(node);
-                cells.push(cell);
+                origins.push(Origin {
+                    cell,
+                    parameters: parameters.clone(),
+                });
             }
         }
         *items = expanded;
     }
-    Ok((root, cells))
+    Ok((root, origins))
 }
 
 /// The JSON Schema of a suite, for editors; `docs/suite.schema.json` is this.
@@ -283,6 +314,8 @@ pub fn schema() -> Json {
         "lab-step": Room::Lab.schema(),
         "axis-value": {"type": "string", "pattern": "^\\$[a-z0-9-]+(\\.[a-z0-9-]+)?$",
                        "description": "the value that a cell of the matrix has on this axis"},
+        "parameter-value": {"type": "string", "pattern": "^[^{]*\\{[a-z0-9-]+\\}[^{]*$",
+                            "description": "the value of a parameter, or a text with it"},
     });
     schema
 }

@@ -104,6 +104,24 @@ fn answer(text: &mut String, advice: &Advice, facts: &Facts, width: usize) {
         }
         text.push('\n');
     }
+    let failed = advice
+        .recommendations
+        .iter()
+        .filter(|step| step.has_failed());
+    match failed.count() {
+        0 => {}
+        1 => fill(
+            text,
+            "The last one was tried and did not help.",
+            "",
+            "",
+            width,
+        ),
+        count => {
+            let line = format!("The last {count} were tried and did not help.");
+            fill(text, &line, "", "", width);
+        }
+    }
     let sockets = facts.now.sockets.as_ref().map_or_else(
         || "no sockets (they cannot be seen)".to_owned(),
         |sockets| {
@@ -200,6 +218,9 @@ fn write_recommendation(
         &format!("{} ({})", finding.confidence, recommendation.window),
         width,
     );
+    if let Some(proof) = &recommendation.proof {
+        field(text, "tried", &proof.words, width);
+    }
     for also in &recommendation.also {
         let wanted = also
             .overruled

@@ -616,9 +616,14 @@ fn wait_outq_empty(step: &Step, socket: RawFd, left: &mut Option<i32>) -> io::Re
         if error != 0 {
             return Err(io::Error::from_raw_os_error(error));
         }
-        // Another call may have taken the error before.
         if call::is_closed(socket)? {
-            return Err(io::Error::from_raw_os_error(libc::ENOTCONN));
+            // The reset may have come since SO_ERROR was read; where there is
+            // still none, another call has taken it before.
+            let error = match option::pending_error(socket)? {
+                0 => libc::ENOTCONN,
+                error => error,
+            };
+            return Err(io::Error::from_raw_os_error(error));
         }
         if step
             .fields

@@ -23,6 +23,10 @@ use crate::suite::step::{Step, Verb};
 /// whether an actor still lives.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
+/// How long the last words of a dead actor are waited for where a child that it
+/// forked keeps the line open.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// What a play gave.
 pub struct Play {
     /// What the steps and the samples observed.
@@ -36,6 +40,8 @@ pub struct Play {
 /// From the actors and the lab's list to the stage.
 enum Cue {
     Actor(usize, Event),
+    /// An actor has said its last word.
+    HungUp(usize),
     Lab(Event),
     Sampled(Observations),
 }
@@ -125,6 +131,7 @@ pub fn play<T>(
                     // The stage stops listening when the play is over.
                     let _ = sender.send(Cue::Actor(index, event));
                 });
+                let _ = sender.send(Cue::HungUp(index));
             });
         }
         let timeline = Timeline {
@@ -158,6 +165,8 @@ struct Stage<'a> {
     board: &'a Board,
     /// For each actor and task, where it stands; `None` once it has ended.
     standing: Vec<Vec<Option<String>>>,
+    /// For each actor, whether it has said its last word.
+    hung_up: Vec<bool>,
     lab_standing: Option<String>,
     observations: Observations,
     error: Option<String>,
@@ -177,6 +186,7 @@ impl<'a> Stage<'a> {
                 .iter()
                 .map(|actor| actor.tasks.iter().map(|_| start()).collect())
                 .collect(),
+            hung_up: vec![false; actors.len()],
             lab_standing: start(),
             observations: Observations::new(),
             error: None,
@@ -238,6 +248,7 @@ impl<'a> Stage<'a> {
     fn take(&mut self, cue: Cue) {
         match cue {
             Cue::Sampled(observations) => self.observations.extend(observations),
+            Cue::HungUp(index) => self.hung_up[index] = true,
             Cue::Actor(index, event) => {
                 let name = &self.scenario.actors[index].name;
                 self.note(name, &event);
@@ -295,8 +306,11 @@ impl<'a> Stage<'a> {
                 continue;
             };
             // What it said before it died may still be on its way.
-            while let Ok(cue) = cues.recv_timeout(LOOK_EVERY) {
-                self.take(cue);
+            let end = Instant::now() + LAST_WORDS;
+            while !self.hung_up[index] && Instant::now() < end {
+                if let Ok(cue) = cues.recv_timeout(LOOK_EVERY) {
+                    self.take(cue);
+                }
             }
             let standing = self.standing[index].iter().flatten();
             let exits = standing.clone().any(|step| self.is_exit(index, step));

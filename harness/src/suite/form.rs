@@ -486,6 +486,9 @@ pub fn decode_object(node: &Node, object: &Object, what: &str) -> Result<Fields,
 /// Where the JSON Schema keeps what stands for the value of an axis.
 const AXIS_VALUE: &str = "#/$defs/axis-value";
 
+/// And what stands for the value of a parameter.
+const PARAMETER_VALUE: &str = "#/$defs/parameter-value";
+
 /// The JSON Schema of a form, or of the value of an axis in its place.
 fn schema_or_axis(form: Form) -> Json {
     match form {
@@ -493,6 +496,9 @@ fn schema_or_axis(form: Form) -> Json {
         // nothing can stand.
         Form::Text | Form::Payload | Form::Condition | Form::Axes | Form::List(Form::Object(_)) => {
             schema(form)
+        }
+        Form::Count | Form::Positive | Form::Bytes | Form::Duration | Form::OptionValue => {
+            json!({"anyOf": [schema(form), {"$ref": AXIS_VALUE}, {"$ref": PARAMETER_VALUE}]})
         }
         _ => json!({"anyOf": [schema(form), {"$ref": AXIS_VALUE}]}),
     }

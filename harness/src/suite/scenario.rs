@@ -12,6 +12,7 @@ use super::error::{Place, SuiteError, nearest};
 use super::form::{Data, Fields, Form, Item, Object, is_name, optional, required};
 use super::matrix::Cell;
 use super::node::Key;
+use super::parameter::{PARAMETER, Parameter};
 use super::release::Release;
 use super::step::{Room, Step, Verb};
 use super::vocabulary;
@@ -224,10 +225,38 @@ pub static SCENARIO: Object = Object {
             Form::Steps(Room::Lab),
             "steps of the lab: links, signals, looks",
         ),
-        required(
+        optional(
+            "parameters",
+            Form::Map(&Form::Object(&PARAMETER)),
+            "numbers that a host's own can take the place of; {name} stands for one",
+        ),
+        optional(
+            "proves",
+            Form::List(&Form::Object(&PROVES)),
+            "the advice that it tries, before and after: an axis `change` with these two values",
+        ),
+        optional(
+            "failure",
+            Form::Map(&Form::Condition),
+            "an observation with what it is where the failure happened; expected before the \
+             change always and after it never",
+        ),
+        optional(
             "expect",
             Form::Map(&Form::OneOrMore(&Form::Object(&EXPECTATION))),
-            "by observation",
+            "by observation; may be left out where there is a `failure`",
+        ),
+    ],
+};
+
+static PROVES: Object = Object {
+    short: None,
+    fields: &[
+        required("rule", Form::Text, "the code of a rule of the advisor"),
+        optional(
+            "setting",
+            Form::Text,
+            "only where it recommends to change this",
         ),
     ],
 };
@@ -275,7 +304,53 @@ pub struct Scenario {
     pub lab: Vec<Step>,
     /// What is expected, in the order of the suite.
     pub expectations: Vec<Expected>,
+    /// The numbers that a host's own can take the place of.
+    pub parameters: Vec<Parameter>,
+    /// The advice that it tries.
+    pub proves: Vec<Proves>,
+    /// What shows that the failure happened in a run.
+    pub failure: Option<Failure>,
 }
+
+/// Advice that a scenario tries.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Proves {
+    /// The code of the rule.
+    pub rule: String,
+    /// The setting that it recommends to change; `None` for any.
+    pub setting: Option<String>,
+}
+
+/// What shows that the failure happened in a run.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Failure {
+    /// The observation.
+    pub observation: String,
+    /// What it is then: one of these.
+    pub conditions: Vec<Condition>,
+}
+
+/// Before or after a change that is tried.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Side {
+    /// As the host is.
+    Before,
+    /// As it is advised.
+    After,
+}
+
+impl Side {
+    /// The value of the axis [`CHANGE`].
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Before => "before",
+            Self::After => "after",
+        }
+    }
+}
+
+/// The axis of a matrix that tries advice; its values are those of [`Side`].
+pub const CHANGE: &str = "change";
 
 /// An address family.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -430,9 +505,14 @@ impl Scenario {
     }
 
     /// Checks a scenario's fields; `prefix` is `topic/file`.
-    pub fn build(fields: &Fields, prefix: &str, cell: Option<Cell>) -> Result<Self, SuiteError> {
+    pub fn build(
+        fields: &Fields,
+        prefix: &str,
+        cell: Option<Cell>,
+        parameters: Vec<Parameter>,
+    ) -> Result<Self, SuiteError> {
         let suffix = cell.as_ref().map(Cell::suffix).unwrap_or_default();
-        Self::checked(fields, prefix, cell).map_err(|mut error| {
+        Self::checked(fields, prefix, cell, parameters).map_err(|mut error| {
             if !suffix.is_empty() {
                 error.message = format!("{} (in {suffix})", error.message);
             }
@@ -440,7 +520,12 @@ impl Scenario {
         })
     }
 
-    fn checked(fields: &Fields, prefix: &str, cell: Option<Cell>) -> Result<Self, SuiteError> {
+    fn checked(
+        fields: &Fields,
+        prefix: &str,
+        cell: Option<Cell>,
+        parameters: Vec<Parameter>,
+    ) -> Result<Self, SuiteError> {
         let name = fields.text("name").unwrap_or_default();
         let suffix = cell.as_ref().map(Cell::suffix).unwrap_or_default();
         let text = |key| fields.text(key).unwrap_or_default().trim().to_owned();
@@ -472,6 +557,9 @@ impl Scenario {
             actors: Vec::new(),
             lab: fields.steps("lab").unwrap_or_default().to_vec(),
             expectations: Vec::new(),
+            parameters,
+            proves: proves(fields)?,
+            failure: None,
         };
         scenario.read_links(fields)?;
         scenario.read_sysctls(fields)?;
@@ -480,6 +568,7 @@ impl Scenario {
         scenario.check_sockets()?;
         scenario.check_steps()?;
         scenario.check_circular_awaits()?;
+        scenario.read_failure(fields)?;
         scenario.read_expectations(fields)?;
         Ok(scenario)
     }
@@ -885,6 +974,77 @@ impl Scenario {
         ))
     }
 
+    /// Before or after, where the scenario tries a change.
+    pub fn side(&self) -> Option<Side> {
+        let axes = &self.cell.as_ref()?.axes;
+        let (_, value) = axes.iter().find(|(axis, _)| axis == CHANGE)?;
+        [Side::Before, Side::After]
+            .into_iter()
+            .find(|side| side.as_str() == value)
+    }
+
+    /// What the failure is, which is then expected before the change and not
+    /// after it.
+    fn read_failure(&mut self, fields: &Fields) -> Result<(), SuiteError> {
+        let place = fields.place_of("failure");
+        let (observation, item) = match fields.map("failure") {
+            [] if self.proves.is_empty() => return Ok(()),
+            [one] => one,
+            _ => {
+                let hint = "failure: { client.TcpExt.TCPAbortOnMemory: \">= 1\" }";
+                return Err(SuiteError::new(place, "one failure is wanted", hint));
+            }
+        };
+        let Some(side) = self.side() else {
+            return Err(SuiteError::new(
+                place,
+                "a failure without the sides of a change",
+                "matrix: { change: { before: ..., after: ... } }",
+            ));
+        };
+        let Data::List(items) = &item.data else {
+            return Ok(());
+        };
+        self.check_observation(&observation.text, observation.place)?;
+        let conditions = self.checked_conditions(&observation.text, items)?;
+        self.failure = Some(Failure {
+            observation: observation.text.clone(),
+            conditions: conditions.clone(),
+        });
+        self.expectations.push(Expected {
+            observation: observation.text.clone(),
+            quantifier: match side {
+                Side::Before => Quantifier::Always,
+                Side::After => Quantifier::Never,
+            },
+            conditions,
+            since: None,
+            before: None,
+            because: None,
+        });
+        Ok(())
+    }
+
+    /// Conditions on an observation that can all come to be.
+    fn checked_conditions(
+        &self,
+        observation: &str,
+        items: &[Item],
+    ) -> Result<Vec<Condition>, SuiteError> {
+        let conditions = conditions(items)?;
+        let place = items.first().map_or(Place::START, |item| item.place);
+        for reference in conditions.iter().flat_map(Condition::references) {
+            self.check_observation(reference, place)?;
+        }
+        for wanted in conditions.iter().filter_map(Condition::exact) {
+            vocabulary::check_value(observation, wanted, self).map_err(|unknown| {
+                let message = format!("{observation}: {}", unknown.message);
+                SuiteError::new(place, message, unknown.hint)
+            })?;
+        }
+        Ok(conditions)
+    }
+
     fn read_expectations(&mut self, fields: &Fields) -> Result<(), SuiteError> {
         for (observation, item) in fields.map("expect") {
             let Key {
@@ -923,16 +1083,7 @@ impl Scenario {
             let Data::List(items) = &item.data else {
                 continue;
             };
-            let conditions = conditions(items)?;
-            for reference in conditions.iter().flat_map(Condition::references) {
-                self.check_observation(reference, item.place)?;
-            }
-            for wanted in conditions.iter().filter_map(Condition::exact) {
-                vocabulary::check_value(observation, wanted, self).map_err(|unknown| {
-                    let message = format!("{observation}: {}", unknown.message);
-                    SuiteError::new(item.place, message, unknown.hint)
-                })?;
-            }
+            let conditions = self.checked_conditions(observation, items)?;
             let quantifier = match key {
                 "always" => Quantifier::Always,
                 "never" => Quantifier::Never,
@@ -1017,6 +1168,28 @@ fn no_such<'a>(
         format!("no {kind} {name:?}{likely}"),
         format!("known: {}", names.collect::<Vec<_>>().join(", ")),
     )
+}
+
+/// The advice that a scenario tries; each rule is one that there is.
+fn proves(fields: &Fields) -> Result<Vec<Proves>, SuiteError> {
+    let items = fields.list("proves").iter();
+    items
+        .filter_map(|item| match &item.data {
+            Data::Object(fields) => Some(fields),
+            _ => None,
+        })
+        .map(|fields| {
+            let rule = fields.text("rule").unwrap_or_default();
+            if advisor::rules::RULES.iter().all(|known| known.code != rule) {
+                let codes = advisor::rules::RULES.iter().map(|rule| rule.code);
+                return Err(no_such("rule", rule, fields.place_of("rule"), codes));
+            }
+            Ok(Proves {
+                rule: rule.to_owned(),
+                setting: fields.text("setting").map(str::to_owned),
+            })
+        })
+        .collect()
 }
 
 fn hosts(fields: &Fields) -> Result<Vec<String>, SuiteError> {

@@ -1,0 +1,366 @@
+//! Proofs of advice: what was recommended for a host, tried on a kernel like its
+//! own, before and after.
+//!
+//! `harness prove` takes advice and writes a proof; `advisor recommend --proof`
+//! reads it. Keys may be added, never renamed; a change of meaning raises
+//! [`SCHEMA`]. `docs/proof.schema.json` is generated from these types.
+
+use std::fmt;
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::document::{self, DocumentError, Kind};
+use super::{Kernel, Link, Place, Seen, Value};
+use crate::facts::Facts;
+use crate::plan;
+use crate::rules::bytes;
+
+/// The version of the format.
+pub const SCHEMA: u32 = 1;
+
+/// What became of the advice for a host when it was tried.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct Proof {
+    /// Version of the format, [`SCHEMA`].
+    pub schema: u32,
+    /// Version of the harness that tried it.
+    pub harness: String,
+    /// The host that the advice is for.
+    pub host: Host,
+    /// The kernel that it was tried on; null where none was to be had.
+    pub kernel: Option<Kernel>,
+    /// How that kernel was chosen, in words.
+    pub choice: String,
+    /// When something counts as proven, in words.
+    pub rule: String,
+    /// A trial of each recommendation, in its order.
+    pub trials: Vec<Trial>,
+}
+
+/// What advice depends on of a host.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Host {
+    /// The release of its kernel, as `uname -r` gives it.
+    pub kernel: String,
+    /// RAM that its kernel manages, in bytes.
+    pub ram_bytes: u64,
+    /// Size of a page, in bytes.
+    pub page_bytes: u64,
+    /// CPUs that are online.
+    pub cpus: u64,
+}
+
+impl Host {
+    /// Of a host's facts.
+    pub fn of(facts: &Facts) -> Self {
+        Self {
+            kernel: facts.kernel.clone(),
+            ram_bytes: facts.ram_bytes,
+            page_bytes: facts.page_bytes,
+            cpus: facts.cpus,
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ram = bytes(self.ram_bytes);
+        write!(f, "Linux {}, {ram} RAM, {} CPUs", self.kernel, self.cpus)
+    }
+}
+
+/// What is recommended: a trial is one of this and of nothing else.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Claim {
+    /// The rule's code.
+    pub code: String,
+    /// The rule's name.
+    pub name: String,
+    /// The host, or the program by its sockets.
+    pub subject: String,
+    /// The setting, the socket option or the call.
+    pub setting: String,
+    /// What it is now.
+    pub current: String,
+    /// What it should be.
+    pub proposed: String,
+}
+
+/// The trial of a recommendation.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct Trial {
+    /// The recommendation.
+    pub claim: Claim,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// Why the verdict is not `proven`.
+    pub reason: Option<String>,
+    /// The scenario that tried it, without the side; null where there is none.
+    pub scenario: Option<String>,
+    /// What the scenario shows.
+    pub explains: String,
+    /// What carried the impaired link.
+    pub link: Option<Link>,
+    /// The numbers that were taken from the host.
+    pub workload: Vec<Load>,
+    /// What shows that the failure happened in a run.
+    pub failure: String,
+    /// As the host is.
+    pub before: Option<Side>,
+    /// As it is advised.
+    pub after: Option<Side>,
+    /// How likely chance alone separates the two sides as clearly, if the change
+    /// changed nothing (Fisher's exact test, one-sided); null where a side is
+    /// missing.
+    pub chance: Option<f64>,
+}
+
+/// What became of a recommendation that was tried.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It fails before and holds after, more often than chance has it.
+    Proven,
+    /// It fails before, and after as well.
+    NoDifference,
+    /// It doesn't fail before.
+    NotReproduced,
+    /// It could not be tried; the reason says why.
+    CannotBeTried,
+}
+
+impl Verdict {
+    /// In words.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Proven => "proven",
+            Self::NoDifference => "no difference",
+            Self::NotReproduced => "not reproduced",
+            Self::CannotBeTried => "can't be tried here",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A number of the host, and what was tried in its place.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Load {
+    /// Its name in the scenario.
+    pub name: String,
+    /// The observation that it is; empty where it is made from others.
+    pub observation: String,
+    /// The value on the host.
+    pub host: u64,
+    /// The value that was tried.
+    pub tried: u64,
+}
+
+/// One side of a trial.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Side {
+    /// Runs that gave an answer.
+    pub runs: usize,
+    /// Runs of these in which the failure happened.
+    pub failed: usize,
+    /// What was seen of the failure's observation, most frequent first.
+    pub seen: Vec<Seen>,
+}
+
+/// A proof of other advice, or of another host.
+#[derive(Debug, Eq, PartialEq, thiserror::Error)]
+#[error("the proof is of another host: {proof}; this one has {here}")]
+pub struct OtherHost {
+    proof: Host,
+    here: Host,
+}
+
+impl OtherHost {
+    /// What to do about it.
+    pub const HINT: &str =
+        "a proof is of one host's advice: capture this one and prove it, harness prove --facts";
+}
+
+impl Proof {
+    /// Whether it is of this host's advice.
+    pub fn is_of(&self, host: &Host) -> Result<(), OtherHost> {
+        if self.host == *host {
+            return Ok(());
+        }
+        Err(OtherHost {
+            proof: self.host.clone(),
+            here: host.clone(),
+        })
+    }
+
+    /// What became of a recommendation; `None` where nothing of its rule was
+    /// tried. A trial of another value is named and proves nothing.
+    pub fn of(&self, claim: &Claim) -> Option<Proven> {
+        if let Some(trial) = self.trials.iter().find(|trial| trial.claim == *claim) {
+            return Some(Proven {
+                verdict: Some(trial.verdict),
+                words: trial.describe(self.kernel.as_ref()),
+            });
+        }
+        let other = self
+            .trials
+            .iter()
+            .map(|trial| &trial.claim)
+            .find(|other| other.code == claim.code && other.setting == claim.setting)?;
+        Some(Proven {
+            verdict: None,
+            words: format!(
+                "not tried: the proof is of other advice, {} to {} on {}",
+                other.current, other.proposed, other.subject
+            ),
+        })
+    }
+}
+
+impl Trial {
+    /// What was seen, in a sentence.
+    pub fn describe(&self, kernel: Option<&Kernel>) -> String {
+        let mut words = self.verdict.to_string();
+        if let (Some(before), Some(after)) = (&self.before, &self.after) {
+            words = format!(
+                "{words}: {} fails in {} of {} runs before and in {} of {} after",
+                self.failure, before.failed, before.runs, after.failed, after.runs
+            );
+        }
+        if let (Some(kernel), Some(_)) = (kernel, &self.before) {
+            let place = match kernel.place {
+                Place::Host => "",
+                Place::QemuKvm | Place::QemuTcg => " in a guest",
+            };
+            words = format!("{words}, on Linux {}{place}", kernel.release);
+        }
+        let scaled: Vec<String> = self
+            .workload
+            .iter()
+            .filter(|load| !load.observation.is_empty())
+            .map(|load| {
+                if load.host == load.tried {
+                    format!("{} {}", load.name, load.host)
+                } else {
+                    format!("{} {} as {}", load.name, load.host, load.tried)
+                }
+            })
+            .collect();
+        if !scaled.is_empty() && self.before.is_some() {
+            words = format!("{words}; with {}", scaled.join(", "));
+        }
+        match &self.reason {
+            Some(reason) => format!("{words}; {reason}"),
+            None => words,
+        }
+    }
+}
+
+/// What a proof says of a recommendation.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Proven {
+    /// The verdict; `None` where the proof is of another value.
+    pub verdict: Option<Verdict>,
+    /// The same with the numbers, for people.
+    pub words: String,
+}
+
+impl Proven {
+    /// Whether it was tried and did not help.
+    pub fn has_failed(&self) -> bool {
+        matches!(
+            self.verdict,
+            Some(Verdict::NoDifference | Verdict::NotReproduced)
+        )
+    }
+}
+
+/// A proof, as a file.
+const PROOF: Kind = Kind {
+    name: "proof",
+    what: "a proof of the harness",
+    schema: SCHEMA,
+    limit_bytes: 16 << 20,
+    given: "--proof takes a proof.json that `harness prove --output DIR` wrote",
+    anew: "write it anew with a harness of this release: harness prove --output DIR",
+};
+
+/// Reads a proof.
+pub fn read(path: &Path) -> Result<Proof, DocumentError> {
+    document::read(path, &PROOF)
+}
+
+/// Advice as `advisor recommend --format json` writes it, with what a trial needs
+/// of it.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+pub struct Advised {
+    /// The host that it is for.
+    pub host: Host,
+    /// What to try.
+    pub recommendations: Vec<Recommended>,
+}
+
+/// A recommendation, as far as it is needed for a trial.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+pub struct Recommended {
+    /// What is recommended.
+    #[serde(flatten)]
+    pub claim: Claim,
+    /// What was seen on the host.
+    pub evidence: Vec<Observed>,
+}
+
+/// An observation on the host.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+pub struct Observed {
+    /// Its dotted name.
+    pub observation: String,
+    /// Its value.
+    pub value: Value,
+}
+
+impl Advised {
+    /// What there is to try of advice.
+    pub fn of(advice: &plan::Advice) -> Self {
+        Self {
+            host: advice.host.clone(),
+            recommendations: advice
+                .recommendations
+                .iter()
+                .map(|step| Recommended {
+                    claim: step.claim(),
+                    evidence: step
+                        .finding
+                        .evidence
+                        .iter()
+                        .map(|evidence| Observed {
+                            observation: evidence.observation.clone(),
+                            value: evidence.value.clone(),
+                        })
+                        .collect(),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Advice, as a file.
+const ADVICE: Kind = Kind {
+    name: "advice",
+    what: "advice of the advisor",
+    schema: plan::SCHEMA,
+    limit_bytes: 16 << 20,
+    given: "--advice takes a file that `advisor recommend --format json` wrote",
+    anew: "write it anew with an advisor of this release: advisor recommend --format json",
+};
+
+/// Reads advice.
+pub fn read_advice(path: &Path) -> Result<Advised, DocumentError> {
+    document::read(path, &ADVICE)
+}

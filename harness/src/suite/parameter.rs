@@ -1,0 +1,363 @@
+//! Parameters: numbers of a scenario that a host's own can take the place of.
+//!
+//! `{name}` stands for the value in the rest of the scenario, also within a text;
+//! a catalogue run takes the examples. As a matrix does, it works on the tree of
+//! the file, so the scenario that comes of it is one like any other.
+
+use std::collections::BTreeMap;
+
+use advisor::evidence::Value;
+use serde::{Deserialize, Serialize};
+
+use super::condition::Expression;
+use super::error::{Place, SuiteError};
+use super::form::{Form, Object, decode, is_name, optional};
+use super::node::{Kind, Node};
+
+pub(super) static PARAMETER: Object = Object {
+    short: None,
+    fields: &[
+        optional(
+            "from",
+            Form::Condition,
+            "names of a recommendation's evidence, or current or proposed: the first that it has; \
+             NAME[2] is the third of several numbers",
+        ),
+        optional("example", Form::Count, "its value where no host gives one"),
+        optional(
+            "most",
+            Form::Positive,
+            "the most that is tried: a host's larger value is scaled down to it",
+        ),
+        optional(
+            "with",
+            Form::Name,
+            "the parameter by whose scale it is scaled",
+        ),
+        optional(
+            "value",
+            Form::Text,
+            "in place of the others: arithmetic over parameters, such as {orphans} * 4",
+        ),
+    ],
+};
+
+/// A number of a scenario that has a name.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Parameter {
+    /// Its name.
+    pub name: String,
+    /// How it comes to its value.
+    pub source: Source,
+}
+
+/// Where a parameter's value comes from.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub enum Source {
+    /// A recommendation's evidence.
+    Host {
+        /// The names, of which the first that is there counts.
+        from: Vec<String>,
+        /// The value where there is no host.
+        example: u64,
+        /// The most that is tried.
+        most: Option<u64>,
+        /// The parameter that it is scaled with.
+        with: Option<String>,
+    },
+    /// Arithmetic over the parameters before it.
+    Derived(Expression),
+}
+
+/// What a parameter was on the host, and what is tried in its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assigned {
+    /// The parameter's name.
+    pub name: String,
+    /// The name of the evidence; empty where it is derived.
+    pub from: String,
+    /// The host's value.
+    pub host: u64,
+    /// The value that is tried.
+    pub tried: u64,
+}
+
+/// Why a host's values can't be tried.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Misfit {
+    /// The evidence lacks a value.
+    #[error("the advice does not say {0}")]
+    Missing(String),
+    /// Scaled down, a value that is not 0 comes to nothing.
+    #[error("scaled to what a guest holds, {name} = {host} would be 0")]
+    Vanishes {
+        /// The parameter.
+        name: String,
+        /// The host's value.
+        host: u64,
+    },
+    /// The arithmetic gave no whole number from 0.
+    #[error("{0} has no value for these numbers")]
+    NoValue(String),
+}
+
+/// The values for a host, whose evidence `lookup` finds by name; what is larger
+/// than `most` is scaled down to it, and what goes `with` it by the same factor.
+/// Scaled values are rounded to the nearest whole number.
+pub fn assign(
+    parameters: &[Parameter],
+    lookup: &dyn Fn(&str) -> Option<u64>,
+) -> Result<Vec<Assigned>, Misfit> {
+    let mut assigned: Vec<Assigned> = Vec::new();
+    for parameter in parameters {
+        let name = parameter.name.clone();
+        match &parameter.source {
+            Source::Host {
+                from, most, with, ..
+            } => {
+                let found = from.iter().find_map(|name| Some((name, lookup(name)?)));
+                let (from, host) = found.ok_or_else(|| Misfit::Missing(from.join(" or ")))?;
+                let scaled = match (most, with) {
+                    (Some(most), _) => host.min(*most),
+                    (None, Some(with)) => match assigned.iter().find(|known| known.name == *with) {
+                        Some(by) => scale(host, by),
+                        None => host,
+                    },
+                    (None, None) => host,
+                };
+                if host > 0 && scaled == 0 {
+                    return Err(Misfit::Vanishes { name, host });
+                }
+                let from = from.clone();
+                assigned.push(Assigned {
+                    name,
+                    from,
+                    host,
+                    tried: scaled,
+                });
+            }
+            Source::Derived(expression) => {
+                let value = |of: fn(&Assigned) -> u64| {
+                    let lookup = |name: &str| {
+                        let known = assigned.iter().find(|known| known.name == name)?;
+                        Some(Value::Integer(i64::try_from(of(known)).ok()?))
+                    };
+                    whole(expression.value(&lookup)?)
+                };
+                let both = (value(|known| known.host), value(|known| known.tried));
+                let (Some(host), Some(tried)) = both else {
+                    return Err(Misfit::NoValue(name));
+                };
+                let from = String::new();
+                assigned.push(Assigned {
+                    name,
+                    from,
+                    host,
+                    tried,
+                });
+            }
+        }
+    }
+    Ok(assigned)
+}
+
+/// A value by the scale of another one, to the nearest whole number.
+fn scale(host: u64, by: &Assigned) -> u64 {
+    let divisor = u128::from(by.host.max(1));
+    let product = u128::from(host) * u128::from(by.tried);
+    u64::try_from((product + divisor / 2) / divisor).unwrap_or(u64::MAX)
+}
+
+/// A result of arithmetic to the nearest whole number from 0.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "it is between 0 and 2^53"
+)]
+fn whole(value: f64) -> Option<u64> {
+    (0.0..9e15).contains(&value).then_some(value.round() as u64)
+}
+
+/// The parameters of a scenario's node; nothing else is read of it.
+fn read(node: &Node) -> Result<Vec<Parameter>, SuiteError> {
+    let mut parameters: Vec<Parameter> = Vec::new();
+    for (key, value) in entries(node) {
+        let wrong = |message: String, hint: &str| SuiteError::new(key.place, message, hint);
+        if !is_name(&key.text) {
+            return Err(wrong(
+                format!("a parameter can't be called {:?}", key.text),
+                "lower-case letters, digits and dashes",
+            ));
+        }
+        let item = decode(value, Form::Object(&PARAMETER), &key.text)?;
+        let super::form::Data::Object(fields) = &item.data else {
+            continue;
+        };
+        let known = |name: &str| parameters.iter().any(|known| known.name == name);
+        let source = match (fields.text("value"), fields.count("example")) {
+            (Some(text), None) => {
+                let place = fields.place_of("value");
+                let expression = Expression::parse(text)
+                    .map_err(|why| SuiteError::new(place, why, "such as {orphans} * 4"))?;
+                if let Some(unknown) = expression.references().iter().find(|name| !known(name)) {
+                    let message = format!("no parameter {unknown:?} before this one");
+                    return Err(SuiteError::new(place, message, ""));
+                }
+                Source::Derived(expression)
+            }
+            (None, Some(example)) => {
+                let from: Vec<String> = fields
+                    .list("from")
+                    .iter()
+                    .filter_map(|item| match &item.data {
+                        super::form::Data::Text(name) => Some(name.clone()),
+                        _ => None,
+                    })
+                    .collect();
+                if from.is_empty() {
+                    return Err(wrong(
+                        format!("{}: from where?", key.text),
+                        "from: net.ipv4.tcp_max_orphans, a name of the evidence, or proposed",
+                    ));
+                }
+                if let Some(unknown) = fields.text("with").filter(|name| !known(name)) {
+                    let message = format!("no parameter {unknown:?} before this one");
+                    return Err(SuiteError::new(fields.place_of("with"), message, ""));
+                }
+                Source::Host {
+                    from,
+                    example,
+                    most: fields.count("most"),
+                    with: fields.text("with").map(str::to_owned),
+                }
+            }
+            _ => {
+                return Err(wrong(
+                    format!("{}: either `from` with an `example`, or `value`", key.text),
+                    "{ from: kernel.sockstat.TCP.orphan, example: 60 }",
+                ));
+            }
+        };
+        parameters.push(Parameter {
+            name: key.text.clone(),
+            source,
+        });
+    }
+    Ok(parameters)
+}
+
+fn entries(node: &Node) -> &[(super::node::Key, Node)] {
+    let Kind::Map(entries) = &node.kind else {
+        return &[];
+    };
+    match entries.iter().find(|(key, _)| key.text == "parameters") {
+        Some((_, node)) => match &node.kind {
+            Kind::Map(entries) => entries,
+            _ => &[],
+        },
+        None => &[],
+    }
+}
+
+/// Puts values in the place of `{name}` in all of a scenario but its parameters:
+/// those of `given`, and the examples of the others. Returns the parameters.
+pub(super) fn fill(
+    node: &mut Node,
+    given: &BTreeMap<String, u64>,
+) -> Result<Vec<Parameter>, SuiteError> {
+    let parameters = read(node)?;
+    if parameters.is_empty() {
+        return Ok(parameters);
+    }
+    let place = node.place;
+    let examples = assign_examples(&parameters)
+        .map_err(|misfit| SuiteError::new(place, misfit.to_string(), ""))?;
+    let mut values: Vec<(String, String, bool)> = examples
+        .into_iter()
+        .map(|known| {
+            let value = given.get(&known.name).copied().unwrap_or(known.tried);
+            (format!("{{{}}}", known.name), value.to_string(), false)
+        })
+        .collect();
+    let Kind::Map(entries) = &mut node.kind else {
+        return Ok(parameters);
+    };
+    for (key, node) in entries {
+        if key.text != "parameters" {
+            replace(node, &mut values);
+        }
+    }
+    let unused = values
+        .iter()
+        .find(|(name, _, used)| !used && !is_needed_by_another(name, &parameters));
+    match unused {
+        Some((name, ..)) => {
+            let place = parameter_place(name, node).unwrap_or(place);
+            let message = format!("nothing depends on the parameter {name}");
+            let hint = format!("{name} stands for its value in the scenario");
+            Err(SuiteError::new(place, message, hint))
+        }
+        None => Ok(parameters),
+    }
+}
+
+/// Whether another parameter is made from one, or scaled with it.
+fn is_needed_by_another(braced: &str, parameters: &[Parameter]) -> bool {
+    let name = braced.trim_matches(['{', '}']);
+    parameters.iter().any(|parameter| match &parameter.source {
+        Source::Host { with, .. } => with.as_deref() == Some(name),
+        Source::Derived(expression) => expression.references().contains(&name),
+    })
+}
+
+fn parameter_place(braced: &str, node: &Node) -> Option<Place> {
+    let name = braced.trim_matches(['{', '}']);
+    let mut keys = entries(node).iter().map(|(key, _)| key);
+    Some(keys.find(|key| key.text == name)?.place)
+}
+
+/// The values that a catalogue run has.
+fn assign_examples(parameters: &[Parameter]) -> Result<Vec<Assigned>, Misfit> {
+    // An example is asked for by its parameter's name.
+    let as_examples: Vec<Parameter> = parameters
+        .iter()
+        .map(|parameter| Parameter {
+            name: parameter.name.clone(),
+            source: match &parameter.source {
+                Source::Host { example, .. } => Source::Host {
+                    from: vec![parameter.name.clone()],
+                    example: *example,
+                    most: None,
+                    with: None,
+                },
+                derived @ Source::Derived(_) => derived.clone(),
+            },
+        })
+        .collect();
+    assign(&as_examples, &|name| {
+        parameters
+            .iter()
+            .find_map(|parameter| match parameter.source {
+                Source::Host { example, .. } if parameter.name == name => Some(example),
+                _ => None,
+            })
+    })
+}
+
+fn replace(node: &mut Node, values: &mut [(String, String, bool)]) {
+    match &mut node.kind {
+        Kind::Null => {}
+        Kind::Scalar(text) => {
+            for (name, value, used) in values {
+                if text.contains(name.as_str()) {
+                    *text = text.replace(name.as_str(), value);
+                    *used = true;
+                }
+            }
+        }
+        Kind::List(items) => items.iter_mut().for_each(|item| replace(item, values)),
+        Kind::Map(entries) => entries
+            .iter_mut()
+            .for_each(|(_, node)| replace(node, values)),
+    }
+}
