@@ -84,11 +84,10 @@ pub fn page_bytes() -> u64 {
 }
 
 /// The text of a calibration.
-pub fn text(calibration: &Calibration) -> String {
-    format!(
-        "{}\n",
-        serde_json::to_string_pretty(calibration).unwrap_or_default()
-    )
+pub fn text(calibration: &Calibration) -> serde_json::Result<String> {
+    Ok(serde_json::to_string_pretty(calibration)?
+        + "
+")
 }
 
 /// The ids of all scenarios that measure.

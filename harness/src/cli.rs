@@ -883,19 +883,27 @@ fn write_calibrations(options: &Calibrate, results: Vec<ScenarioResult>) -> u8 {
         return status;
     }
     for calibration in &calibrations {
-        let text = calibrate::text(calibration);
-        let Some(directory) = &options.output else {
-            return print(&text);
-        };
-        let path = directory.join(format!("linux-{}.json", calibration.line));
-        if let Err(error) = report::output::write(&path, text.as_bytes()) {
+        let written = calibrate::text(calibration)
+            .map_err(io::Error::from)
+            .and_then(|text| match &options.output {
+                Some(directory) => {
+                    let path = directory.join(format!("linux-{}.json", calibration.line));
+                    report::output::write(&path, text.as_bytes())?;
+                    anstream::println!("{} written", path.display());
+                    Ok(())
+                }
+                None => io::stdout().write_all(text.as_bytes()),
+            });
+        if let Err(error) = written {
             complain(
-                format!("{}: cannot write the calibration: {error}", path.display()),
+                format!(
+                    "Linux {}: cannot write its calibration: {error}",
+                    calibration.line
+                ),
                 "--output takes a directory that can be written to",
             );
             return ENVIRONMENT;
         }
-        anstream::println!("{} written", path.display());
     }
     SUCCESS
 }
