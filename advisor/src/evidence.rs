@@ -5,6 +5,7 @@
 //! keys may be added, never renamed; a change of meaning raises [`SCHEMA`].
 //! `docs/report.schema.json` is generated from these types.
 
+pub mod calibration;
 pub mod document;
 pub mod measured;
 pub mod proof;

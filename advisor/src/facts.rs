@@ -148,7 +148,7 @@ pub struct Facts {
     pub cgroups: BTreeMap<u64, Cgroup>,
     /// What could not be seen, each once.
     pub unseen: Vec<Unseen>,
-    /// What reports measured on the kernel line of this host.
+    /// What was measured on the kernel line of this host, or near it.
     #[serde(skip)]
     pub measured: Measured,
 }

@@ -11,7 +11,6 @@ use serde::Serialize;
 
 use crate::evidence::measured::Measured;
 use crate::evidence::proof::{Claim, Host, OtherHost, Proof, Proven};
-use crate::evidence::release::kernel_line;
 use crate::facts::sysctl_files::{Content, PLANNED_FILE};
 use crate::facts::{Facts, Settings};
 use crate::rules::{self, Evidence, Finding, Kind, NamedReport, Outcome, RULES, Rule, seconds};
@@ -257,12 +256,13 @@ type Found = (&'static Rule, Finding);
 /// reports say of a rule's scenarios is added to the evidence of what it found.
 ///
 /// The facts are the same afterwards; meanwhile their settings and files are
-/// what the plan makes of them, and `facts.measured` what the reports say.
+/// what the plan makes of them, and `facts.measured` what was measured on their
+/// kernel line or near it.
 pub fn advise(facts: &mut Facts, reports: &[NamedReport]) -> Advice {
     let read = reports
         .iter()
         .map(|named| (named.path.as_path(), &named.report));
-    facts.measured = Measured::of(read, kernel_line(&facts.kernel));
+    facts.measured = Measured::of(read, &facts.kernel);
     let before = (facts.settings.clone(), facts.sysctl_files.clone());
     let first = ask(facts);
     let (steps, last) = settle(facts, first.found());

@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use advisor::evidence::Scenario as ScenarioResult;
+use advisor::evidence::calibration::Calibration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::actor;
+use crate::calibrate;
 use crate::doctor;
 use crate::kernel::cache::{Cache, Stored};
 use crate::kernel::choice::{Choice, Host};
@@ -22,7 +24,7 @@ use crate::links;
 use crate::new;
 use crate::privilege::{self, Privilege};
 use crate::report::snapshot::{self, Difference};
-use crate::report::terminal::{self, Terminal, comparison, summary};
+use crate::report::terminal::{self, Lines, Terminal, comparison, summary};
 use crate::report::{self, Tally};
 use crate::run::schedule::{Progress, run_all};
 use crate::run::{Settings, Touching};
@@ -78,6 +80,9 @@ enum Command {
         #[command(subcommand)]
         what: New,
     },
+    /// Measure on kernels what the advisor's formulas assume, and write a
+    /// calibration for it; takes minutes
+    Calibrate(Calibrate),
     /// Print a JSON Schema, for editors and for other programs
     Schema {
         /// Of which format
@@ -102,6 +107,8 @@ enum Format {
     Report,
     /// proof.json
     Proof,
+    /// What `calibrate` writes
+    Calibration,
 }
 
 #[derive(Debug, Args)]
@@ -179,6 +186,35 @@ struct Run {
     /// Show what was seen of every expectation, not only of those not held
     #[arg(long, short)]
     verbose: bool,
+    /// Where the lines of scenarios go.
+    #[arg(skip)]
+    lines: Lines,
+}
+
+#[derive(Debug, Args)]
+struct Calibrate {
+    /// Suite files, or directories of them, with the scenarios that measure
+    #[arg(default_value = "suites")]
+    paths: Vec<PathBuf>,
+    /// Measure on this kernel: a name from `harness kernels`, the path of a
+    /// vmlinuz, or host, which takes --touch-host; given several times, on each
+    #[arg(long = "kernel", value_name = "KERNEL", required = true)]
+    kernels: Vec<String>,
+    /// The modules of a vmlinuz that is given by its path, where they are not
+    /// beside it; a directory such as /lib/modules/RELEASE
+    #[arg(long, value_name = "DIR")]
+    modules: Option<PathBuf>,
+    /// Write linux-LINE.json for each kernel to this directory; without it, the
+    /// calibration of one kernel goes to standard output
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Scenarios side by side [default: four for each CPU, as most of them wait]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: Option<u16>,
+    /// Set sysctls of this machine where a scenario does, one at a time; the
+    /// values are put back
+    #[arg(long)]
+    touch_host: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -268,6 +304,10 @@ pub fn main() -> ExitCode {
         Command::Prove(prove) => prove.run(),
         Command::Kernels(kernels) => match run_kernels(&kernels) {
             Ok(()) => SUCCESS,
+            Err(error) => complain_of_kernel(&error),
+        },
+        Command::Calibrate(options) => match calibrate(&options) {
+            Ok(status) => status,
             Err(error) => complain_of_kernel(&error),
         },
         Command::Guest => serve("guest", kernel::init::serve()),
@@ -402,6 +442,7 @@ fn schema(format: Format) -> u8 {
         Format::Suite => suite::schema(),
         Format::Report => schemars::schema_for!(advisor::evidence::Report).to_value(),
         Format::Proof => schemars::schema_for!(advisor::evidence::proof::Proof).to_value(),
+        Format::Calibration => schemars::schema_for!(Calibration).to_value(),
     };
     print(&format!("{schema:#}\n"))
 }
@@ -627,7 +668,7 @@ fn run_in_guests(
     // The whole machine is the guest's.
     let settings = settings(run, Touching::Allowed);
     let side_by_side = run.jobs.map_or_else(pool::most_guests, usize::from);
-    let terminal = Terminal::new(jobs.len(), run.verbose);
+    let terminal = Terminal::new(jobs.len(), run.verbose, run.lines);
     let results = pool::run_all(
         &jobs,
         &settings,
@@ -672,7 +713,7 @@ fn compare_links(options: &Links) -> Result<u8, KernelError> {
             "harness kernels fetch debian-6.12",
         ));
     };
-    let terminal = Terminal::new(impaired.len() * 2, false);
+    let terminal = Terminal::new(impaired.len() * 2, false, Lines::Out);
     let progress = |progress: Progress| terminal.show(&progress);
     let mut comparisons = Vec::new();
     let mut release = String::new();
@@ -751,42 +792,182 @@ fn run_suites(run: &Run) -> u8 {
         Ok(scenarios) => scenarios,
         Err(status) => return status,
     };
+    let (results, status) = match carry_out(run, &chosen) {
+        Ok(seen) => seen,
+        Err(status) => return status,
+    };
+    if results.is_empty() {
+        return status;
+    }
+    status.max(conclude(run, &all, results))
+}
+
+/// Runs scenarios on the kernels that were asked for; the results scenario by
+/// scenario, and of each kernel by kernel. The status is not 0 where guests gave
+/// no results.
+fn carry_out(run: &Run, chosen: &[Scenario]) -> Result<(Vec<ScenarioResult>, u8), u8> {
     // Before the first thread: a user namespace needs a process of one thread.
     // A guest needs nothing of the kind.
-    let choices = match choices(run) {
-        Ok(choices) => choices,
-        Err(error) => return complain_of_kernel(&error),
-    };
+    let choices = choices(run).map_err(|error| complain_of_kernel(&error))?;
     let privilege = if choices.iter().any(Choice::is_of_host) {
         privilege::acquire()
     } else {
         Privilege::None("not asked for".to_owned())
     };
-    let plan = match Plan::make(run, &choices, &chosen, &privilege) {
-        Ok(plan) => plan,
-        Err(error) => return complain_of_kernel(&error),
-    };
+    let plan = Plan::make(run, &choices, chosen, &privilege)
+        .map_err(|error| complain_of_kernel(&error))?;
     let mut results = Vec::new();
     if !plan.host.is_empty() {
         let here: Vec<Scenario> = plan.host.iter().map(|i| chosen[*i].clone()).collect();
-        match run_on_host(run, &here, &privilege) {
-            Ok(seen) => results.extend(plan.host.iter().copied().zip(seen)),
-            Err(status) => return status,
-        }
+        let seen = run_on_host(run, &here, &privilege)?;
+        results.extend(plan.host.iter().copied().zip(seen));
     }
     let mut status = SUCCESS;
-    match run_in_guests(run, &chosen, &plan.guests) {
+    match run_in_guests(run, chosen, &plan.guests) {
         Ok(seen) => results.extend(seen),
         // What the host has shown is told all the same.
         Err(error) => status = complain_of_kernel(&error),
     }
-    if results.is_empty() {
-        return status;
-    }
-    // Scenario by scenario; of each, kernel by kernel as they were asked for.
     results.sort_by_key(|(index, _)| *index);
     let results = results.into_iter().map(|(_, result)| result).collect();
-    status.max(conclude(run, &all, results))
+    Ok((results, status))
+}
+
+/// Measures on each kernel, and writes nothing unless all of it was measured.
+fn calibrate(options: &Calibrate) -> Result<u8, KernelError> {
+    for name in &options.kernels {
+        let refuse =
+            |words: &str, hint: &str| Err(KernelError::usage(name, "calibrate", words, hint));
+        match Choice::parse(name)? {
+            Choice::Auto => {
+                return refuse(
+                    "scenarios would be spread over two kernels",
+                    "name the kernel, see `harness kernels`",
+                );
+            }
+            Choice::Host if !options.touch_host => {
+                return refuse(
+                    "scenarios that measure set sysctls of the whole machine",
+                    "--touch-host, which puts them back, or a guest: --kernel debian-6.12",
+                );
+            }
+            _ => {}
+        }
+    }
+    if options.output.is_none() && options.kernels.len() > 1 {
+        return Err(KernelError::usage(
+            "standard output",
+            "write several calibrations to it",
+            "each is a file of its own",
+            "--output DIR",
+        ));
+    }
+    let run = Run {
+        selection: Selection {
+            paths: options.paths.clone(),
+            filter: None,
+            full: true,
+        },
+        report: None,
+        snapshot: None,
+        update: false,
+        runs: None,
+        jobs: Some(options.jobs.unwrap_or_else(pool::most_waiting)),
+        link: LinkChoice::Auto,
+        kernels: options.kernels.clone(),
+        modules: options.modules.clone(),
+        touch_host: options.touch_host,
+        long: true,
+        keep: None,
+        fail_on_skip: false,
+        verbose: false,
+        lines: Lines::Error,
+    };
+    let all = match load(&options.paths) {
+        Ok(all) => all,
+        Err(status) => return Ok(status),
+    };
+    let mut chosen = Vec::new();
+    for id in calibrate::ids() {
+        match all.iter().find(|scenario| scenario.id == id) {
+            Some(scenario) => chosen.push(scenario.clone()),
+            None => {
+                complain(
+                    format!("no scenario {id:?}, which measures"),
+                    "name the directory of Lastbyte's own suites",
+                );
+                return Ok(USAGE);
+            }
+        }
+    }
+    let results = match carry_out(&run, &chosen) {
+        Ok((results, SUCCESS)) => results,
+        Ok((_, status)) | Err(status) => return Ok(status),
+    };
+    Ok(write_calibrations(options, results))
+}
+
+/// Writes a calibration for each kernel that gave results; the exit status.
+fn write_calibrations(options: &Calibrate, results: Vec<ScenarioResult>) -> u8 {
+    let mut kernels: Vec<(String, Vec<ScenarioResult>)> = Vec::new();
+    for result in results {
+        let release = &result.kernel.release;
+        match kernels.iter_mut().find(|(known, _)| known == release) {
+            Some((_, results)) => results.push(result),
+            None => kernels.push((release.clone(), vec![result])),
+        }
+    }
+    let mut calibrations: Vec<Calibration> = Vec::new();
+    let mut status = SUCCESS;
+    for (release, results) in kernels {
+        match calibrate::calibration(&results, calibrate::page_bytes()) {
+            Ok(calibration)
+                if calibrations
+                    .iter()
+                    .any(|known| known.line == calibration.line) =>
+            {
+                complain(
+                    format!("Linux {release}: its line has a calibration already"),
+                    "one kernel of each line: their file is the same",
+                );
+                return USAGE;
+            }
+            Ok(calibration) => calibrations.push(calibration),
+            Err(unmeasured) => {
+                for one in unmeasured {
+                    complain(format!("Linux {release} is not calibrated: {one}"), "");
+                }
+                status = FAILURE;
+            }
+        }
+    }
+    if status != SUCCESS {
+        return status;
+    }
+    for calibration in &calibrations {
+        let written = calibrate::text(calibration)
+            .map_err(io::Error::from)
+            .and_then(|text| match &options.output {
+                Some(directory) => {
+                    let path = directory.join(format!("linux-{}.json", calibration.line));
+                    report::output::write(&path, text.as_bytes())?;
+                    anstream::println!("{} written", path.display());
+                    Ok(())
+                }
+                None => io::stdout().write_all(text.as_bytes()),
+            });
+        if let Err(error) = written {
+            complain(
+                format!(
+                    "Linux {}: cannot write its calibration: {error}",
+                    calibration.line
+                ),
+                "--output takes a directory that can be written to",
+            );
+            return ENVIRONMENT;
+        }
+    }
+    SUCCESS
 }
 
 fn run_on_host(
@@ -820,7 +1001,7 @@ fn run_on_host(
         || 4 * std::thread::available_parallelism().map_or(1, usize::from),
         usize::from,
     );
-    let terminal = Terminal::new(chosen.len(), run.verbose);
+    let terminal = Terminal::new(chosen.len(), run.verbose, run.lines);
     let results = run_all(chosen, &settings, jobs, &|progress| {
         terminal.show(&progress);
     });

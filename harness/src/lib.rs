@@ -5,6 +5,7 @@
 //! the [`report`] tells of it.
 
 pub mod actor;
+pub mod calibrate;
 pub mod cli;
 pub mod descriptor;
 pub mod doctor;

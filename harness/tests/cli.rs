@@ -46,10 +46,15 @@ const GOOD: &str = r#"scenarios:
 #[test]
 fn help() {
     let directory = tempfile::tempdir().unwrap();
-    let text: String = [&["--help"][..], &["run", "--help"], &["list", "--help"]]
-        .iter()
-        .map(|arguments| harness(directory.path(), arguments))
-        .collect();
+    let text: String = [
+        &["--help"][..],
+        &["run", "--help"],
+        &["list", "--help"],
+        &["calibrate", "--help"],
+    ]
+    .iter()
+    .map(|arguments| harness(directory.path(), arguments))
+    .collect();
     insta::assert_snapshot!(text);
 }
 
@@ -65,6 +70,12 @@ fn bad_usage() {
         &["list", "--filter", "nothing-like-that"],
         &["list", "elsewhere"],
         &["run", "elsewhere"],
+        &["calibrate"],
+        &["calibrate", "--kernel", "auto"],
+        &["calibrate", "--kernel", "host"],
+        &["calibrate", "--kernel", "debian-4.4"],
+        &["calibrate", "--kernel=debian-6.1", "--kernel=debian-6.12"],
+        &["calibrate", "--kernel", "debian-6.12"],
     ]
     .iter()
     .map(|arguments| harness(directory.path(), arguments))

@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use advisor::evidence::calibration::{Calibration, SHIPPED, Unsent};
 use harness::suite;
 use harness::suite::form::Form;
 use harness::suite::step::{Room, VERBS};
@@ -29,6 +30,10 @@ fn assert_current(file: &str, content: &str) {
 
 fn report_schema() -> Json {
     schemars::schema_for!(advisor::evidence::Report).to_value()
+}
+
+fn calibration_schema() -> Json {
+    schemars::schema_for!(Calibration).to_value()
 }
 
 #[test]
@@ -64,6 +69,10 @@ fn the_list_of_proofs_is_current() {
             "{id}"
         );
     }
+    assert_current(
+        "calibration.schema.json",
+        &format!("{:#}\n", calibration_schema()),
+    );
 }
 
 /// A suite's YAML as the JSON that a schema is checked against.
@@ -232,6 +241,185 @@ fn the_catalogue_is_current() {
             scenario.id
         );
     }
+}
+
+#[test]
+fn shipped_calibrations_fit_their_schema() {
+    let validator = jsonschema::validator_for(&calibration_schema()).unwrap();
+    for (line, text) in SHIPPED {
+        let errors: Vec<String> = validator
+            .iter_errors(&serde_json::from_str(text).unwrap())
+            .map(|error| format!("{}: {error}", error.instance_path()))
+            .collect();
+        assert!(errors.is_empty(), "linux-{line}.json: {errors:#?}");
+    }
+}
+
+/// A table with a column for each kernel.
+struct Table<'a> {
+    calibrations: &'a [Calibration],
+    text: String,
+}
+
+impl<'a> Table<'a> {
+    /// `what` is above the titles of the rows.
+    fn new(calibrations: &'a [Calibration], what: &str) -> Self {
+        let kernels: Vec<String> = calibrations.iter().map(Calibration::kernel).collect();
+        let columns = " --- |".repeat(kernels.len() + 1);
+        Self {
+            calibrations,
+            text: format!("| {what} | {} |\n|{columns}\n", kernels.join(" | ")),
+        }
+    }
+
+    /// A row: its title, and what is taken from each calibration.
+    fn row(&mut self, title: impl std::fmt::Display, figure: impl Fn(&Calibration) -> String) {
+        let figures: Vec<String> = self.calibrations.iter().map(figure).collect();
+        let _ = writeln!(self.text, "| {title} | {} |", figures.join(" | "));
+    }
+}
+
+const CALIBRATION: &str = "\
+# What was measured on four kernels
+
+The advisor has formulas for what the kernel does with orphans, ports and memory.
+`ci/calibrate` measures the same with scenarios of the catalogue, in guests, and
+writes [advisor/calibrations](../advisor/calibrations), which are built into the
+advisor; `harness calibrate --kernel KERNEL` does it for one kernel. What changes
+with a new kernel is a difference to review. This page is made from those files by
+`UPDATE_DOCUMENTS=1 cargo test -p harness --test documents`, and their format is
+[calibration.schema.json](calibration.schema.json).
+
+A rule takes what a report measured on the host's own kernel line (`--report`);
+else what the calibration of the nearest release says; else the documented formula.
+The text of a recommendation says which. Releases are counted in the order in which
+they came (5.19, 6.0, ... 6.19, 7.0); of two that are as near the older is taken,
+and one that is more than 6 releases away is not used. A calibration never makes a
+rule more confident, or a finding more or less severe: that takes a report of the
+same kernel line.
+
+There is no date in the files, and what is noisy is rounded, so that measuring anew
+without a change of the kernel changes nothing:
+
+- bytes are the greatest of all sockets and runs, as the kernel counts them; pages
+  are rounded up;
+- the life of an orphan is the median of the runs, rounded up to 1, 3, 5, 10, 20,
+  40, 80, 160, 320 or 640 s: its timers double, and which of them is the last one
+  hangs on the round trip, so that more than this is chance;
+- TIME_WAIT is to the nearest 10 s: timers that long are loose by 2 s;
+- what lives, what is killed and what bind() answers is exact.
+
+A scenario that does not pass calibrates nothing: then `harness calibrate` names it,
+exits with 1 and writes no file.
+";
+
+#[test]
+fn the_page_of_the_calibration_is_current() {
+    let calibrations: Vec<Calibration> = SHIPPED
+        .iter()
+        .map(|(_, text)| Calibration::parse(text).unwrap())
+        .collect();
+    let first = &calibrations[0];
+    let mut page = CALIBRATION.to_owned();
+    let mut section = |title: &str, lead: &str, table: Table| {
+        let _ = write!(page, "\n## {title}\n\n{lead}\n\n{}", table.text);
+    };
+
+    let mut table = Table::new(&calibrations, "unsent");
+    for (title, unsent) in [
+        ("100 bytes", Unsent::Little),
+        ("a full buffer", Unsent::FullBuffer),
+    ] {
+        table.row(title, |calibration| {
+            let orphan = calibration.orphan(unsent).unwrap();
+            let (held, pages) = (orphan.held_bytes, orphan.held_pages);
+            let plural = if pages == 1 { "" } else { "s" };
+            format!("{held} bytes, {pages} page{plural}")
+        });
+    }
+    section(
+        "The memory of an orphan",
+        "`orphans/held/by-data`: connections whose peer has vanished are closed with that unsent,\n\
+         in a send buffer that has not grown, 45 KiB. What is held is sk_wmem_queued. A busy\n\
+         connection's buffer grows up to tcp_wmem, and its orphan holds as much.",
+        table,
+    );
+
+    let mut table = Table::new(&calibrations, "each counts");
+    for (at, kill) in first.orphan_kills.iter().enumerate() {
+        table.row(format!("{} times", 1 << kill.shift), |calibration| {
+            let kill = &calibration.orphan_kills[at];
+            format!("{} live, {} are too many", kill.live, kill.killed_at)
+        });
+    }
+    section(
+        "From how many orphans on the kernel kills",
+        "`orphans/limit/exact`, `soft-error-counts-twice` and\n\
+         `error-and-silence-count-four-times`: under a limit of 16.",
+        table,
+    );
+
+    let mut table = Table::new(&calibrations, "retries");
+    for (at, life) in first.orphan_life.iter().enumerate() {
+        table.row(life.retries, |calibration| {
+            format!("up to {} s", calibration.orphan_life[at].at_most_s)
+        });
+    }
+    section(
+        "The life of an orphan with a silent peer",
+        "`orphans/life/silent-peer` and `silent-peer-by-default`: from close() on, by\n\
+         tcp_orphan_retries, of which 0 means 8, with a round trip of 60 ms.",
+        table,
+    );
+
+    let mut table = Table::new(&calibrations, "tcp_fin_timeout");
+    for (at, under) in first.time_wait.measured_by.iter().enumerate() {
+        table.row(format!("{} s", under.fin_timeout_s), |calibration| {
+            format!("{} s", calibration.time_wait.measured_by[at].seconds)
+        });
+    }
+    section(
+        "TIME_WAIT",
+        "`bind/restart/time-wait-lasts-a-minute`, by tcp_fin_timeout.",
+        table,
+    );
+
+    let mut table = Table::new(&calibrations, "state: old, new");
+    for cell in &first.bind {
+        let title = format!("{}: {}, {}", cell.state, cell.old, cell.new);
+        table.row(title, |calibration| {
+            let bind = calibration.bind(&cell.state, cell.old, cell.new).unwrap();
+            if bind.error == "none" {
+                "works"
+            } else {
+                &bind.error
+            }
+            .to_owned()
+        });
+    }
+    section(
+        "bind() while a socket of the old program has the port",
+        "`bind/restart/options`, over IPv4: by the state of the old socket, and what the old and\n\
+         the new one had set.",
+        table,
+    );
+
+    let mut table = Table::new(&calibrations, "bytes a write");
+    for (at, cost) in first.write_cost.iter().enumerate() {
+        table.row(cost.write_bytes, |calibration| {
+            let cost = &calibration.write_cost[at];
+            let hundredths = cost.charged_bytes * 100 / cost.written_bytes;
+            format!("{}.{:02}", hundredths / 100, hundredths % 100)
+        });
+    }
+    section(
+        "What a byte costs that is written",
+        "`memory/accounting/by-write-size`: eight writes with TCP_NODELAY that nobody\n\
+         acknowledges; what sk_wmem_queued is charged for each byte. Without segmentation\n\
+         offload: a device that has it takes larger buffers, and large writes cost less.",
+        table,
+    );
+    assert_current("calibration.md", &page);
 }
 
 #[test]

@@ -1,13 +1,15 @@
-//! What reports measured on the kernel line of a host, which then replaces a
-//! formula.
+//! What was measured and replaces a formula: by reports on the kernel line of a
+//! host, else by the calibration of the nearest release.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::calibration::{self, Calibration, FURTHEST_RELEASES};
 use super::release::kernel_line;
 use super::{Report, Run, Scenario, Verdict};
 
-/// What reports measured on one kernel line.
+/// What was measured on the kernel line of a host, and on the release nearest to
+/// it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Measured {
     /// The memory that an orphan held, in pages: the greatest of all scenarios.
@@ -18,6 +20,29 @@ pub struct Measured {
     /// How often one orphan counted against tcp_max_orphans where the kernel
     /// killed: the greatest of all scenarios.
     pub orphan_counts: Option<Measurement>,
+    /// What is known of the nearest release.
+    pub calibrated: Calibrated,
+}
+
+/// The calibration for a host.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Calibrated {
+    /// It was not looked for: there is no host.
+    #[default]
+    Unknown,
+    /// None is near enough to this kernel line.
+    TooFar(String),
+    /// The one of the nearest release.
+    Nearest(Box<Calibration>),
+}
+
+/// The life of an orphan with a silent peer.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Life {
+    /// `4 s`, or `up to 5 s`.
+    pub words: String,
+    /// Where it comes from, for people.
+    pub source: String,
 }
 
 /// The scenario of an orphan's life by tcp_orphan_retries, and the one of the
@@ -47,10 +72,19 @@ pub struct Measurement {
 const ENOUGH_ORPHANS: i64 = 256;
 
 impl Measured {
-    /// What `reports` measured on kernel line `line`. Only a scenario that
-    /// passed has measured anything.
-    pub fn of<'a>(reports: impl Iterator<Item = (&'a Path, &'a Report)>, line: &str) -> Self {
-        let mut measured = Self::default();
+    /// What `reports` measured on the line of `kernel`, and the calibration of
+    /// the release nearest to it. Only a scenario that passed has measured
+    /// anything.
+    pub fn of<'a>(reports: impl Iterator<Item = (&'a Path, &'a Report)>, kernel: &str) -> Self {
+        let line = kernel_line(kernel);
+        let mut measured = Self {
+            calibrated: match calibration::nearest(kernel) {
+                Some(nearest) => Calibrated::Nearest(Box::new(nearest)),
+                None if line.is_empty() => Calibrated::Unknown,
+                None => Calibrated::TooFar(line.to_owned()),
+            },
+            ..Self::default()
+        };
         for (path, report) in reports {
             for scenario in &report.scenarios {
                 if scenario.verdict == Verdict::Passed
@@ -63,10 +97,41 @@ impl Measured {
         measured
     }
 
-    /// The life of an orphan with a silent peer under this many retries, in
-    /// seconds.
-    pub fn life_of_orphans(&self, retries: i64) -> Option<&Measurement> {
-        self.life_s.get(&retries)
+    /// The life of an orphan with a silent peer under this many retries.
+    pub fn life_of_orphans(&self, retries: i64) -> Option<Life> {
+        if let Some(life) = self.life_s.get(&retries) {
+            return Some(Life {
+                words: format!("{} s", life.value),
+                source: life.source.clone(),
+            });
+        }
+        let calibration = self.calibration()?;
+        let life = calibration
+            .orphan_life
+            .iter()
+            .find(|life| i64::from(life.retries) == retries)?;
+        Some(Life {
+            words: format!("up to {} s", life.at_most_s),
+            source: calibration.source(),
+        })
+    }
+
+    /// The calibration of the nearest release, where it is near enough.
+    pub fn calibration(&self) -> Option<&Calibration> {
+        match &self.calibrated {
+            Calibrated::Nearest(calibration) => Some(calibration),
+            Calibrated::Unknown | Calibrated::TooFar(_) => None,
+        }
+    }
+
+    /// Where a value comes from that nothing measured, for people.
+    pub fn unmeasured(&self, formula: &str) -> String {
+        match &self.calibrated {
+            Calibrated::TooFar(line) => format!(
+                "{formula}; no calibration is within {FURTHEST_RELEASES} releases of Linux {line}"
+            ),
+            Calibrated::Unknown | Calibrated::Nearest(_) => formula.to_owned(),
+        }
     }
 
     fn add(&mut self, path: &Path, scenario: &Scenario) {
@@ -165,7 +230,7 @@ mod tests {
     }
 
     fn measured(report: &Report) -> Measured {
-        Measured::of(std::iter::once((Path::new("r.json"), report)), "6.12")
+        Measured::of(std::iter::once((Path::new("r.json"), report)), "6.12.9")
     }
 
     #[test]
@@ -198,9 +263,16 @@ mod tests {
             "report r.json: orphans/flood/ten-thousand on kernel 6.12.1; an orphan of yours may \
              hold more"
         );
-        assert_eq!(measured.life_of_orphans(3).unwrap().value, 4);
-        assert_eq!(measured.life_of_orphans(0).unwrap().value, 109);
-        assert_eq!(measured.life_of_orphans(2), None);
+        assert_eq!(measured.life_of_orphans(3).unwrap().words, "4 s");
+        assert_eq!(measured.life_of_orphans(0).unwrap().words, "109 s");
+        // The calibration knows the rest.
+        let life = measured.life_of_orphans(2).unwrap();
+        assert!(life.words.starts_with("up to "), "{life:?}");
+        assert!(
+            life.source.starts_with("measured on Linux 6.12."),
+            "{life:?}"
+        );
+        assert_eq!(measured.life_of_orphans(7), None);
         assert_eq!(measured.orphan_counts.unwrap().value, 1);
     }
 
@@ -232,6 +304,24 @@ mod tests {
             ),
             ("orphans/limit/exact[orphans=17]", "5.10", "passed", ""),
         ]);
-        assert_eq!(measured(&report), Measured::default());
+        let measured = measured(&report);
+        assert_eq!(measured.orphan_pages, None);
+        assert_eq!(measured.orphan_counts, None);
+        assert!(measured.life_s.is_empty(), "{:?}", measured.life_s);
+    }
+
+    #[test]
+    fn a_kernel_that_is_too_far_from_all_calibrations_is_named() {
+        let old = Measured::of(std::iter::empty(), "4.19.0-27");
+        assert_eq!(old.life_of_orphans(0), None);
+        assert_eq!(
+            old.unmeasured("a formula"),
+            "a formula; no calibration is within 6 releases of Linux 4.19"
+        );
+        let none = Measured::of(std::iter::empty(), "");
+        assert_eq!(none.unmeasured("a formula"), "a formula");
+        let near = Measured::of(std::iter::empty(), "6.13");
+        assert_eq!(near.calibration().unwrap().line, "6.12");
+        assert_eq!(near.unmeasured("a formula"), "a formula");
     }
 }

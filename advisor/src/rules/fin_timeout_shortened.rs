@@ -52,6 +52,10 @@ fn check(facts: &Facts) -> Outcome {
             .get("TCP.tw")
             .map(|count| Evidence::new("host.sockstat.TCP.tw", count.into(), "/proc/net/sockstat")),
     );
+    evidence.extend(facts.measured.calibration().map(|calibration| {
+        let seconds = i64::try_from(calibration.time_wait.seconds).unwrap_or(i64::MAX);
+        Evidence::new("TIME_WAIT.s", seconds.into(), calibration.source())
+    }));
     Outcome::Fired(vec![Finding {
         confidence: Confidence::High,
         severity: Severity::Notice,

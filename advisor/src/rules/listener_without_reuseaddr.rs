@@ -3,6 +3,7 @@
 use super::close_wait_left::plain;
 use super::program::by_program;
 use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity};
+use crate::evidence::calibration::BindOption;
 use crate::facts::Facts;
 use crate::facts::sock_diag::TcpState;
 
@@ -33,6 +34,18 @@ const DOCUMENTATION: Documentation = Documentation {
 
 /// Listeners that are shown as evidence.
 const LISTENERS: usize = 5;
+
+/// What the new program's bind() answered where the old one had not set the
+/// option, even if the new one has.
+fn bind_fails(facts: &Facts) -> Option<Evidence> {
+    let calibration = facts.measured.calibration()?;
+    let bind = calibration.bind("TIME_WAIT", BindOption::None, BindOption::ReuseAddr)?;
+    Some(Evidence::new(
+        "bind.TIME_WAIT.error",
+        bind.error.as_str().into(),
+        calibration.source(),
+    ))
+}
 
 fn check(facts: &Facts) -> Outcome {
     let inspected = facts
@@ -83,6 +96,7 @@ fn check(facts: &Facts) -> Outcome {
                             "getsockopt() on the listener",
                         )
                     })
+                    .chain(bind_fails(facts))
                     .collect(),
                 cost: DOCUMENTATION.cost.to_owned(),
                 risk: DOCUMENTATION.risk.to_owned(),

@@ -22,8 +22,10 @@ const DOCUMENTATION: Documentation = Documentation {
         healthy connections suffer with the orphans.",
     evidence: "tcp_max_orphans times the memory of an orphan against the high mark of tcp_mem, \
         where the limit is above the kernel's default (half of tcp_ehash_entries); or a page for \
-        each of them, where that is not known; for files alone, above the greatest default that any kernel has. The memory of an orphan is what is seen here, or \
-        what a report measured on this kernel line, or the documented 64 KiB.",
+        each of them, where that is not known; for files alone, above the greatest default that \
+        any kernel has. The memory of an orphan is what is seen here, or what a report measured \
+        on this kernel line, or what a full send buffer was measured to hold on the release \
+        nearest to it, or the documented 64 KiB.",
     recommendation: "As many orphans as the high mark pays for, the kernel's default where \
         that is more, and always above four times the count there is.",
     cost: "None; it is lower than now.",

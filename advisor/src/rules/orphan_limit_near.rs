@@ -54,11 +54,12 @@ const RETRIES: &str = "net.ipv4.tcp_orphan_retries";
 
 /// Retries that keep an orphan with a silent peer for about 4 seconds.
 const FEW_RETRIES: i64 = 3;
-/// The life of an orphan, as a report measured it or as it is known.
+
+/// The life of an orphan, as it was measured or as it is known.
 fn life(measured: &Measured, retries: i64, known: &str) -> String {
     measured.life_of_orphans(retries).map_or_else(
         || known.to_owned(),
-        |life| format!("{} s ({})", life.value, life.source),
+        |life| format!("{} ({})", life.words, life.source),
     )
 }
 
@@ -103,6 +104,15 @@ fn check(facts: &Facts) -> Outcome {
     if let Some(counts) = counts {
         evidence.push(Evidence::new("orphan.counts", times.into(), &counts.source));
     }
+    // How often it may count is no word on how often these do.
+    evidence.extend(facts.measured.calibration().and_then(|calibration| {
+        let most = i64::try_from(calibration.orphan_counts_at_most()?).ok()?;
+        Some(Evidence::new(
+            "orphan.counts.most",
+            most.into(),
+            calibration.source(),
+        ))
+    }));
     evidence.extend(Evidence::counter("TcpExt.TCPAbortOnMemory", facts));
     let found = Found {
         severity,

@@ -65,20 +65,13 @@ fn check(facts: &Facts) -> Outcome {
     );
     let life = facts.measured.life_of_orphans(current).map_or_else(
         || {
+            let formula = "the formula of tcp_model_timeout";
             (
-                format!(
-                    "{:.0} s or more by the formula of tcp_model_timeout",
-                    life_s(current)
-                ),
-                "the formula of tcp_model_timeout".to_owned(),
+                format!("{:.0} s or more by {formula}", life_s(current)),
+                facts.measured.unmeasured(formula),
             )
         },
-        |measured| {
-            (
-                format!("{} s as measured", measured.value),
-                measured.source.clone(),
-            )
-        },
+        |life| (format!("{} as measured", life.words), life.source),
     );
     finding
         .evidence

@@ -2,6 +2,7 @@
 //! orphan costs, and what tcp_mem may be on a host.
 
 use super::{Confidence, Evidence, bytes};
+use crate::evidence::calibration::Unsent;
 use crate::facts::sock_diag::{TcpSocket, TcpState, Timer};
 use crate::facts::{Facts, Look, SocketSource};
 
@@ -21,7 +22,8 @@ pub(super) struct OrphanCost {
 
 impl OrphanCost {
     /// By the mean of the orphans that are seen, where they are most of those
-    /// there are; else what a replay on this kernel line measured; else the
+    /// there are; else what a replay on this kernel line measured; else what an
+    /// orphan with a full send buffer held on the nearest release; else the
     /// documented worst case.
     pub(super) fn of(look: &Look, facts: &Facts) -> Self {
         let orphans = look.sockstat.get("TCP.orphan").unwrap_or(0);
@@ -39,9 +41,21 @@ impl OrphanCost {
                 confidence: Confidence::Medium,
             };
         }
+        if let Some(calibration) = facts.measured.calibration()
+            && let Some(orphan) = calibration.orphan(Unsent::FullBuffer)
+        {
+            return Self {
+                bytes: orphan.held_bytes.next_multiple_of(facts.page_bytes),
+                source: format!(
+                    "a full send buffer, {}; an orphan of yours may hold more",
+                    calibration.source()
+                ),
+                confidence: Confidence::Medium,
+            };
+        }
         Self {
             bytes: WORST_ORPHAN_BYTES.max(facts.page_bytes),
-            source: "the worst case of ip-sysctl.rst".to_owned(),
+            source: facts.measured.unmeasured("the worst case of ip-sysctl.rst"),
             confidence: Confidence::Medium,
         }
     }

@@ -14,7 +14,7 @@ use crate::kernel::KernelError;
 use crate::kernel::cache::Cache;
 use crate::prove;
 use crate::report::output;
-use crate::report::terminal::{self, Terminal};
+use crate::report::terminal::{self, Lines, Terminal};
 use crate::run::schedule::Progress;
 
 #[derive(Debug, Args)]
@@ -124,7 +124,7 @@ impl Prove {
             let release = &advised.host.kernel;
             let kernel =
                 prove::kernel::choose(&self.kernel, self.modules.as_deref(), release, &cache)?;
-            let terminal = Terminal::new(2 * tried, false);
+            let terminal = Terminal::new(2 * tried, false, Lines::Out);
             let progress = |progress: Progress| match progress {
                 // The answer comes when both sides are there.
                 Progress::Ended(_) => terminal.advance(),

@@ -34,9 +34,19 @@ pub struct Job<'a> {
 /// Guests that may run side by side: one a processor, and no more than half of
 /// the memory that is free holds.
 pub fn most_guests() -> usize {
+    most(1)
+}
+
+/// The same for scenarios that mostly wait: four a processor.
+pub fn most_waiting() -> u16 {
+    u16::try_from(most(4)).unwrap_or(u16::MAX)
+}
+
+fn most(a_processor: usize) -> usize {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let fitting = available_memory_bytes() / 2 / MEMORY_BYTES;
-    processors.min(usize::try_from(fitting).unwrap_or(1)).max(1)
+    let fitting = usize::try_from(fitting).unwrap_or(1);
+    (processors * a_processor).min(fitting).max(1)
 }
 
 /// Memory that can be had without swapping (MemAvailable of /proc/meminfo).
@@ -99,8 +109,12 @@ pub fn run_all(
             (index, kernel.unwrap_or_default(), job)
         })
         .collect();
-    // Those that go on in one guest together, kernel by kernel.
-    order.sort_by_key(|(_, kernel, job)| (*kernel, job.scenario.wants_a_fresh_guest()));
+    // What waits long begins first, so that the others run meanwhile; those that
+    // go on in one guest together, kernel by kernel.
+    order.sort_by_key(|(_, kernel, job)| {
+        let scenario = job.scenario;
+        (!scenario.long, *kernel, scenario.wants_a_fresh_guest())
+    });
     let queue = Mutex::new(VecDeque::from(order));
     let results: Mutex<Vec<Option<evidence::Scenario>>> = Mutex::new(vec![None; jobs.len()]);
     std::thread::scope(|scope| {

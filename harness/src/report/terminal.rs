@@ -23,16 +23,27 @@ const FAINT: Style = Style::new().dimmed();
 /// Text is wrapped at this width, or the terminal's where that is narrower.
 const WIDTH: usize = 80;
 
+/// Where the lines of scenarios go.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Lines {
+    /// Standard output.
+    #[default]
+    Out,
+    /// Standard error, where standard output is for something else.
+    Error,
+}
+
 /// Shows results as they come, and on a terminal what is running.
 pub struct Terminal {
     bar: ProgressBar,
     verbose: bool,
+    lines: Lines,
 }
 
 impl Terminal {
     /// For that many scenarios; `verbose` shows what was seen of every
     /// expectation, not only of those that did not hold.
-    pub fn new(scenarios: usize, verbose: bool) -> Self {
+    pub fn new(scenarios: usize, verbose: bool, lines: Lines) -> Self {
         let bar = ProgressBar::new(scenarios as u64);
         bar.set_style(
             ProgressStyle::with_template("{spinner} {pos}/{len} {elapsed} {wide_msg}")
@@ -43,7 +54,11 @@ impl Terminal {
         } else {
             bar.set_draw_target(ProgressDrawTarget::hidden());
         }
-        Self { bar, verbose }
+        Self {
+            bar,
+            verbose,
+            lines,
+        }
     }
 
     /// Takes a piece of news.
@@ -56,15 +71,17 @@ impl Terminal {
             }
             Progress::Ended(result) => {
                 self.bar.inc(1);
-                self.bar
-                    .suspend(|| anstream::println!("{}", describe(result, self.verbose)));
+                self.say(&describe(result, self.verbose));
             }
         }
     }
 
     /// Prints a line above what is running.
     pub fn say(&self, line: &str) {
-        self.bar.suspend(|| anstream::println!("{line}"));
+        self.bar.suspend(|| match self.lines {
+            Lines::Out => anstream::println!("{line}"),
+            Lines::Error => anstream::eprintln!("{line}"),
+        });
     }
 
     /// Counts a scenario that has ended, and says nothing of it.

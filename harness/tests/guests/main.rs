@@ -18,6 +18,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use advisor::evidence::calibration;
+use advisor::evidence::release::kernel_line;
 use advisor::evidence::{Link, Place, Report, Verdict};
 use harness::kernel::cache::Cache;
 use harness::kernel::qemu::PROGRAM;
@@ -352,6 +354,46 @@ fn without_qemu_the_package_is_named() {
     let no_programs: [(&str, &OsStr); 1] = [("PATH", Path::new("/nonexistent").as_os_str())];
     let ended = start(&suite, &[], &no_programs).wait_within(HANG).expect(3);
     assert!(ended.stderr.contains("qemu-system-x86"), "{}", ended.stderr);
+}
+
+/// A calibration that the advisor ships is what its kernel does today.
+#[test]
+fn what_was_calibrated_is_measured_again() {
+    let suites = Path::new(env!("CARGO_MANIFEST_DIR")).join("../suites");
+    let directory = tempfile::tempdir().unwrap();
+    let status = std::process::Command::new(env!("CARGO_BIN_EXE_harness"))
+        .args([
+            "run",
+            "--kernel",
+            KERNEL,
+            "--filter",
+            "by-write-size[",
+            "--report",
+        ])
+        .arg(directory.path())
+        .arg(suites.join("memory"))
+        .status()
+        .unwrap();
+    assert!(status.success(), "{status}");
+    let report = advisor::evidence::read(directory.path()).unwrap();
+    let release = &report.scenarios[0].kernel.release;
+    let calibration = calibration::nearest(release).unwrap();
+    assert_eq!(calibration.line, kernel_line(release));
+    for cost in &calibration.write_cost {
+        let again = report
+            .scenarios
+            .iter()
+            .find(|scenario| scenario.id == cost.measured_by.scenario)
+            .unwrap();
+        for run in &again.runs {
+            assert_eq!(
+                run.observations["written.server.sockets.ESTABLISHED.wmem_queued"].as_f64(),
+                Some(cost.charged_bytes as f64),
+                "{} on Linux {release}; ci/calibrate measures anew",
+                again.id
+            );
+        }
+    }
 }
 
 #[test]

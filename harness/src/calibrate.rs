@@ -1,0 +1,571 @@
+//! `harness calibrate`: what scenarios of the catalogue measured on a kernel, as
+//! the calibration that the advisor reads. What measures is data, the suites;
+//! here stands which of them, and what is taken from it.
+
+use std::fmt;
+
+use advisor::evidence::calibration::{
+    Bind, BindOption, Calibration, FinTimeout, LIVES_S, OrphanKill, OrphanLife, OrphanMemory,
+    SCHEMA, Source, TimeWait, Unsent, WriteCost,
+};
+use advisor::evidence::release::kernel_line;
+use advisor::evidence::{Scenario, Value, Verdict};
+use nix::unistd::{SysconfVar, sysconf};
+
+/// What each scenario about an orphan's memory leaves unsent.
+const ORPHAN_MEMORY: [(Unsent, &str); 2] = [
+    (Unsent::Little, "orphans/held/by-data[data=little]"),
+    (Unsent::FullBuffer, "orphans/held/by-data[data=full-buffer]"),
+];
+
+/// The scenarios that set this limit beside the orphans of the machine, by shift:
+/// the one in which all live, and the one in which one is killed.
+const ORPHAN_LIMIT: u64 = 16;
+const ORPHAN_KILLS: [(u32, &str, &str); 3] = [
+    (
+        0,
+        "orphans/limit/exact[orphans=16]",
+        "orphans/limit/exact[orphans=17]",
+    ),
+    (
+        1,
+        "orphans/limit/soft-error-counts-twice[orphans=8]",
+        "orphans/limit/soft-error-counts-twice[orphans=9]",
+    ),
+    (
+        2,
+        "orphans/limit/error-and-silence-count-four-times[orphans=4]",
+        "orphans/limit/error-and-silence-count-four-times[orphans=5]",
+    ),
+];
+
+/// The scenarios of an orphan's life, by tcp_orphan_retries.
+const ORPHAN_LIVES: [(u32, &str); 5] = [
+    (0, "orphans/life/silent-peer-by-default"),
+    (1, "orphans/life/silent-peer[retries=1]"),
+    (2, "orphans/life/silent-peer[retries=2]"),
+    (3, "orphans/life/silent-peer[retries=3]"),
+    (4, "orphans/life/silent-peer[retries=4]"),
+];
+
+/// The scenarios of TIME_WAIT, by tcp_fin_timeout in seconds, the default first.
+const TIME_WAITS: [(u64, &str); 3] = [
+    (60, "bind/restart/time-wait-lasts-a-minute[fin-timeout=60]"),
+    (2, "bind/restart/time-wait-lasts-a-minute[fin-timeout=2]"),
+    (
+        120,
+        "bind/restart/time-wait-lasts-a-minute[fin-timeout=120]",
+    ),
+];
+
+/// The axes of the scenario about bind().
+const BIND_STATES: [&str; 5] = [
+    "ESTABLISHED",
+    "FIN_WAIT2",
+    "TIME_WAIT",
+    "CLOSE_WAIT",
+    "LISTEN",
+];
+const BIND_OPTIONS: [(BindOption, &str); 3] = [
+    (BindOption::None, "none"),
+    (BindOption::ReuseAddr, "reuseaddr"),
+    (BindOption::ReusePort, "reuseport"),
+];
+
+/// The sizes of the scenarios about what writes cost, in bytes.
+const WRITES: [u64; 6] = [1, 64, 256, 1024, 4096, 16384];
+
+/// The size of a page, in bytes. A guest is of this machine's architecture.
+pub fn page_bytes() -> u64 {
+    let bytes = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    bytes
+        .and_then(|bytes| u64::try_from(bytes).ok())
+        .unwrap_or(4096)
+}
+
+/// The text of a calibration.
+pub fn text(calibration: &Calibration) -> serde_json::Result<String> {
+    Ok(serde_json::to_string_pretty(calibration)?
+        + "
+")
+}
+
+/// The ids of all scenarios that measure.
+pub fn ids() -> Vec<String> {
+    let kills = ORPHAN_KILLS
+        .iter()
+        .flat_map(|(_, live, killed)| [*live, *killed]);
+    let named = ORPHAN_MEMORY
+        .iter()
+        .map(|(_, id)| *id)
+        .chain(kills)
+        .chain(ORPHAN_LIVES.iter().map(|(_, id)| *id))
+        .chain(TIME_WAITS.iter().map(|(_, id)| *id));
+    named
+        .map(str::to_owned)
+        .chain(binds().map(|(_, _, _, id)| id))
+        .chain(WRITES.iter().map(|size| write_id(*size)))
+        .collect()
+}
+
+/// State, option of the old and of the new socket, and the scenario.
+fn binds() -> impl Iterator<Item = (&'static str, BindOption, BindOption, String)> {
+    BIND_STATES.iter().flat_map(|state| {
+        BIND_OPTIONS.iter().flat_map(move |(old, old_name)| {
+            BIND_OPTIONS.iter().map(move |(new, new_name)| {
+                let cell = format!("old={old_name},new={new_name},state={state},family=ipv4");
+                (*state, *old, *new, format!("bind/restart/options[{cell}]"))
+            })
+        })
+    })
+}
+
+fn write_id(size_bytes: u64) -> String {
+    format!("memory/accounting/by-write-size[write={size_bytes}]")
+}
+
+/// A scenario that calibrates nothing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Unmeasured {
+    /// Its id.
+    pub scenario: String,
+    /// Why.
+    pub why: String,
+}
+
+impl fmt::Display for Unmeasured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.scenario, self.why)
+    }
+}
+
+/// The calibration of a kernel from the results of all scenarios that measure,
+/// or those that did not.
+pub fn calibration(results: &[Scenario], page_bytes: u64) -> Result<Calibration, Vec<Unmeasured>> {
+    let unmeasured: Vec<Unmeasured> = ids()
+        .into_iter()
+        .filter_map(|id| passed(results, &id).err())
+        .collect();
+    if !unmeasured.is_empty() {
+        return Err(unmeasured);
+    }
+    extract(results, page_bytes).map_err(|unmeasured| vec![unmeasured])
+}
+
+fn extract(results: &[Scenario], page_bytes: u64) -> Result<Calibration, Unmeasured> {
+    let of = |id: &str| passed(results, id);
+    let time_waits = TIME_WAITS
+        .iter()
+        .map(|(fin_timeout_s, id)| time_wait(&of(id)?, *fin_timeout_s))
+        .collect::<Result<Vec<_>, _>>()?;
+    let release = of(ORPHAN_MEMORY[0].1)?.0.kernel.release.clone();
+    Ok(Calibration {
+        schema: SCHEMA,
+        harness: env!("CARGO_PKG_VERSION").to_owned(),
+        line: kernel_line(&release).to_owned(),
+        release,
+        page_bytes,
+        orphan_memory: ORPHAN_MEMORY
+            .iter()
+            .map(|(unsent, id)| orphan_memory(&of(id)?, *unsent, page_bytes))
+            .collect::<Result<_, _>>()?,
+        orphan_kills: ORPHAN_KILLS
+            .iter()
+            .map(|(shift, live, killed)| orphan_kill(*shift, &of(live)?, &of(killed)?))
+            .collect::<Result<_, _>>()?,
+        orphan_life: ORPHAN_LIVES
+            .iter()
+            .map(|(retries, id)| orphan_life(&of(id)?, *retries))
+            .collect::<Result<_, _>>()?,
+        time_wait: TimeWait {
+            seconds: time_waits[0].seconds,
+            fin_timeout_changes_it: time_waits
+                .iter()
+                .any(|other| other.seconds != time_waits[0].seconds),
+            measured_by: time_waits,
+        },
+        bind: binds()
+            .map(|(state, old, new, id)| {
+                let measured = of(&id)?;
+                Ok(Bind {
+                    state: state.to_owned(),
+                    old,
+                    new,
+                    error: measured.always("new.bind.error")?,
+                    measured_by: measured.source(),
+                })
+            })
+            .collect::<Result<_, _>>()?,
+        write_cost: WRITES
+            .iter()
+            .map(|size| write_cost(&of(&write_id(*size))?, *size))
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+/// The result of a scenario that passed.
+struct Measured<'a>(&'a Scenario);
+
+fn passed<'a>(results: &'a [Scenario], id: &str) -> Result<Measured<'a>, Unmeasured> {
+    let unmeasured = |why: String| Unmeasured {
+        scenario: id.to_owned(),
+        why,
+    };
+    let result = results
+        .iter()
+        .find(|result| result.id == id)
+        .ok_or_else(|| unmeasured("it was not run".to_owned()))?;
+    if result.verdict == Verdict::Passed {
+        return Ok(Measured(result));
+    }
+    let reason = result
+        .reason
+        .as_ref()
+        .map_or_else(String::new, |reason| format!(", {reason}"));
+    Err(unmeasured(format!(
+        "{} on Linux {}{reason}",
+        result.verdict, result.kernel.release
+    )))
+}
+
+impl Measured<'_> {
+    fn source(&self) -> Source {
+        Source {
+            scenario: self.0.id.clone(),
+            runs: self.0.runs.len() as u64,
+        }
+    }
+
+    fn unmeasured(&self, why: String) -> Unmeasured {
+        Unmeasured {
+            scenario: self.0.id.clone(),
+            why,
+        }
+    }
+
+    /// What each run saw of an observation.
+    fn values(&self, name: &str) -> Result<Vec<&Value>, Unmeasured> {
+        let values: Option<Vec<&Value>> = self
+            .0
+            .runs
+            .iter()
+            .map(|run| run.observations.get(name))
+            .collect();
+        values
+            .filter(|values| !values.is_empty())
+            .ok_or_else(|| self.unmeasured(format!("a run did not observe {name}")))
+    }
+
+    /// A count in each run; a counter that did not change is 0.
+    fn counts(&self, name: &str) -> Vec<u64> {
+        self.0
+            .runs
+            .iter()
+            .map(|run| match run.observations.get(name) {
+                Some(Value::Integer(count)) => u64::try_from(*count).unwrap_or(0),
+                _ => 0,
+            })
+            .collect()
+    }
+
+    /// The greatest of all runs, of a number that each of them observed.
+    fn greatest(&self, name: &str) -> Result<u64, Unmeasured> {
+        self.values(name)?;
+        let greatest = self.counts(name).into_iter().max().unwrap_or(0);
+        if greatest == 0 {
+            return Err(self.unmeasured(format!("{name} is 0")));
+        }
+        Ok(greatest)
+    }
+
+    /// What all runs saw alike.
+    fn always(&self, name: &str) -> Result<String, Unmeasured> {
+        let values = self.values(name)?;
+        match values.split_first() {
+            Some((first, others)) if others.iter().all(|other| other == first) => {
+                Ok(first.to_string())
+            }
+            _ => Err(self.unmeasured(format!("{name} differs between runs"))),
+        }
+    }
+
+    /// The median of the runs, in seconds; the longer of two in the middle.
+    fn median_s(&self, name: &str) -> Result<f64, Unmeasured> {
+        let mut seconds = self
+            .values(name)?
+            .into_iter()
+            .map(|value| value.as_f64().map(|milliseconds| milliseconds / 1000.0))
+            .collect::<Option<Vec<f64>>>()
+            .ok_or_else(|| self.unmeasured(format!("{name} is no number")))?;
+        seconds.sort_by(f64::total_cmp);
+        Ok(seconds[seconds.len() / 2])
+    }
+}
+
+fn orphan_memory(
+    measured: &Measured,
+    unsent: Unsent,
+    page_bytes: u64,
+) -> Result<OrphanMemory, Unmeasured> {
+    let greatest = |field: &str| measured.greatest(&format!("client.sockets.FIN_WAIT1.{field}"));
+    let held_bytes = greatest("wmem_queued")?;
+    Ok(OrphanMemory {
+        unsent,
+        unsent_bytes: greatest("send_queue_bytes")?,
+        send_buffer_bytes: greatest("sndbuf")?,
+        held_bytes,
+        held_pages: held_bytes.div_ceil(page_bytes.max(1)),
+        measured_by: measured.source(),
+    })
+}
+
+fn orphan_kill(
+    shift: u32,
+    living: &Measured,
+    killing: &Measured,
+) -> Result<OrphanKill, Unmeasured> {
+    const CLOSED: &str = "program.close.ok";
+    const KILLED: &str = "client.TcpExt.TCPAbortOnMemory";
+    // On a machine with other programs one of theirs may be an orphan for a
+    // moment, in some run.
+    if !living.counts(KILLED).contains(&0) {
+        return Err(living.unmeasured("an orphan was killed in each run".to_owned()));
+    }
+    if killing.counts(KILLED).contains(&0) {
+        return Err(killing.unmeasured("no orphan was killed in a run".to_owned()));
+    }
+    Ok(OrphanKill {
+        shift,
+        limit: ORPHAN_LIMIT,
+        live: living.greatest(CLOSED)?,
+        killed_at: killing.greatest(CLOSED)?,
+        live_measured_by: living.source(),
+        killed_measured_by: killing.source(),
+    })
+}
+
+fn orphan_life(measured: &Measured, retries: u32) -> Result<OrphanLife, Unmeasured> {
+    let seconds = measured.median_s("lab.gone.ms")?;
+    #[expect(clippy::cast_precision_loss, reason = "hundreds of seconds at most")]
+    let at_most_s = LIVES_S.into_iter().find(|most| seconds <= *most as f64);
+    Ok(OrphanLife {
+        retries,
+        at_most_s: at_most_s
+            .ok_or_else(|| measured.unmeasured(format!("an orphan lived for {seconds:.0} s")))?,
+        measured_by: measured.source(),
+    })
+}
+
+fn time_wait(measured: &Measured, fin_timeout_s: u64) -> Result<FinTimeout, Unmeasured> {
+    let seconds = measured.median_s("lab.gone.ms")?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "`as` saturates, and the time limit is a few minutes"
+    )]
+    let tens = (seconds / 10.0).round() as u64;
+    Ok(FinTimeout {
+        fin_timeout_s,
+        seconds: tens * 10,
+        measured_by: measured.source(),
+    })
+}
+
+fn write_cost(measured: &Measured, write_bytes: u64) -> Result<WriteCost, Unmeasured> {
+    let greatest =
+        |field: &str| measured.greatest(&format!("written.server.sockets.ESTABLISHED.{field}"));
+    Ok(WriteCost {
+        write_bytes,
+        written_bytes: greatest("send_queue_bytes")?,
+        charged_bytes: greatest("wmem_queued")?,
+        measured_by: measured.source(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// A result that passed on Linux 6.12.1, with the observations of each run.
+    fn result(id: &str, runs: &[String]) -> String {
+        let runs: Vec<String> = runs
+            .iter()
+            .map(|observations| format!(r#"{{"observations": {{{observations}}}}}"#))
+            .collect();
+        format!(
+            r#"{{"id": "{id}", "kernel": {{"release": "6.12.1-x", "where": "qemu-tcg"}},
+            "link": "none", "verdict": "passed", "expectations": [],
+            "runs": [{}]}}"#,
+            runs.join(", ")
+        )
+    }
+
+    /// What all scenarios that measure may see.
+    fn results() -> Vec<Scenario> {
+        let mut texts = Vec::new();
+        for (_, id) in ORPHAN_MEMORY {
+            let run = |held: u64| {
+                format!(
+                    r#""client.sockets.FIN_WAIT1.wmem_queued": {held},
+                    "client.sockets.FIN_WAIT1.send_queue_bytes": 101,
+                    "client.sockets.FIN_WAIT1.sndbuf": 46080"#
+                )
+            };
+            texts.push(result(id, &[run(1764), run(4097)]));
+        }
+        for (shift, live, killed) in ORPHAN_KILLS {
+            let most = ORPHAN_LIMIT >> shift;
+            let run =
+                |closed: u64, killed: &str| format!(r#""program.close.ok": {closed}{killed}"#);
+            let kill = r#", "client.TcpExt.TCPAbortOnMemory": 2"#;
+            texts.push(result(live, &[run(most, kill), run(most, "")]));
+            texts.push(result(killed, &[run(most + 1, kill)]));
+        }
+        for (_, id) in ORPHAN_LIVES {
+            let runs = [3900.0, 133_100.5, 4100.0].map(|ms| format!(r#""lab.gone.ms": {ms}"#));
+            texts.push(result(id, &runs));
+        }
+        for (_, id) in TIME_WAITS {
+            texts.push(result(id, &[r#""lab.gone.ms": 61900.5"#.to_owned()]));
+        }
+        for (_, _, _, id) in binds() {
+            let run = r#""new.bind.error": "EADDRINUSE""#.to_owned();
+            texts.push(result(&id, &[run.clone(), run]));
+        }
+        for size in WRITES {
+            let run = format!(
+                r#""written.server.sockets.ESTABLISHED.send_queue_bytes": {},
+                "written.server.sockets.ESTABLISHED.wmem_queued": {}"#,
+                size * 8,
+                size * 8 + 6656
+            );
+            texts.push(result(&write_id(size), &[run]));
+        }
+        let text = format!(r#"{{"schema": 1, "scenarios": [{}]}}"#, texts.join(", "));
+        let report = advisor::evidence::parse(&text, Path::new("r.json")).unwrap();
+        report.scenarios
+    }
+
+    fn at<'a>(results: &'a mut [Scenario], id: &str) -> &'a mut Scenario {
+        results.iter_mut().find(|result| result.id == id).unwrap()
+    }
+
+    #[test]
+    fn results_become_a_calibration() {
+        let calibration = calibration(&results(), 4096).unwrap();
+        assert_eq!(calibration.line, "6.12");
+        assert_eq!(calibration.release, "6.12.1-x");
+        let orphan = calibration.orphan(Unsent::Little).unwrap();
+        assert_eq!((orphan.held_bytes, orphan.held_pages), (4097, 2));
+        assert_eq!(orphan.measured_by.runs, 2);
+        assert_eq!(calibration.orphan_counts_at_most(), Some(4));
+        assert_eq!(
+            calibration
+                .orphan_kills
+                .iter()
+                .map(|kill| (kill.live, kill.killed_at))
+                .collect::<Vec<_>>(),
+            [(16, 17), (8, 9), (4, 5)]
+        );
+        assert_eq!(
+            calibration.orphan_life[0].at_most_s, 5,
+            "the median is 4.1 s"
+        );
+        assert_eq!(calibration.time_wait.seconds, 60);
+        assert!(!calibration.time_wait.fin_timeout_changes_it);
+        let bind = calibration.bind("LISTEN", BindOption::None, BindOption::ReuseAddr);
+        assert_eq!(bind.unwrap().error, "EADDRINUSE");
+        assert_eq!(calibration.write_cost[0].charged_bytes, 6664);
+        // What is written is what is read.
+        let text = serde_json::to_string(&calibration).unwrap();
+        assert_eq!(Calibration::parse(&text).unwrap(), calibration);
+    }
+
+    #[test]
+    fn another_time_wait_is_seen() {
+        let mut results = results();
+        let run = &mut at(&mut results, TIME_WAITS[1].1).runs[0];
+        run.observations
+            .insert("lab.gone.ms".to_owned(), Value::Number(2100.0));
+        let calibration = calibration(&results, 4096).unwrap();
+        assert_eq!(calibration.time_wait.seconds, 60);
+        assert!(calibration.time_wait.fin_timeout_changes_it);
+    }
+
+    #[test]
+    fn what_did_not_pass_calibrates_nothing_and_is_named() {
+        let mut results = results();
+        at(&mut results, ORPHAN_KILLS[1].2).verdict = Verdict::Failed;
+        let skipped = at(&mut results, ORPHAN_LIVES[2].1);
+        skipped.verdict = Verdict::Skipped;
+        skipped.reason = Some("it waits long".to_owned());
+        results.retain(|result| result.id != write_id(64));
+        let unmeasured: Vec<String> = calibration(&results, 4096)
+            .unwrap_err()
+            .iter()
+            .map(Unmeasured::to_string)
+            .collect();
+        assert_eq!(
+            unmeasured,
+            [
+                "orphans/limit/soft-error-counts-twice[orphans=9]: failed on Linux 6.12.1-x",
+                "orphans/life/silent-peer[retries=2]: skipped on Linux 6.12.1-x, it waits long",
+                "memory/accounting/by-write-size[write=64]: it was not run",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_a_run_did_not_see_calibrates_nothing() {
+        for (id, change, why) in [
+            (
+                ORPHAN_MEMORY[1].1,
+                &(|run: &mut Scenario| run.runs[1].observations.clear()) as &dyn Fn(&mut Scenario),
+                "a run did not observe client.sockets.FIN_WAIT1.wmem_queued",
+            ),
+            (
+                ORPHAN_KILLS[0].1,
+                &|result| drop(result.runs.pop()),
+                "an orphan was killed in each run",
+            ),
+            (
+                ORPHAN_KILLS[0].2,
+                &|result| {
+                    drop(
+                        result.runs[0]
+                            .observations
+                            .remove("client.TcpExt.TCPAbortOnMemory"),
+                    )
+                },
+                "no orphan was killed in a run",
+            ),
+            (
+                &binds().next().unwrap().3,
+                &|result| {
+                    let error = "new.bind.error".to_owned();
+                    result.runs[1].observations.insert(error, "none".into());
+                },
+                "new.bind.error differs between runs",
+            ),
+            (
+                ORPHAN_LIVES[0].1,
+                &|result| {
+                    for run in &mut result.runs {
+                        run.observations
+                            .insert("lab.gone.ms".to_owned(), Value::Number(1e300));
+                    }
+                },
+                "an orphan lived for",
+            ),
+        ] {
+            let mut results = results();
+            change(at(&mut results, id));
+            let unmeasured = calibration(&results, 4096).unwrap_err();
+            assert_eq!(unmeasured.len(), 1, "{id}");
+            assert_eq!(unmeasured[0].scenario, id);
+            assert!(unmeasured[0].why.starts_with(why), "{}", unmeasured[0].why);
+        }
+    }
+}
