@@ -86,6 +86,28 @@ impl<'a> Elf<'a> {
         })
     }
 
+    /// As much of the file as runs: up to the end of its last segment, without the
+    /// sections, of which debug information is most.
+    pub fn without_sections(self) -> Vec<u8> {
+        /// Where the header says where the section headers are, and how many.
+        const OFFSET: std::ops::Range<usize> = 40..48;
+        const COUNT_AND_NAMES: std::ops::Range<usize> = 60..64;
+        let ends = self
+            .segments()
+            .filter_map(|segment| segment.offset.checked_add(segment.size));
+        let end = ends.max().and_then(|end| usize::try_from(end).ok());
+        let Some(loaded) = end.and_then(|end| self.0.get(..end)) else {
+            return self.0.to_vec();
+        };
+        let mut bytes = loaded.to_vec();
+        for field in [OFFSET, COUNT_AND_NAMES] {
+            if let Some(field) = bytes.get_mut(field) {
+                field.fill(0);
+            }
+        }
+        bytes
+    }
+
     /// The program that loads this one's libraries; `None` where it is linked
     /// statically.
     pub fn interpreter(self) -> Option<&'a str> {
@@ -161,6 +183,26 @@ mod tests {
     }
 
     #[test]
+    fn a_program_runs_without_its_sections() {
+        let bytes = std::fs::read("/proc/self/exe").unwrap();
+        let bare = Elf::parse(&bytes).unwrap().without_sections();
+        assert!(bare.len() < bytes.len());
+        let elf = Elf::parse(&bare).unwrap();
+        assert!(elf.section(".text").is_none());
+        assert_eq!(elf.needed(), Elf::parse(&bytes).unwrap().needed());
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("bare");
+        std::fs::write(&path, &bare).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&path, mode).unwrap();
+        let ended = std::process::Command::new(&path)
+            .arg("--help")
+            .output()
+            .unwrap();
+        assert!(ended.status.success(), "{ended:?}");
+    }
+
+    #[test]
     fn bytes_that_lie_about_themselves_do_no_harm() {
         assert!(Elf::parse(b"").is_none());
         assert!(Elf::parse(b"\x7fELF\x01\x01").is_none());
@@ -171,6 +213,7 @@ mod tests {
             assert!(elf.section(".modinfo").is_none());
             assert!(elf.interpreter().is_none());
             assert!(elf.needed().is_empty());
+            assert!(elf.without_sections().len() <= bytes.len());
         }
     }
 }

@@ -289,7 +289,10 @@ pub fn initramfs(program: &Path, modules: &[Module]) -> Result<Vec<u8>, KernelEr
     // The kernel opens it for init before init can mount anything.
     archive.device("dev/console", 5, 1);
     let content = read(program)?;
-    archive.file(INIT, &content);
+    // A build for debugging is 150 MB, of which some kernels' root file system in
+    // so small a machine has no room.
+    let program_alone = Elf::parse(&content).map(Elf::without_sections);
+    archive.file(INIT, program_alone.as_ref().unwrap_or(&content));
     for library in libraries(program, &content)? {
         archive.file(&library.to_string_lossy(), &read(&library)?);
     }
