@@ -213,11 +213,14 @@ fn reference() -> Reference {
 
 #[test]
 fn the_catalogue_is_current() {
-    let scenarios = suite::load(&[root().join("suites")]).unwrap();
+    let mut scenarios = suite::load(&[root().join("suites")]).unwrap();
+    // Those try advice with a host's numbers, and have no figures of their own.
+    scenarios.retain(|scenario| !scenario.id.starts_with("proof/"));
     let reference = reference();
     let release = &reference.report.scenarios[0].kernel.release;
     let page = format!(
-        "# The catalogue\n\nEvery scenario, and what was seen of it by `{}` on Linux {release},\n\
+        "# The catalogue\n\nEvery scenario but those of suites/proof, and what was seen of it by\n\
+         `{}` on Linux {release},\n\
          {}. [reference.json](reference.json) is that report without its runs. Cells\n\
          that the run left out, without `--full`, are in no figure; what waits long or needs a\n\
          guest was skipped there. To make it anew, as root:\n\n    \

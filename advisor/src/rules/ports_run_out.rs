@@ -164,6 +164,7 @@ impl<'a> Ports<'a> {
             evidence: vec![
                 Evidence::new("host.ports.taken", count(taken), &source),
                 Evidence::new("host.ports.TIME_WAIT", count(self.time_wait), &source),
+                Evidence::new("host.ports.range", count(self.size()), SETTING),
                 Evidence::sysctl(SETTING, format!("{first} {last}").as_str().into()),
             ],
             cost: DOCUMENTATION.cost.to_owned(),

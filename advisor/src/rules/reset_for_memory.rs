@@ -92,6 +92,11 @@ fn check(facts: &Facts) -> Outcome {
     let by_memory = pages.saturating_mul(10) > tcp_mem[2].saturating_mul(9);
     let mut evidence = Vec::from_iter(Evidence::counter(COUNTER, facts));
     evidence.push(Evidence::sockstat("TCP.orphan", orphans));
+    evidence.push(Evidence::new(
+        "orphan.peak",
+        peak.into(),
+        "TCP.orphan, and those that were reset",
+    ));
     evidence.push(Evidence::sysctl(LIMIT, limit.into()));
     evidence.push(Evidence::sockstat(
         "TCP.mem",

@@ -10,13 +10,138 @@ use crate::suite::scenario::{Scenario, Side};
 use crate::suite::{self};
 
 /// The files of `suites/proof` without their ending, with their text.
-pub const FILES: &[(&str, &str)] = &[(
-    "orphan-limit-near",
-    include_str!("../../../suites/proof/orphan-limit-near.yaml"),
-)];
+pub const FILES: &[(&str, &str)] = &[
+    (
+        "abort-on-overflow",
+        include_str!("../../../suites/proof/abort-on-overflow.yaml"),
+    ),
+    (
+        "cgroup-limit-near",
+        include_str!("../../../suites/proof/cgroup-limit-near.yaml"),
+    ),
+    (
+        "close-wait-left",
+        include_str!("../../../suites/proof/close-wait-left.yaml"),
+    ),
+    (
+        "close-with-unread-data",
+        include_str!("../../../suites/proof/close-with-unread-data.yaml"),
+    ),
+    (
+        "data-retries-few",
+        include_str!("../../../suites/proof/data-retries-few.yaml"),
+    ),
+    (
+        "dead-peer-holds-memory",
+        include_str!("../../../suites/proof/dead-peer-holds-memory.yaml"),
+    ),
+    (
+        "fin-timeout-lengthened",
+        include_str!("../../../suites/proof/fin-timeout-lengthened.yaml"),
+    ),
+    (
+        "idle-without-keepalive",
+        include_str!("../../../suites/proof/idle-without-keepalive.yaml"),
+    ),
+    (
+        "listen-queue-overflows",
+        include_str!("../../../suites/proof/listen-queue-overflows.yaml"),
+    ),
+    (
+        "orphan-limit-beyond-memory",
+        include_str!("../../../suites/proof/orphan-limit-beyond-memory.yaml"),
+    ),
+    (
+        "orphan-limit-lowered",
+        include_str!("../../../suites/proof/orphan-limit-lowered.yaml"),
+    ),
+    (
+        "orphan-limit-near",
+        include_str!("../../../suites/proof/orphan-limit-near.yaml"),
+    ),
+    (
+        "orphan-retries-misread",
+        include_str!("../../../suites/proof/orphan-retries-misread.yaml"),
+    ),
+    (
+        "port-held-without-listener",
+        include_str!("../../../suites/proof/port-held-without-listener.yaml"),
+    ),
+    (
+        "ports-run-out",
+        include_str!("../../../suites/proof/ports-run-out.yaml"),
+    ),
+    (
+        "reset-for-memory",
+        include_str!("../../../suites/proof/reset-for-memory.yaml"),
+    ),
+    (
+        "send-buffer-oversized",
+        include_str!("../../../suites/proof/send-buffer-oversized.yaml"),
+    ),
+    (
+        "stalled-peer-holds-memory",
+        include_str!("../../../suites/proof/stalled-peer-holds-memory.yaml"),
+    ),
+    (
+        "syncookies-off",
+        include_str!("../../../suites/proof/syncookies-off.yaml"),
+    ),
+    (
+        "tcp-mem-far-from-default",
+        include_str!("../../../suites/proof/tcp-mem-far-from-default.yaml"),
+    ),
+    (
+        "tcp-mem-in-bytes",
+        include_str!("../../../suites/proof/tcp-mem-in-bytes.yaml"),
+    ),
+    (
+        "tcp-mem-near",
+        include_str!("../../../suites/proof/tcp-mem-near.yaml"),
+    ),
+    (
+        "tcp-mem-out-of-order",
+        include_str!("../../../suites/proof/tcp-mem-out-of-order.yaml"),
+    ),
+    (
+        "tw-buckets-overflow",
+        include_str!("../../../suites/proof/tw-buckets-overflow.yaml"),
+    ),
+    (
+        "tw-reuse-without-timestamps",
+        include_str!("../../../suites/proof/tw-reuse-without-timestamps.yaml"),
+    ),
+    (
+        "unread-data-holds-memory",
+        include_str!("../../../suites/proof/unread-data-holds-memory.yaml"),
+    ),
+];
 
 /// Rules whose advice no scenario tries, by code, with the reason.
-pub const WITHOUT: &[(&str, &str)] = &[];
+pub const WITHOUT: &[(&str, &str)] = &[
+    (
+        "LB302",
+        "no failure is mended: tcp_fin_timeout has no say over TIME_WAIT, before and after \
+         (bind/time-wait/fin-timeout), and setting it back ends a false belief",
+    ),
+    (
+        "LB314",
+        "no failure is mended: tcp_rfc1337 only keeps sockets in TIME_WAIT through a reset",
+    ),
+    (
+        "LB415",
+        "how much of a larger buffer is filled is the traffic's doing; what full buffers do to \
+         tcp_mem is tried for LB402",
+    ),
+    ("LB601", FILES_ONLY),
+    ("LB602", FILES_ONLY),
+    ("LB603", FILES_ONLY),
+    ("LB604", FILES_ONLY),
+    ("LB605", FILES_ONLY),
+];
+
+/// A line of a file does nothing on a kernel before it is applied.
+const FILES_ONLY: &str = "it is about a line of a file, which no kernel sees before it is applied";
 
 /// A file of [`FILES`], read.
 #[derive(Debug)]
