@@ -37,7 +37,7 @@ use counters::Counters;
 use kernel_log::KernelLog;
 use memory::Memory;
 use namespaces::{Closed, Door, Namespace};
-use processes::{Inodes, Processes};
+use processes::{Inodes, OpenNamespace, Processes};
 pub use settings::Settings;
 use sock_diag::{Family, Gather, SockDiag, SockDiagError, SocketOptions, TcpSocket, TcpState};
 use sockstat::Sockstat;
@@ -225,7 +225,7 @@ impl Facts {
         let memory = Memory::read(path, &mut unseen)?;
         let settings = Settings::read(path, &mut unseen)?;
         let sysctl_files = SysctlFiles::read(path, &mut unseen)?;
-        let now = Look::read_keeping(root, looking, Keep::All, &mut unseen)?;
+        let mut now = Look::read_keeping(root, looking, Keep::All, &mut unseen)?;
         let earlier = match root {
             Root::Recorded(path) if path.join("earlier").is_dir() => {
                 let earlier = Root::Recorded(path.join("earlier"));
@@ -238,7 +238,11 @@ impl Facts {
             }
             _ => None,
         };
-        let inodes = Inodes::new(now.every_socket().map(|(_, socket)| socket.inode));
+        let (mut processes, open) = Processes::find(path, &now.inodes(), &mut unseen);
+        if *root == Root::Live && now.add_hidden(path, &open, looking, Keep::All, &mut unseen)? {
+            // Now that their sockets are known. What is unseen is so as before.
+            (processes, _) = Processes::find(path, &now.inodes(), &mut Vec::new());
+        }
         let ids: BTreeSet<u64> = now
             .every_socket()
             .filter_map(|(_, socket)| socket.cgroup)
@@ -252,7 +256,7 @@ impl Facts {
             memory,
             settings,
             sysctl_files,
-            processes: Processes::find(path, &inodes, &mut unseen),
+            processes,
             cgroups: match root {
                 Root::Live => cgroups::read(path, &ids, &mut unseen)?,
                 // The inodes of copied directories are others.
@@ -372,7 +376,35 @@ impl Look {
         looking: Looking,
         unseen: &mut Vec<Unseen>,
     ) -> Result<Self, FactError> {
-        Self::read_keeping(root, looking, Keep::Compared, unseen)
+        let mut look = Self::read_keeping(root, looking, Keep::Compared, unseen)?;
+        if *root == Root::Live {
+            let (_, open) = Processes::find(root.path(), &Inodes::None, &mut Vec::new());
+            look.add_hidden(root.path(), &open, looking, Keep::Compared, unseen)?;
+        }
+        Ok(look)
+    }
+
+    /// Looks into the network namespaces to which only one of these descriptors
+    /// leads; true where there are any.
+    fn add_hidden(
+        &mut self,
+        root: &Path,
+        open: &[OpenNamespace],
+        looking: Looking,
+        keep: Keep,
+        unseen: &mut Vec<Unseen>,
+    ) -> Result<bool, FactError> {
+        let doors = namespaces::hidden_doors(root, open);
+        let found = elsewhere(root, &doors, looking, keep, unseen)?;
+        let any = !found.is_empty();
+        self.elsewhere.extend(found);
+        self.elsewhere.sort_by_key(|namespace| namespace.inode);
+        Ok(any)
+    }
+
+    /// The inodes of all sockets.
+    fn inodes(&self) -> Inodes {
+        Inodes::new(self.every_socket().map(|(_, socket)| socket.inode))
     }
 
     fn read_keeping(
@@ -393,7 +425,10 @@ impl Look {
             counters: read_counters(&net)?,
             sockets,
             elsewhere: match root {
-                Root::Live => elsewhere(path, looking, keep, unseen)?,
+                Root::Live => {
+                    let doors = namespaces::doors(path, unseen);
+                    elsewhere(path, &doors, looking, keep, unseen)?
+                }
                 Root::Recorded(path) => elsewhere_recorded(path)?,
             },
         })
@@ -462,18 +497,20 @@ fn read_sockstat(net: &Path) -> Result<Sockstat, FactError> {
     Ok(sockstat)
 }
 
-/// The other network namespaces of the running host.
+/// Other network namespaces of the running host.
 fn elsewhere(
     root: &Path,
+    doors: &[Door],
     looking: Looking,
     keep: Keep,
     unseen: &mut Vec<Unseen>,
 ) -> Result<Vec<Namespace>, FactError> {
-    look_elsewhere(root, unseen, |door, net| {
+    look_elsewhere(root, doors, unseen, |door, net| {
         Ok(Namespace {
             inode: door.inode,
             name: door.name.clone(),
             pid: door.pid,
+            kept_by: door.kept_by,
             sockstat: read_sockstat(net)?,
             counters: read_counters(net)?,
             sockets: Sockets::read_live(net, looking, keep, &mut Vec::new())?,
@@ -482,19 +519,19 @@ fn elsewhere(
     })
 }
 
-/// Looks into each other network namespace of the running host by `look`, which
+/// Looks into each of these network namespaces of the running host by `look`, which
 /// is given the directory of the namespace's files of /proc/net. One that
 /// vanishes meanwhile is left out; those that are closed are noted.
 pub(crate) fn look_elsewhere<T: Send>(
     root: &Path,
+    doors: &[Door],
     unseen: &mut Vec<Unseen>,
     look: impl Fn(&Door, &Path) -> Result<T, FactError> + Sync,
 ) -> Result<Vec<T>, FactError> {
-    let doors = namespaces::doors(root, unseen);
     // Of the thread that is there: /proc/net is the process's.
     let net = root.join("proc/thread-self/net");
     let visited =
-        namespaces::visit(&doors, |door| look(door, &net)).map_err(|source| FactError::Read {
+        namespaces::visit(doors, |door| look(door, &net)).map_err(|source| FactError::Read {
             path: root.join("proc/self/ns/net"),
             source,
         })?;
@@ -549,6 +586,7 @@ fn elsewhere_recorded(root: &Path) -> Result<Vec<Namespace>, FactError> {
                 inode,
                 name: None,
                 pid: None,
+                kept_by: None,
                 sockstat: read_sockstat(&net)?,
                 counters: read_counters(&net)?,
                 sockets: Sockets::read_recorded(&root, &mut Vec::new())?,

@@ -15,7 +15,7 @@ use super::Facts;
 
 /// The version of the format. Any change of [`Facts`] raises it: facts of
 /// another version are refused, not guessed at.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// The largest file that is read, in bytes: some 300,000 sockets.
 pub const LIMIT_BYTES: u64 = 512 << 20;
@@ -235,10 +235,10 @@ mod tests {
     #[test]
     fn another_version_is_named_as_such() {
         let facts = String::from_utf8(text(&recorded("quiet"))).unwrap();
-        let other = facts.replacen("\"schema\": 1", "\"schema\": 2", 1);
+        let other = facts.replacen("\"schema\": 2", "\"schema\": 1", 1);
         assert_eq!(
             error(other.as_bytes()),
-            "host.json:2:12: facts of schema 2, this program reads schema 1"
+            "host.json:2:12: facts of schema 1, this program reads schema 2"
         );
     }
 
@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn a_long_message_is_cut() {
         let text = format!(
-            "{{\"schema\": 1, \"advisor\": \"\", \"facts\": \"{}\"}}",
+            "{{\"schema\": 2, \"advisor\": \"\", \"facts\": \"{}\"}}",
             "x".repeat(10_000)
         );
         assert!(error(text.as_bytes()).len() < 300);

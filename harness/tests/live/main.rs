@@ -7,6 +7,7 @@
 
 mod catalogue;
 mod end_to_end;
+mod hidden;
 mod iproute2;
 mod machine;
 mod netns;
