@@ -222,7 +222,7 @@ fn ask(by: By) -> Outcome {
     Ok(())
 }
 
-/// Asks for the same dumps and throws them away; gives their length.
+/// Asks for the same dump and throws it away; gives its length.
 fn receive_only() -> Outcome<usize> {
     let fd = socket(
         AddressFamily::Netlink,
@@ -232,36 +232,28 @@ fn receive_only() -> Outcome<usize> {
     )?;
     let mut buffer = vec![0; 64 << 10];
     let mut received = 0;
-    for family in [libc::AF_INET, libc::AF_INET6] {
-        let mut request = vec![72, 0, 0, 0, 20, 0, 1, 3];
-        request.extend([0; 8]);
-        // Family, IPPROTO_TCP, INFO and SKMEMINFO, all states.
-        request.extend([
-            u8::try_from(family)?,
-            6,
-            1 << 1 | 1 << 6,
-            0,
-            0xff,
-            0x1f,
-            0,
-            0,
-        ]);
-        request.resize(72, 0);
-        send(fd.as_raw_fd(), &request, MsgFlags::empty())?;
-        loop {
-            let length = recv(fd.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-            received += length;
-            // NLMSG_DONE comes in a datagram of its own, or as the last message.
-            let mut at = 0;
-            let mut done = false;
-            while let Some(header) = buffer[..length].get(at..at + 6) {
-                done |= header[4] == 3;
-                let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]);
-                at += (length as usize).next_multiple_of(4).max(16);
-            }
-            if done {
-                break;
-            }
+    // For a dump of both families, of IPPROTO_TCP: INFO and SKMEMINFO, any
+    // socket, all states.
+    let mut request = vec![76, 0, 0, 0, 18, 0, 1, 3];
+    request.extend([0; 8]);
+    request.extend([0, 0, 0, 1 << 1 | 1 << 6]);
+    request.extend([0; 48]);
+    request.extend([0xff, 0x1f, 0, 0]);
+    request.resize(76, 0);
+    send(fd.as_raw_fd(), &request, MsgFlags::empty())?;
+    loop {
+        let length = recv(fd.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+        received += length;
+        // NLMSG_DONE comes in a datagram of its own, or as the last message.
+        let mut at = 0;
+        let mut done = false;
+        while let Some(header) = buffer[..length].get(at..at + 6) {
+            done |= header[4] == 3;
+            let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]);
+            at += (length as usize).next_multiple_of(4).max(16);
+        }
+        if done {
+            break;
         }
     }
     Ok(received)
