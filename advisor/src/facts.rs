@@ -153,6 +153,25 @@ pub struct Facts {
     pub measured: Measured,
 }
 
+/// The counters of a network namespace, now and in an earlier look.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The namespace; `None` is the reader's own.
+    pub namespace: Option<&'a Namespace>,
+    now: &'a Counters,
+    earlier: Option<&'a Counters>,
+}
+
+impl Place<'_> {
+    /// How far a counter has grown in the window; `None` without a window,
+    /// where the namespace was not there before, or where this kernel does not
+    /// have it.
+    pub fn grown(&self, counter: &str) -> Option<i64> {
+        let now = self.now.get(counter)?;
+        Some(now.wrapping_sub(self.earlier?.get(counter).unwrap_or(0)))
+    }
+}
+
 /// What changes on a host, at one moment.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -334,12 +353,34 @@ impl Facts {
         Some((self.now.uptime.saturating_sub(earlier.uptime), earlier))
     }
 
-    /// How far a counter has grown in the window; `None` without a window, or
-    /// where this kernel does not have it.
+    /// How far a counter has grown in the window, in the reader's own network
+    /// namespace; `None` without a window, or where this kernel does not have
+    /// it.
     pub fn grown(&self, counter: &str) -> Option<i64> {
-        let (_, earlier) = self.window()?;
-        let now = self.now.counters.get(counter)?;
-        Some(now.wrapping_sub(earlier.counters.get(counter).unwrap_or(0)))
+        self.here().grown(counter)
+    }
+
+    /// The reader's own network namespace.
+    pub fn here(&self) -> Place<'_> {
+        Place {
+            namespace: None,
+            now: &self.now.counters,
+            earlier: self.earlier.as_ref().map(|earlier| &earlier.counters),
+        }
+    }
+
+    /// Every network namespace that was seen, the reader's own first.
+    pub fn places(&self) -> impl Iterator<Item = Place<'_>> {
+        let others = self.now.elsewhere.iter().map(|namespace| Place {
+            namespace: Some(namespace),
+            now: &namespace.counters,
+            earlier: self.earlier.as_ref().and_then(|earlier| {
+                let mut others = earlier.elsewhere.iter();
+                let same = others.find(|other| other.inode == namespace.inode)?;
+                Some(&same.counters)
+            }),
+        });
+        std::iter::once(self.here()).chain(others)
     }
 
     /// Since when the counters count, for people: a network namespace has its
