@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::evidence::kernel_line;
 use crate::evidence::measured::Measured;
-use cgroups::Cgroup;
+use cgroups::{Cgroup, CgroupV1};
 use counters::Counters;
 use kernel_log::KernelLog;
 use memory::Memory;
@@ -146,6 +146,9 @@ pub struct Facts {
     pub processes: Processes,
     /// The cgroups that the sockets were made in, by id.
     pub cgroups: BTreeMap<u64, Cgroup>,
+    /// The cgroups of version 1 that the processes are in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cgroups_v1: Vec<CgroupV1>,
     /// What could not be seen, each once.
     pub unseen: Vec<Unseen>,
     /// What reports measured on the kernel line of this host.
@@ -275,6 +278,7 @@ impl Facts {
             memory,
             settings,
             sysctl_files,
+            cgroups_v1: cgroups::read_v1(path, &processes)?,
             processes,
             cgroups: match root {
                 Root::Live => cgroups::read(path, &ids, &mut unseen)?,
@@ -327,6 +331,7 @@ impl Facts {
             },
             processes: Processes::default(),
             cgroups: BTreeMap::new(),
+            cgroups_v1: Vec::new(),
             earlier: None,
             unseen: Vec::new(),
             measured: Measured::default(),

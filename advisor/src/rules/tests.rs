@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::*;
 use crate::evidence;
+use crate::facts::cgroups::CgroupV1;
 use crate::facts::counters::Counters;
 use crate::facts::namespaces::Namespace;
 use crate::facts::processes::{Holder, Process};
@@ -628,6 +629,38 @@ fn data_after_close_alone_is_a_notice() {
     facts.now.elsewhere[0].counters =
         Counters::parse("TcpExt: TCPAbortOnClose\nTcpExt: 99\n", Path::new("x")).unwrap();
     assert_quiet(NAME, &facts);
+}
+
+#[test]
+fn the_limit_of_tcp_in_a_cgroup_of_version_1_is_told_apart() {
+    const NAME: &str = "cgroup-limit-near";
+    let mut facts = host("quiet");
+    let mut cgroup = CgroupV1 {
+        path: "/docker/web".to_owned(),
+        tcp_limit_bytes: Some(10_000_000),
+        tcp_usage_bytes: Some(9_499_999),
+        tcp_failures: Some(3),
+        ..CgroupV1::default()
+    };
+    facts.cgroups_v1 = vec![cgroup.clone()];
+    assert_quiet(NAME, &facts);
+    cgroup.tcp_usage_bytes = Some(9_500_000);
+    facts.cgroups_v1 = vec![cgroup.clone()];
+    facts.cgroups.clear();
+    let finding = fired(NAME, &facts).remove(0);
+    assert_eq!(finding.setting, "memory.kmem.tcp.limit_in_bytes");
+    assert!(
+        finding.proposed.starts_with("20000000,"),
+        "{}",
+        finding.proposed
+    );
+    // Without a limit there is nothing to be near to, and nothing is held of 0.
+    for (limit, usage) in [(None, Some(1)), (Some(0), Some(0))] {
+        cgroup.tcp_limit_bytes = limit;
+        cgroup.tcp_usage_bytes = usage;
+        facts.cgroups_v1 = vec![cgroup.clone()];
+        assert_quiet(NAME, &facts);
+    }
 }
 
 #[test]
