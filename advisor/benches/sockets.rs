@@ -1,7 +1,7 @@
 //! Measures how the advisor looks at sockets: against `ss`, against only
 //! receiving the same bytes and only reading the same links, and its memory.
 //!
-//! Needs root, `ip` and `ss`; `ci/bench` runs it. The figures of a run are in
+//! Needs root, `ip`, `ss` and `script`; `ci/bench` runs it. The figures of a run are in
 //! `docs/benchmarks.md`.
 #![expect(
     clippy::disallowed_types,
@@ -208,6 +208,27 @@ fn looks(pids: &[u32]) -> Outcome {
     links.row("only reading the links", None);
     let (text, met) = bound(&process_inside, &links, 1.3);
     process_inside.row("put together by process", Some((&text, met)));
+    on_a_terminal()
+}
+
+/// The same by hand, where `ss` sets its columns.
+fn on_a_terminal() -> Outcome {
+    let on_terminal = |command: &str| run("script", &["-qec", command, "/dev/null"]);
+    heading("on a terminal, ms");
+    for (ss_options, by, least) in [("-tanmi", "state", 15.0), ("-tanmip", "process", 8.0)] {
+        let (mut ss, mut advisor) = (Figures::default(), Figures::default());
+        for _ in 0..3 {
+            ss.time(|| on_terminal(&format!("ss {ss_options}")))?;
+            advisor.time(|| on_terminal(&format!("{ADVISOR} sockets --by {by}")))?;
+        }
+        ss.row(&format!("ss {ss_options}"), None);
+        let ratio = ss.median() / advisor.median();
+        let goal = format!("{ratio:.1}x, goal {least:.0}x");
+        advisor.row(
+            &format!("advisor sockets --by {by}"),
+            Some((&goal, ratio >= least)),
+        );
+    }
     Ok(())
 }
 

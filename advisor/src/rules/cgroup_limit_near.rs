@@ -21,9 +21,10 @@ const DOCUMENTATION: Documentation = Documentation {
         or more in `sock` of memory.stat. `max` and `sock_throttled` of memory.events support \
         it; they count since the cgroup was made. Of cgroups of version 1, where TCP has a \
         limit of its own, memory.kmem.tcp.usage_in_bytes at 95 percent of \
-        memory.kmem.tcp.limit_in_bytes or more, supported by memory.kmem.tcp.failcnt.",
+        memory.kmem.tcp.limit_in_bytes or more. memory.kmem.tcp.failcnt tells little: what \
+        the kernel charges by force it does not count.",
     recommendation: "A higher memory.max (in a container its memory limit) by what the sockets \
-        hold, or a program that queues less. Of version 1, twice the limit of TCP.",
+        hold, or a program that queues less. Of version 1, twice what TCP may or does hold.",
     cost: "As much RAM as the limit is raised by.",
     risk: "RAM that others on the host count on.",
     undo: "Set the former limit.",
@@ -131,7 +132,8 @@ fn finding_v1(cgroup: &CgroupV1, limit: u64, usage: u64) -> Finding {
             format!("{source}, since the cgroup was made"),
         )
     }));
-    let proposed = limit.saturating_mul(2);
+    // It may be exceeded: what the kernel must have it charges by force.
+    let proposed = limit.max(usage).saturating_mul(2);
     Finding {
         severity: Severity::Warning,
         confidence: Confidence::Medium,
@@ -159,6 +161,6 @@ fn finding_v1(cgroup: &CgroupV1, limit: u64, usage: u64) -> Finding {
             cgroup.path
         ),
         undo: DOCUMENTATION.undo.to_owned(),
-        verify: format!("memory.kmem.tcp.failcnt of {source} stops rising"),
+        verify: format!("memory.kmem.tcp.usage_in_bytes of {source} stays below the limit"),
     }
 }

@@ -632,6 +632,22 @@ fn data_after_close_alone_is_a_notice() {
 }
 
 #[test]
+fn wrong_marks_of_tcp_mem_pay_for_no_orphans() {
+    const NAME: &str = "orphan-limit-beyond-memory";
+    let mut facts = host("quiet");
+    // Both circulate in one list: 256 GiB in pages would pay for it.
+    facts.settings.tcp_max_orphans = Some(3_276_800);
+    let of_right_marks = fired(NAME, &facts).remove(0).proposed;
+    facts.settings.tcp_mem = Some([4096, 87_380, 67_108_864]);
+    let of_wrong_marks = fired(NAME, &facts).remove(0).proposed;
+    let near = |text: &str| text.parse::<i64>().unwrap();
+    assert!(
+        near(&of_wrong_marks) <= 2 * near(&of_right_marks),
+        "{of_wrong_marks}"
+    );
+}
+
+#[test]
 fn the_limit_of_tcp_in_a_cgroup_of_version_1_is_told_apart() {
     const NAME: &str = "cgroup-limit-near";
     let mut facts = host("quiet");
