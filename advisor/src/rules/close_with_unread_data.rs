@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::program::name;
+use super::program::process_name;
 use super::{
     Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, needs_a_window,
     seconds,
 };
 use crate::facts::condition::unread_bytes;
 use crate::facts::namespaces::Namespace;
-use crate::facts::sock_diag::TcpState;
+use crate::facts::sock_diag::{TcpSocket, TcpState};
 use crate::facts::{Facts, Place};
 
 pub(super) const RULE: Rule = Rule {
@@ -226,18 +226,31 @@ struct Suspect {
 impl Suspects {
     fn of(facts: &Facts, namespace: Option<&Namespace>) -> Self {
         let place = namespace.map(|namespace| namespace.inode);
+        let sockets = || {
+            let all = facts.now.every_socket();
+            all.filter(move |(other, _)| other.map(|other| other.inode) == place)
+                .map(|(_, socket)| socket)
+        };
+        let holder = |socket: &TcpSocket| {
+            let holder = facts.processes.holders_of(socket.inode).first();
+            holder.map(|holder| holder.process)
+        };
+        // A connection may be closed before its descriptor is looked for; who
+        // listens on its port has accepted it.
+        let listeners: BTreeMap<u16, u32> = sockets()
+            .filter(|socket| socket.state == TcpState::Listen)
+            .filter_map(|socket| Some((socket.local.port(), holder(socket)?)))
+            .collect();
         let mut suspects: BTreeMap<u32, Suspect> = BTreeMap::new();
         let mut others = false;
-        for (other, socket) in facts.now.every_socket() {
-            if other.map(|other| other.inode) != place {
-                continue;
-            }
-            let Some(holder) = facts.processes.holders_of(socket.inode).first() else {
-                others |= socket.inode != 0;
+        for socket in sockets().filter(|socket| socket.inode != 0) {
+            let of_port = || listeners.get(&socket.local.port()).copied();
+            let Some(process) = holder(socket).or_else(of_port) else {
+                others = true;
                 continue;
             };
-            let suspect = suspects.entry(holder.process).or_insert_with(|| Suspect {
-                name: name(facts, &[socket]),
+            let suspect = suspects.entry(process).or_insert_with(|| Suspect {
+                name: process_name(facts, process),
                 connections: 0,
                 unread: 0,
             });

@@ -584,6 +584,26 @@ fn closes_are_told_of_the_namespace_and_the_program_that_is_likely() {
         )
     );
 
+    // Who listens on the port of a connection has accepted it.
+    let sockets = &mut facts.now.elsewhere[0].sockets.as_mut().unwrap().all;
+    let mut gone = sockets.last().unwrap().clone();
+    gone.inode = 900_004;
+    gone.local.set_port(9999);
+    let mut listener = gone.clone();
+    listener.inode = 900_001;
+    listener.state = TcpState::Listen;
+    sockets.extend([gone, listener]);
+    assert_eq!(
+        subject(&facts),
+        "likely one of these in network namespace pod-7: proxy (4000), mailer (4002)"
+    );
+    facts.now.elsewhere[0]
+        .sockets
+        .as_mut()
+        .unwrap()
+        .all
+        .truncate(3);
+
     // One that nobody could be found for may be the one.
     facts.processes.holders.retain(|holder| holder.process == 0);
     assert_eq!(
