@@ -126,7 +126,7 @@ impl<R: Read> Read for Quoted<R> {
             if self.is_garbage() {
                 return Err(io::ErrorKind::InvalidData.into());
             }
-            self.line += piece.iter().filter(|byte| **byte == b'\n').count();
+            self.line += piece.split(|byte| *byte == b'\n').count() - 1;
             if piece.ends_with(b"\"") {
                 self.unquoted = 0;
             }

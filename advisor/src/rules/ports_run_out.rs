@@ -58,7 +58,7 @@ fn check(facts: &Facts) -> Outcome {
     let mut sockets: Vec<_> = facts
         .now
         .every_socket()
-        .filter_map(|(namespace, socket)| Socket::of(facts, namespace, socket))
+        .filter_map(|(namespace, socket)| Taker::of(facts, namespace, socket))
         .collect();
     // Sorted rather than put into a map: a server may have as many peers as
     // sockets.
@@ -83,13 +83,13 @@ fn check(facts: &Facts) -> Outcome {
 }
 
 /// A socket with a local port that connect() takes.
-struct Socket<'a> {
+struct Taker<'a> {
     namespace: Option<&'a Namespace>,
     range: [u16; 2],
     socket: &'a TcpSocket,
 }
 
-impl<'a> Socket<'a> {
+impl<'a> Taker<'a> {
     fn of(facts: &Facts, namespace: Option<&'a Namespace>, socket: &'a TcpSocket) -> Option<Self> {
         let settings = namespace.map_or(&facts.settings, |other| &other.settings);
         let range @ [first, last] = settings.ip_local_port_range?;
@@ -129,7 +129,7 @@ struct Ports<'a> {
 
 impl<'a> Ports<'a> {
     /// Of sockets on one way, by port.
-    fn of(sockets: &[Socket<'a>]) -> Self {
+    fn of(sockets: &[Taker<'a>]) -> Self {
         let first = &sockets[0];
         Self {
             range: first.range,
