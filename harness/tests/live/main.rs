@@ -8,6 +8,7 @@
 mod catalogue;
 mod command;
 mod end_to_end;
+mod hidden;
 mod iproute2;
 mod machine;
 mod netns;
