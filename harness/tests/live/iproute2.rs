@@ -37,12 +37,12 @@ fn sockets() -> Vec<Box<dyn std::any::Any>> {
         };
         // Both alive, with data unread on one side.
         let (mut client, server) = connect();
-        client.write_all(&[1; 70_000]).unwrap();
+        client.write_all(&vec![1; 70_000]).unwrap();
         held.push(Box::new((client, server)));
         // A peer that does not read: what has no room there stays unsent.
         let (client, server) = connect();
         client.set_nonblocking(true).unwrap();
-        while (&client).write(&[1; 65_536]).is_ok() {}
+        while (&client).write(&vec![1; 65_536]).is_ok() {}
         held.push(Box::new((client, server)));
         // CLOSE_WAIT and FIN_WAIT2.
         let (client, mut server) = connect();
