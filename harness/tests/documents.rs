@@ -339,7 +339,7 @@ fn the_page_of_the_calibration_is_current() {
     section(
         "The life of an orphan with a silent peer",
         "`orphans/life/silent-peer` and `silent-peer-by-default`: from close() on, by\n\
-         tcp_orphan_retries, of which 0 means 8, with a round trip of 60 ms.",
+         tcp_orphan_retries, of which 0 means 8; for 1 to 4 with a round trip of 60 ms.",
         table,
     );
 
