@@ -1,7 +1,7 @@
 //! Measures how the advisor looks at sockets: against `ss`, against only
 //! receiving the same bytes and only reading the same links, and its memory.
 //!
-//! Needs root, `ip` and `ss`; `ci/bench` runs it. The figures of a run are in
+//! Needs root, `ip`, `ss` and `script`; `ci/bench` runs it. The figures of a run are in
 //! `docs/benchmarks.md`.
 #![expect(
     clippy::disallowed_types,
@@ -208,6 +208,27 @@ fn looks(pids: &[u32]) -> Outcome {
     links.row("only reading the links", None);
     let (text, met) = bound(&process_inside, &links, 1.3);
     process_inside.row("put together by process", Some((&text, met)));
+    on_a_terminal()
+}
+
+/// The same by hand, where `ss` sets its columns.
+fn on_a_terminal() -> Outcome {
+    let on_terminal = |command: &str| run("script", &["-qec", command, "/dev/null"]);
+    heading("on a terminal, ms");
+    for (ss_options, by, least) in [("-tanmi", "state", 15.0), ("-tanmip", "process", 8.0)] {
+        let (mut ss, mut advisor) = (Figures::default(), Figures::default());
+        for _ in 0..3 {
+            ss.time(|| on_terminal(&format!("ss {ss_options}")))?;
+            advisor.time(|| on_terminal(&format!("{ADVISOR} sockets --by {by}")))?;
+        }
+        ss.row(&format!("ss {ss_options}"), None);
+        let ratio = ss.median() / advisor.median();
+        let goal = format!("{ratio:.1}x, goal {least:.0}x");
+        advisor.row(
+            &format!("advisor sockets --by {by}"),
+            Some((&goal, ratio >= least)),
+        );
+    }
     Ok(())
 }
 
@@ -222,7 +243,7 @@ fn ask(by: By) -> Outcome {
     Ok(())
 }
 
-/// Asks for the same dumps and throws them away; gives their length.
+/// Asks for the same dump and throws it away; gives its length.
 fn receive_only() -> Outcome<usize> {
     let fd = socket(
         AddressFamily::Netlink,
@@ -232,36 +253,28 @@ fn receive_only() -> Outcome<usize> {
     )?;
     let mut buffer = vec![0; 64 << 10];
     let mut received = 0;
-    for family in [libc::AF_INET, libc::AF_INET6] {
-        let mut request = vec![72, 0, 0, 0, 20, 0, 1, 3];
-        request.extend([0; 8]);
-        // Family, IPPROTO_TCP, INFO and SKMEMINFO, all states.
-        request.extend([
-            u8::try_from(family)?,
-            6,
-            1 << 1 | 1 << 6,
-            0,
-            0xff,
-            0x1f,
-            0,
-            0,
-        ]);
-        request.resize(72, 0);
-        send(fd.as_raw_fd(), &request, MsgFlags::empty())?;
-        loop {
-            let length = recv(fd.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-            received += length;
-            // NLMSG_DONE comes in a datagram of its own, or as the last message.
-            let mut at = 0;
-            let mut done = false;
-            while let Some(header) = buffer[..length].get(at..at + 6) {
-                done |= header[4] == 3;
-                let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]);
-                at += (length as usize).next_multiple_of(4).max(16);
-            }
-            if done {
-                break;
-            }
+    // For a dump of both families, of IPPROTO_TCP: INFO and SKMEMINFO, any
+    // socket, all states.
+    let mut request = vec![76, 0, 0, 0, 18, 0, 1, 3];
+    request.extend([0; 8]);
+    request.extend([0, 0, 0, 1 << 1 | 1 << 6]);
+    request.extend([0; 48]);
+    request.extend([0xff, 0x1f, 0, 0]);
+    request.resize(76, 0);
+    send(fd.as_raw_fd(), &request, MsgFlags::empty())?;
+    loop {
+        let length = recv(fd.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+        received += length;
+        // NLMSG_DONE comes in a datagram of its own, or as the last message.
+        let mut at = 0;
+        let mut done = false;
+        while let Some(header) = buffer[..length].get(at..at + 6) {
+            done |= header[4] == 3;
+            let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]);
+            at += (length as usize).next_multiple_of(4).max(16);
+        }
+        if done {
+            break;
         }
     }
     Ok(received)

@@ -32,12 +32,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::evidence::measured::Measured;
 use crate::evidence::release::kernel_line;
-use cgroups::Cgroup;
+use cgroups::{Cgroup, CgroupV1};
 use counters::Counters;
 use kernel_log::KernelLog;
 use memory::Memory;
 use namespaces::{Closed, Door, Namespace};
-use processes::{Inodes, Processes};
+use processes::{Inodes, OpenNamespace, Processes};
 pub use settings::Settings;
 use sock_diag::{Family, Gather, SockDiag, SockDiagError, SocketOptions, TcpSocket, TcpState};
 use sockstat::Sockstat;
@@ -146,11 +146,33 @@ pub struct Facts {
     pub processes: Processes,
     /// The cgroups that the sockets were made in, by id.
     pub cgroups: BTreeMap<u64, Cgroup>,
+    /// The cgroups of version 1 that the processes are in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cgroups_v1: Vec<CgroupV1>,
     /// What could not be seen, each once.
     pub unseen: Vec<Unseen>,
     /// What was measured on the kernel line of this host, or near it.
     #[serde(skip)]
     pub measured: Measured,
+}
+
+/// The counters of a network namespace, now and in an earlier look.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The namespace; `None` is the reader's own.
+    pub namespace: Option<&'a Namespace>,
+    now: &'a Counters,
+    earlier: Option<&'a Counters>,
+}
+
+impl Place<'_> {
+    /// How far a counter has grown in the window; `None` without a window,
+    /// where the namespace was not there before, or where this kernel does not
+    /// have it.
+    pub fn grown(&self, counter: &str) -> Option<i64> {
+        let now = self.now.get(counter)?;
+        Some(now.wrapping_sub(self.earlier?.get(counter).unwrap_or(0)))
+    }
 }
 
 /// What changes on a host, at one moment.
@@ -225,7 +247,7 @@ impl Facts {
         let memory = Memory::read(path, &mut unseen)?;
         let settings = Settings::read(path, &mut unseen)?;
         let sysctl_files = SysctlFiles::read(path, &mut unseen)?;
-        let now = Look::read_keeping(root, looking, Keep::All, &mut unseen)?;
+        let mut now = Look::read_keeping(root, looking, Keep::All, &mut unseen)?;
         let earlier = match root {
             Root::Recorded(path) if path.join("earlier").is_dir() => {
                 let earlier = Root::Recorded(path.join("earlier"));
@@ -238,7 +260,11 @@ impl Facts {
             }
             _ => None,
         };
-        let inodes = Inodes::new(now.every_socket().map(|(_, socket)| socket.inode));
+        let (mut processes, open) = Processes::find(path, &now.inodes(), &mut unseen);
+        if *root == Root::Live && now.add_hidden(path, &open, looking, Keep::All, &mut unseen)? {
+            // Now that their sockets are known. What is unseen is so as before.
+            (processes, _) = Processes::find(path, &now.inodes(), &mut Vec::new());
+        }
         let ids: BTreeSet<u64> = now
             .every_socket()
             .filter_map(|(_, socket)| socket.cgroup)
@@ -252,7 +278,8 @@ impl Facts {
             memory,
             settings,
             sysctl_files,
-            processes: Processes::find(path, &inodes, &mut unseen),
+            cgroups_v1: cgroups::read_v1(path, &processes)?,
+            processes,
             cgroups: match root {
                 Root::Live => cgroups::read(path, &ids, &mut unseen)?,
                 // The inodes of copied directories are others.
@@ -304,6 +331,7 @@ impl Facts {
             },
             processes: Processes::default(),
             cgroups: BTreeMap::new(),
+            cgroups_v1: Vec::new(),
             earlier: None,
             unseen: Vec::new(),
             measured: Measured::default(),
@@ -330,12 +358,34 @@ impl Facts {
         Some((self.now.uptime.saturating_sub(earlier.uptime), earlier))
     }
 
-    /// How far a counter has grown in the window; `None` without a window, or
-    /// where this kernel does not have it.
+    /// How far a counter has grown in the window, in the reader's own network
+    /// namespace; `None` without a window, or where this kernel does not have
+    /// it.
     pub fn grown(&self, counter: &str) -> Option<i64> {
-        let (_, earlier) = self.window()?;
-        let now = self.now.counters.get(counter)?;
-        Some(now.wrapping_sub(earlier.counters.get(counter).unwrap_or(0)))
+        self.here().grown(counter)
+    }
+
+    /// The reader's own network namespace.
+    pub fn here(&self) -> Place<'_> {
+        Place {
+            namespace: None,
+            now: &self.now.counters,
+            earlier: self.earlier.as_ref().map(|earlier| &earlier.counters),
+        }
+    }
+
+    /// Every network namespace that was seen, the reader's own first.
+    pub fn places(&self) -> impl Iterator<Item = Place<'_>> {
+        let others = self.now.elsewhere.iter().map(|namespace| Place {
+            namespace: Some(namespace),
+            now: &namespace.counters,
+            earlier: self.earlier.as_ref().and_then(|earlier| {
+                let mut others = earlier.elsewhere.iter();
+                let same = others.find(|other| other.inode == namespace.inode)?;
+                Some(&same.counters)
+            }),
+        });
+        std::iter::once(self.here()).chain(others)
     }
 
     /// Since when the counters count, for people: a network namespace has its
@@ -372,7 +422,35 @@ impl Look {
         looking: Looking,
         unseen: &mut Vec<Unseen>,
     ) -> Result<Self, FactError> {
-        Self::read_keeping(root, looking, Keep::Compared, unseen)
+        let mut look = Self::read_keeping(root, looking, Keep::Compared, unseen)?;
+        if *root == Root::Live {
+            let (_, open) = Processes::find(root.path(), &Inodes::None, &mut Vec::new());
+            look.add_hidden(root.path(), &open, looking, Keep::Compared, unseen)?;
+        }
+        Ok(look)
+    }
+
+    /// Looks into the network namespaces to which only one of these descriptors
+    /// leads; true where there are any.
+    fn add_hidden(
+        &mut self,
+        root: &Path,
+        open: &[OpenNamespace],
+        looking: Looking,
+        keep: Keep,
+        unseen: &mut Vec<Unseen>,
+    ) -> Result<bool, FactError> {
+        let doors = namespaces::hidden_doors(root, open);
+        let found = elsewhere(root, &doors, looking, keep, unseen)?;
+        let any = !found.is_empty();
+        self.elsewhere.extend(found);
+        self.elsewhere.sort_by_key(|namespace| namespace.inode);
+        Ok(any)
+    }
+
+    /// The inodes of all sockets.
+    fn inodes(&self) -> Inodes {
+        Inodes::new(self.every_socket().map(|(_, socket)| socket.inode))
     }
 
     fn read_keeping(
@@ -393,7 +471,10 @@ impl Look {
             counters: read_counters(&net)?,
             sockets,
             elsewhere: match root {
-                Root::Live => elsewhere(path, looking, keep, unseen)?,
+                Root::Live => {
+                    let doors = namespaces::doors(path, unseen);
+                    elsewhere(path, &doors, looking, keep, unseen)?
+                }
                 Root::Recorded(path) => elsewhere_recorded(path)?,
             },
         })
@@ -462,18 +543,20 @@ fn read_sockstat(net: &Path) -> Result<Sockstat, FactError> {
     Ok(sockstat)
 }
 
-/// The other network namespaces of the running host.
+/// Other network namespaces of the running host.
 fn elsewhere(
     root: &Path,
+    doors: &[Door],
     looking: Looking,
     keep: Keep,
     unseen: &mut Vec<Unseen>,
 ) -> Result<Vec<Namespace>, FactError> {
-    look_elsewhere(root, unseen, |door, net| {
+    look_elsewhere(root, doors, unseen, |door, net| {
         Ok(Namespace {
             inode: door.inode,
             name: door.name.clone(),
             pid: door.pid,
+            kept_by: door.kept_by,
             sockstat: read_sockstat(net)?,
             counters: read_counters(net)?,
             sockets: Sockets::read_live(net, looking, keep, &mut Vec::new())?,
@@ -482,19 +565,19 @@ fn elsewhere(
     })
 }
 
-/// Looks into each other network namespace of the running host by `look`, which
+/// Looks into each of these network namespaces of the running host by `look`, which
 /// is given the directory of the namespace's files of /proc/net. One that
 /// vanishes meanwhile is left out; those that are closed are noted.
 pub(crate) fn look_elsewhere<T: Send>(
     root: &Path,
+    doors: &[Door],
     unseen: &mut Vec<Unseen>,
     look: impl Fn(&Door, &Path) -> Result<T, FactError> + Sync,
 ) -> Result<Vec<T>, FactError> {
-    let doors = namespaces::doors(root, unseen);
     // Of the thread that is there: /proc/net is the process's.
     let net = root.join("proc/thread-self/net");
     let visited =
-        namespaces::visit(&doors, |door| look(door, &net)).map_err(|source| FactError::Read {
+        namespaces::visit(doors, |door| look(door, &net)).map_err(|source| FactError::Read {
             path: root.join("proc/self/ns/net"),
             source,
         })?;
@@ -549,6 +632,7 @@ fn elsewhere_recorded(root: &Path) -> Result<Vec<Namespace>, FactError> {
                 inode,
                 name: None,
                 pid: None,
+                kept_by: None,
                 sockstat: read_sockstat(&net)?,
                 counters: read_counters(&net)?,
                 sockets: Sockets::read_recorded(&root, &mut Vec::new())?,

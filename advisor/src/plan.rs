@@ -82,7 +82,7 @@ impl Advice {
     pub fn prove(&mut self, proof: &Proof) -> Result<(), OtherHost> {
         proof.is_of(&self.host)?;
         for step in &mut self.recommendations {
-            step.proof = proof.of(&step.claim());
+            step.proof = Some(proof.of(&step.claim()));
         }
         self.recommendations.sort_by_key(Recommendation::has_failed);
         Ok(())

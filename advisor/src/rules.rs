@@ -57,8 +57,8 @@ use serde::Serialize;
 
 use crate::evidence::release::kernel_line;
 use crate::evidence::{Report, Scenario, Value, Verdict};
-use crate::facts::Facts;
 use crate::facts::sysctl_files::Assignment;
+use crate::facts::{Facts, Place};
 
 /// Every rule, by code.
 pub const RULES: &[Rule] = &[
@@ -291,11 +291,7 @@ impl Evidence {
     /// How a counter has grown: in the window, where there is one, else since
     /// it began to count.
     fn counter(name: &str, facts: &Facts) -> Option<Self> {
-        let file = if name.starts_with("TcpExt.") {
-            "/proc/net/netstat"
-        } else {
-            "/proc/net/snmp"
-        };
+        let file = counter_file(name);
         let (grown, span) = match facts.window() {
             Some((window, _)) => (facts.grown(name)?, format!("in {}", seconds(window))),
             None => (
@@ -305,6 +301,28 @@ impl Evidence {
         };
         let source = format!("{file}, {span}");
         Some(Self::new(format!("host.{name}"), grown.into(), source))
+    }
+
+    /// How a counter of a network namespace has grown in the window.
+    fn counter_at(place: &Place<'_>, name: &str, window: Duration) -> Option<Self> {
+        let mut source = counter_file(name).to_owned();
+        if let Some(namespace) = place.namespace {
+            source = format!("{source} of {}", namespace.label());
+        }
+        Some(Self::new(
+            format!("host.{name}"),
+            place.grown(name)?.into(),
+            format!("{source}, in {}", seconds(window)),
+        ))
+    }
+}
+
+/// The file that a counter stands in.
+fn counter_file(name: &str) -> &'static str {
+    if name.starts_with("TcpExt.") {
+        "/proc/net/netstat"
+    } else {
+        "/proc/net/snmp"
     }
 }
 

@@ -13,6 +13,7 @@ use std::thread;
 use clap::ValueEnum;
 
 use crate::facts::condition::Condition;
+use crate::facts::namespaces::{Door, doors, hidden_doors};
 use crate::facts::processes::{Inodes, Process, Processes};
 use crate::facts::sock_diag::{Gather, TcpSocket, TcpState};
 use crate::facts::{
@@ -157,9 +158,33 @@ struct Gathered {
     /// Sockets that some process holds, where they are put together by process:
     /// which one is found at the same time, and told at the end.
     held: Vec<Held>,
+    /// How many network namespaces were looked at.
+    namespaces: usize,
+    /// Where the sockets of the first of them were read; `None` where they could
+    /// not be seen.
+    source: Option<SocketSource>,
 }
 
 impl Gathered {
+    /// What was gathered in one namespace.
+    fn of(gathered: Option<(Self, SocketSource)>) -> Self {
+        let (gathered, source) = match gathered {
+            Some((gathered, source)) => (gathered, Some(source)),
+            None => (Self::default(), None),
+        };
+        Self {
+            namespaces: 1,
+            source,
+            ..gathered
+        }
+    }
+
+    /// The inodes of the largest.
+    fn inodes(&self) -> Inodes {
+        let largest = self.largest.iter();
+        Inodes::new(largest.map(|Reverse(ranked)| ranked.socket.inode))
+    }
+
     /// Counts a socket.
     fn add(&mut self, question: Question, socket: TcpSocket, namespace: Option<u32>) {
         let bytes = socket.held_bytes();
@@ -256,6 +281,7 @@ impl Gather for Gathered {
         // Each has no more than were asked for, so both together are few.
         self.largest.extend(other.largest);
         self.held.absorb(other.held);
+        self.namespaces += other.namespaces;
     }
 }
 
@@ -347,89 +373,117 @@ impl Question {
             Root::Recorded(path) => path,
         };
         let mut unseen = Vec::new();
-        if self.by != By::Process {
-            let (gathered, namespaces, source) = self.gather(root, looking, &mut unseen)?;
-            let largest = gathered.largest.iter();
-            let inodes = Inodes::new(largest.map(|Reverse(ranked)| ranked.socket.inode));
-            let processes = Processes::find(path, &inodes, &mut unseen);
-            return Ok(self.survey(gathered, &processes, namespaces, source, unseen));
+        let (mut gathered, open, mut processes);
+        match self.by {
+            // No process is named, so no descriptor is looked at.
+            By::State | By::Peer => {
+                gathered = self.gather(root, looking, &mut unseen)?;
+                (processes, open) = (Processes::default(), Vec::new());
+            }
+            By::Memory => {
+                gathered = self.gather(root, looking, &mut unseen)?;
+                (processes, open) = Processes::find(path, &gathered.inodes(), &mut unseen);
+            }
+            By::Process => {
+                // Both take long, and neither waits for the other.
+                let (found, result) = thread::scope(|scope| {
+                    let look = || {
+                        let mut unseen = Vec::new();
+                        let gathered = self.gather(root, looking, &mut unseen);
+                        (gathered, unseen)
+                    };
+                    let looker = thread::Builder::new().spawn_scoped(scope, look);
+                    let found = Processes::find(path, &Inodes::All, &mut unseen);
+                    let looked = match looker {
+                        Ok(looker) => looker.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                        // No thread is to be had: one after the other.
+                        Err(_) => look(),
+                    };
+                    (found, looked)
+                });
+                (processes, open) = found;
+                let (result, blind) = result;
+                gathered = result?;
+                unseen.extend(blind);
+            }
         }
-        // Both take long, and neither waits for the other.
-        let (gathered, (processes, blind)) = thread::scope(|scope| {
-            let finder = scope.spawn(|| {
-                let mut unseen = Vec::new();
-                let processes = Processes::find(path, &Inodes::All, &mut unseen);
-                (processes, unseen)
-            });
-            let gathered = self.gather(root, looking, &mut unseen);
-            let found = finder.join().unwrap_or_else(|panic| resume_unwind(panic));
-            (gathered, found)
-        });
-        let (gathered, namespaces, source) = gathered?;
-        unseen.extend(blind);
-        Ok(self.survey(gathered, &processes, namespaces, source, unseen))
+        if *root == Root::Live {
+            let hidden = hidden_doors(path, &open);
+            if !hidden.is_empty() {
+                gathered.absorb(self.gather_behind(&hidden, looking, &mut unseen)?);
+                if self.by == By::Memory {
+                    // Now that their sockets are known.
+                    (processes, _) = Processes::find(path, &gathered.inodes(), &mut Vec::new());
+                }
+            }
+        }
+        Ok(self.survey(gathered, &processes, unseen))
     }
 
-    /// What there is in each namespace, their number, and where it was read.
+    /// What there is in each namespace.
     fn gather(
         self,
         root: &Root,
         looking: Looking,
         unseen: &mut Vec<Unseen>,
-    ) -> Result<(Gathered, usize, Option<SocketSource>), FactError> {
-        let add = |namespace: Option<u32>| {
-            move |gathered: &mut Gathered, socket| gathered.add(self, socket, namespace)
-        };
-        let own;
-        let mut others = Vec::new();
+    ) -> Result<Gathered, FactError> {
+        let add = self.adder(None);
+        let mut gathered;
         match root {
             Root::Live => {
-                own = gather_live(Path::new("/proc/net"), looking, unseen, add(None))?;
-                others = look_elsewhere(Path::new("/"), unseen, |door, net| {
-                    gather_live(net, looking, &mut Vec::new(), add(Some(door.inode)))
-                })?;
+                gathered = Gathered::of(gather_live(Path::new("/proc/net"), looking, unseen, add)?);
+                let doors = doors(Path::new("/"), unseen);
+                gathered.absorb(self.gather_behind(&doors, looking, unseen)?);
             }
             Root::Recorded(path) => {
-                own = gather_recorded(path, unseen, add(None))?;
+                gathered = Gathered::of(gather_recorded(path, unseen, add)?);
                 for (inode, directory) in recorded_namespaces(path) {
-                    let add = add(Some(inode));
-                    others.push(gather_recorded(&directory, &mut Vec::new(), add)?);
+                    let add = self.adder(Some(inode));
+                    let other = gather_recorded(&directory, &mut Vec::new(), add)?;
+                    gathered.absorb(Gathered::of(other));
                 }
             }
         }
-        let namespaces = 1 + others.len();
-        let source = own.as_ref().map(|(_, source)| *source);
-        let mut gathered = own.map(|(gathered, _)| gathered).unwrap_or_default();
-        for (other, _) in others.into_iter().flatten() {
-            gathered.absorb(other);
+        Ok(gathered)
+    }
+
+    /// What there is in other namespaces of the running host.
+    fn gather_behind(
+        self,
+        doors: &[Door],
+        looking: Looking,
+        unseen: &mut Vec<Unseen>,
+    ) -> Result<Gathered, FactError> {
+        let others = look_elsewhere(Path::new("/"), doors, unseen, |door, net| {
+            gather_live(net, looking, &mut Vec::new(), self.adder(Some(door.inode)))
+        })?;
+        let mut gathered = Gathered::default();
+        for other in others {
+            gathered.absorb(Gathered::of(other));
         }
-        Ok((gathered, namespaces, source))
+        Ok(gathered)
+    }
+
+    /// What counts a socket of a namespace.
+    fn adder(self, namespace: Option<u32>) -> impl Fn(&mut Gathered, TcpSocket) {
+        move |gathered, socket| gathered.add(self, socket, namespace)
     }
 
     /// The same of facts that were read before.
     pub fn ask_facts(self, facts: &Facts) -> Survey {
-        let mut gathered = Gathered::default();
+        let mut gathered = Gathered {
+            namespaces: 1 + facts.now.elsewhere.len(),
+            source: facts.now.sockets.as_ref().map(|sockets| sockets.source),
+            ..Gathered::default()
+        };
         for (namespace, socket) in facts.now.every_socket() {
             let namespace = namespace.map(|namespace| namespace.inode);
             gathered.add(self, socket.clone(), namespace);
         }
-        self.survey(
-            gathered,
-            &facts.processes,
-            1 + facts.now.elsewhere.len(),
-            facts.now.sockets.as_ref().map(|sockets| sockets.source),
-            facts.unseen.clone(),
-        )
+        self.survey(gathered, &facts.processes, facts.unseen.clone())
     }
 
-    fn survey(
-        self,
-        mut gathered: Gathered,
-        processes: &Processes,
-        namespaces: usize,
-        source: Option<SocketSource>,
-        unseen: Vec<Unseen>,
-    ) -> Survey {
+    fn survey(self, mut gathered: Gathered, processes: &Processes, unseen: Vec<Unseen>) -> Survey {
         gathered.hand_to(processes);
         let row_count = if self.by == By::Memory {
             usize::try_from(gathered.total.total().sockets).ok()
@@ -476,8 +530,8 @@ impl Question {
             rows,
             row_count,
             understated_bytes: gathered.given_up_bytes,
-            namespaces,
-            source,
+            namespaces: gathered.namespaces,
+            source: gathered.source,
             unseen,
         }
     }
@@ -523,7 +577,7 @@ mod tests {
             socket.memory.as_mut().unwrap().recv_alloc_bytes = size;
             gathered.add(question, socket, None);
         }
-        let survey = question.survey(gathered, &Processes::default(), 1, None, Vec::new());
+        let survey = question.survey(gathered, &Processes::default(), Vec::new());
         let rows: Vec<_> = survey
             .rows
             .iter()
@@ -566,7 +620,7 @@ mod tests {
             gathered.add(question, socket, None);
             assert!(gathered.groups.len() <= GROUPS);
         }
-        let survey = question.survey(gathered, &Processes::default(), 1, None, Vec::new());
+        let survey = question.survey(gathered, &Processes::default(), Vec::new());
         let held: Vec<_> = survey
             .rows
             .iter()

@@ -377,6 +377,72 @@ fn a_report_is_evidence_and_its_text_is_inert() {
     insta::assert_snapshot!("report", shown(&output));
 }
 
+/// Made by `harness prove --advice`, of the advice for this recorded host.
+const PROOF: &str = "proofs/orphan-limit-near.json";
+
+#[test]
+fn a_proof_stands_beside_what_it_is_of() {
+    let proven = |root: &str, proof: &str, format: &str| {
+        let args = [
+            "recommend",
+            "--root",
+            root,
+            "--proof",
+            proof,
+            "--format",
+            format,
+        ];
+        let output = run(&args);
+        assert_eq!(output.status.code(), Some(1));
+        output
+    };
+    let text = proven("hosts/orphan-limit-near", PROOF, "text");
+    assert_fits(&text);
+    insta::assert_snapshot!("proof", shown(&text));
+    for format in ["markdown", "sysctl", "json"] {
+        let output = proven("hosts/orphan-limit-near", PROOF, format);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("5 of 5 runs before"), "{text}");
+    }
+    // Of the same kind of host, and of other advice.
+    let other = proven("hosts/dead-peer-holds-memory", PROOF, "json");
+    let other = String::from_utf8(other.stdout).unwrap();
+    assert!(
+        other.contains("no: the proof has no trial of LB401"),
+        "{other}"
+    );
+}
+
+#[test]
+fn what_did_not_help_is_not_set_and_comes_last() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("proof.json");
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let proof = fs::read_to_string(tests.join(PROOF)).unwrap();
+    let failed = proof.replace("\"proven\"", "\"no-difference\"");
+    assert_ne!(proof, failed);
+    fs::write(&path, failed).unwrap();
+    let path = path.to_str().unwrap();
+    let args = [
+        "recommend",
+        "--root",
+        "hosts/orphan-limit-near",
+        "--proof",
+        path,
+    ];
+    let text = String::from_utf8(run(&args).stdout).unwrap();
+    assert!(
+        text.contains("The last one was tried and did not help."),
+        "{text}"
+    );
+    let sysctl = run(&[&args[..], &["--format", "sysctl"]].concat()).stdout;
+    let sysctl = String::from_utf8(sysctl).unwrap();
+    assert!(
+        sysctl.contains("\n# net.ipv4.tcp_max_orphans = 23552\n"),
+        "{sysctl}"
+    );
+}
+
 #[test]
 fn errors() {
     let directory = tempfile::tempdir().unwrap();
@@ -391,6 +457,9 @@ fn errors() {
     let captured = String::from_utf8(run(&["capture", "--root", "hosts/quiet"]).stdout).unwrap();
     let cut_facts = file("cut-facts.json", &captured[..captured.len() / 2]);
     let facts = file("facts.json", &captured);
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let proof = fs::read_to_string(tests.join(PROOF)).unwrap();
+    let of_another = file("of-another.json", &proof.replace("6.12.48", "6.1.0"));
     let mut settings = insta::Settings::clone_current();
     settings.add_filter(&regex_of(directory.path()), "DIR");
     settings.bind(|| {
@@ -408,6 +477,24 @@ fn errors() {
             ),
             ("error-report-schema", &["recommend", "--report", &schema]),
             ("error-report-cut", &["recommend", "--report", &cut]),
+            (
+                "error-no-proof",
+                &[
+                    "recommend",
+                    "--root",
+                    "hosts/quiet",
+                    "--proof",
+                    "nowhere.json",
+                ],
+            ),
+            (
+                "error-proof-cut",
+                &["recommend", "--root", "hosts/quiet", "--proof", &cut],
+            ),
+            (
+                "error-proof-other-host",
+                &["recommend", "--root", "hosts/quiet", "--proof", &of_another],
+            ),
             ("error-no-rule", &["explain", "LB999"]),
             ("error-lint-nothing", &["lint", "nowhere.conf"]),
             ("error-lint-kernel", &["lint", "--kernel", "six"]),

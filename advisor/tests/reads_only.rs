@@ -176,11 +176,11 @@ impl Trace {
                 }
             }
             libc::SYS_sendto => {
-                // The only request is SOCK_DIAG_BY_FAMILY (20) for a dump.
+                // The only request is TCPDIAG_GETSOCK (18) for a dump.
                 let header = bytes_at(memory, arguments[1], 8);
                 let kind = u16::from_ne_bytes([header[4], header[5]]);
                 let flags = u16::from_ne_bytes([header[6], header[7]]);
-                if (kind, flags) == (20, 0x301) {
+                if (kind, flags) == (18, 0x301) {
                     self.dumps += 1;
                 } else {
                     self.forbidden

@@ -4,9 +4,14 @@
 //! exit. The harness starts itself anew for it (`harness actor`) and talks to
 //! it over a socket pair: the plan and the signals of other lists go in, what
 //! each step observed comes out.
+//!
+//! Where the actor is a command, that process starts it, and is the first one of
+//! a PID namespace: whatever the command leaves behind dies with it.
 
 mod call;
+mod command;
 pub mod interpreter;
 pub mod option;
 pub mod process;
 pub mod protocol;
+pub mod usage;

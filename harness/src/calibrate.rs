@@ -522,8 +522,7 @@ mod tests {
         for (id, change, why) in [
             (
                 ORPHAN_MEMORY[1].1,
-                &(|run: &mut Scenario| drop(run.runs[1].observations.clear()))
-                    as &dyn Fn(&mut Scenario),
+                &(|run: &mut Scenario| run.runs[1].observations.clear()) as &dyn Fn(&mut Scenario),
                 "a run did not observe client.sockets.FIN_WAIT1.wmem_queued",
             ),
             (

@@ -1,5 +1,7 @@
 //! The command line, and what each command's exit status means.
 
+mod prove;
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,6 +21,7 @@ use crate::kernel::state::State;
 use crate::kernel::{self, KernelError, catalogue, qemu};
 use crate::lab::{self, Carrier};
 use crate::links;
+use crate::new;
 use crate::privilege::{self, Privilege};
 use crate::report::snapshot::{self, Difference};
 use crate::report::terminal::{self, Lines, Terminal, comparison, summary};
@@ -67,8 +70,16 @@ enum Command {
     /// Compare the relay with netem, on a kernel that has it: what each does to
     /// packets, and what the scenarios come to over each
     Links(Links),
+    /// Try what the advisor recommends for a host on a kernel like its own: with
+    /// the host's numbers, before and after the change
+    Prove(prove::Prove),
     /// List the kernels that suites can run on, or fetch some
     Kernels(Kernels),
+    /// Write a suite to start from
+    New {
+        #[command(subcommand)]
+        what: New,
+    },
     /// Measure on kernels what the advisor's formulas assume, and write a
     /// calibration for it; takes minutes
     Calibrate(Calibrate),
@@ -94,6 +105,8 @@ enum Format {
     Suite,
     /// report.json
     Report,
+    /// proof.json
+    Proof,
     /// What `calibrate` writes
     Calibration,
 }
@@ -164,7 +177,7 @@ struct Run {
     #[arg(long)]
     long: bool,
     /// Keep packets (pcap) and the actors' logs of runs that are not as expected
-    /// in this directory; on the host only
+    /// in this directory
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
     /// Exit with 1 where a scenario was skipped
@@ -202,6 +215,25 @@ struct Calibrate {
     /// values are put back
     #[arg(long)]
     touch_host: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum New {
+    /// Four questions to a server of your own: does a slow client get the whole
+    /// response, does it come back after kill -9, what does a vanished client cost,
+    /// does it leak CLOSE_WAIT
+    Server {
+        /// The file to write; one that is there stays as it is
+        #[arg(default_value = "my-suites/server.yaml")]
+        path: PathBuf,
+        /// The TCP port that the server listens on
+        #[arg(long, value_name = "PORT", default_value_t = 8080,
+              value_parser = clap::value_parser!(u16).range(1..))]
+        port: u16,
+        /// The server and its arguments, after --
+        #[arg(last = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -263,11 +295,13 @@ pub fn main() -> ExitCode {
         Command::Show(show) => tell(&show),
         Command::Doctor => doctor::report(&privilege::acquire()),
         Command::Restore => restore(),
+        Command::New { what } => write_new(&what),
         Command::Schema { format } => schema(format),
         Command::Links(links) => match compare_links(&links) {
             Ok(status) => status,
             Err(error) => complain_of_kernel(&error),
         },
+        Command::Prove(prove) => prove.run(),
         Command::Kernels(kernels) => match run_kernels(&kernels) {
             Ok(()) => SUCCESS,
             Err(error) => complain_of_kernel(&error),
@@ -378,10 +412,36 @@ fn tell(show: &Show) -> u8 {
     USAGE
 }
 
+fn write_new(what: &New) -> u8 {
+    let New::Server {
+        path,
+        port,
+        command,
+    } = what;
+    let shown = path.display();
+    match new::write_server(path, command, *port) {
+        Ok(()) => print(&format!(
+            "{shown} is written. Edit it, and as root: harness run {shown}\n"
+        )),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            complain(format!("{shown}: it is there already"), "name another file");
+            USAGE
+        }
+        Err(error) => {
+            complain(
+                format!("{shown}: cannot write it: {error}"),
+                "name a file that can be written",
+            );
+            ENVIRONMENT
+        }
+    }
+}
+
 fn schema(format: Format) -> u8 {
     let schema = match format {
         Format::Suite => suite::schema(),
         Format::Report => schemars::schema_for!(advisor::evidence::Report).to_value(),
+        Format::Proof => schemars::schema_for!(advisor::evidence::proof::Proof).to_value(),
         Format::Calibration => schemars::schema_for!(Calibration).to_value(),
     };
     print(&format!("{schema:#}\n"))
@@ -670,6 +730,7 @@ fn compare_links(options: &Links) -> Result<u8, KernelError> {
             runs: options.runs,
             touching: Touching::Allowed,
             in_guest: true,
+            first_run: 0,
             long: false,
             keep: None,
         };
@@ -717,6 +778,7 @@ fn settings(run: &Run, touching: Touching) -> Settings {
         runs: run.runs,
         touching,
         in_guest: false,
+        first_run: 0,
         long: run.long,
         keep: run.keep.clone(),
     }

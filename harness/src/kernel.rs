@@ -15,6 +15,7 @@ pub mod guest;
 pub mod image;
 pub mod init;
 mod monitor;
+mod parcel;
 pub mod pool;
 pub mod protocol;
 pub mod qemu;

@@ -82,7 +82,7 @@ fn describe_held(expectation: &Expectation) -> &'static str {
 }
 
 /// What was seen of an expectation: `277000 (3 of 5), 541200 (2 of 5)`.
-fn describe_seen(seen: &[Seen]) -> String {
+pub fn describe_seen(seen: &[Seen]) -> String {
     /// Values beyond these are only counted.
     const SHOWN: usize = 3;
     let total: usize = seen.iter().map(|seen| seen.runs).sum();

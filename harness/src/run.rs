@@ -6,7 +6,8 @@ pub mod schedule;
 pub mod stage;
 pub mod watch;
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::lab::namespace::kernel_release;
 use crate::lab::relay::WireCounts;
 use crate::lab::{Carrier, Lab, LabError, kernel_has_netem};
+use crate::report::output;
 use crate::suite::release::Release;
 use crate::suite::scenario::Scenario;
 use crate::touch::Touch;
@@ -33,6 +35,8 @@ pub struct Settings {
     pub carrier: Carrier,
     /// In place of a scenario's own number of runs.
     pub runs: Option<u64>,
+    /// The number of the first run; a run of another number meets other draws.
+    pub first_run: u64,
     /// Whether scenarios may act on the whole machine.
     pub touching: Touching,
     /// Whether the machine is a guest, which is thrown away afterwards.
@@ -59,7 +63,20 @@ pub enum Touching {
 pub fn run_scenario(
     scenario: &Scenario,
     settings: &Settings,
+    ran: impl FnMut(u64),
+) -> evidence::Scenario {
+    run_and_keep(scenario, settings, ran, &mut output::write)
+}
+
+/// Writes a file of what is kept.
+pub type Write<'a> = &'a mut dyn FnMut(&Path, &[u8]) -> io::Result<()>;
+
+/// As [`run_scenario`]; what is kept is handed to `write`.
+pub fn run_and_keep(
+    scenario: &Scenario,
+    settings: &Settings,
     mut ran: impl FnMut(u64),
+    write: Write,
 ) -> evidence::Scenario {
     let release = kernel_release();
     let scenario = &scenario.on_release(&release);
@@ -75,7 +92,7 @@ pub fn run_scenario(
     let at_most = settings.runs.unwrap_or(scenario.max_runs);
     let mut keeper = Keeper::new(scenario, settings);
     loop {
-        let number = result.runs.len() as u64;
+        let number = settings.first_run + result.runs.len() as u64;
         let start = Instant::now();
         let mut run = Run::default();
         match run_once(scenario, link, number, &mut run, &mut keeper) {
@@ -93,10 +110,10 @@ pub fn run_scenario(
         run.number = number;
         run.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
         let broken = run.error.is_some();
-        keeper.keep(scenario, &run, false);
+        keeper.keep(scenario, &run, false, write);
         result.runs.push(run);
         result.expectations = judge::judge(scenario, &result.runs);
-        let count = number + 1;
+        let count = result.runs.len() as u64;
         ran(count);
         let enough = count >= at_least && !judge::wants_more_runs(&result.expectations);
         // A run that gave no result makes the scenario errored; more of them
@@ -111,7 +128,7 @@ pub fn run_scenario(
         .last()
         .filter(|_| result.verdict != Verdict::Passed)
     {
-        keeper.keep(scenario, run, true);
+        keeper.keep(scenario, run, true, write);
     }
     result.hint = result.hint.or(keeper.describe());
     result
@@ -125,6 +142,12 @@ fn obstacle(scenario: &Scenario, settings: &Settings, release: &str) -> Option<(
     {
         let hint = "run it on a newer kernel: `harness kernels` lists some".to_owned();
         return Some((format!("it needs {since}; this is {running}"), hint));
+    }
+    if let Some(missing) = scenario
+        .commands()
+        .find_map(|(_, command)| command.obstacle())
+    {
+        return Some(missing);
     }
     if scenario.needs_guest() && !settings.in_guest {
         // A cgroup has a name and outlives a harness that is killed.
@@ -180,6 +203,8 @@ fn obstacle(scenario: &Scenario, settings: &Settings, release: &str) -> Option<(
 /// for.
 struct Keeper {
     directory: Option<PathBuf>,
+    /// The most that is kept of the packets of a host's link.
+    most_bytes: usize,
     /// Of the run that was made last.
     last: Option<(Capture, Vec<String>)>,
     /// The directories that were written, or why one could not be.
@@ -190,6 +215,11 @@ impl Keeper {
     fn new(scenario: &Scenario, settings: &Settings) -> Self {
         Self {
             directory: settings.keep.as_ref().map(|keep| keep.join(&scenario.id)),
+            most_bytes: if settings.in_guest {
+                capture::MOST_BYTES_IN_GUEST
+            } else {
+                capture::MOST_BYTES
+            },
             last: None,
             kept: Vec::new(),
         }
@@ -197,7 +227,7 @@ impl Keeper {
 
     /// Writes what there is of the last run, where it alone breaks an expectation.
     /// With `anyhow` it is written unless another one was.
-    fn keep(&mut self, scenario: &Scenario, run: &Run, anyhow: bool) {
+    fn keep(&mut self, scenario: &Scenario, run: &Run, anyhow: bool, write: Write) {
         let broken = || {
             let judged = judge::judge(scenario, std::slice::from_ref(run));
             judged.iter().any(|expectation| {
@@ -215,7 +245,7 @@ impl Keeper {
         };
         let directory = directory.join(format!("run-{}", run.number));
         let shown = directory.display();
-        self.kept.push(match capture.write(&directory, log) {
+        self.kept.push(match capture.write(&directory, log, write) {
             Ok(()) => shown.to_string(),
             Err(error) => format!("cannot write {shown}: {error}"),
         });
@@ -241,7 +271,7 @@ fn run_once(
     run.seed_honoured = lab.seed_honoured;
     touch.hold(&lab)?;
     let capture = match keeper.directory {
-        Some(_) => Some(Capture::open(&lab)?),
+        Some(_) => Some(Capture::open(&lab, keeper.most_bytes)?),
         None => None,
     };
     let watch = Watch::start(&lab)?;

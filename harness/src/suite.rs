@@ -1,5 +1,6 @@
 //! Suites: YAML files of scenarios, read and checked before anything starts.
 
+pub mod command;
 pub mod condition;
 pub mod error;
 pub mod form;

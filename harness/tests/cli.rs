@@ -13,6 +13,7 @@ fn harness(directory: &Path, arguments: &[&str]) -> String {
         .current_dir(directory)
         .env_clear()
         .env("COLUMNS", "80")
+        .env("HOME", directory)
         .output()
         .unwrap();
     format!(
@@ -75,6 +76,68 @@ fn bad_usage() {
         &["calibrate", "--kernel", "debian-4.4"],
         &["calibrate", "--kernel=debian-6.1", "--kernel=debian-6.12"],
         &["calibrate", "--kernel", "debian-6.12"],
+    ]
+    .iter()
+    .map(|arguments| harness(directory.path(), arguments))
+    .collect();
+    insta::assert_snapshot!(text);
+}
+
+/// Advice with one recommendation, or with none.
+fn advice(kernel: &str, recommendations: &str) -> String {
+    format!(
+        r#"{{"schema": 1, "host": {{"kernel": "{kernel}", "ram_bytes": 8589934592,
+            "page_bytes": 4096, "cpus": 4}}, "recommendations": [{recommendations}]}}"#
+    )
+}
+
+#[test]
+fn proving_says_what_is_missing() {
+    const ORPHANS: &str = r#"{"code": "LB101", "name": "orphan-limit-near",
+        "subject": "the whole kernel", "setting": "net.ipv4.tcp_max_orphans",
+        "current": "16384", "proposed": "32768",
+        "evidence": [{"observation": "kernel.sockstat.TCP.orphan", "value": 4410}]}"#;
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: String| file(directory.path(), name, content);
+    file("nothing.json", advice("6.18.1", ""));
+    file("orphans.json", advice("6.18.1", ORPHANS));
+    file(
+        "unknown.json",
+        advice("6.18.1", &ORPHANS.replace("LB101", "LB999")),
+    );
+    file(
+        "no-count.json",
+        advice("6.18.1", &ORPHANS.replace("TCP.orphan", "TCP.mem")),
+    );
+    file("few.json", advice("6.18.1", &ORPHANS.replace("16384", "3")));
+    file("cut.json", advice("6.18.1", ORPHANS)[..200].to_owned());
+    file("schema.json", advice("6.18.1", "").replace(": 1,", ": 7,"));
+    file(
+        "hostile.json",
+        advice("6.18.1", &ORPHANS.replace("16384", "\\u001b[31mred")),
+    );
+    let text: String = [
+        &["prove", "--help"][..],
+        &["prove", "--advice", "nothing.json"],
+        &["prove", "--advice", "orphans.json"],
+        &["prove", "--advice", "orphans.json", "--kernel", "host"],
+        &[
+            "prove",
+            "--advice",
+            "orphans.json",
+            "--kernel",
+            "debian-6.1",
+        ],
+        &["prove", "--advice", "orphans.json", "--rule", "LB401"],
+        &["prove", "--advice", "unknown.json"],
+        &["prove", "--advice", "no-count.json"],
+        &["prove", "--advice", "few.json"],
+        &["prove", "--advice", "hostile.json"],
+        &["prove", "--advice", "cut.json"],
+        &["prove", "--advice", "schema.json"],
+        &["prove", "--advice", "nowhere.json"],
+        &["prove", "--facts", "nothing.json"],
+        &["prove", "--facts", "a", "--advice", "b"],
     ]
     .iter()
     .map(|arguments| harness(directory.path(), arguments))

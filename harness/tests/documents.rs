@@ -40,6 +40,35 @@ fn calibration_schema() -> Json {
 fn schemas_are_current() {
     assert_current("suite.schema.json", &format!("{:#}\n", suite::schema()));
     assert_current("report.schema.json", &format!("{:#}\n", report_schema()));
+    let proof = schemars::schema_for!(advisor::evidence::proof::Proof).to_value();
+    assert_current("proof.schema.json", &format!("{proof:#}\n"));
+}
+
+/// docs/proofs.json is what `ci/prove` saw.
+#[test]
+fn the_list_of_proofs_is_current() {
+    use advisor::evidence::proof;
+    use harness::prove::{render, templates};
+    let proof = proof::read(&root().join("docs/proofs.json")).unwrap();
+    assert_current("proofs.md", &render::list(&proof, templates::WITHOUT));
+    // Each scenario of suites/proof has been tried, and each trial is of one.
+    let tried = |id: &str| {
+        let mut trials = proof.trials.iter();
+        trials.any(|trial| {
+            trial.scenario.as_deref() == Some(id) && trial.verdict == proof::Verdict::Proven
+        })
+    };
+    let scenarios = templates::scenarios();
+    for (_, scenario) in &scenarios {
+        assert!(tried(scenario.name()), "{}", scenario.name());
+    }
+    for trial in proof.trials.iter().filter(|trial| trial.before.is_some()) {
+        let id = trial.scenario.as_deref().unwrap_or_default();
+        assert!(
+            scenarios.iter().any(|(_, known)| known.name() == id),
+            "{id}"
+        );
+    }
     assert_current(
         "calibration.schema.json",
         &format!("{:#}\n", calibration_schema()),
@@ -184,11 +213,14 @@ fn reference() -> Reference {
 
 #[test]
 fn the_catalogue_is_current() {
-    let scenarios = suite::load(&[root().join("suites")]).unwrap();
+    let mut scenarios = suite::load(&[root().join("suites")]).unwrap();
+    // Those try advice with a host's numbers, and have no figures of their own.
+    scenarios.retain(|scenario| !scenario.id.starts_with("proof/"));
     let reference = reference();
     let release = &reference.report.scenarios[0].kernel.release;
     let page = format!(
-        "# The catalogue\n\nEvery scenario, and what was seen of it by `{}` on Linux {release},\n\
+        "# The catalogue\n\nEvery scenario but those of suites/proof, and what was seen of it by\n\
+         `{}` on Linux {release},\n\
          {}. [reference.json](reference.json) is that report without its runs. Cells\n\
          that the run left out, without `--full`, are in no figure; what waits long or needs a\n\
          guest was skipped there. To make it anew, as root:\n\n    \

@@ -199,27 +199,28 @@ impl Proof {
         })
     }
 
-    /// What became of a recommendation; `None` where nothing of its rule was
-    /// tried. A trial of another value is named and proves nothing.
-    pub fn of(&self, claim: &Claim) -> Option<Proven> {
+    /// What became of a recommendation. A trial of another value is named and
+    /// proves nothing.
+    pub fn of(&self, claim: &Claim) -> Proven {
         if let Some(trial) = self.trials.iter().find(|trial| trial.claim == *claim) {
-            return Some(Proven {
+            return Proven {
                 verdict: Some(trial.verdict),
                 words: trial.describe(self.kernel.as_ref()),
-            });
+            };
         }
-        let other = self
-            .trials
-            .iter()
-            .map(|trial| &trial.claim)
-            .find(|other| other.code == claim.code && other.setting == claim.setting)?;
-        Some(Proven {
-            verdict: None,
-            words: format!(
-                "not tried: the proof is of other advice, {} to {} on {}",
+        let mut claims = self.trials.iter().map(|trial| &trial.claim);
+        let other = claims.find(|other| other.code == claim.code && other.setting == claim.setting);
+        let words = match other {
+            Some(other) => format!(
+                "no: the proof is of other advice, from {} to {} for {}",
                 other.current, other.proposed, other.subject
             ),
-        })
+            None => format!("no: the proof has no trial of {}", claim.code),
+        };
+        Proven {
+            verdict: None,
+            words,
+        }
     }
 }
 
@@ -229,7 +230,7 @@ impl Trial {
         let mut words = self.verdict.to_string();
         if let (Some(before), Some(after)) = (&self.before, &self.after) {
             words = format!(
-                "{words}: {} fails in {} of {} runs before and in {} of {} after",
+                "{words}: {} in {} of {} runs before and in {} of {} after",
                 self.failure, before.failed, before.runs, after.failed, after.runs
             );
         }
@@ -265,7 +266,7 @@ impl Trial {
 /// What a proof says of a recommendation.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Proven {
-    /// The verdict; `None` where the proof is of another value.
+    /// The verdict; `None` where the proof has no trial of this.
     pub verdict: Option<Verdict>,
     /// The same with the numbers, for people.
     pub words: String,
@@ -363,4 +364,94 @@ const ADVICE: Kind = Kind {
 /// Reads advice.
 pub fn read_advice(path: &Path) -> Result<Advised, DocumentError> {
     document::read(path, &ADVICE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(proposed: &str) -> Claim {
+        Claim {
+            code: "LB101".to_owned(),
+            name: "orphan-limit-near".to_owned(),
+            subject: "the whole kernel".to_owned(),
+            setting: "net.ipv4.tcp_max_orphans".to_owned(),
+            current: "16384".to_owned(),
+            proposed: proposed.to_owned(),
+        }
+    }
+
+    fn side(failed: usize) -> Side {
+        Side {
+            runs: 5,
+            failed,
+            seen: Vec::new(),
+        }
+    }
+
+    fn proof() -> Proof {
+        Proof {
+            schema: SCHEMA,
+            harness: "0.1.0".to_owned(),
+            host: Host {
+                kernel: "6.12.48".to_owned(),
+                ram_bytes: 8 << 30,
+                page_bytes: 4096,
+                cpus: 4,
+            },
+            kernel: Some(Kernel {
+                release: "6.12.117".to_owned(),
+                place: Place::QemuTcg,
+            }),
+            choice: String::new(),
+            rule: String::new(),
+            trials: vec![Trial {
+                claim: claim("32768"),
+                verdict: Verdict::Proven,
+                reason: None,
+                scenario: Some("proof/orphan-limit-near/limit".to_owned()),
+                explains: String::new(),
+                link: None,
+                workload: vec![Load {
+                    name: "seen".to_owned(),
+                    observation: "kernel.sockstat.TCP.orphan".to_owned(),
+                    host: 4410,
+                    tried: 60,
+                }],
+                failure: "client.TcpExt.TCPAbortOnMemory >= 1".to_owned(),
+                before: Some(side(5)),
+                after: Some(side(0)),
+                chance: Some(0.004),
+            }],
+        }
+    }
+
+    #[test]
+    fn a_trial_is_of_one_value_on_one_host() {
+        let proof = proof();
+        let proven = proof.of(&claim("32768"));
+        assert_eq!(proven.verdict, Some(Verdict::Proven));
+        assert_eq!(
+            proven.words,
+            "proven: client.TcpExt.TCPAbortOnMemory >= 1 in 5 of 5 runs before and in 0 of 5 \
+             after, on Linux 6.12.117 in a guest; with seen 4410 as 60"
+        );
+        let other = proof.of(&claim("65536"));
+        assert_eq!(other.verdict, None);
+        assert_eq!(
+            other.words,
+            "no: the proof is of other advice, from 16384 to 32768 for the whole kernel"
+        );
+        let mut none = claim("1");
+        none.code = "LB401".to_owned();
+        assert_eq!(proof.of(&none).words, "no: the proof has no trial of LB401");
+        assert_eq!(proof.is_of(&proof.host), Ok(()));
+        let mut here = proof.host.clone();
+        here.ram_bytes = 16 << 30;
+        assert_eq!(
+            proof.is_of(&here).unwrap_err().to_string(),
+            "the proof is of another host: Linux 6.12.48, 8.0 GiB RAM, 4 CPUs; this one has \
+             Linux 6.12.48, 16.0 GiB RAM, 4 CPUs"
+        );
+    }
 }

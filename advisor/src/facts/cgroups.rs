@@ -1,5 +1,6 @@
 //! Limits and memory of control groups of version 2
-//! (Documentation/admin-guide/cgroup-v2.rst of Linux).
+//! (Documentation/admin-guide/cgroup-v2.rst of Linux) and of version 1
+//! (Documentation/admin-guide/cgroup-v1/memory.rst).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,13 +10,17 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::processes::has_vanished;
+use super::processes::{Processes, has_vanished};
 use super::{FactError, Unseen, read_text};
 
 /// Where the hierarchy of version 2 is mounted: alone, or beside version 1.
 const MOUNTS: [&str; 2] = ["sys/fs/cgroup", "sys/fs/cgroup/unified"];
 /// A file that only a directory of version 2 has.
 const MARK: &str = "cgroup.controllers";
+/// Where the memory controller of version 1 is mounted.
+const MEMORY_V1: &str = "sys/fs/cgroup/memory";
+/// Version 1 writes the most pages that it can count where there is no limit.
+const UNLIMITED_BYTES: u64 = 1 << 62;
 /// Directories that are looked through for the ids of cgroups.
 const DIRECTORIES: usize = 100_000;
 
@@ -43,6 +48,104 @@ pub struct Cgroup {
     pub events: BTreeMap<String, u64>,
 }
 
+/// What a cgroup of version 1 says of its memory. TCP has a limit of its own
+/// there, and is counted only where one was set.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct CgroupV1 {
+    /// Its path below the mount of the memory controller.
+    pub path: String,
+    /// The lowest memory.kmem.tcp.limit_in_bytes from here up to the root: what
+    /// holds for its sockets. `None` where there is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp_limit_bytes: Option<u64>,
+    /// memory.kmem.tcp.usage_in_bytes of the cgroup whose limit that is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp_usage_bytes: Option<u64>,
+    /// memory.kmem.tcp.failcnt of that cgroup: how often the limit was met.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp_failures: Option<u64>,
+    /// The lowest memory.limit_in_bytes, which TCP does not count into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_bytes: Option<u64>,
+    /// memory.usage_in_bytes of the cgroup whose limit that is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage_bytes: Option<u64>,
+}
+
+/// Reads the cgroups of the memory controller of version 1 that these processes
+/// are in, where it is mounted: sock_diag tells only those of version 2.
+pub fn read_v1(root: &Path, processes: &Processes) -> Result<Vec<CgroupV1>, FactError> {
+    let mount = root.join(MEMORY_V1);
+    if !mount.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut paths = BTreeSet::new();
+    for process in &processes.all {
+        let file = root.join(format!("proc/{}/cgroup", process.pid));
+        let text = text(&file)?.unwrap_or_default();
+        // One outside the reader's own cgroup namespace begins with `/..`.
+        let path = memory_v1(&text).filter(|path| !path.split('/').any(|part| part == ".."));
+        paths.extend(path.map(str::to_owned));
+    }
+    paths
+        .into_iter()
+        .map(|path| CgroupV1::read(&mount, path))
+        .collect()
+}
+
+/// The cgroup of the memory controller in the text of /proc/PID/cgroup.
+fn memory_v1(text: &str) -> Option<&str> {
+    text.lines().find_map(|line| {
+        let (_, line) = line.split_once(':')?;
+        let (controllers, path) = line.split_once(':')?;
+        let is_memory = controllers.split(',').any(|name| name == "memory");
+        is_memory.then_some(path)
+    })
+}
+
+impl CgroupV1 {
+    fn read(mount: &Path, path: String) -> Result<Self, FactError> {
+        let directory = mount.join(path.trim_start_matches('/'));
+        let tcp = lowest(mount, &directory, "memory.kmem.tcp.limit_in_bytes")?;
+        let all = lowest(mount, &directory, "memory.limit_in_bytes")?;
+        let of = |limit: &Option<(u64, &Path)>, file| match limit {
+            Some((_, directory)) => number(&directory.join(file)),
+            None => Ok(None),
+        };
+        Ok(Self {
+            tcp_usage_bytes: of(&tcp, "memory.kmem.tcp.usage_in_bytes")?,
+            tcp_failures: of(&tcp, "memory.kmem.tcp.failcnt")?,
+            tcp_limit_bytes: tcp.map(|(limit, _)| limit),
+            usage_bytes: of(&all, "memory.usage_in_bytes")?,
+            limit_bytes: all.map(|(limit, _)| limit),
+            path,
+        })
+    }
+}
+
+/// The lowest limit from a directory up to the mount, and whose it is; the limit
+/// of each parent holds as well.
+fn lowest<'a>(
+    mount: &Path,
+    directory: &'a Path,
+    file: &str,
+) -> Result<Option<(u64, &'a Path)>, FactError> {
+    let mut lowest: Option<(u64, &Path)> = None;
+    for ancestor in directory.ancestors() {
+        let limit = number(&ancestor.join(file))?.filter(|limit| *limit < UNLIMITED_BYTES);
+        if let Some(limit) = limit
+            && lowest.is_none_or(|(least, _)| limit < least)
+        {
+            lowest = Some((limit, ancestor));
+        }
+        if ancestor == mount {
+            break;
+        }
+    }
+    Ok(lowest)
+}
+
 /// Reads the cgroups with these ids (the inodes of their directories).
 pub fn read(
     root: &Path,
@@ -58,10 +161,12 @@ pub fn read(
         .map(|mount| root.join(mount))
         .find(|mount| mount.join(MARK).exists())
     else {
-        unseen.push(Unseen {
-            what: "the limits of cgroups".to_owned(),
-            why: "no cgroup hierarchy of version 2 is mounted on /sys/fs/cgroup".to_owned(),
-        });
+        if !root.join(MEMORY_V1).is_dir() {
+            unseen.push(Unseen {
+                what: "the limits of cgroups".to_owned(),
+                why: "no cgroup hierarchy is mounted on /sys/fs/cgroup".to_owned(),
+            });
+        }
         return Ok(found);
     };
     let mut directories = vec![mount.clone()];
@@ -93,25 +198,17 @@ pub fn read(
 impl Cgroup {
     fn read(mount: &Path, directory: &Path) -> Result<Self, FactError> {
         let path = directory.strip_prefix(mount).unwrap_or(directory);
-        let mut cgroup = Self {
+        let limit = lowest(mount, directory, "memory.max")?;
+        Ok(Self {
             path: format!("/{}", path.display()),
+            memory_max_bytes: limit.map(|(limit, _)| limit),
+            memory_current_bytes: match limit {
+                Some((_, directory)) => number(&directory.join("memory.current"))?,
+                None => None,
+            },
             sock_bytes: pairs(&directory.join("memory.stat"))?.remove("sock"),
             events: pairs(&directory.join("memory.events"))?,
-            ..Self::default()
-        };
-        // The limit of each parent holds as well.
-        for ancestor in directory.ancestors() {
-            let limit = number(&ancestor.join("memory.max"))?;
-            if limit.is_some_and(|limit| cgroup.memory_max_bytes.is_none_or(|least| limit < least))
-            {
-                cgroup.memory_max_bytes = limit;
-                cgroup.memory_current_bytes = number(&ancestor.join("memory.current"))?;
-            }
-            if ancestor == mount {
-                break;
-            }
-        }
-        Ok(cgroup)
+        })
     }
 }
 
@@ -156,6 +253,7 @@ fn pairs(path: &Path) -> Result<BTreeMap<String, u64>, FactError> {
 mod tests {
     #![expect(clippy::disallowed_methods, reason = "files for the test to read")]
 
+    use super::super::processes::Process;
     use super::*;
 
     #[test]
@@ -189,11 +287,80 @@ mod tests {
     }
 
     #[test]
-    fn without_version_2_it_is_said_that_nothing_is_seen() {
+    fn without_any_hierarchy_it_is_said_that_nothing_is_seen() {
         let root = tempfile::tempdir().unwrap();
         let mut unseen = Vec::new();
         let found = read(root.path(), &BTreeSet::from([1]), &mut unseen).unwrap();
         assert!(found.is_empty());
         assert_eq!(unseen[0].what, "the limits of cgroups");
+    }
+
+    #[test]
+    fn the_limit_of_tcp_is_read_from_version_1() {
+        let root = tempfile::tempdir().unwrap();
+        let mount = root.path().join(MEMORY_V1);
+        let inner = mount.join("pod/web");
+        let proc = root.path().join("proc/17");
+        for directory in [&inner, &proc] {
+            fs::create_dir_all(directory).unwrap();
+        }
+        let unlimited = "9223372036854771712\n";
+        for (file, text) in [
+            ("memory.kmem.tcp.limit_in_bytes", unlimited),
+            ("memory.limit_in_bytes", unlimited),
+            ("pod/memory.kmem.tcp.limit_in_bytes", "1000000\n"),
+            ("pod/memory.kmem.tcp.usage_in_bytes", "999999\n"),
+            ("pod/memory.kmem.tcp.failcnt", "12\n"),
+            ("pod/memory.limit_in_bytes", unlimited),
+            ("pod/web/memory.kmem.tcp.limit_in_bytes", unlimited),
+            ("pod/web/memory.kmem.tcp.usage_in_bytes", "5\n"),
+            ("pod/web/memory.limit_in_bytes", "70000000\n"),
+            ("pod/web/memory.usage_in_bytes", "60000000\n"),
+        ] {
+            fs::write(mount.join(file), text).unwrap();
+        }
+        let cgroup = |path: &str| fs::write(proc.join("cgroup"), path).unwrap();
+        let process = |pid| Process {
+            pid,
+            name: "web".to_owned(),
+            command: None,
+            cgroup: None,
+            container: None,
+        };
+        // The second has ended.
+        let processes = Processes {
+            all: vec![process(17), process(18)],
+            ..Processes::default()
+        };
+        let read = || read_v1(root.path(), &processes);
+        cgroup("4:cpu,memory:/pod/web\n0::/\n");
+        assert_eq!(
+            read().unwrap(),
+            [CgroupV1 {
+                path: "/pod/web".to_owned(),
+                tcp_limit_bytes: Some(1_000_000),
+                tcp_usage_bytes: Some(999_999),
+                tcp_failures: Some(12),
+                limit_bytes: Some(70_000_000),
+                usage_bytes: Some(60_000_000),
+            }]
+        );
+        // Outside what is mounted here, and of version 2 alone.
+        for text in ["4:memory:/../other\n", "0::/pod/web\n", "nonsense"] {
+            cgroup(text);
+            assert_eq!(read().unwrap(), [], "{text}");
+        }
+        cgroup("4:memory:/pod\n");
+        fs::write(mount.join("pod/memory.kmem.tcp.failcnt"), "x\n").unwrap();
+        let error = read().unwrap_err().to_string();
+        assert!(
+            error.ends_with("failcnt:1: \"x\" is not a number"),
+            "{error}"
+        );
+
+        // It is there, so its absence is not what keeps a rule from telling.
+        let mut unseen = Vec::new();
+        super::read(root.path(), &BTreeSet::from([1]), &mut unseen).unwrap();
+        assert_eq!(unseen, []);
     }
 }

@@ -15,12 +15,15 @@ use super::Facts;
 
 /// The version of the format. Any change of [`Facts`] raises it: facts of
 /// another version are refused, not guessed at.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// The largest file that is read, in bytes: some 300,000 sockets.
 pub const LIMIT_BYTES: u64 = 512 << 20;
 /// In so many bytes from the start the version has to come.
 const HEAD_BYTES: u64 = 256;
+/// Facts are full of names. So many bytes without a quotation mark are garbage,
+/// and not to be held in memory.
+const UNQUOTED_BYTES: usize = 64 << 10;
 /// A longer message is cut: it may quote the file.
 const MESSAGE_CHARACTERS: usize = 200;
 
@@ -106,6 +109,38 @@ impl FactsFileError {
     }
 }
 
+/// Reads on until there is too much without a quotation mark.
+struct Quoted<R> {
+    inner: R,
+    /// Bytes since the last quotation mark.
+    unquoted: usize,
+    /// The line that is read, from 1.
+    line: usize,
+}
+
+impl<R: Read> Read for Quoted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        for piece in buffer[..length].split_inclusive(|byte| *byte == b'"') {
+            self.unquoted += piece.len();
+            if self.is_garbage() {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            self.line += piece.split(|byte| *byte == b'\n').count() - 1;
+            if piece.ends_with(b"\"") {
+                self.unquoted = 0;
+            }
+        }
+        Ok(length)
+    }
+}
+
+impl<R> Quoted<R> {
+    fn is_garbage(&self) -> bool {
+        self.unquoted > UNQUOTED_BYTES
+    }
+}
+
 /// Writes facts.
 pub fn write(out: &mut dyn io::Write, facts: &Facts) -> io::Result<()> {
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"");
@@ -156,14 +191,23 @@ pub fn read_from(mut file: impl Read, path: &Path) -> Result<Facts, FactsFileErr
             "these are no facts: they begin with {\"schema\": N",
         ));
     }
-    let mut rest = Cursor::new(head).chain(file).take(LIMIT_BYTES);
+    let mut rest = Quoted {
+        inner: Cursor::new(head).chain(file).take(LIMIT_BYTES),
+        unquoted: 0,
+        line: 1,
+    };
     let mut deserializer = serde_json::Deserializer::from_reader(BufReader::new(&mut rest));
     let stored = Stored::deserialize(&mut deserializer)
         .and_then(|stored| deserializer.end().map(|()| stored));
     drop(deserializer);
     match stored {
         Ok(stored) => Ok(stored.facts),
-        Err(error) if rest.limit() == 0 => Err(malformed(
+        Err(_) if rest.is_garbage() => Err(malformed(
+            rest.line,
+            1,
+            "64 KiB without a quotation mark: no facts are so",
+        )),
+        Err(error) if rest.inner.limit() == 0 => Err(malformed(
             error.line(),
             error.column(),
             "it is larger than 512 MiB",
@@ -235,10 +279,10 @@ mod tests {
     #[test]
     fn another_version_is_named_as_such() {
         let facts = String::from_utf8(text(&recorded("quiet"))).unwrap();
-        let other = facts.replacen("\"schema\": 1", "\"schema\": 2", 1);
+        let other = facts.replacen("\"schema\": 2", "\"schema\": 1", 1);
         assert_eq!(
             error(other.as_bytes()),
-            "host.json:2:12: facts of schema 2, this program reads schema 1"
+            "host.json:2:12: facts of schema 1, this program reads schema 2"
         );
     }
 
@@ -280,6 +324,31 @@ mod tests {
     }
 
     #[test]
+    fn garbage_behind_a_right_beginning_is_not_held() {
+        for (garbage, head) in [("a", "\""), ("1", ""), (" ", ""), ("[", "")] {
+            let beginning = format!("{{\"schema\": 2,\n\"advisor\": \"0\",\n\"facts\": {head}");
+            let mut taken = 0;
+            let endless = io::repeat(garbage.as_bytes()[0]).take(1 << 40);
+            let mut counted = Counted(beginning.as_bytes().chain(endless), &mut taken);
+            let error = read_from(&mut counted, Path::new("host.json")).unwrap_err();
+            let error = error.to_string();
+            assert!(error.starts_with("host.json:3:"), "{error}");
+            assert!(taken < 1 << 20, "{taken} bytes of {garbage:?}");
+        }
+    }
+
+    /// Counts what is taken.
+    struct Counted<'a, R>(R, &'a mut usize);
+
+    impl<R: Read> Read for Counted<'_, R> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let length = self.0.read(buffer)?;
+            *self.1 += length;
+            Ok(length)
+        }
+    }
+
+    #[test]
     fn what_is_behind_the_facts_is_no_part_of_them() {
         let mut facts = text(&recorded("quiet"));
         facts.extend(b"{}");
@@ -289,7 +358,7 @@ mod tests {
     #[test]
     fn a_long_message_is_cut() {
         let text = format!(
-            "{{\"schema\": 1, \"advisor\": \"\", \"facts\": \"{}\"}}",
+            "{{\"schema\": 2, \"advisor\": \"\", \"facts\": \"{}\"}}",
             "x".repeat(10_000)
         );
         assert!(error(text.as_bytes()).len() < 300);

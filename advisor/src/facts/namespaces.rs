@@ -1,8 +1,8 @@
 //! The network namespaces of a host, and what is read in each.
 //!
-//! A namespace is found by a process that is in it, or by a mount that keeps it
-//! (`ip netns`, container runtimes). One that only an open descriptor keeps is
-//! not found.
+//! A namespace is found by a process that is in it, by a mount that keeps it
+//! (`ip netns`, container runtimes), or by a descriptor that a process has open,
+//! where descriptors are read. One that only its sockets keep is not found.
 
 use std::fs::File;
 use std::io;
@@ -13,7 +13,7 @@ use std::thread;
 use nix::sched::CloneFlags;
 use serde::{Deserialize, Serialize};
 
-use super::processes::{bracketed, has_vanished, pids};
+use super::processes::{OpenNamespace, bracketed, has_vanished, pids};
 use super::{Counters, Settings, Sockets, Sockstat, Unseen, read_text};
 
 /// A network namespace other than the reader's.
@@ -28,6 +28,10 @@ pub struct Namespace {
     /// A process that is in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
+    /// Where neither a process is in it nor a mount keeps it: a process that has
+    /// it open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_by: Option<u32>,
     /// Its /proc/net/sockstat and sockstat6.
     pub sockstat: Sockstat,
     /// Its /proc/net/netstat and /proc/net/snmp.
@@ -44,7 +48,10 @@ impl Namespace {
         match (&self.name, self.pid) {
             (Some(name), _) => format!("network namespace {name}"),
             (None, Some(pid)) => format!("network namespace {} (of process {pid})", self.inode),
-            (None, None) => format!("network namespace {}", self.inode),
+            (None, None) => match self.kept_by {
+                Some(pid) => format!("network namespace {} (kept by process {pid})", self.inode),
+                None => format!("network namespace {}", self.inode),
+            },
         }
     }
 }
@@ -58,6 +65,8 @@ pub struct Door {
     pub name: Option<String>,
     /// A process in it.
     pub pid: Option<u32>,
+    /// A process that has it open, where neither of the two is known.
+    pub kept_by: Option<u32>,
     /// What to open.
     pub path: PathBuf,
 }
@@ -65,11 +74,7 @@ pub struct Door {
 /// The network namespaces other than the reader's. Processes that may not be
 /// looked at are noted in `unseen`.
 pub fn doors(root: &Path, unseen: &mut Vec<Unseen>) -> Vec<Door> {
-    let link = |path: &Path| {
-        let target = std::fs::read_link(path)?;
-        Ok::<_, io::Error>(bracketed(target.as_os_str(), b"net:["))
-    };
-    let own = link(&root.join("proc/self/ns/net")).ok().flatten();
+    let own = own(root);
     let mut doors: Vec<Door> = Vec::new();
     let mut add = |door: Door| {
         if Some(door.inode) == own {
@@ -86,11 +91,12 @@ pub fn doors(root: &Path, unseen: &mut Vec<Unseen>) -> Vec<Door> {
     let mut denied = 0_usize;
     for pid in pids(root) {
         let path = root.join(format!("proc/{pid}/ns/net"));
-        match link(&path) {
+        match inode_of(&path) {
             Ok(Some(inode)) => add(Door {
                 inode,
                 name: None,
                 pid: Some(pid),
+                kept_by: None,
                 path,
             }),
             Ok(None) => {}
@@ -106,6 +112,7 @@ pub fn doors(root: &Path, unseen: &mut Vec<Unseen>) -> Vec<Door> {
             inode,
             name,
             pid: None,
+            kept_by: None,
             path: root.join(path.trim_start_matches('/')),
         });
     }
@@ -123,6 +130,41 @@ pub fn doors(root: &Path, unseen: &mut Vec<Unseen>) -> Vec<Door> {
     }
     doors.sort_by_key(|door| door.inode);
     doors
+}
+
+/// The namespaces to which nothing but one of these descriptors leads: not the
+/// reader's, and none of [`doors`].
+pub fn hidden_doors(root: &Path, open: &[OpenNamespace]) -> Vec<Door> {
+    let own = own(root);
+    let mut hidden: Vec<Door> = open
+        .iter()
+        .filter(|open| Some(open.inode) != own)
+        .map(|open| Door {
+            inode: open.inode,
+            name: None,
+            pid: None,
+            kept_by: Some(open.pid),
+            path: root.join(format!("proc/{}/fd/{}", open.pid, open.descriptor)),
+        })
+        .collect();
+    hidden.sort_by_key(|door| (door.inode, door.kept_by));
+    hidden.dedup_by_key(|door| door.inode);
+    if !hidden.is_empty() {
+        let known = doors(root, &mut Vec::new());
+        hidden.retain(|door| known.iter().all(|known| known.inode != door.inode));
+    }
+    hidden
+}
+
+/// The inode of the reader's namespace.
+fn own(root: &Path) -> Option<u32> {
+    inode_of(&root.join("proc/self/ns/net")).ok().flatten()
+}
+
+/// The inode of the namespace that a link of /proc leads to.
+fn inode_of(path: &Path) -> io::Result<Option<u32>> {
+    let target = std::fs::read_link(path)?;
+    Ok(bracketed(target.as_os_str(), b"net:["))
 }
 
 /// A line of mountinfo that keeps a network namespace: the namespace's inode
@@ -233,6 +275,7 @@ mod tests {
             inode: 1,
             name: None,
             pid: None,
+            kept_by: None,
             path: path.into(),
         };
         let doors = [door("/proc/0/ns/net"), door("/proc/self/ns/uts")];

@@ -6,9 +6,13 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
+use std::num::NonZero;
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread;
 
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -20,6 +24,10 @@ use super::Unseen;
 
 /// The longest command line that is kept, in bytes.
 const COMMAND_LIMIT_BYTES: u64 = 256;
+
+/// So many threads at most read the links of descriptors: it takes the longest
+/// of all that is read, and a host has more to do than to be looked at.
+const THREADS: usize = 4;
 
 /// The processes that hold sockets, and which ones.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -66,66 +74,88 @@ pub struct Holder {
     pub descriptor: u32,
 }
 
+/// A descriptor of a network namespace.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct OpenNamespace {
+    /// The namespace's inode.
+    pub inode: u32,
+    /// The process that has it open.
+    pub pid: u32,
+    /// The number of the descriptor there.
+    pub descriptor: u32,
+}
+
 impl Processes {
-    /// Finds the processes under `root` that hold the sockets of `inodes`.
-    pub fn find(root: &Path, inodes: &Inodes, unseen: &mut Vec<Unseen>) -> Self {
+    /// Finds the processes under `root` that hold the sockets of `inodes`, and
+    /// the network namespaces that processes have open.
+    pub fn find(
+        root: &Path,
+        inodes: &Inodes,
+        unseen: &mut Vec<Unseen>,
+    ) -> (Self, Vec<OpenNamespace>) {
+        let pids = pids(root);
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut seen = Vec::new();
+            while let Some(pid) = pids.get(next.fetch_add(1, Relaxed)) {
+                seen.push(Seen::of(root, *pid, inodes));
+            }
+            seen
+        };
+        let threads = thread::available_parallelism().map_or(1, NonZero::get);
+        let mut seen = thread::scope(|scope| {
+            // A thread that cannot be had is done without: this one is there.
+            let others: Vec<_> = (1..threads.min(THREADS))
+                .map_while(|_| thread::Builder::new().spawn_scoped(scope, work).ok())
+                .collect();
+            let mut seen = work();
+            for other in others {
+                seen.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            }
+            seen
+        });
+        seen.sort_by_key(|seen| seen.pid);
         let mut found = Self {
             complete: true,
             ..Self::default()
         };
-        let mut denied = Denied::default();
-        if !inodes.is_empty() {
-            for pid in pids(root) {
-                found.add(root, pid, inodes, &mut denied);
+        let mut namespaces = Vec::new();
+        let mut denied = 0_usize;
+        let mut why = None;
+        for seen in seen {
+            if let Some(errno) = seen.denied {
+                denied += 1;
+                why = Some(errno);
             }
+            namespaces.extend(seen.namespaces);
+            let Some(process) = seen.process else {
+                continue;
+            };
+            let place = u32::try_from(found.all.len()).unwrap_or(u32::MAX);
+            found.all.push(process);
+            found
+                .holders
+                .extend(seen.sockets.into_iter().map(|(inode, descriptor)| Holder {
+                    inode,
+                    process: place,
+                    descriptor,
+                }));
         }
         found.holders.sort_unstable();
-        if let Some(why) = denied.why {
+        if let Some(why) = why {
             found.complete = false;
             unseen.push(Unseen {
-                what: format!(
-                    "the descriptors of {} {}",
-                    denied.count,
-                    if denied.count == 1 {
-                        "process"
-                    } else {
-                        "processes"
-                    }
-                ),
+                what: match denied {
+                    1 => "the descriptors of 1 process".to_owned(),
+                    count => format!("the descriptors of {count} processes"),
+                },
                 why: format!(
                     "{}; their sockets are told by ports alone",
                     io::Error::from(why)
                 ),
             });
         }
-        found
-    }
-
-    /// Adds a process if it holds one of the sockets.
-    fn add(&mut self, root: &Path, pid: u32, inodes: &Inodes, denied: &mut Denied) {
-        let place = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
-        let before = self.holders.len();
-        let holders = &mut self.holders;
-        let seen = each_socket(root, pid, &mut |inode, descriptor| {
-            if inodes.contains(inode) {
-                holders.push(Holder {
-                    inode,
-                    process: place,
-                    descriptor,
-                });
-            }
-        });
-        if let Err(errno) = seen {
-            denied.note(errno);
-        }
-        if self.holders.len() == before {
-            return;
-        }
-        match Process::read(root, pid) {
-            Some(process) => self.all.push(process),
-            // It has ended since, and holds nothing.
-            None => self.holders.truncate(before),
-        }
+        (found, namespaces)
     }
 
     /// The processes that hold a socket, by its inode.
@@ -151,6 +181,8 @@ impl Processes {
 pub enum Inodes {
     /// These, sorted.
     These(Vec<u32>),
+    /// None of them.
+    None,
     /// Whatever sockets a process holds, of all kinds.
     All,
 }
@@ -167,29 +199,54 @@ impl Inodes {
     fn contains(&self, inode: u32) -> bool {
         match self {
             Self::These(inodes) => inodes.binary_search(&inode).is_ok(),
+            Self::None => false,
             Self::All => true,
         }
     }
-
-    fn is_empty(&self) -> bool {
-        matches!(self, Self::These(inodes) if inodes.is_empty())
-    }
 }
 
-/// Processes that may not be looked at.
-#[derive(Debug, Default)]
-struct Denied {
-    count: usize,
-    why: Option<Errno>,
+/// What the descriptors of a process lead to.
+struct Seen {
+    pid: u32,
+    /// The process, where it holds one of the sockets and has not ended.
+    process: Option<Process>,
+    /// The sockets that were asked for: inode and descriptor.
+    sockets: Vec<(u32, u32)>,
+    namespaces: Vec<OpenNamespace>,
+    /// Why not all could be seen; that it has ended is no reason.
+    denied: Option<Errno>,
 }
 
-impl Denied {
-    /// Takes note of why a process could not be looked at; one that has ended
-    /// is none.
-    fn note(&mut self, errno: Errno) {
-        if !matches!(errno, Errno::ENOENT | Errno::ESRCH) {
-            self.count += 1;
-            self.why = Some(errno);
+impl Seen {
+    fn of(root: &Path, pid: u32, inodes: &Inodes) -> Self {
+        let mut sockets = Vec::new();
+        let mut namespaces = Vec::new();
+        let result = each_link(root, pid, &mut |target, descriptor| {
+            if let Some(inode) = bracketed(target, b"socket:[") {
+                if inodes.contains(inode) {
+                    sockets.push((inode, descriptor));
+                }
+            } else if let Some(inode) = bracketed(target, b"net:[") {
+                namespaces.push(OpenNamespace {
+                    inode,
+                    pid,
+                    descriptor,
+                });
+            }
+        });
+        let process = if sockets.is_empty() {
+            None
+        } else {
+            Process::read(root, pid)
+        };
+        Self {
+            pid,
+            process,
+            sockets,
+            namespaces,
+            denied: result
+                .err()
+                .filter(|errno| !matches!(errno, Errno::ENOENT | Errno::ESRCH)),
         }
     }
 }
@@ -232,9 +289,9 @@ pub fn pids(root: &Path) -> Vec<u32> {
     pids
 }
 
-/// Goes through the descriptors of a process that are sockets: inode and
+/// Goes through the descriptors of a process: what each leads to, and its
 /// number.
-fn each_socket(root: &Path, pid: u32, each: &mut impl FnMut(u32, u32)) -> Result<(), Errno> {
+fn each_link(root: &Path, pid: u32, each: &mut impl FnMut(&OsStr, u32)) -> Result<(), Errno> {
     let directory = root.join(format!("proc/{pid}/fd"));
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut directory = Dir::open(&directory, flags, Mode::empty())?;
@@ -254,11 +311,7 @@ fn each_socket(root: &Path, pid: u32, each: &mut impl FnMut(u32, u32)) -> Result
             continue;
         };
         match readlinkat(&descriptor, name) {
-            Ok(target) => {
-                if let Some(inode) = socket_inode(&target) {
-                    each(inode, number);
-                }
-            }
+            Ok(target) => each(&target, number),
             // Closed since the directory was read.
             Err(Errno::ENOENT) => {}
             Err(errno) => return Err(errno),
@@ -267,12 +320,7 @@ fn each_socket(root: &Path, pid: u32, each: &mut impl FnMut(u32, u32)) -> Result
     Ok(())
 }
 
-/// The inode of `socket:[4711]`.
-fn socket_inode(target: &OsStr) -> Option<u32> {
-    bracketed(target, b"socket:[")
-}
-
-/// The number of a link such as `net:[4026531840]`.
+/// The number of a link such as `net:[4026531840]` or `socket:[4711]`.
 pub(super) fn bracketed(target: &OsStr, kind: &[u8]) -> Option<u32> {
     let digits = target.as_bytes().strip_prefix(kind)?.strip_suffix(b"]")?;
     str::from_utf8(digits).ok()?.parse().ok()
@@ -347,7 +395,7 @@ mod tests {
         let link = format!("/proc/self/fd/{}", listener.as_raw_fd());
         let inode = u32::try_from(fs::metadata(link).unwrap().ino()).unwrap();
         let inodes = Inodes::new([0, inode].into_iter());
-        let processes = Processes::find(Path::new("/"), &inodes, &mut Vec::new());
+        let (processes, _) = Processes::find(Path::new("/"), &inodes, &mut Vec::new());
         let [holder] = processes.holders_of(inode) else {
             panic!("{processes:?}");
         };
@@ -414,7 +462,11 @@ mod tests {
             ("pipe:[23]", None),
             ("/tmp/socket:[23]", None),
         ] {
-            assert_eq!(socket_inode(OsStr::new(target)), inode, "{target}");
+            assert_eq!(
+                bracketed(OsStr::new(target), b"socket:["),
+                inode,
+                "{target}"
+            );
         }
     }
 }

@@ -28,8 +28,10 @@ pub fn redact(facts: &mut Facts) {
             *container = format!("container-{}", containers.number(container.clone()));
         }
     }
-    for cgroup in facts.cgroups.values_mut() {
-        cgroup.path = format!("/cgroup-{}", cgroups.number(cgroup.path.clone()));
+    let v2 = facts.cgroups.values_mut().map(|cgroup| &mut cgroup.path);
+    let v1 = facts.cgroups_v1.iter_mut().map(|cgroup| &mut cgroup.path);
+    for path in v2.chain(v1) {
+        *path = format!("/cgroup-{}", cgroups.number(path.clone()));
     }
 }
 

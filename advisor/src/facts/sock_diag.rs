@@ -339,9 +339,10 @@ const NLMSG_DONE: u16 = 3;
 const NLM_F_REQUEST: u16 = 0x1;
 const NLM_F_DUMP: u16 = 0x300;
 const NLM_F_DUMP_INTR: u16 = 0x10;
-/// The type of a request and of each answer.
+/// The type of the request and of each answer to it.
+const TCPDIAG_GETSOCK: u16 = 18;
+/// The type of answers to the request for one family; records have them.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
-const IPPROTO_TCP: u8 = 6;
 /// Attribute: `struct tcp_info`.
 const INET_DIAG_INFO: u16 = 2;
 /// Attribute: the memory.
@@ -383,24 +384,11 @@ impl SockDiag {
         &mut self,
         mut add: impl FnMut(&mut T, TcpSocket),
     ) -> Result<T, SockDiagError> {
-        let mut all = T::default();
-        for family in [Family::Inet, Family::Inet6] {
-            all.absorb(self.dump(family, &mut add)?);
-        }
-        Ok(all)
-    }
-
-    /// The sockets of one family.
-    fn dump<T: Gather>(
-        &mut self,
-        family: Family,
-        add: &mut impl FnMut(&mut T, TcpSocket),
-    ) -> Result<T, SockDiagError> {
         let fd = self.fd.as_raw_fd();
         dump_whole(
             &mut self.sequence,
             |sequence| {
-                let request = request(family, sequence);
+                let request = request(sequence);
                 retry(|| send(fd, &request, MsgFlags::empty()))
                     .map(drop)
                     .map_err(SockDiagError::Send)
@@ -409,7 +397,7 @@ impl SockDiag {
                 // MSG_TRUNC gives the whole length, so that a cut is seen.
                 retry(|| recv(fd, buffer, MsgFlags::MSG_TRUNC)).map_err(SockDiagError::Receive)
             },
-            add,
+            &mut add,
         )
     }
 }
@@ -486,24 +474,29 @@ fn retry(mut call: impl FnMut() -> nix::Result<usize>) -> io::Result<usize> {
     }
 }
 
-/// The request for a dump: `struct nlmsghdr`, `struct inet_diag_req_v2`.
-fn request(family: Family, sequence: u32) -> Vec<u8> {
+/// The request for a dump: `struct nlmsghdr`, `struct inet_diag_req`. It is the
+/// older of two and the one that is for both families: for each dump the kernel
+/// walks the table of all network namespaces.
+fn request(sequence: u32) -> Vec<u8> {
     let states: u32 = TcpState::ALL
         .into_iter()
         .map(|state| 1 << state as u32)
         .sum();
     let extensions = 1 << (INET_DIAG_INFO - 1) | 1 << (INET_DIAG_SKMEMINFO - 1);
     let mut request = Vec::new();
-    let length = 72_u32;
+    let length = 76_u32;
     request.extend(length.to_ne_bytes());
-    request.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    request.extend(TCPDIAG_GETSOCK.to_ne_bytes());
     request.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
     request.extend(sequence.to_ne_bytes());
     request.extend(0_u32.to_ne_bytes());
-    request.extend([family.number(), IPPROTO_TCP, extensions, 0]);
-    request.extend(states.to_ne_bytes());
+    // The family and the lengths of prefixes, which the kernel does not read.
+    request.extend([0, 0, 0, extensions]);
     request.extend([0; SOCKID_LEN]);
-    debug_assert_eq!(request.len(), 72);
+    request.extend(states.to_ne_bytes());
+    // Tables, which it does not read either.
+    request.extend(0_u32.to_ne_bytes());
+    debug_assert_eq!(request.len(), 76);
     request
 }
 
@@ -547,7 +540,7 @@ fn decode_each(
                 }
                 progress.done = true;
             }
-            SOCK_DIAG_BY_FAMILY => each(decode_socket(message)?),
+            TCPDIAG_GETSOCK | SOCK_DIAG_BY_FAMILY => each(decode_socket(message)?),
             // Later kernels may add kinds; none of them is a socket.
             _ => {}
         }

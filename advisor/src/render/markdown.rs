@@ -91,6 +91,9 @@ fn write_step(text: &mut String, number: usize, step: &Recommendation) {
         "sure",
         escaped(&format!("{} ({})", finding.confidence, step.window)),
     );
+    if let Some(proof) = &step.proof {
+        row("tried", escaped(&proof.words));
+    }
     for also in &step.also {
         row(
             "also",

@@ -48,7 +48,12 @@ pub fn write(out: &mut dyn io::Write, advice: &Advice, facts: &Facts) -> io::Res
             &mut text,
             &format!("Before: {} = {}", finding.setting, finding.current),
         );
-        let _ = writeln!(text, "{} = {}", finding.setting, finding.proposed);
+        if let Some(proof) = &step.proof {
+            comment(&mut text, &format!("Tried: {}", proof.words));
+        }
+        // What did not help when it was tried is left to the reader.
+        let mark = if step.has_failed() { "# " } else { "" };
+        let _ = writeln!(text, "{mark}{} = {}", finding.setting, finding.proposed);
     }
     if !others.is_empty() {
         text.push('\n');

@@ -2,7 +2,7 @@
 
 use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes};
 use crate::facts::Facts;
-use crate::facts::cgroups::Cgroup;
+use crate::facts::cgroups::{Cgroup, CgroupV1};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB407",
@@ -19,21 +19,25 @@ const DOCUMENTATION: Documentation = Documentation {
         while tcp_mem has room. Raising tcp_mem does not help.",
     evidence: "memory.current at 95 percent of memory.max or more, and a sixteenth of the limit \
         or more in `sock` of memory.stat. `max` and `sock_throttled` of memory.events support \
-        it; they count since the cgroup was made.",
+        it; they count since the cgroup was made. Of cgroups of version 1, where TCP has a \
+        limit of its own, memory.kmem.tcp.usage_in_bytes at 95 percent of \
+        memory.kmem.tcp.limit_in_bytes or more. memory.kmem.tcp.failcnt tells little: what \
+        the kernel charges by force it does not count.",
     recommendation: "A higher memory.max (in a container its memory limit) by what the sockets \
-        hold, or a program that queues less.",
+        hold, or a program that queues less. Of version 1, twice what TCP may or does hold.",
     cost: "As much RAM as the limit is raised by.",
     risk: "RAM that others on the host count on.",
     undo: "Set the former limit.",
     references: &[
         "memory.max, memory.stat, memory.events: Documentation/admin-guide/cgroup-v2.rst of Linux",
+        "memory.kmem.tcp.*: Documentation/admin-guide/cgroup-v1/memory.rst of Linux",
         "tcp_under_memory_pressure: include/net/tcp.h of Linux",
         "mem_cgroup_under_socket_pressure: include/linux/memcontrol.h of Linux",
     ],
 };
 
 fn check(facts: &Facts) -> Outcome {
-    if facts.cgroups.is_empty() {
+    if facts.cgroups.is_empty() && facts.cgroups_v1.is_empty() {
         let why = facts
             .unseen
             .iter()
@@ -43,20 +47,27 @@ fn check(facts: &Facts) -> Outcome {
             });
         return Outcome::NotEvaluated(why.to_owned());
     }
-    let findings: Vec<_> = facts
+    let mut findings: Vec<_> = facts
         .cgroups
         .values()
         .filter_map(|cgroup| {
             let (max, current) = (cgroup.memory_max_bytes?, cgroup.memory_current_bytes?);
             let sock = cgroup.sock_bytes?;
-            (current >= max / 100 * 95 && sock >= max / 16)
-                .then(|| finding(cgroup, max, current, sock))
+            (is_near(current, max) && sock >= max / 16).then(|| finding(cgroup, max, current, sock))
         })
         .collect();
+    findings.extend(facts.cgroups_v1.iter().filter_map(|cgroup| {
+        let (limit, usage) = (cgroup.tcp_limit_bytes?, cgroup.tcp_usage_bytes?);
+        is_near(usage, limit).then(|| finding_v1(cgroup, limit, usage))
+    }));
     if findings.is_empty() {
         return Outcome::Quiet("no cgroup with sockets is at its memory limit".to_owned());
     }
     Outcome::Fired(findings)
+}
+
+fn is_near(used: u64, limit: u64) -> bool {
+    used > 0 && u128::from(used) * 100 >= u128::from(limit) * 95
 }
 
 fn finding(cgroup: &Cgroup, max: u64, current: u64, sock: u64) -> Finding {
@@ -104,5 +115,52 @@ fn finding(cgroup: &Cgroup, max: u64, current: u64, sock: u64) -> Finding {
             "max in memory.events of {source} stops rising, and memory.current stays below the \
              limit"
         ),
+    }
+}
+
+fn finding_v1(cgroup: &CgroupV1, limit: u64, usage: u64) -> Finding {
+    let source = format!("/sys/fs/cgroup/memory{}", cgroup.path);
+    let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX).into();
+    let mut evidence = vec![
+        Evidence::new("memory.kmem.tcp.limit_in_bytes", number(limit), &source),
+        Evidence::new("memory.kmem.tcp.usage_in_bytes", number(usage), &source),
+    ];
+    evidence.extend(cgroup.tcp_failures.map(|failures| {
+        Evidence::new(
+            "memory.kmem.tcp.failcnt",
+            number(failures),
+            format!("{source}, since the cgroup was made"),
+        )
+    }));
+    // It may be exceeded: what the kernel must have it charges by force.
+    let proposed = limit.max(usage).saturating_mul(2);
+    Finding {
+        severity: Severity::Warning,
+        confidence: Confidence::Medium,
+        summary: format!(
+            "the sockets of the cgroup {} hold {} of the {} that it grants TCP",
+            cgroup.path,
+            bytes(usage),
+            bytes(limit)
+        ),
+        why: "The memory controller of version 1 has a limit for TCP alone. At it the kernel \
+            holds the buffers of these sockets small and closes their windows, whatever room \
+            tcp_mem and memory.limit_in_bytes have."
+            .to_owned(),
+        kind: Kind::Both,
+        subject: format!("the cgroup {}", cgroup.path),
+        setting: "memory.kmem.tcp.limit_in_bytes".to_owned(),
+        current: limit.to_string(),
+        proposed: format!("{proposed}, or a program that queues less"),
+        evidence,
+        cost: DOCUMENTATION.cost.to_owned(),
+        risk: DOCUMENTATION.risk.to_owned(),
+        apply: format!(
+            "raise the limit where it was set: for the cgroup {} or one above it, echo \
+             {proposed} > memory.kmem.tcp.limit_in_bytes",
+            cgroup.path
+        ),
+        undo: DOCUMENTATION.undo.to_owned(),
+        verify: format!("memory.kmem.tcp.usage_in_bytes of {source} stays below the limit"),
     }
 }

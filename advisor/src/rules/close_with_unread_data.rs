@@ -1,8 +1,18 @@
 //! A program closes connections with data unread, which resets them and loses
 //! what it had still to send.
 
-use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, seconds};
-use crate::facts::Facts;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::program::process_name;
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, needs_a_window,
+    seconds,
+};
+use crate::facts::condition::unread_bytes;
+use crate::facts::namespaces::Namespace;
+use crate::facts::sock_diag::{TcpSocket, TcpState};
+use crate::facts::{Facts, Place};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB201",
@@ -16,12 +26,17 @@ pub(super) const RULE: Rule = Rule {
 const DOCUMENTATION: Documentation = Documentation {
     detects: "A program calls close() on a connection while received data is unread. The kernel \
         then sends a reset in place of a FIN and throws away what was written and not yet \
-        acknowledged: the peer's transfer is cut short, and close() returns 0.",
-    evidence: "TCPAbortOnClose between two looks (--over): 5 or more, and at least one for each \
-        100 connections opened meanwhile (ActiveOpens and PassiveOpens, for want of a counter \
-        of closes). Both bounds are a judgement of this project, from no source: any server \
-        closes on a peer that misbehaves now and then, and a program that forgets to read does \
-        it to a good part of its peers. A total without a window says nothing of now.",
+        acknowledged: the peer's transfer is cut short, and close() returns 0. Data that comes \
+        after close() does the same.",
+    evidence: "TCPAbortOnClose of a network namespace between two looks (--over): 5 or more, and \
+        at least one for each 100 connections opened meanwhile (ActiveOpens and PassiveOpens, \
+        for want of a counter of closes). Both bounds are a judgement of this project, from no \
+        source: any server closes on a peer that misbehaves now and then, and a program that \
+        forgets to read does it to a good part of its peers. A total without a window says \
+        nothing of now. As many by TCPAbortOnData alone are a notice: it counts data that came \
+        after close(), and SO_LINGER {1,0}, and either may be meant. The kernel counts by \
+        namespace and not by program: named are those that hold connections with unread data \
+        there at the second look, or where none does, those that have TCP sockets there.",
     recommendation: "shutdown(SHUT_WR), read to the end, then close(). Not SO_LINGER: it changes \
         nothing about the reset.",
     cost: "The connection stays open until the peer has closed its half; bound the wait, for \
@@ -37,6 +52,8 @@ const DOCUMENTATION: Documentation = Documentation {
 };
 
 const COUNTER: &str = "TcpExt.TCPAbortOnClose";
+/// Data that came after close(), and close() with SO_LINGER {1,0}.
+const LATE: &str = "TcpExt.TCPAbortOnData";
 /// What is opened, which over a window is about what is closed.
 const OPENS: [&str; 2] = ["Tcp.ActiveOpens", "Tcp.PassiveOpens"];
 
@@ -44,65 +61,281 @@ const OPENS: [&str; 2] = ["Tcp.ActiveOpens", "Tcp.PassiveOpens"];
 const FEW: i64 = 5;
 /// Of so many connections one close is a misbehaving peer: our judgement.
 const OPENS_A_CLOSE: i64 = 100;
+/// Network namespaces that are reported.
+const NAMESPACES: usize = 5;
+/// Programs that are named.
+const SUSPECTS: usize = 3;
 
 fn check(facts: &Facts) -> Outcome {
-    let Some(total) = facts.now.counters.get(COUNTER) else {
+    if facts.now.counters.get(COUNTER).is_none() {
         return Outcome::NotEvaluated(format!("this kernel has no counter {COUNTER}"));
+    }
+    let Some((window, _)) = facts.window() else {
+        return needs_a_window(COUNTER, facts);
     };
-    let (Some((window, _)), Some(closes)) = (facts.window(), facts.grown(COUNTER)) else {
-        return Outcome::NotEvaluated(format!(
-            "needs a window: --over 30s (TCPAbortOnClose {}: {total})",
-            facts.counters_begin()
-        ));
-    };
-    let window = seconds(window);
-    if closes <= 0 {
-        return Outcome::Quiet(format!("no close() with unread data in {window}"));
+    let mut seen: Vec<Resets<'_>> = facts.places().map(Resets::at).collect();
+    // The sort keeps the reader's own namespace first among equals.
+    seen.sort_by_key(|resets| std::cmp::Reverse(resets.unread + resets.late));
+    let findings: Vec<_> = seen
+        .iter()
+        .filter_map(|resets| resets.finding(facts, window))
+        .take(NAMESPACES)
+        .collect();
+    if findings.is_empty() {
+        return Outcome::Quiet(seen[0].quiet(window));
     }
-    let opens: i64 = OPENS.into_iter().filter_map(|name| facts.grown(name)).sum();
-    let seen =
-        format!("{closes} close() with unread data and {opens} connections opened in {window}");
-    if closes < FEW {
-        return Outcome::Quiet(format!("{seen}: fewer than {FEW} are taken for chance"));
+    Outcome::Fired(findings)
+}
+
+/// What was reset by close() in a network namespace.
+struct Resets<'a> {
+    place: Place<'a>,
+    /// For data that was unread at close().
+    unread: i64,
+    /// For data that came after close(), or by SO_LINGER {1,0}.
+    late: i64,
+    opens: i64,
+}
+
+impl<'a> Resets<'a> {
+    fn at(place: Place<'a>) -> Self {
+        let grown = |name| place.grown(name).unwrap_or(0).max(0);
+        Self {
+            place,
+            unread: grown(COUNTER),
+            late: grown(LATE),
+            opens: OPENS.into_iter().map(grown).sum(),
+        }
     }
-    if closes.saturating_mul(OPENS_A_CLOSE) < opens {
-        return Outcome::Quiet(format!(
-            "{seen}: fewer than one in {OPENS_A_CLOSE} are taken for peers that misbehave"
-        ));
+
+    /// Whether so many are more than chance.
+    fn is_many(&self, resets: i64) -> bool {
+        resets >= FEW && resets.saturating_mul(OPENS_A_CLOSE) >= self.opens
     }
-    let mut evidence = Vec::from_iter(Evidence::counter(COUNTER, facts));
-    evidence.extend(Evidence::counter("TcpExt.TCPAbortOnData", facts));
-    evidence.extend(
-        OPENS
-            .into_iter()
-            .filter_map(|name| Evidence::counter(name, facts)),
-    );
-    Outcome::Fired(vec![Finding {
-        confidence: Confidence::Medium,
-        severity: Severity::Warning,
-        summary: format!("{seen}; each such close is a reset"),
-        why: "close() with unread data resets the connection, and data that was written and not \
-            yet acknowledged is lost without an error. After shutdown(SHUT_WR) and a read to the \
-            end of file nothing is unread, and the peer has everything. SO_LINGER does not help. \
-            The counter does not say which program: look for one whose peers report \
-            ECONNRESET or short transfers. Where such closes are meant, for clients that \
-            misbehave, there is nothing to mend."
-            .to_owned(),
-        kind: Kind::Program,
-        subject: "the program in this network namespace that closes these connections".to_owned(),
-        setting: "close()".to_owned(),
-        current: "close() with received data unread".to_owned(),
-        proposed: "shutdown(SHUT_WR), read to EOF, then close()".to_owned(),
-        evidence,
-        cost: DOCUMENTATION.cost.to_owned(),
-        risk: DOCUMENTATION.risk.to_owned(),
-        apply: "in the program: shutdown(fd, SHUT_WR); read(fd) until it returns 0, an error, or \
-            2 s or 64 KiB are over; close(fd). Better still: have the peer acknowledge the \
-            length it received"
-            .to_owned(),
-        undo: DOCUMENTATION.undo.to_owned(),
-        verify: "TCPAbortOnClose stops rising: `advisor recommend --over 30s` calls LB201 quiet, \
-            or nstat -az TcpExtTCPAbortOnClose"
-            .to_owned(),
-    }])
+
+    fn quiet(&self, window: Duration) -> String {
+        let window = seconds(window);
+        let seen = format!("{} connections opened in {window}", self.opens);
+        let (closes, what) = if self.unread > 0 {
+            (self.unread, "close() with unread data")
+        } else {
+            (self.late, "close() before the last data came")
+        };
+        match closes {
+            0 => format!("no close() with unread data in {window}"),
+            closes if closes < FEW => {
+                format!("{closes} {what} and {seen}: fewer than {FEW} are taken for chance")
+            }
+            closes => format!(
+                "{closes} {what} and {seen}: fewer than one in {OPENS_A_CLOSE} are taken for \
+                 peers that misbehave"
+            ),
+        }
+    }
+
+    fn finding(&self, facts: &Facts, window: Duration) -> Option<Finding> {
+        let by_unread = self.is_many(self.unread);
+        if !by_unread && !self.is_many(self.late) {
+            return None;
+        }
+        let place = match self.place.namespace {
+            Some(namespace) => namespace.label(),
+            None => "this network namespace".to_owned(),
+        };
+        let counters = [COUNTER, LATE].into_iter().chain(OPENS);
+        let mut evidence: Vec<_> = counters
+            .filter_map(|name| Evidence::counter_at(&self.place, name, window))
+            .collect();
+        let suspects = Suspects::of(facts, self.place.namespace);
+        evidence.extend(suspects.evidence());
+        let opens = format!("{} connections opened in {}", self.opens, seconds(window));
+        let common = Finding {
+            severity: Severity::Warning,
+            confidence: Confidence::Medium,
+            summary: format!(
+                "{} close() with unread data and {opens}; each such close is a reset",
+                self.unread
+            ),
+            why: format!(
+                "close() with unread data resets the connection, and data that was written and \
+                 not yet acknowledged is lost without an error. After shutdown(SHUT_WR) and a \
+                 read to the end of file nothing is unread, and the peer has everything. \
+                 SO_LINGER does not help. {} Where such closes are meant, for clients that \
+                 misbehave, there is nothing to mend.",
+                suspects.sentence()
+            ),
+            kind: Kind::Program,
+            subject: suspects.subject(&place),
+            setting: "close()".to_owned(),
+            current: "close() with received data unread".to_owned(),
+            proposed: "shutdown(SHUT_WR), read to EOF, then close()".to_owned(),
+            evidence,
+            cost: DOCUMENTATION.cost.to_owned(),
+            risk: DOCUMENTATION.risk.to_owned(),
+            apply: "in the program: shutdown(fd, SHUT_WR); read(fd) until it returns 0, an \
+                error, or 2 s or 64 KiB are over; close(fd). Better still: have the peer \
+                acknowledge the length it received"
+                .to_owned(),
+            undo: DOCUMENTATION.undo.to_owned(),
+            verify: "TCPAbortOnClose stops rising: `advisor recommend --over 30s` calls LB201 \
+                quiet, or nstat -az TcpExtTCPAbortOnClose"
+                .to_owned(),
+        };
+        if by_unread {
+            return Some(common);
+        }
+        // One counter for two causes, and both may be meant.
+        Some(Finding {
+            severity: Severity::Notice,
+            confidence: Confidence::Low,
+            summary: format!(
+                "{} resets by data after close(), or by SO_LINGER {{1,0}}, and {opens}",
+                self.late
+            ),
+            why: format!(
+                "Data that comes after close() is answered with a reset, and so is a close() \
+                 with SO_LINGER {{1,0}}: what was written and not yet acknowledged is lost \
+                 without an error. One counter stands for both; LB203 tells who uses SO_LINGER. \
+                 {} Where a transfer is given up on purpose there is nothing to mend.",
+                suspects.sentence()
+            ),
+            current: "close() while the peer sends, or SO_LINGER {1,0}".to_owned(),
+            verify: "TCPAbortOnData stops rising: nstat -az TcpExtTCPAbortOnData".to_owned(),
+            ..common
+        })
+    }
+}
+
+/// The programs of a network namespace that may be the one. The kernel does not
+/// count by program, so what their sockets hold now has to do.
+struct Suspects {
+    /// The most suspicious first.
+    programs: Vec<Suspect>,
+    /// There are sockets of programs that could not be seen.
+    others: bool,
+}
+
+/// A program and its sockets.
+struct Suspect {
+    name: String,
+    connections: usize,
+    /// Of these, how many hold data that it has not read.
+    unread: usize,
+}
+
+impl Suspects {
+    fn of(facts: &Facts, namespace: Option<&Namespace>) -> Self {
+        let place = namespace.map(|namespace| namespace.inode);
+        let sockets = || {
+            let all = facts.now.every_socket();
+            all.filter(move |(other, _)| other.map(|other| other.inode) == place)
+                .map(|(_, socket)| socket)
+        };
+        let holder = |socket: &TcpSocket| {
+            let holder = facts.processes.holders_of(socket.inode).first();
+            holder.map(|holder| holder.process)
+        };
+        // A connection may be closed before its descriptor is looked for; who
+        // listens on its port has accepted it.
+        let listeners: BTreeMap<u16, u32> = sockets()
+            .filter(|socket| socket.state == TcpState::Listen)
+            .filter_map(|socket| Some((socket.local.port(), holder(socket)?)))
+            .collect();
+        let mut suspects: BTreeMap<u32, Suspect> = BTreeMap::new();
+        let mut others = false;
+        for socket in sockets().filter(|socket| socket.inode != 0) {
+            let of_port = || listeners.get(&socket.local.port()).copied();
+            let Some(process) = holder(socket).or_else(of_port) else {
+                others = true;
+                continue;
+            };
+            let suspect = suspects.entry(process).or_insert_with(|| Suspect {
+                name: process_name(facts, process),
+                connections: 0,
+                unread: 0,
+            });
+            if socket.state != TcpState::Listen {
+                suspect.connections += 1;
+                suspect.unread += usize::from(unread_bytes(socket) > 0);
+            }
+        }
+        let mut suspects: Vec<_> = suspects.into_values().collect();
+        suspects.sort_by_key(|suspect| std::cmp::Reverse((suspect.unread, suspect.connections)));
+        if suspects.iter().any(|suspect| suspect.unread > 0) {
+            suspects.retain(|suspect| suspect.unread > 0);
+        }
+        Self {
+            programs: suspects,
+            others,
+        }
+    }
+
+    /// The names of the first few.
+    fn names(&self) -> String {
+        let mut names: Vec<_> = self
+            .programs
+            .iter()
+            .take(SUSPECTS)
+            .map(|suspect| suspect.name.clone())
+            .collect();
+        match self.programs.len() - names.len() {
+            0 => {}
+            1 => names.push("another one".to_owned()),
+            more => names.push(format!("{more} more")),
+        }
+        names.join(", ")
+    }
+
+    fn leave_unread(&self) -> bool {
+        self.programs.first().is_some_and(|first| first.unread > 0)
+    }
+
+    fn subject(&self, place: &str) -> String {
+        match &self.programs[..] {
+            [] => format!("the program in {place} that closes these connections"),
+            [one] if self.leave_unread() || !self.others => {
+                format!("{} in {place}, the likely one", one.name)
+            }
+            [one] => format!("perhaps {} in {place}", one.name),
+            _ if self.leave_unread() => format!("likely one of these in {place}: {}", self.names()),
+            _ => format!("one of these in {place}: {}", self.names()),
+        }
+    }
+
+    fn sentence(&self) -> &'static str {
+        match &self.programs[..] {
+            [] => {
+                "The counter does not say which program: look for one whose peers report \
+                 ECONNRESET or short transfers."
+            }
+            _ if self.leave_unread() => {
+                "The counter does not say which program; the one named holds connections with \
+                 unread data at this moment."
+            }
+            [_] if !self.others => {
+                "The counter does not say which program; no other one has TCP sockets in that \
+                 network namespace."
+            }
+            _ => {
+                "The counter does not say which program, and at this moment none holds a \
+                 connection with unread data: look for one whose peers report ECONNRESET or \
+                 short transfers."
+            }
+        }
+    }
+
+    fn evidence(&self) -> impl Iterator<Item = Evidence> {
+        self.programs.iter().take(SUSPECTS).map(|suspect| {
+            Evidence::new(
+                suspect.name.clone(),
+                format!(
+                    "{} of {} connections hold unread data now",
+                    suspect.unread, suspect.connections
+                )
+                .as_str()
+                .into(),
+                "socket table",
+            )
+        })
+    }
 }

@@ -131,11 +131,18 @@ fn check(facts: &Facts) -> Outcome {
 
 /// What was seen: the sum, its share of each program, and the largest.
 fn evidence(dead: &[&TcpSocket], held: u64, programs: &[Program<'_>]) -> Vec<Evidence> {
-    let mut evidence = vec![Evidence::new(
-        "host.sockets.dead-peer.bytes",
-        i64::try_from(held).unwrap_or(i64::MAX).into(),
-        "sock_diag, SKMEMINFO",
-    )];
+    let mut evidence = vec![
+        Evidence::new(
+            "host.sockets.dead-peer",
+            i64::try_from(dead.len()).unwrap_or(i64::MAX).into(),
+            "sock_diag, tcp_info",
+        ),
+        Evidence::new(
+            "host.sockets.dead-peer.bytes",
+            i64::try_from(held).unwrap_or(i64::MAX).into(),
+            "sock_diag, SKMEMINFO",
+        ),
+    ];
     if programs.len() > 1 {
         evidence.extend(programs.iter().take(PROGRAMS).map(|program| {
             Evidence::new(

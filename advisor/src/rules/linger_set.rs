@@ -86,16 +86,7 @@ fn check(facts: &Facts) -> Outcome {
                 setting: "SO_LINGER".to_owned(),
                 current,
                 proposed: "not set; shutdown(SHUT_WR), read to EOF, close()".to_owned(),
-                evidence: times
-                    .iter()
-                    .map(|(seconds, count)| {
-                        Evidence::new(
-                            format!("host.sockets.SO_LINGER{{1,{seconds}}}"),
-                            (*count).into(),
-                            format!("getsockopt() on {inspected} sockets"),
-                        )
-                    })
-                    .collect(),
+                evidence: evidence(&times, inspected),
                 cost: DOCUMENTATION.cost.to_owned(),
                 risk: DOCUMENTATION.risk.to_owned(),
                 apply: "in the program: take setsockopt(SO_LINGER) out; shutdown(fd, SHUT_WR); \
@@ -110,6 +101,22 @@ fn check(facts: &Facts) -> Outcome {
         return Outcome::Quiet(format!("SO_LINGER is off on {inspected} sockets"));
     }
     Outcome::Fired(findings)
+}
+
+/// How many sockets linger, the shortest time, and how many for each time.
+fn evidence(times: &BTreeMap<i32, i64>, inspected: usize) -> Vec<Evidence> {
+    let source = format!("getsockopt() on {inspected} sockets");
+    let all: i64 = times.values().sum();
+    let mut evidence = vec![Evidence::new("host.sockets.SO_LINGER", all.into(), &source)];
+    evidence.extend(times.first_key_value().map(|(seconds, _)| {
+        let name = "host.sockets.SO_LINGER.seconds";
+        Evidence::new(name, i64::from(*seconds).into(), &source)
+    }));
+    evidence.extend(times.iter().map(|(seconds, count)| {
+        let name = format!("host.sockets.SO_LINGER{{1,{seconds}}}");
+        Evidence::new(name, (*count).into(), &source)
+    }));
+    evidence
 }
 
 fn linger_s(socket: &TcpSocket) -> Option<i32> {

@@ -1,11 +1,13 @@
 //! Listeners drop connections because their queues are full.
 
+use std::time::Duration;
+
 use super::somaxconn_low::{DEFAULT, SETTING};
 use super::{
     Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, a_minute,
     needs_a_window, seconds,
 };
-use crate::facts::Facts;
+use crate::facts::{Facts, Place};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB510",
@@ -17,7 +19,7 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Connections dropped by listeners of the network namespace: the accept queue was \
+    detects: "Connections dropped by listeners of a network namespace: the accept queue was \
         full, or there was no memory for one more. Such a client tries again after a second, \
         then two, then four.",
     evidence: "The greater of ListenOverflows and ListenDrops over two looks: a warning above \
@@ -38,22 +40,48 @@ const DOCUMENTATION: Documentation = Documentation {
 
 const OVERFLOWS: &str = "TcpExt.ListenOverflows";
 const DROPS: &str = "TcpExt.ListenDrops";
+/// Network namespaces that are reported.
+const NAMESPACES: usize = 5;
 
 fn check(facts: &Facts) -> Outcome {
     let Some((window, _)) = facts.window() else {
         return needs_a_window(OVERFLOWS, facts);
     };
-    let grown = |name| facts.grown(name).unwrap_or(0).max(0);
-    let drops = grown(OVERFLOWS).max(grown(DROPS));
+    let mut dropped: Vec<_> = facts.places().map(|place| (drops(&place), place)).collect();
+    // The sort keeps the reader's own namespace first among equals.
+    dropped.sort_by_key(|(drops, _)| std::cmp::Reverse(*drops));
+    let findings: Vec<_> = dropped
+        .iter()
+        .filter_map(|(drops, place)| finding(facts, place, *drops, window))
+        .take(NAMESPACES)
+        .collect();
+    if findings.is_empty() {
+        let most = dropped.first().map_or(0, |(drops, _)| *drops);
+        return Outcome::Quiet(format!("{most} drops at listeners in {}", seconds(window)));
+    }
+    Outcome::Fired(findings)
+}
+
+/// Connections that the listeners of a network namespace dropped.
+fn drops(place: &Place<'_>) -> i64 {
+    let grown = |name| place.grown(name).unwrap_or(0).max(0);
+    grown(OVERFLOWS).max(grown(DROPS))
+}
+
+fn finding(facts: &Facts, place: &Place<'_>, drops: i64, window: Duration) -> Option<Finding> {
     let rate = a_minute(drops, window);
     // One in a short window is no rate.
     if rate <= 1 || drops <= 1 {
-        return Outcome::Quiet(format!("{drops} drops at listeners in {}", seconds(window)));
+        return None;
     }
     let mut evidence: Vec<_> = [OVERFLOWS, DROPS]
         .into_iter()
-        .filter_map(|name| Evidence::counter(name, facts))
+        .filter_map(|name| Evidence::counter_at(place, name, window))
         .collect();
+    let within = place
+        .namespace
+        .map(|namespace| format!(" in {}", namespace.label()));
+    let within = within.as_deref().unwrap_or_default();
     let common = Finding {
         severity: if rate > 5 {
             Severity::Critical
@@ -62,7 +90,7 @@ fn check(facts: &Facts) -> Outcome {
         },
         confidence: Confidence::High,
         summary: format!(
-            "listeners dropped {drops} connections in {}",
+            "listeners{within} dropped {drops} connections in {}",
             seconds(window)
         ),
         why: "The accept queue of a listener holds min(backlog, somaxconn) + 1 connections; a SYN \
@@ -71,7 +99,7 @@ fn check(facts: &Facts) -> Outcome {
             Send-Q."
             .to_owned(),
         kind: Kind::Program,
-        subject: "the listener whose queue is full".to_owned(),
+        subject: format!("the listener{within} whose queue is full"),
         setting: "the backlog of listen()".to_owned(),
         current: "unknown (ss -tln: Send-Q)".to_owned(),
         proposed: "as many as arrive while the program is busy, and accept() sooner".to_owned(),
@@ -86,26 +114,44 @@ fn check(facts: &Facts) -> Outcome {
             TcpExtListenDrops)"
             .to_owned(),
     };
-    let proposed = DEFAULT.to_string();
-    Outcome::Fired(vec![match facts.settings.somaxconn {
-        Some(current) if current < DEFAULT => {
-            let setting = Finding::of_setting(facts, &DOCUMENTATION, SETTING, &proposed);
-            evidence.extend(setting.evidence);
-            Finding {
-                kind: Kind::Both,
-                subject: setting.subject,
-                setting: setting.setting,
-                current: setting.current,
-                proposed: setting.proposed,
-                apply: format!(
-                    "{}; then in the program a backlog for listen() of as many, and a restart",
-                    setting.apply
-                ),
-                undo: setting.undo,
-                evidence,
-                ..common
-            }
-        }
-        _ => Finding { evidence, ..common },
-    }])
+    let here = place
+        .namespace
+        .map_or(&facts.settings, |other| &other.settings);
+    let Some(current) = here.somaxconn.filter(|current| *current < DEFAULT) else {
+        return Some(Finding { evidence, ..common });
+    };
+    if place.namespace.is_some() {
+        // Its setting is not the reader's to propose: who made the namespace
+        // sets it.
+        evidence.push(Evidence::new(
+            SETTING,
+            current.into(),
+            "that network namespace",
+        ));
+        return Some(Finding {
+            apply: format!(
+                "{}; net.core.somaxconn is {current} there and cuts every backlog: raise it to \
+                 {DEFAULT} where that namespace is made (sysctls of the container)",
+                common.apply
+            ),
+            evidence,
+            ..common
+        });
+    }
+    let setting = Finding::of_setting(facts, &DOCUMENTATION, SETTING, &DEFAULT.to_string());
+    evidence.extend(setting.evidence);
+    Some(Finding {
+        kind: Kind::Both,
+        subject: setting.subject,
+        setting: setting.setting,
+        current: setting.current,
+        proposed: setting.proposed,
+        apply: format!(
+            "{}; then in the program a backlog for listen() of as many, and a restart",
+            setting.apply
+        ),
+        undo: setting.undo,
+        evidence,
+        ..common
+    })
 }

@@ -5,7 +5,7 @@ use super::program::by_program;
 use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity};
 use crate::evidence::calibration::BindOption;
 use crate::facts::Facts;
-use crate::facts::sock_diag::TcpState;
+use crate::facts::sock_diag::{TcpSocket, TcpState};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB502",
@@ -65,10 +65,8 @@ fn check(facts: &Facts) -> Outcome {
     let findings: Vec<_> = programs
         .iter()
         .map(|program| {
-            let addresses: Vec<_> = program
-                .sockets
-                .iter()
-                .take(LISTENERS)
+            let listeners = || program.sockets.iter().take(LISTENERS);
+            let addresses: Vec<_> = listeners()
                 .map(|socket| plain(socket.local).to_string())
                 .collect();
             Finding {
@@ -87,15 +85,8 @@ fn check(facts: &Facts) -> Outcome {
                 setting: "SO_REUSEADDR".to_owned(),
                 current: "0".to_owned(),
                 proposed: "1, before bind(), on every start".to_owned(),
-                evidence: addresses
-                    .iter()
-                    .map(|address| {
-                        Evidence::new(
-                            format!("{address}.SO_REUSEADDR"),
-                            0.into(),
-                            "getsockopt() on the listener",
-                        )
-                    })
+                evidence: listeners()
+                    .flat_map(|listener| evidence(facts, listener))
                     .chain(bind_fails(facts))
                     .collect(),
                 cost: DOCUMENTATION.cost.to_owned(),
@@ -112,4 +103,28 @@ fn check(facts: &Facts) -> Outcome {
         return Outcome::Quiet(format!("all of {inspected} listeners have SO_REUSEADDR"));
     }
     Outcome::Fired(findings)
+}
+
+/// The option of a listener, and the connections that its next start would find.
+fn evidence(facts: &Facts, listener: &TcpSocket) -> [Evidence; 2] {
+    let address = plain(listener.local);
+    let connections = facts
+        .now
+        .every_socket()
+        .filter(|(_, socket)| {
+            socket.state != TcpState::Listen && socket.local.port() == address.port()
+        })
+        .count();
+    [
+        Evidence::new(
+            format!("{address}.SO_REUSEADDR"),
+            0.into(),
+            "getsockopt() on the listener",
+        ),
+        Evidence::new(
+            format!("{address}.connections"),
+            i64::try_from(connections).unwrap_or(i64::MAX).into(),
+            "socket table, by the local port",
+        ),
+    ]
 }

@@ -1,6 +1,6 @@
 //! tcp_max_orphans is higher than tcp_mem can pay for.
 
-use super::sizing::{OrphanCost, expected_tcp_mem, most_orphans};
+use super::sizing::{MarksFault, OrphanCost, expected_tcp_mem, most_orphans};
 use super::{
     Confidence, Documentation, Evidence, Finding, Outcome, Rule, Severity, bytes,
     not_initial_namespace,
@@ -23,9 +23,10 @@ const DOCUMENTATION: Documentation = Documentation {
     evidence: "tcp_max_orphans times the memory of an orphan against the high mark of tcp_mem, \
         where the limit is above the kernel's default (half of tcp_ehash_entries); or a page for \
         each of them, where that is not known; for files alone, above the greatest default that \
-        any kernel has. The memory of an orphan is what is seen here, or what a report measured \
-        on this kernel line, or what a full send buffer was measured to hold on the release \
-        nearest to it, or the documented 64 KiB.",
+        any kernel has. Where tcp_mem is itself wrong, against the kernel's own marks. The \
+        memory of an orphan is what is seen here, or what a report measured on this kernel line, \
+        or what a full send buffer was measured to hold on the release nearest to it, or the \
+        documented 64 KiB.",
     recommendation: "As many orphans as the high mark pays for, the kernel's default where \
         that is more, and always above four times the count there is.",
     cost: "None; it is lower than now.",
@@ -47,8 +48,11 @@ fn check(facts: &Facts) -> Outcome {
     let Some(limit) = facts.settings.tcp_max_orphans else {
         return not_initial_namespace(SETTING);
     };
-    // Files may set the one and leave the other to the kernel.
-    let Some(tcp_mem) = facts.settings.tcp_mem.or_else(|| expected_tcp_mem(facts)) else {
+    // Files may set the one and leave the other to the kernel. Wrong marks, which
+    // come out of the same list, pay for nothing.
+    let marks = facts.settings.tcp_mem;
+    let right = marks.filter(|_| MarksFault::of(facts).is_none());
+    let Some(tcp_mem) = right.or_else(|| expected_tcp_mem(facts)) else {
         return without_memory(facts, limit);
     };
     let (orphans, look) = most_orphans(facts).unwrap_or((0, &facts.now));

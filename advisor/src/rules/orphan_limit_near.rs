@@ -281,8 +281,10 @@ impl Found {
     }
 
     /// The orphans are this network namespace's and are to live shorter.
-    fn shorten(self, retries: Option<i64>, measured: &Measured) -> Finding {
+    fn shorten(mut self, retries: Option<i64>, measured: &Measured) -> Finding {
         let [summary, why, verify] = self.unpaid();
+        self.evidence
+            .extend(retries.map(|retries| Evidence::sysctl(RETRIES, retries.into())));
         match retries {
             Some(current) if current == 0 || current > FEW_RETRIES => {
                 let proposed = FEW_RETRIES.to_string();

@@ -1,6 +1,5 @@
 //! The ports for connections to one destination run out.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use super::close_wait_left::plain;
@@ -56,65 +55,97 @@ fn check(facts: &Facts) -> Outcome {
     if facts.settings.ip_local_port_range.is_none() {
         return Outcome::NotEvaluated(format!("{SETTING} cannot be read"));
     }
-    let mut ways: BTreeMap<(Option<u32>, Way), Ports<'_>> = BTreeMap::new();
-    for (namespace, socket) in facts.now.every_socket() {
-        let settings = namespace.map_or(&facts.settings, |other| &other.settings);
-        let Some(range) = settings.ip_local_port_range else {
-            continue;
-        };
-        let local = plain(socket.local);
-        if socket.state != TcpState::Listen && (range[0]..=range[1]).contains(&local.port()) {
-            let way = (local.ip(), plain(socket.peer));
-            ways.entry((namespace.map(|other| other.inode), way))
-                .or_insert_with(|| Ports::new(range, namespace))
-                .add(socket);
+    let mut sockets: Vec<_> = facts
+        .now
+        .every_socket()
+        .filter_map(|(namespace, socket)| Taker::of(facts, namespace, socket))
+        .collect();
+    // Sorted rather than put into a map: a server may have as many peers as
+    // sockets.
+    sockets.sort_unstable_by_key(|socket| (socket.place(), socket.port()));
+    let mut most = 0;
+    let mut used = Vec::new();
+    for sockets in sockets.chunk_by(|one, other| one.place() == other.place()) {
+        let ports = Ports::of(sockets);
+        most = most.max(ports.percent());
+        if ports.percent() >= 70 {
+            used.push(ports);
         }
     }
-    let most = ways.values().map(Ports::percent).max().unwrap_or(0);
-    let mut used: Vec<_> = ways
-        .into_iter()
-        .filter(|(_, ports)| ports.percent() >= 70)
-        .collect();
     if used.is_empty() {
         return Outcome::Quiet(format!(
             "at most {most} percent of the ports are taken for one destination"
         ));
     }
-    used.sort_by_key(|(_, ports)| std::cmp::Reverse(ports.percent()));
+    used.sort_by_key(|ports| std::cmp::Reverse(ports.percent()));
     used.truncate(DESTINATIONS);
-    Outcome::Fired(
-        used.iter()
-            .map(|((_, way), ports)| ports.finding(facts, *way))
-            .collect(),
-    )
+    Outcome::Fired(used.iter().map(|ports| ports.finding(facts)).collect())
+}
+
+/// A socket with a local port that connect() takes.
+struct Taker<'a> {
+    namespace: Option<&'a Namespace>,
+    range: [u16; 2],
+    socket: &'a TcpSocket,
+}
+
+impl<'a> Taker<'a> {
+    fn of(facts: &Facts, namespace: Option<&'a Namespace>, socket: &'a TcpSocket) -> Option<Self> {
+        let settings = namespace.map_or(&facts.settings, |other| &other.settings);
+        let range @ [first, last] = settings.ip_local_port_range?;
+        let takes =
+            socket.state != TcpState::Listen && (first..=last).contains(&socket.local.port());
+        takes.then_some(Self {
+            namespace,
+            range,
+            socket,
+        })
+    }
+
+    fn port(&self) -> u16 {
+        self.socket.local.port()
+    }
+
+    fn way(&self) -> Way {
+        (plain(self.socket.local).ip(), plain(self.socket.peer))
+    }
+
+    /// The network namespace, and the way there.
+    fn place(&self) -> (Option<u32>, Way) {
+        (self.namespace.map(|other| other.inode), self.way())
+    }
 }
 
 /// The ports that are taken on one way.
 struct Ports<'a> {
     range: [u16; 2],
     namespace: Option<&'a Namespace>,
-    taken: BTreeSet<u16>,
+    way: Way,
+    taken: usize,
     time_wait: usize,
     /// One that a process holds, which tells the program.
     example: Option<&'a TcpSocket>,
 }
 
 impl<'a> Ports<'a> {
-    fn new(range: [u16; 2], namespace: Option<&'a Namespace>) -> Self {
+    /// Of sockets on one way, by port.
+    fn of(sockets: &[Taker<'a>]) -> Self {
+        let first = &sockets[0];
         Self {
-            range,
-            namespace,
-            taken: BTreeSet::new(),
-            time_wait: 0,
-            example: None,
-        }
-    }
-
-    fn add(&mut self, socket: &'a TcpSocket) {
-        self.taken.insert(socket.local.port());
-        self.time_wait += usize::from(socket.state == TcpState::TimeWait);
-        if socket.inode != 0 {
-            self.example.get_or_insert(socket);
+            range: first.range,
+            namespace: first.namespace,
+            way: first.way(),
+            taken: sockets
+                .chunk_by(|one, other| one.port() == other.port())
+                .count(),
+            time_wait: sockets
+                .iter()
+                .filter(|socket| socket.socket.state == TcpState::TimeWait)
+                .count(),
+            example: sockets
+                .iter()
+                .map(|socket| socket.socket)
+                .find(|socket| socket.inode != 0),
         }
     }
 
@@ -124,11 +155,12 @@ impl<'a> Ports<'a> {
     }
 
     fn percent(&self) -> usize {
-        self.taken.len() * 100 / self.size()
+        self.taken * 100 / self.size()
     }
 
-    fn finding(&self, facts: &Facts, (local, peer): Way) -> Finding {
-        let taken = self.taken.len();
+    fn finding(&self, facts: &Facts) -> Finding {
+        let (local, peer) = self.way;
+        let taken = self.taken;
         let program = name(facts, self.example.as_slice());
         let [first, last] = self.range;
         let mostly_time_wait = self.time_wait * 2 > taken;
@@ -164,6 +196,7 @@ impl<'a> Ports<'a> {
             evidence: vec![
                 Evidence::new("host.ports.taken", count(taken), &source),
                 Evidence::new("host.ports.TIME_WAIT", count(self.time_wait), &source),
+                Evidence::new("host.ports.range", count(self.size()), SETTING),
                 Evidence::sysctl(SETTING, format!("{first} {last}").as_str().into()),
             ],
             cost: DOCUMENTATION.cost.to_owned(),

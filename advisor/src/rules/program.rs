@@ -48,12 +48,8 @@ pub(super) fn name(facts: &Facts, sockets: &[&TcpSocket]) -> String {
     let Some(first) = sockets.first() else {
         return "no program".to_owned();
     };
-    if let Some(process) = facts.processes.of(first.inode).next() {
-        let container = process
-            .container
-            .as_ref()
-            .map_or_else(String::new, |container| format!(", container {container}"));
-        return format!("{} ({}{container})", process.name, process.pid);
+    if let Some(holder) = facts.processes.holders_of(first.inode).first() {
+        return process_name(facts, holder.process);
     }
     let port = first.local.port();
     if sockets.iter().all(|socket| socket.local.port() == port) {
@@ -73,6 +69,18 @@ pub(super) fn without_tcp_info(facts: &Facts) -> Option<Outcome> {
         matches!(&facts.now.sockets, Some(sockets) if sockets.source == SocketSource::SockDiag);
     (!has_it)
         .then(|| Outcome::NotEvaluated("needs tcp_info, which only sock_diag gives".to_owned()))
+}
+
+/// A process for people, by its place among those that hold sockets.
+pub(super) fn process_name(facts: &Facts, place: u32) -> String {
+    let Some(process) = facts.processes.all.get(place as usize) else {
+        return "a process that is not known".to_owned();
+    };
+    let container = process
+        .container
+        .as_ref()
+        .map_or_else(String::new, |container| format!(", container {container}"));
+    format!("{} ({}{container})", process.name, process.pid)
 }
 
 /// From how much memory on sockets are worth a change, in bytes: a sixteenth of

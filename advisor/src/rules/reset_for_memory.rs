@@ -22,10 +22,10 @@ const DOCUMENTATION: Documentation = Documentation {
     detects: "Connections that the kernel resets because there are too many orphans or too \
         much memory in use. One counter and, before Linux 3, one message (Out of socket memory) \
         stand for both limits; this rule says which it was.",
-    evidence: "TCPAbortOnMemory growing between two looks. tcp_max_orphans fired where a \
-        quarter of it is below the orphans of either look with those that were reset; tcp_mem \
-        where TCP.mem is above nine tenths of its high mark. Where the kernel's log can be \
-        read, its lines of the window decide: `too many orphaned sockets`, or `out of memory -- consider tuning tcp_mem`.",
+    evidence: "TCPAbortOnMemory growing between two looks, in whatever network namespace. \
+        tcp_max_orphans fired where a quarter of it is below the orphans of either look with \
+        those that were reset; tcp_mem where TCP.mem is above nine tenths of its high mark. \
+        Where the kernel's log can be read, its lines of the window decide: `too many orphaned sockets`, or `out of memory -- consider tuning tcp_mem`.",
     recommendation: "For orphans, a limit above four times those that there were, if tcp_mem \
         pays for it; else that the program holds back less for peers that do not read. For \
         tcp_mem see tcp-mem-near.",
@@ -71,7 +71,11 @@ fn check(facts: &Facts) -> Outcome {
     let Some((window, earlier)) = facts.window() else {
         return needs_a_window(COUNTER, facts);
     };
-    let resets = facts.grown(COUNTER).unwrap_or(0).max(0);
+    // The limits are the kernel's, and each network namespace counts for itself.
+    let resets = facts
+        .places()
+        .map(|place| place.grown(COUNTER).unwrap_or(0).max(0))
+        .fold(0, i64::saturating_add);
     if resets == 0 {
         return Outcome::Quiet(format!(
             "no connection was reset for want of memory in {}",
@@ -90,8 +94,17 @@ fn check(facts: &Facts) -> Outcome {
     let by_orphans = peak.saturating_mul(4) > limit;
     let pages = tcp_pages(facts).unwrap_or(0);
     let by_memory = pages.saturating_mul(10) > tcp_mem[2].saturating_mul(9);
-    let mut evidence = Vec::from_iter(Evidence::counter(COUNTER, facts));
+    let mut evidence: Vec<_> = facts
+        .places()
+        .filter(|place| place.namespace.is_none() || place.grown(COUNTER).unwrap_or(0) > 0)
+        .filter_map(|place| Evidence::counter_at(&place, COUNTER, window))
+        .collect();
     evidence.push(Evidence::sockstat("TCP.orphan", orphans));
+    evidence.push(Evidence::new(
+        "orphan.peak",
+        peak.into(),
+        "TCP.orphan, and those that were reset",
+    ));
     evidence.push(Evidence::sysctl(LIMIT, limit.into()));
     evidence.push(Evidence::sockstat(
         "TCP.mem",

@@ -89,6 +89,11 @@ fn check(facts: &Facts) -> Outcome {
                 proposed: "not set, or twice rate times round trip".to_owned(),
                 evidence: vec![
                     Evidence::new(
+                        "host.sockets.send-buffers",
+                        i64::try_from(count).unwrap_or(i64::MAX).into(),
+                        "sock_diag, SKMEMINFO",
+                    ),
+                    Evidence::new(
                         "host.sockets.send-buffers.bytes",
                         number(buffers),
                         "sock_diag, SKMEMINFO",

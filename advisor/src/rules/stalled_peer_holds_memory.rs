@@ -58,11 +58,18 @@ fn check(facts: &Facts) -> Outcome {
         .filter(|program| program.bytes >= worth)
         .map(|program| {
             let count = program.sockets.len();
-            let mut evidence = vec![Evidence::new(
-                "host.sockets.stalled-peer.bytes",
-                i64::try_from(program.bytes).unwrap_or(i64::MAX).into(),
-                "sock_diag, SKMEMINFO",
-            )];
+            let mut evidence = vec![
+                Evidence::new(
+                    "host.sockets.stalled-peer",
+                    i64::try_from(count).unwrap_or(i64::MAX).into(),
+                    "sock_diag, tcp_info",
+                ),
+                Evidence::new(
+                    "host.sockets.stalled-peer.bytes",
+                    i64::try_from(program.bytes).unwrap_or(i64::MAX).into(),
+                    "sock_diag, SKMEMINFO",
+                ),
+            ];
             evidence.extend(program.sockets.iter().take(PEERS).map(|socket| {
                 let condition = Condition::of(socket);
                 Evidence::new(

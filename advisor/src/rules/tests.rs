@@ -5,7 +5,10 @@ use std::path::Path;
 
 use super::*;
 use crate::evidence;
+use crate::facts::cgroups::CgroupV1;
 use crate::facts::counters::Counters;
+use crate::facts::namespaces::Namespace;
+use crate::facts::processes::{Holder, Process};
 use crate::facts::sock_diag::{TcpState, Timer};
 use crate::facts::{Root, SocketSource};
 use crate::plan::{OutcomeWord, advise};
@@ -462,6 +465,258 @@ fn closes_with_unread_data_count_by_their_share() {
     assert!(
         reason.starts_with("1 close() with unread data and 420 connections opened in 30.0 s"),
         "{reason}"
+    );
+}
+
+/// Adds a network namespace whose counters of TcpExt have grown from 100 by
+/// these between the two looks, and which has the sockets of this one.
+fn add_namespace(facts: &mut Facts, inode: u32, grown: &[(&str, i64)]) {
+    let counters = |factor: i64| {
+        let (names, values): (Vec<_>, Vec<_>) = grown
+            .iter()
+            .map(|(name, grown)| (*name, (100 + factor * grown).to_string()))
+            .unzip();
+        let text = format!(
+            "TcpExt: {}\nTcpExt: {}\n",
+            names.join(" "),
+            values.join(" ")
+        );
+        Counters::parse(&text, Path::new("counters")).unwrap()
+    };
+    let namespace = |factor, look: &crate::facts::Look| Namespace {
+        inode,
+        name: Some(format!("pod-{inode}")),
+        pid: None,
+        kept_by: None,
+        sockstat: look.sockstat.clone(),
+        counters: counters(factor),
+        sockets: look.sockets.clone(),
+        settings: facts.settings.clone(),
+    };
+    let now = namespace(1, &facts.now);
+    let earlier = facts.earlier.as_mut().unwrap();
+    let before = Namespace {
+        counters: counters(0),
+        ..now.clone()
+    };
+    earlier.elsewhere.push(before);
+    facts.now.elsewhere.push(now);
+}
+
+/// Has a program hold a socket of the last network namespace that was added,
+/// with so many bytes unread.
+fn hold(facts: &mut Facts, name: &str, inode: u32, unread: u32) {
+    let process = u32::try_from(facts.processes.all.len()).unwrap();
+    facts.processes.all.push(Process {
+        pid: 4000 + process,
+        name: name.to_owned(),
+        command: None,
+        cgroup: None,
+        container: None,
+    });
+    facts.processes.holders.push(Holder {
+        inode,
+        process,
+        descriptor: 3,
+    });
+    facts.processes.holders.sort_unstable();
+    let namespace = facts.now.elsewhere.last_mut().unwrap();
+    let sockets = &mut namespace.sockets.as_mut().unwrap().all;
+    let mut socket = sockets
+        .iter()
+        .find(|socket| socket.state == TcpState::Established)
+        .unwrap()
+        .clone();
+    socket.inode = inode;
+    socket.recv_queue_bytes = unread;
+    sockets.push(socket);
+}
+
+#[test]
+fn closes_are_told_of_the_namespace_and_the_program_that_is_likely() {
+    const NAME: &str = "close-with-unread-data";
+    let mut facts = closes(0, 0, 0);
+    add_namespace(&mut facts, 7, &[("TCPAbortOnClose", 40)]);
+    facts.now.elsewhere[0]
+        .sockets
+        .as_mut()
+        .unwrap()
+        .all
+        .retain(|socket| socket.inode == 0 || socket.state == TcpState::Established);
+    for socket in &mut facts.now.elsewhere[0].sockets.as_mut().unwrap().all {
+        socket.inode = 0;
+    }
+    let [finding] = &fired(NAME, &facts)[..] else {
+        panic!("more than one");
+    };
+    assert_eq!(
+        finding.subject,
+        "the program in network namespace pod-7 that closes these connections"
+    );
+    assert!(finding.summary.starts_with("40 close() with unread data"));
+    let source = "/proc/net/netstat of network namespace pod-7, in 30.0 s";
+    assert_eq!(finding.evidence[0].source, source);
+
+    let subject = |facts: &Facts| fired(NAME, facts).remove(0).subject;
+    hold(&mut facts, "proxy", 900_001, 0);
+    assert_eq!(
+        subject(&facts),
+        "proxy (4000) in network namespace pod-7, the likely one",
+        "no other has sockets there"
+    );
+    hold(&mut facts, "cache", 900_002, 0);
+    assert_eq!(
+        subject(&facts),
+        "one of these in network namespace pod-7: proxy (4000), cache (4001)"
+    );
+    hold(&mut facts, "mailer", 900_003, 17);
+    let finding = fired(NAME, &facts).remove(0);
+    assert_eq!(
+        finding.subject,
+        "mailer (4002) in network namespace pod-7, the likely one"
+    );
+    let last = finding.evidence.last().unwrap();
+    assert_eq!(
+        (&*last.observation, last.value.to_string()),
+        (
+            "mailer (4002)",
+            "1 of 1 connections hold unread data now".to_owned()
+        )
+    );
+
+    // Who listens on the port of a connection has accepted it.
+    let sockets = &mut facts.now.elsewhere[0].sockets.as_mut().unwrap().all;
+    let mut gone = sockets.last().unwrap().clone();
+    gone.inode = 900_004;
+    gone.local.set_port(9999);
+    let mut listener = gone.clone();
+    listener.inode = 900_001;
+    listener.state = TcpState::Listen;
+    sockets.extend([gone, listener]);
+    assert_eq!(
+        subject(&facts),
+        "likely one of these in network namespace pod-7: proxy (4000), mailer (4002)"
+    );
+    let sockets = &mut facts.now.elsewhere[0].sockets.as_mut().unwrap().all;
+    sockets.truncate(sockets.len() - 2);
+
+    // One that nobody could be found for may be the one.
+    facts.processes.holders.retain(|holder| holder.process == 0);
+    assert_eq!(
+        subject(&facts),
+        "perhaps proxy (4000) in network namespace pod-7"
+    );
+}
+
+#[test]
+fn data_after_close_alone_is_a_notice() {
+    const NAME: &str = "close-with-unread-data";
+    let mut facts = closes(0, 0, 0);
+    add_namespace(
+        &mut facts,
+        7,
+        &[("TCPAbortOnClose", 4), ("TCPAbortOnData", 5)],
+    );
+    let finding = fired(NAME, &facts).remove(0);
+    assert_eq!(
+        (finding.severity, finding.confidence),
+        (Severity::Notice, Confidence::Low)
+    );
+    assert!(
+        finding
+            .summary
+            .starts_with("5 resets by data after close()")
+    );
+    let mut facts = closes(0, 0, 0);
+    add_namespace(
+        &mut facts,
+        7,
+        &[("TCPAbortOnClose", 0), ("TCPAbortOnData", 4)],
+    );
+    let Outcome::Quiet(reason) = (rule(NAME).check)(&facts) else {
+        panic!("it fired");
+    };
+    assert!(
+        reason.starts_with("4 close() before the last data came"),
+        "{reason}"
+    );
+    // A namespace that is new has no rate.
+    facts.earlier.as_mut().unwrap().elsewhere.clear();
+    facts.now.elsewhere[0].counters =
+        Counters::parse("TcpExt: TCPAbortOnClose\nTcpExt: 99\n", Path::new("x")).unwrap();
+    assert_quiet(NAME, &facts);
+}
+
+#[test]
+fn wrong_marks_of_tcp_mem_pay_for_no_orphans() {
+    const NAME: &str = "orphan-limit-beyond-memory";
+    let mut facts = host("quiet");
+    // Both circulate in one list: 256 GiB in pages would pay for it.
+    facts.settings.tcp_max_orphans = Some(3_276_800);
+    let of_right_marks = fired(NAME, &facts).remove(0).proposed;
+    facts.settings.tcp_mem = Some([4096, 87_380, 67_108_864]);
+    let of_wrong_marks = fired(NAME, &facts).remove(0).proposed;
+    let near = |text: &str| text.parse::<i64>().unwrap();
+    assert!(
+        near(&of_wrong_marks) <= 2 * near(&of_right_marks),
+        "{of_wrong_marks}"
+    );
+}
+
+#[test]
+fn the_limit_of_tcp_in_a_cgroup_of_version_1_is_told_apart() {
+    const NAME: &str = "cgroup-limit-near";
+    let mut facts = host("quiet");
+    let mut cgroup = CgroupV1 {
+        path: "/docker/web".to_owned(),
+        tcp_limit_bytes: Some(10_000_000),
+        tcp_usage_bytes: Some(9_499_999),
+        tcp_failures: Some(3),
+        ..CgroupV1::default()
+    };
+    facts.cgroups_v1 = vec![cgroup.clone()];
+    assert_quiet(NAME, &facts);
+    cgroup.tcp_usage_bytes = Some(9_500_000);
+    facts.cgroups_v1 = vec![cgroup.clone()];
+    facts.cgroups.clear();
+    let finding = fired(NAME, &facts).remove(0);
+    assert_eq!(finding.setting, "memory.kmem.tcp.limit_in_bytes");
+    assert!(
+        finding.proposed.starts_with("20000000,"),
+        "{}",
+        finding.proposed
+    );
+    // Without a limit there is nothing to be near to, and nothing is held of 0.
+    for (limit, usage) in [(None, Some(1)), (Some(0), Some(0))] {
+        cgroup.tcp_limit_bytes = limit;
+        cgroup.tcp_usage_bytes = usage;
+        facts.cgroups_v1 = vec![cgroup.clone()];
+        assert_quiet(NAME, &facts);
+    }
+}
+
+#[test]
+fn drops_and_resets_of_another_namespace_are_seen() {
+    let mut facts = closes(0, 0, 0);
+    add_namespace(&mut facts, 7, &[("ListenOverflows", 30)]);
+    facts.now.elsewhere[0].settings.somaxconn = Some(128);
+    let finding = fired("listen-queue-overflows", &facts).remove(0);
+    assert_eq!(
+        finding.subject,
+        "the listener in network namespace pod-7 whose queue is full"
+    );
+    assert_eq!(finding.kind, Kind::Program);
+    assert!(finding.apply.contains("somaxconn is 128 there"));
+
+    add_namespace(&mut facts, 8, &[("TCPAbortOnMemory", 12)]);
+    facts.settings.tcp_max_orphans = Some(16);
+    let finding = fired("reset-for-memory", &facts).remove(0);
+    assert!(finding.summary.starts_with("12 connections were reset"));
+    assert!(
+        finding
+            .evidence
+            .iter()
+            .any(|evidence| evidence.source.contains("network namespace pod-8"))
     );
 }
 

@@ -68,6 +68,11 @@ fn check(facts: &Facts) -> Outcome {
         records.into(),
         "/proc/net/sockstat",
     ));
+    evidence.push(Evidence::new(
+        "host.sockstat.TCP.tw.needed",
+        needed.into(),
+        "those, and what was refused in a minute",
+    ));
     if current > needed {
         return Outcome::Quiet(format!(
             "{refused} were refused in {}, and {current} are enough for the {needed} that are \

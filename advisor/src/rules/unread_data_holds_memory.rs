@@ -48,11 +48,18 @@ fn check(facts: &Facts) -> Outcome {
         .filter(|program| program.bytes >= worth)
         .map(|program| {
             let count = program.sockets.len();
-            let mut evidence = vec![Evidence::new(
-                "host.sockets.unread.bytes",
-                i64::try_from(program.bytes).unwrap_or(i64::MAX).into(),
-                "sock_diag, SKMEMINFO",
-            )];
+            let mut evidence = vec![
+                Evidence::new(
+                    "host.sockets.unread",
+                    i64::try_from(count).unwrap_or(i64::MAX).into(),
+                    "sock_diag, tcp_info",
+                ),
+                Evidence::new(
+                    "host.sockets.unread.bytes",
+                    i64::try_from(program.bytes).unwrap_or(i64::MAX).into(),
+                    "sock_diag, SKMEMINFO",
+                ),
+            ];
             evidence.extend(program.sockets.iter().take(CONNECTIONS).map(|socket| {
                 Evidence::new(
                     format!("{} -> {}", plain(socket.local), plain(socket.peer)),

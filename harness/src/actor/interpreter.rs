@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::call;
 use super::option;
 use super::protocol::{Event, Order, Outcome, Plan};
+use super::{call, command};
 use crate::descriptor;
 use crate::lab::errno_name;
 use crate::suite::form::Data;
@@ -38,12 +38,15 @@ pub fn run() -> io::Result<()> {
         .ok_or_else(|| io::Error::other("no network namespace came with the plan"))?;
     setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)?;
     drop(namespace);
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     let mut orders = BufReader::new(control.try_clone()?);
     let mut line = String::new();
     orders.read_line(&mut line)?;
-    let plan: Plan = serde_json::from_str(&line)?;
+    let mut plan: Plan = serde_json::from_str(&line)?;
+    if let Some(command) = plan.command.take() {
+        return command::run(command, control, orders);
+    }
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     let actor = Actor {
         plan,
         control: Mutex::new(control),

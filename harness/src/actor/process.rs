@@ -8,12 +8,16 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::protocol::{Event, Order, Plan};
+use super::usage::Usage;
 use crate::descriptor;
 use crate::lab::LabError;
 use crate::lab::namespace::Namespace;
@@ -24,14 +28,52 @@ use crate::suite::scenario::flatten;
 pub struct Process {
     /// The actor's name.
     pub name: String,
+    /// Whether it starts a command.
+    pub is_command: bool,
     child: Mutex<Child>,
     pid: Pid,
     /// The steps of other lists that it waits for.
     awaits: BTreeSet<String>,
     orders: Mutex<UnixStream>,
     events: UnixStream,
+    answer: Answer,
+    /// The largest resident set of its command's processes that have ended.
+    max_rss_bytes: Mutex<u64>,
+    /// Dropped after the process was killed: the thread that is its parent.
+    _parent: Option<Sender<()>>,
     /// Dropped after the process was killed.
     _cgroup: Option<Cgroup>,
+}
+
+/// What it answers to the one order at a time that it is asked to follow.
+#[derive(Debug, Default)]
+struct Answer {
+    state: Mutex<AnswerState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct AnswerState {
+    given: Option<Result<(), i32>>,
+    /// None will come: the process is gone.
+    is_over: bool,
+}
+
+impl Answer {
+    fn change(&self, change: impl FnOnce(&mut AnswerState)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_all();
+    }
+
+    /// What came of it, or the errno; nothing where no answer will come.
+    fn wait(&self) -> Option<Result<(), i32>> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self
+            .changed
+            .wait_while(state, |state| state.given.is_none() && !state.is_over)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.given.take()
+    }
 }
 
 /// A cgroup (v2) for one process, below the root. Dropping it removes it.
@@ -64,13 +106,19 @@ impl Process {
         let error =
             |error| LabError::new(&plan.host, &format!("start actor {}", plan.name), error, "");
         let (ours, theirs) = UnixStream::pair().map_err(error)?;
-        let child = Command::new("/proc/self/exe")
+        let mut command = Command::new("/proc/self/exe");
+        command
             .arg("actor")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .map_err(error)?;
+            .stderr(Stdio::inherit());
+        let is_command = plan.command.is_some();
+        let (child, parent) = if is_command {
+            let (child, parent) = spawn_as_first(command).map_err(error)?;
+            (child, Some(parent))
+        } else {
+            (command.spawn().map_err(error)?, None)
+        };
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
         let cgroup = plan
             .memory_max
@@ -80,6 +128,10 @@ impl Process {
         let process = Self {
             _cgroup: cgroup,
             name: plan.name.clone(),
+            is_command,
+            answer: Answer::default(),
+            _parent: parent,
+            max_rss_bytes: Mutex::new(0),
             child: Mutex::new(child),
             pid,
             awaits: plan
@@ -111,22 +163,70 @@ impl Process {
         if !self.awaits.contains(step) {
             return;
         }
-        let order = Order::Done(step.to_owned());
-        let mut line = serde_json::to_vec(&order).unwrap_or_default();
-        line.push(b'\n');
-        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = orders.write_all(&line);
+        self.tell(&Order::Done(step.to_owned()));
     }
 
     /// Calls `heard` with each event until the actor's process is gone.
     pub fn listen(&self, mut heard: impl FnMut(Event)) {
         for line in BufReader::new(&self.events).lines() {
-            let Ok(line) = line else { return };
+            let Ok(line) = line else { break };
             match serde_json::from_str(&line) {
-                Ok(event) => heard(event),
+                Ok(Event::Answer(errno)) => self
+                    .answer
+                    .change(|state| state.given = Some(errno.map_or(Ok(()), Err))),
+                Ok(event) => {
+                    if let Event::Exited { max_rss_bytes, .. } = event {
+                        let known = self.max_rss_bytes.lock();
+                        *known.unwrap_or_else(PoisonError::into_inner) = max_rss_bytes;
+                    }
+                    heard(event);
+                }
                 Err(error) => heard(Event::Broken(format!("it said {line:?}: {error}"))),
             }
         }
+        self.answer.change(|state| state.is_over = true);
+    }
+
+    /// Has its command's process, or all of its processes, sent a signal. False
+    /// where the actor is gone before it answers.
+    pub fn signal_command(&self, signal: Signal, to_all: bool) -> io::Result<bool> {
+        self.ask(&Order::Signal {
+            number: signal as i32,
+            to_all,
+        })
+    }
+
+    /// Has its command started anew. False where the actor is gone before it is
+    /// ready.
+    pub fn restart_command(&self, timeout: Option<Duration>) -> io::Result<bool> {
+        self.ask(&Order::Restart { timeout })
+    }
+
+    fn ask(&self, order: &Order) -> io::Result<bool> {
+        self.tell(order);
+        match self.answer.wait() {
+            None => Ok(false),
+            Some(Ok(())) => Ok(true),
+            Some(Err(errno)) => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    /// What its command's processes use now.
+    pub fn usage(&self) -> io::Result<Usage> {
+        let mut usage = Usage::below(self.pid.as_raw())?;
+        let ended = *self
+            .max_rss_bytes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        usage.max_rss_bytes = usage.max_rss_bytes.max(ended);
+        Ok(usage)
+    }
+
+    fn tell(&self, order: &Order) {
+        let mut line = serde_json::to_vec(order).unwrap_or_default();
+        line.push(b'\n');
+        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = orders.write_all(&line);
     }
 
     /// Sends a signal to the actor's process; ESRCH where it has ended, whoever
@@ -164,6 +264,30 @@ impl Process {
             let _ = child.wait();
         }
     }
+}
+
+/// Starts a process as the first one of a PID namespace. The thread that does it
+/// can have no other child outside of that namespace and, in a user namespace,
+/// can't go back; so it is one for the purpose. It waits until what is returned
+/// with the process is dropped: the kernel kills the process when it ends.
+fn spawn_as_first(mut command: Command) -> io::Result<(Child, Sender<()>)> {
+    let (alive, until_dropped) = channel();
+    let (sender, started) = channel();
+    std::thread::Builder::new()
+        .name("first of its namespace".to_owned())
+        .spawn(move || {
+            let child = unshare(CloneFlags::CLONE_NEWPID)
+                .map_err(io::Error::from)
+                .and_then(|()| command.spawn());
+            // Its end of the line is then only its own.
+            drop(command);
+            let _ = sender.send(child);
+            let _ = until_dropped.recv();
+        })?;
+    let child = started
+        .recv()
+        .unwrap_or_else(|_| Err(io::Error::other("the thread that starts it panicked")))?;
+    Ok((child, alive))
 }
 
 impl Drop for Process {

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::suite::command::Command;
 use crate::suite::step::Step;
 
 /// What an actor is to do; the first line that it gets. The descriptor of its
@@ -19,6 +21,8 @@ pub struct Plan {
     pub host: String,
     /// `memory.max` of a cgroup of its own, in bytes.
     pub memory_max: Option<u64>,
+    /// What it starts, in place of running steps.
+    pub command: Option<Command>,
     /// Its step lists.
     pub tasks: Vec<Vec<Step>>,
 }
@@ -28,6 +32,18 @@ pub struct Plan {
 pub enum Order {
     /// A step of another list has ended.
     Done(String),
+    /// Send a signal to the command; answered.
+    Signal {
+        /// Its number.
+        number: i32,
+        /// Not only to the process that was started.
+        to_all: bool,
+    },
+    /// Start the command anew; answered once it is ready, or isn't in time.
+    Restart {
+        /// How long that may take.
+        timeout: Option<Duration>,
+    },
 }
 
 /// From an actor to the harness.
@@ -49,6 +65,18 @@ pub enum Event {
     },
     /// The actor couldn't be set up.
     Broken(String),
+    /// The command printed a line.
+    Printed(String),
+    /// The command's process has ended.
+    Exited {
+        /// Its exit status, or the signal that killed it.
+        status: String,
+        /// The largest resident set that a process had of those that have ended,
+        /// in bytes.
+        max_rss_bytes: u64,
+    },
+    /// An order was followed, or the errno that it came to.
+    Answer(Option<i32>),
 }
 
 /// What a step observed, all its calls together.

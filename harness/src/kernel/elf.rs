@@ -86,6 +86,28 @@ impl<'a> Elf<'a> {
         })
     }
 
+    /// The file with all that is loaded when it is run, and without the sections
+    /// behind that: names and debugging information, which are most of a program
+    /// that was built without optimisation.
+    pub fn loaded(self) -> Vec<u8> {
+        let loaded = self
+            .segments()
+            .filter_map(|segment| segment.offset.checked_add(segment.size))
+            .max()
+            .and_then(|end| self.slice(0, end));
+        let Some(loaded) = loaded else {
+            return self.0.to_vec();
+        };
+        let mut loaded = loaded.to_vec();
+        // e_shoff, then e_shnum and e_shstrndx: there is no table of sections.
+        for field in [40..48, 60..64] {
+            if let Some(bytes) = loaded.get_mut(field) {
+                bytes.fill(0);
+            }
+        }
+        loaded
+    }
+
     /// The program that loads this one's libraries; `None` where it is linked
     /// statically.
     pub fn interpreter(self) -> Option<&'a str> {
@@ -144,6 +166,21 @@ impl<'a> Elf<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_loaded_runs_without_the_rest() {
+        use std::os::unix::fs::PermissionsExt;
+        let whole = std::fs::read("/proc/self/exe").unwrap();
+        let loaded = Elf::parse(&whole).unwrap().loaded();
+        assert!(loaded.len() < whole.len(), "{}", loaded.len());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &loaded).unwrap();
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(file.path(), mode).unwrap();
+        let path = file.into_temp_path();
+        let ran = std::process::Command::new(&path).arg("--list").output();
+        assert!(ran.unwrap().status.success());
+    }
 
     #[test]
     fn this_test_names_its_loader_and_libraries_or_is_static() {

@@ -1,12 +1,12 @@
 //! A guest: how it comes to be, what it is told and what it says.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -17,7 +17,7 @@ use super::KernelError;
 use super::cache::Stored;
 use super::image::initramfs;
 use super::monitor::Monitor;
-use super::protocol::{News, Order};
+use super::protocol::{MOST_KEPT_BYTES, News, Order};
 use super::qemu::{Accelerator, Keeper, MEMORY_BYTES, Machine, PACKAGE_HINT, PROGRAM};
 use super::state::State;
 
@@ -71,6 +71,8 @@ pub struct Guest {
     news: Receiver<(Instant, News)>,
     console: Arc<Mutex<VecDeque<String>>>,
     clock: Clock,
+    /// The files that it was given.
+    taken: BTreeSet<PathBuf>,
     keeper: Keeper,
 }
 
@@ -180,6 +182,7 @@ impl Guest {
             news,
             console,
             clock: Clock::default(),
+            taken: BTreeSet::new(),
             keeper,
         };
         let monitor = Monitor::connect(ends.monitor).map_err(|error| {
@@ -244,6 +247,25 @@ impl Guest {
         self.orders
             .write_all(&line)
             .map_err(|error| self.death(format!("it takes no orders: {error}")))
+    }
+
+    /// Gives the guest files of the host, each at the same place, and each once.
+    pub fn give(&mut self, files: &[PathBuf]) -> Result<(), Death> {
+        for path in files {
+            if !self.taken.insert(path.clone()) {
+                continue;
+            }
+            let content = std::fs::read(path)
+                .map_err(|error| self.death(format!("{}: {error}", path.display())))?;
+            self.order(&Order::Take {
+                path: path.clone(),
+                length: content.len() as u64,
+            })?;
+            self.orders
+                .write_all(&content)
+                .map_err(|error| self.death(format!("it takes no files: {error}")))?;
+        }
+        Ok(())
     }
 
     /// What the guest says next, heartbeats aside. One that dies, says nothing
@@ -386,10 +408,24 @@ fn keep_lines(from: impl Read + Send + 'static, kept: &Arc<Mutex<VecDeque<String
 
 /// Notes when each piece of news came: whoever takes it may be late.
 fn listen(port: UnixStream, news: &Sender<(Instant, News)>) {
-    for line in BufReader::new(port).lines() {
-        let Ok(line) = line else { return };
-        let said = serde_json::from_str(&line)
+    let mut port = BufReader::new(port);
+    loop {
+        let mut line = String::new();
+        if !port.read_line(&mut line).is_ok_and(|length| length > 0) {
+            return;
+        }
+        let mut said = serde_json::from_str(&line)
             .unwrap_or_else(|error| News::Refused(format!("it said {line:?}: {error}")));
+        if let News::Kept {
+            length, content, ..
+        } = &mut said
+        {
+            let bytes = (*length).min(MOST_KEPT_BYTES);
+            let read = (&mut port).take(bytes).read_to_end(content);
+            if *length > MOST_KEPT_BYTES || !read.is_ok_and(|read| read as u64 == bytes) {
+                return;
+            }
+        }
         if news.send((Instant::now(), said)).is_err() {
             return;
         }

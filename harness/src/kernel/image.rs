@@ -283,15 +283,15 @@ fn dependencies(about: &[u8]) -> Vec<String> {
 /// with the list that says in which order to load them.
 pub fn initramfs(program: &Path, modules: &[Module]) -> Result<Vec<u8>, KernelError> {
     let mut archive = Archive::default();
-    for directory in ["dev", "proc", "sys", "run", "tmp"] {
+    for directory in ["dev", "proc", "sys", "run", "tmp", "mnt", "media"] {
         archive.directory(directory);
     }
     // The kernel opens it for init before init can mount anything.
     archive.device("dev/console", 5, 1);
     let content = read(program)?;
-    archive.file(INIT, &content);
+    archive.file(INIT, &loaded(&content));
     for library in libraries(program, &content)? {
-        archive.file(&library.to_string_lossy(), &read(&library)?);
+        archive.file(&library.to_string_lossy(), &loaded(&read(&library)?));
     }
     let mut list = String::new();
     for module in modules {
@@ -302,6 +302,11 @@ pub fn initramfs(program: &Path, modules: &[Module]) -> Result<Vec<u8>, KernelEr
     }
     archive.file(MODULE_LIST, list.as_bytes());
     Ok(archive.finish())
+}
+
+/// Of a program or library what is loaded: a guest's files take its memory.
+fn loaded(content: &[u8]) -> Vec<u8> {
+    Elf::parse(content).map_or_else(|| content.to_vec(), Elf::loaded)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, KernelError> {
@@ -316,7 +321,7 @@ fn read(path: &Path) -> Result<Vec<u8>, KernelError> {
 }
 
 /// The loader and the libraries of a program, found as its loader finds them.
-fn libraries(program: &Path, content: &[u8]) -> Result<Vec<PathBuf>, KernelError> {
+pub fn libraries(program: &Path, content: &[u8]) -> Result<Vec<PathBuf>, KernelError> {
     let Some(elf) = Elf::parse(content) else {
         return Err(KernelError::environment(
             &program.display().to_string(),

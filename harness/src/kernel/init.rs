@@ -3,8 +3,9 @@
 //! off once that process is gone.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,7 +24,7 @@ use super::image::{INIT, MODULE_LIST};
 use super::protocol::{HEARTBEAT, News, Order, PORT};
 use crate::lab::namespace::{kernel_release, write_sysctl};
 use crate::links;
-use crate::run::run_scenario;
+use crate::run::run_and_keep;
 
 /// The variable in which init tells its child what went wrong.
 const COMPLAINTS: &str = "HARNESS_INIT_COMPLAINTS";
@@ -100,6 +101,16 @@ fn set_up() -> Vec<String> {
         let mounted = mount(Some(kind), place, Some(kind), flags, None::<&str>);
         note(place, mounted.map_err(|errno| errno.to_string()));
     }
+    // Half of the memory is the kernel's own limit, of which the harness may take
+    // most; what commands take along has to fit as well.
+    let remounted = mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_REMOUNT,
+        Some("size=80%"),
+    );
+    note("/", remounted.map_err(|errno| errno.to_string()));
     let list = fs::read_to_string(MODULE_LIST).unwrap_or_default();
     for module in list.lines() {
         note(module, load(module).map_err(|error| error.to_string()));
@@ -140,8 +151,12 @@ pub fn serve() -> io::Result<()> {
         release: kernel_release(),
         complaints: complaints.lines().map(str::to_owned).collect(),
     })?;
-    for line in BufReader::new(port).lines() {
-        match serde_json::from_str(&line?) {
+    let mut port = BufReader::new(port);
+    let mut line = String::new();
+    while port.read_line(&mut line)? > 0 {
+        let order = serde_json::from_str(&line);
+        line.clear();
+        match order {
             Ok(Order::Begin { now_ns, entropy }) => {
                 if let Err(error) = begin(now_ns, &entropy) {
                     host.tell(&News::Refused(format!(
@@ -156,10 +171,26 @@ pub fn serve() -> io::Result<()> {
                     }
                 });
             }
+            Ok(Order::Take { path, length }) => {
+                if let Err(error) = take(&path, &mut (&mut port).take(length)) {
+                    let shown = path.display();
+                    host.tell(&News::Refused(format!("put {shown} there: {error}")))?;
+                }
+            }
             Ok(Order::Run(scenario, settings)) => {
-                let result = run_scenario(&scenario, &settings, |runs| {
+                let ran = |runs| {
                     // A host that is gone shows at the next line.
                     let _ = host.tell(&News::Ran(runs));
+                };
+                let result = run_and_keep(&scenario, &settings, ran, &mut |path, content| {
+                    host.tell_with(
+                        &News::Kept {
+                            path: path.to_owned(),
+                            length: content.len() as u64,
+                            content: Vec::new(),
+                        },
+                        content,
+                    )
                 });
                 host.tell(&News::Ended(Box::new(result)))?;
             }
@@ -188,11 +219,38 @@ struct Host(Arc<Mutex<File>>);
 
 impl Host {
     fn tell(&self, news: &News) -> io::Result<()> {
+        self.tell_with(news, &[])
+    }
+
+    /// Says something that content follows.
+    fn tell_with(&self, news: &News, content: &[u8]) -> io::Result<()> {
         let mut line = serde_json::to_vec(news)?;
         line.push(b'\n');
         let mut port = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        port.write_all(&line)
+        port.write_all(&line)?;
+        port.write_all(content)
     }
+}
+
+/// Writes a file, and reads its content to the end in any case. What is there is
+/// in use: it stays.
+fn take(path: &Path, content: &mut impl Read) -> io::Result<()> {
+    let written = (|| {
+        if path.exists() {
+            return Ok(());
+        }
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o755)
+            .open(path)?;
+        io::copy(content, &mut file).map(|_| ())
+    })();
+    io::copy(content, &mut io::sink())?;
+    written
 }
 
 /// Finds the port by its name; the kernel may still be making it.

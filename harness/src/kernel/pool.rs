@@ -2,19 +2,22 @@
 
 use std::collections::VecDeque;
 use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use advisor::evidence::{self, Kernel, Place, Verdict};
 
-use super::KernelError;
 use super::cache::{Cache, Stored};
 use super::guest::{Death, Guest};
 use super::protocol::{News, Order};
 use super::qemu::{self, Accelerator, MEMORY_BYTES};
 use super::state::State;
+use super::{KernelError, parcel};
 use crate::lab::Carrier;
 use crate::links;
+use crate::report::output;
 use crate::run::schedule::Progress;
 use crate::run::{Settings, Touching, blank};
 use crate::suite::scenario::Scenario;
@@ -96,8 +99,6 @@ pub fn run_all(
         },
         touching: Touching::Allowed,
         in_guest: true,
-        // The directory is the host's.
-        keep: None,
         ..settings.clone()
     };
     let mut order: Vec<(usize, usize, &Job)> = jobs
@@ -212,13 +213,24 @@ fn run_one(
         result.kernel = kernel(&ready.kernel.release, accelerator);
         return (result, kept);
     }
+    let files = match parcel_of(scenario) {
+        Ok(files) => files,
+        Err((reason, hint)) => {
+            let mut result = blank(scenario, settings.carrier.link(scenario));
+            result.verdict = Verdict::Skipped;
+            result.reason = Some(reason);
+            result.hint = hint;
+            result.kernel = kernel(&ready.kernel.release, accelerator);
+            return (result, kept);
+        }
+    };
     let mut release = ready.kernel.release.clone();
     let started = kept.map_or_else(|| start(ready, accelerator, cache), Ok);
     let (mut result, guest) = match started {
         Ok(mut guest) => {
             // In its own words, whatever the packages are called.
             guest.release.clone_into(&mut release);
-            match run_in(&mut guest, scenario, settings, progress) {
+            match run_in(&mut guest, scenario, &files, settings, progress) {
                 Ok(result) => (result, Some(guest)),
                 Err(death) => (errored(scenario, settings, &death), None),
             }
@@ -248,16 +260,29 @@ fn kernel(release: &str, accelerator: Accelerator) -> Kernel {
 fn run_in(
     guest: &mut Guest,
     scenario: &Scenario,
+    files: &[PathBuf],
     settings: &Settings,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<evidence::Scenario, Death> {
-    guest.order(&Order::Run(Box::new(scenario.clone()), settings.clone()))?;
+    guest.give(files)?;
+    let resolved = Box::new(scenario.with_resolved_commands());
+    guest.order(&Order::Run(resolved, settings.clone()))?;
+    let mut not_kept = None;
     // A run that the lab disturbed is made again without a word.
     let limit = scenario.time_limit * 4 + Duration::from_secs(60);
     loop {
         match guest.listen(limit)? {
             News::Ran(runs) => progress(Progress::Ran(scenario, runs)),
-            News::Ended(result) => return Ok(*result),
+            News::Kept { path, content, .. } => {
+                if let Err(error) = keep(&path, &content, settings) {
+                    let shown = path.display();
+                    not_kept.get_or_insert_with(|| format!("cannot write {shown}: {error}"));
+                }
+            }
+            News::Ended(mut result) => {
+                result.hint = not_kept.or(result.hint);
+                return Ok(*result);
+            }
             News::Refused(words) => {
                 return Err(Death {
                     what: words,
@@ -272,6 +297,35 @@ fn run_in(
             }
             News::Ready { .. } | News::Alive(_) | News::Measured(_) => {}
         }
+    }
+}
+
+/// The files that the commands of a scenario take along, or why it can't run in a
+/// guest and what to do about it.
+fn parcel_of(scenario: &Scenario) -> Result<Vec<PathBuf>, (String, Option<String>)> {
+    if let Some((reason, hint)) = scenario
+        .commands()
+        .find_map(|(_, command)| command.obstacle())
+    {
+        return Err((reason, Some(hint)));
+    }
+    parcel::of(scenario).map_err(|reason| {
+        let hint = "`needs` names what a guest needs; --kernel host runs it here".to_owned();
+        (reason, Some(hint))
+    })
+}
+
+/// Writes what a guest gives to be kept, below the directory for it and nowhere
+/// else.
+fn keep(path: &Path, content: &[u8], settings: &Settings) -> io::Result<()> {
+    let below = settings.keep.as_ref().map(|keep| path.strip_prefix(keep));
+    let is_plain = |path: &Path| {
+        path.components()
+            .all(|part| matches!(part, Component::Normal(_)))
+    };
+    match below {
+        Some(Ok(below)) if is_plain(below) => output::write(path, content),
+        _ => Err(io::Error::other("nothing is to be kept there")),
     }
 }
 

@@ -1,6 +1,8 @@
 //! What host and guest tell each other over a virtio-serial port, a line of
 //! JSON each.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::links;
@@ -21,6 +23,13 @@ pub enum Order {
         now_ns: u64,
         /// For the kernel's random pool.
         entropy: Vec<u8>,
+    },
+    /// Put a file there, unless there is one; its content follows the line.
+    Take {
+        /// Where.
+        path: PathBuf,
+        /// The length of the content in bytes.
+        length: u64,
     },
     /// Run a scenario.
     Run(Box<Scenario>, Settings),
@@ -50,6 +59,16 @@ pub enum News {
     Alive(u64),
     /// The scenario has had that many runs.
     Ran(u64),
+    /// Something to keep of a run; the content follows the line.
+    Kept {
+        /// Where the host is to write it.
+        path: PathBuf,
+        /// The length of the content in bytes.
+        length: u64,
+        /// The content.
+        #[serde(skip)]
+        content: Vec<u8>,
+    },
     /// The scenario's result.
     Ended(Box<advisor::evidence::Scenario>),
     /// What came over the links.
@@ -59,6 +78,9 @@ pub enum News {
     /// Nothing more comes. A guest that is gone without it has died.
     End,
 }
+
+/// The most of one file that a guest may give to be kept, in bytes.
+pub const MOST_KEPT_BYTES: u64 = 64 << 20;
 
 /// Time between two heartbeats.
 pub const HEARTBEAT: std::time::Duration = std::time::Duration::from_millis(500);

@@ -10,6 +10,18 @@ use std::path::Path;
 
 /// Writes a file, whole or not at all; makes its directory where needed.
 pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+    prepare(path, content)?.persist(path)?;
+    Ok(())
+}
+
+/// Writes a file that is not there yet.
+pub fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+    prepare(path, content)?.persist_noclobber(path)?;
+    Ok(())
+}
+
+/// The content in a file beside its place.
+fn prepare(path: &Path, content: &[u8]) -> io::Result<tempfile::NamedTempFile> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -20,8 +32,7 @@ pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
         .tempfile_in(directory)?;
     file.write_all(content)?;
     hand_over(file.path(), directory)?;
-    file.persist(path)?;
-    Ok(())
+    Ok(file)
 }
 
 fn make_directory(directory: &Path) -> io::Result<()> {

@@ -84,6 +84,11 @@ impl Terminal {
         });
     }
 
+    /// Counts a scenario that has ended, and says nothing of it.
+    pub fn advance(&self) {
+        self.bar.inc(1);
+    }
+
     /// Takes the line that shows what is running away.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
@@ -163,7 +168,8 @@ pub fn describe(scenario: &Scenario, verbose: bool) -> String {
     text
 }
 
-fn width() -> usize {
+/// The columns of a line.
+pub fn width() -> usize {
     textwrap::termwidth().min(WIDTH)
 }
 

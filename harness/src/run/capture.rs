@@ -13,16 +13,18 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessageOwned, LinkAddr, MsgFlags, recvmsg, setsockopt, sockopt};
 
+use super::Write;
 use crate::lab::relay::capture_socket;
 use crate::lab::topology::ETH0;
 use crate::lab::{Lab, LabError};
-use crate::report::output;
 
 /// How much of each packet is kept: its headers and the start of its data.
 const SNAP_BYTES: usize = 256;
 
 /// The most that is kept for a host; what comes later is only counted.
-const MOST_BYTES: usize = 64 << 20;
+pub const MOST_BYTES: usize = 64 << 20;
+/// The same in a guest, whose memory it lies in until it is carried out.
+pub const MOST_BYTES_IN_GUEST: usize = 8 << 20;
 
 /// Time between two looks at whether the run is over.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -40,6 +42,7 @@ struct Packets {
     host: String,
     socket: OwnedFd,
     file: Vec<u8>,
+    most_bytes: usize,
     left_out: u64,
 }
 
@@ -49,7 +52,7 @@ pub struct Capture(Vec<Packets>);
 
 impl Capture {
     /// Starts to listen; what is sent from now on waits to be taken.
-    pub fn open(lab: &Lab) -> Result<Self, LabError> {
+    pub fn open(lab: &Lab, most_bytes: usize) -> Result<Self, LabError> {
         let packets = lab.hosts().iter().map(|namespace| {
             let socket = namespace
                 .run(|| {
@@ -65,6 +68,7 @@ impl Capture {
                 host: namespace.host.clone(),
                 socket,
                 file: header(),
+                most_bytes,
                 left_out: 0,
             })
         });
@@ -92,11 +96,11 @@ impl Capture {
     }
 
     /// Writes HOST.pcap for each host, and the actors' log.
-    pub fn write(&self, directory: &Path, log: &[String]) -> io::Result<()> {
+    pub fn write(&self, directory: &Path, log: &[String], write: Write) -> io::Result<()> {
         let mut text = String::new();
         for packets in &self.0 {
             let path = directory.join(format!("{}.pcap", packets.host));
-            output::write(&path, &packets.file)?;
+            write(&path, &packets.file)?;
             if packets.left_out > 0 {
                 let host = &packets.host;
                 let _ = writeln!(text, "{host}.pcap: {} packets left out", packets.left_out);
@@ -105,7 +109,7 @@ impl Capture {
         for line in log {
             let _ = writeln!(text, "{line}");
         }
-        output::write(&directory.join("actors.log"), text.as_bytes())
+        write(&directory.join("actors.log"), text.as_bytes())
     }
 }
 
@@ -136,7 +140,7 @@ impl Packets {
                     Err(errno) => return Err(errno.into()),
                 };
             let kept = &buffer[..length.min(SNAP_BYTES)];
-            if self.file.len() + kept.len() > MOST_BYTES {
+            if self.file.len() + kept.len() > self.most_bytes {
                 self.left_out += 1;
                 continue;
             }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use advisor::evidence::{Expectation, Quantifier, Run, Seen, Value};
 
+use crate::suite::condition::Condition;
 use crate::suite::scenario::{Expected, Scenario};
 use crate::suite::vocabulary::{self, Absent};
 
@@ -17,7 +18,7 @@ pub fn judge(scenario: &Scenario, runs: &[Run]) -> Vec<Expectation> {
             quantifier: expected.quantifier,
             condition: expected.condition(),
             held: held(scenario, expected, runs),
-            seen: seen(scenario, expected, runs),
+            seen: seen(scenario, &expected.observation, runs),
         })
         .collect()
 }
@@ -46,15 +47,34 @@ fn value(scenario: &Scenario, run: &Run, name: &str) -> Option<Value> {
         })
 }
 
+/// Whether the failure that a scenario names happened in a run; `None` where that
+/// was not observed.
+pub fn has_failed(scenario: &Scenario, run: &Run) -> Option<bool> {
+    let failure = scenario.failure.as_ref()?;
+    holds(scenario, &failure.observation, &failure.conditions, run)
+}
+
+/// What was seen of the failure that a scenario names.
+pub fn seen_of_failure(scenario: &Scenario, runs: &[Run]) -> Vec<Seen> {
+    let failure = scenario.failure.as_ref();
+    failure.map_or_else(Vec::new, |failure| {
+        seen(scenario, &failure.observation, runs)
+    })
+}
+
 /// Whether one of the conditions holds in a run.
-fn holds(scenario: &Scenario, expected: &Expected, run: &Run) -> Option<bool> {
+fn holds(
+    scenario: &Scenario,
+    observation: &str,
+    conditions: &[Condition],
+    run: &Run,
+) -> Option<bool> {
     if run.error.is_some() {
         return None;
     }
-    let seen = value(scenario, run, &expected.observation)?;
+    let seen = value(scenario, run, observation)?;
     let lookup = |name: &str| value(scenario, run, name);
-    let answers: Vec<Option<bool>> = expected
-        .conditions
+    let answers: Vec<Option<bool>> = conditions
         .iter()
         .map(|condition| condition.holds(&seen, &lookup))
         .collect();
@@ -70,7 +90,7 @@ fn holds(scenario: &Scenario, expected: &Expected, run: &Run) -> Option<bool> {
 fn held(scenario: &Scenario, expected: &Expected, runs: &[Run]) -> Option<bool> {
     let answers: Vec<Option<bool>> = runs
         .iter()
-        .map(|run| holds(scenario, expected, run))
+        .map(|run| holds(scenario, &expected.observation, &expected.conditions, run))
         .collect();
     // The one answer of a run that settles it, and what it settles it to.
     let (settling, verdict) = match expected.quantifier {
@@ -88,10 +108,10 @@ fn held(scenario: &Scenario, expected: &Expected, runs: &[Run]) -> Option<bool> 
 }
 
 /// The values with how many runs gave each, most frequent first.
-fn seen(scenario: &Scenario, expected: &Expected, runs: &[Run]) -> Vec<Seen> {
+fn seen(scenario: &Scenario, observation: &str, runs: &[Run]) -> Vec<Seen> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for run in runs.iter().filter(|run| run.error.is_none()) {
-        let value = value(scenario, run, &expected.observation)
+        let value = value(scenario, run, observation)
             .map_or_else(|| "not observed".to_owned(), |value| value.to_string());
         *counts.entry(value).or_default() += 1;
     }

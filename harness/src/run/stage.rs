@@ -9,15 +9,18 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use advisor::evidence::Value;
 use nix::sys::signal::Signal;
 
-use super::watch::{Observations, gauge, observe_outcome, observe_sockets};
+use super::watch::{Observations, gauge, observe_outcome, observe_sockets, observe_usage};
 use crate::actor::process::Process;
 use crate::actor::protocol::{Event, Outcome, Plan};
 use crate::lab::namespace::Namespace;
 use crate::lab::{Lab, LabError, destroy, errno_name, sysctl};
+use crate::suite::command::Command;
 use crate::suite::scenario::{self, Family, Scenario, conditions, flatten};
 use crate::suite::step::{Step, Verb};
+use crate::suite::vocabulary::RUNNING;
 
 /// Time between two looks at what `until` waits for, and between two looks at
 /// whether an actor still lives.
@@ -115,6 +118,7 @@ pub fn play<T>(
                     .collect(),
                 host: actor.host.clone(),
                 memory_max: actor.memory_max,
+                command: actor.command.as_ref().map(Command::resolved),
                 tasks: actor.tasks.iter().map(|task| task.steps.clone()).collect(),
             };
             let namespace = lab.namespace(&actor.host).unwrap_or(lab.router());
@@ -143,6 +147,7 @@ pub fn play<T>(
         scope.spawn(move || timeline.run(&scenario.lab));
         let mut stage = Stage::new(scenario, &actors, &board);
         stage.direct(&cues);
+        stage.look_at_commands(&cues);
         let seen = look();
         board.change(|state| state.over = true);
         for actor in &actors {
@@ -169,6 +174,8 @@ struct Stage<'a> {
     hung_up: Vec<bool>,
     lab_standing: Option<String>,
     observations: Observations,
+    /// What each command printed.
+    printed: BTreeMap<String, Vec<String>>,
     error: Option<String>,
     start: Instant,
     log: Vec<String>,
@@ -189,6 +196,7 @@ impl<'a> Stage<'a> {
             hung_up: vec![false; actors.len()],
             lab_standing: start(),
             observations: Observations::new(),
+            printed: BTreeMap::new(),
             error: None,
             start: Instant::now(),
             log: Vec::new(),
@@ -201,6 +209,9 @@ impl<'a> Stage<'a> {
             Event::Started { step, .. } => format!("{step} starts"),
             Event::Finished { .. } => "its list has ended".to_owned(),
             Event::Broken(why) => why.clone(),
+            Event::Printed(line) => format!("prints {line:?}"),
+            Event::Exited { status, .. } => format!("its process has ended: {status}"),
+            Event::Answer(_) => return,
             Event::Ended(outcome) => {
                 let mut what = format!("{} ended: {} ok", outcome.step, outcome.ok);
                 for (errno, times) in &outcome.errors {
@@ -262,8 +273,24 @@ impl<'a> Stage<'a> {
                             .find(|step| step.name == outcome.step)
                             .map(|step| step.verb);
                         self.ended(name, &outcome, verb);
+                        if verb == Some(Verb::Ready) {
+                            self.judge_readiness(name, &outcome);
+                        }
                     }
                     Event::Broken(why) => self.error = Some(format!("actor {name}: {why}")),
+                    Event::Printed(line) => {
+                        self.printed.entry(name.clone()).or_default().push(line);
+                    }
+                    Event::Exited { status, .. } => {
+                        let status = match status.parse() {
+                            Ok(number) => Value::Integer(number),
+                            Err(_) => Value::Text(status),
+                        };
+                        self.observations
+                            .insert(format!("{name}.exit.status"), status);
+                    }
+                    // The process keeps it for whoever asked.
+                    Event::Answer(_) => {}
                 }
             }
             Cue::Lab(event) => {
@@ -278,6 +305,7 @@ impl<'a> Stage<'a> {
                         self.ended("lab", &outcome, verb);
                     }
                     Event::Broken(why) => self.error = Some(format!("lab: {why}")),
+                    Event::Printed(_) | Event::Exited { .. } | Event::Answer(_) => {}
                 }
             }
         }
@@ -293,6 +321,57 @@ impl<'a> Stage<'a> {
         self.board.change(|state| {
             state.done.insert(name);
         });
+    }
+
+    /// A command that ends before it is ready is an error of the run, unless the
+    /// suite expects something of it.
+    fn judge_readiness(&mut self, actor: &str, outcome: &Outcome) {
+        let name = format!("{actor}.ready.error");
+        let mut expected = self.scenario.expectations.iter();
+        if outcome.error.is_none() || expected.any(|expected| expected.observation == name) {
+            return;
+        }
+        let status = self.observations.get(&format!("{actor}.exit.status"));
+        let status = status.map(ToString::to_string).unwrap_or_default();
+        let mut why = format!("actor {actor}: its command ended ({status}) before it was ready");
+        if let Some(last) = self.printed.get(actor).and_then(|lines| lines.last()) {
+            let _ = write!(why, "; it printed last {last:?}");
+        }
+        self.error = Some(why);
+    }
+
+    /// Notes what commands have printed, whether they still run and what they use.
+    fn look_at_commands(&mut self, cues: &Receiver<Cue>) {
+        let actors = self.actors;
+        for actor in actors.iter().filter(|actor| actor.is_command) {
+            let name = &actor.name;
+            // It is no actor of ours that may end: it starts others.
+            if let Some(how) = actor.has_ended() {
+                self.error
+                    .get_or_insert_with(|| format!("actor {name} died ({how})"));
+                continue;
+            }
+            match actor.usage() {
+                Ok(usage) => observe_usage(name, &usage, &mut self.observations),
+                Err(error) => {
+                    let why = format!("actor {name}: cannot read what it uses: {error}");
+                    self.error.get_or_insert(why);
+                }
+            }
+        }
+        // What they said until now.
+        while let Ok(cue) = cues.try_recv() {
+            self.take(cue);
+        }
+        for actor in actors.iter().filter(|actor| actor.is_command) {
+            let name = &actor.name;
+            let lines = self.printed.remove(name).unwrap_or_default();
+            let output = Value::Lines(lines);
+            self.observations.insert(format!("{name}.output"), output);
+            self.observations
+                .entry(format!("{name}.exit.status"))
+                .or_insert_with(|| RUNNING.into());
+        }
     }
 
     /// An actor that has died has ended all its lists. Whether it was to die
@@ -358,6 +437,7 @@ impl<'a> Stage<'a> {
                 let name = format!("{}{dot}{}", actor.name, task.name);
                 parts.push(match standing {
                     Some(step) => format!("{name} stands at {step}"),
+                    None if actor.command.is_some() => format!("{name} is ready"),
                     None => format!("{name} has ended"),
                 });
             }
@@ -425,7 +505,16 @@ impl Timeline<'_> {
             }
             Verb::LinkDown => self.lab.set_link(host, false)?,
             Verb::LinkUp => self.lab.set_link(host, true)?,
-            Verb::Signal => self.signal(step)?,
+            Verb::Signal => return self.signal(step),
+            Verb::Restart => {
+                let name = fields.text("actor").unwrap_or_default();
+                let Some(actor) = self.actor(name) else {
+                    return Ok(true);
+                };
+                return actor
+                    .restart_command(fields.duration("timeout"))
+                    .map_err(|error| LabError::new(name, "restart it", error, ""));
+            }
             Verb::Destroy => {
                 let peer = match fields.text("peer") {
                     Some(peer) => Some(self.position(peer)?),
@@ -466,7 +555,11 @@ impl Timeline<'_> {
             .ok_or_else(|| LabError::new(host, "find it", io::ErrorKind::NotFound.into(), ""))
     }
 
-    fn signal(&self, step: &Step) -> Result<(), LabError> {
+    fn actor(&self, name: &str) -> Option<&Process> {
+        self.actors.iter().find(|actor| actor.name == name)
+    }
+
+    fn signal(&self, step: &Step) -> Result<bool, LabError> {
         let name = step.fields.text("actor").unwrap_or_default();
         let signal = match step.fields.text("signal") {
             Some("SIGSTOP") => Signal::SIGSTOP,
@@ -474,12 +567,15 @@ impl Timeline<'_> {
             Some("SIGTERM") => Signal::SIGTERM,
             _ => Signal::SIGKILL,
         };
-        let Some(actor) = self.actors.iter().find(|actor| actor.name == name) else {
-            return Ok(());
+        let Some(actor) = self.actor(name) else {
+            return Ok(true);
         };
-        actor
-            .signal(signal)
-            .map_err(|error| LabError::new(name, &format!("send it {signal}"), error, ""))
+        let sent = if actor.is_command {
+            actor.signal_command(signal, step.fields.text("to") == Some("all"))
+        } else {
+            actor.signal(signal).map(|()| true)
+        };
+        sent.map_err(|error| LabError::new(name, &format!("send it {signal}"), error, ""))
     }
 
     fn sample(&self, name: &str) -> Result<(), LabError> {
@@ -487,6 +583,12 @@ impl Timeline<'_> {
         for namespace in self.lab.hosts() {
             let owner = format!("{name}.{}", namespace.host);
             observe_sockets(&owner, &namespace.sockets()?, self.lab, &mut observations);
+        }
+        for actor in self.actors.iter().filter(|actor| actor.is_command) {
+            let usage = actor
+                .usage()
+                .map_err(|error| LabError::new(&actor.name, "read what it uses", error, ""))?;
+            observe_usage(&format!("{name}.{}", actor.name), &usage, &mut observations);
         }
         self.tell(Cue::Sampled(observations));
         Ok(())

@@ -12,6 +12,7 @@ use advisor::facts::sock_diag::{TcpSocket, TcpState, Timer};
 use advisor::facts::sockstat::Sockstat;
 
 use crate::actor::protocol::Outcome;
+use crate::actor::usage::Usage;
 use crate::lab::kernel_log::KernelLog;
 use crate::lab::namespace::Namespace;
 use crate::lab::{Lab, LabError};
@@ -243,6 +244,14 @@ fn line(host: &str, socket: &TcpSocket) -> SocketLine {
         tcp_info: tcp_info_fields(socket)
             .map(|(name, value)| (name.to_owned(), value))
             .collect(),
+    }
+}
+
+/// `OWNER.usage.FIELD` of what a command's processes use.
+pub fn observe_usage(owner: &str, usage: &Usage, to: &mut Observations) {
+    for (field, value) in usage.fields() {
+        let value = i64::try_from(value).unwrap_or(i64::MAX);
+        to.insert(format!("{owner}.usage.{field}"), value.into());
     }
 }
 

@@ -86,7 +86,7 @@ pub struct Assigned {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Misfit {
     /// The evidence lacks a value.
-    #[error("the advice does not say {0}")]
+    #[error("the advice has no number for {0}")]
     Missing(String),
     /// Scaled down, a value that is not 0 comes to nothing.
     #[error("scaled to what a guest holds, {name} = {host} would be 0")]
@@ -359,5 +359,132 @@ fn replace(node: &mut Node, values: &mut [(String, String, bool)]) {
         Kind::Map(entries) => entries
             .iter_mut()
             .for_each(|(_, node)| replace(node, values)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::suite;
+
+    const SUITE: &str = r#"
+scenarios:
+  - name: s
+    explains: e
+    source: s
+    parameters:
+      seen: { from: [kernel.sockstat.TCP.orphan, other], example: 60, most: 60 }
+      limit: { from: current, example: 200, with: seen }
+      orphans: { value: "{seen} * 4 + 2" }
+    sysctls: { kernel: { net.ipv4.tcp_max_orphans: "{kernel.sockstat.TCP.orphan.before} + {limit}" } }
+    actors:
+      a: { on: server, steps: [{ listen: 7000 }, { accept: { count: "{orphans}" } }] }
+    expect:
+      a.accept.ok: { always: "{orphans}" }
+"#;
+
+    fn parameters() -> Vec<Parameter> {
+        suite::parse(SUITE, "t/f").unwrap().remove(0).parameters
+    }
+
+    fn host(numbers: &[(&str, u64)]) -> Result<Vec<(u64, u64)>, Misfit> {
+        let lookup = |name: &str| {
+            let mut numbers = numbers.iter();
+            Some(numbers.find(|(known, _)| *known == name)?.1)
+        };
+        let assigned = assign(&parameters(), &lookup)?;
+        Ok(assigned.iter().map(|a| (a.host, a.tried)).collect())
+    }
+
+    #[test]
+    fn examples_stand_where_no_host_gives_numbers() {
+        let scenario = suite::parse(SUITE, "t/f").unwrap().remove(0);
+        assert_eq!(scenario.expectations[0].condition(), "242");
+        assert_eq!(
+            scenario.kernel_sysctls[0].1[0].to_string(),
+            "{kernel.sockstat.TCP.orphan.before} + 200"
+        );
+        let given = [("seen".to_owned(), 7), ("orphans".to_owned(), 30)].into();
+        let scenario = suite::parse_with(SUITE, "t/f", &given).unwrap().remove(0);
+        assert_eq!(scenario.expectations[0].condition(), "30");
+    }
+
+    #[test]
+    fn what_is_too_large_is_scaled_with_all_that_goes_with_it() {
+        let fits = host(&[("kernel.sockstat.TCP.orphan", 50), ("current", 120)]);
+        assert_eq!(fits.unwrap(), [(50, 50), (120, 120), (202, 202)]);
+        let large = host(&[("kernel.sockstat.TCP.orphan", 4410), ("current", 16_384)]);
+        assert_eq!(large.unwrap(), [(4410, 60), (16_384, 223), (17_642, 242)]);
+        // The second name counts where the first is not there.
+        assert!(host(&[("other", 50), ("current", 120)]).is_ok());
+        let huge = host(&[
+            ("kernel.sockstat.TCP.orphan", u64::MAX),
+            ("current", u64::MAX),
+        ]);
+        assert_eq!(huge, Err(Misfit::NoValue("orphans".to_owned())));
+        let none = host(&[("kernel.sockstat.TCP.orphan", 0), ("current", 0)]);
+        assert_eq!(none.unwrap(), [(0, 0), (0, 0), (2, 2)]);
+    }
+
+    #[test]
+    fn what_can_not_be_tried_is_said() {
+        let missing = host(&[("current", 120)]).unwrap_err();
+        assert_eq!(
+            missing.to_string(),
+            "the advice has no number for kernel.sockstat.TCP.orphan or other"
+        );
+        let vanishes = host(&[("kernel.sockstat.TCP.orphan", 6000), ("current", 3)]).unwrap_err();
+        assert_eq!(
+            vanishes.to_string(),
+            "scaled to what a guest holds, limit = 3 would be 0"
+        );
+    }
+
+    /// Each pair: what to change in the suite, and what the error says.
+    #[test]
+    fn what_is_wrong_is_said_with_its_place() {
+        for (from, to, message) in [
+            (
+                "with: seen",
+                "with: sen",
+                "8:51: no parameter \"sen\" before this one",
+            ),
+            (
+                "{seen} * 4",
+                "{see} * 4",
+                "9:25: no parameter \"see\" before this one",
+            ),
+            ("{seen} * 4 + 2", "{seen} 4", "9:25: \"4\""),
+            (
+                "example: 60, ",
+                "",
+                "7:7: seen: either `from` with an `example`, or `value`",
+            ),
+            ("from: current, ", "", "8:7: limit: from where?"),
+            (
+                "limit: {",
+                "Limit: {",
+                "8:7: a parameter can't be called \"Limit\"",
+            ),
+            (
+                "{orphans}",
+                "5",
+                "9:7: nothing depends on the parameter {orphans}",
+            ),
+            (
+                "most: 60",
+                "most: 0",
+                "7:77: most: \"0\" isn't allowed here",
+            ),
+            ("seen: {", "seen: { a: 1,", "unknown key \"a\""),
+        ] {
+            let text = SUITE.replace(from, to);
+            assert_ne!(text, SUITE, "{from}");
+            let error = suite::parse(&text, "t/f")
+                .map(|_| ())
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(message), "{to}: {error}");
+        }
     }
 }

@@ -1,12 +1,14 @@
 //! A scenario: hosts, links, sysctls, actors with steps, expectations.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use advisor::evidence::Quantifier;
 use serde::{Deserialize, Serialize};
 
+use super::command::{self, Command};
 use super::condition::{Condition, Expression};
 use super::error::{Place, SuiteError, nearest};
 use super::form::{Data, Fields, Form, Item, Object, is_name, optional, required};
@@ -103,6 +105,13 @@ static ACTOR: Object = Object {
             Form::Map(&Form::Steps(Room::Actor)),
             "step lists side by side in the one process",
         ),
+        command::COMMAND,
+        command::ENV,
+        command::DIRECTORY,
+        command::FILES,
+        command::READY,
+        command::NEEDS,
+        command::INSTALL,
     ],
 };
 
@@ -330,6 +339,13 @@ pub struct Failure {
     pub conditions: Vec<Condition>,
 }
 
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<&str> = self.conditions.iter().map(|c| c.text.as_str()).collect();
+        write!(f, "{} {}", self.observation, texts.join(" | "))
+    }
+}
+
 /// Before or after a change that is tried.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Side {
@@ -372,7 +388,10 @@ pub struct Actor {
     pub host: String,
     /// `memory.max` of a cgroup of its own, in bytes.
     pub memory_max: Option<u64>,
-    /// Its step lists; one unless the suite says `tasks`.
+    /// What it is, where it doesn't run steps.
+    pub command: Option<Command>,
+    /// Its step lists; one unless the suite says `tasks`. Of a command, what
+    /// comes to pass by itself: that it is ready, and that it ends.
     pub tasks: Vec<Task>,
 }
 
@@ -691,17 +710,25 @@ impl Scenario {
                     _ => None,
                 })
                 .collect();
-            match (actor.steps("steps"), tasks.is_empty()) {
-                (Some(steps), true) => tasks.push(Task {
-                    name: String::new(),
-                    steps: steps.to_vec(),
-                }),
-                (None, false) => {}
+            let command = Command::read(actor)?;
+            let only = |steps: &[Step]| Task {
+                name: String::new(),
+                steps: steps.to_vec(),
+            };
+            match (actor.steps("steps"), tasks.is_empty(), &command) {
+                (Some(steps), true, None) => tasks.push(only(steps)),
+                (None, true, Some(_)) => {
+                    let place = actor.place_of("command");
+                    let steps = [Verb::Ready, Verb::Exit].map(|verb| Step::of_itself(verb, place));
+                    tasks.push(only(&steps));
+                }
+                (None, false, None) => {}
                 _ => {
                     return Err(SuiteError::new(
                         *place,
-                        format!("actor {name:?} needs either `steps` or `tasks`"),
-                        "steps: [...] for one list, tasks: { a: [...], b: [...] } for several",
+                        format!("actor {name:?} needs one of `steps`, `tasks` and `command`"),
+                        "steps: [...] for one list, tasks: { a: [...], b: [...] } for several, \
+                         command: [nginx, -c, ...] for a program of your own",
                     ));
                 }
             }
@@ -713,6 +740,7 @@ impl Scenario {
                 name: name.clone(),
                 host,
                 memory_max: actor.count("memory_max"),
+                command,
                 tasks,
             });
         }
@@ -746,10 +774,16 @@ impl Scenario {
     }
 
     /// A program is started before its clients: each connect waits for the first
-    /// listen on the port it goes to, where the scenario has one.
+    /// listen on the port it goes to, where the scenario has one, or for the
+    /// command whose port it is.
     fn let_connects_wait(&mut self) {
         let mut listens: BTreeMap<String, String> = BTreeMap::new();
         for actor in &self.actors {
+            if let Some(port) = actor.command.as_ref().and_then(Command::port) {
+                listens
+                    .entry(format!("{}:{port}", actor.host))
+                    .or_insert_with(|| format!("{}.ready", actor.name));
+            }
             let mut bound = "";
             for step in actor.tasks.iter().flat_map(|task| flatten(&task.steps)) {
                 let endpoint = match step.verb {
@@ -839,6 +873,7 @@ impl Scenario {
             let names = self.actors.iter().map(|actor| actor.name.as_str());
             return Err(no_such("actor", actor, fields.place_of("actor"), names));
         }
+        self.check_for_a_command(step)?;
         if let Some(reference) = step.waits_for() {
             let (list, name) = reference.split_once('.').unwrap_or((reference, ""));
             let place = fields.place_of(if step.verb == Verb::Await {
@@ -880,6 +915,52 @@ impl Scenario {
             ));
         }
         Ok(())
+    }
+
+    /// What only a command can be told is told to one.
+    fn check_for_a_command(&self, step: &Step) -> Result<(), SuiteError> {
+        let fields = &step.fields;
+        let is_for_one = match step.verb {
+            Verb::Restart => true,
+            Verb::Signal => fields.text("to").is_some(),
+            _ => false,
+        };
+        if !is_for_one {
+            return Ok(());
+        }
+        let name = fields.text("actor").unwrap_or_default();
+        if self.command_of(name).is_some() {
+            return Ok(());
+        }
+        Err(SuiteError::new(
+            step.place,
+            format!("actor {name:?} is no command"),
+            "only an actor with `command` has processes of its own to be told so",
+        ))
+    }
+
+    /// The command that an actor is.
+    pub fn command_of(&self, actor: &str) -> Option<&Command> {
+        let mut actors = self.actors.iter();
+        actors.find(|known| known.name == actor)?.command.as_ref()
+    }
+
+    /// The scenario with the files of its commands' programs, as they are called
+    /// from anywhere.
+    #[must_use]
+    pub fn with_resolved_commands(&self) -> Self {
+        let mut scenario = self.clone();
+        for actor in &mut scenario.actors {
+            actor.command = actor.command.as_ref().map(Command::resolved);
+        }
+        scenario
+    }
+
+    /// The commands among the actors, each with its actor's name.
+    pub fn commands(&self) -> impl Iterator<Item = (&str, &Command)> {
+        self.actors
+            .iter()
+            .filter_map(|actor| Some((actor.name.as_str(), actor.command.as_ref()?)))
     }
 
     fn check_until(&self, fields: &Fields) -> Result<(), SuiteError> {

@@ -97,6 +97,8 @@ pub enum Verb {
     Sysctl,
     Sample,
     Until,
+    Restart,
+    Ready,
 }
 
 /// A row of the table of steps.
@@ -640,6 +642,32 @@ pub const VERBS: &[VerbSpec] = &[
                     Form::Choice(&["SIGKILL", "SIGTERM", "SIGSTOP", "SIGCONT"]),
                     "which signal",
                 ),
+                optional(
+                    "to",
+                    Form::Choice(&["main", "all"]),
+                    "of a command: the process that was started, or all that came of it; \
+                     main unless told",
+                ),
+            ],
+        },
+        yields: RESULT,
+    },
+    VerbSpec {
+        verb: Verb::Restart,
+        name: "restart",
+        doc: "starts an actor's command anew once the process that was started before is gone, \
+              and waits until it is ready; ECHILD where it ends before it is",
+        rooms: LAB,
+        object: &Object {
+            short: Some("actor"),
+            fields: &[
+                AS,
+                required("actor", Form::Name, "which actor"),
+                optional(
+                    "timeout",
+                    Form::Duration,
+                    "ETIMEDOUT where it is not ready after that; no limit unless told",
+                ),
             ],
         },
         yields: RESULT,
@@ -684,7 +712,8 @@ pub const VERBS: &[VerbSpec] = &[
     VerbSpec {
         verb: Verb::Sample,
         name: "sample",
-        doc: "looks at every host's sockets now: SAMPLE.HOST.sockets.STATE",
+        doc: "looks at every host's sockets now, SAMPLE.HOST.sockets.STATE, and at what commands \
+              use, SAMPLE.ACTOR.usage.FIELD",
         rooms: LAB,
         object: &Object {
             short: Some("as"),
@@ -711,6 +740,19 @@ pub const VERBS: &[VerbSpec] = &[
             ],
         },
         yields: READING,
+    },
+    // No step that a suite can write: that a command is ready is observed, and
+    // awaited, as if it were one.
+    VerbSpec {
+        verb: Verb::Ready,
+        name: "ready",
+        doc: "an actor's command is ready",
+        rooms: &[],
+        object: &Object {
+            short: None,
+            fields: &[],
+        },
+        yields: RESULT,
     },
 ];
 
@@ -803,6 +845,18 @@ impl Step {
             fields,
             place: key.place,
         })
+    }
+
+    /// A step that stands for something that comes to pass by itself.
+    pub fn of_itself(verb: Verb, place: Place) -> Self {
+        let mut fields = Fields::default();
+        fields.place = place;
+        Self {
+            verb,
+            name: verb.spec().name.to_owned(),
+            fields,
+            place,
+        }
     }
 
     /// The step of another list, `actor.step`, that has to end before this one

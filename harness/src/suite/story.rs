@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::command::{Command, Ready};
 use super::form::{Data, Fields, Item};
 use super::scenario::{Expected, Family, Scenario};
 use super::step::Step;
@@ -69,6 +70,11 @@ pub fn tell(scenario: &Scenario) -> String {
         if let Some(limit) = actor.memory_max {
             let line = format!("{} in a cgroup with memory.max = {limit} bytes", actor.name);
             paragraph(&mut story, "limit     ", &line);
+        }
+        if let Some(command) = &actor.command {
+            let _ = writeln!(story, "\n{} on {}", actor.name, actor.host);
+            describe_command(&mut story, command);
+            continue;
         }
         for task in &actor.tasks {
             let task_name = match task.name.as_str() {
@@ -284,6 +290,43 @@ fn list(story: &mut String, steps: &[Step]) {
     for (index, step) in steps.iter().enumerate() {
         paragraph(story, &format!("{:>4}. ", index + 1), &describe_step(step));
     }
+}
+
+/// A command: what is started, what is written for it, when it is ready.
+fn describe_command(story: &mut String, command: &Command) {
+    let words: Vec<String> = command
+        .words
+        .iter()
+        .map(|word| {
+            let is_plain =
+                |letter: char| letter.is_ascii_alphanumeric() || "-_./:=+,".contains(letter);
+            if word.chars().all(is_plain) && !word.is_empty() {
+                word.clone()
+            } else {
+                format!("{word:?}")
+            }
+        })
+        .collect();
+    paragraph(story, "    runs      ", &words.join(" "));
+    for (name, value) in &command.env {
+        paragraph(story, "    with      ", &format!("{name}={value}"));
+    }
+    if let Some(directory) = &command.directory {
+        paragraph(story, "    in        ", directory);
+    }
+    for (name, content) in &command.files {
+        paragraph(story, "    file      ", &format!("{name}:"));
+        for line in content.lines() {
+            let _ = writeln!(story, "              {line}");
+        }
+    }
+    let ready = match &command.ready {
+        Ready::Started => "once it has started".to_owned(),
+        Ready::Port(port) => format!("once it listens on {port}"),
+        Ready::Line(line) => format!("once it prints {line:?}"),
+        Ready::File(file) => format!("once there is {file}"),
+    };
+    paragraph(story, "    ready     ", &ready);
 }
 
 /// A step in a line: what it does, what it is called, what it waits for.

@@ -10,9 +10,9 @@ use std::sync::OnceLock;
 use advisor::facts::counters::Counters;
 
 use super::condition::is_quantity;
-use super::error::nearest;
-use super::scenario::Scenario;
-use super::step::Step;
+use super::error::{Place, nearest};
+use super::scenario::{Actor, Scenario};
+use super::step::{Step, Verb};
 
 /// The TCP states by the kernel's names (include/net/tcp_states.h), but for CLOSE
 /// and NEW_SYN_RECV: sock_diag shows no socket in the first, and the second as
@@ -64,6 +64,20 @@ pub const KERNEL_GAUGES: &[&str] = &["TCP.orphan", "TCP.alloc", "TCP.mem"];
 
 /// The gauges of /proc/net/sockstat that are each namespace's own.
 pub const HOST_GAUGES: &[&str] = &["TCP.inuse", "TCP.tw", "sockets.used"];
+
+/// What is observed of the processes of a command, as `ACTOR.usage.FIELD`: all
+/// of them together at the time, but for the highest resident set that one had.
+pub const USAGE_FIELDS: &[&str] = &[
+    "processes",
+    "descriptors",
+    "rss_bytes",
+    "max_rss_bytes",
+    "user_ms",
+    "system_ms",
+];
+
+/// The status of a command that has not ended.
+pub const RUNNING: &str = "running";
 
 /// What a name means when a run didn't produce it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -130,6 +144,9 @@ pub fn check(name: &str, scenario: &Scenario) -> Result<Absent, Unknown> {
         return check_step(rest, "lab", &scenario.lab);
     }
     if let Some(actor) = scenario.actors.iter().find(|actor| actor.name == first) {
+        if actor.command.is_some() {
+            return check_command(rest, actor);
+        }
         let steps: Vec<Step> = actor
             .tasks
             .iter()
@@ -143,18 +160,22 @@ pub fn check(name: &str, scenario: &Scenario) -> Result<Absent, Unknown> {
     let samples: Vec<&str> = scenario
         .lab
         .iter()
-        .filter(|step| step.verb == super::step::Verb::Sample)
+        .filter(|step| step.verb == Verb::Sample)
         .map(|step| step.name.as_str())
         .collect();
     if samples.contains(&first) {
         let (host, sockets) = rest.split_once('.').unwrap_or((rest, ""));
+        if let (Some(_), Some(field)) = (scenario.command_of(host), sockets.strip_prefix("usage."))
+        {
+            return check_usage(field);
+        }
         if !scenario.hosts.iter().any(|known| known == host) {
             let hint = format!("known: {}", scenario.hosts.join(", "));
             return Err(unknown(format!("sample {first:?}: no host {host:?}"), hint));
         }
         if !sockets.starts_with("sockets.") && !sockets.starts_with("peers.") {
-            let hint = format!("{first}.{host}.sockets.STATE");
-            return Err(unknown("a sample holds sockets only", hint));
+            let hint = format!("{first}.{host}.sockets.STATE, or {first}.COMMAND.usage.FIELD");
+            return Err(unknown("a sample holds sockets and usage only", hint));
         }
         return check_host(sockets, scenario);
     }
@@ -171,6 +192,38 @@ pub fn check(name: &str, scenario: &Scenario) -> Result<Absent, Unknown> {
             did_you_mean(first, known.clone())
         ),
         format!("known: {}", known.collect::<Vec<_>>().join(", ")),
+    ))
+}
+
+/// What is observed of an actor that is a command.
+fn check_command(rest: &str, actor: &Actor) -> Result<Absent, Unknown> {
+    if rest == "output" || rest == "exit.status" {
+        return Ok(Absent::Unknown);
+    }
+    if let Some(field) = rest.strip_prefix("usage.") {
+        return check_usage(field);
+    }
+    if rest.starts_with("ready.") {
+        return check_step(
+            rest,
+            &actor.name,
+            &[Step::of_itself(Verb::Ready, Place::START)],
+        );
+    }
+    Err(unknown(
+        format!("of a command there is no {rest:?}"),
+        "ready.error, ready.ms, exit.status, output, usage.FIELD",
+    ))
+}
+
+fn check_usage(field: &str) -> Result<Absent, Unknown> {
+    if USAGE_FIELDS.contains(&field) {
+        return Ok(Absent::Unknown);
+    }
+    let likely = did_you_mean(field, USAGE_FIELDS.iter().copied());
+    Err(unknown(
+        format!("unknown field {field:?} of a command's usage{likely}"),
+        format!("known: {}", USAGE_FIELDS.join(", ")),
     ))
 }
 
@@ -284,20 +337,37 @@ pub fn check_value(name: &str, wanted: &str, scenario: &Scenario) -> Result<(), 
         [list, step, _] => scenario.step(list, step),
         _ => None,
     };
+    let of_command = match parts[..] {
+        [actor, ..] if scenario.command_of(actor).is_some() => &parts[1..],
+        _ => &[],
+    };
     match (step, parts.last().copied()) {
-        _ if name == "kernel.log" => Ok(()),
+        _ if name == "kernel.log" || of_command == ["output"] => Ok(()),
+        _ if of_command == ["exit", "status"] => check_status(wanted),
         (Some(_), Some("error")) => check_errno(wanted),
         (Some(step), Some("value")) if step.fields.text("option") == Some("SO_ERROR") => {
             check_errno(wanted)
         }
         (Some(step), Some("value")) if step.fields.text("option") == Some("SO_LINGER") => Ok(()),
-        (Some(step), Some("value")) if step.verb == super::step::Verb::Poll => check_events(wanted),
+        (Some(step), Some("value")) if step.verb == Verb::Poll => check_events(wanted),
         _ if is_quantity(wanted) => Ok(()),
         _ => Err(unknown(
             format!("it is a number and never {wanted:?}"),
             "a number, bytes such as 1MB, or a time such as 5ms",
         )),
     }
+}
+
+/// Checks what the status of a command is compared with.
+fn check_status(wanted: &str) -> Result<(), Unknown> {
+    let is_signal = wanted.parse::<nix::sys::signal::Signal>().is_ok();
+    if wanted == RUNNING || is_signal || wanted.parse::<u8>().is_ok() {
+        return Ok(());
+    }
+    Err(unknown(
+        format!("a command doesn't end with {wanted:?}"),
+        "0 to 255, the signal that killed it such as SIGKILL, or running",
+    ))
 }
 
 /// Checks what poll is compared with: events joined by `|`, in poll(2)'s order.

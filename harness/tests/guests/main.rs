@@ -203,6 +203,53 @@ fn guests_from_one_state_draw_their_own_random_numbers() {
 }
 
 #[test]
+fn a_command_comes_along_and_what_is_kept_comes_back() {
+    let server = r#"
+  - name: server
+    explains: A command runs in a guest.
+    source: execve(2)
+    runs: 1
+    actors:
+      program:
+        on: server
+        command: [perl, -e, 'use Socket; socket(S, PF_INET, SOCK_STREAM, 0);
+          bind(S, sockaddr_in(8080, INADDR_ANY)) or exit 7; listen(S, 5);
+          while (accept(C, S)) { sysread C, $b, 4096; syswrite C, "x" x 1000; close C }']
+        ready: { port: 8080 }
+        needs: [/usr/lib/x86_64-linux-gnu/perl-base]
+      user:
+        on: client
+        steps: [{ connect: "server:8080" }, { write: 1 }, read-to-end]
+    lab: [{ await: user.read-to-end }, { signal: { actor: program, signal: SIGTERM } }, { await: program.exit }]
+    expect:
+      user.read-to-end.bytes: { always: 1000 }
+      program.exit.status: { always: SIGTERM }
+"#;
+    let missing = server
+        .replace("name: server", "name: missing")
+        .replace("[perl,", "[no-such-program,");
+    let bad = carries("bad", "").replace("always: 1000", "always: 999");
+    let suite = of(&[server.to_owned(), missing, bad]);
+    let kept = suite.beside("kept");
+    let more = ["--keep", kept.to_str().unwrap()];
+    let ended = start(&suite, &more, &[]).wait_within(HANG).expect(1);
+    let report = report(&suite);
+    let expected = [Verdict::Passed, Verdict::Skipped, Verdict::Failed];
+    assert_eq!(verdicts(&report), expected, "{ended:?}");
+    let reason = report.scenarios[1].reason.as_deref();
+    assert_eq!(reason, Some("no-such-program is not installed"));
+    let run = kept.join("live/suite/bad/run-0");
+    let log = fs::read_to_string(run.join("actors.log")).unwrap();
+    assert!(log.contains("receiver: read-to-end ended"), "{log}");
+    for host in ["client", "server"] {
+        let packets = fs::read(run.join(format!("{host}.pcap"))).unwrap();
+        // A handshake, the data and a FIN.
+        assert!(packets.len() > 24 + 4 * (16 + 54), "{}", packets.len());
+    }
+    assert!(!kept.join("live/suite/server").exists());
+}
+
+#[test]
 fn a_guest_that_dies_is_a_result_and_the_next_scenario_runs() {
     let suite = of(&[hangs("first"), carries("second", "")]);
     let harness = start(&suite, &["--jobs", "1"], &[]);
@@ -368,4 +415,48 @@ fn the_relay_loses_what_netem_loses() {
         assert!(!ended.stdout.contains(what), "{ended:?}");
     }
     assert!(matches!(ended.status, Some(0 | 1)), "{ended:?}");
+}
+
+/// One recommendation helps; the other one is the same with a value that is too
+/// low, and is not taken for proven.
+#[test]
+fn advice_is_proven_where_it_helps_and_only_there() {
+    use advisor::evidence::proof::{self, Verdict};
+    let directory = tempfile::tempdir().unwrap();
+    let advice = directory.path().join("advice.json");
+    let recommendation = |proposed: u32| {
+        format!(
+            r#"{{"code": "LB101", "name": "orphan-limit-near", "subject": "the whole kernel",
+                "setting": "net.ipv4.tcp_max_orphans", "current": "60",
+                "proposed": "{proposed}",
+                "evidence": [{{"observation": "kernel.sockstat.TCP.orphan", "value": 20}}]}}"#
+        )
+    };
+    let text = format!(
+        r#"{{"schema": 1, "host": {{"kernel": "6.12.1", "ram_bytes": 8589934592,
+            "page_bytes": 4096, "cpus": 4}}, "recommendations": [{}, {}]}}"#,
+        recommendation(128),
+        recommendation(61)
+    );
+    fs::write(&advice, text).unwrap();
+    let prove = |more: &[&OsStr]| {
+        let mut arguments: Vec<&OsStr> = vec!["prove".as_ref(), "--advice".as_ref()];
+        arguments.push(advice.as_ref());
+        arguments.extend(["--kernel".as_ref(), KERNEL.as_ref()] as [&OsStr; 2]);
+        arguments.extend(more);
+        Running::start_with(arguments, &[]).wait_within(HANG)
+    };
+    let output = directory.path().join("proof");
+    let ended = prove(&["--output".as_ref(), output.as_ref()]).expect(1);
+    let words = "1 of 2 recommendations is proven, on Linux 6.12";
+    assert!(ended.stdout.starts_with(words), "{}", ended.stdout);
+    let proof = proof::read(&output.join("proof.json")).unwrap();
+    let verdicts: Vec<Verdict> = proof.trials.iter().map(|trial| trial.verdict).collect();
+    assert_eq!(verdicts, [Verdict::Proven, Verdict::NoDifference]);
+    for trial in &proof.trials {
+        let [before, after] = [&trial.before, &trial.after].map(|side| side.as_ref().unwrap());
+        assert!(before.runs >= 5 && after.runs >= 5, "{trial:?}");
+    }
+    let markdown = fs::read_to_string(output.join("proof.md")).unwrap();
+    assert!(markdown.contains("| proven | LB101"), "{markdown}");
 }

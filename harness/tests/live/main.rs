@@ -6,7 +6,9 @@
 //! only a minute without any progress is a failure, reported as a hang.
 
 mod catalogue;
+mod command;
 mod end_to_end;
+mod hidden;
 mod iproute2;
 mod machine;
 mod netns;

@@ -1,0 +1,166 @@
+//! `harness prove`.
+
+use std::path::{Path, PathBuf};
+
+use advisor::evidence::document::DocumentError;
+use advisor::evidence::proof::{self, Advised, Proof, Verdict};
+use advisor::facts::file::{self, FactsFileError};
+use advisor::facts::{FactError, Facts, Root};
+use advisor::plan;
+use clap::Args;
+
+use super::{ENVIRONMENT, FAILURE, SUCCESS, USAGE, complain, complain_of_kernel};
+use crate::kernel::KernelError;
+use crate::kernel::cache::Cache;
+use crate::prove;
+use crate::report::output;
+use crate::report::terminal::{self, Lines, Terminal};
+use crate::run::schedule::Progress;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit status: 0 all is proven, or there is nothing to prove; 1 something is not;
+2 bad usage, or facts or advice that can't be read; 3 no guest can be had.")]
+pub struct Prove {
+    /// Facts of a host, as `advisor capture` writes them; without --facts and
+    /// --advice this host is looked at
+    #[arg(long, value_name = "FILE", conflicts_with = "advice")]
+    facts: Option<PathBuf>,
+    /// Advice, as `advisor recommend --format json` writes it
+    #[arg(long, value_name = "FILE")]
+    advice: Option<PathBuf>,
+    /// Only recommendations of this rule, by its code; may be given several times
+    #[arg(long = "rule", value_name = "CODE")]
+    rules: Vec<String>,
+    /// The kernel to try it on: a name from `harness kernels`, the path of a
+    /// vmlinuz, or auto: the host's own where this machine runs it, else the
+    /// fetched one nearest to it
+    #[arg(long, value_name = "KERNEL", default_value = "auto")]
+    kernel: String,
+    /// The modules of a vmlinuz that is given by its path, where they are not
+    /// beside it
+    #[arg(long, value_name = "DIR")]
+    modules: Option<PathBuf>,
+    /// Write proof.json and proof.md to this directory
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+}
+
+/// Why there is no proof.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Advice(#[from] DocumentError),
+    #[error(transparent)]
+    Facts(#[from] FactsFileError),
+    #[error(transparent)]
+    Host(#[from] FactError),
+    #[error("no recommendation is of rule {0}")]
+    NoRule(String),
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    #[error("{}: cannot write the proof: {source}", path.display())]
+    Output {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+}
+
+impl Prove {
+    /// Proves, and gives the exit status.
+    pub fn run(&self) -> u8 {
+        let proof = match self.prove() {
+            Ok(proof) => proof,
+            Err(Error::Kernel(error)) => return complain_of_kernel(&error),
+            Err(error) => {
+                let (hint, status) = match &error {
+                    Error::Advice(error) => (error.hint(), USAGE),
+                    Error::Facts(error) => (error.hint(), USAGE),
+                    Error::Host(error) => (error.hint(), ENVIRONMENT),
+                    Error::NoRule(_) => ("`advisor recommend` shows what is recommended", USAGE),
+                    _ => (
+                        "--output takes a directory that can be written to",
+                        ENVIRONMENT,
+                    ),
+                };
+                complain(&error, hint);
+                return status;
+            }
+        };
+        anstream::print!("{}", prove::render::text(&proof, terminal::width()));
+        let all_proven = proof
+            .trials
+            .iter()
+            .all(|trial| trial.verdict == Verdict::Proven);
+        if all_proven { SUCCESS } else { FAILURE }
+    }
+
+    fn prove(&self) -> Result<Proof, Error> {
+        let mut advised = self.advised()?;
+        for code in &self.rules {
+            if advised
+                .recommendations
+                .iter()
+                .all(|known| known.claim.code != *code)
+            {
+                return Err(Error::NoRule(code.clone()));
+            }
+        }
+        if !self.rules.is_empty() {
+            let wanted = |code: &String| self.rules.contains(code);
+            advised
+                .recommendations
+                .retain(|known| wanted(&known.claim.code));
+        }
+        let prepared = prove::prepare(&advised);
+        let tried = prepared
+            .iter()
+            .filter(|prepared| prepared.can_be_tried())
+            .count();
+        let proof = if tried == 0 {
+            prove::nothing(&advised, prepared)
+        } else {
+            let cache = Cache::of_user()?;
+            let release = &advised.host.kernel;
+            let kernel =
+                prove::kernel::choose(&self.kernel, self.modules.as_deref(), release, &cache)?;
+            let terminal = Terminal::new(2 * tried, false, Lines::Out);
+            let progress = |progress: Progress| match progress {
+                // The answer comes when both sides are there.
+                Progress::Ended(_) => terminal.advance(),
+                other => terminal.show(&other),
+            };
+            let proof = prove::run(&advised, prepared, &kernel, &cache, &progress);
+            terminal.finish();
+            proof?
+        };
+        if let Some(directory) = &self.output {
+            write(&proof, directory).map_err(|source| Error::Output {
+                path: directory.clone(),
+                source,
+            })?;
+        }
+        Ok(proof)
+    }
+
+    /// The advice that is to be proven.
+    fn advised(&self) -> Result<Advised, Error> {
+        if let Some(path) = &self.advice {
+            return Ok(proof::read_advice(path)?);
+        }
+        let mut facts = match &self.facts {
+            Some(path) => file::read(path)?,
+            None => Facts::read(&Root::Live)?,
+        };
+        Ok(Advised::of(&plan::advise(&mut facts, &[])))
+    }
+}
+
+/// Writes `proof.json` and `proof.md`.
+fn write(proof: &Proof, directory: &Path) -> std::io::Result<()> {
+    let mut json = serde_json::to_vec_pretty(proof)?;
+    json.push(b'\n');
+    output::write(&directory.join("proof.json"), &json)?;
+    let markdown = prove::render::markdown(proof);
+    output::write(&directory.join("proof.md"), markdown.as_bytes())
+}

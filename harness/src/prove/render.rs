@@ -1,0 +1,250 @@
+//! What a proof says: on the terminal, and as Markdown.
+
+use std::fmt::Write as _;
+
+use advisor::evidence::proof::{Load, Proof, Side, Trial, Verdict};
+use advisor::render::text::inert;
+use anstyle::{AnsiColor, Style};
+
+use crate::report::describe_seen;
+
+const GOOD: Style = AnsiColor::Green.on_default().bold();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const ODD: Style = AnsiColor::Yellow.on_default().bold();
+const STRONG: Style = Style::new().bold();
+
+/// Columns of the verdict.
+const VERDICT: usize = 21;
+/// Columns of each of the two counts.
+const COUNT: usize = 10;
+/// Where what a trial saw begins.
+const INDENT: &str = "    ";
+
+/// The answer: what is proven, and on which kernel.
+pub fn answer(proof: &Proof) -> String {
+    let all = proof.trials.len();
+    let count = |verdict| proof.trials.iter().filter(|t| t.verdict == verdict).count();
+    let proven = count(Verdict::Proven);
+    let first = match (proven, all) {
+        (_, 0) => return "Nothing to prove: the advice has no recommendation.".to_owned(),
+        (1, 1) => "The recommendation is proven".to_owned(),
+        (0, 1) => "The recommendation is not proven".to_owned(),
+        (proven, all) if proven == all => format!("All {all} recommendations are proven"),
+        (0, all) => format!("None of {all} recommendations is proven"),
+        (1, all) => format!("1 of {all} recommendations is proven"),
+        (proven, all) => format!("{proven} of {all} recommendations are proven"),
+    };
+    match &proof.kernel {
+        Some(kernel) => format!("{first}, on Linux {}, {}.", kernel.release, proof.choice),
+        None => format!("{first}."),
+    }
+}
+
+/// The proof for people, in lines of `width` columns.
+pub fn text(proof: &Proof, width: usize) -> String {
+    let mut text = format!(
+        "{STRONG}{}{STRONG:#}\n",
+        textwrap::fill(&answer(proof), width)
+    );
+    if proof.trials.is_empty() {
+        return text;
+    }
+    let what = width.saturating_sub(VERDICT + 2 * COUNT);
+    if proof.trials.iter().any(|trial| trial.before.is_some()) {
+        let _ = write!(
+            text,
+            "\n{:<VERDICT$}{:<what$}{:>COUNT$}{:>COUNT$}",
+            "", "failed in runs", "before", "after"
+        );
+    }
+    for trial in &proof.trials {
+        let style = match trial.verdict {
+            Verdict::Proven => GOOD,
+            Verdict::NoDifference => BAD,
+            Verdict::NotReproduced | Verdict::CannotBeTried => ODD,
+        };
+        let name = format!("{} {}", trial.claim.code, trial.claim.name);
+        let mut line = format!(
+            "{style}{:<VERDICT$}{style:#}{:<what$}",
+            trial.verdict,
+            inert(&name)
+        );
+        for side in [&trial.before, &trial.after].into_iter().flatten() {
+            let _ = write!(line, "{:>COUNT$}", count(side));
+        }
+        let _ = write!(text, "\n{}", line.trim_end());
+        for line in details(trial) {
+            let options = textwrap::Options::new(width)
+                .initial_indent(INDENT)
+                .subsequent_indent("      ");
+            let _ = write!(text, "\n{}", textwrap::fill(&inert(&line), options));
+        }
+    }
+    text.push('\n');
+    text
+}
+
+fn count(side: &Side) -> String {
+    format!("{} of {}", side.failed, side.runs)
+}
+
+/// What a trial was about and what it saw.
+fn details(trial: &Trial) -> Vec<String> {
+    let claim = &trial.claim;
+    let mut lines = vec![format!(
+        "{}: {} -> {}",
+        claim.setting, claim.current, claim.proposed
+    )];
+    if let (Some(before), Some(after)) = (&trial.before, &trial.after) {
+        lines.push(format!(
+            "{}: saw {} before, {} after",
+            trial.failure,
+            describe_seen(&before.seen),
+            describe_seen(&after.seen)
+        ));
+    }
+    let load: Vec<String> = trial.workload.iter().map(describe_load).collect();
+    if !load.is_empty() {
+        lines.push(format!("with {}", load.join(", ")));
+    }
+    lines.extend(trial.reason.clone());
+    lines
+}
+
+/// `seen 4410 as 60 (kernel.sockstat.TCP.orphan)`.
+fn describe_load(load: &Load) -> String {
+    let mut text = format!("{} {}", load.name, load.host);
+    if load.tried != load.host {
+        let _ = write!(text, " as {}", load.tried);
+    }
+    text
+}
+
+/// The proof as Markdown.
+pub fn markdown(proof: &Proof) -> String {
+    let mut text = format!("# {}\n\n", cell(&answer(proof)));
+    let _ = writeln!(
+        text,
+        "The advice is for a host with {}. lastbyte harness {}.\n\n{}",
+        cell(&proof.host.to_string()),
+        proof.harness,
+        proof.rule
+    );
+    if proof.trials.is_empty() {
+        return text;
+    }
+    text.push_str(
+        "\n| verdict | recommendation | setting | now | proposed | failed before | failed after |\n\
+         | --- | --- | --- | --- | --- | --- | --- |\n",
+    );
+    let side = |side: &Option<Side>| side.as_ref().map_or_else(|| "-".to_owned(), count);
+    for trial in &proof.trials {
+        let claim = &trial.claim;
+        let _ = writeln!(
+            text,
+            "| {} | {} {} | {} | {} | {} | {} | {} |",
+            trial.verdict,
+            cell(&claim.code),
+            cell(&claim.name),
+            cell(&claim.setting),
+            cell(&claim.current),
+            cell(&claim.proposed),
+            side(&trial.before),
+            side(&trial.after)
+        );
+    }
+    for trial in &proof.trials {
+        let claim = &trial.claim;
+        let _ = write!(
+            text,
+            "\n## {} {}: {}\n\n",
+            cell(&claim.code),
+            cell(&claim.name),
+            trial.verdict
+        );
+        if !trial.explains.is_empty() {
+            let _ = write!(text, "{}\n\n", cell(&trial.explains));
+        }
+        for line in details(trial) {
+            let _ = writeln!(text, "- {}", cell(&line));
+        }
+        if let Some(scenario) = &trial.scenario {
+            let _ = writeln!(text, "- scenario `{scenario}`");
+        }
+        if let Some(chance) = trial.chance {
+            let _ = writeln!(text, "- by chance alone: {chance:.2e}");
+        }
+    }
+    text
+}
+
+/// Which rules have a proof and which have none, from the proof of the advice for
+/// every recorded host: `docs/proofs.md`.
+pub fn list(proof: &Proof, without: &[(&str, &str)]) -> String {
+    let kernel = proof.kernel.as_ref().map_or("", |kernel| &kernel.release);
+    let mut text = format!(
+        "# Which advice is proven\n\n\
+         Each rule fires on a recorded host of the advisor's tests, and `ci/prove` tries\n\
+         what it then advises, with that host's numbers, in a guest with a scenario of\n\
+         [suites/proof](../suites/proof). This page is made from `docs/proofs.json`, what\n\
+         was seen on Linux {kernel}:\n\n    \
+         UPDATE_DOCUMENTS=1 ci/prove\n\n{}\n\n\
+         | rule | setting | now | proposed | scenario | failed before | failed after |\n\
+         | --- | --- | --- | --- | --- | --- | --- |\n",
+        textwrap::fill(&proof.rule, 80)
+    );
+    let mut trials: Vec<&Trial> = proof.trials.iter().collect();
+    trials.sort_by_key(|trial| &trial.claim.code);
+    let (tried, others): (Vec<&Trial>, Vec<&Trial>) =
+        trials.into_iter().partition(|trial| trial.before.is_some());
+    let side = |side: &Option<Side>| side.as_ref().map_or_else(|| "-".to_owned(), count);
+    for trial in tried {
+        let claim = &trial.claim;
+        let scenario = trial.scenario.as_deref().unwrap_or_default();
+        let file = scenario.rsplit_once('/').map_or(scenario, |(file, _)| file);
+        let _ = writeln!(
+            text,
+            "| {} {} | {} | {} | {} | [{scenario}](../suites/{file}.yaml) | {} | {} |",
+            claim.code,
+            claim.name,
+            cell(&claim.setting),
+            cell(&claim.current),
+            cell(&claim.proposed),
+            side(&trial.before),
+            side(&trial.after)
+        );
+    }
+    text.push_str("\n## Without proof\n\n| rule | setting | why not |\n| --- | --- | --- |\n");
+    for trial in others {
+        let claim = &trial.claim;
+        // All of a rule's advice is without for one reason.
+        if without.iter().all(|(code, _)| *code != claim.code) {
+            let _ = writeln!(
+                text,
+                "| {} {} | {} | {} |",
+                claim.code,
+                claim.name,
+                cell(&claim.setting),
+                cell(trial.reason.as_deref().unwrap_or_default())
+            );
+        }
+    }
+    for (code, why) in without {
+        let rule = advisor::rules::RULES.iter().find(|rule| rule.code == *code);
+        let name = rule.map_or("", |rule| rule.name);
+        let _ = writeln!(text, "| {code} {name} | all | {} |", cell(why));
+    }
+    text
+}
+
+/// A text in a line of a table, with nothing in it that is markup there.
+fn cell(text: &str) -> String {
+    let mut cell = String::with_capacity(text.len());
+    for character in inert(text).chars() {
+        if matches!(character, '|' | '<' | '`' | '[' | ']' | '\\' | '*' | '_') {
+            cell.push('\\');
+        }
+        cell.push(character);
+    }
+    cell
+}
