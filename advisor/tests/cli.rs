@@ -438,7 +438,7 @@ fn what_did_not_help_is_not_set_and_comes_last() {
     let sysctl = run(&[&args[..], &["--format", "sysctl"]].concat()).stdout;
     let sysctl = String::from_utf8(sysctl).unwrap();
     assert!(
-        sysctl.contains("\n# net.ipv4.tcp_max_orphans = 28672\n"),
+        sysctl.contains("\n# net.ipv4.tcp_max_orphans = 23552\n"),
         "{sysctl}"
     );
 }

@@ -1,5 +1,6 @@
 //! The command line, and what each command's exit status means.
 
+mod calibrate;
 mod prove;
 
 use std::io::{self, Write};
@@ -11,7 +12,6 @@ use advisor::evidence::calibration::Calibration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::actor;
-use crate::calibrate;
 use crate::doctor;
 use crate::kernel::cache::{Cache, Stored};
 use crate::kernel::choice::{Choice, Host};
@@ -82,7 +82,7 @@ enum Command {
     },
     /// Measure on kernels what the advisor's formulas assume, and write a
     /// calibration for it; takes minutes
-    Calibrate(Calibrate),
+    Calibrate(calibrate::Calibrate),
     /// Print a JSON Schema, for editors and for other programs
     Schema {
         /// Of which format
@@ -191,32 +191,6 @@ struct Run {
     lines: Lines,
 }
 
-#[derive(Debug, Args)]
-struct Calibrate {
-    /// Suite files, or directories of them, with the scenarios that measure
-    #[arg(default_value = "suites")]
-    paths: Vec<PathBuf>,
-    /// Measure on this kernel: a name from `harness kernels`, the path of a
-    /// vmlinuz, or host, which takes --touch-host; given several times, on each
-    #[arg(long = "kernel", value_name = "KERNEL", required = true)]
-    kernels: Vec<String>,
-    /// The modules of a vmlinuz that is given by its path, where they are not
-    /// beside it; a directory such as /lib/modules/RELEASE
-    #[arg(long, value_name = "DIR")]
-    modules: Option<PathBuf>,
-    /// Write linux-LINE.json for each kernel to this directory; without it, the
-    /// calibration of one kernel goes to standard output
-    #[arg(long, value_name = "DIR")]
-    output: Option<PathBuf>,
-    /// Scenarios side by side [default: four for each CPU, as most of them wait]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
-    jobs: Option<u16>,
-    /// Set sysctls of this machine where a scenario does, one at a time; the
-    /// values are put back
-    #[arg(long)]
-    touch_host: bool,
-}
-
 #[derive(Debug, Subcommand)]
 enum New {
     /// Four questions to a server of your own: does a slow client get the whole
@@ -306,10 +280,7 @@ pub fn main() -> ExitCode {
             Ok(()) => SUCCESS,
             Err(error) => complain_of_kernel(&error),
         },
-        Command::Calibrate(options) => match calibrate(&options) {
-            Ok(status) => status,
-            Err(error) => complain_of_kernel(&error),
-        },
+        Command::Calibrate(calibrate) => calibrate.run(),
         Command::Guest => serve("guest", kernel::init::serve()),
         Command::Actor => serve("actor", actor::interpreter::run()),
         Command::Watcher => serve("watcher", touch::watch()),
@@ -831,143 +802,6 @@ fn carry_out(run: &Run, chosen: &[Scenario]) -> Result<(Vec<ScenarioResult>, u8)
     results.sort_by_key(|(index, _)| *index);
     let results = results.into_iter().map(|(_, result)| result).collect();
     Ok((results, status))
-}
-
-/// Measures on each kernel, and writes nothing unless all of it was measured.
-fn calibrate(options: &Calibrate) -> Result<u8, KernelError> {
-    for name in &options.kernels {
-        let refuse =
-            |words: &str, hint: &str| Err(KernelError::usage(name, "calibrate", words, hint));
-        match Choice::parse(name)? {
-            Choice::Auto => {
-                return refuse(
-                    "scenarios would be spread over two kernels",
-                    "name the kernel, see `harness kernels`",
-                );
-            }
-            Choice::Host if !options.touch_host => {
-                return refuse(
-                    "scenarios that measure set sysctls of the whole machine",
-                    "--touch-host, which puts them back, or a guest: --kernel debian-6.12",
-                );
-            }
-            _ => {}
-        }
-    }
-    if options.output.is_none() && options.kernels.len() > 1 {
-        return Err(KernelError::usage(
-            "standard output",
-            "write several calibrations to it",
-            "each is a file of its own",
-            "--output DIR",
-        ));
-    }
-    let run = Run {
-        selection: Selection {
-            paths: options.paths.clone(),
-            filter: None,
-            full: true,
-        },
-        report: None,
-        snapshot: None,
-        update: false,
-        runs: None,
-        jobs: Some(options.jobs.unwrap_or_else(pool::most_waiting)),
-        link: LinkChoice::Auto,
-        kernels: options.kernels.clone(),
-        modules: options.modules.clone(),
-        touch_host: options.touch_host,
-        long: true,
-        keep: None,
-        fail_on_skip: false,
-        verbose: false,
-        lines: Lines::Error,
-    };
-    let all = match load(&options.paths) {
-        Ok(all) => all,
-        Err(status) => return Ok(status),
-    };
-    let mut chosen = Vec::new();
-    for id in calibrate::ids() {
-        match all.iter().find(|scenario| scenario.id == id) {
-            Some(scenario) => chosen.push(scenario.clone()),
-            None => {
-                complain(
-                    format!("no scenario {id:?}, which measures"),
-                    "name the directory of Lastbyte's own suites",
-                );
-                return Ok(USAGE);
-            }
-        }
-    }
-    let results = match carry_out(&run, &chosen) {
-        Ok((results, SUCCESS)) => results,
-        Ok((_, status)) | Err(status) => return Ok(status),
-    };
-    Ok(write_calibrations(options, results))
-}
-
-/// Writes a calibration for each kernel that gave results; the exit status.
-fn write_calibrations(options: &Calibrate, results: Vec<ScenarioResult>) -> u8 {
-    let mut kernels: Vec<(String, Vec<ScenarioResult>)> = Vec::new();
-    for result in results {
-        let release = &result.kernel.release;
-        match kernels.iter_mut().find(|(known, _)| known == release) {
-            Some((_, results)) => results.push(result),
-            None => kernels.push((release.clone(), vec![result])),
-        }
-    }
-    let mut calibrations: Vec<Calibration> = Vec::new();
-    let mut status = SUCCESS;
-    for (release, results) in kernels {
-        match calibrate::calibration(&results, calibrate::page_bytes()) {
-            Ok(calibration)
-                if calibrations
-                    .iter()
-                    .any(|known| known.line == calibration.line) =>
-            {
-                complain(
-                    format!("Linux {release}: its line has a calibration already"),
-                    "one kernel of each line: their file is the same",
-                );
-                return USAGE;
-            }
-            Ok(calibration) => calibrations.push(calibration),
-            Err(unmeasured) => {
-                for one in unmeasured {
-                    complain(format!("Linux {release} is not calibrated: {one}"), "");
-                }
-                status = FAILURE;
-            }
-        }
-    }
-    if status != SUCCESS {
-        return status;
-    }
-    for calibration in &calibrations {
-        let written = calibrate::text(calibration)
-            .map_err(io::Error::from)
-            .and_then(|text| match &options.output {
-                Some(directory) => {
-                    let path = directory.join(format!("linux-{}.json", calibration.line));
-                    report::output::write(&path, text.as_bytes())?;
-                    anstream::println!("{} written", path.display());
-                    Ok(())
-                }
-                None => io::stdout().write_all(text.as_bytes()),
-            });
-        if let Err(error) = written {
-            complain(
-                format!(
-                    "Linux {}: cannot write its calibration: {error}",
-                    calibration.line
-                ),
-                "--output takes a directory that can be written to",
-            );
-            return ENVIRONMENT;
-        }
-    }
-    SUCCESS
 }
 
 fn run_on_host(

@@ -299,7 +299,8 @@ The text of a recommendation says which. Releases are counted in the order in wh
 they came (5.19, 6.0, ... 6.19, 7.0); of two that are as near the older is taken,
 and one that is more than 6 releases away is not used. A calibration never makes a
 rule more confident, or a finding more or less severe: that takes a report of the
-same kernel line.
+same kernel line. The memory of an orphan is never taken for less than the
+documented 64 KiB because of a calibration: a busy connection's buffer has grown.
 
 There is no date in the files, and what is noisy is rounded, so that measuring anew
 without a change of the kernel changes nothing:
@@ -371,7 +372,7 @@ fn the_page_of_the_calibration_is_current() {
     section(
         "The life of an orphan with a silent peer",
         "`orphans/life/silent-peer` and `silent-peer-by-default`: from close() on, by\n\
-         tcp_orphan_retries, of which 0 means 8, with a round trip of 60 ms.",
+         tcp_orphan_retries, of which 0 means 8; for 1 to 4 with a round trip of 60 ms.",
         table,
     );
 

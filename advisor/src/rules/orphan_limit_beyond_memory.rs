@@ -25,8 +25,8 @@ const DOCUMENTATION: Documentation = Documentation {
         each of them, where that is not known; for files alone, above the greatest default that \
         any kernel has. Where tcp_mem is itself wrong, against the kernel's own marks. The \
         memory of an orphan is what is seen here, or what a report measured on this kernel line, \
-        or what a full send buffer was measured to hold on the release nearest to it, or the \
-        documented 64 KiB.",
+        or the documented 64 KiB, or what a full send buffer was measured to hold on the nearest \
+        release where that is more.",
     recommendation: "As many orphans as the high mark pays for, the kernel's default where \
         that is more, and always above four times the count there is.",
     cost: "None; it is lower than now.",

@@ -22,9 +22,9 @@ pub(super) struct OrphanCost {
 
 impl OrphanCost {
     /// By the mean of the orphans that are seen, where they are most of those
-    /// there are; else what a replay on this kernel line measured; else what an
-    /// orphan with a full send buffer held on the nearest release; else the
-    /// documented worst case.
+    /// there are; else what a replay on this kernel line measured; else the
+    /// documented worst case, or what an orphan with a full send buffer held on the
+    /// nearest release where that is more.
     pub(super) fn of(look: &Look, facts: &Facts) -> Self {
         let orphans = look.sockstat.get("TCP.orphan").unwrap_or(0);
         if let Some(bytes) = mean_of_orphans(look, facts.page_bytes, orphans) {
@@ -41,21 +41,29 @@ impl OrphanCost {
                 confidence: Confidence::Medium,
             };
         }
-        if let Some(calibration) = facts.measured.calibration()
-            && let Some(orphan) = calibration.orphan(Unsent::FullBuffer)
-        {
-            return Self {
-                bytes: orphan.held_bytes.next_multiple_of(facts.page_bytes),
-                source: format!(
-                    "a full send buffer, {}; an orphan of yours may hold more",
-                    calibration.source()
-                ),
-                confidence: Confidence::Medium,
-            };
-        }
+        // The one that was measured had a send buffer that has not grown: it never
+        // speaks for less than the documented worst case.
+        let documented = WORST_ORPHAN_BYTES.max(facts.page_bytes);
+        let full_buffer = facts.measured.calibration().and_then(|calibration| {
+            let held_bytes = calibration.orphan(Unsent::FullBuffer)?.held_bytes;
+            let whole_pages = held_bytes.next_multiple_of(facts.page_bytes);
+            Some((whole_pages, calibration.source()))
+        });
+        let worst_case = "the worst case of ip-sysctl.rst";
+        let (bytes, source) = match full_buffer {
+            Some((held, source)) if held > documented => {
+                (held, format!("a full send buffer, {source}"))
+            }
+            Some((held, source)) => {
+                let held = bytes(held);
+                let source = format!("{worst_case}; a full send buffer held {held}, {source}");
+                (documented, source)
+            }
+            None => (documented, facts.measured.unmeasured(worst_case)),
+        };
         Self {
-            bytes: WORST_ORPHAN_BYTES.max(facts.page_bytes),
-            source: facts.measured.unmeasured("the worst case of ip-sysctl.rst"),
+            bytes,
+            source,
             confidence: Confidence::Medium,
         }
     }

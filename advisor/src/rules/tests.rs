@@ -387,6 +387,34 @@ fn what_a_report_measured_replaces_the_formula() {
 }
 
 #[test]
+fn a_calibration_says_no_less_than_the_worst_case_and_makes_nothing_more_severe() {
+    use crate::evidence::calibration::{self, Unsent};
+    use crate::evidence::measured::Calibrated;
+
+    let mut calibration = calibration::nearest("6.12").unwrap();
+    let calibrated = |calibration: &calibration::Calibration| {
+        let mut facts = orphans(4, 8, 17);
+        facts.measured.calibrated = Calibrated::Nearest(Box::new(calibration.clone()));
+        fired("orphan-limit-near", &facts)[0].clone()
+    };
+    // 64 KiB each pay for 17 with and without it.
+    let without = &fired("orphan-limit-near", &orphans(4, 8, 17))[0];
+    let with = calibrated(&calibration);
+    assert_eq!(with.proposed, without.proposed);
+    assert_eq!(with.severity, without.severity);
+    assert_eq!(with.confidence, without.confidence);
+    assert!(with.why.contains("measured on Linux 6.12."), "{}", with.why);
+    // A kernel that charges more makes orphans dearer.
+    let orphan = calibration
+        .orphan_memory
+        .iter_mut()
+        .find(|orphan| orphan.unsent == Unsent::FullBuffer)
+        .unwrap();
+    orphan.held_bytes = 70_000;
+    assert_eq!(calibrated(&calibration).setting, "none here");
+}
+
+#[test]
 fn an_earlier_look_with_more_orphans_counts() {
     let mut facts = orphans(1, 400, 1 << 20);
     let mut earlier = orphans(300, 400, 1 << 20).now;
