@@ -314,7 +314,8 @@ without a change of the kernel changes nothing:
 - what lives, what is killed and what bind() answers is exact.
 
 A scenario that does not pass calibrates nothing: then `harness calibrate` names it,
-exits with 1 and writes no file.
+exits with 1 and writes no file. One that errored, because the machine was too busy
+to observe it, runs once more first.
 ";
 
 #[test]
