@@ -533,11 +533,8 @@ mod tests {
             (
                 ORPHAN_KILLS[0].2,
                 &|result| {
-                    drop(
-                        result.runs[0]
-                            .observations
-                            .remove("client.TcpExt.TCPAbortOnMemory"),
-                    )
+                    let seen = &mut result.runs[0].observations;
+                    seen.remove("client.TcpExt.TCPAbortOnMemory");
                 },
                 "no orphan was killed in a run",
             ),

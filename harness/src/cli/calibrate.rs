@@ -113,16 +113,14 @@ impl Calibrate {
         };
         let mut chosen = Vec::new();
         for id in calibrate::ids() {
-            match all.iter().find(|scenario| scenario.id == id) {
-                Some(scenario) => chosen.push(scenario.clone()),
-                None => {
-                    complain(
-                        format!("no scenario {id:?}, which measures"),
-                        "name the directory of Lastbyte's own suites",
-                    );
-                    return USAGE;
-                }
-            }
+            let Some(scenario) = all.iter().find(|scenario| scenario.id == id) else {
+                complain(
+                    format!("no scenario {id:?}, which measures"),
+                    "name the directory of Lastbyte's own suites",
+                );
+                return USAGE;
+            };
+            chosen.push(scenario.clone());
         }
         let mut results = match carry_out(&run, &chosen) {
             Ok((results, SUCCESS)) => results,
