@@ -105,17 +105,7 @@ fn check(facts: &Facts) -> Outcome {
         peak.into(),
         "TCP.orphan, and those that were reset",
     ));
-    evidence.push(Evidence::sysctl(LIMIT, limit.into()));
-    evidence.push(Evidence::sockstat(
-        "TCP.mem",
-        i64::try_from(pages).unwrap_or(i64::MAX),
-    ));
-    evidence.push(Evidence::sysctl(
-        "net.ipv4.tcp_mem",
-        format!("{} {} {}", tcp_mem[0], tcp_mem[1], tcp_mem[2])
-            .as_str()
-            .into(),
-    ));
+    evidence.extend(limits(limit, pages, tcp_mem));
     let logged = logged(facts, earlier, &mut evidence);
     let (by_orphans, by_memory) = match logged {
         (0, 0) => (by_orphans, by_memory),
@@ -176,6 +166,17 @@ fn check(facts: &Facts) -> Outcome {
         }
         None => unpaid(confidence, summary, evidence),
     }])
+}
+
+/// The two limits, with the memory that counts against one of them.
+fn limits(limit: i64, pages: u64, tcp_mem: [u64; 3]) -> [Evidence; 3] {
+    let [low, pressure, high] = tcp_mem;
+    let marks = format!("{low} {pressure} {high}");
+    [
+        Evidence::sysctl(LIMIT, limit.into()),
+        Evidence::sockstat("TCP.mem", i64::try_from(pages).unwrap_or(i64::MAX)),
+        Evidence::sysctl("net.ipv4.tcp_mem", marks.as_str().into()),
+    ]
 }
 
 /// What there is to do where no limit can be raised.

@@ -6,13 +6,12 @@
 //! docs/proofs.md is made.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use advisor::evidence::proof::{Advised, Proof, Verdict};
+use advisor::evidence::proof::{self, Proof, Verdict};
 use advisor::facts::{Facts, Root};
-use advisor::plan::advise;
-use harness::kernel::cache::Cache;
-use harness::prove::{self, Prepared, templates};
-use harness::run::schedule::Progress;
+use advisor::plan::{Advice, advise};
+use harness::prove::{render, templates};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -32,7 +31,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// The advice for each recorded host, and for the quiet one with each overlay.
-fn advice() -> Vec<Advised> {
+fn advice_for_all() -> Vec<Advice> {
     let tests = root().join("advisor/tests");
     let mut all = Vec::new();
     for kind in ["hosts", "overlays"] {
@@ -51,36 +50,54 @@ fn advice() -> Vec<Advised> {
             copy(&recorded, directory.path());
             let recorded = Root::Recorded(directory.path().to_owned());
             let mut facts = Facts::read(&recorded).unwrap();
-            all.push(Advised::of(&advise(&mut facts, &[])));
+            all.push(advise(&mut facts, &[]));
         }
     }
     all
 }
 
-#[test]
-fn what_is_advised_helps() {
-    let cache = Cache::of_user().unwrap();
-    let name = std::env::var("KERNEL").unwrap_or_else(|_| "debian-6.12".to_owned());
-    let advice = advice();
-    let kernel = prove::kernel::choose(&name, None, &advice[0].host.kernel, &cache).unwrap();
-    let mut prepared: Vec<Prepared> = Vec::new();
-    for one in advice.iter().flat_map(prove::prepare) {
-        // Several hosts were recorded for one rule.
-        if prepared.iter().all(|known| known.claim() != one.claim()) {
-            prepared.push(one);
+/// The advice for all of them, as for one host: they were recorded on one.
+fn together(all: Vec<Advice>) -> Advice {
+    let mut all = all.into_iter();
+    let mut whole = all.next().unwrap();
+    for advice in all {
+        assert_eq!(advice.host, whole.host);
+        for step in advice.recommendations {
+            // Several hosts were recorded for one rule.
+            if whole
+                .recommendations
+                .iter()
+                .all(|known| known.claim() != step.claim())
+            {
+                whole.recommendations.push(step);
+            }
         }
     }
-    let progress = |progress: Progress| {
-        if let Progress::Ended(result) = progress {
-            eprintln!("{} {}", result.verdict, result.id);
-        }
-    };
-    let proof = prove::run(&advice[0], prepared, &kernel, &cache, &progress).unwrap();
-    println!("{}", prove::render::text(&proof, 80));
+    whole
+}
+
+#[test]
+fn what_is_advised_helps() {
+    let directory = tempfile::tempdir().unwrap();
+    let advice = directory.path().join("advice.json");
+    let whole = serde_json::to_vec(&together(advice_for_all())).unwrap();
+    std::fs::write(&advice, whole).unwrap();
+    let kernel = std::env::var("KERNEL").unwrap_or_else(|_| "debian-6.12".to_owned());
+    let status = Command::new(env!("CARGO_BIN_EXE_harness"))
+        .args(["prove", "--kernel", &kernel, "--advice"])
+        .arg(&advice)
+        .arg("--output")
+        .arg(directory.path())
+        .status()
+        .unwrap();
+    // Some of it can't be tried.
+    assert_eq!(status.code(), Some(1));
+    let path = directory.path().join("proof.json");
+    let proof = proof::read(&path).unwrap();
     if std::env::var_os("UPDATE_DOCUMENTS").is_some() {
-        let mut json = serde_json::to_vec_pretty(&proof).unwrap();
-        json.push(b'\n');
-        std::fs::write(root().join("docs/proofs.json"), json).unwrap();
+        std::fs::copy(path, root().join("docs/proofs.json")).unwrap();
+        let page = render::list(&proof, templates::WITHOUT);
+        std::fs::write(root().join("docs/proofs.md"), page).unwrap();
     }
     assert_all_proven(&proof);
 }
