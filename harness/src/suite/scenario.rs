@@ -170,7 +170,11 @@ pub static SCENARIO: Object = Object {
             Form::Text,
             "the id of another scenario, such as the cure",
         ),
-        optional("runs", Form::Positive, "how often; 3 unless told"),
+        optional(
+            "runs",
+            Form::Positive,
+            "how often; 3 unless told, 1 where it tries advice",
+        ),
         optional(
             "max_runs",
             Form::Positive,
@@ -548,7 +552,13 @@ impl Scenario {
         let name = fields.text("name").unwrap_or_default();
         let suffix = cell.as_ref().map(Cell::suffix).unwrap_or_default();
         let text = |key| fields.text(key).unwrap_or_default().trim().to_owned();
-        let runs = fields.count("runs").unwrap_or(3);
+        // Advice is tried as often as it takes by `prove`.
+        let unless_told = if fields.list("proves").is_empty() {
+            3
+        } else {
+            1
+        };
+        let runs = fields.count("runs").unwrap_or(unless_told);
         let mut scenario = Self {
             id: format!("{prefix}/{name}{suffix}"),
             cell,
