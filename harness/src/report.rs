@@ -94,8 +94,10 @@ pub fn describe_seen(seen: &[Seen]) -> String {
             _ => format!("{} ({} of {total})", seen.value, seen.runs),
         })
         .collect();
-    if seen.len() > SHOWN {
-        parts.push(format!("{} other values", seen.len() - SHOWN));
+    match seen.len().saturating_sub(SHOWN) {
+        0 => {}
+        1 => parts.push("1 other value".to_owned()),
+        others => parts.push(format!("{others} other values")),
     }
     if parts.is_empty() {
         return "nothing".to_owned();
