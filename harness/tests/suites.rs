@@ -13,6 +13,13 @@ fn suites() -> Vec<Scenario> {
 }
 
 #[test]
+fn the_worked_example_is_a_suite() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/worked-example");
+    let scenarios = suite::load(&[path]).unwrap_or_else(|errors| panic!("{errors:#?}"));
+    assert!(scenarios.iter().all(Scenario::touches_host));
+}
+
+#[test]
 fn every_suite_is_sound() {
     for scenario in suites() {
         assert!(
