@@ -122,7 +122,7 @@ fn write_step(text: &mut String, number: usize, step: &Recommendation) {
 }
 
 /// A text in which nothing is markup.
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in inert(text).chars() {
         if matches!(

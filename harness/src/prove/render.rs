@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use advisor::evidence::proof::{Load, Proof, Side, Trial, Verdict};
+use advisor::render::markdown::escaped;
 use advisor::render::text::inert;
 use anstyle::{AnsiColor, Style};
 
@@ -122,11 +123,11 @@ fn describe_load(load: &Load) -> String {
 
 /// The proof as Markdown.
 pub fn markdown(proof: &Proof) -> String {
-    let mut text = format!("# {}\n\n", cell(&answer(proof)));
+    let mut text = format!("# {}\n\n", escaped(&answer(proof)));
     let _ = writeln!(
         text,
         "The advice is for a host with {}. lastbyte harness {}.\n\n{}",
-        cell(&proof.host.to_string()),
+        escaped(&proof.host.to_string()),
         proof.harness,
         proof.rule
     );
@@ -144,11 +145,11 @@ pub fn markdown(proof: &Proof) -> String {
             text,
             "| {} | {} {} | {} | {} | {} | {} | {} |",
             trial.verdict,
-            cell(&claim.code),
-            cell(&claim.name),
-            cell(&claim.setting),
-            cell(&claim.current),
-            cell(&claim.proposed),
+            escaped(&claim.code),
+            escaped(&claim.name),
+            escaped(&claim.setting),
+            escaped(&claim.current),
+            escaped(&claim.proposed),
             side(&trial.before),
             side(&trial.after)
         );
@@ -158,15 +159,15 @@ pub fn markdown(proof: &Proof) -> String {
         let _ = write!(
             text,
             "\n## {} {}: {}\n\n",
-            cell(&claim.code),
-            cell(&claim.name),
+            escaped(&claim.code),
+            escaped(&claim.name),
             trial.verdict
         );
         if !trial.explains.is_empty() {
-            let _ = write!(text, "{}\n\n", cell(&trial.explains));
+            let _ = write!(text, "{}\n\n", escaped(&trial.explains));
         }
         for line in details(trial) {
-            let _ = writeln!(text, "- {}", cell(&line));
+            let _ = writeln!(text, "- {}", escaped(&line));
         }
         if let Some(scenario) = &trial.scenario {
             let _ = writeln!(text, "- scenario `{scenario}`");
@@ -207,9 +208,9 @@ pub fn list(proof: &Proof, without: &[(&str, &str)]) -> String {
             "| {} {} | {} | {} | {} | [{scenario}](../suites/{file}.yaml) | {} | {} |",
             claim.code,
             claim.name,
-            cell(&claim.setting),
-            cell(&claim.current),
-            cell(&claim.proposed),
+            escaped(&claim.setting),
+            escaped(&claim.current),
+            escaped(&claim.proposed),
             side(&trial.before),
             side(&trial.after)
         );
@@ -224,27 +225,15 @@ pub fn list(proof: &Proof, without: &[(&str, &str)]) -> String {
                 "| {} {} | {} | {} |",
                 claim.code,
                 claim.name,
-                cell(&claim.setting),
-                cell(trial.reason.as_deref().unwrap_or_default())
+                escaped(&claim.setting),
+                escaped(trial.reason.as_deref().unwrap_or_default())
             );
         }
     }
     for (code, why) in without {
         let rule = advisor::rules::RULES.iter().find(|rule| rule.code == *code);
         let name = rule.map_or("", |rule| rule.name);
-        let _ = writeln!(text, "| {code} {name} | all | {} |", cell(why));
+        let _ = writeln!(text, "| {code} {name} | all | {} |", escaped(why));
     }
     text
-}
-
-/// A text in a line of a table, with nothing in it that is markup there.
-fn cell(text: &str) -> String {
-    let mut cell = String::with_capacity(text.len());
-    for character in inert(text).chars() {
-        if matches!(character, '|' | '<' | '`' | '[' | ']' | '\\' | '*' | '_') {
-            cell.push('\\');
-        }
-        cell.push(character);
-    }
-    cell
 }
