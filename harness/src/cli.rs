@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::actor;
 use crate::doctor;
 use crate::kernel::cache::{Cache, Stored};
-use crate::kernel::choice::{Choice, Host};
+use crate::kernel::choice::{Choice, Host, check_modules};
 use crate::kernel::fetch::{self, Stage};
 use crate::kernel::pool::{self, Job};
 use crate::kernel::state::State;
@@ -616,6 +616,7 @@ fn choices(run: &Run) -> Result<Vec<Choice>, KernelError> {
             choices.push(choice);
         }
     }
+    check_modules(&choices, run.modules.as_deref())?;
     Ok(choices)
 }
 

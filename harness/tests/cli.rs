@@ -67,6 +67,7 @@ fn bad_usage() {
         &["run", "--link", "string"],
         &["run", "--runs", "0"],
         &["run", "--update"],
+        &["run", "--modules", "/lib/modules/6.1"],
         &["list", "--filter", "nothing-like-that"],
         &["list", "elsewhere"],
         &["run", "elsewhere"],

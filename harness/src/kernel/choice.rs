@@ -82,6 +82,21 @@ impl Choice {
     }
 }
 
+/// Refuses `--modules` where no kernel is given by its path: the others have
+/// their own.
+pub fn check_modules(choices: &[Choice], modules: Option<&Path>) -> Result<(), KernelError> {
+    let is_file = |choice: &Choice| matches!(choice, Choice::File(_));
+    match modules {
+        Some(modules) if !choices.iter().any(is_file) => Err(KernelError::usage(
+            &modules.display().to_string(),
+            "take modules from it",
+            "no kernel is given by its path",
+            "--modules goes with --kernel PATH, the path of a vmlinuz",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// A vmlinuz in the cache; one that is there already, with the same modules, is
 /// not taken in again.
 fn take_in(path: &Path, modules: Option<&Path>, cache: &Cache) -> Result<Stored, KernelError> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use advisor::evidence::release::release_distance;
 
 use crate::kernel::cache::{Cache, Stored};
-use crate::kernel::choice::{Choice, nearest};
+use crate::kernel::choice::{Choice, check_modules, nearest};
 use crate::kernel::{KernelError, catalogue};
 use crate::lab::namespace::kernel_release;
 
@@ -31,7 +31,9 @@ pub fn choose(
     release: &str,
     cache: &Cache,
 ) -> Result<Chosen, KernelError> {
-    match Choice::parse(asked)? {
+    let choice = Choice::parse(asked)?;
+    check_modules(std::slice::from_ref(&choice), modules)?;
+    match choice {
         Choice::Auto => {}
         Choice::Host => {
             return Err(KernelError::usage(
