@@ -174,28 +174,25 @@ pub fn run(
         round(&mut open, &kernel.stored, done, runs, cache, progress)?;
         done += runs;
     }
-    let mut sides = prepared
-        .iter()
-        .filter_map(|known| known.trial.as_ref().ok());
-    Ok(Proof {
-        schema: SCHEMA,
-        harness: env!("CARGO_PKG_VERSION").to_owned(),
-        host: advised.host.clone(),
-        kernel: sides.find_map(|sides| sides.kernel.clone()),
-        choice: kernel.why.clone(),
-        rule: rule(),
-        trials: prepared.into_iter().map(Prepared::conclude).collect(),
-    })
+    Ok(assemble(advised, prepared, kernel.why.clone()))
 }
 
 /// The proof of advice of which nothing can be tried.
 pub fn nothing(advised: &Advised, prepared: Vec<Prepared>) -> Proof {
+    assemble(advised, prepared, String::new())
+}
+
+/// The proof from what was seen so far; `choice` says how the kernel was chosen.
+fn assemble(advised: &Advised, prepared: Vec<Prepared>, choice: String) -> Proof {
+    let mut sides = prepared
+        .iter()
+        .filter_map(|known| known.trial.as_ref().ok());
     Proof {
         schema: SCHEMA,
         harness: env!("CARGO_PKG_VERSION").to_owned(),
         host: advised.host.clone(),
-        kernel: None,
-        choice: String::new(),
+        kernel: sides.find_map(|sides| sides.kernel.clone()),
+        choice,
         rule: rule(),
         trials: prepared.into_iter().map(Prepared::conclude).collect(),
     }
