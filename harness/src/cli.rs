@@ -154,7 +154,8 @@ struct Run {
     /// Runs of each scenario, in place of what the suite says
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     runs: Option<u64>,
-    /// Scenarios side by side [default: four for each CPU, as most of them wait]
+    /// Scenarios side by side [default: eight for each CPU, as most of them wait,
+    /// and 64 at most; a guest for each CPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
     /// What carries impaired links; auto is netem where the kernel has it
@@ -833,7 +834,7 @@ fn run_on_host(
     }
     finish_earlier_run(privilege)?;
     let jobs = run.jobs.map_or_else(
-        || 4 * std::thread::available_parallelism().map_or(1, usize::from),
+        || (8 * std::thread::available_parallelism().map_or(1, usize::from)).min(64),
         usize::from,
     );
     let terminal = Terminal::new(chosen.len(), run.verbose, run.lines);

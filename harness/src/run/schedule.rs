@@ -1,12 +1,16 @@
 //! Which scenarios run when: side by side where they share nothing global.
 
-use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use advisor::evidence;
 
 use super::{Settings, run_scenario};
 use crate::suite::scenario::Scenario;
+
+/// Whether long, and whether each has the kernel to itself: one after the other.
+/// What waits long comes last, so that the rest can be read before.
+const PHASES: [(bool, bool); 4] = [(false, true), (false, false), (true, false), (true, true)];
 
 /// What happens while scenarios run. The order of `Ended` is that in which
 /// they end, not that of the suite.
@@ -31,48 +35,51 @@ pub fn run_all(
     jobs: usize,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Vec<evidence::Scenario> {
-    // Those that want the kernel to themselves come one after the other: each one
-    // between others would have to wait until all of these have ended. Those that
-    // wait long come last, and wait side by side.
-    let mut order: Vec<usize> = (0..scenarios.len()).collect();
-    order.sort_by_key(|index| {
-        let scenario = &scenarios[*index];
-        let alone = scenario.wants_the_kernel_to_itself();
-        (scenario.long, alone == scenario.long)
-    });
-    let queue = Mutex::new(VecDeque::from(order));
-    let alone = RwLock::new(());
-    let results: Mutex<Vec<Option<evidence::Scenario>>> = Mutex::new(vec![None; scenarios.len()]);
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.clamp(1, scenarios.len().max(1)) {
-            scope.spawn(|| {
-                loop {
-                    let next = queue
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .pop_front();
-                    let Some(index) = next else { return };
-                    let scenario = &scenarios[index];
-                    let (_one, _many);
-                    if scenario.wants_the_kernel_to_itself() {
-                        _one = alone.write().unwrap_or_else(PoisonError::into_inner);
-                    } else {
-                        _many = alone.read().unwrap_or_else(PoisonError::into_inner);
+    let results: Vec<OnceLock<evidence::Scenario>> =
+        scenarios.iter().map(|_| OnceLock::new()).collect();
+    let run = |index: usize| {
+        let scenario: &Scenario = &scenarios[index];
+        progress(Progress::Started(scenario));
+        let result = run_scenario(scenario, settings, |runs| {
+            progress(Progress::Ran(scenario, runs));
+        });
+        progress(Progress::Ended(&result));
+        results[index].get_or_init(|| result);
+    };
+    for (long, alone) in PHASES {
+        let phase: Vec<usize> = (0..scenarios.len())
+            .filter(|index| scenarios[*index].long == long)
+            .filter(|index| scenarios[*index].wants_the_kernel_to_itself() == alone)
+            .collect();
+        let width = if alone { 1 } else { jobs };
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..width.clamp(1, phase.len().max(1)) {
+                scope.spawn(|| {
+                    while let Some(index) = phase.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        run(*index);
                     }
-                    progress(Progress::Started(scenario));
-                    let result = run_scenario(scenario, settings, |runs| {
-                        progress(Progress::Ran(scenario, runs));
-                    });
-                    progress(Progress::Ended(&result));
-                    results.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(result);
-                }
-            });
-        }
-    });
+                });
+            }
+        });
+    }
     results
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner)
         .into_iter()
-        .flatten()
+        .filter_map(OnceLock::into_inner)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_scenario_is_of_one_phase() {
+        for long in [false, true] {
+            for alone in [false, true] {
+                let phases = PHASES.iter().filter(|phase| **phase == (long, alone));
+                assert_eq!(phases.count(), 1);
+            }
+        }
+    }
 }

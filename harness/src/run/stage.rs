@@ -416,7 +416,7 @@ impl<'a> Stage<'a> {
             })
     }
 
-    /// Whether the lab has sent an actor the signal that ended it.
+    /// Whether the lab has sent an actor the signal that ended it, or is sending it.
     fn was_sent(&self, actor: usize, signal: &str) -> bool {
         let name = self.scenario.actors[actor].name.as_str();
         flatten(&self.scenario.lab)
@@ -424,8 +424,11 @@ impl<'a> Stage<'a> {
             .filter(|step| step.fields.text("actor") == Some(name))
             .filter(|step| step.fields.text("signal") == Some(signal))
             .any(|step| {
-                self.observations
-                    .contains_key(&format!("lab.{}.ms", step.name))
+                // The actor may be gone before the lab has said that it sent it.
+                self.lab_standing.as_ref() == Some(&step.name)
+                    || self
+                        .observations
+                        .contains_key(&format!("lab.{}.ms", step.name))
             })
     }
 
