@@ -11,6 +11,10 @@ use std::io::Read as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use recorded::copy;
+
+mod recorded;
+
 /// The program, in the directory of the tests and without a terminal.
 fn advisor(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_advisor"));
@@ -526,20 +530,6 @@ fn errors() {
 /// A path as a regular expression.
 fn regex_of(path: &Path) -> String {
     path.to_str().unwrap().replace('.', "\\.")
-}
-
-/// Copies a recorded host.
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), to).unwrap();
-        }
-    }
 }
 
 #[test]

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use recorded::copy;
+
 use super::*;
 use crate::evidence;
 use crate::facts::cgroups::CgroupV1;
@@ -12,6 +14,9 @@ use crate::facts::processes::{Holder, Process};
 use crate::facts::sock_diag::{TcpState, Timer};
 use crate::facts::{Root, SocketSource};
 use crate::plan::{OutcomeWord, advise};
+
+#[path = "../../tests/recorded/mod.rs"]
+mod recorded;
 
 /// A recorded host of tests/hosts, or the quiet one with what tests/overlays has
 /// in place of its files.
@@ -25,20 +30,6 @@ fn host(name: &str) -> Facts {
     copy(&tests.join("hosts/quiet"), directory.path());
     copy(&tests.join("overlays").join(name), directory.path());
     Facts::read(&Root::Recorded(directory.path().to_owned())).unwrap()
-}
-
-#[expect(clippy::disallowed_methods, reason = "the tests make a host to read")]
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            std::fs::copy(entry.path(), to).unwrap();
-        }
-    }
 }
 
 fn rule(name: &str) -> &'static Rule {

@@ -12,22 +12,13 @@ use advisor::evidence::proof::{self, Proof, Verdict};
 use advisor::facts::{Facts, Root};
 use advisor::plan::{Advice, advise};
 use harness::prove::{render, templates};
+use recorded::copy;
+
+#[path = "../../../advisor/tests/recorded/mod.rs"]
+mod recorded;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in from.read_dir().unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            std::fs::copy(entry.path(), to).unwrap();
-        }
-    }
 }
 
 /// The advice for each recorded host, and for the quiet one with each overlay.
