@@ -181,8 +181,8 @@ struct Reference {
     report: advisor::evidence::Report,
 }
 
-/// The committed reference, or with `REFERENCE_REPORT=DIR` what `harness run
-/// --report DIR` wrote there, without its runs; `REFERENCE_DATE` is its day.
+/// The committed reference, or with `REFERENCE_REPORT=DIR`, as ci/catalogue sets
+/// it, what `harness run --report DIR` wrote there, without its runs.
 fn reference() -> Reference {
     let path = root().join("docs/reference.json");
     if let Some(directory) = std::env::var_os("REFERENCE_REPORT") {
@@ -218,14 +218,10 @@ fn the_catalogue_is_current() {
     let release = &reference.report.scenarios[0].kernel.release;
     let page = format!(
         "# The catalogue\n\nEvery scenario but those of suites/proof, and what was seen of it by\n\
-         `{}` on Linux {release},\n\
-         {}. [reference.json](reference.json) is that report without its runs. Cells\n\
-         that the run left out, without `--full`, are in no figure; what waits long or needs a\n\
-         guest was skipped there. To make it anew, as root:\n\n    \
-         harness run --touch-host --kernel host --report DIR\n    \
-         REFERENCE_REPORT=DIR REFERENCE_DATE=$(date -I) \\\n      \
-         REFERENCE_COMMAND='harness run --touch-host --kernel host' \\\n      \
-         UPDATE_DOCUMENTS=1 cargo test -p harness --test documents\n\n{}",
+         `{}` on Linux {release}, {}.\n\
+         [reference.json](reference.json) is that report without its runs. Cells that the run\n\
+         left out, without `--full`, are in no figure; what needs a guest was skipped there.\n\
+         `ci/catalogue` makes this page anew.\n\n{}",
         reference.command,
         reference.date,
         harness::report::catalogue::render(&scenarios, &reference.report)
