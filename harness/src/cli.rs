@@ -24,7 +24,7 @@ use crate::links;
 use crate::new;
 use crate::privilege::{self, Privilege};
 use crate::report::snapshot::{self, Difference};
-use crate::report::terminal::{self, Lines, Terminal, comparison, summary};
+use crate::report::terminal::{self, Lines, Terminal, comparison, reasons, summary};
 use crate::report::{self, Tally};
 use crate::run::schedule::{Progress, run_all};
 use crate::run::{Settings, Touching};
@@ -903,6 +903,9 @@ fn conclude(run: &Run, all: &[Scenario], results: Vec<ScenarioResult>) -> u8 {
     }
     if let Some(comparison) = comparison(&report) {
         anstream::println!("\n{comparison}");
+    }
+    if let Some(reasons) = reasons(&report.scenarios).filter(|_| !run.verbose) {
+        anstream::println!("{reasons}");
     }
     anstream::println!("{}", summary(&report.scenarios));
     let tally = Tally::of(&report.scenarios);

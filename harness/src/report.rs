@@ -203,6 +203,31 @@ mod tests {
     }
 
     #[test]
+    fn why_scenarios_were_skipped_is_said_once_for_all_of_them() {
+        let mut scenarios = sample().scenarios;
+        let skipped = scenarios.pop().unwrap();
+        assert_eq!(terminal::reasons(&scenarios), None);
+        assert_eq!(
+            anstream::adapter::strip_str(&terminal::describe(&skipped, false)).to_string(),
+            format!("skipped {}", skipped.id)
+        );
+        let other = Scenario {
+            reason: Some("it sets tcp_mem".to_owned()),
+            ..skipped.clone()
+        };
+        scenarios.extend([skipped.clone(), other, skipped]);
+        insta::assert_snapshot!(
+            anstream::adapter::strip_str(&terminal::reasons(&scenarios).unwrap()),
+            @r"
+        skipped because
+            it sets tcp_max_orphans (2)
+            it sets tcp_mem (1)
+            hint: look at it
+        "
+        );
+    }
+
+    #[test]
     fn what_is_written_is_read_back() {
         let directory = tempfile::tempdir().unwrap();
         let report = sample();

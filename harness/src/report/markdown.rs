@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use advisor::evidence::{Report, Scenario, Verdict};
+use advisor::render::markdown::escaped;
 
 use super::matrix::Matrix;
 use super::{Tally, describe_held, describe_seen};
@@ -165,11 +166,8 @@ fn describe(scenario: &Scenario, names_kernel: bool, text: &mut String) {
     }
 }
 
-/// Text that can stand in a table: kernel log lines and conditions hold bars
-/// and angle brackets.
+/// Text on one line in which nothing is markup: kernel log lines and conditions
+/// hold bars and angle brackets.
 fn cell(text: &str) -> String {
-    text.replace('\\', "\\\\")
-        .replace('|', "\\|")
-        .replace('<', "\\<")
-        .replace(['\n', '\r'], " ")
+    escaped(&text.replace(['\n', '\r'], " "))
 }

@@ -1,6 +1,7 @@
 //! What a run prints: a line for each scenario as it ends, details where
 //! something is not as expected, and the count last.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -95,7 +96,8 @@ impl Terminal {
     }
 }
 
-/// A scenario's line, and what was not as expected below it.
+/// A scenario's line, and what was not as expected below it. Why it was skipped
+/// is said once for all of them, by [`reasons`], unless `verbose`.
 pub fn describe(scenario: &Scenario, verbose: bool) -> String {
     let (word, style) = match scenario.verdict {
         Verdict::Passed => ("passed ", GOOD),
@@ -126,6 +128,9 @@ pub fn describe(scenario: &Scenario, verbose: bool) -> String {
             " {FAINT}{held}/{} held in {runs} run{plural}{link}{kernel}{FAINT:#}",
             scenario.expectations.len()
         );
+    }
+    if scenario.verdict == Verdict::Skipped && !verbose {
+        return text;
     }
     if let Some(reason) = &scenario.reason {
         // What did not hold is listed below with what was seen instead.
@@ -278,6 +283,33 @@ pub fn links(comparisons: &[Comparison], release: &str, packets: u32) -> String 
         ),
     };
     text
+}
+
+/// Why scenarios were skipped and what would let them run, each said once;
+/// nothing where none was.
+pub fn reasons(scenarios: &[Scenario]) -> Option<String> {
+    let mut hints: BTreeMap<Option<&str>, BTreeMap<&str, usize>> = BTreeMap::new();
+    let skipped = scenarios.iter().filter(|s| s.verdict == Verdict::Skipped);
+    for scenario in skipped {
+        let reasons = hints.entry(scenario.hint.as_deref()).or_default();
+        let reason = scenario.reason.as_deref().unwrap_or_default();
+        *reasons.entry(reason).or_default() += 1;
+    }
+    if hints.is_empty() {
+        return None;
+    }
+    let mut text = format!("{ODD}skipped{ODD:#} because");
+    for (hint, reasons) in hints {
+        for (reason, count) in reasons {
+            text.push('\n');
+            text.push_str(&wrap(&format!("{reason} ({count})"), ""));
+        }
+        if let Some(hint) = hint {
+            text.push('\n');
+            text.push_str(&wrap(hint, "hint: "));
+        }
+    }
+    Some(text)
 }
 
 /// The last line: how many of each, skipped ones always.
