@@ -18,7 +18,7 @@ use crate::actor::protocol::{Event, Outcome, Plan};
 use crate::lab::namespace::Namespace;
 use crate::lab::{Lab, LabError, destroy, errno_name, sysctl};
 use crate::suite::command::Command;
-use crate::suite::scenario::{self, Family, Scenario, conditions, flatten};
+use crate::suite::scenario::{self, Family, OWN_ADDRESSES, Scenario, conditions, flatten};
 use crate::suite::step::{Step, Verb};
 use crate::suite::vocabulary::RUNNING;
 
@@ -114,6 +114,7 @@ pub fn play<T>(
                     .iter()
                     .map(String::as_str)
                     .chain(["router"])
+                    .chain(OWN_ADDRESSES)
                     .map(|host| (host.to_owned(), scenario.address_of(host)))
                     .collect(),
                 host: actor.host.clone(),

@@ -21,7 +21,11 @@ use super::vocabulary;
 use crate::lab::impairment::{Impairment, Loss};
 
 /// Names that no actor and no sample may have.
-const RESERVED: &[&str] = &["kernel", "lab", "router"];
+const RESERVED: &[&str] = &["any", "kernel", "lab", "localhost", "router"];
+
+/// Addresses that an endpoint may name besides hosts: every one of the actor's own
+/// host, and its loopback.
+pub const OWN_ADDRESSES: [&str; 2] = ["any", "localhost"];
 
 /// The most hosts of a scenario: each has a subnet of its own, numbered in one
 /// octet.
@@ -448,8 +452,21 @@ impl Expected {
 impl Scenario {
     /// The host's own address in the scenario's family; the router's where the
     /// host is the router. Host number N has 10.0.N.2 and fd00:N::2, the
-    /// router's side of its link 10.0.N.1 and fd00:N::1.
+    /// router's side of its link 10.0.N.1 and fd00:N::1. One of [`OWN_ADDRESSES`] is
+    /// the same on every host.
     pub fn address_of(&self, host: &str) -> IpAddr {
+        let own = match host {
+            "any" => Some((Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED)),
+            "localhost" => Some((Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST)),
+            _ => None,
+        };
+        if let Some((v4, v6)) = own {
+            return match self.family {
+                Family::V4 => v4.into(),
+                Family::V4Mapped => v4.to_ipv6_mapped().into(),
+                Family::V6 => v6.into(),
+            };
+        }
         let number = self
             .hosts
             .iter()
@@ -811,9 +828,16 @@ impl Scenario {
         }
         for actor in &mut self.actors {
             let own = format!("{}.", actor.name);
+            let host = &actor.host;
             for task in &mut actor.tasks {
                 for_each_mut(&mut task.steps, &mut |step| {
-                    let listen = step.fields.text("to").and_then(|to| listens.get(to));
+                    let listen = step.fields.text("to").and_then(|to| {
+                        let at_home = to.strip_prefix("localhost:");
+                        match at_home.map(|port| format!("{host}:{port}")) {
+                            Some(to) => listens.get(&to),
+                            None => listens.get(to),
+                        }
+                    });
                     if let (Verb::Connect, Some(listen)) = (step.verb, listen)
                         && !listen.starts_with(&own)
                     {
@@ -867,6 +891,9 @@ impl Scenario {
                 continue;
             };
             let host = endpoint.rsplit_once(':').map_or("", |(host, _)| host);
+            if OWN_ADDRESSES.contains(&host) {
+                continue;
+            }
             if !host.is_empty() {
                 self.check_host(host, fields.place_of(key))?;
             } else if step.verb == Verb::Connect {

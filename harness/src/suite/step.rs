@@ -296,7 +296,7 @@ pub const VERBS: &[VerbSpec] = &[
             fields: &[
                 AS,
                 ON,
-                required("to", Form::Endpoint, "a port, or host:port; port 0 is any"),
+                required("to", Form::Endpoint, "a port of the actor's host, or host:port, where any and localhost are hosts too; port 0 is any"),
             ],
         },
         yields: RESULT,
@@ -311,7 +311,7 @@ pub const VERBS: &[VerbSpec] = &[
             fields: &[
                 AS,
                 ON,
-                optional("port", Form::Endpoint, "the port to bind first"),
+                optional("port", Form::Endpoint, "the port to bind first, as of bind"),
                 optional("backlog", Form::Count, "128 unless told"),
             ],
         },
@@ -342,7 +342,7 @@ pub const VERBS: &[VerbSpec] = &[
             fields: &[
                 AS,
                 ON,
-                required("to", Form::Endpoint, "host:port"),
+                required("to", Form::Endpoint, "host:port; localhost is the actor's own"),
                 optional(
                     "after",
                     Form::Reference,
