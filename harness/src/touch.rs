@@ -21,8 +21,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, setns};
 use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::descriptor;
@@ -43,6 +44,12 @@ const LOCK: &str = "lock";
 /// them takes part of a second to die; where orphans have to be waited for, a
 /// timer may be up to two minutes away.
 const DESTROY_FOR: Duration = Duration::from_secs(150);
+
+/// The sysctl whose comparison needs a fresh count of orphans.
+const ORPHAN_LIMIT: &str = "net.ipv4.tcp_max_orphans";
+
+/// Longer than the kernel's pause between two counts of the orphans, 100 ms.
+const ORPHAN_COUNT_AGE: Duration = Duration::from_millis(150);
 
 /// A sysctl that was changed.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -122,6 +129,9 @@ impl Touch {
         let lock = lock(directory).map_err(error("take the machine's lock in /run/lastbyte"))?;
         restore(directory).map_err(error("finish what an earlier run left"))?;
         let mut changes = changes(scenario)?;
+        if changes.iter().any(|change| change.name == ORPHAN_LIMIT) {
+            freshen_orphan_count();
+        }
         write_record(directory, &changes).map_err(error("write a record to /run/lastbyte"))?;
         let mut held = Held::start(lock).map_err(error("start the watcher"))?;
         if let Err(error) = set(directory, &mut changes) {
@@ -158,6 +168,30 @@ impl Drop for Touch {
             let _ = held.finish();
         }
     }
+}
+
+/// Has the kernel count its orphans anew. `tcp_max_orphans` is compared with a sum
+/// that a timer refreshes (`tcp_orphan_update` in net/ipv4/tcp.c, since Linux 5.16).
+/// The timer is deferrable: on an idle CPU it doesn't fire, and the sum may still be
+/// that of the scenario before. So keep every CPU awake for a while.
+fn freshen_orphan_count() {
+    let own = Pid::from_raw(0);
+    let cpus = sched_getaffinity(own).unwrap_or_default();
+    let count = CpuSet::count();
+    std::thread::scope(|scope| {
+        for cpu in (0..count).filter(|cpu| cpus.is_set(*cpu).unwrap_or(false)) {
+            scope.spawn(move || {
+                let mut only = CpuSet::new();
+                if only.set(cpu).is_err() || sched_setaffinity(own, &only).is_err() {
+                    return;
+                }
+                let end = Instant::now() + ORPHAN_COUNT_AGE;
+                while Instant::now() < end {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+    });
 }
 
 /// Sets the values, and keeps in the record what the kernel made of each: it may

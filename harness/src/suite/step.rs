@@ -296,7 +296,11 @@ pub const VERBS: &[VerbSpec] = &[
             fields: &[
                 AS,
                 ON,
-                required("to", Form::Endpoint, "a port of the actor's host, or host:port, where any and localhost are hosts too; port 0 is any"),
+                required(
+                    "to",
+                    Form::Endpoint,
+                    "a port of the actor's host, or host:port, where any and localhost are hosts too; port 0 is any",
+                ),
             ],
         },
         yields: RESULT,
@@ -342,7 +346,11 @@ pub const VERBS: &[VerbSpec] = &[
             fields: &[
                 AS,
                 ON,
-                required("to", Form::Endpoint, "host:port; localhost is the actor's own"),
+                required(
+                    "to",
+                    Form::Endpoint,
+                    "host:port; localhost is the actor's own",
+                ),
                 optional(
                     "after",
                     Form::Reference,
