@@ -9,6 +9,7 @@
 //! a PID namespace: whatever the command leaves behind dies with it.
 
 mod call;
+pub mod cgroup;
 mod command;
 pub mod interpreter;
 pub mod option;

@@ -41,7 +41,7 @@ mod tests {
         let odd = ["./a server", "--say", "\"hi\": # {dir} \\"].map(str::to_owned);
         for (command, port) in [(&[][..], 8080), (&odd[..], 65535)] {
             let scenarios = suite::parse(&server(command, port), "t/server").unwrap();
-            assert_eq!(scenarios.len(), 4);
+            assert_eq!(scenarios.len(), 5);
             for scenario in &scenarios {
                 let own = scenario.command_of("program").unwrap();
                 assert_eq!(own.port(), Some(port));

@@ -1,12 +1,10 @@
 //! The harness's side of an actor: starts its process and listens to it.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -16,6 +14,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::cgroup::{self, Cgroup};
 use super::protocol::{Event, Order, Plan};
 use super::usage::Usage;
 use crate::descriptor;
@@ -42,7 +41,7 @@ pub struct Process {
     /// Dropped after the process was killed: the thread that is its parent.
     _parent: Option<Sender<()>>,
     /// Dropped after the process was killed.
-    _cgroup: Option<Cgroup>,
+    cgroup: Option<Cgroup>,
 }
 
 /// What it answers to the one order at a time that it is asked to follow.
@@ -76,29 +75,6 @@ impl Answer {
     }
 }
 
-/// A cgroup (v2) for one process, below the root. Dropping it removes it.
-#[derive(Debug)]
-struct Cgroup(PathBuf);
-
-impl Cgroup {
-    /// Makes a cgroup with a limit in bytes and puts a process in it.
-    fn with(name: &str, limit: u64, pid: u32) -> io::Result<Self> {
-        let cgroup = Self(Path::new("/sys/fs/cgroup").join(format!("harness-{pid}-{name}")));
-        fs::create_dir(&cgroup.0)?;
-        fs::write(cgroup.0.join("memory.max"), limit.to_string())?;
-        fs::write(cgroup.0.join("cgroup.procs"), pid.to_string())?;
-        Ok(cgroup)
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        // A child that the actor forked may still be in it; the guest, which is
-        // the only place for it, ends soon.
-        let _ = fs::remove_dir(&self.0);
-    }
-}
-
 impl Process {
     /// Starts an actor in a namespace. The calling thread must live as long as
     /// the actor: the kernel kills the actor when that thread ends.
@@ -126,7 +102,7 @@ impl Process {
             .transpose()
             .map_err(error)?;
         let process = Self {
-            _cgroup: cgroup,
+            cgroup,
             name: plan.name.clone(),
             is_command,
             answer: Answer::default(),
@@ -209,6 +185,11 @@ impl Process {
             Some(Ok(())) => Ok(true),
             Some(Err(errno)) => Err(io::Error::from_raw_os_error(errno)),
         }
+    }
+
+    /// The memory of its cgroup now, where it has one.
+    pub fn cgroup_memory(&self) -> io::Result<Option<cgroup::Memory>> {
+        self.cgroup.as_ref().map(Cgroup::memory).transpose()
     }
 
     /// What its command's processes use now.

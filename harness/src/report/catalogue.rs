@@ -1,10 +1,10 @@
 //! The catalogue as a page: every scenario with what was seen of it in a
 //! reference run, and for each matrix its truth table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use advisor::evidence::{Report, Scenario as ScenarioResult, Verdict};
+use advisor::evidence::{Place, Report, Scenario as ScenarioResult, Verdict};
 
 use crate::suite::scenario::Scenario;
 use crate::suite::story::{axes, blocks};
@@ -56,6 +56,15 @@ fn render_scenario(
     }
     if first.touches_host() {
         notes.push("Acts on the whole machine.".to_owned());
+    }
+    let guests: BTreeSet<&str> = cells
+        .iter()
+        .filter_map(|cell| results.get(cell.id.as_str()))
+        .filter(|result| result.kernel.place != Place::Host)
+        .map(|result| result.kernel.release.as_str())
+        .collect();
+    for release in guests {
+        notes.push(format!("Seen in a guest with Linux {release}."));
     }
     if axes.is_empty() {
         notes.insert(0, first.explains.clone());

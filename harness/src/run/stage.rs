@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use advisor::evidence::Value;
 use nix::sys::signal::Signal;
 
-use super::watch::{Observations, gauge, observe_outcome, observe_sockets, observe_usage};
+use super::watch::{Observations, gauge, observe_fields, observe_outcome, observe_sockets};
+use crate::actor::cgroup::Memory;
 use crate::actor::process::Process;
 use crate::actor::protocol::{Event, Outcome, Plan};
 use crate::lab::namespace::Namespace;
@@ -149,6 +150,7 @@ pub fn play<T>(
         let mut stage = Stage::new(scenario, &actors, &board);
         stage.direct(&cues);
         stage.look_at_commands(&cues);
+        stage.look_at_cgroups();
         let seen = look();
         board.change(|state| state.over = true);
         for actor in &actors {
@@ -353,7 +355,9 @@ impl<'a> Stage<'a> {
                 continue;
             }
             match actor.usage() {
-                Ok(usage) => observe_usage(name, &usage, &mut self.observations),
+                Ok(usage) => {
+                    observe_fields(name, "usage", usage.fields(), &mut self.observations);
+                }
                 Err(error) => {
                     let why = format!("actor {name}: cannot read what it uses: {error}");
                     self.error.get_or_insert(why);
@@ -372,6 +376,22 @@ impl<'a> Stage<'a> {
             self.observations
                 .entry(format!("{name}.exit.status"))
                 .or_insert_with(|| RUNNING.into());
+        }
+    }
+
+    /// Notes the memory of each cgroup, before it is taken away.
+    fn look_at_cgroups(&mut self) {
+        for actor in self.actors {
+            match cgroup_memory(actor) {
+                Ok(Some(memory)) => {
+                    let fields = memory.fields();
+                    observe_fields(&actor.name, "cgroup", fields, &mut self.observations);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    self.error.get_or_insert(error.to_string());
+                }
+            }
         }
     }
 
@@ -592,7 +612,14 @@ impl Timeline<'_> {
             let usage = actor
                 .usage()
                 .map_err(|error| LabError::new(&actor.name, "read what it uses", error, ""))?;
-            observe_usage(&format!("{name}.{}", actor.name), &usage, &mut observations);
+            let owner = format!("{name}.{}", actor.name);
+            observe_fields(&owner, "usage", usage.fields(), &mut observations);
+        }
+        for actor in self.actors {
+            if let Some(memory) = cgroup_memory(actor)? {
+                let owner = format!("{name}.{}", actor.name);
+                observe_fields(&owner, "cgroup", memory.fields(), &mut observations);
+            }
         }
         self.tell(Cue::Sampled(observations));
         Ok(())
@@ -683,4 +710,10 @@ fn destroy_sockets(
                 "EOPNOTSUPP: the kernel has no CONFIG_INET_DIAG_DESTROY",
             )
         })
+}
+/// The memory of an actor's cgroup, where it has one.
+fn cgroup_memory(actor: &Process) -> Result<Option<Memory>, LabError> {
+    actor
+        .cgroup_memory()
+        .map_err(|error| LabError::new(&actor.name, "read its cgroup", error, ""))
 }

@@ -12,7 +12,6 @@ use advisor::facts::sock_diag::{TcpSocket, TcpState, Timer};
 use advisor::facts::sockstat::Sockstat;
 
 use crate::actor::protocol::Outcome;
-use crate::actor::usage::Usage;
 use crate::lab::kernel_log::KernelLog;
 use crate::lab::namespace::Namespace;
 use crate::lab::{Lab, LabError};
@@ -247,11 +246,17 @@ fn line(host: &str, socket: &TcpSocket) -> SocketLine {
     }
 }
 
-/// `OWNER.usage.FIELD` of what a command's processes use.
-pub fn observe_usage(owner: &str, usage: &Usage, to: &mut Observations) {
-    for (field, value) in usage.fields() {
+/// `OWNER.GROUP.FIELD` of what belongs to an actor besides its steps: `usage`, of a
+/// command's processes, or `cgroup`.
+pub fn observe_fields<const N: usize>(
+    owner: &str,
+    group: &str,
+    fields: [(&str, u64); N],
+    to: &mut Observations,
+) {
+    for (field, value) in fields {
         let value = i64::try_from(value).unwrap_or(i64::MAX);
-        to.insert(format!("{owner}.usage.{field}"), value.into());
+        to.insert(format!("{owner}.{group}.{field}"), value.into());
     }
 }
 

@@ -76,6 +76,10 @@ pub const USAGE_FIELDS: &[&str] = &[
     "system_ms",
 ];
 
+/// What is observed of an actor's own cgroup, as `ACTOR.cgroup.FIELD`: memory.current,
+/// `sock` of memory.stat and `oom_kill` of memory.events.
+pub const CGROUP_FIELDS: &[&str] = &["current_bytes", "sock_bytes", "oom_kill"];
+
 /// The status of a command that has not ended.
 pub const RUNNING: &str = "running";
 
@@ -144,6 +148,9 @@ pub fn check(name: &str, scenario: &Scenario) -> Result<Absent, Unknown> {
         return check_step(rest, "lab", &scenario.lab);
     }
     if let Some(actor) = scenario.actors.iter().find(|actor| actor.name == first) {
+        if let (Some(_), Some(field)) = (actor.memory_max, rest.strip_prefix("cgroup.")) {
+            return check_field("an actor's cgroup", field, CGROUP_FIELDS);
+        }
         if actor.command.is_some() {
             return check_command(rest, actor);
         }
@@ -167,7 +174,14 @@ pub fn check(name: &str, scenario: &Scenario) -> Result<Absent, Unknown> {
         let (host, sockets) = rest.split_once('.').unwrap_or((rest, ""));
         if let (Some(_), Some(field)) = (scenario.command_of(host), sockets.strip_prefix("usage."))
         {
-            return check_usage(field);
+            return check_field(USAGE, field, USAGE_FIELDS);
+        }
+        let limited = |name: &str| {
+            let mut actors = scenario.actors.iter();
+            actors.any(|actor| actor.name == name && actor.memory_max.is_some())
+        };
+        if let (true, Some(field)) = (limited(host), sockets.strip_prefix("cgroup.")) {
+            return check_field("an actor's cgroup", field, CGROUP_FIELDS);
         }
         if !scenario.hosts.iter().any(|known| known == host) {
             let hint = format!("known: {}", scenario.hosts.join(", "));
@@ -201,7 +215,7 @@ fn check_command(rest: &str, actor: &Actor) -> Result<Absent, Unknown> {
         return Ok(Absent::Unknown);
     }
     if let Some(field) = rest.strip_prefix("usage.") {
-        return check_usage(field);
+        return check_field(USAGE, field, USAGE_FIELDS);
     }
     if rest.starts_with("ready.") {
         return check_step(
@@ -216,14 +230,16 @@ fn check_command(rest: &str, actor: &Actor) -> Result<Absent, Unknown> {
     ))
 }
 
-fn check_usage(field: &str) -> Result<Absent, Unknown> {
-    if USAGE_FIELDS.contains(&field) {
+const USAGE: &str = "a command's usage";
+
+fn check_field(of: &str, field: &str, fields: &[&str]) -> Result<Absent, Unknown> {
+    if fields.contains(&field) {
         return Ok(Absent::Unknown);
     }
-    let likely = did_you_mean(field, USAGE_FIELDS.iter().copied());
+    let likely = did_you_mean(field, fields.iter().copied());
     Err(unknown(
-        format!("unknown field {field:?} of a command's usage{likely}"),
-        format!("known: {}", USAGE_FIELDS.join(", ")),
+        format!("unknown field {field:?} of {of}{likely}"),
+        format!("known: {}", fields.join(", ")),
     ))
 }
 
