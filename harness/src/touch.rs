@@ -171,7 +171,7 @@ impl Drop for Touch {
 }
 
 /// Has the kernel count its orphans anew. `tcp_max_orphans` is compared with a sum
-/// that a timer refreshes (`tcp_orphan_update` in net/ipv4/tcp.c, since Linux 5.16).
+/// that a timer refreshes (`tcp_orphan_update` in net/ipv4/tcp.c, since Linux 5.16, and in the later 5.10).
 /// The timer is deferrable: on an idle CPU it doesn't fire, and the sum may still be
 /// that of the scenario before. So keep every CPU awake for a while.
 fn freshen_orphan_count() {
