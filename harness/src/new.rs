@@ -11,12 +11,19 @@ const SERVER: &str = include_str!("new/server.yaml");
 /// What stands for the command while nobody has said it.
 const PLACEHOLDER: [&str; 3] = ["./my-server", "--port", "8080"];
 
-/// The suite that puts the questions to a command.
+/// The suite that puts the questions to a command. Words of it that name a file from
+/// where the harness runs are made whole paths.
 pub fn server(command: &[String], port: u16) -> String {
+    // A command runs in a directory of its own, where a file that is named from here
+    // isn't found.
+    let whole = |word: &String| match std::fs::canonicalize(word) {
+        Ok(path) if path.is_file() => path.to_string_lossy().into_owned(),
+        _ => word.clone(),
+    };
     let words: Vec<String> = if command.is_empty() {
         PLACEHOLDER.map(str::to_owned).into()
     } else {
-        command.to_vec()
+        command.iter().map(whole).collect()
     };
     // JSON is YAML.
     let words = serde_json::Value::from(words).to_string();
@@ -51,6 +58,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn files_of_the_command_are_found_from_anywhere() {
+        let command = ["sh", "Cargo.toml", "no-such-file"].map(str::to_owned);
+        let scenarios = suite::parse(&server(&command, 1), "t/server").unwrap();
+        let words = &scenarios[0].command_of("program").unwrap().words;
+        let there = std::fs::canonicalize("Cargo.toml").unwrap();
+        assert_eq!(words[0], "sh");
+        assert_eq!(Path::new(&words[1]), there);
+        assert_eq!(words[2], "no-such-file");
     }
 
     #[test]

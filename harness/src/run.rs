@@ -134,6 +134,10 @@ pub fn run_and_keep(
     result
 }
 
+/// What lets a scenario run that this host must not or can't.
+const IN_A_GUEST: &str = "a guest can run it: harness kernels fetch debian-6.12 where there is \
+                          none yet, and no --kernel host";
+
 /// Why a scenario can't run on this kernel, and what to do about it.
 fn obstacle(scenario: &Scenario, settings: &Settings, release: &str) -> Option<(String, String)> {
     let running = Release::of_kernel(release);
@@ -151,8 +155,8 @@ fn obstacle(scenario: &Scenario, settings: &Settings, release: &str) -> Option<(
     }
     if scenario.needs_guest() && !settings.in_guest {
         // A cgroup has a name and outlives a harness that is killed.
-        let hint = "harness kernels fetch debian-6.12 lets it run in a guest".to_owned();
-        return Some(("it makes a cgroup, which would outlive it".to_owned(), hint));
+        let reason = "it makes a cgroup, which would outlive it";
+        return Some((reason.to_owned(), IN_A_GUEST.to_owned()));
     }
     if scenario.expectations.is_empty() {
         let hint = "its expectations say which releases they are for".to_owned();
@@ -174,13 +178,12 @@ fn obstacle(scenario: &Scenario, settings: &Settings, release: &str) -> Option<(
             names.join(", ")
         );
         let hint = match settings.touching {
-            Touching::NotRoot => "run it as root, or in a guest: harness kernels fetch debian-6.12",
-            _ => {
-                "harness kernels fetch debian-6.12 lets it run in a guest; --touch-host runs it \
-                 here, where the machine may be disturbed"
-            }
+            Touching::NotRoot => format!("{IN_A_GUEST}; here it needs root"),
+            _ => format!(
+                "{IN_A_GUEST}; --touch-host runs it here, where the machine may be disturbed"
+            ),
         };
-        return Some((reason, hint.to_owned()));
+        return Some((reason, hint));
     }
     if !scenario.needs_netem {
         return None;
@@ -193,7 +196,7 @@ fn obstacle(scenario: &Scenario, settings: &Settings, release: &str) -> Option<(
         Carrier::Auto | Carrier::Netem => (!kernel_has_netem()).then(|| {
             (
                 "it asks for netem, which this kernel does not have".to_owned(),
-                "harness kernels fetch debian-6.12 lets it run in a guest".to_owned(),
+                IN_A_GUEST.to_owned(),
             )
         }),
     }

@@ -406,7 +406,10 @@ fn decode_scalar(text: &str, form: Form) -> Option<Data> {
         Form::Count => text.parse().ok().map(Data::Count),
         Form::Positive => text.parse().ok().filter(|n| *n > 0).map(Data::Count),
         Form::Bytes => units::bytes(text).map(Data::Count),
-        Form::Payload => Some(units::bytes(text).map_or_else(kept, Data::Count)),
+        Form::Payload => match units::bytes(text) {
+            Some(bytes) => Some(Data::Count(bytes)),
+            None => (!units::is_meant_as_bytes(text)).then(kept),
+        },
         Form::Duration => units::duration(text).map(Data::Duration),
         Form::Percent => units::percent(text).map(|p| Data::Probability(p.0)),
         Form::Rate => units::bits_per_second(text).map(Data::Count),

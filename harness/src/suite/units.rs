@@ -41,6 +41,13 @@ pub fn bytes(text: &str) -> Option<u64> {
     whole(number, factor)
 }
 
+/// Whether a text that isn't a number of bytes was likely meant as one: `1Mb`.
+pub fn is_meant_as_bytes(text: &str) -> bool {
+    let letters = |unit: &str| unit.chars().all(|c| "bikmgtBIKMGT".contains(c));
+    let is_line = text.contains(char::is_control);
+    !is_line && split(text).is_some_and(|(_, unit)| !unit.is_empty() && letters(unit))
+}
+
 /// A time: a number with us, ms, s or min; 0 needs no unit.
 pub fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = split(text)?;
@@ -88,6 +95,16 @@ mod tests {
         assert_eq!(duration("0"), Some(Duration::ZERO));
         assert_eq!(bits_per_second("10mbit"), Some(10_000_000));
         assert_eq!(percent("100%"), Some(Probability::ALWAYS));
+    }
+
+    #[test]
+    fn a_number_with_a_wrong_unit_is_no_text() {
+        for wrong in ["1Mb", "1MBB", "64 kib", "2k"] {
+            assert!(is_meant_as_bytes(wrong), "{wrong}");
+        }
+        for text in ["220 Welcome\r\n", "7\r\n", "1k\r\n", "GET /", "1", ""] {
+            assert!(!is_meant_as_bytes(text), "{text}");
+        }
     }
 
     #[test]
