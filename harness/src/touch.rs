@@ -18,6 +18,9 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -48,8 +51,14 @@ const DESTROY_FOR: Duration = Duration::from_secs(150);
 /// The sysctl whose comparison needs a fresh count of orphans.
 const ORPHAN_LIMIT: &str = "net.ipv4.tcp_max_orphans";
 
-/// Longer than the kernel's pause between two counts of the orphans, 100 ms.
-const ORPHAN_COUNT_AGE: Duration = Duration::from_millis(150);
+/// The kernel's pause between two counts of the orphans (`TCP_ORPHAN_TIMER_PERIOD`).
+const ORPHAN_COUNT_EVERY: Duration = Duration::from_millis(100);
+
+/// How long of that a CPU is kept awake: more than a tick, which is 10 ms at most.
+const AWAKE: Duration = Duration::from_millis(15);
+
+/// And how long it may sleep.
+const ASLEEP: Duration = Duration::from_millis(85);
 
 /// A sysctl that was changed.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -103,6 +112,7 @@ fn error(action: &str) -> impl Fn(io::Error) -> LabError {
 pub struct Touch {
     held: Option<Held>,
     _shared: Option<Flock<File>>,
+    _wakefulness: Option<Wakefulness>,
 }
 
 #[derive(Debug)]
@@ -124,14 +134,14 @@ impl Touch {
             return Ok(Self {
                 held: None,
                 _shared: take(directory, FlockArg::LockShared).ok(),
+                _wakefulness: None,
             });
         }
         let lock = lock(directory).map_err(error("take the machine's lock in /run/lastbyte"))?;
         restore(directory).map_err(error("finish what an earlier run left"))?;
         let mut changes = changes(scenario)?;
-        if changes.iter().any(|change| change.name == ORPHAN_LIMIT) {
-            freshen_orphan_count();
-        }
+        let counts = changes.iter().any(|change| change.name == ORPHAN_LIMIT);
+        let wakefulness = counts.then(Wakefulness::begin);
         write_record(directory, &changes).map_err(error("write a record to /run/lastbyte"))?;
         let mut held = Held::start(lock).map_err(error("start the watcher"))?;
         if let Err(error) = set(directory, &mut changes) {
@@ -141,6 +151,7 @@ impl Touch {
         Ok(Self {
             held: Some(held),
             _shared: None,
+            _wakefulness: wakefulness,
         })
     }
 
@@ -170,28 +181,55 @@ impl Drop for Touch {
     }
 }
 
-/// Has the kernel count its orphans anew. `tcp_max_orphans` is compared with a sum
-/// that a timer refreshes (`tcp_orphan_update` in net/ipv4/tcp.c, since Linux 5.16, and in the later 5.10).
-/// The timer is deferrable: on an idle CPU it doesn't fire, and the sum may still be
-/// that of the scenario before. So keep every CPU awake for a while.
-fn freshen_orphan_count() {
-    let own = Pid::from_raw(0);
-    let cpus = sched_getaffinity(own).unwrap_or_default();
-    let count = CpuSet::count();
-    std::thread::scope(|scope| {
-        for cpu in (0..count).filter(|cpu| cpus.is_set(*cpu).unwrap_or(false)) {
-            scope.spawn(move || {
-                let mut only = CpuSet::new();
-                if only.set(cpu).is_err() || sched_setaffinity(own, &only).is_err() {
-                    return;
-                }
-                let end = Instant::now() + ORPHAN_COUNT_AGE;
-                while Instant::now() < end {
-                    std::hint::spin_loop();
-                }
-            });
+/// Keeps every CPU from long sleeps, so that the kernel counts its orphans.
+/// `tcp_max_orphans` is compared with a sum that a timer refreshes
+/// (`tcp_orphan_update` in net/ipv4/tcp.c, since Linux 5.16, and in the later 5.10).
+/// The timer is deferrable: on an idle CPU it doesn't fire, and the sum stays that of
+/// the scenario before, for many seconds on an idle machine.
+#[derive(Debug)]
+struct Wakefulness {
+    is_over: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Wakefulness {
+    /// Starts a thread on each CPU, and returns once the kernel has counted.
+    fn begin() -> Self {
+        let own = Pid::from_raw(0);
+        let cpus = sched_getaffinity(own).unwrap_or_default();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let threads = (0..CpuSet::count())
+            .filter(|cpu| cpus.is_set(*cpu).unwrap_or(false))
+            .map(|cpu| {
+                let is_over = Arc::clone(&is_over);
+                std::thread::spawn(move || {
+                    let mut only = CpuSet::new();
+                    if only.set(cpu).is_err() || sched_setaffinity(own, &only).is_err() {
+                        return;
+                    }
+                    while !is_over.load(Ordering::Relaxed) {
+                        let end = Instant::now() + AWAKE;
+                        while Instant::now() < end {
+                            std::hint::spin_loop();
+                        }
+                        std::thread::sleep(ASLEEP);
+                    }
+                })
+            })
+            .collect();
+        std::thread::sleep(2 * ORPHAN_COUNT_EVERY);
+        Self { is_over, threads }
+    }
+}
+
+impl Drop for Wakefulness {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            // It has nothing to say.
+            let _ = thread.join();
         }
-    });
+    }
 }
 
 /// Sets the values, and keeps in the record what the kernel made of each: it may
