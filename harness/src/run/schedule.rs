@@ -1,5 +1,6 @@
 //! Which scenarios run when: side by side where they share nothing global.
 
+use std::cmp::Reverse;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -47,10 +48,12 @@ pub fn run_all(
         results[index].get_or_init(|| result);
     };
     for (long, alone) in PHASES {
-        let phase: Vec<usize> = (0..scenarios.len())
+        let mut phase: Vec<usize> = (0..scenarios.len())
             .filter(|index| scenarios[*index].long == long)
             .filter(|index| scenarios[*index].wants_the_kernel_to_itself() == alone)
             .collect();
+        // Else the run may end with a wait for one that was started late.
+        phase.sort_by_key(|index| Reverse(scenarios[*index].time_limit));
         let width = if alone { 1 } else { jobs };
         let next = AtomicUsize::new(0);
         std::thread::scope(|scope| {
