@@ -16,14 +16,26 @@ const PLACEHOLDER: [&str; 3] = ["./my-server", "--port", "8080"];
 pub fn server(command: &[String], port: u16) -> String {
     // A command runs in a directory of its own, where a file that is named from here
     // isn't found.
-    let whole = |word: &String| match std::fs::canonicalize(word) {
+    // Links stay as they are: a program may go by the name that it is called by.
+    let whole = |word: &String| match std::path::absolute(word) {
         Ok(path) if path.is_file() => path.to_string_lossy().into_owned(),
         _ => word.clone(),
     };
     let words: Vec<String> = if command.is_empty() {
         PLACEHOLDER.map(str::to_owned).into()
     } else {
-        command.iter().map(whole).collect()
+        // A program without a slash is one of PATH, whatever lies here.
+        let is_of_path = |index, word: &String| index == 0 && !word.contains('/');
+        let words = command.iter().enumerate();
+        words
+            .map(|(index, word)| {
+                if is_of_path(index, word) {
+                    word.clone()
+                } else {
+                    whole(word)
+                }
+            })
+            .collect()
     };
     // JSON is YAML.
     let words = serde_json::Value::from(words).to_string();
@@ -62,11 +74,11 @@ mod tests {
 
     #[test]
     fn files_of_the_command_are_found_from_anywhere() {
-        let command = ["sh", "Cargo.toml", "no-such-file"].map(str::to_owned);
+        let command = ["Cargo.toml", "Cargo.toml", "no-such-file"].map(str::to_owned);
         let scenarios = suite::parse(&server(&command, 1), "t/server").unwrap();
         let words = &scenarios[0].command_of("program").unwrap().words;
-        let there = std::fs::canonicalize("Cargo.toml").unwrap();
-        assert_eq!(words[0], "sh");
+        let there = std::path::absolute("Cargo.toml").unwrap();
+        assert_eq!(words[0], "Cargo.toml");
         assert_eq!(Path::new(&words[1]), there);
         assert_eq!(words[2], "no-such-file");
     }

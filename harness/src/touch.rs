@@ -58,7 +58,7 @@ const ORPHAN_COUNT_EVERY: Duration = Duration::from_millis(100);
 const AWAKE: Duration = Duration::from_millis(15);
 
 /// And how long it may sleep.
-const ASLEEP: Duration = Duration::from_millis(85);
+const ASLEEP: Duration = ORPHAN_COUNT_EVERY.saturating_sub(AWAKE);
 
 /// A sysctl that was changed.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

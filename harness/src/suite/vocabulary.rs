@@ -148,8 +148,8 @@ pub fn check(name: &str, scenario: &Scenario) -> Result<Absent, Unknown> {
         return check_step(rest, "lab", &scenario.lab);
     }
     if let Some(actor) = scenario.actors.iter().find(|actor| actor.name == first) {
-        if let (Some(_), Some(field)) = (actor.memory_max, rest.strip_prefix("cgroup.")) {
-            return check_field("an actor's cgroup", field, CGROUP_FIELDS);
+        if let Some(checked) = check_group(rest, actor) {
+            return checked;
         }
         if actor.command.is_some() {
             return check_command(rest, actor);
@@ -172,16 +172,9 @@ pub fn check(name: &str, scenario: &Scenario) -> Result<Absent, Unknown> {
         .collect();
     if samples.contains(&first) {
         let (host, sockets) = rest.split_once('.').unwrap_or((rest, ""));
-        if let (Some(_), Some(field)) = (scenario.command_of(host), sockets.strip_prefix("usage."))
-        {
-            return check_field(USAGE, field, USAGE_FIELDS);
-        }
-        let limited = |name: &str| {
-            let mut actors = scenario.actors.iter();
-            actors.any(|actor| actor.name == name && actor.memory_max.is_some())
-        };
-        if let (true, Some(field)) = (limited(host), sockets.strip_prefix("cgroup.")) {
-            return check_field("an actor's cgroup", field, CGROUP_FIELDS);
+        let actor = scenario.actors.iter().find(|actor| actor.name == host);
+        if let Some(checked) = actor.and_then(|actor| check_group(sockets, actor)) {
+            return checked;
         }
         if !scenario.hosts.iter().any(|known| known == host) {
             let hint = format!("known: {}", scenario.hosts.join(", "));
@@ -214,9 +207,6 @@ fn check_command(rest: &str, actor: &Actor) -> Result<Absent, Unknown> {
     if rest == "output" || rest == "exit.status" {
         return Ok(Absent::Unknown);
     }
-    if let Some(field) = rest.strip_prefix("usage.") {
-        return check_field(USAGE, field, USAGE_FIELDS);
-    }
     if rest.starts_with("ready.") {
         return check_step(
             rest,
@@ -230,7 +220,20 @@ fn check_command(rest: &str, actor: &Actor) -> Result<Absent, Unknown> {
     ))
 }
 
-const USAGE: &str = "a command's usage";
+/// What an actor has besides its steps: its command's use and its own cgroup;
+/// nothing where the name is of neither.
+fn check_group(rest: &str, actor: &Actor) -> Option<Result<Absent, Unknown>> {
+    let (group, field) = rest.split_once('.')?;
+    match group {
+        "usage" if actor.command.is_some() => {
+            Some(check_field("a command's usage", field, USAGE_FIELDS))
+        }
+        "cgroup" if actor.memory_max.is_some() => {
+            Some(check_field("an actor's cgroup", field, CGROUP_FIELDS))
+        }
+        _ => None,
+    }
+}
 
 fn check_field(of: &str, field: &str, fields: &[&str]) -> Result<Absent, Unknown> {
     if fields.contains(&field) {
