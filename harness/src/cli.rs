@@ -4,7 +4,7 @@ mod calibrate;
 mod prove;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use advisor::evidence::Scenario as ScenarioResult;
@@ -154,8 +154,8 @@ struct Run {
     /// Runs of each scenario, in place of what the suite says
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     runs: Option<u64>,
-    /// Scenarios side by side [default: eight for each CPU, as most of them wait,
-    /// and 64 at most; a guest for each CPU]
+    /// Scenarios side by side [default: twelve for each CPU, as most of them
+    /// wait, and 64 at most; a guest for each CPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
     /// What carries impaired links; auto is netem where the kernel has it
@@ -765,6 +765,11 @@ fn run_suites(run: &Run) -> u8 {
         Ok(scenarios) => scenarios,
         Err(status) => return status,
     };
+    if let Some(directory) = &run.report
+        && let Err(error) = report::output::check(directory)
+    {
+        return complain_of_report(directory, &error);
+    }
     let (results, status) = match carry_out(run, &chosen) {
         Ok(seen) => seen,
         Err(status) => return status,
@@ -834,7 +839,7 @@ fn run_on_host(
     }
     finish_earlier_run(privilege)?;
     let jobs = run.jobs.map_or_else(
-        || (8 * std::thread::available_parallelism().map_or(1, usize::from)).min(64),
+        || (12 * std::thread::available_parallelism().map_or(1, usize::from)).min(64),
         usize::from,
     );
     let terminal = Terminal::new(chosen.len(), run.verbose, run.lines);
@@ -874,11 +879,7 @@ fn conclude(run: &Run, all: &[Scenario], results: Vec<ScenarioResult>) -> u8 {
     if let Some(directory) = &run.report
         && let Err(error) = report::write(&report, directory)
     {
-        complain(
-            format!("{}: cannot write the report: {error}", directory.display()),
-            "--report takes a directory that can be written to",
-        );
-        status = ENVIRONMENT;
+        status = complain_of_report(directory, &error);
     }
     if let Some(directory) = &run.snapshot {
         let known: Vec<&str> = all.iter().map(|scenario| scenario.id.as_str()).collect();
@@ -916,6 +917,14 @@ fn conclude(run: &Run, all: &[Scenario], results: Vec<ScenarioResult>) -> u8 {
         return FAILURE;
     }
     status
+}
+
+fn complain_of_report(directory: &Path, error: &io::Error) -> u8 {
+    complain(
+        format!("{}: cannot write the report: {error}", directory.display()),
+        "--report takes a directory that can be written to",
+    );
+    ENVIRONMENT
 }
 
 fn show_difference(difference: &Difference) {

@@ -129,6 +129,7 @@ fn proving_says_what_is_missing() {
             "--kernel",
             "debian-6.1",
         ],
+        &["prove", "--advice", "orphans.json", "--output", "few.json"],
         &["prove", "--advice", "orphans.json", "--rule", "LB401"],
         &["prove", "--advice", "unknown.json"],
         &["prove", "--advice", "no-count.json"],
@@ -231,6 +232,14 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ),
     ("bad-indent", "    source: RFC 9293", "   source: RFC 9293"),
 ];
+
+#[test]
+fn that_a_report_can_be_written_is_tried_first() {
+    let directory = tempfile::tempdir().unwrap();
+    file(directory.path(), "suite.yaml", GOOD);
+    let arguments = ["run", "--report", "suite.yaml", "suite.yaml"];
+    insta::assert_snapshot!(harness(directory.path(), &arguments));
+}
 
 #[test]
 fn bad_suites() {

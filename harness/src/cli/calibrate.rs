@@ -17,6 +17,8 @@ use crate::kernel::{KernelError, pool};
 use crate::report;
 use crate::report::terminal::Lines;
 
+const OUTPUT_HINT: &str = "--output takes a directory that can be written to";
+
 #[derive(Debug, Args)]
 pub struct Calibrate {
     /// Suite files, or directories of them, with the scenarios that measure
@@ -111,6 +113,16 @@ impl Calibrate {
             Ok(all) => all,
             Err(status) => return status,
         };
+        if let Some(directory) = &self.output
+            && let Err(error) = report::output::check(directory)
+        {
+            let path = directory.display();
+            complain(
+                format!("{path}: cannot write calibrations: {error}"),
+                OUTPUT_HINT,
+            );
+            return ENVIRONMENT;
+        }
         let mut chosen = Vec::new();
         for id in calibrate::ids() {
             let Some(scenario) = all.iter().find(|scenario| scenario.id == id) else {
@@ -206,7 +218,7 @@ impl Calibrate {
                         "Linux {}: cannot write its calibration: {error}",
                         calibration.line
                     ),
-                    "--output takes a directory that can be written to",
+                    OUTPUT_HINT,
                 );
                 return ENVIRONMENT;
             }

@@ -96,6 +96,10 @@ impl Prove {
     }
 
     fn prove(&self) -> Result<Proof, Error> {
+        let failed = |directory: &PathBuf| {
+            let path = directory.clone();
+            move |source| Error::Output { path, source }
+        };
         let mut advised = self.advised()?;
         for code in &self.rules {
             if advised
@@ -120,6 +124,9 @@ impl Prove {
         let proof = if tried == 0 {
             prove::nothing(&advised, prepared)
         } else {
+            if let Some(directory) = &self.output {
+                output::check(directory).map_err(failed(directory))?;
+            }
             let cache = Cache::of_user()?;
             let release = &advised.host.kernel;
             let kernel =
@@ -135,10 +142,7 @@ impl Prove {
             proof?
         };
         if let Some(directory) = &self.output {
-            write(&proof, directory).map_err(|source| Error::Output {
-                path: directory.clone(),
-                source,
-            })?;
+            write(&proof, directory).map_err(failed(directory))?;
         }
         Ok(proof)
     }

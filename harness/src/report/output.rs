@@ -20,6 +20,12 @@ pub fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether files can be written to a directory, which is made where needed: to be
+/// asked before the work whose result goes there.
+pub fn check(directory: &Path) -> io::Result<()> {
+    prepare(&directory.join("result"), b"").map(drop)
+}
+
 /// The content in a file beside its place.
 fn prepare(path: &Path, content: &[u8]) -> io::Result<tempfile::NamedTempFile> {
     let directory = match path.parent() {
@@ -45,7 +51,8 @@ fn make_directory(directory: &Path) -> io::Result<()> {
     };
     make_directory(parent)?;
     match fs::create_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        // Another one was quicker.
+        Err(_) if directory.is_dir() => return Ok(()),
         made => made?,
     }
     hand_over(directory, parent)
