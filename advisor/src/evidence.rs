@@ -384,7 +384,7 @@ mod tests {
         let error = parse(r#"{"schema": 2, "cases": []}"#, Path::new("r.json")).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "r.json: report of schema 2, this program reads schema 1"
+            "r.json: schema 2: this program reads a report of the harness, of schema 1"
         );
     }
 

@@ -217,7 +217,7 @@ pub struct WriteCost {
 #[derive(Debug, thiserror::Error)]
 pub enum CalibrationError {
     /// Another version of the format.
-    #[error("calibration of schema {found}, this program reads schema {SCHEMA}")]
+    #[error("schema {found}: this program reads calibrations, of schema {SCHEMA}")]
     OtherSchema {
         /// The version that it names.
         found: u64,
@@ -386,7 +386,7 @@ mod tests {
         let error = Calibration::parse(r#"{"schema": 7, "facts": []}"#).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "calibration of schema 7, this program reads schema 1"
+            "schema 7: this program reads calibrations, of schema 1"
         );
         for garbage in ["", "[]", r#"{"schema": 1}"#, r#"{"schema": -1}"#] {
             let error = Calibration::parse(garbage).unwrap_err();

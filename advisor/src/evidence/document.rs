@@ -62,8 +62,8 @@ pub enum DocumentError {
     },
     /// The file is of another version of the format.
     #[error(
-        "{}: {} of schema {found}, this program reads schema {}",
-        path.display(), kind.name, kind.schema
+        "{}: schema {found}: this program reads {}, of schema {}",
+        path.display(), kind.what, kind.schema
     )]
     OtherSchema {
         /// What it should be.

@@ -54,7 +54,7 @@ impl<'de> Deserialize<'de> for Schema {
         match u64::deserialize(deserializer)? {
             schema if schema == u64::from(SCHEMA) => Ok(Self),
             schema => Err(D::Error::custom(format_args!(
-                "facts of schema {schema}, this program reads schema {SCHEMA}"
+                "schema {schema}: this program reads facts, of schema {SCHEMA}"
             ))),
         }
     }
@@ -99,7 +99,7 @@ impl FactsFileError {
         match self {
             Self::Read { .. } => "give a file that `advisor capture > host.json` wrote",
             Self::Malformed { .. } => {
-                "write it anew with this version: advisor capture > host.json"
+                "give what `advisor capture > host.json` of this version wrote"
             }
             Self::NoBaseline { .. } => {
                 "take the baseline earlier and since the host's last start: \
@@ -282,7 +282,7 @@ mod tests {
         let other = facts.replacen("\"schema\": 2", "\"schema\": 1", 1);
         assert_eq!(
             error(other.as_bytes()),
-            "host.json:2:12: facts of schema 1, this program reads schema 2"
+            "host.json:2:12: schema 1: this program reads facts, of schema 2"
         );
     }
 
