@@ -42,14 +42,13 @@ pub fn lint(files: &SysctlFiles, base: &Facts) -> Vec<Problem> {
         })
         .collect();
     for line in files.assignments() {
-        if let Some(message) = setting_unknown_here::known(line.key, &base.kernel) {
-            let hint = "take the line out".to_owned();
+        if let Some((message, hint)) = setting_unknown_here::known(line.key, &base.kernel) {
             problems.push(problem(
                 &setting_unknown_here::RULE,
                 line.path,
                 line.line,
                 message,
-                hint,
+                hint.to_owned(),
             ));
         }
     }

@@ -3,6 +3,7 @@
 use super::{
     Confidence, Documentation, Finding, Outcome, Rule, Severity, TAKE_OUT, not_initial_namespace,
 };
+use crate::facts::sysctl_files::is_glob;
 use crate::facts::{Facts, release};
 
 pub(crate) const RULE: Rule = Rule {
@@ -20,7 +21,8 @@ const DOCUMENTATION: Documentation = Documentation {
         mistake. Nothing sets it, and systemd-sysctl says so only in its debug log.",
     evidence: "Keys of net.ipv4.tcp_* and net.core.* that the files set and /proc/sys does not \
         have, in the initial network namespace, which has them all. Keys of modules may appear \
-        later and are passed over.",
+        later and are passed over. `advisor lint` asks no kernel: it knows the net.ipv4.tcp_* of \
+        Linux 5.10 to 7.3 by name, and of net.core.* only what came later.",
     recommendation: "Take the line out, and look for what it was to bring.",
     cost: "None.",
     risk: "The same files may be for other kernels as well, which have the setting.",
@@ -48,19 +50,152 @@ const NEW: &[(&str, (u32, u32))] = &[
     ("net.ipv4.tcp_rto_max_ms", (6, 15)),
 ];
 
+/// The first and the last of the kernels that [`TCP_NAMES`] was read from.
+const NAMED: [(u32, u32); 2] = [(5, 10), (7, 3)];
+
+/// Every net.ipv4.tcp_* that Linux 5.10, 6.1, 6.12, 6.18 or 7.3 has, without its
+/// prefix: `ls /proc/sys/net/ipv4` in the kernels of Debian, and of 6.18.44 in the
+/// initial network namespace.
+const TCP_NAMES: &[&str] = &[
+    "tcp_abort_on_overflow",
+    "tcp_adv_win_scale",
+    "tcp_allowed_congestion_control",
+    "tcp_app_win",
+    "tcp_autocorking",
+    "tcp_available_congestion_control",
+    "tcp_available_ulp",
+    "tcp_backlog_ack_defer",
+    "tcp_base_mss",
+    "tcp_challenge_ack_limit",
+    "tcp_child_ehash_entries",
+    "tcp_comp_sack_delay_ns",
+    "tcp_comp_sack_nr",
+    "tcp_comp_sack_rtt_percent",
+    "tcp_comp_sack_slack_ns",
+    "tcp_congestion_control",
+    "tcp_dsack",
+    "tcp_early_demux",
+    "tcp_early_retrans",
+    "tcp_ecn",
+    "tcp_ecn_fallback",
+    "tcp_ecn_option",
+    "tcp_ecn_option_beacon",
+    "tcp_ehash_entries",
+    "tcp_fack",
+    "tcp_fastopen",
+    "tcp_fastopen_blackhole_timeout_sec",
+    "tcp_fastopen_key",
+    "tcp_fin_timeout",
+    "tcp_frto",
+    "tcp_fwmark_accept",
+    "tcp_invalid_ratelimit",
+    "tcp_keepalive_intvl",
+    "tcp_keepalive_probes",
+    "tcp_keepalive_time",
+    "tcp_l3mdev_accept",
+    "tcp_limit_output_bytes",
+    "tcp_low_latency",
+    "tcp_max_orphans",
+    "tcp_max_reordering",
+    "tcp_max_syn_backlog",
+    "tcp_max_tw_buckets",
+    "tcp_mem",
+    "tcp_migrate_req",
+    "tcp_min_rtt_wlen",
+    "tcp_min_snd_mss",
+    "tcp_min_tso_segs",
+    "tcp_moderate_rcvbuf",
+    "tcp_mtu_probe_floor",
+    "tcp_mtu_probing",
+    "tcp_no_metrics_save",
+    "tcp_no_ssthresh_metrics_save",
+    "tcp_notsent_lowat",
+    "tcp_orphan_retries",
+    "tcp_pacing_ca_ratio",
+    "tcp_pacing_ss_ratio",
+    "tcp_pingpong_thresh",
+    "tcp_plb_cong_thresh",
+    "tcp_plb_enabled",
+    "tcp_plb_idle_rehash_rounds",
+    "tcp_plb_rehash_rounds",
+    "tcp_plb_suspend_rto_sec",
+    "tcp_probe_interval",
+    "tcp_probe_threshold",
+    "tcp_rcvbuf_low_rtt",
+    "tcp_recovery",
+    "tcp_reflect_tos",
+    "tcp_reordering",
+    "tcp_retrans_collapse",
+    "tcp_retries1",
+    "tcp_retries2",
+    "tcp_rfc1337",
+    "tcp_rmem",
+    "tcp_rto_max_ms",
+    "tcp_rto_min_us",
+    "tcp_sack",
+    "tcp_shrink_window",
+    "tcp_slow_start_after_idle",
+    "tcp_stdurg",
+    "tcp_syn_linear_timeouts",
+    "tcp_syn_retries",
+    "tcp_synack_retries",
+    "tcp_syncookies",
+    "tcp_thin_linear_timeouts",
+    "tcp_timestamps",
+    "tcp_tso_rtt_log",
+    "tcp_tso_win_divisor",
+    "tcp_tw_reuse",
+    "tcp_tw_reuse_delay",
+    "tcp_window_scaling",
+    "tcp_wmem",
+    "tcp_workaround_signed_windows",
+];
+
+/// More mistakes than this, and it is another name.
+const MISTAKES: usize = 3;
+
 /// What is known of a setting that a kernel may not have: whether it does not,
-/// and what to say. `kernel` is empty where none is known.
-pub(crate) fn known(key: &str, kernel: &str) -> Option<String> {
+/// what to say, and what to do. `kernel` is empty where none is known.
+pub(crate) fn known(key: &str, kernel: &str) -> Option<(String, &'static str)> {
     let release = release(kernel);
     if let Some((_, (major, minor), instead)) = GONE.iter().find(|(gone, _, _)| *gone == key)
         && release.is_none_or(|release| release >= (*major, *minor))
     {
-        return Some(format!(
-            "{key} is gone since Linux {major}.{minor}: {instead}"
-        ));
+        let gone = format!("{key} is gone since Linux {major}.{minor}: {instead}");
+        return Some((gone, TAKE_OUT));
     }
-    let (_, since @ (major, minor)) = NEW.iter().find(|(new, _)| *new == key)?;
-    (release? < *since).then(|| format!("{key} is of Linux {major}.{minor} and later"))
+    if let Some((_, since @ (major, minor))) = NEW.iter().find(|(new, _)| *new == key) {
+        let early = || format!("{key} is of Linux {major}.{minor} and later");
+        return (release? < *since).then(|| (early(), TAKE_OUT));
+    }
+    let [first, last] = NAMED;
+    if release.is_some_and(|release| release < first || release > last) || is_glob(key) {
+        return None;
+    }
+    misspelled(key)
+}
+
+/// What to say of a name that no kernel that was looked at has.
+fn misspelled(key: &str) -> Option<(String, &'static str)> {
+    let name = key.strip_prefix("net.ipv4.")?;
+    if !name.starts_with("tcp_") || TCP_NAMES.contains(&name) {
+        return None;
+    }
+    let distances = TCP_NAMES
+        .iter()
+        .map(|known| (strsim::osa_distance(name, known), *known));
+    let [(major, minor), (to_major, to_minor)] = NAMED;
+    let unknown = format!("no Linux from {major}.{minor} to {to_major}.{to_minor} has {key}");
+    Some(match distances.min() {
+        Some((mistakes, near)) if mistakes <= MISTAKES => {
+            let unknown = format!("{unknown}; net.ipv4.{near} is like it");
+            (
+                unknown,
+                "write the name that was meant, or take the line out",
+            )
+        }
+        _ => (unknown, TAKE_OUT),
+    })
 }
 
 fn check(facts: &Facts) -> Outcome {
@@ -75,8 +210,10 @@ fn check(facts: &Facts) -> Outcome {
             ours && files.live.get(line.key) == Some(&None)
         })
         .map(|line| {
-            let why = known(line.key, &facts.kernel)
-                .unwrap_or_else(|| format!("{} has no {}", facts.kernel, line.key));
+            let why = known(line.key, &facts.kernel).map_or_else(
+                || format!("{} has no {}", facts.kernel, line.key),
+                |(why, _)| why,
+            );
             Finding {
                 severity: Severity::Notice,
                 confidence: Confidence::High,
@@ -98,7 +235,8 @@ fn check(facts: &Facts) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use super::known;
+    use super::{GONE, NEW, TCP_NAMES, known};
+    use crate::facts::Settings;
 
     #[test]
     fn a_setting_is_gone_or_not_yet_there_by_the_kernel() {
@@ -110,8 +248,41 @@ mod tests {
             ("net.ipv4.tcp_rto_max_ms", "6.18", false),
             ("net.ipv4.tcp_rto_max_ms", "", false),
             ("net.ipv4.tcp_mem", "6.18", false),
+            ("net.ipv4.tcp_men", "6.18", true),
+            ("net.ipv4.tcp_men", "", true),
+            ("net.ipv4.tcp_men", "4.19", false),
+            ("net.ipv4.tcp_men", "7.4", false),
+            ("net.ipv4.tcp_*", "", false),
+            ("net.ipv4.ip_forward", "", false),
         ] {
             assert_eq!(known(key, kernel).is_some(), unknown, "{key} {kernel}");
+        }
+    }
+
+    #[test]
+    fn a_name_like_a_misspelled_one_is_told() {
+        let says = |key| known(key, "6.12").unwrap().0;
+        assert_eq!(
+            says("net.ipv4.tcp_max_orphan"),
+            "no Linux from 5.10 to 7.3 has net.ipv4.tcp_max_orphan; net.ipv4.tcp_max_orphans is \
+             like it"
+        );
+        assert_eq!(
+            says("net.ipv4.tcp_go_faster"),
+            "no Linux from 5.10 to 7.3 has net.ipv4.tcp_go_faster"
+        );
+    }
+
+    #[test]
+    fn the_names_are_those_of_the_rules_as_well() {
+        assert!(TCP_NAMES.is_sorted());
+        let ours = Settings::NAMES.iter().chain(NEW.iter().map(|(new, _)| new));
+        for name in ours.filter_map(|name| name.strip_prefix("net.ipv4.")) {
+            let known = TCP_NAMES.contains(&name);
+            assert_eq!(known, name.starts_with("tcp_"), "{name}");
+        }
+        for (gone, _, _) in GONE {
+            assert!(!TCP_NAMES.contains(&gone.strip_prefix("net.ipv4.").unwrap()));
         }
     }
 }
