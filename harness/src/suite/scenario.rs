@@ -387,6 +387,17 @@ pub enum Family {
     V4Mapped,
 }
 
+impl Family {
+    /// The one of two addresses that is of this family.
+    fn of(self, v4: Ipv4Addr, v6: Ipv6Addr) -> IpAddr {
+        match self {
+            Self::V4 => v4.into(),
+            Self::V6 => v6.into(),
+            Self::V4Mapped => v4.to_ipv6_mapped().into(),
+        }
+    }
+}
+
 /// A process in a host's namespace.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Actor {
@@ -461,11 +472,7 @@ impl Scenario {
             _ => None,
         };
         if let Some((v4, v6)) = own {
-            return match self.family {
-                Family::V4 => v4.into(),
-                Family::V4Mapped => v4.to_ipv6_mapped().into(),
-                Family::V6 => v6.into(),
-            };
+            return self.family.of(v4, v6);
         }
         let number = self
             .hosts
@@ -1242,14 +1249,10 @@ impl Scenario {
 /// Host number `number` (from 1) has side 2 of its subnet, the router side 1.
 pub fn address(number: usize, side: u8, family: Family) -> IpAddr {
     let octet = u8::try_from(number).unwrap_or(u8::MAX);
-    let v4 = Ipv4Addr::new(10, 0, octet, side);
-    match family {
-        Family::V4 => v4.into(),
-        Family::V4Mapped => v4.to_ipv6_mapped().into(),
-        Family::V6 => {
-            Ipv6Addr::new(0xfd00, u16::from(octet), 0, 0, 0, 0, 0, u16::from(side)).into()
-        }
-    }
+    family.of(
+        Ipv4Addr::new(10, 0, octet, side),
+        Ipv6Addr::new(0xfd00, u16::from(octet), 0, 0, 0, 0, 0, u16::from(side)),
+    )
 }
 
 fn port_of(endpoint: &str) -> &str {
