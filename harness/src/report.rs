@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use advisor::evidence::{Expectation, Report, SCHEMA, Scenario, Seen, Verdict};
+use advisor::evidence::{Expectation, Report, Run, SCHEMA, Scenario, Seen, Value, Verdict};
 use matrix::Matrix;
 
 /// How many scenarios came to each verdict.
@@ -105,11 +105,64 @@ pub fn describe_seen(seen: &[Seen]) -> String {
     parts.join(", ")
 }
 
+/// What programs printed last, each with its actor, in the first run in which one
+/// ended before it was ready, if the scenario failed. The reason of an errored one has
+/// it.
+fn printed(scenario: &Scenario) -> Vec<(&str, &[String])> {
+    /// Lines of each that are shown.
+    const SHOWN: usize = 5;
+    if scenario.verdict != Verdict::Failed {
+        return Vec::new();
+    }
+    let ended = Value::Text("ECHILD".to_owned());
+    let ended_early = |run: &&Run| run.observations.values().any(|value| *value == ended);
+    let Some(run) = scenario.runs.iter().find(ended_early) else {
+        return Vec::new();
+    };
+    let outputs = run.observations.iter().filter_map(|(name, value)| {
+        let Value::Lines(lines) = value else {
+            return None;
+        };
+        let actor = name.strip_suffix(".output")?;
+        Some((actor, &lines[lines.len().saturating_sub(SHOWN)..]))
+    });
+    outputs.filter(|(_, lines)| !lines.is_empty()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use advisor::evidence::{Kernel, Link, Place, Quantifier, Run, Seen};
 
     use super::*;
+
+    #[test]
+    fn a_program_that_did_not_start_is_quoted() {
+        let lines = |lines: &[&str]| Value::Lines(lines.iter().map(ToString::to_string).collect());
+        let run = |error: &str, said: &[&str]| Run {
+            observations: BTreeMap::from([
+                ("nginx.output".to_owned(), lines(said)),
+                ("backend.output".to_owned(), lines(&[])),
+                ("kernel.log".to_owned(), lines(&["TCP: out of memory"])),
+                (
+                    "lab.restart.error".to_owned(),
+                    Value::Text(error.to_owned()),
+                ),
+            ]),
+            ..Run::default()
+        };
+        let mut scenario = sample().scenarios.remove(1);
+        scenario.runs = vec![
+            run("none", &["it runs"]),
+            run("ECHILD", &["1", "2", "3", "4", "5", "address in use"]),
+        ];
+        let last = ["2", "3", "4", "5", "address in use"].map(str::to_owned);
+        assert_eq!(printed(&scenario), [("nginx", &last[..])]);
+        scenario.verdict = Verdict::Passed;
+        assert_eq!(printed(&scenario), []);
+        scenario.verdict = Verdict::Failed;
+        scenario.runs.pop();
+        assert_eq!(printed(&scenario), []);
+    }
 
     /// A report with one scenario of each verdict.
     pub(crate) fn sample() -> Report {

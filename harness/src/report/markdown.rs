@@ -7,7 +7,7 @@ use advisor::evidence::{Report, Scenario, Verdict};
 use advisor::render::markdown::escaped;
 
 use super::matrix::Matrix;
-use super::{Tally, describe_held, describe_seen};
+use super::{Tally, describe_held, describe_seen, printed};
 
 pub(super) fn render(report: &Report) -> String {
     let mut text = String::new();
@@ -163,6 +163,9 @@ fn describe(scenario: &Scenario, names_kernel: bool, text: &mut String) {
             cell(&expectation.condition),
             cell(&describe_seen(&expectation.seen))
         );
+    }
+    for (actor, lines) in printed(scenario) {
+        let _ = writeln!(text, "\n{actor} printed:\n\n    {}", lines.join("\n    "));
     }
 }
 

@@ -12,7 +12,7 @@ use comfy_table::{ContentArrangement, Table};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::matrix::Matrix;
-use super::{Tally, describe_held, describe_seen};
+use super::{Tally, describe_held, describe_seen, printed};
 use crate::links::Comparison;
 use crate::run::schedule::Progress;
 
@@ -169,6 +169,12 @@ pub fn describe(scenario: &Scenario, verbose: bool) -> String {
             expectation.condition,
             wrap(&describe_seen(&expectation.seen), "      saw "),
         );
+    }
+    for (actor, lines) in printed(scenario) {
+        let _ = write!(text, "\n    {actor} printed:");
+        for line in lines {
+            let _ = write!(text, "\n    {FAINT}|{FAINT:#} {line}");
+        }
     }
     text
 }
