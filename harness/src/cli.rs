@@ -116,11 +116,11 @@ struct Selection {
     /// Suite files, or directories of them
     #[arg(default_value = "suites")]
     paths: Vec<PathBuf>,
-    /// Only scenarios whose id holds this text
-    #[arg(long, value_name = "TEXT")]
-    filter: Option<String>,
+    /// Only scenarios whose id holds this text; given several times, all of them
+    #[arg(long = "filter", value_name = "TEXT")]
+    filters: Vec<String>,
     /// Every cell of each matrix, in place of a part that has every pair of
-    /// values; a filter with a [ in it chooses among all cells as well
+    /// values; a filter with [ or = in it chooses among all cells as well
     #[arg(long)]
     full: bool,
 }
@@ -318,23 +318,25 @@ fn load(paths: &[PathBuf]) -> Result<Vec<Scenario>, u8> {
     })
 }
 
-/// The scenarios that the filter leaves; none is an error of usage.
+/// The scenarios that the filters leave; none is an error of usage.
 fn filter(scenarios: &[Scenario], selection: &Selection) -> Result<Vec<Scenario>, u8> {
-    let text = selection.filter.as_deref().unwrap_or_default();
-    let every_cell = selection.full || text.contains('[');
+    let filters = &selection.filters;
+    let names_a_cell = |text: &String| text.contains(['[', '=']);
+    let every_cell = selection.full || filters.iter().any(names_a_cell);
     let is_in_part = |scenario: &&Scenario| {
         let cell = scenario.cell.as_ref();
         every_cell || cell.is_none_or(|cell| cell.covering)
     };
     let chosen: Vec<Scenario> = scenarios
         .iter()
-        .filter(|scenario| scenario.id.contains(text))
+        .filter(|scenario| filters.iter().all(|text| scenario.id.contains(text)))
         .filter(is_in_part)
         .cloned()
         .collect();
     if chosen.is_empty() {
+        let texts: Vec<String> = filters.iter().map(|text| format!("{text:?}")).collect();
         complain(
-            format!("no scenario's id holds {text:?}"),
+            format!("no scenario's id holds {}", texts.join(" and ")),
             "`harness list` shows the ids",
         );
         return Err(USAGE);

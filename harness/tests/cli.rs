@@ -69,6 +69,7 @@ fn bad_usage() {
         &["run", "--update"],
         &["run", "--modules", "/lib/modules/6.1"],
         &["list", "--filter", "nothing-like-that"],
+        &["list", "--filter", "hello", "--filter", "nothing-like-that"],
         &["list", "elsewhere"],
         &["run", "elsewhere"],
         &["calibrate"],
@@ -232,6 +233,28 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ),
     ("bad-indent", "    source: RFC 9293", "   source: RFC 9293"),
 ];
+
+#[test]
+fn a_filter_with_an_axis_chooses_among_all_cells() {
+    let directory = tempfile::tempdir().unwrap();
+    let axes = "matrix: { delay: [1ms, 2ms, 3ms], family: [ipv4, ipv6], text: [hello, howdy] }";
+    let matrix = GOOD
+        .replace(
+            "    actors:",
+            &format!("    {axes}\n    family: $family\n    link: {{ delay: $delay }}\n    actors:"),
+        )
+        .replace("write: hello", "write: $text");
+    file(directory.path(), "suites/topic/cells.yaml", matrix);
+    let text: String = [
+        &["list"][..],
+        &["list", "--filter", "delay=2ms"],
+        &["list", "--filter", "family=ipv6", "--filter", "delay=2ms"],
+    ]
+    .iter()
+    .map(|arguments| harness(directory.path(), arguments))
+    .collect();
+    insta::assert_snapshot!(text);
+}
 
 #[test]
 fn that_a_report_can_be_written_is_tried_first() {

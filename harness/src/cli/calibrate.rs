@@ -91,7 +91,7 @@ impl Calibrate {
         let run = Run {
             selection: Selection {
                 paths: self.paths.clone(),
-                filter: None,
+                filters: Vec::new(),
                 full: true,
             },
             report: None,
