@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 use super::option;
 use super::protocol::{Event, Order, Outcome, Plan};
@@ -18,7 +19,7 @@ use crate::descriptor;
 use crate::lab::errno_name;
 use crate::suite::form::Data;
 use crate::suite::scenario::flatten;
-use crate::suite::step::{Step, Verb};
+use crate::suite::step::{SIGNALS, Step, Verb};
 
 /// The size of a system call's buffer unless the suite says otherwise.
 const CHUNK_BYTES: u64 = 64 << 10;
@@ -33,7 +34,7 @@ pub fn run() -> io::Result<()> {
     let control = unsafe { UnixStream::from_raw_fd(0) };
     // A child of an actor that outlives it must not be killed with it, but the
     // actor itself must not outlive the harness.
-    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
     let namespace = descriptor::receive(&control)?
         .ok_or_else(|| io::Error::other("no network namespace came with the plan"))?;
     setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)?;
@@ -42,6 +43,7 @@ pub fn run() -> io::Result<()> {
     let mut line = String::new();
     orders.read_line(&mut line)?;
     let mut plan: Plan = serde_json::from_str(&line)?;
+    take_every_signal()?;
     if let Some(command) = plan.command.take() {
         return command::run(command, control, orders);
     }
@@ -69,6 +71,19 @@ pub fn run() -> io::Result<()> {
         }
         call::exit(0)
     })
+}
+
+/// Lets signals do to this process, and to what comes of it, what they do by default:
+/// nohup and a shell's background leave some ignored. A core dump would stay behind.
+fn take_every_signal() -> nix::Result<()> {
+    for name in SIGNALS {
+        let number: Signal = name.parse()?;
+        if !matches!(number, Signal::SIGKILL | Signal::SIGSTOP) {
+            // SAFETY: the default runs no code of ours.
+            unsafe { signal(number, SigHandler::SigDfl) }?;
+        }
+    }
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)
 }
 
 /// What all tasks of an actor share.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
@@ -87,7 +88,9 @@ impl Process {
             .arg("actor")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
-            .stderr(Stdio::inherit());
+            .stderr(Stdio::inherit())
+            // It takes every signal, and those to the harness's group are not for it.
+            .process_group(0);
         let is_command = plan.command.is_some();
         let (child, parent) = if is_command {
             let (child, parent) = spawn_as_first(command).map_err(error)?;

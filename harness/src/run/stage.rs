@@ -585,12 +585,10 @@ impl Timeline<'_> {
 
     fn signal(&self, step: &Step) -> Result<bool, LabError> {
         let name = step.fields.text("actor").unwrap_or_default();
-        let signal = match step.fields.text("signal") {
-            Some("SIGSTOP") => Signal::SIGSTOP,
-            Some("SIGCONT") => Signal::SIGCONT,
-            Some("SIGTERM") => Signal::SIGTERM,
-            _ => Signal::SIGKILL,
-        };
+        let signal = step.fields.text("signal").unwrap_or_default();
+        let signal: Signal = signal.parse().map_err(|errno: nix::Error| {
+            LabError::new(name, &format!("send it {signal}"), errno.into(), "")
+        })?;
         let Some(actor) = self.actor(name) else {
             return Ok(true);
         };

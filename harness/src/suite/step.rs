@@ -16,6 +16,12 @@ use super::form::{
 };
 use super::node::{Key, Kind, Node};
 
+/// The signals that the lab sends: those that end a process or hold it, and those that
+/// servers take for orders.
+pub const SIGNALS: &[&str] = &[
+    "SIGKILL", "SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGSTOP", "SIGCONT",
+];
+
 /// Who runs a list of steps.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Room {
@@ -645,11 +651,7 @@ pub const VERBS: &[VerbSpec] = &[
             fields: &[
                 AS,
                 required("actor", Form::Name, "which actor"),
-                required(
-                    "signal",
-                    Form::Choice(&["SIGKILL", "SIGTERM", "SIGSTOP", "SIGCONT"]),
-                    "which signal",
-                ),
+                required("signal", Form::Choice(SIGNALS), "which signal"),
                 optional(
                     "to",
                     Form::Choice(&["main", "all"]),

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 
 use advisor::evidence::{Report, Value, Verdict};
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 use super::machine;
 use super::patience::until;
@@ -178,6 +179,28 @@ fn signals_reach_one_process_or_all() {
         ]),
         0,
     );
+}
+
+#[test]
+fn signals_arrive_that_are_ignored_where_the_harness_was_started() {
+    let _machine = machine::shared();
+    // SAFETY: ignoring a signal runs no code of ours.
+    unsafe { signal(Signal::SIGQUIT, SigHandler::SigIgn) }.unwrap();
+    let program = "command: [sleep, '600']";
+    let killed = |signal: &str| {
+        let lab = format!(
+            "
+    lab:
+      - await: program.ready
+      - signal: {{ actor: program, signal: {signal} }}
+      - await: program.exit
+    expect:
+      program.exit.status: {{ always: {signal} }}
+"
+        );
+        scenario(&signal.to_lowercase(), program, &lab)
+    };
+    run(&of(&["SIGQUIT", "SIGHUP", "SIGUSR1"].map(killed)), 0);
 }
 
 #[test]
