@@ -42,13 +42,13 @@ pub fn lint(files: &SysctlFiles, base: &Facts) -> Vec<Problem> {
         })
         .collect();
     for line in files.assignments() {
-        if let Some((message, hint)) = setting_unknown_here::known(line.key, &base.kernel) {
+        if let Some(unknown) = setting_unknown_here::unknown(line.key, &base.kernel) {
             problems.push(problem(
                 &setting_unknown_here::RULE,
                 line.path,
                 line.line,
-                message,
-                hint.to_owned(),
+                unknown.why,
+                unknown.hint.to_owned(),
             ));
         }
     }

@@ -29,8 +29,9 @@ const DOCUMENTATION: Documentation = Documentation {
         acknowledged: the peer's transfer is cut short, and close() returns 0. Data that comes \
         after close() does the same.",
     evidence: "TCPAbortOnClose of a network namespace between two looks (--over): 5 or more, and \
-        at least one for each 100 sockets connected or accepted meanwhile (ActiveOpens and \
-        PassiveOpens, for want of a counter of closes; a connection within the namespace is two). Both bounds are a judgement of this project, from no \
+        at least one for each 100 active and passive opens meanwhile (ActiveOpens, attempts that \
+        fail included, and PassiveOpens, for want of a counter of closes; a connection within \
+        the namespace is one of each). Both bounds are a judgement of this project, from no \
         source: any server closes on a peer that misbehaves now and then, and a program that \
         forgets to read does it to a good part of its peers. A total without a window says \
         nothing of now. As many by TCPAbortOnData alone are a notice: it counts data that came \
@@ -54,8 +55,8 @@ const DOCUMENTATION: Documentation = Documentation {
 const COUNTER: &str = "TcpExt.TCPAbortOnClose";
 /// Data that came after close(), and close() with SO_LINGER {1,0}.
 const LATE: &str = "TcpExt.TCPAbortOnData";
-/// What is opened, which over a window is about what is closed: by socket, as
-/// close() is called for either end.
+/// What is opened, which over a window is about what is closed: each end by itself, as
+/// close() is called for each.
 const OPENS: [&str; 2] = ["Tcp.ActiveOpens", "Tcp.PassiveOpens"];
 
 /// Fewer closes than this are chance: our judgement.
@@ -116,7 +117,7 @@ impl<'a> Resets<'a> {
 
     fn quiet(&self, window: Duration) -> String {
         let window = seconds(window);
-        let seen = format!("{} sockets connected or accepted in {window}", self.opens);
+        let seen = format!("{} active and passive opens in {window}", self.opens);
         let (closes, what) = if self.unread > 0 {
             (self.unread, "close() with unread data")
         } else {
@@ -150,7 +151,7 @@ impl<'a> Resets<'a> {
         let suspects = Suspects::of(facts, self.place.namespace);
         evidence.extend(suspects.evidence());
         let opens = format!(
-            "{} sockets connected or accepted in {}",
+            "{} active and passive opens in {}",
             self.opens,
             seconds(window)
         );

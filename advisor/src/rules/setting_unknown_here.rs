@@ -22,7 +22,7 @@ const DOCUMENTATION: Documentation = Documentation {
     evidence: "Keys of net.ipv4.tcp_* and net.core.* that the files set and /proc/sys does not \
         have, in the initial network namespace, which has them all. Keys of modules may appear \
         later and are passed over. `advisor lint` asks no kernel: it knows the net.ipv4.tcp_* of \
-        Linux 5.10 to 7.3 by name, and of net.core.* only what came later.",
+        five kernels from 5.10 to 7.3 by name, and of net.core.* only what came later.",
     recommendation: "Take the line out, and look for what it was to bring.",
     cost: "None.",
     risk: "The same files may be for other kernels as well, which have the setting.",
@@ -50,12 +50,14 @@ const NEW: &[(&str, (u32, u32))] = &[
     ("net.ipv4.tcp_rto_max_ms", (6, 15)),
 ];
 
-/// The first and the last of the kernels that [`TCP_NAMES`] was read from.
-const NAMED: [(u32, u32); 2] = [(5, 10), (7, 3)];
+/// The kernels that [`TCP_NAMES`] was read from, and the first and the last of them.
+const READ_FROM: &str = "5.10, 6.1, 6.12, 6.18 and 7.3";
+const FIRST: (u32, u32) = (5, 10);
+const LAST: (u32, u32) = (7, 3);
 
-/// Every net.ipv4.tcp_* that Linux 5.10, 6.1, 6.12, 6.18 or 7.3 has, without its
-/// prefix: `ls /proc/sys/net/ipv4` in the kernels of Debian, and of 6.18.44 in the
-/// initial network namespace.
+/// Every net.ipv4.tcp_* that these kernels have, without its prefix: what
+/// /proc/sys/net/ipv4 lists in the initial network namespace of Debian's 5.10, 6.1, 6.12
+/// and 7.3, and of 6.18.44.
 const TCP_NAMES: &[&str] = &[
     "tcp_abort_on_overflow",
     "tcp_adv_win_scale",
@@ -132,6 +134,7 @@ const TCP_NAMES: &[&str] = &[
     "tcp_rmem",
     "tcp_rto_max_ms",
     "tcp_rto_min_us",
+    "tcp_rx_skb_cache",
     "tcp_sack",
     "tcp_shrink_window",
     "tcp_slow_start_after_idle",
@@ -146,56 +149,87 @@ const TCP_NAMES: &[&str] = &[
     "tcp_tso_win_divisor",
     "tcp_tw_reuse",
     "tcp_tw_reuse_delay",
+    "tcp_tx_skb_cache",
     "tcp_window_scaling",
     "tcp_wmem",
     "tcp_workaround_signed_windows",
 ];
 
-/// More mistakes than this, and it is another name.
-const MISTAKES: usize = 3;
+/// With more edits than this it is another name, and with one for less than so many
+/// letters.
+const MOST_EDITS: usize = 3;
+const LETTERS_AN_EDIT: usize = 3;
 
-/// What is known of a setting that a kernel may not have: whether it does not,
-/// what to say, and what to do. `kernel` is empty where none is known.
-pub(crate) fn known(key: &str, kernel: &str) -> Option<(String, &'static str)> {
+/// Why a file's setting is none, and what to do.
+pub(crate) struct Unknown {
+    pub why: String,
+    pub hint: &'static str,
+}
+
+impl Unknown {
+    fn explained(why: String) -> Self {
+        Self {
+            why,
+            hint: TAKE_OUT,
+        }
+    }
+
+    /// A setting that is not there for no reason that is known, with the name that was
+    /// perhaps meant.
+    fn unexplained(why: String, key: &str) -> Self {
+        match like(key) {
+            Some(name) => Self {
+                why: format!("{why}; net.ipv4.{name} is like it"),
+                hint: "write the name that was meant, or take the line out",
+            },
+            None => Self::explained(why),
+        }
+    }
+}
+
+/// Judges a setting without a look at the kernel, whose release is `kernel`; empty
+/// where none is known.
+pub(crate) fn unknown(key: &str, kernel: &str) -> Option<Unknown> {
+    if let Some(why) = came_or_went(key, kernel) {
+        return Some(Unknown::explained(why));
+    }
+    let name = tcp_name(key).filter(|_| !is_glob(key))?;
+    let is_covered = release(kernel).is_none_or(|release| (FIRST..=LAST).contains(&release));
+    if !is_covered || TCP_NAMES.contains(&name) {
+        return None;
+    }
+    let why = format!("none of Linux {READ_FROM} has {key}");
+    Some(Unknown::unexplained(why, key))
+}
+
+/// Whether a setting is gone, or not there yet, and what to say.
+fn came_or_went(key: &str, kernel: &str) -> Option<String> {
     let release = release(kernel);
     if let Some((_, (major, minor), instead)) = GONE.iter().find(|(gone, _, _)| *gone == key)
         && release.is_none_or(|release| release >= (*major, *minor))
     {
-        let gone = format!("{key} is gone since Linux {major}.{minor}: {instead}");
-        return Some((gone, TAKE_OUT));
+        return Some(format!(
+            "{key} is gone since Linux {major}.{minor}: {instead}"
+        ));
     }
-    if let Some((_, since @ (major, minor))) = NEW.iter().find(|(new, _)| *new == key) {
-        let early = || format!("{key} is of Linux {major}.{minor} and later");
-        return (release? < *since).then(|| (early(), TAKE_OUT));
-    }
-    let [first, last] = NAMED;
-    if release.is_some_and(|release| release < first || release > last) || is_glob(key) {
-        return None;
-    }
-    misspelled(key)
+    let (_, since @ (major, minor)) = NEW.iter().find(|(new, _)| *new == key)?;
+    (release? < *since).then(|| format!("{key} is of Linux {major}.{minor} and later"))
 }
 
-/// What to say of a name that no kernel that was looked at has.
-fn misspelled(key: &str) -> Option<(String, &'static str)> {
-    let name = key.strip_prefix("net.ipv4.")?;
-    if !name.starts_with("tcp_") || TCP_NAMES.contains(&name) {
-        return None;
-    }
-    let distances = TCP_NAMES
+fn tcp_name(key: &str) -> Option<&str> {
+    key.strip_prefix("net.ipv4.")
+        .filter(|name| name.starts_with("tcp_"))
+}
+
+/// The name that a misspelled one was perhaps meant to be.
+fn like(key: &str) -> Option<&'static str> {
+    let name = tcp_name(key)?;
+    let edits = TCP_NAMES
         .iter()
         .map(|known| (strsim::osa_distance(name, known), *known));
-    let [(major, minor), (to_major, to_minor)] = NAMED;
-    let unknown = format!("no Linux from {major}.{minor} to {to_major}.{to_minor} has {key}");
-    Some(match distances.min() {
-        Some((mistakes, near)) if mistakes <= MISTAKES => {
-            let unknown = format!("{unknown}; net.ipv4.{near} is like it");
-            (
-                unknown,
-                "write the name that was meant, or take the line out",
-            )
-        }
-        _ => (unknown, TAKE_OUT),
-    })
+    let (edits, nearest) = edits.min()?;
+    let letters = name.len() - "tcp_".len();
+    (edits <= MOST_EDITS && edits * LETTERS_AN_EDIT <= letters).then_some(nearest)
 }
 
 fn check(facts: &Facts) -> Outcome {
@@ -210,9 +244,9 @@ fn check(facts: &Facts) -> Outcome {
             ours && files.live.get(line.key) == Some(&None)
         })
         .map(|line| {
-            let why = known(line.key, &facts.kernel).map_or_else(
-                || format!("{} has no {}", facts.kernel, line.key),
-                |(why, _)| why,
+            let Unknown { why, hint } = came_or_went(line.key, &facts.kernel).map_or_else(
+                || Unknown::unexplained(format!("{} has no {}", facts.kernel, line.key), line.key),
+                Unknown::explained,
             );
             Finding {
                 severity: Severity::Notice,
@@ -223,7 +257,7 @@ fn check(facts: &Facts) -> Outcome {
                 ),
                 why: format!("{why}. Whoever set it expects something that does not happen."),
                 verify: format!("sysctl {} says that there is none", line.key),
-                ..Finding::of_line(facts, &DOCUMENTATION, &line, TAKE_OUT.to_owned())
+                ..Finding::of_line(facts, &DOCUMENTATION, &line, hint.to_owned())
             }
         })
         .collect();
@@ -235,12 +269,12 @@ fn check(facts: &Facts) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use super::{GONE, NEW, TCP_NAMES, known};
+    use super::{GONE, NEW, TCP_NAMES, Unknown, unknown};
     use crate::facts::Settings;
 
     #[test]
     fn a_setting_is_gone_or_not_yet_there_by_the_kernel() {
-        for (key, kernel, unknown) in [
+        for (key, kernel, is_unknown) in [
             ("net.ipv4.tcp_tw_recycle", "6.12.1", true),
             ("net.ipv4.tcp_tw_recycle", "", true),
             ("net.ipv4.tcp_tw_recycle", "4.9", false),
@@ -255,22 +289,26 @@ mod tests {
             ("net.ipv4.tcp_*", "", false),
             ("net.ipv4.ip_forward", "", false),
         ] {
-            assert_eq!(known(key, kernel).is_some(), unknown, "{key} {kernel}");
+            assert_eq!(unknown(key, kernel).is_some(), is_unknown, "{key} {kernel}");
         }
     }
 
     #[test]
     fn a_name_like_a_misspelled_one_is_told() {
-        let says = |key| known(key, "6.12").unwrap().0;
+        let says = |key| {
+            let Unknown { why, hint } = unknown(key, "6.12").unwrap();
+            format!("{why}: {hint}")
+        };
         assert_eq!(
             says("net.ipv4.tcp_max_orphan"),
-            "no Linux from 5.10 to 7.3 has net.ipv4.tcp_max_orphan; net.ipv4.tcp_max_orphans is \
-             like it"
+            "none of Linux 5.10, 6.1, 6.12, 6.18 and 7.3 has net.ipv4.tcp_max_orphan; \
+             net.ipv4.tcp_max_orphans is like it: write the name that was meant, or take the \
+             line out"
         );
-        assert_eq!(
-            says("net.ipv4.tcp_go_faster"),
-            "no Linux from 5.10 to 7.3 has net.ipv4.tcp_go_faster"
-        );
+        // An old one, and no mistake.
+        for key in ["net.ipv4.tcp_abc", "net.ipv4.tcp_go_faster"] {
+            assert!(says(key).ends_with(&format!("has {key}: take the line out")));
+        }
     }
 
     #[test]
