@@ -116,7 +116,8 @@ struct Selection {
     /// Suite files, or directories of them
     #[arg(default_value = "suites")]
     paths: Vec<PathBuf>,
-    /// Only scenarios whose id holds this text; given several times, all of them
+    /// Only scenarios whose id holds this text, or cells with these values
+    /// (axis=value,...); given several times, what fits all
     #[arg(long = "filter", value_name = "TEXT")]
     filters: Vec<String>,
     /// Every cell of each matrix, in place of a part that has every pair of
@@ -329,7 +330,7 @@ fn filter(scenarios: &[Scenario], selection: &Selection) -> Result<Vec<Scenario>
     };
     let chosen: Vec<Scenario> = scenarios
         .iter()
-        .filter(|scenario| filters.iter().all(|text| scenario.id.contains(text)))
+        .filter(|scenario| filters.iter().all(|text| holds(scenario, text)))
         .filter(is_in_part)
         .cloned()
         .collect();
@@ -342,6 +343,17 @@ fn filter(scenarios: &[Scenario], selection: &Selection) -> Result<Vec<Scenario>
         return Err(USAGE);
     }
     Ok(chosen)
+}
+
+/// Whether a scenario's id holds a text. Values of axes, `a=b,c=d`, are whole ones, in
+/// any order.
+fn holds(scenario: &Scenario, text: &str) -> bool {
+    match &scenario.cell {
+        Some(cell) if text.contains('=') && !text.contains('[') => {
+            text.split(',').all(|pair| cell.has(pair))
+        }
+        _ => scenario.id.contains(text),
+    }
 }
 
 fn list(selection: &Selection) -> u8 {
@@ -767,11 +779,6 @@ fn run_suites(run: &Run) -> u8 {
         Ok(scenarios) => scenarios,
         Err(status) => return status,
     };
-    if let Some(directory) = &run.report
-        && let Err(error) = report::output::check(directory)
-    {
-        return complain_of_report(directory, &error);
-    }
     let (results, status) = match carry_out(run, &chosen) {
         Ok(seen) => seen,
         Err(status) => return status,
@@ -796,6 +803,7 @@ fn carry_out(run: &Run, chosen: &[Scenario]) -> Result<(Vec<ScenarioResult>, u8)
     };
     let plan = Plan::make(run, &choices, chosen, &privilege)
         .map_err(|error| complain_of_kernel(&error))?;
+    check_outputs(run)?;
     let mut results = Vec::new();
     if !plan.host.is_empty() {
         let here: Vec<Scenario> = plan.host.iter().map(|i| chosen[*i].clone()).collect();
@@ -895,13 +903,7 @@ fn conclude(run: &Run, all: &[Scenario], results: Vec<ScenarioResult>) -> u8 {
                 }
                 differences.iter().for_each(show_difference);
             }
-            Err(error) => {
-                complain(
-                    format!("{}: cannot compare snapshots: {error}", directory.display()),
-                    "--snapshot takes a directory that can be written to",
-                );
-                status = ENVIRONMENT;
-            }
+            Err(error) => status = complain_of_snapshots(directory, &error),
         }
     }
     if let Some(comparison) = comparison(&report) {
@@ -919,6 +921,26 @@ fn conclude(run: &Run, all: &[Scenario], results: Vec<ScenarioResult>) -> u8 {
         return FAILURE;
     }
     status
+}
+
+/// Whether what is to be written can be, before the work.
+fn check_outputs(run: &Run) -> Result<(), u8> {
+    if let Some(directory) = &run.report {
+        report::output::check(directory).map_err(|error| complain_of_report(directory, &error))?;
+    }
+    if let Some(directory) = run.snapshot.as_ref().filter(|_| run.update) {
+        report::output::check(directory)
+            .map_err(|error| complain_of_snapshots(directory, &error))?;
+    }
+    Ok(())
+}
+
+fn complain_of_snapshots(directory: &Path, error: &io::Error) -> u8 {
+    complain(
+        format!("{}: cannot compare snapshots: {error}", directory.display()),
+        "--snapshot takes a directory that can be written to",
+    );
+    ENVIRONMENT
 }
 
 fn complain_of_report(directory: &Path, error: &io::Error) -> u8 {

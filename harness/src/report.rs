@@ -105,13 +105,12 @@ pub fn describe_seen(seen: &[Seen]) -> String {
     parts.join(", ")
 }
 
-/// What programs printed last, each with its actor, in the first run in which one
-/// ended before it was ready, if the scenario failed. The reason of an errored one has
-/// it.
+/// What each command printed last in the first run in which one ended before it was
+/// ready, by actor, where the scenario is not as expected.
 fn printed(scenario: &Scenario) -> Vec<(&str, &[String])> {
     /// Lines of each that are shown.
     const SHOWN: usize = 5;
-    if scenario.verdict != Verdict::Failed {
+    if !matches!(scenario.verdict, Verdict::Failed | Verdict::Errored) {
         return Vec::new();
     }
     let ended = Value::Text("ECHILD".to_owned());

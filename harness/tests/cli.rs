@@ -237,7 +237,8 @@ const CHANGES: &[(&str, &str, &str)] = &[
 #[test]
 fn a_filter_with_an_axis_chooses_among_all_cells() {
     let directory = tempfile::tempdir().unwrap();
-    let axes = "matrix: { delay: [1ms, 2ms, 3ms], family: [ipv4, ipv6], text: [hello, howdy] }";
+    let axes =
+        "matrix: { delay: [1ms, 2ms, 3ms], family: [ipv4, ipv4-mapped], text: [hello, howdy] }";
     let matrix = GOOD
         .replace(
             "    actors:",
@@ -248,7 +249,13 @@ fn a_filter_with_an_axis_chooses_among_all_cells() {
     let text: String = [
         &["list"][..],
         &["list", "--filter", "delay=2ms"],
-        &["list", "--filter", "family=ipv6", "--filter", "delay=2ms"],
+        &[
+            "list",
+            "--filter",
+            "family=ipv4,delay=2ms",
+            "--filter",
+            "cells",
+        ],
     ]
     .iter()
     .map(|arguments| harness(directory.path(), arguments))

@@ -451,7 +451,7 @@ fn the_page_of_steps_is_current() {
                 };
                 let needed = if field.required { " (needed)" } else { "" };
                 let choice = match field.form {
-                    Form::Choice(words) if words.len() <= 6 => format!(" [{}]", words.join(", ")),
+                    Form::Choice(words) if words.len() <= 9 => format!(" [{}]", words.join(", ")),
                     _ => String::new(),
                 };
                 let _ = writeln!(

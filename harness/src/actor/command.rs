@@ -340,7 +340,7 @@ impl Supervisor {
             .stdin(Stdio::null())
             .stdout(writer.try_clone()?)
             .stderr(writer)
-            // A signal to the harness's group is not for it.
+            // What it sends to its own group is not for this process.
             .process_group(0)
             .spawn()?;
         state.main = Some(Pid::from_raw(i32::try_from(child.id()).unwrap_or(0)));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 
 use super::option;
 use super::protocol::{Event, Order, Outcome, Plan};
@@ -29,6 +29,7 @@ const BACKLOG: u64 = 128;
 /// Runs an actor; its control socket is standard input. Returns when the run
 /// is over; the process then ends.
 pub fn run() -> io::Result<()> {
+    take_every_signal()?;
     // SAFETY: the harness gives each actor its control socket as descriptor 0,
     // and nothing else in this process uses standard input.
     let control = unsafe { UnixStream::from_raw_fd(0) };
@@ -43,7 +44,6 @@ pub fn run() -> io::Result<()> {
     let mut line = String::new();
     orders.read_line(&mut line)?;
     let mut plan: Plan = serde_json::from_str(&line)?;
-    take_every_signal()?;
     if let Some(command) = plan.command.take() {
         return command::run(command, control, orders);
     }
@@ -74,7 +74,8 @@ pub fn run() -> io::Result<()> {
 }
 
 /// Lets signals do to this process, and to what comes of it, what they do by default:
-/// nohup and a shell's background leave some ignored. A core dump would stay behind.
+/// nohup and a shell's background leave some ignored. A core dump would stay behind;
+/// where core_pattern is a pipe, its program decides.
 fn take_every_signal() -> nix::Result<()> {
     for name in SIGNALS {
         let number: Signal = name.parse()?;
@@ -83,6 +84,7 @@ fn take_every_signal() -> nix::Result<()> {
             unsafe { signal(number, SigHandler::SigDfl) }?;
         }
     }
+    SigSet::all().thread_unblock()?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)
 }
 

@@ -8,6 +8,7 @@ use advisor::evidence::{Report, Scenario, Verdict};
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
 use super::matrix::Matrix;
+use super::{describe_seen, printed};
 
 pub(super) fn render(report: &Report) -> io::Result<String> {
     let mut junit = quick_junit::Report::new("lastbyte");
@@ -63,10 +64,15 @@ fn non_success(kind: NonSuccessKind, scenario: &Scenario, reason: String) -> Tes
                 expectation.observation,
                 expectation.quantifier,
                 expectation.condition,
-                super::describe_seen(&expectation.seen)
+                describe_seen(&expectation.seen)
             )
         })
         .chain(scenario.console.iter().cloned())
+        .chain(printed(scenario).into_iter().flat_map(|(actor, lines)| {
+            lines
+                .iter()
+                .map(move |line| format!("{actor} printed {line}"))
+        }))
         .collect();
     let mut status = TestCaseStatus::non_success(kind);
     status.set_message(reason).set_description(seen.join("\n"));

@@ -336,11 +336,9 @@ impl<'a> Stage<'a> {
         }
         let status = self.observations.get(&format!("{actor}.exit.status"));
         let status = status.map(ToString::to_string).unwrap_or_default();
-        let mut why = format!("actor {actor}: its command ended ({status}) before it was ready");
-        if let Some(last) = self.printed.get(actor).and_then(|lines| lines.last()) {
-            let _ = write!(why, "; it printed last {last:?}");
-        }
-        self.error = Some(why);
+        self.error = Some(format!(
+            "actor {actor}: its command ended ({status}) before it was ready"
+        ));
     }
 
     /// Notes what commands have printed, whether they still run and what they use.

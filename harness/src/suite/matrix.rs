@@ -41,6 +41,14 @@ impl Cell {
             .collect();
         format!("[{}]", parts.join(","))
     }
+
+    /// Whether it has this `axis=value`.
+    pub fn has(&self, pair: &str) -> bool {
+        let pair = pair.split_once('=');
+        self.axes
+            .iter()
+            .any(|(axis, value)| pair == Some((axis, value)))
+    }
 }
 
 /// An axis of a matrix.
