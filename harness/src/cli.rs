@@ -195,9 +195,9 @@ struct Run {
 
 #[derive(Debug, Subcommand)]
 enum New {
-    /// Four questions to a server of your own: does a slow client get the whole
-    /// response, does it come back after kill -9, what does a vanished client cost,
-    /// does it leak CLOSE_WAIT
+    /// Five questions to a server of your own: does a slow client get the whole
+    /// response, also when the server stops, does it come back after kill -9, what
+    /// does a vanished client cost, does it leak CLOSE_WAIT
     Server {
         /// The file to write; one that is there stays as it is
         #[arg(default_value = "my-suites/server.yaml")]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::report::output;
 
-/// Four questions to a server, with marks for its command and its port.
+/// Five questions to a server, with marks for its command and its port.
 const SERVER: &str = include_str!("new/server.yaml");
 
 /// What stands for the command while nobody has said it.
@@ -60,7 +60,7 @@ mod tests {
         let odd = ["./a server", "--say", "\"hi\": # {dir} \\"].map(str::to_owned);
         for (command, port) in [(&[][..], 8080), (&odd[..], 65535)] {
             let scenarios = suite::parse(&server(command, port), "t/server").unwrap();
-            assert_eq!(scenarios.len(), 5);
+            assert_eq!(scenarios.len(), 6);
             for scenario in &scenarios {
                 let own = scenario.command_of("program").unwrap();
                 assert_eq!(own.port(), Some(port));

@@ -343,6 +343,7 @@ fn a_suite_for_a_server_of_ones_own_answers_its_questions() {
         verdicts,
         [
             ("slow-client", Verdict::Passed),
+            ("stopped", Verdict::Passed),
             ("killed", Verdict::Passed),
             ("vanished-client", Verdict::Failed),
             ("vanished-reader", Verdict::Passed),
