@@ -46,6 +46,28 @@ pub fn acquire() -> Privilege {
     }
 }
 
+/// Whether this user namespace has a user (user_namespaces(7), uid_map).
+pub fn has_user(uid: Uid) -> bool {
+    maps(
+        &fs::read_to_string("/proc/self/uid_map").unwrap_or_default(),
+        uid,
+    )
+}
+
+fn maps(uid_map: &str, uid: Uid) -> bool {
+    uid_map.lines().any(|line| {
+        let mut numbers = line.split_whitespace().map(str::parse::<u32>);
+        let (Some(Ok(first)), _, Some(Ok(count))) =
+            (numbers.next(), numbers.next(), numbers.next())
+        else {
+            return false;
+        };
+        uid.as_raw()
+            .checked_sub(first)
+            .is_some_and(|offset| offset < count)
+    })
+}
+
 /// Whether CAP_NET_ADMIN and CAP_SYS_ADMIN are among the effective
 /// capabilities: root in a container often has neither.
 fn has_net_admin() -> bool {
@@ -60,4 +82,20 @@ fn has_net_admin() -> bool {
     [CAP_NET_ADMIN, CAP_SYS_ADMIN]
         .iter()
         .all(|capability| effective & (1 << capability) != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_namespace_has_the_users_of_its_map() {
+        let whole = "         0          0 4294967295\n";
+        let own = "0 1000 1\n";
+        let container = "0 1000 1\n1 100000 65536\n";
+        let nobody = Uid::from_raw(65534);
+        assert!(maps(whole, nobody) && maps(container, nobody) && !maps(own, nobody));
+        assert!(maps(own, Uid::from_raw(0)) && !maps(container, Uid::from_raw(65537)));
+        assert!(!maps("", Uid::from_raw(0)) && !maps("0 0\n", Uid::from_raw(0)));
+    }
 }

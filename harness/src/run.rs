@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::lab::namespace::kernel_release;
 use crate::lab::relay::WireCounts;
 use crate::lab::{Carrier, Lab, LabError, kernel_has_netem};
+use crate::privilege;
 use crate::report::output;
 use crate::suite::release::Release;
 use crate::suite::scenario::Scenario;
@@ -157,6 +158,10 @@ fn obstacle(scenario: &Scenario, settings: &Settings, release: &str) -> Option<(
         // A cgroup has a name and outlives a harness that is killed.
         let reason = "it makes a cgroup, which would outlive it";
         return Some((reason.to_owned(), IN_A_GUEST.to_owned()));
+    }
+    if let Some(user) = scenario.users().find(|user| !privilege::has_user(*user)) {
+        let reason = format!("it becomes user {user}, whom this user namespace doesn't have");
+        return Some((reason, format!("{IN_A_GUEST}; here it needs root")));
     }
     if scenario.expectations.is_empty() {
         let hint = "its expectations say which releases they are for".to_owned();

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use nix::sys::socket::{SockaddrIn, SockaddrIn6, SockaddrLike};
@@ -202,36 +203,41 @@ pub fn is_closed(socket: RawFd) -> io::Result<bool> {
     Ok(state == TCP_CLOSE)
 }
 
-/// A file of that many zero bytes that has no name, for sendfile and splice.
+/// A file without a name that holds so many zeros, for sendfile and splice. They are
+/// written: of a hole Linux 6.5 and later send a page that is no page of the file.
 pub fn zero_file(bytes: u64) -> io::Result<File> {
     let name = CString::new("lastbyte")?;
     // SAFETY: the name is a C string that outlives the call.
     let descriptor = check(unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) })?;
     // SAFETY: the descriptor is new and nobody else has it.
     let file = unsafe { File::from_raw_fd(descriptor) };
-    file.set_len(bytes)?;
+    fill(&file, 0, bytes)?;
     Ok(file)
 }
 
-/// sendfile(2) from the file's own position.
-pub fn sendfile(socket: RawFd, file: RawFd, bytes: usize) -> io::Result<usize> {
-    // SAFETY: null for the offset is allowed.
-    check_length(unsafe { libc::sendfile(socket, file, std::ptr::null_mut(), bytes) })
+/// pwrite(2): so many bytes of one value from the file's start.
+pub fn fill(file: &File, value: u8, bytes: u64) -> io::Result<()> {
+    let buffer = [value; 4096];
+    let mut done = 0;
+    while done < bytes {
+        let most = usize::try_from(bytes - done).unwrap_or(usize::MAX);
+        done += file.write_at(&buffer[..buffer.len().min(most)], done)? as u64;
+    }
+    Ok(())
 }
 
-/// splice(2) between a pipe and something else.
-pub fn splice(from: RawFd, to: RawFd, bytes: usize) -> io::Result<usize> {
-    // SAFETY: null for both offsets is allowed.
-    check_length(unsafe {
-        libc::splice(
-            from,
-            std::ptr::null_mut(),
-            to,
-            std::ptr::null_mut(),
-            bytes,
-            0,
-        )
-    })
+/// sendfile(2) from an offset, which is moved on.
+pub fn sendfile(socket: RawFd, file: RawFd, offset: &mut i64, bytes: usize) -> io::Result<usize> {
+    // SAFETY: the kernel reads and writes one offset, which outlives the call.
+    check_length(unsafe { libc::sendfile(socket, file, offset, bytes) })
+}
+
+/// splice(2) between a pipe and something else: of a file an offset is given, which is
+/// moved on.
+pub fn splice(from: RawFd, offset: Option<&mut i64>, to: RawFd, bytes: usize) -> io::Result<usize> {
+    let offset = offset.map_or(std::ptr::null_mut(), std::ptr::from_mut);
+    // SAFETY: null is allowed for both offsets; where there is one it outlives the call.
+    check_length(unsafe { libc::splice(from, offset, to, std::ptr::null_mut(), bytes, 0) })
 }
 
 /// pipe2(2): the reading and the writing end.

@@ -1,12 +1,40 @@
-//! A cgroup (v2) of an actor's own, with a limit of its memory.
+//! A cgroup (v2) of an actor's own, with limits of its memory.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 /// A cgroup for one process, below the root. Dropping it removes it.
 #[derive(Debug)]
 pub struct Cgroup(PathBuf);
+
+/// How much memory a cgroup may take (Documentation/admin-guide/cgroup-v2.rst).
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Limits {
+    /// `memory.max`: beyond it a process is killed.
+    pub max_bytes: Option<u64>,
+    /// `memory.high`: beyond it its processes are slowed down.
+    pub high_bytes: Option<u64>,
+}
+
+impl Limits {
+    /// These, where there is one among them.
+    pub fn of_any(self) -> Option<Self> {
+        (self != Self::default()).then_some(self)
+    }
+
+    /// Each by the name of its file.
+    pub fn files(self) -> impl Iterator<Item = (&'static str, u64)> {
+        [
+            ("memory.max", self.max_bytes),
+            ("memory.high", self.high_bytes),
+        ]
+        .into_iter()
+        .filter_map(|(file, limit)| Some((file, limit?)))
+    }
+}
 
 /// What the kernel says of a cgroup's memory.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -17,25 +45,30 @@ pub struct Memory {
     pub sock_bytes: u64,
     /// `oom_kill` of memory.events: processes killed for the limit.
     pub oom_kill: u64,
+    /// `high` of memory.events: how often it was over memory.high and slowed down.
+    pub high: u64,
 }
 
 impl Memory {
     /// By the names of [`crate::suite::vocabulary::CGROUP_FIELDS`].
-    pub fn fields(&self) -> [(&'static str, u64); 3] {
+    pub fn fields(&self) -> [(&'static str, u64); 4] {
         [
             ("current_bytes", self.current_bytes),
             ("sock_bytes", self.sock_bytes),
             ("oom_kill", self.oom_kill),
+            ("high", self.high),
         ]
     }
 }
 
 impl Cgroup {
-    /// Makes a cgroup with a limit in bytes and puts a process in it.
-    pub fn with(name: &str, limit: u64, pid: u32) -> io::Result<Self> {
+    /// Makes a cgroup with limits and puts a process in it.
+    pub fn with(name: &str, limits: Limits, pid: u32) -> io::Result<Self> {
         let cgroup = Self(Path::new("/sys/fs/cgroup").join(format!("harness-{pid}-{name}")));
         fs::create_dir(&cgroup.0)?;
-        fs::write(cgroup.0.join("memory.max"), limit.to_string())?;
+        for (file, limit) in limits.files() {
+            fs::write(cgroup.0.join(file), limit.to_string())?;
+        }
         fs::write(cgroup.0.join("cgroup.procs"), pid.to_string())?;
         Ok(cgroup)
     }
@@ -43,10 +76,12 @@ impl Cgroup {
     /// What its memory is now. Sockets that outlive the process are still charged.
     pub fn memory(&self) -> io::Result<Memory> {
         let read = |file: &str| fs::read_to_string(self.0.join(file));
+        let events = read("memory.events")?;
         Ok(Memory {
             current_bytes: number(read("memory.current")?.trim())?,
             sock_bytes: number(value(&read("memory.stat")?, "sock"))?,
-            oom_kill: number(value(&read("memory.events")?, "oom_kill"))?,
+            oom_kill: number(value(&events, "oom_kill"))?,
+            high: number(value(&events, "high"))?,
         })
     }
 }

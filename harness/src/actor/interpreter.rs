@@ -1,16 +1,18 @@
 //! The actor's side: runs the steps and tells what they observed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+use nix::unistd::setuid;
 
 use super::option;
 use super::protocol::{Event, Order, Outcome, Plan};
@@ -53,6 +55,7 @@ pub fn run() -> io::Result<()> {
         plan,
         control: Mutex::new(control),
         sockets: Mutex::default(),
+        files: Mutex::default(),
         done: Mutex::default(),
         changed: Condvar::new(),
     };
@@ -94,6 +97,8 @@ struct Actor {
     control: Mutex<UnixStream>,
     /// The sockets under each name.
     sockets: Mutex<BTreeMap<String, Vec<RawFd>>>,
+    /// What was last sent as a file, by the step that sent it.
+    files: Mutex<BTreeMap<String, Arc<File>>>,
     /// The steps of other lists that have ended, `actor.step`.
     done: Mutex<BTreeSet<String>>,
     changed: Condvar,
@@ -116,7 +121,23 @@ struct Tally {
     ok: u64,
     errors: Vec<io::Error>,
     bytes: Option<u64>,
+    nonzero_bytes: u64,
     value: Option<String>,
+}
+
+/// What the calls of a step sent or received.
+#[derive(Default)]
+struct Transferred {
+    bytes: u64,
+    /// Of those that were received.
+    nonzero_bytes: u64,
+}
+
+impl Transferred {
+    fn receive(&mut self, data: &[u8]) {
+        self.bytes += data.len() as u64;
+        self.nonzero_bytes += data.iter().filter(|byte| **byte != 0).count() as u64;
+    }
 }
 
 impl Tally {
@@ -208,6 +229,7 @@ impl Actor {
         if let Some(bytes) = tally.bytes {
             *outcome.bytes.get_or_insert(0) += bytes;
         }
+        outcome.nonzero_bytes += tally.nonzero_bytes;
         if tally.value.is_some() {
             outcome.value = tally.value;
         }
@@ -268,10 +290,13 @@ impl Actor {
                 tally
             }
             Verb::Write => self.transfer(step, hands, |socket, done| write(step, socket, done)),
-            Verb::Sendfile => {
-                self.transfer(step, hands, |socket, done| sendfile(step, socket, done))
-            }
-            Verb::Splice => self.transfer(step, hands, |socket, done| splice(step, socket, done)),
+            Verb::Sendfile => self.send_file(step, hands, sendfile),
+            Verb::Splice => self.send_file(step, hands, splice),
+            Verb::Pwrite => self
+                .file(step)
+                .and_then(|file| call::fill(&file, 1, fields.count("bytes").unwrap_or(0)))
+                .into(),
+            Verb::Ftruncate => self.file(step).and_then(|file| file.set_len(0)).into(),
             Verb::Read => self.transfer(step, hands, |socket, done| {
                 read(step, socket, fields.count("bytes").unwrap_or(0), done)
             }),
@@ -309,6 +334,11 @@ impl Actor {
                     .map_err(io::Error::from)
                     .into()
             }
+            Verb::Setuid => step
+                .user()
+                .map_or(Ok(()), setuid)
+                .map_err(io::Error::from)
+                .into(),
             Verb::Sleep => {
                 std::thread::sleep(fields.duration("time").unwrap_or_default());
                 Ok(()).into()
@@ -362,12 +392,39 @@ impl Actor {
         &self,
         step: &Step,
         hands: &mut Hands,
-        mut call: impl FnMut(RawFd, &mut u64) -> io::Result<()>,
+        mut call: impl FnMut(RawFd, &mut Transferred) -> io::Result<()>,
     ) -> Tally {
-        let mut bytes = 0;
-        let mut tally = self.on_each(step, hands, |socket| call(socket, &mut bytes));
-        tally.bytes = Some(bytes);
+        let mut done = Transferred::default();
+        let mut tally = self.on_each(step, hands, |socket| call(socket, &mut done));
+        tally.bytes = Some(done.bytes);
+        tally.nonzero_bytes = done.nonzero_bytes;
         tally
+    }
+
+    /// Sends a file of zeros on each of the step's sockets, and keeps it under the
+    /// step's name.
+    fn send_file(
+        &self,
+        step: &Step,
+        hands: &mut Hands,
+        mut send: impl FnMut(RawFd, RawFd, u64, &mut Transferred) -> io::Result<()>,
+    ) -> Tally {
+        let bytes = step.fields.count("bytes").unwrap_or(0);
+        let file = match call::zero_file(bytes) {
+            Ok(file) => Arc::new(file),
+            Err(error) => return Err(error).into(),
+        };
+        lock(&self.files).insert(step.name.clone(), Arc::clone(&file));
+        self.transfer(step, hands, |socket, done| {
+            send(file.as_raw_fd(), socket, bytes, done)
+        })
+    }
+
+    /// The file that a step acts on.
+    fn file(&self, step: &Step) -> io::Result<Arc<File>> {
+        let name = step.fields.text("file").unwrap_or_default();
+        let file = lock(&self.files).get(name).cloned();
+        file.ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))
     }
 
     /// Keeps a new socket under the step's name and takes it in hand.
@@ -530,7 +587,7 @@ fn length(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX).min(1 << 30)
 }
 
-fn write(step: &Step, socket: RawFd, done: &mut u64) -> io::Result<()> {
+fn write(step: &Step, socket: RawFd, done: &mut Transferred) -> io::Result<()> {
     let text = step.fields.text("bytes").unwrap_or_default().as_bytes();
     let bytes = step.fields.count("bytes").unwrap_or(text.len() as u64);
     let zeros = vec![0; chunk(step).min(length(bytes))];
@@ -548,12 +605,12 @@ fn write(step: &Step, socket: RawFd, done: &mut u64) -> io::Result<()> {
             None => call::write(socket, buffer),
         })? as u64;
         written += count;
-        *done += count;
+        done.bytes += count;
     }
     Ok(())
 }
 
-fn read(step: &Step, socket: RawFd, bytes: u64, done: &mut u64) -> io::Result<()> {
+fn read(step: &Step, socket: RawFd, bytes: u64, done: &mut Transferred) -> io::Result<()> {
     let mut buffer = vec![0; chunk(step)];
     let end = end(step);
     let mut taken = 0;
@@ -563,56 +620,61 @@ fn read(step: &Step, socket: RawFd, bytes: u64, done: &mut u64) -> io::Result<()
         let count = in_time(end, socket, "POLLIN", || match end {
             Some(_) => call::receive_now(socket, &mut buffer[..most]),
             None => call::read(socket, &mut buffer[..most]),
-        })? as u64;
+        })?;
         if count == 0 {
             break;
         }
-        taken += count;
-        *done += count;
+        taken += count as u64;
+        done.receive(&buffer[..count]);
     }
     Ok(())
 }
 
-fn drain(socket: RawFd, done: &mut u64) -> io::Result<()> {
+fn drain(socket: RawFd, done: &mut Transferred) -> io::Result<()> {
     let mut buffer = vec![0; length(CHUNK_BYTES)];
     loop {
         match call::receive_now(socket, &mut buffer) {
             Ok(0) => return Ok(()),
-            Ok(count) => *done += count as u64,
+            Ok(count) => done.receive(&buffer[..count]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error),
         }
     }
 }
 
-fn sendfile(step: &Step, socket: RawFd, done: &mut u64) -> io::Result<()> {
-    let bytes = step.fields.count("bytes").unwrap_or(0);
-    let file = call::zero_file(bytes)?;
+fn sendfile(file: RawFd, socket: RawFd, bytes: u64, done: &mut Transferred) -> io::Result<()> {
+    let mut offset = 0;
     let mut sent = 0;
     while sent < bytes {
-        let count = call::sendfile(socket, file.as_raw_fd(), length(bytes - sent))? as u64;
+        let count = call::sendfile(socket, file, &mut offset, length(bytes - sent))? as u64;
+        if count == 0 {
+            break;
+        }
         sent += count;
-        *done += count;
+        done.bytes += count;
     }
     Ok(())
 }
 
-fn splice(step: &Step, socket: RawFd, done: &mut u64) -> io::Result<()> {
-    let bytes = step.fields.count("bytes").unwrap_or(0);
-    let file = call::zero_file(bytes)?;
+fn splice(file: RawFd, socket: RawFd, bytes: u64, done: &mut Transferred) -> io::Result<()> {
     let (reader, writer) = call::pipe()?;
+    let mut offset = 0;
     let mut spliced = 0;
     while spliced < bytes {
         let mut piped = call::splice(
-            file.as_raw_fd(),
+            file,
+            Some(&mut offset),
             writer.as_raw_fd(),
             length(bytes - spliced).min(64 << 10),
         )?;
+        if piped == 0 {
+            break;
+        }
         while piped > 0 {
-            let count = call::splice(reader.as_raw_fd(), socket, piped)?;
+            let count = call::splice(reader.as_raw_fd(), None, socket, piped)?;
             piped -= count;
             spliced += count as u64;
-            *done += count as u64;
+            done.bytes += count as u64;
         }
     }
     Ok(())

@@ -99,8 +99,8 @@ impl Process {
         };
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
         let cgroup = plan
-            .memory_max
-            .map(|limit| Cgroup::with(&plan.name, limit, child.id()))
+            .cgroup
+            .map(|limits| Cgroup::with(&plan.name, limits, child.id()))
             .transpose()
             .map_err(error)?;
         let process = Self {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::cgroup::Limits;
 use crate::suite::command::Command;
 use crate::suite::step::Step;
 
@@ -19,8 +20,8 @@ pub struct Plan {
     pub addresses: BTreeMap<String, IpAddr>,
     /// The host that it runs on.
     pub host: String,
-    /// `memory.max` of a cgroup of its own, in bytes.
-    pub memory_max: Option<u64>,
+    /// The limits of a cgroup of its own.
+    pub cgroup: Option<Limits>,
     /// What it starts, in place of running steps.
     pub command: Option<Command>,
     /// Its step lists.
@@ -92,6 +93,8 @@ pub struct Outcome {
     pub error: Option<String>,
     /// Bytes transferred.
     pub bytes: Option<u64>,
+    /// Bytes received that were not zero.
+    pub nonzero_bytes: u64,
     /// What the last call read: an option's value, revents, SIOCOUTQ.
     pub value: Option<String>,
     /// The time of all calls in milliseconds.

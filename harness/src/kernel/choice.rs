@@ -9,6 +9,7 @@ use super::cache::{Cache, Stored};
 use super::qemu::file_identity;
 use super::{KernelError, catalogue};
 use crate::lab::namespace::kernel_release;
+use crate::privilege;
 use crate::suite::scenario::Scenario;
 
 /// A kernel as the command line names it.
@@ -165,6 +166,7 @@ impl Host {
         self.can_run
             && (self.may_be_touched || !scenario.touches_host())
             && !scenario.needs_guest()
+            && scenario.users().all(privilege::has_user)
             && (self.has_netem
                 || !(scenario.needs_netem || (self.netem_is_asked_for && scenario.is_impaired())))
     }

@@ -276,6 +276,11 @@ pub fn observe_outcome(list: &str, outcome: &Outcome, fields: &[&str], to: &mut 
                 }
             }
             "bytes" => add("bytes", count(outcome.bytes.unwrap_or(0))),
+            "nonzero_bytes" => {
+                if outcome.nonzero_bytes > 0 {
+                    add("nonzero_bytes", count(outcome.nonzero_bytes));
+                }
+            }
             "ms" => add("ms", Value::Number((outcome.ms * 1e3).round() / 1e3)),
             value => {
                 if let Some(text) = &outcome.value {

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use advisor::evidence::Quantifier;
+use nix::unistd::Uid;
 use serde::{Deserialize, Serialize};
 
 use super::command::{self, Command};
@@ -18,6 +19,7 @@ use super::parameter::{PARAMETER, Parameter};
 use super::release::Release;
 use super::step::{Room, Step, Verb};
 use super::vocabulary;
+use crate::actor::cgroup::Limits;
 use crate::lab::impairment::{Impairment, Loss};
 
 /// Names that no actor and no sample may have.
@@ -98,6 +100,11 @@ static ACTOR: Object = Object {
             "memory_max",
             Form::Bytes,
             "memory.max of a cgroup of its own; such a scenario runs in guests only",
+        ),
+        optional(
+            "memory_high",
+            Form::Bytes,
+            "memory.high of a cgroup of its own, likewise",
         ),
         optional(
             "steps",
@@ -405,8 +412,8 @@ pub struct Actor {
     pub name: String,
     /// The host.
     pub host: String,
-    /// `memory.max` of a cgroup of its own, in bytes.
-    pub memory_max: Option<u64>,
+    /// The limits of a cgroup of its own, where it has one.
+    pub cgroup: Option<Limits>,
     /// What it is, where it doesn't run steps.
     pub command: Option<Command>,
     /// Its step lists; one unless the suite says `tasks`. Of a command, what
@@ -509,7 +516,15 @@ impl Scenario {
 
     /// Whether it makes something that would outlive it on a host: a cgroup.
     pub fn needs_guest(&self) -> bool {
-        self.actors.iter().any(|actor| actor.memory_max.is_some())
+        self.actors.iter().any(|actor| actor.cgroup.is_some())
+    }
+
+    /// The users that its actors become.
+    pub fn users(&self) -> impl Iterator<Item = Uid> {
+        let tasks = self.actors.iter().flat_map(|actor| &actor.tasks);
+        tasks
+            .flat_map(|task| flatten(&task.steps))
+            .filter_map(Step::user)
     }
 
     /// Whether others in the same guest would be disturbed by what it leaves.
@@ -618,7 +633,7 @@ impl Scenario {
         scenario.read_sysctls(fields)?;
         scenario.read_actors(fields)?;
         scenario.let_connects_wait();
-        scenario.check_sockets()?;
+        scenario.check_objects()?;
         scenario.check_steps()?;
         scenario.check_circular_awaits()?;
         scenario.read_failure(fields)?;
@@ -773,7 +788,11 @@ impl Scenario {
             self.actors.push(Actor {
                 name: name.clone(),
                 host,
-                memory_max: actor.count("memory_max"),
+                cgroup: Limits {
+                    max_bytes: actor.count("memory_max"),
+                    high_bytes: actor.count("memory_high"),
+                }
+                .of_any(),
                 command,
                 tasks,
             });
@@ -788,19 +807,26 @@ impl Scenario {
         check_unique(&self.lab, &mut BTreeMap::new())
     }
 
-    /// Whether each socket that a step acts on by name is one that its actor
-    /// makes.
-    fn check_sockets(&self) -> Result<(), SuiteError> {
+    /// Whether each socket and each file that a step acts on by name is one that its
+    /// actor makes.
+    fn check_objects(&self) -> Result<(), SuiteError> {
+        let objects: [(_, _, fn(Verb) -> bool); 2] = [
+            ("on", "socket", Verb::makes_a_socket),
+            ("file", "file that is sent", Verb::sends_a_file),
+        ];
         for actor in &self.actors {
             let steps = || actor.tasks.iter().flat_map(|task| flatten(&task.steps));
-            let made: Vec<&str> = steps()
-                .filter(|step| step.verb.makes_a_socket())
-                .map(|step| step.name.as_str())
-                .collect();
-            for step in steps() {
-                if let Some(name) = step.fields.text("on").filter(|name| !made.contains(name)) {
-                    let place = step.fields.place_of("on");
-                    return Err(no_such("socket", name, place, made.into_iter()));
+            for (field, what, makes_it) in objects {
+                let made: Vec<&str> = steps()
+                    .filter(|step| makes_it(step.verb))
+                    .map(|step| step.name.as_str())
+                    .collect();
+                for step in steps() {
+                    if let Some(name) = step.fields.text(field).filter(|name| !made.contains(name))
+                    {
+                        let place = step.fields.place_of(field);
+                        return Err(no_such(what, name, place, made.into_iter()));
+                    }
                 }
             }
         }

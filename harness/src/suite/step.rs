@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use nix::unistd::Uid;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
@@ -83,6 +84,8 @@ pub enum Verb {
     Write,
     Sendfile,
     Splice,
+    Pwrite,
+    Ftruncate,
     Read,
     ReadToEnd,
     Drain,
@@ -93,6 +96,7 @@ pub enum Verb {
     Fork,
     Exit,
     Setrlimit,
+    Setuid,
     Sleep,
     Await,
     Repeat,
@@ -147,6 +151,11 @@ const WITHIN: super::form::Field = optional(
 );
 const EVERY: super::form::Field =
     optional("every", Form::Duration, "a pause before each system call");
+const FILE: super::form::Field = required(
+    "file",
+    Form::Name,
+    "the sendfile or splice of the same actor that sent it",
+);
 
 /// The values of socket options that `setsockopt` sets; see
 /// [`crate::actor::option`] for what the kernel calls them.
@@ -227,6 +236,7 @@ const BOTH: &[Room] = &[Room::Actor, Room::Lab];
 
 const RESULT: &[&str] = &["error", "ms", "ok", "errors"];
 const TRANSFER: &[&str] = &["error", "ms", "ok", "errors", "bytes"];
+const RECEIPT: &[&str] = &["error", "ms", "ok", "errors", "bytes", "nonzero_bytes"];
 const READING: &[&str] = &["error", "ms", "ok", "errors", "value"];
 const COUNTED: &[&str] = &["error", "ms", "ok", "errors", "count"];
 
@@ -389,7 +399,7 @@ pub const VERBS: &[VerbSpec] = &[
     VerbSpec {
         verb: Verb::Write,
         name: "write",
-        doc: "write(2) until all is taken or an error comes",
+        doc: "write(2) of a text, or of zeros, until all is taken or an error comes",
         rooms: ACTOR,
         object: &Object {
             short: Some("bytes"),
@@ -407,7 +417,7 @@ pub const VERBS: &[VerbSpec] = &[
     VerbSpec {
         verb: Verb::Sendfile,
         name: "sendfile",
-        doc: "sendfile(2) from a file of that size until all is taken",
+        doc: "sendfile(2) from a file of so many zeros until all is taken",
         rooms: ACTOR,
         object: &Object {
             short: Some("bytes"),
@@ -418,13 +428,35 @@ pub const VERBS: &[VerbSpec] = &[
     VerbSpec {
         verb: Verb::Splice,
         name: "splice",
-        doc: "splice(2) from a file through a pipe until all is taken",
+        doc: "splice(2) from a file of so many zeros through a pipe until all is taken",
         rooms: ACTOR,
         object: &Object {
             short: Some("bytes"),
             fields: &[AS, ON, required("bytes", Form::Bytes, "how many")],
         },
         yields: TRANSFER,
+    },
+    VerbSpec {
+        verb: Verb::Pwrite,
+        name: "pwrite",
+        doc: "pwrite(2): ones over a file that was sent, from its start",
+        rooms: ACTOR,
+        object: &Object {
+            short: None,
+            fields: &[AS, FILE, required("bytes", Form::Bytes, "how many")],
+        },
+        yields: RESULT,
+    },
+    VerbSpec {
+        verb: Verb::Ftruncate,
+        name: "ftruncate",
+        doc: "ftruncate(2): leaves nothing in a file that was sent",
+        rooms: ACTOR,
+        object: &Object {
+            short: Some("file"),
+            fields: &[AS, FILE],
+        },
+        yields: RESULT,
     },
     VerbSpec {
         verb: Verb::Read,
@@ -442,7 +474,7 @@ pub const VERBS: &[VerbSpec] = &[
                 WITHIN,
             ],
         },
-        yields: TRANSFER,
+        yields: RECEIPT,
     },
     VerbSpec {
         verb: Verb::ReadToEnd,
@@ -453,7 +485,7 @@ pub const VERBS: &[VerbSpec] = &[
             short: None,
             fields: &[AS, ON, CHUNK, EVERY, WITHIN],
         },
-        yields: TRANSFER,
+        yields: RECEIPT,
     },
     VerbSpec {
         verb: Verb::Drain,
@@ -464,7 +496,7 @@ pub const VERBS: &[VerbSpec] = &[
             short: None,
             fields: &[AS, ON],
         },
-        yields: TRANSFER,
+        yields: RECEIPT,
     },
     VerbSpec {
         verb: Verb::Shutdown,
@@ -575,6 +607,17 @@ pub const VERBS: &[VerbSpec] = &[
                     "descriptors; the actor itself has a handful open",
                 ),
             ],
+        },
+        yields: RESULT,
+    },
+    VerbSpec {
+        verb: Verb::Setuid,
+        name: "setuid",
+        doc: "setuid(2): the actor's process becomes another user's",
+        rooms: ACTOR,
+        object: &Object {
+            short: Some("uid"),
+            fields: &[AS, required("uid", Form::Count, "the user's number")],
         },
         yields: RESULT,
     },
@@ -784,6 +827,11 @@ impl Verb {
             Self::Socket | Self::Bind | Self::Listen | Self::Accept | Self::Connect | Self::Dup
         )
     }
+
+    /// Whether the step's name is also that of the file that it sends.
+    pub fn sends_a_file(self) -> bool {
+        matches!(self, Self::Sendfile | Self::Splice)
+    }
 }
 
 impl fmt::Display for Verb {
@@ -877,6 +925,13 @@ impl Step {
             Verb::Connect => self.fields.text("after"),
             _ => None,
         }
+    }
+
+    /// The user that the actor becomes.
+    pub fn user(&self) -> Option<Uid> {
+        let uid = self.fields.count("uid")?;
+        // setuid(2) refuses the highest, with EINVAL.
+        Some(Uid::from_raw(u32::try_from(uid).unwrap_or(u32::MAX)))
     }
 
     /// The steps inside this one.

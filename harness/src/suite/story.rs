@@ -7,6 +7,7 @@ use super::command::{Command, Ready};
 use super::form::{Data, Fields, Item};
 use super::scenario::{Expected, Family, Scenario};
 use super::step::Step;
+use crate::actor::cgroup::Limits;
 use crate::lab::impairment::{Impairment, Loss, Probability};
 
 /// Text is wrapped at this width.
@@ -67,8 +68,8 @@ pub fn tell(scenario: &Scenario) -> String {
     }
     paragraph(&mut story, "runs      ", &runs);
     for actor in &scenario.actors {
-        if let Some(limit) = actor.memory_max {
-            let line = format!("{} in a cgroup with memory.max = {limit} bytes", actor.name);
+        for (file, limit) in actor.cgroup.into_iter().flat_map(Limits::files) {
+            let line = format!("{} in a cgroup with {file} = {limit} bytes", actor.name);
             paragraph(&mut story, "limit     ", &line);
         }
         if let Some(command) = &actor.command {

@@ -77,8 +77,8 @@ pub const USAGE_FIELDS: &[&str] = &[
 ];
 
 /// What is observed of an actor's own cgroup, as `ACTOR.cgroup.FIELD`: memory.current,
-/// `sock` of memory.stat and `oom_kill` of memory.events.
-pub const CGROUP_FIELDS: &[&str] = &["current_bytes", "sock_bytes", "oom_kill"];
+/// `sock` of memory.stat, `oom_kill` and `high` of memory.events.
+pub const CGROUP_FIELDS: &[&str] = &["current_bytes", "sock_bytes", "oom_kill", "high"];
 
 /// The status of a command that has not ended.
 pub const RUNNING: &str = "running";
@@ -228,7 +228,7 @@ fn check_group(rest: &str, actor: &Actor) -> Option<Result<Absent, Unknown>> {
         "usage" if actor.command.is_some() => {
             Some(check_field("a command's usage", field, USAGE_FIELDS))
         }
-        "cgroup" if actor.memory_max.is_some() => {
+        "cgroup" if actor.cgroup.is_some() => {
             Some(check_field("an actor's cgroup", field, CGROUP_FIELDS))
         }
         _ => None,
@@ -452,7 +452,7 @@ fn check_step(rest: &str, actor: &str, steps: &[Step]) -> Result<Absent, Unknown
         check_errno(errno)?;
     }
     Ok(match stem {
-        "ok" | "errors" | "count" => Absent::ZeroOnceEnded,
+        "ok" | "errors" | "count" | "nonzero_bytes" => Absent::ZeroOnceEnded,
         _ => Absent::Unknown,
     })
 }
