@@ -8,7 +8,9 @@
 mod abort_on_overflow;
 mod accept_queue_full;
 mod buffers_raised_under_pressure;
+mod cgroup;
 mod cgroup_limit_near;
+mod cgroup_slowed_down;
 mod close_wait_left;
 mod close_with_unread_data;
 mod data_retries_few;
@@ -85,6 +87,7 @@ pub const RULES: &[Rule] = &[
     send_buffer_oversized::RULE,
     idle_without_keepalive::RULE,
     cgroup_limit_near::RULE,
+    cgroup_slowed_down::RULE,
     tcp_mem_in_bytes::RULE,
     tcp_mem_out_of_order::RULE,
     tcp_mem_beyond_ram::RULE,

@@ -431,6 +431,16 @@ scenarios:
                 "a second step called \"close\"",
             ),
             (
+                "{ write: 1MB }, close",
+                "{ sendfile: 1MB }, { ftruncate: sendfil }, close",
+                "no file that is sent \"sendfil\"; did you mean \"sendfile\"?",
+            ),
+            (
+                "{ write: 1MB }, close",
+                "{ write: 1MB }, { pwrite: { file: write, bytes: 1MB } }, close",
+                "no file that is sent \"write\"",
+            ),
+            (
                 "sometimes: ECONNRESET",
                 "sometimes: ECONRESET",
                 "there is no errno \"ECONRESET\"; did you mean \"ECONNRESET\"?",

@@ -38,12 +38,19 @@ pub struct Cgroup {
     /// memory.current of the cgroup whose limit that is, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_current_bytes: Option<u64>,
+    /// The lowest memory.high from here up to the root, in bytes: from there on its
+    /// processes are slowed down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_high_bytes: Option<u64>,
+    /// memory.current of the cgroup whose memory.high that is, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_high_current_bytes: Option<u64>,
     /// `sock` of memory.stat: network transmission buffers, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sock_bytes: Option<u64>,
-    /// memory.events, counted since the cgroup was made: `max` is how often its
-    /// limit was met, `sock_throttled` (of later kernels) how often its sockets
-    /// were held back.
+    /// memory.events, counted since the cgroup was made: `max` and `high` are how
+    /// often it met these limits, `sock_throttled` (of later kernels) how often its
+    /// sockets were held back.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub events: BTreeMap<String, u64>,
 }
@@ -198,14 +205,18 @@ pub fn read(
 impl Cgroup {
     fn read(mount: &Path, directory: &Path) -> Result<Self, FactError> {
         let path = directory.strip_prefix(mount).unwrap_or(directory);
-        let limit = lowest(mount, directory, "memory.max")?;
+        let max = lowest(mount, directory, "memory.max")?;
+        let high = lowest(mount, directory, "memory.high")?;
+        let current = |limit: Option<(u64, &Path)>| match limit {
+            Some((_, directory)) => number(&directory.join("memory.current")),
+            None => Ok(None),
+        };
         Ok(Self {
             path: format!("/{}", path.display()),
-            memory_max_bytes: limit.map(|(limit, _)| limit),
-            memory_current_bytes: match limit {
-                Some((_, directory)) => number(&directory.join("memory.current"))?,
-                None => None,
-            },
+            memory_max_bytes: max.map(|(limit, _)| limit),
+            memory_current_bytes: current(max)?,
+            memory_high_bytes: high.map(|(limit, _)| limit),
+            memory_high_current_bytes: current(high)?,
             sock_bytes: pairs(&directory.join("memory.stat"))?.remove("sock"),
             events: pairs(&directory.join("memory.events"))?,
         })
@@ -266,6 +277,7 @@ mod tests {
         fs::write(mount.join("pod/memory.max"), "1000000\n").unwrap();
         fs::write(mount.join("pod/memory.current"), "999999\n").unwrap();
         fs::write(inner.join("memory.max"), "max\n").unwrap();
+        fs::write(inner.join("memory.high"), "700\n").unwrap();
         fs::write(inner.join("memory.current"), "5\n").unwrap();
         fs::write(inner.join("memory.stat"), "anon 1\nsock 77\n").unwrap();
         fs::write(inner.join("memory.events"), "low 0\nmax 3\n").unwrap();
@@ -275,6 +287,8 @@ mod tests {
         assert_eq!(cgroup.path, "/pod/web");
         assert_eq!(cgroup.memory_max_bytes, Some(1_000_000));
         assert_eq!(cgroup.memory_current_bytes, Some(999_999));
+        assert_eq!(cgroup.memory_high_bytes, Some(700));
+        assert_eq!(cgroup.memory_high_current_bytes, Some(5));
         assert_eq!(cgroup.sock_bytes, Some(77));
         assert_eq!(cgroup.events["max"], 3);
 

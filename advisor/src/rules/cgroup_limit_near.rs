@@ -1,8 +1,9 @@
 //! Sockets are short of memory because of their cgroup's limit, not of tcp_mem.
 
+use super::cgroup::{self, Limit};
 use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes};
 use crate::facts::Facts;
-use crate::facts::cgroups::{Cgroup, CgroupV1};
+use crate::facts::cgroups::CgroupV1;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB407",
@@ -16,7 +17,8 @@ pub(super) const RULE: Rule = Rule {
 const DOCUMENTATION: Documentation = Documentation {
     detects: "A cgroup that is at its memory limit, with a good part of it in sockets: their \
         buffers are held small and their windows closed, as under memory pressure of TCP, \
-        while tcp_mem has room. Raising tcp_mem does not help.",
+        while tcp_mem has room, and the kernel kills a process for what can't be held small. \
+        Raising tcp_mem does not help.",
     evidence: "memory.current at 95 percent of memory.max or more, and a sixteenth of the limit \
         or more in `sock` of memory.stat. `max` and `sock_throttled` of memory.events support \
         it; they count since the cgroup was made. Of cgroups of version 1, where TCP has a \
@@ -36,86 +38,29 @@ const DOCUMENTATION: Documentation = Documentation {
     ],
 };
 
+const LIMIT: Limit = Limit {
+    file: "memory.max",
+    unit_property: "MemoryMax",
+    effect: "it holds the buffers of these sockets small and closes their windows, or kills a \
+        process of the cgroup",
+    events: &["max", "sock_throttled"],
+    read: |cgroup| Some((cgroup.memory_max_bytes?, cgroup.memory_current_bytes?)),
+    documentation: &DOCUMENTATION,
+};
+
 fn check(facts: &Facts) -> Outcome {
     if facts.cgroups.is_empty() && facts.cgroups_v1.is_empty() {
-        let why = facts
-            .unseen
-            .iter()
-            .find(|unseen| unseen.what == "the limits of cgroups")
-            .map_or("no socket is in a cgroup that was seen", |unseen| {
-                &unseen.why
-            });
-        return Outcome::NotEvaluated(why.to_owned());
+        return cgroup::none_seen(facts);
     }
-    let mut findings: Vec<_> = facts
-        .cgroups
-        .values()
-        .filter_map(|cgroup| {
-            let (max, current) = (cgroup.memory_max_bytes?, cgroup.memory_current_bytes?);
-            let sock = cgroup.sock_bytes?;
-            (is_near(current, max) && sock >= max / 16).then(|| finding(cgroup, max, current, sock))
-        })
-        .collect();
+    let mut findings = LIMIT.findings(facts);
     findings.extend(facts.cgroups_v1.iter().filter_map(|cgroup| {
         let (limit, usage) = (cgroup.tcp_limit_bytes?, cgroup.tcp_usage_bytes?);
-        is_near(usage, limit).then(|| finding_v1(cgroup, limit, usage))
+        cgroup::is_near(usage, limit).then(|| finding_v1(cgroup, limit, usage))
     }));
     if findings.is_empty() {
         return Outcome::Quiet("no cgroup with sockets is at its memory limit".to_owned());
     }
     Outcome::Fired(findings)
-}
-
-fn is_near(used: u64, limit: u64) -> bool {
-    used > 0 && u128::from(used) * 100 >= u128::from(limit) * 95
-}
-
-fn finding(cgroup: &Cgroup, max: u64, current: u64, sock: u64) -> Finding {
-    let source = format!("/sys/fs/cgroup{}", cgroup.path);
-    let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX).into();
-    let mut evidence = vec![
-        Evidence::new("memory.current", number(current), &source),
-        Evidence::new("memory.stat.sock", number(sock), &source),
-    ];
-    evidence.extend(["max", "sock_throttled"].into_iter().filter_map(|name| {
-        let count = *cgroup.events.get(name)?;
-        Some(Evidence::new(
-            format!("memory.events.{name}"),
-            number(count),
-            format!("{source}, since the cgroup was made"),
-        ))
-    }));
-    let proposed = max.saturating_add(sock);
-    Finding {
-        severity: Severity::Warning,
-        confidence: Confidence::Medium,
-        summary: format!(
-            "the cgroup {} is at its limit of {}, {} of it in sockets",
-            cgroup.path,
-            bytes(max),
-            bytes(sock)
-        ),
-        why: "The kernel counts socket memory into the cgroup. At its limit it holds the buffers \
-            of these sockets small and closes their windows, whatever room tcp_mem has."
-            .to_owned(),
-        kind: Kind::Both,
-        subject: format!("the cgroup {}", cgroup.path),
-        setting: "memory.max".to_owned(),
-        current: max.to_string(),
-        proposed: format!("{proposed}, or a program that queues less"),
-        evidence,
-        cost: DOCUMENTATION.cost.to_owned(),
-        risk: DOCUMENTATION.risk.to_owned(),
-        apply: format!(
-            "raise the memory limit of the container or the unit (MemoryMax) to {}",
-            bytes(proposed)
-        ),
-        undo: DOCUMENTATION.undo.to_owned(),
-        verify: format!(
-            "max in memory.events of {source} stops rising, and memory.current stays below the \
-             limit"
-        ),
-    }
 }
 
 fn finding_v1(cgroup: &CgroupV1, limit: u64, usage: u64) -> Finding {

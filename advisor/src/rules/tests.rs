@@ -7,7 +7,7 @@ use recorded::copy;
 
 use super::*;
 use crate::evidence;
-use crate::facts::cgroups::CgroupV1;
+use crate::facts::cgroups::{Cgroup, CgroupV1};
 use crate::facts::counters::Counters;
 use crate::facts::namespaces::Namespace;
 use crate::facts::processes::{Holder, Process};
@@ -680,6 +680,38 @@ fn wrong_marks_of_tcp_mem_pay_for_no_orphans() {
         near(&of_wrong_marks) <= 2 * near(&of_right_marks),
         "{of_wrong_marks}"
     );
+}
+
+#[test]
+fn memory_high_of_a_cgroup_is_a_limit_of_its_own() {
+    const NAME: &str = "cgroup-slowed-down";
+    let mut facts = host("quiet");
+    let mut cgroup = Cgroup {
+        path: "/web".to_owned(),
+        memory_max_bytes: Some(100_000_000),
+        memory_current_bytes: Some(9_500_000),
+        memory_high_bytes: Some(10_000_000),
+        memory_high_current_bytes: Some(9_500_000),
+        sock_bytes: Some(625_000),
+        events: [("high".to_owned(), 7), ("max".to_owned(), 1)].into(),
+    };
+    facts.cgroups = [(1, cgroup.clone())].into();
+    assert_quiet("cgroup-limit-near", &facts);
+    let findings = fired(NAME, &facts);
+    assert_eq!(findings.len(), 1);
+    assert_eq!(findings[0].setting, "memory.high");
+    assert!(findings[0].proposed.starts_with("10625000,"));
+    let events: Vec<&str> = findings[0]
+        .evidence
+        .iter()
+        .map(|evidence| evidence.observation.as_str())
+        .filter(|name| name.starts_with("memory.events"))
+        .collect();
+    assert_eq!(events, ["memory.events.high"]);
+    // What fills it is not the sockets.
+    cgroup.sock_bytes = Some(624_999);
+    facts.cgroups = [(1, cgroup)].into();
+    assert_quiet(NAME, &facts);
 }
 
 #[test]

@@ -20,6 +20,10 @@ pub const FILES: &[(&str, &str)] = &[
         include_str!("../../../suites/proof/cgroup-limit-near.yaml"),
     ),
     (
+        "cgroup-slowed-down",
+        include_str!("../../../suites/proof/cgroup-slowed-down.yaml"),
+    ),
+    (
         "close-wait-left",
         include_str!("../../../suites/proof/close-wait-left.yaml"),
     ),

@@ -810,8 +810,9 @@ impl Scenario {
     /// Whether each socket and each file that a step acts on by name is one that its
     /// actor makes.
     fn check_objects(&self) -> Result<(), SuiteError> {
-        let objects: [(_, _, fn(Verb) -> bool); 2] = [
-            ("on", "socket", Verb::makes_a_socket),
+        type Makes = fn(Verb) -> bool;
+        let objects = [
+            ("on", "socket", Verb::makes_a_socket as Makes),
             ("file", "file that is sent", Verb::sends_a_file),
         ];
         for actor in &self.actors {

@@ -1,0 +1,105 @@
+//! The limits that a cgroup of version 2 has of its memory, for rules about them.
+
+use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Severity, bytes};
+use crate::facts::Facts;
+use crate::facts::cgroups::Cgroup;
+
+/// One of the limits.
+pub(super) struct Limit {
+    /// Its file.
+    pub(super) file: &'static str,
+    /// What systemd calls it.
+    pub(super) unit_property: &'static str,
+    /// What the kernel does at it.
+    pub(super) effect: &'static str,
+    /// What of memory.events tells that it was met, the plainest first.
+    pub(super) events: &'static [&'static str],
+    /// The limit and what is charged, in bytes.
+    pub(super) read: fn(&Cgroup) -> Option<(u64, u64)>,
+    /// The rule's.
+    pub(super) documentation: &'static Documentation,
+}
+
+/// Why a rule about cgroups can't be evaluated where none was seen.
+pub(super) fn none_seen(facts: &Facts) -> Outcome {
+    let why = facts
+        .unseen
+        .iter()
+        .find(|unseen| unseen.what == "the limits of cgroups")
+        .map_or("no socket is in a cgroup that was seen", |unseen| {
+            &unseen.why
+        });
+    Outcome::NotEvaluated(why.to_owned())
+}
+
+/// Whether 95 percent of a limit are used, or more.
+pub(super) fn is_near(used: u64, limit: u64) -> bool {
+    used > 0 && u128::from(used) * 100 >= u128::from(limit) * 95
+}
+
+impl Limit {
+    /// The cgroups that are at the limit, with a sixteenth of it or more in sockets.
+    pub(super) fn findings(&self, facts: &Facts) -> Vec<Finding> {
+        let found = |cgroup| {
+            let (most, current) = (self.read)(cgroup)?;
+            let sock = cgroup.sock_bytes?;
+            (is_near(current, most) && sock >= most / 16)
+                .then(|| self.finding(cgroup, [most, current, sock]))
+        };
+        facts.cgroups.values().filter_map(found).collect()
+    }
+
+    fn finding(&self, cgroup: &Cgroup, [most, current, sock]: [u64; 3]) -> Finding {
+        let source = format!("/sys/fs/cgroup{}", cgroup.path);
+        let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX).into();
+        let mut evidence = vec![
+            Evidence::new("memory.current", number(current), &source),
+            Evidence::new("memory.stat.sock", number(sock), &source),
+        ];
+        evidence.extend(self.events.iter().filter_map(|name| {
+            let count = *cgroup.events.get(*name)?;
+            Some(Evidence::new(
+                format!("memory.events.{name}"),
+                number(count),
+                format!("{source}, since the cgroup was made"),
+            ))
+        }));
+        let proposed = most.saturating_add(sock);
+        Finding {
+            severity: Severity::Warning,
+            confidence: Confidence::Medium,
+            summary: format!(
+                "the cgroup {} is at its {} of {}, {} of it in sockets",
+                cgroup.path,
+                self.file,
+                bytes(most),
+                bytes(sock)
+            ),
+            why: format!(
+                "The kernel counts socket memory into the cgroup. At this limit {}, whatever \
+                 room tcp_mem has.",
+                self.effect
+            ),
+            kind: Kind::Both,
+            subject: format!("the cgroup {}", cgroup.path),
+            setting: self.file.to_owned(),
+            current: most.to_string(),
+            proposed: format!("{proposed}, or a program that queues less"),
+            evidence,
+            cost: self.documentation.cost.to_owned(),
+            risk: self.documentation.risk.to_owned(),
+            apply: format!(
+                "raise {} of the container or the unit ({}) to {}",
+                self.file,
+                self.unit_property,
+                bytes(proposed)
+            ),
+            undo: self.documentation.undo.to_owned(),
+            verify: format!(
+                "{} in memory.events of {source} stops rising, and memory.current stays below \
+                 the limit",
+                self.events[0]
+            ),
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! A program is slow because its cgroup is at memory.high, filled by its sockets.
+
+use super::cgroup::{self, Limit};
+use super::{Documentation, Outcome, Rule};
+use crate::facts::Facts;
+
+pub(super) const RULE: Rule = Rule {
+    code: "LB408",
+    name: "cgroup-slowed-down",
+    scenario: Some("limits/cgroup/slowed-down[limit=high]"),
+    cure: Some("limits/cgroup/slowed-down[limit=none]"),
+    documentation: DOCUMENTATION,
+    check,
+};
+
+const DOCUMENTATION: Documentation = Documentation {
+    detects: "A cgroup that is at its memory.high, with a good part of it in sockets: every \
+        process of it that asks for more memory is slowed down, also where it serves a client \
+        that is well. Nothing is killed and nothing is logged, and tcp_mem has room.",
+    evidence: "memory.current at 95 percent of memory.high or more, and a sixteenth of it or \
+        more in `sock` of memory.stat. `high` of memory.events supports it; it counts since the \
+        cgroup was made.",
+    recommendation: "A memory.high that is higher by what the sockets hold, or a program that \
+        queues less.",
+    cost: "As much RAM as the limit is raised by.",
+    risk: "RAM that others on the host count on.",
+    undo: "Set the former limit.",
+    references: &[
+        "memory.high, memory.stat, memory.events: Documentation/admin-guide/cgroup-v2.rst of Linux",
+        "mem_cgroup_handle_over_high: mm/memcontrol.c of Linux",
+    ],
+};
+
+const LIMIT: Limit = Limit {
+    file: "memory.high",
+    unit_property: "MemoryHigh",
+    effect: "it slows down every process of it that asks for more",
+    events: &["high"],
+    read: |cgroup| Some((cgroup.memory_high_bytes?, cgroup.memory_high_current_bytes?)),
+    documentation: &DOCUMENTATION,
+};
+
+fn check(facts: &Facts) -> Outcome {
+    if facts.cgroups.is_empty() {
+        return cgroup::none_seen(facts);
+    }
+    match LIMIT.findings(facts) {
+        findings if findings.is_empty() => {
+            Outcome::Quiet("no cgroup with sockets is at its memory.high".to_owned())
+        }
+        findings => Outcome::Fired(findings),
+    }
+}
