@@ -31,26 +31,21 @@ const DIRECTORIES: usize = 100_000;
 pub struct Cgroup {
     /// Its path below the mount, `/system.slice/nginx.service`.
     pub path: String,
-    /// The lowest memory.max from here up to the root, in bytes: what holds for
-    /// its sockets. `None` where there is no limit.
+    /// Its own memory.max, in bytes; `None` where there is no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_max_bytes: Option<u64>,
-    /// memory.current of the cgroup whose limit that is, in bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory_current_bytes: Option<u64>,
-    /// The lowest memory.high from here up to the root, in bytes: from there on its
-    /// processes are slowed down.
+    /// Its own memory.high, in bytes: from there on its processes are slowed down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_high_bytes: Option<u64>,
-    /// memory.current of the cgroup whose memory.high that is, in bytes.
+    /// memory.current: what is charged to it and to those below it, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory_high_current_bytes: Option<u64>,
-    /// `sock` of memory.stat: network transmission buffers, in bytes.
+    pub memory_current_bytes: Option<u64>,
+    /// `sock` of memory.stat: what of that is network transmission buffers, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sock_bytes: Option<u64>,
-    /// memory.events, counted since the cgroup was made: `max` and `high` are how
-    /// often it met these limits, `sock_throttled` (of later kernels) how often its
-    /// sockets were held back.
+    /// memory.events, of those below it as well, counted since the cgroup was made:
+    /// `max` and `high` are how often these limits were met, `sock_throttled` (of
+    /// later kernels) how often sockets were held back.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub events: BTreeMap<String, u64>,
 }
@@ -153,7 +148,8 @@ fn lowest<'a>(
     Ok(lowest)
 }
 
-/// Reads the cgroups with these ids (the inodes of their directories).
+/// Reads the cgroups with these ids (the inodes of their directories), and of those
+/// above them what has a limit: it holds for what is below.
 pub fn read(
     root: &Path,
     ids: &BTreeSet<u64>,
@@ -178,16 +174,33 @@ pub fn read(
     };
     let mut directories = vec![mount.clone()];
     let mut looked_at = 0;
+    let mut wanted = ids.clone();
     while let Some(directory) = directories.pop() {
         looked_at += 1;
-        if found.len() == ids.len() || looked_at > DIRECTORIES {
+        if wanted.is_empty() || looked_at > DIRECTORIES {
             break;
         }
         let Ok(metadata) = fs::metadata(&directory) else {
             continue;
         };
-        if ids.contains(&metadata.ino()) {
+        if wanted.remove(&metadata.ino()) {
             found.insert(metadata.ino(), Cgroup::read(&mount, &directory)?);
+            for above in directory.ancestors().skip(1) {
+                if !above.starts_with(&mount) {
+                    break;
+                }
+                let Ok(metadata) = fs::metadata(above) else {
+                    continue;
+                };
+                let cgroup = Cgroup::read(&mount, above)?;
+                if cgroup
+                    .memory_max_bytes
+                    .or(cgroup.memory_high_bytes)
+                    .is_some()
+                {
+                    found.entry(metadata.ino()).or_insert(cgroup);
+                }
+            }
         }
         let Ok(entries) = fs::read_dir(&directory) else {
             continue;
@@ -205,18 +218,11 @@ pub fn read(
 impl Cgroup {
     fn read(mount: &Path, directory: &Path) -> Result<Self, FactError> {
         let path = directory.strip_prefix(mount).unwrap_or(directory);
-        let max = lowest(mount, directory, "memory.max")?;
-        let high = lowest(mount, directory, "memory.high")?;
-        let current = |limit: Option<(u64, &Path)>| match limit {
-            Some((_, directory)) => number(&directory.join("memory.current")),
-            None => Ok(None),
-        };
         Ok(Self {
             path: format!("/{}", path.display()),
-            memory_max_bytes: max.map(|(limit, _)| limit),
-            memory_current_bytes: current(max)?,
-            memory_high_bytes: high.map(|(limit, _)| limit),
-            memory_high_current_bytes: current(high)?,
+            memory_max_bytes: number(&directory.join("memory.max"))?,
+            memory_high_bytes: number(&directory.join("memory.high"))?,
+            memory_current_bytes: number(&directory.join("memory.current"))?,
             sock_bytes: pairs(&directory.join("memory.stat"))?.remove("sock"),
             events: pairs(&directory.join("memory.events"))?,
         })
@@ -268,7 +274,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lowest_limit_up_to_the_root_holds() {
+    fn a_limit_above_is_seen_as_well() {
         let root = tempfile::tempdir().unwrap();
         let mount = root.path().join("sys/fs/cgroup");
         let inner = mount.join("pod/web");
@@ -277,20 +283,27 @@ mod tests {
         fs::write(mount.join("pod/memory.max"), "1000000\n").unwrap();
         fs::write(mount.join("pod/memory.current"), "999999\n").unwrap();
         fs::write(inner.join("memory.max"), "max\n").unwrap();
-        fs::write(inner.join("memory.high"), "700\n").unwrap();
         fs::write(inner.join("memory.current"), "5\n").unwrap();
         fs::write(inner.join("memory.stat"), "anon 1\nsock 77\n").unwrap();
         fs::write(inner.join("memory.events"), "low 0\nmax 3\n").unwrap();
-        let id = fs::metadata(&inner).unwrap().ino();
+        let id = |directory: &Path| fs::metadata(directory).unwrap().ino();
+        let (id, above) = (id(&inner), id(&mount.join("pod")));
         let read = || read(root.path(), &BTreeSet::from([id, 1 << 60]), &mut Vec::new());
-        let cgroup = read().unwrap().remove(&id).unwrap();
+        let cgroups = read().unwrap();
+        assert_eq!(cgroups.len(), 2, "the mount itself has no limit");
+        let cgroup = &cgroups[&id];
         assert_eq!(cgroup.path, "/pod/web");
-        assert_eq!(cgroup.memory_max_bytes, Some(1_000_000));
-        assert_eq!(cgroup.memory_current_bytes, Some(999_999));
-        assert_eq!(cgroup.memory_high_bytes, Some(700));
-        assert_eq!(cgroup.memory_high_current_bytes, Some(5));
+        assert_eq!(cgroup.memory_max_bytes, None);
+        assert_eq!(cgroup.memory_current_bytes, Some(5));
         assert_eq!(cgroup.sock_bytes, Some(77));
         assert_eq!(cgroup.events["max"], 3);
+        assert_eq!(cgroups[&above].path, "/pod");
+        assert_eq!(cgroups[&above].memory_max_bytes, Some(1_000_000));
+        assert_eq!(cgroups[&above].memory_current_bytes, Some(999_999));
+
+        fs::write(mount.join("pod/memory.max"), "max\n").unwrap();
+        fs::write(mount.join("pod/memory.high"), "700\n").unwrap();
+        assert_eq!(read().unwrap()[&above].memory_high_bytes, Some(700));
 
         fs::write(inner.join("memory.events"), "low 0\nmax\n").unwrap();
         let error = read().unwrap_err().to_string();

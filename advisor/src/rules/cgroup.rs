@@ -14,8 +14,10 @@ pub(super) struct Limit {
     pub(super) effect: &'static str,
     /// What of memory.events tells that it was met, the plainest first.
     pub(super) events: &'static [&'static str],
-    /// The limit and what is charged, in bytes.
-    pub(super) read: fn(&Cgroup) -> Option<(u64, u64)>,
+    /// The limit in bytes, where there is one.
+    pub(super) read: fn(&Cgroup) -> Option<u64>,
+    /// Whether a cgroup that is near it suffers.
+    pub(super) is_felt: fn(&Cgroup) -> bool,
     /// The rule's.
     pub(super) documentation: &'static Documentation,
 }
@@ -41,9 +43,10 @@ impl Limit {
     /// The cgroups that are at the limit, with a sixteenth of it or more in sockets.
     pub(super) fn findings(&self, facts: &Facts) -> Vec<Finding> {
         let found = |cgroup| {
-            let (most, current) = (self.read)(cgroup)?;
+            let most = (self.read)(cgroup)?;
+            let current = cgroup.memory_current_bytes?;
             let sock = cgroup.sock_bytes?;
-            (is_near(current, most) && sock >= most / 16)
+            (is_near(current, most) && sock >= most / 16 && (self.is_felt)(cgroup))
                 .then(|| self.finding(cgroup, [most, current, sock]))
         };
         facts.cgroups.values().filter_map(found).collect()
@@ -65,6 +68,12 @@ impl Limit {
             ))
         }));
         let proposed = most.saturating_add(sock);
+        // The one must stay below the other.
+        let and_max = cgroup
+            .memory_max_bytes
+            .filter(|max| *max > most && proposed >= *max)
+            .map(|max| format!(", and memory.max, which is {}, above it", bytes(max)))
+            .unwrap_or_default();
         Finding {
             severity: Severity::Warning,
             confidence: Confidence::Medium,
@@ -89,7 +98,7 @@ impl Limit {
             cost: self.documentation.cost.to_owned(),
             risk: self.documentation.risk.to_owned(),
             apply: format!(
-                "raise {} of the container or the unit ({}) to {}",
+                "raise {} of the container or the unit ({}) to {}{and_max}",
                 self.file,
                 self.unit_property,
                 bytes(proposed)

@@ -44,7 +44,9 @@ const LIMIT: Limit = Limit {
     effect: "it holds the buffers of these sockets small and closes their windows, or kills a \
         process of the cgroup",
     events: &["max", "sock_throttled"],
-    read: |cgroup| Some((cgroup.memory_max_bytes?, cgroup.memory_current_bytes?)),
+    read: |cgroup| cgroup.memory_max_bytes,
+    // Short of it the kernel reclaims, which it counts nowhere.
+    is_felt: |_| true,
     documentation: &DOCUMENTATION,
 };
 

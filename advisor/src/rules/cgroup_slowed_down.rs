@@ -17,13 +17,13 @@ const DOCUMENTATION: Documentation = Documentation {
     detects: "A cgroup that is at its memory.high, with a good part of it in sockets: every \
         process of it that asks for more memory is slowed down, also where it serves a client \
         that is well. Nothing is killed and nothing is logged, and tcp_mem has room.",
-    evidence: "memory.current at 95 percent of memory.high or more, and a sixteenth of it or \
-        more in `sock` of memory.stat. `high` of memory.events supports it; it counts since the \
-        cgroup was made.",
+    evidence: "memory.current at 95 percent of memory.high or more, a sixteenth of it or more in \
+        `sock` of memory.stat, and `high` of memory.events, which counts since the cgroup was \
+        made.",
     recommendation: "A memory.high that is higher by what the sockets hold, or a program that \
         queues less.",
     cost: "As much RAM as the limit is raised by.",
-    risk: "RAM that others on the host count on.",
+    risk: "RAM that others on the host count on. At memory.max, if there is one, the kernel kills.",
     undo: "Set the former limit.",
     references: &[
         "memory.high, memory.stat, memory.events: Documentation/admin-guide/cgroup-v2.rst of Linux",
@@ -36,7 +36,8 @@ const LIMIT: Limit = Limit {
     unit_property: "MemoryHigh",
     effect: "it slows down every process of it that asks for more",
     events: &["high"],
-    read: |cgroup| Some((cgroup.memory_high_bytes?, cgroup.memory_high_current_bytes?)),
+    read: |cgroup| cgroup.memory_high_bytes,
+    is_felt: |cgroup| cgroup.events.get("high").is_some_and(|times| *times > 0),
     documentation: &DOCUMENTATION,
 };
 

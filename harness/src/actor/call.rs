@@ -204,7 +204,7 @@ pub fn is_closed(socket: RawFd) -> io::Result<bool> {
 }
 
 /// A file without a name that holds so many zeros, for sendfile and splice. They are
-/// written: of a hole Linux 6.5 and later send a page that is no page of the file.
+/// written: of a hole Linux 5.18 and later send a page that is no page of the file.
 pub fn zero_file(bytes: u64) -> io::Result<File> {
     let name = CString::new("lastbyte")?;
     // SAFETY: the name is a C string that outlives the call.
@@ -217,11 +217,11 @@ pub fn zero_file(bytes: u64) -> io::Result<File> {
 
 /// pwrite(2): so many bytes of one value from the file's start.
 pub fn fill(file: &File, value: u8, bytes: u64) -> io::Result<()> {
-    let buffer = [value; 4096];
-    let mut done = 0;
-    while done < bytes {
-        let most = usize::try_from(bytes - done).unwrap_or(usize::MAX);
-        done += file.write_at(&buffer[..buffer.len().min(most)], done)? as u64;
+    const CHUNK: usize = 64 << 10;
+    let buffer = vec![value; CHUNK];
+    for offset in (0..bytes).step_by(CHUNK) {
+        let most = usize::try_from(bytes - offset).unwrap_or(CHUNK);
+        file.write_all_at(&buffer[..CHUNK.min(most)], offset)?;
     }
     Ok(())
 }

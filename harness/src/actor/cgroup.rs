@@ -20,8 +20,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// These, where there is one among them.
-    pub fn of_any(self) -> Option<Self> {
+    /// These, where one is set.
+    pub fn if_any(self) -> Option<Self> {
         (self != Self::default()).then_some(self)
     }
 
@@ -45,7 +45,7 @@ pub struct Memory {
     pub sock_bytes: u64,
     /// `oom_kill` of memory.events: processes killed for the limit.
     pub oom_kill: u64,
-    /// `high` of memory.events: how often it was over memory.high and slowed down.
+    /// `high` of memory.events: how often it was over memory.high and made to reclaim.
     pub high: u64,
 }
 

@@ -99,7 +99,7 @@ impl Process {
         };
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
         let cgroup = plan
-            .cgroup
+            .memory_limits
             .map(|limits| Cgroup::with(&plan.name, limits, child.id()))
             .transpose()
             .map_err(error)?;

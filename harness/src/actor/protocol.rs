@@ -21,7 +21,7 @@ pub struct Plan {
     /// The host that it runs on.
     pub host: String,
     /// The limits of a cgroup of its own.
-    pub cgroup: Option<Limits>,
+    pub memory_limits: Option<Limits>,
     /// What it starts, in place of running steps.
     pub command: Option<Command>,
     /// Its step lists.

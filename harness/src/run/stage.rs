@@ -119,7 +119,7 @@ pub fn play<T>(
                     .map(|host| (host.to_owned(), scenario.address_of(host)))
                     .collect(),
                 host: actor.host.clone(),
-                cgroup: actor.cgroup,
+                memory_limits: actor.memory_limits,
                 command: actor.command.as_ref().map(Command::resolved),
                 tasks: actor.tasks.iter().map(|task| task.steps.clone()).collect(),
             };
@@ -413,7 +413,8 @@ impl<'a> Stage<'a> {
             let standing = self.standing[index].iter().flatten();
             let exits = standing.clone().any(|step| self.is_exit(index, step));
             // What its cgroup may do to it is for the expectations as well.
-            let limited = self.scenario.actors[index].cgroup.is_some();
+            let limits = self.scenario.actors[index].memory_limits;
+            let limited = limits.is_some_and(|limits| limits.max_bytes.is_some());
             let out_of_memory = limited && how == Signal::SIGKILL.as_str();
             if !exits && !out_of_memory && !self.was_sent(index, &how) {
                 let steps: Vec<&str> = standing.map(String::as_str).collect();

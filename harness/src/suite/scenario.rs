@@ -413,7 +413,7 @@ pub struct Actor {
     /// The host.
     pub host: String,
     /// The limits of a cgroup of its own, where it has one.
-    pub cgroup: Option<Limits>,
+    pub memory_limits: Option<Limits>,
     /// What it is, where it doesn't run steps.
     pub command: Option<Command>,
     /// Its step lists; one unless the suite says `tasks`. Of a command, what
@@ -516,7 +516,9 @@ impl Scenario {
 
     /// Whether it makes something that would outlive it on a host: a cgroup.
     pub fn needs_guest(&self) -> bool {
-        self.actors.iter().any(|actor| actor.cgroup.is_some())
+        self.actors
+            .iter()
+            .any(|actor| actor.memory_limits.is_some())
     }
 
     /// The users that its actors become.
@@ -788,11 +790,11 @@ impl Scenario {
             self.actors.push(Actor {
                 name: name.clone(),
                 host,
-                cgroup: Limits {
+                memory_limits: Limits {
                     max_bytes: actor.count("memory_max"),
                     high_bytes: actor.count("memory_high"),
                 }
-                .of_any(),
+                .if_any(),
                 command,
                 tasks,
             });

@@ -68,7 +68,7 @@ pub fn tell(scenario: &Scenario) -> String {
     }
     paragraph(&mut story, "runs      ", &runs);
     for actor in &scenario.actors {
-        for (file, limit) in actor.cgroup.into_iter().flat_map(Limits::files) {
+        for (file, limit) in actor.memory_limits.into_iter().flat_map(Limits::files) {
             let line = format!("{} in a cgroup with {file} = {limit} bytes", actor.name);
             paragraph(&mut story, "limit     ", &line);
         }

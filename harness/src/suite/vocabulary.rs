@@ -228,7 +228,7 @@ fn check_group(rest: &str, actor: &Actor) -> Option<Result<Absent, Unknown>> {
         "usage" if actor.command.is_some() => {
             Some(check_field("a command's usage", field, USAGE_FIELDS))
         }
-        "cgroup" if actor.cgroup.is_some() => {
+        "cgroup" if actor.memory_limits.is_some() => {
             Some(check_field("an actor's cgroup", field, CGROUP_FIELDS))
         }
         _ => None,
