@@ -175,6 +175,7 @@ pub fn read(
     let mut directories = vec![mount.clone()];
     let mut looked_at = 0;
     let mut wanted = ids.clone();
+    let mut seen_above = BTreeSet::new();
     while let Some(directory) = directories.pop() {
         looked_at += 1;
         if wanted.is_empty() || looked_at > DIRECTORIES {
@@ -186,7 +187,8 @@ pub fn read(
         if wanted.remove(&metadata.ino()) {
             found.insert(metadata.ino(), Cgroup::read(&mount, &directory)?);
             for above in directory.ancestors().skip(1) {
-                if !above.starts_with(&mount) {
+                // What is above one that was seen was seen with it.
+                if !above.starts_with(&mount) || !seen_above.insert(above.to_owned()) {
                     break;
                 }
                 let Ok(metadata) = fs::metadata(above) else {
