@@ -7,7 +7,6 @@ pub mod form;
 pub mod matrix;
 pub mod node;
 pub mod parameter;
-pub mod release;
 pub mod scenario;
 pub mod step;
 pub mod story;
