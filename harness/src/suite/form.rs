@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use advisor_facts::release::Release;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
@@ -13,8 +14,7 @@ use super::error::{Place, SuiteError, nearest};
 use super::node::{Key, Kind, Node};
 use super::step::{Room, Step};
 use super::units;
-use crate::lab::impairment::Probability;
-use advisor_facts::release::Release;
+use crate::suite::impairment::Probability;
 
 /// A key of a mapping.
 #[derive(Debug)]

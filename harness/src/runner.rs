@@ -1,6 +1,7 @@
 //! The story of a scenario: build the lab, look, play, look again, judge.
 
 pub mod capture;
+pub mod guests;
 pub mod judge;
 pub mod schedule;
 pub mod stage;
@@ -11,17 +12,17 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use advisor_facts::release::Release;
 use advisor_report::{Kernel, Link, Place, Quantifier, Run, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::lab::namespace::kernel_release;
 use crate::lab::relay::WireCounts;
 use crate::lab::{Carrier, Lab, LabError, kernel_has_netem};
+use crate::output;
 use crate::privilege;
-use crate::report::output;
 use crate::suite::scenario::Scenario;
 use crate::touch::Touch;
-use advisor_facts::release::Release;
 use capture::Capture;
 use watch::Watch;
 
