@@ -77,6 +77,12 @@ impl Recommendation {
 }
 
 impl Advice {
+    /// The rules with this outcome, by code.
+    pub fn with_outcome(&self, outcome: OutcomeWord) -> impl Iterator<Item = &RuleOutcome> {
+        let rules = self.rules.iter();
+        rules.filter(move |rule| rule.outcome == outcome)
+    }
+
     /// Notes beside each recommendation what became of it when it was tried. One
     /// that did not stand the trial goes to the end.
     pub fn prove(&mut self, proof: &Proof) -> Result<(), OtherHost> {

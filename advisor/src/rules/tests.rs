@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use recorded::copy;
-
 use super::*;
 use crate::evidence;
 use crate::facts::cgroups::{Cgroup, CgroupV1};
@@ -15,20 +13,9 @@ use crate::facts::sock_diag::{TcpState, Timer};
 use crate::facts::{Root, SocketSource};
 use crate::plan::{OutcomeWord, advise};
 
-#[path = "../../tests/recorded/mod.rs"]
-mod recorded;
-
-/// A recorded host of tests/hosts, or the quiet one with what tests/overlays has
-/// in place of its files.
+/// A recorded host of tests/hosts.
 fn host(name: &str) -> Facts {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    let path = tests.join("hosts").join(name);
-    if path.exists() {
-        return Facts::read(&Root::Recorded(path)).unwrap();
-    }
-    let directory = tempfile::tempdir().unwrap();
-    copy(&tests.join("hosts/quiet"), directory.path());
-    copy(&tests.join("overlays").join(name), directory.path());
+    let directory = crate::recorded::directory(name);
     Facts::read(&Root::Recorded(directory.path().to_owned())).unwrap()
 }
 
