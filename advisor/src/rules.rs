@@ -119,10 +119,28 @@ pub struct Rule {
     pub scenario: Option<&'static str>,
     /// The scenario that shows the cure.
     pub cure: Option<&'static str>,
+    /// What tries its advice on a real kernel.
+    pub proven_by: ProvenBy,
     /// What it is about, for people.
     pub documentation: Documentation,
     /// The check: pure, over what was read.
     pub check: fn(&Facts) -> Outcome,
+}
+
+/// What tries the advice of a rule on a real kernel, before and after the change.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProvenBy {
+    /// Files of `suites/proof`, by name without `.yaml`.
+    Suites(&'static [&'static str]),
+    /// No suite, for this reason.
+    Nothing(&'static str),
+}
+
+impl ProvenBy {
+    /// For a rule about lines of files.
+    const FILES_ONLY: Self =
+        Self::Nothing("it is about a line of a file, which no kernel sees before it is applied");
 }
 
 /// What a rule is about.

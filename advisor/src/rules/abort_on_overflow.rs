@@ -8,6 +8,7 @@ pub(super) const RULE: Rule = Rule {
     name: "abort-on-overflow",
     scenario: Some("listen/queue/last-ack-finds-it-full[abort-on-overflow=1]"),
     cure: Some("listen/queue/last-ack-finds-it-full[abort-on-overflow=0]"),
+    proven_by: super::ProvenBy::Suites(&["abort-on-overflow"]),
     documentation: DOCUMENTATION,
     check,
 };

@@ -12,6 +12,7 @@ pub(super) const RULE: Rule = Rule {
     name: "accept-queue-full",
     scenario: Some("listen/queue/overflow[backlog=1,family=ipv4]"),
     cure: Some("listen/queue/room-again"),
+    proven_by: super::ProvenBy::Suites(&["listen-queue-overflows"]),
     documentation: DOCUMENTATION,
     check,
 };

@@ -12,6 +12,10 @@ pub(super) const RULE: Rule = Rule {
     name: "buffers-raised-under-pressure",
     scenario: None,
     cure: None,
+    proven_by: super::ProvenBy::Nothing(
+        "the traffic decides how much of a larger buffer is filled; tcp-mem-near tries what \
+         full buffers do to tcp_mem",
+    ),
     documentation: DOCUMENTATION,
     check,
 };

@@ -10,6 +10,7 @@ pub(super) const RULE: Rule = Rule {
     name: "cgroup-limit-near",
     scenario: Some("limits/cgroup/crowd[limit=cgroup]"),
     cure: Some("limits/cgroup/crowd[limit=none]"),
+    proven_by: super::ProvenBy::Suites(&["cgroup-limit-near"]),
     documentation: DOCUMENTATION,
     check,
 };

@@ -9,6 +9,7 @@ pub(super) const RULE: Rule = Rule {
     name: "cgroup-slowed-down",
     scenario: Some("limits/cgroup/slowed-down[limit=high]"),
     cure: Some("limits/cgroup/slowed-down[limit=none]"),
+    proven_by: super::ProvenBy::Suites(&["cgroup-slowed-down"]),
     documentation: DOCUMENTATION,
     check,
 };

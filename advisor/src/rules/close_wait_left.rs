@@ -13,6 +13,7 @@ pub(super) const RULE: Rule = Rule {
     name: "close-wait-left",
     scenario: Some("crash/leak/close-wait"),
     cure: None,
+    proven_by: super::ProvenBy::Suites(&["close-wait-left"]),
     documentation: DOCUMENTATION,
     check,
 };

@@ -19,6 +19,7 @@ pub(super) const RULE: Rule = Rule {
     name: "close-with-unread-data",
     scenario: Some("close/unread-data/plain-close"),
     cure: Some("close/unread-data/shutdown-then-read-to-eof"),
+    proven_by: super::ProvenBy::Suites(&["close-with-unread-data"]),
     documentation: DOCUMENTATION,
     check,
 };

@@ -8,6 +8,7 @@ pub(super) const RULE: Rule = Rule {
     name: "data-retries-few",
     scenario: Some("crash/vanished-peer/user-timeout"),
     cure: None,
+    proven_by: super::ProvenBy::Suites(&["data-retries-few"]),
     documentation: DOCUMENTATION,
     check,
 };

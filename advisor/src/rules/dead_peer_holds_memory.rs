@@ -13,6 +13,7 @@ pub(super) const RULE: Rule = Rule {
     name: "dead-peer-holds-memory",
     scenario: Some("crash/vanished-peer/unacknowledged"),
     cure: Some("crash/vanished-peer/user-timeout"),
+    proven_by: super::ProvenBy::Suites(&["dead-peer-holds-memory"]),
     documentation: DOCUMENTATION,
     check,
 };

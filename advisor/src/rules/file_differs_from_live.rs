@@ -9,6 +9,7 @@ pub(super) const RULE: Rule = Rule {
     name: "file-differs-from-live",
     scenario: None,
     cure: None,
+    proven_by: super::ProvenBy::FILES_ONLY,
     documentation: DOCUMENTATION,
     check,
 };

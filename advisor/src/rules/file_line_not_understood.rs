@@ -11,6 +11,7 @@ pub(crate) const RULE: Rule = Rule {
     name: "file-line-not-understood",
     scenario: None,
     cure: None,
+    proven_by: super::ProvenBy::FILES_ONLY,
     documentation: DOCUMENTATION,
     check,
 };

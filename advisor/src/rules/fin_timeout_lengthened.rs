@@ -11,6 +11,7 @@ pub(super) const RULE: Rule = Rule {
     name: "fin-timeout-lengthened",
     scenario: Some("orphans/life/fin-wait2[fin-timeout=120]"),
     cure: Some("orphans/life/fin-wait2[fin-timeout=60]"),
+    proven_by: super::ProvenBy::Suites(&["fin-timeout-lengthened"]),
     documentation: DOCUMENTATION,
     check,
 };

@@ -11,6 +11,10 @@ pub(super) const RULE: Rule = Rule {
     name: "fin-timeout-shortened",
     scenario: Some("bind/time-wait/fin-timeout"),
     cure: None,
+    proven_by: super::ProvenBy::Nothing(
+        "tcp_fin_timeout does not change TIME_WAIT, so there is no failure to mend \
+         (bind/time-wait/fin-timeout shows the same before and after)",
+    ),
     documentation: DOCUMENTATION,
     check,
 };

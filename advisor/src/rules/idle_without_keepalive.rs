@@ -12,6 +12,7 @@ pub(super) const RULE: Rule = Rule {
     name: "idle-without-keepalive",
     scenario: Some("crash/half-open/idle[option=none]"),
     cure: Some("crash/half-open/idle[option=keepalive]"),
+    proven_by: super::ProvenBy::Suites(&["idle-without-keepalive"]),
     documentation: DOCUMENTATION,
     check,
 };

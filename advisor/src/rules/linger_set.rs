@@ -14,6 +14,7 @@ pub(super) const RULE: Rule = Rule {
         "close/truth-table/endings[ending=linger-zero,link=10mbit,greeting=none,family=ipv4-mapped]",
     ),
     cure: Some("close/unread-data/shutdown-then-read-to-eof"),
+    proven_by: super::ProvenBy::Suites(&["close-with-unread-data"]),
     documentation: DOCUMENTATION,
     check,
 };

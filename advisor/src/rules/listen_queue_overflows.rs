@@ -14,6 +14,7 @@ pub(super) const RULE: Rule = Rule {
     name: "listen-queue-overflows",
     scenario: Some("listen/queue/overflow[backlog=1,family=ipv4]"),
     cure: Some("listen/queue/overflow[backlog=4,family=ipv4]"),
+    proven_by: super::ProvenBy::Suites(&["listen-queue-overflows"]),
     documentation: DOCUMENTATION,
     check,
 };

@@ -12,6 +12,7 @@ pub(super) const RULE: Rule = Rule {
     name: "listener-without-reuseaddr",
     scenario: Some("bind/time-wait/neither"),
     cure: Some("bind/time-wait/both"),
+    proven_by: super::ProvenBy::Suites(&["port-held-without-listener"]),
     documentation: DOCUMENTATION,
     check,
 };

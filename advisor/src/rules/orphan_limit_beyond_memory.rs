@@ -12,6 +12,7 @@ pub(super) const RULE: Rule = Rule {
     name: "orphan-limit-beyond-memory",
     scenario: Some("orphans/flood/over-the-limit"),
     cure: None,
+    proven_by: super::ProvenBy::Suites(&["orphan-limit-beyond-memory"]),
     documentation: DOCUMENTATION,
     check,
 };

@@ -9,6 +9,7 @@ pub(super) const RULE: Rule = Rule {
     name: "orphan-limit-lowered",
     scenario: Some("orphans/flood/over-the-limit"),
     cure: Some("orphans/flood/under-the-limit"),
+    proven_by: super::ProvenBy::Suites(&["orphan-limit-lowered"]),
     documentation: DOCUMENTATION,
     check,
 };

@@ -14,6 +14,7 @@ pub(super) const RULE: Rule = Rule {
     name: "orphan-limit-near",
     scenario: Some("orphans/flood/over-the-limit"),
     cure: Some("orphans/flood/under-the-limit"),
+    proven_by: super::ProvenBy::Suites(&["orphan-limit-near", "orphan-retries-misread"]),
     documentation: DOCUMENTATION,
     check,
 };

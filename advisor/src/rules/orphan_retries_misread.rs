@@ -10,6 +10,7 @@ pub(super) const RULE: Rule = Rule {
     name: "orphan-retries-misread",
     scenario: Some("orphans/life/silent-peer-by-default"),
     cure: Some("orphans/life/silent-peer[retries=3]"),
+    proven_by: super::ProvenBy::Suites(&["orphan-retries-misread"]),
     documentation: DOCUMENTATION,
     check,
 };

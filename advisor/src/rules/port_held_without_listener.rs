@@ -13,6 +13,7 @@ pub(super) const RULE: Rule = Rule {
     name: "port-held-without-listener",
     scenario: Some("bind/time-wait/new-only"),
     cure: Some("bind/time-wait/both"),
+    proven_by: super::ProvenBy::Suites(&["port-held-without-listener"]),
     documentation: DOCUMENTATION,
     check,
 };

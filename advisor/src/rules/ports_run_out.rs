@@ -16,6 +16,7 @@ pub(super) const RULE: Rule = Rule {
     name: "ports-run-out",
     scenario: Some("bind/ports/ten-ports[way=bind]"),
     cure: Some("bind/ports/ten-ports[way=bind-no-port]"),
+    proven_by: super::ProvenBy::Suites(&["ports-run-out"]),
     documentation: DOCUMENTATION,
     check,
 };

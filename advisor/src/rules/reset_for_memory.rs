@@ -14,6 +14,7 @@ pub(super) const RULE: Rule = Rule {
     name: "reset-for-memory",
     scenario: Some("orphans/limit/which-one-fired[limit=tcp_max_orphans]"),
     cure: Some("orphans/flood/under-the-limit"),
+    proven_by: super::ProvenBy::Suites(&["orphan-limit-near", "reset-for-memory"]),
     documentation: DOCUMENTATION,
     check,
 };

@@ -13,6 +13,7 @@ pub(super) const RULE: Rule = Rule {
     name: "send-buffer-oversized",
     scenario: None,
     cure: None,
+    proven_by: super::ProvenBy::Suites(&["send-buffer-oversized"]),
     documentation: DOCUMENTATION,
     check,
 };

@@ -11,6 +11,7 @@ pub(crate) const RULE: Rule = Rule {
     name: "setting-unknown-here",
     scenario: None,
     cure: None,
+    proven_by: super::ProvenBy::FILES_ONLY,
     documentation: DOCUMENTATION,
     check,
 };

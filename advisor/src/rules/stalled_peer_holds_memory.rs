@@ -11,6 +11,7 @@ pub(super) const RULE: Rule = Rule {
     name: "stalled-peer-holds-memory",
     scenario: Some("memory/vanished-client/dead-or-slow"),
     cure: None,
+    proven_by: super::ProvenBy::Suites(&["stalled-peer-holds-memory"]),
     documentation: DOCUMENTATION,
     check,
 };

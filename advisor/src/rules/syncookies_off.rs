@@ -8,6 +8,7 @@ pub(super) const RULE: Rule = Rule {
     name: "syncookies-off",
     scenario: None,
     cure: None,
+    proven_by: super::ProvenBy::Suites(&["syncookies-off"]),
     documentation: DOCUMENTATION,
     check,
 };

@@ -10,6 +10,7 @@ pub(super) const RULE: Rule = Rule {
     name: "tcp-mem-beyond-ram",
     scenario: None,
     cure: None,
+    proven_by: super::ProvenBy::Suites(&["tcp-mem-in-bytes"]),
     documentation: DOCUMENTATION,
     check,
 };

@@ -10,6 +10,7 @@ pub(super) const RULE: Rule = Rule {
     name: "tcp-mem-far-from-default",
     scenario: None,
     cure: None,
+    proven_by: super::ProvenBy::Suites(&["tcp-mem-far-from-default"]),
     documentation: DOCUMENTATION,
     check,
 };

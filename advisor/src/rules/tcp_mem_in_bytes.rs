@@ -12,6 +12,7 @@ pub(super) const RULE: Rule = Rule {
     name: "tcp-mem-in-bytes",
     scenario: None,
     cure: None,
+    proven_by: super::ProvenBy::Suites(&["tcp-mem-in-bytes"]),
     documentation: DOCUMENTATION,
     check,
 };

@@ -14,6 +14,7 @@ pub(super) const RULE: Rule = Rule {
     name: "tcp-mem-near",
     scenario: Some("memory/pressure/crowd[tcp-mem=small,victim=same-namespace]"),
     cure: Some("memory/pressure/crowd[tcp-mem=raised,victim=same-namespace]"),
+    proven_by: super::ProvenBy::Suites(&["tcp-mem-near"]),
     documentation: DOCUMENTATION,
     check,
 };

@@ -10,6 +10,7 @@ pub(super) const RULE: Rule = Rule {
     name: "tcp-mem-out-of-order",
     scenario: None,
     cure: None,
+    proven_by: super::ProvenBy::Suites(&["tcp-mem-out-of-order"]),
     documentation: DOCUMENTATION,
     check,
 };

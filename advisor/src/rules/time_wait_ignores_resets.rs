@@ -8,6 +8,10 @@ pub(super) const RULE: Rule = Rule {
     name: "time-wait-ignores-resets",
     scenario: None,
     cure: None,
+    proven_by: super::ProvenBy::Nothing(
+        "tcp_rfc1337 only keeps sockets in TIME_WAIT when a reset arrives, so there is no \
+         failure to mend",
+    ),
     documentation: DOCUMENTATION,
     check,
 };

@@ -12,6 +12,7 @@ pub(super) const RULE: Rule = Rule {
     name: "tw-buckets-overflow",
     scenario: Some("bind/ports/too-many-time-wait"),
     cure: None,
+    proven_by: super::ProvenBy::Suites(&["tw-buckets-overflow"]),
     documentation: DOCUMENTATION,
     check,
 };

@@ -10,6 +10,7 @@ pub(super) const RULE: Rule = Rule {
     name: "tw-reuse-without-timestamps",
     scenario: Some("bind/ports/tw-reuse[tw-reuse=1,timestamps=0]"),
     cure: Some("bind/ports/tw-reuse[tw-reuse=1,timestamps=1]"),
+    proven_by: super::ProvenBy::Suites(&["tw-reuse-without-timestamps"]),
     documentation: DOCUMENTATION,
     check,
 };

@@ -11,6 +11,7 @@ pub(super) const RULE: Rule = Rule {
     name: "unread-data-holds-memory",
     scenario: None,
     cure: None,
+    proven_by: super::ProvenBy::Suites(&["unread-data-holds-memory"]),
     documentation: DOCUMENTATION,
     check,
 };

@@ -71,7 +71,7 @@ fn what_is_advised_helps() {
     let proof = proof::read(&path).unwrap();
     if std::env::var_os("UPDATE_DOCUMENTS").is_some() {
         std::fs::copy(path, root().join("docs/proofs.json")).unwrap();
-        let page = render::list(&proof, templates::WITHOUT);
+        let page = render::list(&proof, &templates::without());
         std::fs::write(root().join("docs/proofs.md"), page).unwrap();
     }
     assert_all_proven(&proof);
