@@ -5,51 +5,13 @@
 //! 2 closing, 3 ports and TIME_WAIT, 4 memory and dead peers, 5 listeners,
 //! 6 the files of settings.
 
-mod abort_on_overflow;
-mod accept_queue_full;
-mod buffers_raised_under_pressure;
 mod cgroup;
-mod cgroup_limit_near;
-mod cgroup_slowed_down;
-mod close_wait_left;
-mod close_with_unread_data;
-mod data_retries_few;
-mod dead_peer_holds_memory;
-mod file_differs_from_live;
-mod file_holds_wrong_value;
-pub(crate) mod file_line_not_understood;
-pub(crate) mod file_line_overruled;
-mod fin_timeout_lengthened;
-mod fin_timeout_shortened;
-mod idle_without_keepalive;
-mod linger_set;
-mod listen_queue_overflows;
-mod listener_without_reuseaddr;
-mod orphan_limit_beyond_memory;
-mod orphan_limit_lowered;
-mod orphan_limit_near;
-mod orphan_retries_misread;
-mod port_held_without_listener;
-mod ports_run_out;
 mod program;
-mod reset_for_memory;
-mod send_buffer_oversized;
-pub(crate) mod setting_unknown_here;
 mod sizing;
-mod somaxconn_low;
-mod stalled_peer_holds_memory;
-mod syncookies_off;
-mod tcp_mem_beside_owner;
-mod tcp_mem_beyond_ram;
-mod tcp_mem_far_from_default;
-mod tcp_mem_in_bytes;
-mod tcp_mem_near;
-mod tcp_mem_out_of_order;
-mod time_wait_ignores_resets;
-mod tw_buckets_few;
-mod tw_buckets_overflow;
-mod tw_reuse_without_timestamps;
-mod unread_data_holds_memory;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -62,51 +24,65 @@ use crate::evidence::{Report, Scenario, Value, Verdict};
 use crate::facts::sysctl_files::Assignment;
 use crate::facts::{Facts, Place};
 
-/// Every rule, by code.
-pub const RULES: &[Rule] = &[
-    orphan_limit_near::RULE,
-    fin_timeout_lengthened::RULE,
-    orphan_limit_beyond_memory::RULE,
-    orphan_retries_misread::RULE,
-    reset_for_memory::RULE,
-    orphan_limit_lowered::RULE,
-    close_with_unread_data::RULE,
-    close_wait_left::RULE,
-    linger_set::RULE,
-    port_held_without_listener::RULE,
-    fin_timeout_shortened::RULE,
-    ports_run_out::RULE,
-    tw_buckets_overflow::RULE,
-    tw_buckets_few::RULE,
-    tw_reuse_without_timestamps::RULE,
-    time_wait_ignores_resets::RULE,
-    dead_peer_holds_memory::RULE,
-    tcp_mem_near::RULE,
-    stalled_peer_holds_memory::RULE,
-    unread_data_holds_memory::RULE,
-    send_buffer_oversized::RULE,
-    idle_without_keepalive::RULE,
-    cgroup_limit_near::RULE,
-    cgroup_slowed_down::RULE,
-    tcp_mem_in_bytes::RULE,
-    tcp_mem_out_of_order::RULE,
-    tcp_mem_beyond_ram::RULE,
-    tcp_mem_far_from_default::RULE,
-    tcp_mem_beside_owner::RULE,
-    buffers_raised_under_pressure::RULE,
-    data_retries_few::RULE,
-    accept_queue_full::RULE,
-    listener_without_reuseaddr::RULE,
-    listen_queue_overflows::RULE,
-    somaxconn_low::RULE,
-    abort_on_overflow::RULE,
-    syncookies_off::RULE,
-    setting_unknown_here::RULE,
-    file_line_overruled::RULE,
-    file_differs_from_live::RULE,
-    file_holds_wrong_value::RULE,
-    file_line_not_understood::RULE,
-];
+/// Declares the module of each rule and the registry of them. A rule is its file and
+/// its line here; the lines stand by code.
+macro_rules! rules {
+    ($($name:ident)*) => {
+        $(pub(crate) mod $name;)*
+
+        /// Every rule, by code.
+        pub const RULES: &[Rule] = &[$($name::RULE),*];
+
+        /// For each of [`RULES`] a host that it fires on.
+        #[cfg(test)]
+        const FIRING: &[fn() -> Facts] = &[$($name::tests::firing),*];
+    };
+}
+
+rules! {
+    orphan_limit_near
+    fin_timeout_lengthened
+    orphan_limit_beyond_memory
+    orphan_retries_misread
+    reset_for_memory
+    orphan_limit_lowered
+    close_with_unread_data
+    close_wait_left
+    linger_set
+    port_held_without_listener
+    fin_timeout_shortened
+    ports_run_out
+    tw_buckets_overflow
+    tw_buckets_few
+    tw_reuse_without_timestamps
+    time_wait_ignores_resets
+    dead_peer_holds_memory
+    tcp_mem_near
+    stalled_peer_holds_memory
+    unread_data_holds_memory
+    send_buffer_oversized
+    idle_without_keepalive
+    cgroup_limit_near
+    cgroup_slowed_down
+    tcp_mem_in_bytes
+    tcp_mem_out_of_order
+    tcp_mem_beyond_ram
+    tcp_mem_far_from_default
+    tcp_mem_beside_owner
+    buffers_raised_under_pressure
+    data_retries_few
+    accept_queue_full
+    listener_without_reuseaddr
+    listen_queue_overflows
+    somaxconn_low
+    abort_on_overflow
+    syncookies_off
+    setting_unknown_here
+    file_line_overruled
+    file_differs_from_live
+    file_holds_wrong_value
+    file_line_not_understood
+}
 
 /// A rule.
 #[derive(Clone, Copy, Debug)]
@@ -616,5 +592,3 @@ fn cannot_be_read(name: &str) -> Outcome {
     Outcome::NotEvaluated(format!("{name} cannot be read"))
 }
 
-#[cfg(test)]
-mod tests;

@@ -120,3 +120,13 @@ fn finding(facts: &Facts, socket: &TcpSocket, somaxconn: Option<i64>) -> Finding
         ),
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use crate::rules::testing::*;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("accept-queue-full")
+    }
+}

@@ -110,3 +110,13 @@ fn finding(facts: &Facts, setting: &'static str, place: usize, most: u64) -> Opt
         ..finding
     })
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use crate::rules::testing::*;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("buffers-raised-under-pressure")
+    }
+}

@@ -56,3 +56,13 @@ fn check(facts: &Facts) -> Outcome {
         ..Finding::of_setting(facts, &DOCUMENTATION, SETTING, &LEAST.to_string())
     }])
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use crate::rules::testing::*;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("data-retries-few")
+    }
+}

@@ -173,3 +173,32 @@ fn evidence(dead: &[&TcpSocket], held: u64, programs: &[Program<'_>]) -> Vec<Evi
 fn has_dead_peer(socket: &TcpSocket) -> bool {
     socket.inode != 0 && Condition::of(socket) == Condition::Dead
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::*;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("dead-peer-holds-memory")
+    }
+
+    #[test]
+    fn sockets_as_text_give_no_tcp_info() {
+        let mut facts = firing();
+        facts.now.sockets.as_mut().unwrap().source = SocketSource::ProcNetTcp;
+        assert_not_evaluated(&RULE, &facts, "tcp_info");
+        for name in [
+            "dead-peer-holds-memory",
+            "close-wait-left",
+            "port-held-without-listener",
+        ] {
+            facts.now.sockets = None;
+            assert!(
+                matches!((rule(name).check)(&facts), Outcome::NotEvaluated(_)),
+                "{name}"
+            );
+        }
+    }
+}

@@ -87,3 +87,13 @@ fn is_numeric(value: &str) -> bool {
             .split_whitespace()
             .all(|word| word.parse::<i64>().is_ok())
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use crate::rules::testing::*;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("file-differs-from-live")
+    }
+}

@@ -63,3 +63,13 @@ fn check(facts: &Facts) -> Outcome {
     }
     Outcome::Fired(findings)
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use crate::rules::testing::*;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("file-line-not-understood")
+    }
+}

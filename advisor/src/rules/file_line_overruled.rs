@@ -135,3 +135,13 @@ pub(crate) fn overruled(files: &SysctlFiles) -> impl Iterator<Item = Overruled<'
         })
     })
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use crate::rules::testing::*;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("file-line-overruled")
+    }
+}

@@ -69,3 +69,13 @@ fn check(facts: &Facts) -> Outcome {
         verify: "`orphan` in /proc/net/sockstat falls".to_owned(),
     }])
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use crate::rules::testing::*;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("fin-timeout-lengthened")
+    }
+}

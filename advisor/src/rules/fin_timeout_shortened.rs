@@ -84,3 +84,13 @@ fn check(facts: &Facts) -> Outcome {
             .to_owned(),
     }])
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use crate::rules::testing::*;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("fin-timeout-shortened")
+    }
+}

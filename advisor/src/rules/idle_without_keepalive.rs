@@ -117,3 +117,13 @@ fn is_forgotten(socket: &TcpSocket) -> bool {
         && Condition::of(socket) == Condition::Idle
         && idle_ms(socket).is_some_and(|idle| idle >= IDLE_MS)
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use crate::rules::testing::*;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("idle-without-keepalive")
+    }
+}

@@ -123,3 +123,13 @@ fn evidence(times: &BTreeMap<i32, i64>, inspected: usize) -> Vec<Evidence> {
 fn linger_s(socket: &TcpSocket) -> Option<i32> {
     socket.options?.linger_s
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use crate::rules::testing::*;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("linger-set")
+    }
+}

@@ -156,3 +156,39 @@ fn finding(facts: &Facts, place: &Place<'_>, drops: i64, window: Duration) -> Op
         ..common
     })
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::*;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("listen-queue-overflows")
+    }
+
+    #[test]
+    fn drops_and_resets_of_another_namespace_are_seen() {
+        let mut facts = closes(0, 0, 0);
+        add_namespace(&mut facts, 7, &[("ListenOverflows", 30)]);
+        facts.now.elsewhere[0].settings.somaxconn = Some(128);
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(
+            finding.subject,
+            "the listener in network namespace pod-7 whose queue is full"
+        );
+        assert_eq!(finding.kind, Kind::Program);
+        assert!(finding.apply.contains("somaxconn is 128 there"));
+
+        add_namespace(&mut facts, 8, &[("TCPAbortOnMemory", 12)]);
+        facts.settings.tcp_max_orphans = Some(16);
+        let finding = fired("reset-for-memory", &facts).remove(0);
+        assert!(finding.summary.starts_with("12 connections were reset"));
+        assert!(
+            finding
+                .evidence
+                .iter()
+                .any(|evidence| evidence.source.contains("network namespace pod-8"))
+        );
+    }
+}

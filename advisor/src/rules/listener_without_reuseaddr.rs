@@ -129,3 +129,13 @@ fn evidence(facts: &Facts, listener: &TcpSocket) -> [Evidence; 2] {
         ),
     ]
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use crate::rules::testing::*;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("listener-without-reuseaddr")
+    }
+}

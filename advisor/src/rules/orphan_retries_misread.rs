@@ -118,7 +118,14 @@ fn life_s(retries: i64) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use crate::rules::testing::*;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("orphan-retries-misread")
+    }
+
     #[test]
     fn a_life_is_as_documented_for_tcp_retries2() {
         // ip-sysctl.rst: 15 retries are 924.6 s.

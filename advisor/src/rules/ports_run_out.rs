@@ -229,3 +229,13 @@ impl<'a> Ports<'a> {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use crate::rules::testing::*;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("ports-run-out")
+    }
+}

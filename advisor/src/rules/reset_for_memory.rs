@@ -203,3 +203,35 @@ fn unpaid(confidence: Confidence, summary: String, evidence: Vec<Evidence>) -> F
         verify: "TCPAbortOnMemory stops rising (nstat -az TcpExtTCPAbortOnMemory)".to_owned(),
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::*;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("reset-for-memory")
+    }
+
+    #[test]
+    fn the_kernels_log_says_which_limit_fired() {
+        let mut facts = firing();
+        let summary = |facts: &Facts| fired(&RULE, facts)[0].summary.clone();
+        assert!(summary(&facts).ends_with("tcp_max_orphans fired, not tcp_mem"));
+        assert_eq!(fired(&RULE, &facts)[0].confidence, Confidence::High);
+        assert_eq!(fired(&RULE, &facts)[0].proposed, "16384");
+
+        // Without a line in the window the gauges have to do.
+        let log = facts.kernel_log.as_mut().unwrap();
+        log.too_many_orphans = vec![Duration::from_secs(100)];
+        assert_eq!(fired(&RULE, &facts)[0].confidence, Confidence::Medium);
+        assert!(summary(&facts).ends_with("tcp_max_orphans fired, not tcp_mem"));
+
+        // By its log it was the other one, however near the orphans are.
+        let log = facts.kernel_log.as_mut().unwrap();
+        log.out_of_memory = vec![facts.now.uptime];
+        assert!(summary(&facts).ends_with("tcp_mem fired, not tcp_max_orphans"));
+        assert_eq!(fired(&RULE, &facts)[0].kind, Kind::Program);
+    }
+}

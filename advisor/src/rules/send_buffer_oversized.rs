@@ -149,3 +149,13 @@ fn is_oversized(socket: &TcpSocket) -> bool {
         && buffer(socket) > u64::from(GROWN_BYTES)
         && need_bytes(socket).is_some_and(|need| buffer(socket) / FAR > need)
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use crate::rules::testing::*;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("send-buffer-oversized")
+    }
+}

@@ -269,9 +269,15 @@ fn check(facts: &Facts) -> Outcome {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::{GONE, NEW, TCP_NAMES, Unknown, unknown};
     use crate::facts::Settings;
+    use crate::rules::testing::*;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("setting-unknown-here")
+    }
 
     #[test]
     fn a_setting_is_gone_or_not_yet_there_by_the_kernel() {

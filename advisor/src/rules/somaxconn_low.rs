@@ -63,3 +63,13 @@ fn check(facts: &Facts) -> Outcome {
         ..Finding::of_setting(facts, &DOCUMENTATION, SETTING, "4096")
     }])
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use crate::rules::testing::*;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("somaxconn-low")
+    }
+}

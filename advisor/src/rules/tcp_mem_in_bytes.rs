@@ -140,3 +140,13 @@ pub(super) fn tcp_mem_fault(
         },
     }])
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use crate::rules::testing::*;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("tcp-mem-in-bytes")
+    }
+}

@@ -221,3 +221,82 @@ fn held_bytes(socket: &TcpSocket) -> u64 {
         u64::from(memory.send_queued_bytes) + u64::from(memory.recv_alloc_bytes)
     })
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::*;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("tcp-mem-near")
+    }
+
+    /// A host whose sockets hold `usage` pages.
+    fn memory(usage: u64, marks: [u64; 3], ram_pages: u64) -> Facts {
+        let mut facts = host("quiet");
+        let text = format!("TCP: orphan 0 mem {usage}\n");
+        facts.now.sockstat =
+            crate::facts::sockstat::Sockstat::parse(&text, Path::new("sockstat")).unwrap();
+        facts.settings.tcp_mem = Some(marks);
+        facts.ram_bytes = ram_pages * facts.page_bytes;
+        facts
+    }
+
+    #[test]
+    fn memory_warns_above_pressure_and_is_critical_near_the_high_mark() {
+        let marks = [30_000, 40_000, 60_000];
+        assert_quiet(&RULE, &memory(40_000, marks, 1 << 22));
+        assert_eq!(
+            fired(&RULE, &memory(40_001, marks, 1 << 22))[0].severity,
+            Severity::Warning
+        );
+        assert_eq!(
+            fired(&RULE, &memory(54_000, marks, 1 << 22))[0].severity,
+            Severity::Warning
+        );
+        assert_eq!(
+            fired(&RULE, &memory(54_001, marks, 1 << 22))[0].severity,
+            Severity::Critical
+        );
+    }
+
+    #[test]
+    fn memory_within_the_noise_of_the_cpus_is_quiet() {
+        let mut facts = memory(900, [10, 20, 30], 1 << 22);
+        assert_quiet(&RULE, &facts);
+        facts.settings.mem_pcpu_rsv = None;
+        fired(&RULE, &facts);
+    }
+
+    #[test]
+    fn proposed_memory_marks_are_in_order_within_ram_and_quiet() {
+        for marks in [
+            [30_000, 40_000, 60_000],
+            [1, 2, 3],
+            [50_000, 40_000, 30_000],
+            [9_000; 3],
+        ] {
+            for usage in [5_000, 9_999, 40_001, 60_000, 1_000_000] {
+                for ram_pages in [1 << 16, 1 << 18, 1 << 22, 1 << 26] {
+                    for page_bytes in [4 << 10, 16 << 10, 64 << 10] {
+                        let mut facts = memory(usage, marks, ram_pages);
+                        facts.ram_bytes = ram_pages * page_bytes;
+                        facts.page_bytes = page_bytes;
+                        let Outcome::Fired(findings) = (RULE.check)(&facts) else {
+                            continue;
+                        };
+                        if findings[0].kind == Kind::Program {
+                            continue;
+                        }
+                        let proposed = crate::facts::sysctl::triple(&findings[0].proposed).unwrap();
+                        assert!(proposed.is_sorted(), "{proposed:?}");
+                        assert!(proposed[2] <= ram_pages / 4, "{proposed:?} of {ram_pages}");
+                        facts.settings.tcp_mem = Some(proposed);
+                        assert_quiet(&RULE, &facts);
+                    }
+                }
+            }
+        }
+    }
+}

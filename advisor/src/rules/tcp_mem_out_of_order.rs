@@ -51,3 +51,13 @@ fn check(facts: &Facts) -> Outcome {
         },
     )
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use crate::rules::testing::*;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("tcp-mem-out-of-order")
+    }
+}

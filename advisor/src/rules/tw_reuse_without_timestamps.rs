@@ -65,3 +65,13 @@ fn check(facts: &Facts) -> Outcome {
         ..finding
     }])
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use crate::rules::testing::*;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("tw-reuse-without-timestamps")
+    }
+}

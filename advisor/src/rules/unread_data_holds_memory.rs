@@ -111,3 +111,13 @@ fn check(facts: &Facts) -> Outcome {
     }
     Outcome::Fired(findings)
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use crate::rules::testing::*;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("unread-data-holds-memory")
+    }
+}
