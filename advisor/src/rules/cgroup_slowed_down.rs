@@ -2,7 +2,8 @@
 
 use super::cgroup::{self, Limit};
 use super::{Documentation, Outcome, Rule};
-use crate::facts::Facts;
+use advisor_facts::Facts;
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB408",
@@ -42,7 +43,7 @@ const LIMIT: Limit = Limit {
     documentation: &DOCUMENTATION,
 };
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     if facts.cgroups.is_empty() {
         return cgroup::none_seen(facts);
     }
@@ -56,8 +57,10 @@ fn check(facts: &Facts) -> Outcome {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use advisor_facts::cgroups::Cgroup;
+
     use super::*;
-    use crate::rules::testing::*;
+    use crate::rules::testing::{assert_quiet, fired, host};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
@@ -76,7 +79,7 @@ pub(super) mod tests {
             events: [("high".to_owned(), 7), ("max".to_owned(), 1)].into(),
         };
         facts.cgroups = [(1, cgroup.clone())].into();
-        assert_quiet("cgroup-limit-near", &facts);
+        assert_quiet(&crate::rules::cgroup_limit_near::RULE, &facts);
         let findings = fired(&RULE, &facts);
         assert_eq!(findings.len(), 1);
         assert_eq!(findings[0].setting, "memory.high");

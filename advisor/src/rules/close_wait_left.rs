@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, seconds};
-use crate::facts::sock_diag::{TcpSocket, TcpState};
-use crate::facts::{Facts, Look};
+use advisor_facts::sock_diag::{TcpSocket, TcpState};
+use advisor_facts::{Facts, Look};
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB202",
@@ -59,7 +60,7 @@ enum Endpoint {
     ClientOf(SocketAddr),
 }
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     let Some(sockets) = &facts.now.sockets else {
         return Outcome::NotEvaluated("the sockets cannot be seen".to_owned());
     };
@@ -251,7 +252,7 @@ fn finding(
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::*;
+    use crate::rules::testing::{assert_not_evaluated, assert_quiet, fired, host};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
@@ -306,5 +307,12 @@ pub(super) mod tests {
             socket.send_queue_bytes = 1;
         }
         assert_quiet(&RULE, &sending);
+    }
+
+    #[test]
+    fn without_sockets_it_is_not_evaluated() {
+        let mut facts = firing();
+        facts.now.sockets = None;
+        assert_not_evaluated(&RULE, &facts, "the sockets cannot be seen");
     }
 }

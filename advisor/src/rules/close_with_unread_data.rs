@@ -9,10 +9,11 @@ use super::{
     Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, needs_a_window,
     seconds,
 };
-use crate::facts::condition::unread_bytes;
-use crate::facts::namespaces::Namespace;
-use crate::facts::sock_diag::{TcpSocket, TcpState};
-use crate::facts::{Facts, Place};
+use advisor_facts::condition::unread_bytes;
+use advisor_facts::namespaces::Namespace;
+use advisor_facts::sock_diag::{TcpSocket, TcpState};
+use advisor_facts::{Facts, Place};
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB201",
@@ -69,7 +70,7 @@ const NAMESPACES: usize = 5;
 /// Programs that are named.
 const SUSPECTS: usize = 3;
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     if facts.now.counters.get(COUNTER).is_none() {
         return Outcome::NotEvaluated(format!("this kernel has no counter {COUNTER}"));
     }
@@ -349,8 +350,13 @@ impl Suspects {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use advisor_facts::processes::Holder;
+    use advisor_facts::processes::Process;
+
     use super::*;
-    use crate::rules::testing::*;
+    use crate::rules::testing::{
+        add_namespace, assert_not_evaluated, assert_quiet, counters, fired, host, outcome,
+    };
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
@@ -361,12 +367,14 @@ pub(super) mod tests {
     fn a_counter_since_boot_alone_never_fires() {
         let mut facts = firing();
         facts.earlier = None;
-        assert_not_evaluated(&RULE,
+        assert_not_evaluated(
+            &RULE,
             &facts,
             "needs a window: --over 30s (TCPAbortOnClose since boot: 64)",
         );
         facts.settings.tcp_max_orphans = None;
-        assert_not_evaluated(&RULE,
+        assert_not_evaluated(
+            &RULE,
             &facts,
             "TCPAbortOnClose since the network namespace was made: 64",
         );
@@ -386,7 +394,6 @@ pub(super) mod tests {
                  Tcp: ActiveOpens PassiveOpens\nTcp: {active} {passive}\n"
             )
         };
-        let counters = |text: &str| Counters::parse(text, Path::new("counters")).unwrap();
         facts.now.counters = counters(&text(1000 + closes, 2000 + active, 3000 + passive));
         facts.earlier.as_mut().unwrap().counters = counters(&text(1000, 2000, 3000));
         facts
@@ -401,11 +408,13 @@ pub(super) mod tests {
         fired(&RULE, &closes(5, 100, 400));
         assert_quiet(&RULE, &closes(5, 100, 401));
         fired(&RULE, &closes(100, 0, 10_000));
-        let Outcome::Quiet(reason) = (RULE.check)(&closes(1, 20, 400)) else {
+        let Outcome::Quiet(reason) = outcome(&RULE, &closes(1, 20, 400)) else {
             panic!("it fired");
         };
         assert!(
-            reason.starts_with("1 close() with unread data and 420 active and passive opens in 30.0 s"),
+            reason.starts_with(
+                "1 close() with unread data and 420 active and passive opens in 30.0 s"
+            ),
             "{reason}"
         );
     }
@@ -538,7 +547,7 @@ pub(super) mod tests {
             7,
             &[("TCPAbortOnClose", 0), ("TCPAbortOnData", 4)],
         );
-        let Outcome::Quiet(reason) = (RULE.check)(&facts) else {
+        let Outcome::Quiet(reason) = outcome(&RULE, &facts) else {
             panic!("it fired");
         };
         assert!(
@@ -547,8 +556,7 @@ pub(super) mod tests {
         );
         // A namespace that is new has no rate.
         facts.earlier.as_mut().unwrap().elsewhere.clear();
-        facts.now.elsewhere[0].counters =
-            Counters::parse("TcpExt: TCPAbortOnClose\nTcpExt: 99\n", Path::new("x")).unwrap();
+        facts.now.elsewhere[0].counters = counters("TcpExt: TCPAbortOnClose\nTcpExt: 99\n");
         assert_quiet(&RULE, &facts);
     }
 }

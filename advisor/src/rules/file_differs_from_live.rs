@@ -1,8 +1,9 @@
 //! What a file sets is not what is set now.
 
 use super::{Confidence, Documentation, Finding, Outcome, Rule, Severity, not_initial_namespace};
-use crate::facts::Facts;
-use crate::facts::sysctl_files::is_glob;
+use advisor_facts::Facts;
+use advisor_facts::sysctl_files::is_glob;
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB603",
@@ -31,7 +32,7 @@ const DOCUMENTATION: Documentation = Documentation {
     ],
 };
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     if facts.settings.tcp_max_orphans.is_none() {
         // The files are applied to the initial namespace only.
         return not_initial_namespace("net.ipv4.tcp_max_orphans");
@@ -90,7 +91,8 @@ fn is_numeric(value: &str) -> bool {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use crate::rules::testing::*;
+    use super::*;
+    use crate::rules::testing::host;
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {

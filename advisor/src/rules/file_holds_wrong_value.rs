@@ -1,8 +1,9 @@
 //! A file holds a value that is wrong, though the live one is not.
 
 use super::{Documentation, Finding, Outcome, Rule, Severity, TAKE_OUT};
-use crate::facts::Facts;
 use crate::lint;
+use advisor_facts::Facts;
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB604",
@@ -31,7 +32,7 @@ const DOCUMENTATION: Documentation = Documentation {
     ],
 };
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     let findings: Vec<_> = lint::wrong_values(&facts.sysctl_files, facts)
         .into_iter()
         .filter(|wrong| {
@@ -65,7 +66,8 @@ fn check(facts: &Facts) -> Outcome {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use crate::rules::testing::*;
+    use super::*;
+    use crate::rules::testing::host;
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {

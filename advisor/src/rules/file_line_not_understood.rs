@@ -3,8 +3,9 @@
 use super::{
     Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, TAKE_OUT,
 };
-use crate::facts::Facts;
 use crate::lint;
+use advisor_facts::Facts;
+use advisor_report::measured::Measured;
 
 pub(crate) const RULE: Rule = Rule {
     code: "LB605",
@@ -31,7 +32,7 @@ const DOCUMENTATION: Documentation = Documentation {
     ],
 };
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     let findings: Vec<_> = lint::not_understood(&facts.sysctl_files)
         .map(|(path, number, message)| {
             let place = format!("{}:{number}", path.display());
@@ -66,7 +67,8 @@ fn check(facts: &Facts) -> Outcome {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use crate::rules::testing::*;
+    use super::*;
+    use crate::rules::testing::host;
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {

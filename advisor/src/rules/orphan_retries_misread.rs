@@ -3,7 +3,8 @@
 use super::{
     Confidence, Documentation, Evidence, Finding, Outcome, Rule, Severity, cannot_be_read,
 };
-use crate::facts::Facts;
+use advisor_facts::Facts;
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB111",
@@ -43,7 +44,7 @@ const FEW: i64 = 3;
 const RTO_MIN_S: f64 = 0.2;
 const RTO_MAX_S: f64 = 120.0;
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, measured: &Measured) -> Outcome {
     let Some(current) = facts.settings.tcp_orphan_retries else {
         return cannot_be_read(SETTING);
     };
@@ -64,12 +65,12 @@ fn check(facts: &Facts) -> Outcome {
             .get("TCP.orphan")
             .map(|orphans| Evidence::sockstat("TCP.orphan", orphans)),
     );
-    let life = facts.measured.life_of_orphans(current).map_or_else(
+    let life = measured.life_of_orphans(current).map_or_else(
         || {
             let formula = "the formula of tcp_model_timeout";
             (
                 format!("{:.0} s or more by {formula}", life_s(current)),
-                facts.measured.unmeasured(formula),
+                measured.unmeasured(formula),
             )
         },
         |life| (format!("{} as measured", life.words), life.source),
@@ -119,11 +120,27 @@ fn life_s(retries: i64) -> f64 {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use crate::rules::testing::*;
+    use super::*;
+    use crate::rules::testing::{fired_with, host};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("orphan-retries-misread")
+    }
+
+    #[test]
+    fn what_a_report_measured_replaces_the_formula() {
+        let mut measured = Measured::default();
+        let facts = firing();
+        measured.life_s.insert(
+            0,
+            advisor_report::measured::Measurement {
+                value: 109,
+                source: "report r.json".to_owned(),
+            },
+        );
+        let finding = &fired_with(&RULE, &facts, &measured)[0];
+        assert!(finding.why.contains("109 s as measured"), "{}", finding.why);
     }
 
     #[test]

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 
 use super::close_wait_left::plain;
 use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity};
-use crate::facts::Facts;
-use crate::facts::sock_diag::{TcpSocket, TcpState};
+use advisor_facts::Facts;
+use advisor_facts::sock_diag::{TcpSocket, TcpState};
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB301",
@@ -57,7 +58,7 @@ const WHY: &str = "A server that starts now without SO_REUSEADDR gets EADDRINUSE
     on it does not. The socket table does not show the option: if the program sets it on every \
     start, there is nothing to do.";
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     let Some(sockets) = &facts.now.sockets else {
         return Outcome::NotEvaluated("the sockets cannot be seen".to_owned());
     };
@@ -216,7 +217,7 @@ fn finding(port: u16, sockets: &[&TcpSocket], range: &str, source: &str) -> Find
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::*;
+    use crate::rules::testing::{assert_not_evaluated, assert_quiet, fired, host};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
@@ -274,5 +275,12 @@ pub(super) mod tests {
         let all = &mut facts.now.sockets.as_mut().unwrap().all;
         all.retain(|socket| socket.peer.port() != 8443);
         assert_eq!(fired(&RULE, &facts)[0].severity, Severity::Notice);
+    }
+
+    #[test]
+    fn without_sockets_it_is_not_evaluated() {
+        let mut facts = firing();
+        facts.now.sockets = None;
+        assert_not_evaluated(&RULE, &facts, "the sockets cannot be seen");
     }
 }

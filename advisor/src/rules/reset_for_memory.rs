@@ -7,7 +7,8 @@ use super::{
     Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes,
     needs_a_window, not_initial_namespace, seconds,
 };
-use crate::facts::{Facts, Look};
+use advisor_facts::{Facts, Look};
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB112",
@@ -68,7 +69,7 @@ fn logged(facts: &Facts, earlier: &Look, evidence: &mut Vec<Evidence>) -> (i64, 
 /// The log's clock and that of /proc/uptime differ a little.
 const SLACK: Duration = Duration::from_secs(1);
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, measured: &Measured) -> Outcome {
     let Some((window, earlier)) = facts.window() else {
         return needs_a_window(COUNTER, facts);
     };
@@ -89,7 +90,7 @@ fn check(facts: &Facts) -> Outcome {
     };
     let (orphans, look) = most_orphans(facts).unwrap_or((0, &facts.now));
     let orphans = orphans.max(0);
-    let cost = OrphanCost::of(look, facts);
+    let cost = OrphanCost::of(look, facts, measured);
     // Each that was reset had been one more.
     let peak = orphans.saturating_add(resets);
     let by_orphans = peak.saturating_mul(4) > limit;
@@ -207,7 +208,7 @@ fn unpaid(confidence: Confidence, summary: String, evidence: Vec<Evidence>) -> F
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::*;
+    use crate::rules::testing::{add_namespace, fired, host};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
@@ -233,5 +234,16 @@ pub(super) mod tests {
         log.out_of_memory = vec![facts.now.uptime];
         assert!(summary(&facts).ends_with("tcp_mem fired, not tcp_max_orphans"));
         assert_eq!(fired(&RULE, &facts)[0].kind, Kind::Program);
+    }
+
+    #[test]
+    fn resets_of_another_namespace_are_seen() {
+        let mut facts = host("quiet");
+        add_namespace(&mut facts, 8, &[("TCPAbortOnMemory", 12)]);
+        facts.settings.tcp_max_orphans = Some(16);
+        let finding = fired(&RULE, &facts).remove(0);
+        assert!(finding.summary.starts_with("12 connections were reset"));
+        let mut evidence = finding.evidence.iter();
+        assert!(evidence.any(|seen| seen.source.contains("network namespace pod-8")));
     }
 }

@@ -3,8 +3,9 @@
 use super::{
     Confidence, Documentation, Finding, Outcome, Rule, Severity, TAKE_OUT, not_initial_namespace,
 };
-use crate::facts::sysctl_files::is_glob;
-use crate::facts::{Facts, release};
+use advisor_facts::sysctl_files::is_glob;
+use advisor_facts::{Facts, release};
+use advisor_report::measured::Measured;
 
 pub(crate) const RULE: Rule = Rule {
     code: "LB601",
@@ -233,7 +234,7 @@ fn like(key: &str) -> Option<&'static str> {
     (edits <= MOST_EDITS && edits * LETTERS_AN_EDIT <= letters).then_some(nearest)
 }
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     if facts.settings.tcp_max_orphans.is_none() {
         return not_initial_namespace("net.ipv4.tcp_max_orphans");
     }
@@ -270,9 +271,10 @@ fn check(facts: &Facts) -> Outcome {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::{GONE, NEW, TCP_NAMES, Unknown, unknown};
-    use crate::facts::Settings;
-    use crate::rules::testing::*;
+    use advisor_facts::Settings;
+
+    use super::*;
+    use crate::rules::testing::host;
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {

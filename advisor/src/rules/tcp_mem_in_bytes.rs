@@ -5,7 +5,8 @@ use super::{
     Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes,
     not_initial_namespace,
 };
-use crate::facts::Facts;
+use advisor_facts::Facts;
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB410",
@@ -42,7 +43,7 @@ const DOCUMENTATION: Documentation = Documentation {
 
 const SETTING: &str = "net.ipv4.tcp_mem";
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     tcp_mem_fault(
         facts,
         MarksFault::InBytes,
@@ -143,7 +144,8 @@ pub(super) fn tcp_mem_fault(
 
 #[cfg(test)]
 pub(super) mod tests {
-    use crate::rules::testing::*;
+    use super::*;
+    use crate::rules::testing::host;
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {

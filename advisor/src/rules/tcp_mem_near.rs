@@ -5,9 +5,10 @@ use super::{
     Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes,
     not_initial_namespace, set, unset,
 };
-use crate::facts::sock_diag::TcpSocket;
-use crate::facts::{Facts, SocketSource};
 use crate::rules::close_wait_left::plain;
+use advisor_facts::sock_diag::TcpSocket;
+use advisor_facts::{Facts, SocketSource};
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB402",
@@ -48,7 +49,7 @@ const SETTING: &str = "net.ipv4.tcp_mem";
 /// Sockets that are named as the holders of the memory.
 const HOLDERS: usize = 3;
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     let Some(marks) = facts.settings.tcp_mem else {
         return not_initial_namespace(SETTING);
     };
@@ -225,7 +226,9 @@ fn held_bytes(socket: &TcpSocket) -> u64 {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::*;
+    use crate::rules::testing::{
+        assert_not_evaluated, assert_quiet, fired, host, outcome, sockstat,
+    };
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
@@ -235,9 +238,7 @@ pub(super) mod tests {
     /// A host whose sockets hold `usage` pages.
     fn memory(usage: u64, marks: [u64; 3], ram_pages: u64) -> Facts {
         let mut facts = host("quiet");
-        let text = format!("TCP: orphan 0 mem {usage}\n");
-        facts.now.sockstat =
-            crate::facts::sockstat::Sockstat::parse(&text, Path::new("sockstat")).unwrap();
+        facts.now.sockstat = sockstat(&format!("TCP: orphan 0 mem {usage}\n"));
         facts.settings.tcp_mem = Some(marks);
         facts.ram_bytes = ram_pages * facts.page_bytes;
         facts
@@ -283,13 +284,14 @@ pub(super) mod tests {
                         let mut facts = memory(usage, marks, ram_pages);
                         facts.ram_bytes = ram_pages * page_bytes;
                         facts.page_bytes = page_bytes;
-                        let Outcome::Fired(findings) = (RULE.check)(&facts) else {
+                        let Outcome::Fired(findings) = outcome(&RULE, &facts) else {
                             continue;
                         };
                         if findings[0].kind == Kind::Program {
                             continue;
                         }
-                        let proposed = crate::facts::sysctl::triple(&findings[0].proposed).unwrap();
+                        let proposed =
+                            advisor_facts::sysctl::triple(&findings[0].proposed).unwrap();
                         assert!(proposed.is_sorted(), "{proposed:?}");
                         assert!(proposed[2] <= ram_pages / 4, "{proposed:?} of {ram_pages}");
                         facts.settings.tcp_mem = Some(proposed);
@@ -298,5 +300,10 @@ pub(super) mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_child_namespace_has_no_tcp_mem() {
+        assert_not_evaluated(&RULE, &host("container"), "initial network namespace");
     }
 }

@@ -1,6 +1,7 @@
 //! What holds for every rule of the registry.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::testing::{fired, host};
 use super::*;
@@ -67,7 +68,7 @@ fn scenarios_are_named_by_topic_file_and_name() {
 #[test]
 fn each_rule_fires_on_its_host_and_no_other_one_does() {
     for (rule, firing) in RULES.iter().zip(FIRING) {
-        let advice = advise(&mut firing(), &[]);
+        let advice = advise(&firing(), &[]);
         let fired: Vec<_> = advice
             .rules
             .iter()
@@ -85,7 +86,7 @@ fn each_rule_fires_on_its_host_and_no_other_one_does() {
 
 #[test]
 fn every_rule_is_evaluated_and_quiet_on_a_quiet_host() {
-    for outcome in advise(&mut host("quiet"), &[]).rules {
+    for outcome in advise(&host("quiet"), &[]).rules {
         assert_eq!(outcome.outcome, OutcomeWord::Quiet, "{outcome:?}");
     }
 }
@@ -121,13 +122,13 @@ fn a_finding_leaves_nothing_unsaid() {
 #[test]
 fn reports_add_what_was_replayed() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reports/report.json");
-    let report = evidence::read(&path).unwrap();
+    let report = advisor_report::read(&path).unwrap();
     let reports = [NamedReport {
         path: "r.json".into(),
         report,
     }];
     let lines = |host_name: &str| -> Vec<String> {
-        advise(&mut host(host_name), &reports).recommendations[0]
+        advise(&host(host_name), &reports).recommendations[0]
             .finding
             .evidence
             .iter()
@@ -170,17 +171,4 @@ fn reports_add_what_was_replayed() {
         ]
     );
     assert_eq!(lines("tcp-mem-near"), [""; 0]);
-}
-
-#[test]
-fn amounts_of_memory_are_read_at_a_glance() {
-    for (amount, text) in [
-        (0, "0 bytes"),
-        (1023, "1023 bytes"),
-        (1024, "1.0 KiB"),
-        (1_572_864, "1.5 MiB"),
-        (u64::MAX, "16777215.9 TiB"),
-    ] {
-        assert_eq!(bytes(amount), text);
-    }
 }

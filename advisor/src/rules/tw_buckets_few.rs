@@ -3,7 +3,8 @@
 use super::{
     Confidence, Documentation, Evidence, Finding, Outcome, Rule, Severity, bytes, cannot_be_read,
 };
-use crate::facts::Facts;
+use advisor_facts::Facts;
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB311",
@@ -60,7 +61,7 @@ pub(super) fn records_bytes(records: i64) -> u64 {
         .saturating_mul(RECORD_BYTES)
 }
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     let Some(current) = facts.settings.tcp_max_tw_buckets else {
         return cannot_be_read(SETTING);
     };
@@ -94,7 +95,8 @@ fn check(facts: &Facts) -> Outcome {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use crate::rules::testing::*;
+    use super::*;
+    use crate::rules::testing::host;
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use advisor::evidence::proof::Claim;
 use advisor::rules::{ProvenBy, RULES};
+use advisor_report::advice::Claim;
 
 use crate::suite::error::SuiteError;
 use crate::suite::scenario::{Scenario, Side};

@@ -8,9 +8,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use advisor::evidence::proof::{self, Proof, Verdict};
-use advisor::facts::{Facts, Root};
 use advisor::plan::{Advice, advise};
+use advisor_facts::{Facts, Root};
+use advisor_report::proof::{self, Proof, Verdict};
 use harness::prove::{render, templates};
 
 #[path = "../../../advisor/tests/recorded/mod.rs"]
@@ -24,8 +24,8 @@ fn root() -> PathBuf {
 fn advice_for_all() -> Vec<Advice> {
     let advice = |name: String| {
         let host = recorded::directory(&name);
-        let mut facts = Facts::read(&Root::Recorded(host.path().to_owned())).unwrap();
-        advise(&mut facts, &[])
+        let facts = Facts::read(&Root::Recorded(host.path().to_owned())).unwrap();
+        advise(&facts, &[])
     };
     recorded::names().into_iter().map(advice).collect()
 }

@@ -13,8 +13,8 @@ use std::thread;
 use nix::sched::CloneFlags;
 use serde::{Deserialize, Serialize};
 
-use super::processes::{OpenNamespace, bracketed, has_vanished, pids};
-use super::{Counters, Settings, Sockets, Sockstat, Unseen, read_text};
+use crate::processes::{OpenNamespace, bracketed, has_vanished, pids};
+use crate::{Counters, Settings, Sockets, Sockstat, Unseen, read_text};
 
 /// A network namespace other than the reader's.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

@@ -4,8 +4,6 @@ pub mod cgroups;
 pub mod condition;
 pub mod counters;
 pub mod file;
-#[cfg(test)]
-mod fuzz;
 pub mod inspect;
 pub mod kernel_log;
 pub mod memory;
@@ -13,12 +11,19 @@ pub mod namespaces;
 pub mod proc_tcp;
 pub mod processes;
 pub mod redact;
+pub mod release;
 pub mod settings;
+pub mod shared;
 pub mod sock_diag;
 pub mod sockstat;
 pub mod sysctl;
 pub mod sysctl_files;
 pub mod tcp_info;
+pub mod units;
+
+#[cfg(test)]
+#[path = "../../tests/recorded/mod.rs"]
+mod recorded;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -30,15 +35,15 @@ use std::time::Duration;
 use nix::unistd::{SysconfVar, sysconf};
 use serde::{Deserialize, Serialize};
 
-use crate::evidence::measured::Measured;
-use crate::evidence::release::kernel_line;
 use cgroups::{Cgroup, CgroupV1};
 use counters::Counters;
 use kernel_log::KernelLog;
 use memory::Memory;
 use namespaces::{Closed, Door, Namespace};
 use processes::{Inodes, OpenNamespace, Processes};
+use release::kernel_line;
 pub use settings::Settings;
+pub use shared::Shared;
 use sock_diag::{Family, Gather, SockDiag, SockDiagError, SocketOptions, TcpSocket, TcpState};
 use sockstat::Sockstat;
 use sysctl_files::SysctlFiles;
@@ -139,11 +144,11 @@ pub struct Facts {
     /// read.
     pub kernel_log: Option<KernelLog>,
     /// What changes, as it is now.
-    pub now: Look,
+    pub now: Shared<Look>,
     /// The same some time before, where there were two looks.
-    pub earlier: Option<Look>,
+    pub earlier: Option<Shared<Look>>,
     /// The processes that hold the sockets.
-    pub processes: Processes,
+    pub processes: Shared<Processes>,
     /// The cgroups that the sockets were made in, by id.
     pub cgroups: BTreeMap<u64, Cgroup>,
     /// The cgroups of version 1 that the processes are in.
@@ -151,9 +156,6 @@ pub struct Facts {
     pub cgroups_v1: Vec<CgroupV1>,
     /// What could not be seen, each once.
     pub unseen: Vec<Unseen>,
-    /// What was measured on the kernel line of this host, or near it.
-    #[serde(skip)]
-    pub measured: Measured,
 }
 
 /// The counters of a network namespace, now and in an earlier look.
@@ -279,17 +281,16 @@ impl Facts {
             settings,
             sysctl_files,
             cgroups_v1: cgroups::read_v1(path, &processes)?,
-            processes,
+            processes: processes.into(),
             cgroups: match root {
                 Root::Live => cgroups::read(path, &ids, &mut unseen)?,
                 // The inodes of copied directories are others.
                 Root::Recorded(path) => read_json(&path.join("cgroups.json"))?.unwrap_or_default(),
             },
             kernel_log: KernelLog::read(root, &mut unseen)?,
-            now,
+            now: now.into(),
             earlier: None,
             unseen,
-            measured: Measured::default(),
         };
         match root {
             Root::Live if looking.inspect_options => inspect::inspect(&mut facts),
@@ -322,25 +323,25 @@ impl Facts {
             settings: Settings::default(),
             sysctl_files: SysctlFiles::default(),
             kernel_log: None,
-            now: Look {
+            now: Shared::from(Look {
                 uptime: Duration::ZERO,
                 sockstat: Sockstat::default(),
                 counters: Counters::default(),
                 sockets: None,
                 elsewhere: Vec::new(),
-            },
-            processes: Processes::default(),
+            }),
+            processes: Shared::default(),
             cgroups: BTreeMap::new(),
             cgroups_v1: Vec::new(),
             earlier: None,
             unseen: Vec::new(),
-            measured: Measured::default(),
         }
     }
 
     /// Takes `earlier` for the look before this one. One that is not earlier
     /// is of another boot and says nothing.
-    pub fn set_earlier(&mut self, earlier: Look) {
+    pub fn set_earlier(&mut self, earlier: impl Into<Shared<Look>>) {
+        let earlier = earlier.into();
         if earlier.uptime < self.now.uptime {
             self.earlier = Some(earlier);
         }
@@ -568,7 +569,7 @@ fn elsewhere(
 /// Looks into each of these network namespaces of the running host by `look`, which
 /// is given the directory of the namespace's files of /proc/net. One that
 /// vanishes meanwhile is left out; those that are closed are noted.
-pub(crate) fn look_elsewhere<T: Send>(
+pub fn look_elsewhere<T: Send>(
     root: &Path,
     doors: &[Door],
     unseen: &mut Vec<Unseen>,
@@ -610,7 +611,7 @@ pub(crate) fn look_elsewhere<T: Send>(
 }
 
 /// The directories of the other network namespaces of a recorded host, by inode.
-pub(crate) fn recorded_namespaces(root: &Path) -> BTreeMap<u32, PathBuf> {
+pub fn recorded_namespaces(root: &Path) -> BTreeMap<u32, PathBuf> {
     let Ok(entries) = fs::read_dir(root.join("namespaces")) else {
         return BTreeMap::new();
     };
@@ -646,7 +647,7 @@ fn elsewhere_recorded(root: &Path) -> Result<Vec<Namespace>, FactError> {
 /// sock_diag, or as text where that is not to be used or the kernel has none.
 /// `net` is the directory with the namespace's `tcp` and `tcp6`. `None` where
 /// the sockets cannot be seen.
-pub(crate) fn gather_live<T: Gather>(
+pub fn gather_live<T: Gather>(
     net: &Path,
     looking: Looking,
     unseen: &mut Vec<Unseen>,
@@ -669,7 +670,7 @@ pub(crate) fn gather_live<T: Gather>(
 }
 
 /// Gathers the sockets of a record.
-pub(crate) fn gather_recorded<T: Gather>(
+pub fn gather_recorded<T: Gather>(
     root: &Path,
     unseen: &mut Vec<Unseen>,
     mut add: impl FnMut(&mut T, TcpSocket),

@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::sock_diag::TcpSocket;
-use super::{Facts, Look};
+use crate::sock_diag::TcpSocket;
+use crate::{Facts, Look};
 
 /// Takes out of the facts what is of this host alone.
 pub fn redact(facts: &mut Facts) {
@@ -104,9 +104,9 @@ impl<T: Eq + std::hash::Hash> Names<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::processes::Process;
-    use super::super::{Root, file};
     use super::*;
+    use crate::processes::Process;
+    use crate::{Root, file};
 
     #[test]
     fn no_address_and_no_name_is_left() {

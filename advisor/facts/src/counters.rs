@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::FactError;
+use crate::FactError;
 
 /// Counters by dotted name: `TcpExt.TCPAbortOnClose`, `Tcp.ActiveOpens`.
 ///

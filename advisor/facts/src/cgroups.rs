@@ -10,8 +10,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::processes::{Processes, has_vanished};
-use super::{FactError, Unseen, read_text};
+use crate::processes::{Processes, has_vanished};
+use crate::{FactError, Unseen, read_text};
 
 /// Where the hierarchy of version 2 is mounted: alone, or beside version 1.
 const MOUNTS: [&str; 2] = ["sys/fs/cgroup", "sys/fs/cgroup/unified"];
@@ -272,8 +272,8 @@ fn pairs(path: &Path) -> Result<BTreeMap<String, u64>, FactError> {
 mod tests {
     #![expect(clippy::disallowed_methods, reason = "files for the test to read")]
 
-    use super::super::processes::Process;
     use super::*;
+    use crate::processes::Process;
 
     #[test]
     fn a_limit_above_is_seen_as_well() {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FactError, Unseen, sysctl};
+use crate::{FactError, Unseen, sysctl};
 
 /// The type of a sysctl's value, read and printed as the kernel does.
 trait SettingValue: Sized {
@@ -145,7 +145,7 @@ settings! {
 
 impl Settings {
     /// Reads them under `root`; what may not be read is added to `unseen`.
-    pub(super) fn read(root: &Path, unseen: &mut Vec<Unseen>) -> Result<Self, FactError> {
+    pub(crate) fn read(root: &Path, unseen: &mut Vec<Unseen>) -> Result<Self, FactError> {
         let mut settings = Self::default();
         for name in Self::NAMES {
             match sysctl::read(root, name) {

@@ -13,9 +13,9 @@ use nix::libc;
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::stat::fstat;
 
-use super::processes::{Holder, has_vanished};
-use super::sock_diag::{SocketOptions, TcpState};
-use super::{Facts, Unseen};
+use crate::processes::{Holder, has_vanished};
+use crate::sock_diag::{SocketOptions, TcpState};
+use crate::{Facts, Unseen};
 
 /// Connections of one process that are looked at: those with the most memory.
 const CONNECTIONS: usize = 32;
@@ -24,7 +24,7 @@ const SOCKETS: usize = 4096;
 
 /// Asks for the options of the listeners, and of those connections of each
 /// process that hold the most memory.
-pub(super) fn inspect(facts: &mut Facts) {
+pub(crate) fn inspect(facts: &mut Facts) {
     let mut chosen: Vec<Holder> = Vec::new();
     let mut connections: BTreeMap<u32, Vec<(u64, Holder)>> = BTreeMap::new();
     for (_, socket) in facts.now.every_socket() {
@@ -145,8 +145,8 @@ mod tests {
 
     use nix::sys::socket::setsockopt;
 
-    use super::super::{Looking, Root};
     use super::*;
+    use crate::{Looking, Root};
 
     #[test]
     fn the_options_of_sockets_of_ours_are_read() {

@@ -20,7 +20,7 @@ use nix::fcntl::{OFlag, readlinkat};
 use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
 
-use super::Unseen;
+use crate::Unseen;
 
 /// The longest command line that is kept, in bytes.
 const COMMAND_LIMIT_BYTES: u64 = 256;
@@ -321,7 +321,7 @@ fn each_link(root: &Path, pid: u32, each: &mut impl FnMut(&OsStr, u32)) -> Resul
 }
 
 /// The number of a link such as `net:[4026531840]` or `socket:[4711]`.
-pub(super) fn bracketed(target: &OsStr, kind: &[u8]) -> Option<u32> {
+pub(crate) fn bracketed(target: &OsStr, kind: &[u8]) -> Option<u32> {
     let digits = target.as_bytes().strip_prefix(kind)?.strip_suffix(b"]")?;
     str::from_utf8(digits).ok()?.parse().ok()
 }
@@ -373,7 +373,7 @@ fn container(cgroup: &str) -> Option<String> {
 }
 
 /// Whether an error only says that a file or a process is not there any more.
-pub(super) fn has_vanished(error: &io::Error) -> bool {
+pub(crate) fn has_vanished(error: &io::Error) -> bool {
     matches!(
         Errno::from_raw(error.raw_os_error().unwrap_or_default()),
         Errno::ENOENT | Errno::ESRCH | Errno::ENODEV

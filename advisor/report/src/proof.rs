@@ -11,11 +11,10 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::document::{self, DocumentError, Kind};
-use super::{Kernel, Link, Place, Seen, Value};
-use crate::facts::Facts;
-use crate::plan;
-use crate::rules::bytes;
+use crate::advice::{Claim, Host};
+
+use crate::document::{self, DocumentError, Kind};
+use crate::report::{Kernel, Link, Place, Seen};
 
 /// The version of the format.
 pub const SCHEMA: u32 = 1;
@@ -37,55 +36,6 @@ pub struct Proof {
     pub rule: String,
     /// A trial of each recommendation, in its order.
     pub trials: Vec<Trial>,
-}
-
-/// What advice depends on of a host.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct Host {
-    /// The release of its kernel, as `uname -r` gives it.
-    pub kernel: String,
-    /// RAM that its kernel manages, in bytes.
-    pub ram_bytes: u64,
-    /// Size of a page, in bytes.
-    pub page_bytes: u64,
-    /// CPUs that are online.
-    pub cpus: u64,
-}
-
-impl Host {
-    /// Of a host's facts.
-    pub fn of(facts: &Facts) -> Self {
-        Self {
-            kernel: facts.kernel.clone(),
-            ram_bytes: facts.ram_bytes,
-            page_bytes: facts.page_bytes,
-            cpus: facts.cpus,
-        }
-    }
-}
-
-impl fmt::Display for Host {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ram = bytes(self.ram_bytes);
-        write!(f, "Linux {}, {ram} RAM, {} CPUs", self.kernel, self.cpus)
-    }
-}
-
-/// What is recommended: a trial is one of this and of nothing else.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct Claim {
-    /// The rule's code.
-    pub code: String,
-    /// The rule's name.
-    pub name: String,
-    /// The host, or the program by its sockets.
-    pub subject: String,
-    /// The setting, the socket option or the call.
-    pub setting: String,
-    /// What it is now.
-    pub current: String,
-    /// What it should be.
-    pub proposed: String,
 }
 
 /// The trial of a recommendation.
@@ -295,75 +245,6 @@ const PROOF: Kind = Kind {
 /// Reads a proof.
 pub fn read(path: &Path) -> Result<Proof, DocumentError> {
     document::read(path, &PROOF)
-}
-
-/// Advice as `advisor recommend --format json` writes it, with what a trial needs
-/// of it.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-pub struct Advised {
-    /// The host that it is for.
-    pub host: Host,
-    /// What to try.
-    pub recommendations: Vec<Recommended>,
-}
-
-/// A recommendation, as far as it is needed for a trial.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-pub struct Recommended {
-    /// What is recommended.
-    #[serde(flatten)]
-    pub claim: Claim,
-    /// What was seen on the host.
-    pub evidence: Vec<Observed>,
-}
-
-/// An observation on the host.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-pub struct Observed {
-    /// Its dotted name.
-    pub observation: String,
-    /// Its value.
-    pub value: Value,
-}
-
-impl Advised {
-    /// What there is to try of advice.
-    pub fn of(advice: &plan::Advice) -> Self {
-        Self {
-            host: advice.host.clone(),
-            recommendations: advice
-                .recommendations
-                .iter()
-                .map(|step| Recommended {
-                    claim: step.claim(),
-                    evidence: step
-                        .finding
-                        .evidence
-                        .iter()
-                        .map(|evidence| Observed {
-                            observation: evidence.observation.clone(),
-                            value: evidence.value.clone(),
-                        })
-                        .collect(),
-                })
-                .collect(),
-        }
-    }
-}
-
-/// Advice, as a file.
-const ADVICE: Kind = Kind {
-    name: "advice",
-    what: "advice of the advisor",
-    schema: plan::SCHEMA,
-    limit_bytes: 16 << 20,
-    given: "--advice takes a file that `advisor recommend --format json` wrote",
-    anew: "write it anew with an advisor of this release: advisor recommend --format json",
-};
-
-/// Reads advice.
-pub fn read_advice(path: &Path) -> Result<Advised, DocumentError> {
-    document::read(path, &ADVICE)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::Facts;
+use crate::Facts;
 
 /// The version of the format. Any change of [`Facts`] raises it: facts of
 /// another version are refused, not guessed at.
@@ -245,8 +245,8 @@ impl Facts {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Root;
     use super::*;
+    use crate::Root;
 
     fn text(facts: &Facts) -> Vec<u8> {
         let mut text = Vec::new();

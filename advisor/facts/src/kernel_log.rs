@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::libc;
 use serde::{Deserialize, Serialize};
 
-use super::{FactError, Root, Unseen, read_text};
+use crate::{FactError, Root, Unseen, read_text};
 
 /// Of too many orphans: tcp_check_oom in net/ipv4/tcp.c of Linux.
 const TOO_MANY_ORPHANS: &str = "too many orphaned sockets";
@@ -28,7 +28,7 @@ impl KernelLog {
     /// Reads the log of this host, or the file `kernel-log` of a recorded one,
     /// which is what dmesg(1) prints. Where it may not be read that is added to
     /// `unseen`.
-    pub(super) fn read(root: &Root, unseen: &mut Vec<Unseen>) -> Result<Option<Self>, FactError> {
+    pub(crate) fn read(root: &Root, unseen: &mut Vec<Unseen>) -> Result<Option<Self>, FactError> {
         match root {
             Root::Recorded(root) => {
                 let text = read_text(&root.join("kernel-log"))?;
@@ -48,7 +48,7 @@ impl KernelLog {
     }
 
     /// The lines of a log; every other one is passed over, whatever it is.
-    pub(super) fn parse(text: &str) -> Self {
+    pub fn parse(text: &str) -> Self {
         let mut log = Self::default();
         for line in text.lines() {
             let times = if line.contains(TOO_MANY_ORPHANS) {

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use glob::{MatchOptions, Pattern};
 use serde::{Deserialize, Serialize};
 
-use super::{FactError, Unseen, sysctl};
+use crate::{FactError, Unseen, sysctl};
 
 /// The directories, the one whose file hides those of the same name first.
 pub const DIRECTORIES: [&str; 5] = [
@@ -138,7 +138,7 @@ impl fmt::Display for Assignment<'_> {
 impl SysctlFiles {
     /// Reads the files of a host under `root`. A file that can't be read is
     /// added to `unseen`; one that is no text is a [`Content::Malformed`].
-    pub(super) fn read(root: &Path, unseen: &mut Vec<Unseen>) -> Result<Self, FactError> {
+    pub(crate) fn read(root: &Path, unseen: &mut Vec<Unseen>) -> Result<Self, FactError> {
         let mut files = Self::read_tree(root, unseen);
         files.systemd = root.join("run/systemd/system").is_dir();
         for key in files.keys() {

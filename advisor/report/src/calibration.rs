@@ -11,7 +11,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::release;
+use advisor_facts::release;
 
 /// The version of the calibration format that this program writes and reads.
 pub const SCHEMA: u32 = 1;

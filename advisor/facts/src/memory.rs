@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FactError, Unseen, read_required, read_text};
+use crate::{FactError, Unseen, read_required, read_text};
 
 /// The memory of a host.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -35,7 +35,7 @@ pub struct Zones {
 impl Memory {
     /// Reads both files under `root`. Where the second may not be read that is
     /// added to `unseen`.
-    pub(super) fn read(root: &Path, unseen: &mut Vec<Unseen>) -> Result<Self, FactError> {
+    pub(crate) fn read(root: &Path, unseen: &mut Vec<Unseen>) -> Result<Self, FactError> {
         let meminfo = root.join("proc/meminfo");
         let mut memory = Self::parse_meminfo(&read_required(&meminfo)?, &meminfo)?;
         let zoneinfo = root.join("proc/zoneinfo");

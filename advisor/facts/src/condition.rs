@@ -6,8 +6,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::sock_diag::{TcpSocket, TcpState, Timer};
-use crate::rules::bytes;
+use crate::sock_diag::{TcpSocket, TcpState, Timer};
+use crate::units::{bytes, span};
 
 /// A timer doubled so often has waited 63 timeouts, at least 12 seconds.
 pub const DEAD_BACKOFF: u8 = 5;
@@ -222,20 +222,10 @@ fn drain_ms(socket: &TcpSocket) -> Option<u64> {
     Some(u64::from(socket.send_queue_bytes) * 1000 / rate)
 }
 
-/// A time for people: `230 ms`, `12 s`, `5 min`, `3 h`.
-pub(crate) fn span(ms: u64) -> String {
-    match ms {
-        0..1_000 => format!("{ms} ms"),
-        1_000..120_000 => format!("{} s", ms / 1_000),
-        120_000..7_200_000 => format!("{} min", ms / 60_000),
-        _ => format!("{} h", ms / 3_600_000),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::sock_diag::decode_recorded;
     use super::*;
+    use crate::sock_diag::decode_recorded;
 
     /// The sockets that a kernel answered with.
     fn recorded(text: &str) -> Vec<TcpSocket> {

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::calibration::{self, Calibration, FURTHEST_RELEASES};
-use super::release::kernel_line;
-use super::{Report, Run, Scenario, Verdict};
+use crate::calibration::{self, Calibration, FURTHEST_RELEASES};
+use crate::report::{Report, Run, Scenario, Value, Verdict};
+use advisor_facts::release::kernel_line;
 
 /// What was measured on the kernel line of a host, and on the release nearest to
 /// it.
@@ -198,7 +198,7 @@ fn orphan_pages(run: &Run) -> Option<u64> {
         let value = |at: &str| {
             let name = format!("kernel.sockstat.TCP.{gauge}.{at}");
             match run.observations.get(&name) {
-                Some(super::Value::Integer(value)) => Some(*value),
+                Some(Value::Integer(value)) => Some(*value),
                 _ => None,
             }
         };
@@ -226,7 +226,7 @@ mod tests {
             })
             .collect();
         let text = format!(r#"{{"schema": 1, "scenarios": [{}]}}"#, scenarios.join(","));
-        super::super::parse(&text, Path::new("r.json")).unwrap()
+        crate::report::parse(&text, Path::new("r.json")).unwrap()
     }
 
     fn measured(report: &Report) -> Measured {

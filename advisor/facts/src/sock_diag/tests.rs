@@ -10,8 +10,8 @@ use std::io::Read as _;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 
-use super::super::proc_tcp;
 use super::*;
+use crate::proc_tcp;
 
 /// The messages of a fixture.
 fn fixture() -> Vec<Vec<u8>> {

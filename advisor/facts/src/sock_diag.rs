@@ -14,7 +14,7 @@ use nix::sys::socket::{
 
 use serde::{Deserialize, Serialize};
 
-pub use super::tcp_info::TcpInfo;
+pub use crate::tcp_info::TcpInfo;
 
 /// A TCP socket, request or TIME_WAIT record.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -196,7 +196,7 @@ impl TcpState {
     ];
 
     /// The state of a number.
-    pub(super) fn from_number(number: u8) -> Option<Self> {
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
         // The numbers begin at 1 and have no gap.
         let state = *Self::ALL.get(usize::from(number).checked_sub(1)?)?;
         debug_assert_eq!(state as u8, number);
@@ -204,7 +204,7 @@ impl TcpState {
     }
 
     /// The state that the kernel calls so.
-    pub(super) fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == name)
     }
 
@@ -252,7 +252,7 @@ pub enum Timer {
 
 impl Timer {
     /// The timer of a number.
-    pub(super) const fn from_number(number: u8) -> Self {
+    pub(crate) const fn from_number(number: u8) -> Self {
         match number {
             0 => Self::Off,
             1 => Self::Retransmit,
@@ -264,7 +264,7 @@ impl Timer {
     }
 
     /// Its number.
-    pub(super) const fn number(self) -> u8 {
+    pub(crate) const fn number(self) -> u8 {
         match self {
             Self::Off => 0,
             Self::Retransmit => 1,
@@ -350,7 +350,7 @@ const INET_DIAG_SKMEMINFO: u16 = 7;
 /// Attribute: the cgroup, which comes without being asked for.
 const INET_DIAG_CGROUP_ID: u16 = 21;
 /// "Any socket" in place of a socket's cookie, INET_DIAG_NOCOOKIE.
-pub(super) const NO_COOKIE: [u8; 8] = [0xff; 8];
+pub(crate) const NO_COOKIE: [u8; 8] = [0xff; 8];
 
 /// A way to ask for the sockets of one network namespace.
 #[derive(Debug)]
@@ -502,11 +502,11 @@ fn request(sequence: u32) -> Vec<u8> {
 
 /// What a datagram said of the dump that it is part of.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     /// It was the last.
-    pub(super) done: bool,
+    pub(crate) done: bool,
     /// The table changed under the dump.
-    pub(super) interrupted: bool,
+    pub(crate) interrupted: bool,
 }
 
 /// Decodes the netlink messages of one datagram and hands over each socket.
@@ -683,7 +683,7 @@ fn decode_memory(mut words: Bytes<'_>) -> Result<SocketMemory, SockDiagError> {
 /// Decodes a recorded dump and hands over each socket: a netlink message a line
 /// in hexadecimal digits, lines with a `#` in front for people. Only a line at a
 /// time is held. The error says which line.
-pub(super) fn decode_recorded(
+pub fn decode_recorded(
     text: impl BufRead,
     each: &mut impl FnMut(TcpSocket),
 ) -> Result<(), (usize, String)> {

@@ -11,20 +11,20 @@ use std::path::Path;
 use arbtest::arbitrary::{Result, Unstructured};
 use arbtest::{ArbTest, arbtest};
 
-use super::condition::Condition;
-use super::kernel_log::KernelLog;
-use super::sock_diag::{Family, TcpSocket, decode_recorded};
-use super::tcp_info::TcpInfo;
-use super::{Facts, Root, file, proc_tcp};
 use crate::plan;
 use crate::sockets::{By, Question};
+use advisor_facts::condition::Condition;
+use advisor_facts::kernel_log::KernelLog;
+use advisor_facts::sock_diag::{Family, TcpSocket, decode_recorded};
+use advisor_facts::tcp_info::TcpInfo;
+use advisor_facts::{Facts, Root, file, proc_tcp};
 
 const DUMPS: [&str; 5] = [
-    include_str!("../../tests/fixtures/sock_diag-5.10-x86-64.hex"),
-    include_str!("../../tests/fixtures/sock_diag-6.1-x86-64.hex"),
-    include_str!("../../tests/fixtures/sock_diag-6.12-x86-64.hex"),
-    include_str!("../../tests/fixtures/sock_diag-6.18-x86-64.hex"),
-    include_str!("../../tests/fixtures/sock_diag-7.3-x86-64.hex"),
+    include_str!("../tests/fixtures/sock_diag-5.10-x86-64.hex"),
+    include_str!("../tests/fixtures/sock_diag-6.1-x86-64.hex"),
+    include_str!("../tests/fixtures/sock_diag-6.12-x86-64.hex"),
+    include_str!("../tests/fixtures/sock_diag-6.18-x86-64.hex"),
+    include_str!("../tests/fixtures/sock_diag-7.3-x86-64.hex"),
 ];
 
 /// Runs a target for a second, or as long as was asked for.
@@ -140,8 +140,8 @@ fn facts() {
             text = changed(text, input)?;
         }
         match file::read_from(&*text, Path::new("host.json")) {
-            Ok(mut facts) => {
-                let _ = plan::advise(&mut facts, &[]);
+            Ok(facts) => {
+                let _ = plan::advise(&facts, &[]);
                 for by in [By::Memory, By::Process, By::Peer, By::State] {
                     let _ = Question { by, top: 3 }.ask_facts(&facts);
                 }

@@ -5,12 +5,6 @@
 //! keys may be added, never renamed; a change of meaning raises [`SCHEMA`].
 //! `docs/report.schema.json` is generated from these types.
 
-pub mod calibration;
-pub mod document;
-pub mod measured;
-pub mod proof;
-pub mod release;
-
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -18,7 +12,7 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use document::{DocumentError, Kind};
+use crate::document::{self, DocumentError, Kind};
 
 /// The version of the report format that this program writes and reads.
 pub const SCHEMA: u32 = 1;

@@ -157,7 +157,7 @@ macro_rules! tcp_info {
 }
 
 tcp_info! {
-    /// The state by number; [`super::sock_diag::TcpSocket::state`] names it.
+    /// The state by number; [`crate::sock_diag::TcpSocket::state`] names it.
     state: u8 = "state" at 0;
     /// Congestion avoidance: 0 open, 1 disorder, 2 CWR, 3 recovery, 4 loss.
     ca_state: u8 = "ca_state" at 1;
