@@ -1,7 +1,6 @@
 //! What holds for every rule of the registry.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use super::testing::{fired, host};
 use super::*;
@@ -117,58 +116,4 @@ fn a_finding_leaves_nothing_unsaid() {
             assert!(!finding.evidence.is_empty(), "{}", rule.name);
         }
     }
-}
-
-#[test]
-fn reports_add_what_was_replayed() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reports/report.json");
-    let report = advisor_report::read(&path).unwrap();
-    let reports = [NamedReport {
-        path: "r.json".into(),
-        report,
-    }];
-    let lines = |host_name: &str| -> Vec<String> {
-        advise(&host(host_name), &reports).recommendations[0]
-            .finding
-            .evidence
-            .iter()
-            .filter(|evidence| evidence.source.starts_with("report "))
-            .map(|evidence| {
-                format!(
-                    "{} = {}; {}",
-                    evidence.observation, evidence.value, evidence.source
-                )
-            })
-            .collect()
-    };
-    assert_eq!(
-        lines("orphan-limit-near"),
-        [
-            "failure.verdict = passed in 2 runs, on the kernel line of this host (6.12); \
-             report r.json: orphans/flood/over-the-limit on kernel 6.12.41-cloud-amd64 (none)",
-            "client.TcpExt.TCPAbortOnMemory = 17 (1 run), 18 (1 run); \
-             report r.json: orphans/flood/over-the-limit on kernel 6.12.41-cloud-amd64 (none)",
-        ]
-    );
-    assert_eq!(
-        lines("close-with-unread-data"),
-        [
-            "failure.verdict = passed in 1 run, on kernel line 6.18 and not this host's 6.12; \
-             report r.json: close/unread-data/plain-close[family=ipv4] on kernel 6.18.2 (relay)",
-            "sender.close.error = always none; \
-             report r.json: close/unread-data/plain-close[family=ipv4] on kernel 6.18.2 (relay)",
-        ]
-    );
-    assert_eq!(
-        lines("port-held-without-listener"),
-        [
-            "failure.verdict = failed (server.bind.error: always EADDRINUSE did not hold): no \
-             evidence; report r.json: bind/time-wait/new-only on kernel 6.12.41\u{1b}[31m (none)",
-            "cure.verdict = passed in 3 runs, on the kernel line of this host (6.12); \
-             report r.json: bind/time-wait/both on kernel 6.12.41 (none)",
-            "server.bind.error = none (3 runs); \
-             report r.json: bind/time-wait/both on kernel 6.12.41 (none)",
-        ]
-    );
-    assert_eq!(lines("tcp-mem-near"), [""; 0]);
 }
