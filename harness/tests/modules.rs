@@ -384,7 +384,10 @@ fn no_modules_use_each_other_in_a_circle() {
             false
         });
         if let Some(circle) = circle(&graph) {
-            let _ = write!(circles, "{package}: modules use each other in a circle:\n{circle}");
+            let _ = write!(
+                circles,
+                "{package}: modules use each other in a circle:\n{circle}"
+            );
         }
     }
     assert!(circles.is_empty(), "{circles}");
