@@ -60,7 +60,7 @@ use serde::Serialize;
 use advisor_facts::release::kernel_line;
 use advisor_facts::sysctl_files::Assignment;
 use advisor_facts::units::{bytes, seconds};
-use advisor_facts::{Facts, Place};
+use advisor_facts::{Facts, NamespaceCounters};
 use advisor_report::measured::Measured;
 use advisor_report::{Report, Scenario, Value, Verdict};
 
@@ -309,7 +309,7 @@ impl Evidence {
     }
 
     /// How a counter of a network namespace has grown in the window.
-    fn counter_at(place: &Place<'_>, name: &str, window: Duration) -> Option<Self> {
+    fn counter_at(place: &NamespaceCounters<'_>, name: &str, window: Duration) -> Option<Self> {
         let mut source = counter_file(name).to_owned();
         if let Some(namespace) = place.namespace {
             source = format!("{source} of {}", namespace.label());

@@ -20,9 +20,9 @@ use crate::lab::relay::WireCounts;
 use crate::lab::{Carrier, Lab, LabError, kernel_has_netem};
 use crate::output;
 use crate::privilege;
-use crate::suite::release::Release;
 use crate::suite::scenario::Scenario;
 use crate::touch::Touch;
+use advisor_facts::release::Release;
 use capture::Capture;
 use watch::Watch;
 
