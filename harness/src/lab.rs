@@ -2,6 +2,7 @@
 //!
 //! This module is the only home of rtnetlink and of tokio.
 
+pub mod datagrams;
 pub mod destroy;
 pub mod kernel_log;
 pub mod namespace;
