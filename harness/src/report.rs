@@ -290,6 +290,24 @@ mod tests {
     }
 
     #[test]
+    fn a_run_on_two_kernels_is_reported_with_its_difference() {
+        use crate::runner::scripted::{jobs, run, scenarios, scripted};
+        let scenarios = scenarios(&["same", "differs"]);
+        let guests = scripted(2, &[("differs", &[Verdict::Failed])]);
+        let jobs = jobs(&scenarios, &["6.12.1"]);
+        let outcome = run(&jobs, scripted(2, &[]), Ok(guests), false, &|_| {}).unwrap();
+        let report = assemble(outcome.results, BTreeMap::new());
+        assert_eq!(report.differences.len(), 1);
+        assert_eq!(report.differences[0].id, "t/f/differs");
+        let counts = VerdictCounts::of(&report.scenarios);
+        assert_eq!((counts.passed, counts.failed), (3, 1));
+        for format in FORMATS {
+            let text = format.render(&report).unwrap();
+            assert!(text.contains("6.12.1"), "{}", format.file());
+        }
+    }
+
+    #[test]
     fn what_is_written_is_read_back() {
         let directory = tempfile::tempdir().unwrap();
         let report = sample();

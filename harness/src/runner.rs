@@ -16,6 +16,8 @@ pub mod judge;
 mod keep;
 mod local;
 pub mod plan;
+#[cfg(test)]
+pub(crate) mod scripted;
 pub mod stage;
 pub mod watch;
 

@@ -136,18 +136,22 @@ impl Guests {
     }
 }
 
+/// The order in which jobs start. Long scenarios start first, so that the others
+/// run meanwhile; then kernel by kernel, those that share a guest together.
+pub(super) fn order(jobs: &[Job], kernel: impl Fn(&Job) -> usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..jobs.len()).collect();
+    order.sort_by_key(|index| {
+        let job = &jobs[*index];
+        let fresh = job.scenario.wants_a_fresh_guest();
+        (!job.scenario.long, kernel(job), fresh)
+    });
+    order
+}
+
 impl Executor for Guests {
-    /// One batch. Long scenarios start first, so that the others run meanwhile;
-    /// then kernel by kernel, those that share a guest together.
     fn batches(&self, jobs: &[Job]) -> Vec<Batch> {
-        let mut order: Vec<usize> = (0..jobs.len()).collect();
-        order.sort_by_key(|index| {
-            let job = &jobs[*index];
-            let fresh = job.scenario.wants_a_fresh_guest();
-            (!job.scenario.long, self.place(job), fresh)
-        });
         vec![Batch {
-            jobs: order,
+            jobs: order(jobs, |job| self.place(job)),
             at_once: self.at_once,
         }]
     }

@@ -54,21 +54,26 @@ impl Host {
     }
 }
 
+/// The jobs by [`PHASES`], each with up to `at_once` at the same time.
+pub(super) fn batches(jobs: &[Job], at_once: usize) -> Vec<Batch> {
+    let batch = |(long, alone)| {
+        let mut batch: Vec<usize> = (0..jobs.len())
+            .filter(|place| jobs[*place].scenario.long == long)
+            .filter(|place| jobs[*place].scenario.wants_the_kernel_to_itself() == alone)
+            .collect();
+        // Else the run may end with a wait for one that was started late.
+        batch.sort_by_key(|place| Reverse(jobs[*place].scenario.time_limit));
+        Batch {
+            jobs: batch,
+            at_once: if alone { 1 } else { at_once },
+        }
+    };
+    PHASES.map(batch).into()
+}
+
 impl Executor for Host {
     fn batches(&self, jobs: &[Job]) -> Vec<Batch> {
-        let batch = |(long, alone)| {
-            let mut batch: Vec<usize> = (0..jobs.len())
-                .filter(|place| jobs[*place].scenario.long == long)
-                .filter(|place| jobs[*place].scenario.wants_the_kernel_to_itself() == alone)
-                .collect();
-            // Else the run may end with a wait for one that was started late.
-            batch.sort_by_key(|place| Reverse(jobs[*place].scenario.time_limit));
-            Batch {
-                jobs: batch,
-                at_once: if alone { 1 } else { self.at_once },
-            }
-        };
-        PHASES.map(batch).into()
+        batches(jobs, self.at_once)
     }
 
     fn worker(&self) -> Box<dyn Worker + '_> {
