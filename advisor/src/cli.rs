@@ -8,17 +8,17 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use advisor_facts::file::FactsFileError;
+use advisor_facts::release::Release;
+use advisor_facts::{FactError, Facts};
+use advisor_report::document::DocumentError;
+use advisor_report::proof;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::lint::{self, LintError};
 use crate::plan;
 use crate::render::{self, explain, json, markdown, sysctl, text};
 use crate::rules::NamedReport;
-use advisor_facts::file::FactsFileError;
-use advisor_facts::release::Release;
-use advisor_facts::{FactError, Facts};
-use advisor_report::document::DocumentError;
-use advisor_report::proof;
 
 use capture::Capture;
 use host::{Host, Scope};

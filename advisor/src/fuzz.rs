@@ -8,16 +8,16 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use arbtest::arbitrary::{Result, Unstructured};
-use arbtest::{ArbTest, arbtest};
-
-use crate::plan;
-use crate::sockets::{By, Question};
 use advisor_facts::condition::Condition;
 use advisor_facts::kernel_log::KernelLog;
 use advisor_facts::sock_diag::{Family, TcpSocket, decode_recorded};
 use advisor_facts::tcp_info::TcpInfo;
 use advisor_facts::{Facts, Root, file, proc_tcp};
+use arbtest::arbitrary::{Result, Unstructured};
+use arbtest::{ArbTest, arbtest};
+
+use crate::plan;
+use crate::sockets::{By, Question};
 
 const DUMPS: [&str; 5] = [
     include_str!("../tests/fixtures/sock_diag-5.10-x86-64.hex"),

@@ -7,15 +7,15 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-
-use crate::rules::{self, Evidence, Finding, Kind, NamedReport, Outcome, RULES, Rule};
 use advisor_facts::sysctl_files::{Content, PLANNED_FILE};
 use advisor_facts::units::seconds;
 use advisor_facts::{Facts, Settings};
 use advisor_report::advice::{Advised, Claim, Host, Observed, Recommended, SCHEMA};
 use advisor_report::measured::Measured;
 use advisor_report::proof::{OtherHost, Proof, Proven};
+use serde::Serialize;
+
+use crate::rules::{self, Evidence, Finding, Kind, NamedReport, Outcome, RULES, Rule};
 
 /// The answer: the format of `advisor recommend --format json`. Keys may be
 /// added, never renamed; a change of meaning raises [`SCHEMA`].

@@ -7,6 +7,7 @@
 
 mod apply;
 mod cgroup;
+pub(crate) mod files;
 mod finding;
 mod program;
 mod replayed;
@@ -19,7 +20,6 @@ mod tests;
 use std::time::Duration;
 
 use advisor_facts::Facts;
-use advisor_facts::units::{bytes, seconds};
 use advisor_report::measured::Measured;
 use serde::Serialize;
 
@@ -95,6 +95,8 @@ pub struct Rule {
     pub code: &'static str,
     /// The bad pattern, in kebab-case.
     pub name: &'static str,
+    /// What it judges.
+    pub scope: Scope,
     /// The scenario of the catalogue that replays the failure.
     pub scenario: Option<&'static str>,
     /// The scenario of the catalogue that shows the cure.
@@ -106,6 +108,16 @@ pub struct Rule {
     /// Judges a host: a pure function of the facts and of what was measured on its
     /// kernel.
     pub check: fn(&Facts, &Measured) -> Outcome,
+}
+
+/// What a rule judges.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// The state of a host, or the settings that files would give it.
+    Host,
+    /// The lines of the files that set sysctls at boot.
+    Files,
 }
 
 /// What tries the advice of a rule on a real kernel, before and after the change.

@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
+use advisor_facts::{file, redact};
+
 use super::host::{Host, Scope};
 use super::{Error, print};
-use advisor_facts::{file, redact};
 
 /// Write what this host says, for `--facts` and `--baseline`
 ///

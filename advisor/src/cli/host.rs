@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use super::Error;
 use advisor_facts::{Facts, Look, Looking, Root, file};
+
+use super::Error;
 
 /// Which host, and how it is looked at.
 #[derive(Debug, clap::Args)]

@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
+use advisor_facts::file;
+
 use super::host::Host;
 use super::{Error, ListFormat, print};
 use crate::render;
 use crate::sockets::{By, Question};
-use advisor_facts::file;
 
 /// Say who holds the memory of TCP sockets, and how their peers are
 ///

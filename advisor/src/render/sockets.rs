@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 
-use anstyle::{AnsiColor, Style};
-use serde::Serialize;
-
-use super::json;
-use crate::sockets::{By, Group, Row, SocketRow, Sum, Survey, Tally};
 use advisor_facts::condition::Condition;
 use advisor_facts::processes::Process;
 use advisor_facts::sock_diag::{SocketOptions, TcpSocket};
 use advisor_facts::units::bytes;
 use advisor_facts::{SocketSource, Unseen};
 use advisor_report::escape::inert;
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+
+use super::json;
+use crate::sockets::{By, Group, Row, SocketRow, Sum, Survey, Tally};
 
 /// Wider lines than this are hard to read.
 const WIDEST: usize = 100;

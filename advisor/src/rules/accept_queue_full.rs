@@ -1,18 +1,20 @@
 //! A listener whose accept queue is full now.
 
-use super::close_wait_left::plain;
-use super::program::name;
-use super::somaxconn_low::SETTING;
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
-};
 use advisor_facts::sock_diag::{TcpSocket, TcpState};
 use advisor_facts::{Facts, SocketSource};
 use advisor_report::measured::Measured;
 
+use super::close_wait_left::plain;
+use super::program::name;
+use super::somaxconn_low::SETTING;
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
+};
+
 pub(super) const RULE: Rule = Rule {
     code: "LB501",
     name: "accept-queue-full",
+    scope: Scope::Host,
     scenario: Some("listen/queue/overflow[backlog=1,family=ipv4]"),
     cure: Some("listen/queue/room-again"),
     proven_by: ProvenBy::Suites(&["listen-queue-overflows"]),

@@ -1,8 +1,10 @@
 //! The memory limits of a cgroup of version 2, for the rules about them.
 
-use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Severity, bytes};
 use advisor_facts::Facts;
 use advisor_facts::cgroups::Cgroup;
+use advisor_facts::units::bytes;
+
+use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Severity};
 
 /// One of the limits.
 pub(super) struct Limit {

@@ -1,16 +1,19 @@
 //! Sockets short of memory because of the limit of their cgroup, not tcp_mem.
 
-use super::cgroup::{self, Limit};
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, bytes,
-};
 use advisor_facts::Facts;
 use advisor_facts::cgroups::CgroupV1;
+use advisor_facts::units::bytes;
 use advisor_report::measured::Measured;
+
+use super::cgroup::{self, Limit};
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB407",
     name: "cgroup-limit-near",
+    scope: Scope::Host,
     scenario: Some("limits/cgroup/crowd[limit=cgroup]"),
     cure: Some("limits/cgroup/crowd[limit=none]"),
     proven_by: ProvenBy::Suites(&["cgroup-limit-near"]),

@@ -4,16 +4,19 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, seconds,
-};
 use advisor_facts::sock_diag::{TcpSocket, TcpState};
+use advisor_facts::units::seconds;
 use advisor_facts::{Facts, Look};
 use advisor_report::measured::Measured;
+
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB202",
     name: "close-wait-left",
+    scope: Scope::Host,
     scenario: Some("crash/leak/close-wait"),
     cure: None,
     proven_by: ProvenBy::Suites(&["close-wait-left"]),

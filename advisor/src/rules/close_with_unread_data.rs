@@ -3,20 +3,23 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::program::process_name;
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
-    needs_a_window, seconds,
-};
 use advisor_facts::condition::unread_bytes;
 use advisor_facts::namespaces::Namespace;
 use advisor_facts::sock_diag::{TcpSocket, TcpState};
+use advisor_facts::units::seconds;
 use advisor_facts::{Facts, NamespaceCounters};
 use advisor_report::measured::Measured;
+
+use super::program::process_name;
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
+    needs_a_window,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB201",
     name: "close-with-unread-data",
+    scope: Scope::Host,
     scenario: Some("close/unread-data/plain-close"),
     cure: Some("close/unread-data/shutdown-then-read-to-eof"),
     proven_by: ProvenBy::Suites(&["close-with-unread-data"]),

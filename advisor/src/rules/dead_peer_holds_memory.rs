@@ -1,18 +1,21 @@
 //! Memory held by unacknowledged data to peers that have vanished.
 
-use super::close_wait_left::plain;
-use super::program::{Program, by_program, without_tcp_info};
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, bytes,
-};
 use advisor_facts::Facts;
 use advisor_facts::condition::Condition;
 use advisor_facts::sock_diag::TcpSocket;
+use advisor_facts::units::bytes;
 use advisor_report::measured::Measured;
+
+use super::close_wait_left::plain;
+use super::program::{Program, by_program, without_tcp_info};
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB401",
     name: "dead-peer-holds-memory",
+    scope: Scope::Host,
     scenario: Some("crash/vanished-peer/unacknowledged"),
     cure: Some("crash/vanished-peer/user-timeout"),
     proven_by: ProvenBy::Suites(&["dead-peer-holds-memory"]),

@@ -1,16 +1,18 @@
 //! A raised tcp_fin_timeout, which keeps closed sockets as orphans.
 
-use super::fin_timeout_shortened::{DEFAULT, SETTING};
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, set,
-    unset,
-};
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
+
+use super::fin_timeout_shortened::{DEFAULT, SETTING};
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
+    set, unset,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB102",
     name: "fin-timeout-lengthened",
+    scope: Scope::Host,
     scenario: Some("orphans/life/fin-wait2[fin-timeout=120]"),
     cure: Some("orphans/life/fin-wait2[fin-timeout=60]"),
     proven_by: ProvenBy::Suites(&["fin-timeout-lengthened"]),

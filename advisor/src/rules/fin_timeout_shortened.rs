@@ -1,15 +1,17 @@
 //! A lowered tcp_fin_timeout, which does not shorten TIME_WAIT.
 
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, set,
-    unset,
-};
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
+
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
+    set, unset,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB302",
     name: "fin-timeout-shortened",
+    scope: Scope::Host,
     scenario: Some("bind/time-wait/fin-timeout"),
     cure: None,
     proven_by: ProvenBy::Nothing(

@@ -1,18 +1,20 @@
 //! Connections idle for hours without keepalive, whose peers may be gone.
 
-use super::program::{by_program, without_tcp_info};
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
-};
 use advisor_facts::Facts;
 use advisor_facts::condition::Condition;
 use advisor_facts::sock_diag::{TcpSocket, TcpState, Timer};
 use advisor_facts::units::span;
 use advisor_report::measured::Measured;
 
+use super::program::{by_program, without_tcp_info};
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
+};
+
 pub(super) const RULE: Rule = Rule {
     code: "LB406",
     name: "idle-without-keepalive",
+    scope: Scope::Host,
     scenario: Some("crash/half-open/idle[option=none]"),
     cure: Some("crash/half-open/idle[option=keepalive]"),
     proven_by: ProvenBy::Suites(&["idle-without-keepalive"]),

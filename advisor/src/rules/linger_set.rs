@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use super::program::by_program;
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
-};
 use advisor_facts::Facts;
 use advisor_facts::sock_diag::TcpSocket;
 use advisor_report::measured::Measured;
 
+use super::program::by_program;
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
+};
+
 pub(super) const RULE: Rule = Rule {
     code: "LB203",
     name: "linger-set",
+    scope: Scope::Host,
     scenario: Some(
         "close/truth-table/endings[ending=linger-zero,link=10mbit,greeting=none,family=ipv4-mapped]",
     ),

@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
-use super::somaxconn_low::{DEFAULT, SETTING};
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
-    a_minute, needs_a_window, seconds,
-};
+use advisor_facts::units::seconds;
 use advisor_facts::{Facts, NamespaceCounters};
 use advisor_report::measured::Measured;
+
+use super::somaxconn_low::{DEFAULT, SETTING};
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
+    a_minute, needs_a_window,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB510",
     name: "listen-queue-overflows",
+    scope: Scope::Host,
     scenario: Some("listen/queue/overflow[backlog=1,family=ipv4]"),
     cure: Some("listen/queue/overflow[backlog=4,family=ipv4]"),
     proven_by: ProvenBy::Suites(&["listen-queue-overflows"]),

@@ -1,18 +1,20 @@
 //! Listeners without SO_REUSEADDR, which may not be able to start again.
 
-use super::close_wait_left::plain;
-use super::program::by_program;
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
-};
 use advisor_facts::Facts;
 use advisor_facts::sock_diag::{TcpSocket, TcpState};
 use advisor_report::calibration::BindOption;
 use advisor_report::measured::Measured;
 
+use super::close_wait_left::plain;
+use super::program::by_program;
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
+};
+
 pub(super) const RULE: Rule = Rule {
     code: "LB502",
     name: "listener-without-reuseaddr",
+    scope: Scope::Host,
     scenario: Some("bind/time-wait/neither"),
     cure: Some("bind/time-wait/both"),
     proven_by: ProvenBy::Suites(&["port-held-without-listener"]),

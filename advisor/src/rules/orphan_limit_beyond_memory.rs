@@ -1,16 +1,19 @@
 //! A tcp_max_orphans that tcp_mem cannot pay for.
 
+use advisor_facts::Facts;
+use advisor_facts::units::bytes;
+use advisor_report::measured::Measured;
+
 use super::sizing::{MarksFault, OrphanCost, expected_tcp_mem, most_orphans};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Severity, bytes,
+    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope, Severity,
     not_initial_namespace,
 };
-use advisor_facts::Facts;
-use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB110",
     name: "orphan-limit-beyond-memory",
+    scope: Scope::Host,
     scenario: Some("orphans/flood/over-the-limit"),
     cure: None,
     proven_by: ProvenBy::Suites(&["orphan-limit-beyond-memory"]),

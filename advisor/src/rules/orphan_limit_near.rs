@@ -1,16 +1,19 @@
 //! Orphaned sockets near tcp_max_orphans, where the kernel resets them.
 
-use super::sizing::{OrphanCost, are_most, is_orphan, most_orphans};
-use super::{
-    Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, bytes, command,
-    not_initial_namespace, set, unset,
-};
+use advisor_facts::units::bytes;
 use advisor_facts::{Facts, Look};
 use advisor_report::measured::Measured;
+
+use super::sizing::{OrphanCost, are_most, is_orphan, most_orphans};
+use super::{
+    Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity, command,
+    not_initial_namespace, set, unset,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB101",
     name: "orphan-limit-near",
+    scope: Scope::Host,
     scenario: Some("orphans/flood/over-the-limit"),
     cure: Some("orphans/flood/under-the-limit"),
     proven_by: ProvenBy::Suites(&["orphan-limit-near", "orphan-retries-misread"]),

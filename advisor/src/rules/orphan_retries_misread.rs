@@ -1,14 +1,17 @@
 //! A tcp_orphan_retries that keeps orphans longer than its number says.
 
-use super::{
-    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Severity, cannot_be_read,
-};
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
+
+use super::{
+    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope, Severity,
+    cannot_be_read,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB111",
     name: "orphan-retries-misread",
+    scope: Scope::Host,
     scenario: Some("orphans/life/silent-peer-by-default"),
     cure: Some("orphans/life/silent-peer[retries=3]"),
     proven_by: ProvenBy::Suites(&["orphan-retries-misread"]),

@@ -3,17 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::SocketAddr;
 
-use super::close_wait_left::plain;
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
-};
 use advisor_facts::Facts;
 use advisor_facts::sock_diag::{TcpSocket, TcpState};
 use advisor_report::measured::Measured;
 
+use super::close_wait_left::plain;
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
+};
+
 pub(super) const RULE: Rule = Rule {
     code: "LB301",
     name: "port-held-without-listener",
+    scope: Scope::Host,
     scenario: Some("bind/time-wait/new-only"),
     cure: Some("bind/time-wait/both"),
     proven_by: ProvenBy::Suites(&["port-held-without-listener"]),

@@ -2,20 +2,22 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::close_wait_left::plain;
-use super::program::name;
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
-    there_and_back,
-};
 use advisor_facts::Facts;
 use advisor_facts::namespaces::Namespace;
 use advisor_facts::sock_diag::{TcpSocket, TcpState};
 use advisor_report::measured::Measured;
 
+use super::close_wait_left::plain;
+use super::program::name;
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
+    there_and_back,
+};
+
 pub(super) const RULE: Rule = Rule {
     code: "LB303",
     name: "ports-run-out",
+    scope: Scope::Host,
     scenario: Some("bind/ports/ten-ports[way=bind]"),
     cure: Some("bind/ports/ten-ports[way=bind-no-port]"),
     proven_by: ProvenBy::Suites(&["ports-run-out"]),

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::Outcome;
 use advisor_facts::sock_diag::TcpSocket;
 use advisor_facts::{Facts, SocketSource};
+
+use super::Outcome;
 
 /// Sockets of one program.
 pub(super) struct Program<'a> {

@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
-use super::sizing::{OrphanCost, most_orphans, tcp_pages};
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, bytes,
-    needs_a_window, not_initial_namespace, seconds,
-};
+use advisor_facts::units::{bytes, seconds};
 use advisor_facts::{Facts, Look};
 use advisor_report::measured::Measured;
+
+use super::sizing::{OrphanCost, most_orphans, tcp_pages};
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
+    needs_a_window, not_initial_namespace,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB112",
     name: "reset-for-memory",
+    scope: Scope::Host,
     scenario: Some("orphans/limit/which-one-fired[limit=tcp_max_orphans]"),
     cure: Some("orphans/flood/under-the-limit"),
     proven_by: ProvenBy::Suites(&["orphan-limit-near", "reset-for-memory"]),

@@ -1,11 +1,13 @@
 //! The computations that several rules share, so that they cannot disagree: the cost of an
 //! orphan, and the right tcp_mem for a host.
 
-use super::{Confidence, Evidence, bytes};
 use advisor_facts::sock_diag::{TcpSocket, TcpState, Timer};
+use advisor_facts::units::bytes;
 use advisor_facts::{Facts, Look, SocketSource};
 use advisor_report::calibration::Unsent;
 use advisor_report::measured::Measured;
+
+use super::{Confidence, Evidence};
 
 /// The memory of an orphan in the worst case, in bytes (ip-sysctl.rst).
 const WORST_ORPHAN_BYTES: u64 = 64 << 10;

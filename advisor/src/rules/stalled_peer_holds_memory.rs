@@ -1,17 +1,20 @@
 //! Memory held by data for live peers that do not take it.
 
+use advisor_facts::Facts;
+use advisor_facts::condition::Condition;
+use advisor_facts::units::bytes;
+use advisor_report::measured::Measured;
+
 use super::close_wait_left::plain;
 use super::program::{by_program, without_tcp_info, worth_bytes};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, bytes,
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
 };
-use advisor_facts::Facts;
-use advisor_facts::condition::Condition;
-use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB403",
     name: "stalled-peer-holds-memory",
+    scope: Scope::Host,
     scenario: Some("memory/vanished-client/dead-or-slow"),
     cure: None,
     proven_by: ProvenBy::Suites(&["stalled-peer-holds-memory"]),

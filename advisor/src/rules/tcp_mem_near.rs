@@ -1,18 +1,21 @@
 //! Memory of all TCP sockets near the marks of tcp_mem.
 
+use advisor_facts::sock_diag::TcpSocket;
+use advisor_facts::units::bytes;
+use advisor_facts::{Facts, SocketSource};
+use advisor_report::measured::Measured;
+
 use super::sizing::{most_tcp_mem_pages, ram_is_owned};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, bytes,
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
     not_initial_namespace, set, unset,
 };
 use crate::rules::close_wait_left::plain;
-use advisor_facts::sock_diag::TcpSocket;
-use advisor_facts::{Facts, SocketSource};
-use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB402",
     name: "tcp-mem-near",
+    scope: Scope::Host,
     scenario: Some("memory/pressure/crowd[tcp-mem=small,victim=same-namespace]"),
     cure: Some("memory/pressure/crowd[tcp-mem=raised,victim=same-namespace]"),
     proven_by: ProvenBy::Suites(&["tcp-mem-near"]),

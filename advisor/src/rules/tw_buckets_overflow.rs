@@ -1,16 +1,19 @@
 //! TIME_WAIT ended early because tcp_max_tw_buckets is full.
 
+use advisor_facts::Facts;
+use advisor_facts::units::{bytes, seconds};
+use advisor_report::measured::Measured;
+
 use super::tw_buckets_few::{SETTING, most_records, records_bytes};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
-    a_minute, bytes, cannot_be_read, needs_a_window, seconds,
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
+    a_minute, cannot_be_read, needs_a_window,
 };
-use advisor_facts::Facts;
-use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB310",
     name: "tw-buckets-overflow",
+    scope: Scope::Host,
     scenario: Some("bind/ports/too-many-time-wait"),
     cure: None,
     proven_by: ProvenBy::Suites(&["tw-buckets-overflow"]),

@@ -1,17 +1,20 @@
 //! Received data that its program does not read.
 
+use advisor_facts::Facts;
+use advisor_facts::condition::Condition;
+use advisor_facts::units::bytes;
+use advisor_report::measured::Measured;
+
 use super::close_wait_left::plain;
 use super::program::{by_program, without_tcp_info, worth_bytes};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, bytes,
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
 };
-use advisor_facts::Facts;
-use advisor_facts::condition::Condition;
-use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB404",
     name: "unread-data-holds-memory",
+    scope: Scope::Host,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Suites(&["unread-data-holds-memory"]),
