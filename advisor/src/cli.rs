@@ -15,7 +15,8 @@ use crate::plan;
 use crate::render::{self, explain, json, markdown, sysctl, text};
 use crate::rules::NamedReport;
 use advisor_facts::file::FactsFileError;
-use advisor_facts::{FactError, Facts, release};
+use advisor_facts::release::Release;
+use advisor_facts::{FactError, Facts};
 use advisor_report::document::DocumentError;
 use advisor_report::proof;
 
@@ -306,7 +307,7 @@ fn print(write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> Result<(),
 
 /// A kernel release: two numbers at least.
 fn kernel(text: &str) -> Result<String, String> {
-    match release(text) {
+    match Release::of_kernel(text) {
         Some(_) => Ok(text.to_owned()),
         None => Err("two numbers at least: 6.12".to_owned()),
     }

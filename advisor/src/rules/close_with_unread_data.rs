@@ -11,7 +11,7 @@ use super::{
 use advisor_facts::condition::unread_bytes;
 use advisor_facts::namespaces::Namespace;
 use advisor_facts::sock_diag::{TcpSocket, TcpState};
-use advisor_facts::{Facts, Place};
+use advisor_facts::{Facts, NamespaceCounters};
 use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
@@ -92,7 +92,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
 
 /// The resets by close() in a network namespace.
 struct Resets<'a> {
-    place: Place<'a>,
+    place: NamespaceCounters<'a>,
     /// By data that was unread at close().
     unread: i64,
     /// By data that arrived after close(), or by SO_LINGER {1,0}.
@@ -101,7 +101,7 @@ struct Resets<'a> {
 }
 
 impl<'a> Resets<'a> {
-    fn at(place: Place<'a>) -> Self {
+    fn at(place: NamespaceCounters<'a>) -> Self {
         let grown = |name| place.grown(name).unwrap_or(0).max(0);
         Self {
             place,

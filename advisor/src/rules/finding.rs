@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use advisor_facts::sysctl_files::Assignment;
 use advisor_facts::units::seconds;
-use advisor_facts::{Facts, Place};
+use advisor_facts::{Facts, NamespaceCounters};
 use advisor_report::Value;
 use serde::Serialize;
 
@@ -168,7 +168,11 @@ impl Evidence {
     }
 
     /// The growth of a counter of a network namespace in the window.
-    pub(super) fn counter_at(place: &Place<'_>, name: &str, window: Duration) -> Option<Self> {
+    pub(super) fn counter_at(
+        place: &NamespaceCounters<'_>,
+        name: &str,
+        window: Duration,
+    ) -> Option<Self> {
         let mut source = counter_file(name).to_owned();
         if let Some(namespace) = place.namespace {
             source = format!("{source} of {}", namespace.label());

@@ -7,7 +7,7 @@ use super::{
     Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
     a_minute, needs_a_window, seconds,
 };
-use advisor_facts::{Facts, Place};
+use advisor_facts::{Facts, NamespaceCounters};
 use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
@@ -64,12 +64,17 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
 }
 
 /// Connections that the listeners of a network namespace dropped.
-fn drops(place: &Place<'_>) -> i64 {
+fn drops(place: &NamespaceCounters<'_>) -> i64 {
     let grown = |name| place.grown(name).unwrap_or(0).max(0);
     grown(OVERFLOWS).max(grown(DROPS))
 }
 
-fn finding(facts: &Facts, place: &Place<'_>, drops: i64, window: Duration) -> Option<Finding> {
+fn finding(
+    facts: &Facts,
+    place: &NamespaceCounters<'_>,
+    drops: i64,
+    window: Duration,
+) -> Option<Finding> {
     let rate = a_minute(drops, window);
     // One drop in a short window is no rate.
     if rate <= 1 || drops <= 1 {
