@@ -52,6 +52,7 @@ const VALUES: &[(&str, &[&str])] = &[
         &["131072", "-262144", "512", "1"],
     ),
     ("net.ipv4.tcp_tw_reuse", &["0", "1", "2"]),
+    ("net.ipv4.tcp_tw_recycle", &["0", "1"]),
     ("net.ipv4.tcp_timestamps", &["0", "1", "2"]),
     (
         "net.ipv4.tcp_rmem",
