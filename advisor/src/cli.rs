@@ -21,7 +21,7 @@ use crate::render::{self, explain, json, markdown, sysctl, text};
 use crate::rules::NamedReport;
 
 use capture::Capture;
-use host::{Host, Scope};
+use host::{HostArguments, LookArguments};
 use sockets::Sockets;
 
 /// Says what is wrong with a host's TCP settings and sockets, and what to do.
@@ -73,9 +73,9 @@ struct Recommend {
     #[arg(long, value_name = "FILE")]
     proof: Option<PathBuf>,
     #[command(flatten)]
-    scope: Scope,
+    scope: LookArguments,
     #[command(flatten)]
-    host: Host,
+    host: HostArguments,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

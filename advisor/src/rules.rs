@@ -25,7 +25,7 @@ use serde::Serialize;
 
 pub(crate) use apply::{TAKE_OUT, there_and_back};
 use apply::{command, set, unset};
-pub use finding::{Confidence, Evidence, Finding, Kind, Severity};
+pub use finding::{AppliesTo, Confidence, Evidence, Finding, Severity};
 pub use replayed::NamedReport;
 pub(crate) use replayed::replayed;
 

@@ -63,9 +63,9 @@ impl Sum {
 
 /// What a number of sockets holds, by the condition of their peers.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Tally([Sum; Condition::ALL.len()]);
+pub struct ConditionSums([Sum; Condition::ALL.len()]);
 
-impl Tally {
+impl ConditionSums {
     /// The sum over all conditions.
     pub fn total(&self) -> Sum {
         let mut total = Sum::default();
@@ -148,8 +148,8 @@ struct Held {
 /// What is gathered of sockets that pass by.
 #[derive(Default)]
 struct Gathered {
-    total: Tally,
-    groups: HashMap<Key, Tally>,
+    total: ConditionSums,
+    groups: HashMap<Key, ConditionSums>,
     /// The most that a group of those that were given up held, summed over the
     /// times: by so much a figure may be too low.
     given_up_bytes: u64,
@@ -246,14 +246,14 @@ impl Gathered {
         let mut held: Vec<u64> = self
             .groups
             .values()
-            .map(|tally| tally.total().bytes)
+            .map(|sums| sums.total().bytes)
             .collect();
         held.sort_unstable();
         let least = held[held.len() / 2];
         let mut kept = GROUPS / 2;
         let mut given_up = 0;
-        self.groups.retain(|_, tally| {
-            let bytes = tally.total().bytes;
+        self.groups.retain(|_, sums| {
+            let bytes = sums.total().bytes;
             // Of those that hold the same, as many as have room.
             let keep = bytes > least || bytes == least && kept > 0;
             if keep {
@@ -271,8 +271,8 @@ impl Gather for Gathered {
     fn absorb(&mut self, other: Self) {
         self.total.add(&other.total);
         self.given_up_bytes += other.given_up_bytes;
-        for (key, tally) in other.groups {
-            self.groups.entry(key).or_default().add(&tally);
+        for (key, sums) in other.groups {
+            self.groups.entry(key).or_default().add(&sums);
         }
         while self.groups.len() > GROUPS {
             self.give_up_smallest();
@@ -290,7 +290,7 @@ pub struct Survey {
     /// What they were put together by.
     pub by: By,
     /// All of them, whether they are shown or not.
-    pub total: Tally,
+    pub total: ConditionSums,
     /// The ones that hold most, in this order.
     pub rows: Vec<Row>,
     /// How many rows there would be without a limit; `None` where that is not
@@ -333,7 +333,7 @@ pub struct GroupRow {
     /// What they have in common.
     pub group: Group,
     /// What they hold.
-    pub tally: Tally,
+    pub sums: ConditionSums,
 }
 
 /// What sockets have in common.
@@ -501,11 +501,11 @@ impl Question {
             }));
         } else {
             let mut groups: Vec<_> = gathered.groups.into_iter().collect();
-            groups.sort_by_key(|(key, tally)| {
-                let total = tally.total();
+            groups.sort_by_key(|(key, sums)| {
+                let total = sums.total();
                 (Reverse(total.bytes), Reverse(total.sockets), *key)
             });
-            rows.extend(groups.into_iter().take(self.top).map(|(key, tally)| {
+            rows.extend(groups.into_iter().take(self.top).map(|(key, sums)| {
                 Row::Group(Box::new(GroupRow {
                     group: match key {
                         Key::Process(index) => match processes.all.get(index as usize) {
@@ -519,7 +519,7 @@ impl Question {
                         Key::Peer(address) => Group::Peer(address),
                         Key::State(state) => Group::State(state),
                     },
-                    tally,
+                    sums,
                 }))
             }));
         }
@@ -620,7 +620,7 @@ mod tests {
             .rows
             .iter()
             .map(|row| match row {
-                Row::Group(row) => row.tally.total().bytes,
+                Row::Group(row) => row.sums.total().bytes,
                 Row::Socket(row) => panic!("{row:?}"),
             })
             .collect();

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use advisor_facts::file;
 
-use super::host::Host;
+use super::host::HostArguments;
 use super::{Error, ListFormat, print};
 use crate::render;
 use crate::sockets::{By, Question};
@@ -32,7 +32,7 @@ pub(super) struct Sockets {
     #[arg(long, value_enum, default_value_t = ListFormat::Text)]
     format: ListFormat,
     #[command(flatten)]
-    host: Host,
+    host: HostArguments,
 }
 
 impl Sockets {

@@ -8,7 +8,8 @@ use super::close_wait_left::plain;
 use super::program::name;
 use super::somaxconn_low::SETTING;
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -104,7 +105,7 @@ fn finding(facts: &Facts, socket: &TcpSocket, somaxconn: Option<i64>) -> Finding
              backlog than the one it asks for."
                 .to_owned()
         },
-        kind: Kind::Program,
+        applies_to: AppliesTo::Program,
         subject: format!("{program}, the listener on {address}"),
         setting: "accept() and the backlog of listen()".to_owned(),
         current: format!("{waiting} wait, backlog {backlog}"),

@@ -4,7 +4,7 @@ use advisor_facts::Facts;
 use advisor_facts::cgroups::Cgroup;
 use advisor_facts::units::bytes;
 
-use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Severity};
+use super::{AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, Severity};
 
 /// One of the limits.
 pub(super) struct Limit {
@@ -91,7 +91,7 @@ impl Limit {
                  tcp_mem has.",
                 self.effect
             ),
-            kind: Kind::Both,
+            applies_to: AppliesTo::Both,
             subject: format!("the cgroup {}", cgroup.path),
             setting: self.file.to_owned(),
             current: most.to_string(),

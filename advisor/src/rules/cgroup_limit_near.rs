@@ -7,7 +7,8 @@ use advisor_report::measured::Measured;
 
 use super::cgroup::{self, Limit};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -102,7 +103,7 @@ fn finding_v1(cgroup: &CgroupV1, limit: u64, usage: u64) -> Finding {
             kernel keeps the buffers of these sockets small and closes their windows, whatever \
             room tcp_mem and memory.limit_in_bytes have."
             .to_owned(),
-        kind: Kind::Both,
+        applies_to: AppliesTo::Both,
         subject: format!("the cgroup {}", cgroup.path),
         setting: "memory.kmem.tcp.limit_in_bytes".to_owned(),
         current: limit.to_string(),

@@ -10,7 +10,8 @@ use advisor_facts::{Facts, Look};
 use advisor_report::measured::Measured;
 
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -236,7 +237,7 @@ fn finding(
             the end of file, or it forgets the descriptor. No timer and no setting of the kernel \
             frees them. In the end the process runs out of descriptors."
             .to_owned(),
-        kind: Kind::Program,
+        applies_to: AppliesTo::Program,
         subject,
         setting: "close()".to_owned(),
         current: format!("not called on {count} connections that the peer has closed"),

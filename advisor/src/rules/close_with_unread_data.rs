@@ -12,8 +12,8 @@ use advisor_report::measured::Measured;
 
 use super::program::process_name;
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
-    needs_a_window,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity, needs_a_window,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -174,7 +174,7 @@ impl<'a> Resets<'a> {
                  there is nothing to mend.",
                 suspects.sentence()
             ),
-            kind: Kind::Program,
+            applies_to: AppliesTo::Program,
             subject: suspects.subject(&place),
             setting: "close()".to_owned(),
             current: "close() with received data unread".to_owned(),

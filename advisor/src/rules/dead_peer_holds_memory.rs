@@ -9,7 +9,8 @@ use advisor_report::measured::Measured;
 use super::close_wait_left::plain;
 use super::program::{Program, by_program, without_tcp_info};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -112,7 +113,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
              continues for about 15 minutes (tcp_retries2). SO_KEEPALIVE does nothing while data \
              is unacknowledged, and close() turns them into orphans that still hold the data."
             .to_owned(),
-        kind: Kind::Program,
+        applies_to: AppliesTo::Program,
         subject: match programs.as_slice() {
             [program] => program.name.clone(),
             _ => "the programs that hold these connections".to_owned(),

@@ -4,8 +4,8 @@ use advisor_facts::Facts;
 use advisor_report::measured::Measured;
 
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
-    TAKE_OUT, files,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity, TAKE_OUT, files,
 };
 
 pub(crate) const RULE: Rule = Rule {
@@ -43,7 +43,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                 confidence: Confidence::High,
                 summary: format!("{place} sets nothing"),
                 why: message,
-                kind: Kind::Host,
+                applies_to: AppliesTo::Host,
                 subject: "the files that set sysctls at boot".to_owned(),
                 evidence: vec![Evidence::new(
                     place.as_str(),

@@ -5,8 +5,8 @@ use advisor_report::measured::Measured;
 
 use super::fin_timeout_shortened::{DEFAULT, SETTING};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
-    set, unset,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity, set, unset,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -59,7 +59,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
              against tcp_max_orphans. With {DEFAULT} it becomes a small record at once.",
             current.saturating_sub(DEFAULT)
         ),
-        kind: Kind::Host,
+        applies_to: AppliesTo::Host,
         subject: "this network namespace".to_owned(),
         setting: SETTING.to_owned(),
         current: current.to_string(),

@@ -8,7 +8,8 @@ use advisor_report::measured::Measured;
 
 use super::program::{by_program, without_tcp_info};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -74,7 +75,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                     them. If they are gone, each connection holds a descriptor and its memory \
                     for ever."
                     .to_owned(),
-                kind: Kind::Program,
+                applies_to: AppliesTo::Program,
                 subject: program.name.clone(),
                 setting: "SO_KEEPALIVE".to_owned(),
                 current: "0 (no timer is running)".to_owned(),

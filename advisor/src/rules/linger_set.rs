@@ -8,7 +8,8 @@ use advisor_report::measured::Measured;
 
 use super::program::by_program;
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -86,7 +87,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                     program.name
                 ),
                 why: if discards { DISCARDS } else { WAITS }.to_owned(),
-                kind: Kind::Program,
+                applies_to: AppliesTo::Program,
                 subject: program.name.clone(),
                 setting: "SO_LINGER".to_owned(),
                 current,

@@ -8,8 +8,8 @@ use advisor_report::measured::Measured;
 
 use super::somaxconn_low::{DEFAULT, SETTING};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
-    a_minute, needs_a_window,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity, a_minute, needs_a_window,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -107,7 +107,7 @@ fn finding(
             The counter does not say which listener: ss -tln shows one whose Recv-Q is above its \
             Send-Q."
             .to_owned(),
-        kind: Kind::Program,
+        applies_to: AppliesTo::Program,
         subject: format!("the listener{within} whose queue is full"),
         setting: "the backlog of listen()".to_owned(),
         current: "unknown (ss -tln: Send-Q)".to_owned(),
@@ -149,7 +149,7 @@ fn finding(
     let setting = Finding::of_setting(facts, &DOCUMENTATION, SETTING, &DEFAULT.to_string());
     evidence.extend(setting.evidence);
     Some(Finding {
-        kind: Kind::Both,
+        applies_to: AppliesTo::Both,
         subject: setting.subject,
         setting: setting.setting,
         current: setting.current,
@@ -184,7 +184,7 @@ pub(super) mod tests {
             finding.subject,
             "the listener in network namespace pod-7 whose queue is full"
         );
-        assert_eq!(finding.kind, Kind::Program);
+        assert_eq!(finding.applies_to, AppliesTo::Program);
         assert!(finding.apply.contains("somaxconn is 128 there"));
     }
 

@@ -8,7 +8,8 @@ use advisor_report::measured::Measured;
 use super::close_wait_left::plain;
 use super::program::by_program;
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -86,7 +87,7 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
                 why: "It runs now. When it starts again, bind() fails until a minute after its \
                     last connection went to TIME_WAIT."
                     .to_owned(),
-                kind: Kind::Program,
+                applies_to: AppliesTo::Program,
                 subject: program.name.clone(),
                 setting: "SO_REUSEADDR".to_owned(),
                 current: "0".to_owned(),

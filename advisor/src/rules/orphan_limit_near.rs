@@ -6,7 +6,7 @@ use advisor_report::measured::Measured;
 
 use super::sizing::{OrphanCost, are_most, is_orphan, most_orphans};
 use super::{
-    Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity, command,
+    AppliesTo, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope, Severity, command,
     not_initial_namespace, set, unset,
 };
 
@@ -118,7 +118,7 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
         ))
     }));
     evidence.extend(Evidence::counter("TcpExt.TCPAbortOnMemory", facts));
-    let found = Found {
+    let found = NearLimit {
         severity,
         orphans,
         limit,
@@ -146,7 +146,7 @@ fn orphans_here(look: &Look) -> Option<u64> {
 }
 
 /// Too many orphans, and the memory for them.
-struct Found {
+struct NearLimit {
     severity: Severity,
     orphans: i64,
     limit: i64,
@@ -156,7 +156,7 @@ struct Found {
     evidence: Vec<Evidence>,
 }
 
-impl Found {
+impl NearLimit {
     /// A limit above four times the count that memory can pay for.
     fn affordable_limit(&self) -> Option<u64> {
         let needed = self.orphans.cast_unsigned().checked_mul(4)?;
@@ -199,7 +199,7 @@ impl Found {
                 bytes(self.cost_of_one.bytes),
                 self.cost_of_one.source
             ),
-            kind: Kind::Host,
+            applies_to: AppliesTo::Host,
             subject: "the whole kernel".to_owned(),
             setting: LIMIT.to_owned(),
             cost,
@@ -263,7 +263,7 @@ impl Found {
                  own tcp_orphan_retries: set here, it does nothing for orphans of another \
                  namespace."
             ),
-            kind: Kind::Host,
+            applies_to: AppliesTo::Host,
             subject: subject.to_owned(),
             setting: "none here".to_owned(),
             current: "unknown".to_owned(),
@@ -303,7 +303,7 @@ impl Found {
                         life(measured, FEW_RETRIES, "about 4 s"),
                         life(measured, 0, "about 109 s")
                     ),
-                    kind: Kind::Host,
+                    applies_to: AppliesTo::Host,
                     subject: "this network namespace".to_owned(),
                     setting: RETRIES.to_owned(),
                     cost: "none in memory".to_owned(),
@@ -321,7 +321,7 @@ impl Found {
                 confidence: self.cost_of_one.confidence,
                 summary,
                 why: format!("{why} tcp_orphan_retries is low already."),
-                kind: Kind::Program,
+                applies_to: AppliesTo::Program,
                 subject: "the program that closes these connections".to_owned(),
                 setting: "TCP_USER_TIMEOUT".to_owned(),
                 current: "unknown".to_owned(),
@@ -418,7 +418,7 @@ pub(super) mod tests {
         }
         facts.settings.tcp_orphan_retries = Some(2);
         let finding = &fired(&RULE, &facts)[0];
-        assert_eq!(finding.kind, Kind::Program);
+        assert_eq!(finding.applies_to, AppliesTo::Program);
         assert!(finding.risk.contains("live peer that does not read"));
     }
 

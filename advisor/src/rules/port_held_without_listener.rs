@@ -9,7 +9,8 @@ use advisor_report::measured::Measured;
 
 use super::close_wait_left::plain;
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -188,7 +189,7 @@ fn finding(port: u16, sockets: &[&TcpSocket], range: &str, source: &str) -> Find
                  meets the same error. {WHY}"
             )
         },
-        kind: Kind::Program,
+        applies_to: AppliesTo::Program,
         subject: {
             let place = match addresses.as_slice() {
                 [address] => address.to_string(),

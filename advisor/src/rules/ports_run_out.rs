@@ -10,8 +10,8 @@ use advisor_report::measured::Measured;
 use super::close_wait_left::plain;
 use super::program::name;
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
-    there_and_back,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity, there_and_back,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -189,7 +189,7 @@ impl<'a> Ports<'a> {
             confidence: Confidence::High,
             summary: format!("{taken} of {} ports are in use for {peer}", self.size()),
             why: why.to_owned(),
-            kind: Kind::Program,
+            applies_to: AppliesTo::Program,
             subject: match self.namespace {
                 Some(namespace) => format!("{program} in {}", namespace.label()),
                 None => program,
@@ -221,7 +221,7 @@ impl<'a> Ports<'a> {
         let proposed = format!("{} {}", WIDE[0], WIDE[1]);
         let (apply, undo) = there_and_back(facts, SETTING, &proposed);
         Finding {
-            kind: Kind::Both,
+            applies_to: AppliesTo::Both,
             subject: "this network namespace".to_owned(),
             setting: SETTING.to_owned(),
             current: format!("{first} {last}"),

@@ -8,8 +8,8 @@ use advisor_report::measured::Measured;
 
 use super::sizing::{OrphanCost, most_orphans, tcp_pages};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
-    needs_a_window, not_initial_namespace,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity, needs_a_window, not_initial_namespace,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -193,7 +193,7 @@ fn unpaid(confidence: Confidence, summary: String, evidence: Vec<Evidence>) -> F
         why: "No higher limit helps here: the memory that these sockets hold has to be freed. \
             Usually a few peers that do not read, or that are gone, hold it."
             .to_owned(),
-        kind: Kind::Program,
+        applies_to: AppliesTo::Program,
         subject: "the programs whose sockets hold the memory".to_owned(),
         setting: "TCP_USER_TIMEOUT, SO_SNDBUF".to_owned(),
         current: "unknown".to_owned(),
@@ -236,7 +236,7 @@ pub(super) mod tests {
         let log = facts.kernel_log.as_mut().unwrap();
         log.out_of_memory = vec![facts.now.uptime];
         assert!(summary(&facts).ends_with("tcp_mem fired, not tcp_max_orphans"));
-        assert_eq!(fired(&RULE, &facts)[0].kind, Kind::Program);
+        assert_eq!(fired(&RULE, &facts)[0].applies_to, AppliesTo::Program);
     }
 
     #[test]

@@ -7,8 +7,8 @@ use advisor_report::measured::Measured;
 
 use super::program::by_program;
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
-    not_initial_namespace,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity, not_initial_namespace,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -87,7 +87,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                      short of memory.",
                     bytes(need)
                 ),
-                kind: Kind::Program,
+                applies_to: AppliesTo::Program,
                 subject: program.name.clone(),
                 setting: "SO_SNDBUF".to_owned(),
                 current: format!("up to {}", bytes(largest.unwrap_or(0))),

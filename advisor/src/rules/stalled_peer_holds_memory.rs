@@ -8,7 +8,8 @@ use advisor_report::measured::Measured;
 use super::close_wait_left::plain;
 use super::program::{by_program, without_tcp_info, worth_bytes};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -103,7 +104,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                     connections, and the data queued for them stays. Only the program can say \
                     how long a peer is worth waiting for."
                     .to_owned(),
-                kind: Kind::Program,
+                applies_to: AppliesTo::Program,
                 subject: program.name.clone(),
                 setting: "a time limit for writing".to_owned(),
                 current: format!("{count} connections wait, the largest with {}", {

@@ -6,8 +6,8 @@ use advisor_report::measured::Measured;
 
 use super::sizing::{MarksFault, expected_tcp_mem, sound_tcp_mem};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
-    not_initial_namespace,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity, not_initial_namespace,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -135,7 +135,7 @@ pub(super) fn tcp_mem_fault(
         Some(_) => finding,
         // The RAM is not known, or TCP holds too much of it already.
         None => Finding {
-            kind: Kind::Both,
+            applies_to: AppliesTo::Both,
             apply: "check with `ss -tanm` that it is not a few connections that hold the memory; \
                 then remove the line from the file that sets tcp_mem, and restart the host"
                 .to_owned(),
@@ -160,7 +160,7 @@ pub(super) mod tests {
         let mut facts = firing();
         facts.ram_bytes = 0;
         let finding = fired(&RULE, &facts).remove(0);
-        assert_eq!(finding.kind, Kind::Both);
+        assert_eq!(finding.applies_to, AppliesTo::Both);
         assert_eq!(finding.proposed, "the kernel's own, from boot");
         set(&mut facts, SETTING, "191328 255104 382656");
         assert_quiet(&RULE, &facts);

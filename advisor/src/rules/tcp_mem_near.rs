@@ -7,8 +7,8 @@ use advisor_report::measured::Measured;
 
 use super::sizing::{most_tcp_mem_pages, ram_is_owned};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
-    not_initial_namespace, set, unset,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity, not_initial_namespace, set, unset,
 };
 use crate::rules::close_wait_left::plain;
 
@@ -111,7 +111,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                     mend that and leave the setting. If the load is wanted, the proposal puts \
                     the usage at two thirds of the pressure mark."
                     .to_owned(),
-                kind: Kind::Host,
+                applies_to: AppliesTo::Host,
                 subject: "the whole kernel".to_owned(),
                 setting: SETTING.to_owned(),
                 cost: format!(
@@ -155,7 +155,7 @@ fn unpaid(
             },
             bytes(facts.ram_bytes)
         ),
-        kind: Kind::Program,
+        applies_to: AppliesTo::Program,
         subject: "the programs whose sockets hold the memory".to_owned(),
         setting: "SO_SNDBUF, SO_RCVBUF, TCP_USER_TIMEOUT".to_owned(),
         current: "unknown (not in the socket table)".to_owned(),
@@ -290,7 +290,7 @@ pub(super) mod tests {
                         let Outcome::Fired(findings) = outcome(&RULE, &facts) else {
                             continue;
                         };
-                        if findings[0].kind == Kind::Program {
+                        if findings[0].applies_to == AppliesTo::Program {
                             continue;
                         }
                         let proposed =

@@ -6,8 +6,8 @@ use advisor_report::measured::Measured;
 
 use super::tw_buckets_few::{SETTING, most_records, records_bytes};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
-    a_minute, cannot_be_read, needs_a_window,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity, a_minute, cannot_be_read, needs_a_window,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -106,7 +106,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         return Outcome::Fired(vec![finding]);
     }
     Outcome::Fired(vec![Finding {
-        kind: Kind::Program,
+        applies_to: AppliesTo::Program,
         subject: "the programs of this network namespace that close connections first".to_owned(),
         setting: "connections".to_owned(),
         current: format!(
@@ -156,7 +156,7 @@ pub(super) mod tests {
     fn without_the_ram_for_more_records_the_programs_have_to_change() {
         let mut facts = firing();
         facts.ram_bytes = 64 << 20;
-        assert_eq!(fired(&RULE, &facts)[0].kind, Kind::Program);
+        assert_eq!(fired(&RULE, &facts)[0].applies_to, AppliesTo::Program);
         facts.earlier = None;
         assert_not_evaluated(&RULE, &facts, "--over 30s");
     }

@@ -8,7 +8,8 @@ use advisor_report::measured::Measured;
 use super::close_wait_left::plain;
 use super::program::{by_program, without_tcp_info, worth_bytes};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Scope, Severity,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -92,7 +93,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                     not read it. No setting of the kernel changes that; more memory only lets \
                     more data wait."
                     .to_owned(),
-                kind: Kind::Program,
+                applies_to: AppliesTo::Program,
                 subject: program.name.clone(),
                 setting: "read()".to_owned(),
                 current: format!("not called in time on {count} connections"),
