@@ -1,7 +1,6 @@
 //! What a run tells: the terminal, `report.json`, `report.md`, `junit.xml` and
 //! snapshots, all from the same results.
 
-pub mod catalogue;
 mod junit;
 mod markdown;
 pub mod matrix;

@@ -1,0 +1,172 @@
+//! `docs/proofs.md`: which advice is proven, from `docs/proofs.json`, which
+//! `ci/prove` measured.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use advisor::evidence::proof::{self, Proof, Side, Trial, Verdict};
+use advisor::render::markdown::escaped;
+use advisor::rules::RULES;
+use harness::prove::templates;
+
+use super::{Error, root};
+
+fn path() -> PathBuf {
+    root().join("docs/proofs.json")
+}
+
+/// What `ci/prove` measured the last time.
+pub fn read() -> Result<Proof, Error> {
+    Ok(proof::read(&path())?)
+}
+
+fn write(proof: &Proof) -> Result<(), Error> {
+    let mut text = serde_json::to_vec_pretty(proof)?;
+    text.push(b'\n');
+    Ok(std::fs::write(path(), text)?)
+}
+
+/// What of a proof doesn't hold: advice that a scenario tries and that isn't proven.
+pub fn unproven(proof: &Proof) -> Vec<String> {
+    let templates = templates::all();
+    let trials = proof.trials.iter();
+    trials
+        .filter(|trial| trial.verdict != Verdict::Proven)
+        .filter(|trial| templates::find(&templates, &trial.claim).is_some())
+        .map(|trial| {
+            let claim = &trial.claim;
+            let reason = trial.reason.as_deref().unwrap_or_default();
+            format!(
+                "{} {}, {}: {}: {reason}",
+                claim.code, claim.name, claim.setting, trial.verdict
+            )
+        })
+        .collect()
+}
+
+/// Makes a proof the one that the page is made from.
+pub fn take_over(from: &Path) -> Result<(), Error> {
+    let proof = proof::read(from)?;
+    let unproven = unproven(&proof);
+    if !unproven.is_empty() {
+        let unproven = unproven.join("\n");
+        return Err(format!("not all is proven, nothing is taken over:\n{unproven}").into());
+    }
+    write(&proof)
+}
+
+/// Whether the rule and the scenario of a trial are still there.
+pub fn is_there(trial: &Trial) -> bool {
+    let has_rule = RULES.iter().any(|rule| rule.code == trial.claim.code);
+    let has_scenario = trial.scenario.as_ref().is_none_or(|id| {
+        let mut scenarios = templates::scenarios().into_iter();
+        scenarios.any(|(_, known)| known.name() == id)
+    });
+    has_rule && has_scenario
+}
+
+/// Drops the trials of rules and scenarios that are gone.
+pub fn forget_what_is_gone() -> Result<(), Error> {
+    let mut proof = read()?;
+    let before = proof.trials.len();
+    proof.trials.retain(is_there);
+    let gone = before - proof.trials.len();
+    if gone > 0 {
+        println!("docs/proofs.json: {gone} trials of rules or scenarios that are gone.");
+        write(&proof)?;
+    }
+    Ok(())
+}
+
+/// The page.
+pub fn page() -> Result<String, Error> {
+    let proof = read()?;
+    let kernel = proof.kernel.as_ref().map_or("", |kernel| &kernel.release);
+    let mut text = format!(
+        "# Which advice is proven\n\n\
+         The advisor's tests have a recorded host for each rule, on which the rule fires.\n\
+         `ci/prove` tries the advice for each of these hosts, with the host's numbers, in a\n\
+         guest, with a scenario of [suites/proof](../suites/proof). `ci/documents` makes this\n\
+         page from [proofs.json](proofs.json), measured on Linux {kernel}.\n\n{}\n\n\
+         | rule | setting | now | proposed | scenario | failed before | failed after |\n\
+         | --- | --- | --- | --- | --- | --- | --- |\n",
+        textwrap::fill(&proof.rule, 80)
+    );
+    let mut trials: Vec<&Trial> = proof.trials.iter().collect();
+    trials.sort_by_key(|trial| &trial.claim.code);
+    let (tried, others): (Vec<&Trial>, Vec<&Trial>) =
+        trials.into_iter().partition(|trial| trial.before.is_some());
+    let side = |side: &Option<Side>| {
+        let side = side.as_ref();
+        side.map_or_else(
+            || "-".to_owned(),
+            |side| format!("{} of {}", side.failed, side.runs),
+        )
+    };
+    for trial in &tried {
+        let claim = &trial.claim;
+        let scenario = trial.scenario.as_deref().unwrap_or_default();
+        let file = scenario.rsplit_once('/').map_or(scenario, |(file, _)| file);
+        let _ = writeln!(
+            text,
+            "| {} {} | {} | {} | {} | [{scenario}](../suites/{file}.yaml) | {} | {} |",
+            claim.code,
+            claim.name,
+            escaped(&claim.setting),
+            escaped(&claim.current),
+            escaped(&claim.proposed),
+            side(&trial.before),
+            side(&trial.after)
+        );
+    }
+    text.push_str(&not_measured(&tried));
+    text.push_str("\n## Without proof\n\n| rule | setting | why not |\n| --- | --- | --- |\n");
+    for trial in others {
+        let claim = &trial.claim;
+        // One reason stands for all of a rule's advice.
+        if templates::WITHOUT
+            .iter()
+            .all(|(code, _)| *code != claim.code)
+        {
+            let _ = writeln!(
+                text,
+                "| {} {} | {} | {} |",
+                claim.code,
+                claim.name,
+                escaped(&claim.setting),
+                escaped(trial.reason.as_deref().unwrap_or_default())
+            );
+        }
+    }
+    for (code, why) in templates::WITHOUT {
+        let rule = RULES.iter().find(|rule| rule.code == *code);
+        let name = rule.map_or("", |rule| rule.name);
+        let _ = writeln!(text, "| {code} {name} | all | {} |", escaped(why));
+    }
+    Ok(text)
+}
+
+/// The rules that a scenario tries, and `ci/prove` has not tried yet.
+fn not_measured(tried: &[&Trial]) -> String {
+    let scenarios = templates::scenarios();
+    let mut text = String::new();
+    for rule in RULES {
+        let proves = |known: &harness::suite::scenario::Scenario| {
+            known.proves.iter().any(|proves| proves.rule == rule.code)
+        };
+        let scenario = scenarios.iter().find(|(_, known)| proves(known));
+        let is_tried = tried.iter().any(|trial| trial.claim.code == rule.code);
+        if let Some((_, scenario)) = scenario
+            && !is_tried
+        {
+            let name = scenario.name();
+            let _ = writeln!(text, "- {} {}, with `{name}`", rule.code, rule.name);
+        }
+    }
+    if text.is_empty() {
+        return text;
+    }
+    format!(
+        "\n## Not measured yet\n\nA scenario tries this advice; `ci/prove` has not run it yet.\n\n{text}"
+    )
+}
