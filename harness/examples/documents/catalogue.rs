@@ -84,7 +84,7 @@ pub fn forget_what_is_gone() -> Result<(), Error> {
     results.retain(|result| ids.contains(result.id.as_str()));
     let gone = before - results.len();
     if gone > 0 {
-        println!("docs/reference.json: {gone} scenarios that are gone.");
+        println!("docs/reference.json: dropped {gone} scenarios that are gone.");
         write(&reference)?;
     }
     Ok(())

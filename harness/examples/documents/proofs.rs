@@ -1,6 +1,7 @@
 //! `docs/proofs.md`: which advice is proven, from `docs/proofs.json`, which
 //! `ci/prove` measured.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -55,27 +56,33 @@ pub fn take_over(from: &Path) -> Result<(), Error> {
     write(&proof)
 }
 
-/// Whether the rule and the scenario of a trial are still there.
-pub fn is_there(trial: &Trial) -> bool {
-    let has_rule = RULES.iter().any(|rule| rule.code == trial.claim.code);
-    let has_scenario = trial.scenario.as_ref().is_none_or(|id| {
-        let mut scenarios = templates::scenarios().into_iter();
-        scenarios.any(|(_, known)| known.name() == id)
-    });
-    has_rule && has_scenario
+/// The rules that a proof has trials of and that are gone themselves, or whose scenario is.
+pub fn gone(proof: &Proof) -> BTreeSet<String> {
+    let scenarios = templates::scenarios();
+    let is_there = |trial: &Trial| {
+        let has_rule = RULES.iter().any(|rule| rule.code == trial.claim.code);
+        let has_scenario = trial.scenario.as_ref().is_none_or(|id| {
+            let mut scenarios = scenarios.iter();
+            scenarios.any(|(_, known)| known.name() == id)
+        });
+        has_rule && has_scenario
+    };
+    let trials = proof.trials.iter().filter(|trial| !is_there(trial));
+    trials.map(|trial| trial.claim.code.clone()).collect()
 }
 
 /// Drops the trials of rules and scenarios that are gone.
 pub fn forget_what_is_gone() -> Result<(), Error> {
     let mut proof = read()?;
-    let before = proof.trials.len();
-    proof.trials.retain(is_there);
-    let gone = before - proof.trials.len();
-    if gone > 0 {
-        println!("docs/proofs.json: {gone} trials of rules or scenarios that are gone.");
-        write(&proof)?;
+    let gone = gone(&proof);
+    if gone.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    println!("docs/proofs.json: dropped {gone:?}: the rule or its scenario is gone.");
+    proof
+        .trials
+        .retain(|trial| !gone.contains(&trial.claim.code));
+    write(&proof)
 }
 
 /// The page.
