@@ -70,8 +70,10 @@ pub fn take_over(report: &Path, command: String, date: String) -> Result<(), Err
 
 /// Every scenario there is.
 pub fn scenarios() -> Result<Vec<Scenario>, Error> {
-    let scenarios = suite::load(&[root().join("suites")]);
-    scenarios.map_err(|errors| format!("suites: {errors:?}").into())
+    suite::load(&[root().join("suites")]).map_err(|errors| {
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        errors.join("\n").into()
+    })
 }
 
 /// Drops what was measured of scenarios that are gone.
