@@ -14,7 +14,7 @@ use super::node::{Key, Kind, Node};
 use super::release::Release;
 use super::step::{Room, Step};
 use super::units;
-use crate::lab::impairment::Probability;
+use crate::suite::impairment::Probability;
 
 /// A key of a mapping.
 #[derive(Debug)]
