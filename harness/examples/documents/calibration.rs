@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use advisor::evidence::calibration::{BindOption, Calibration, SHIPPED, Unsent};
-use harness::kernel::catalogue::LINES;
+use harness::kernels::catalogue::LINES;
 
 use super::Error;
 
