@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use advisor::evidence::calibration::SHIPPED;
+use advisor_report::calibration::SHIPPED;
 use documents::{catalogue, proofs, recorded, root, schemas};
 use harness::prove::templates;
 use harness::suite;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use advisor::evidence::calibration::{BindOption, Calibration, SHIPPED, Unsent};
+use advisor_report::calibration::{BindOption, Calibration, SHIPPED, Unsent};
 use harness::kernels::catalogue::LINES;
 
 use super::Error;

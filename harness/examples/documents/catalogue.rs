@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use advisor::evidence::{Place, Report, Scenario as ScenarioResult, Verdict};
+use advisor_report::{Place, Report, Scenario as ScenarioResult, Verdict};
 use harness::suite;
 use harness::suite::scenario::Scenario;
 use harness::suite::story::{axes, blocks, values_there};
@@ -51,7 +51,7 @@ fn write(reference: &Reference) -> Result<(), Error> {
 
 /// Makes a report the reference.
 pub fn take_over(report: &Path, command: String, date: String) -> Result<(), Error> {
-    let mut report = advisor::evidence::read(report)?;
+    let mut report = advisor_report::read(report)?;
     for scenario in &mut report.scenarios {
         scenario.runs.clear();
         scenario.explains.clear();

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use advisor::evidence::proof::{self, Proof, Side, Trial, Verdict};
-use advisor::render::markdown::escaped;
 use advisor::rules::RULES;
+use advisor_report::escape::escaped;
+use advisor_report::proof::{self, Proof, Side, Trial, Verdict};
 use harness::prove::templates;
 
 use super::{Error, root};

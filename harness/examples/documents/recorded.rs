@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use advisor::facts::{Facts, Root};
 use advisor::plan::{Advice, advise};
+use advisor_facts::{Facts, Root};
 use recorded::copy;
 
 use super::{Error, root};
@@ -48,7 +48,7 @@ fn of_each() -> Result<Vec<Advice>, Error> {
             }
             copy(&name, directory.path());
             let host = Root::Recorded(PathBuf::from(directory.path()));
-            all.push(advise(&mut Facts::read(&host)?, &[]));
+            all.push(advise(&Facts::read(&host)?, &[]));
         }
     }
     Ok(all)

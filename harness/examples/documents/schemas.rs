@@ -1,6 +1,6 @@
 //! The JSON Schemas of what users write and what the programs write.
 
-use advisor::evidence::{Report, calibration::Calibration, proof::Proof};
+use advisor_report::{Report, calibration::Calibration, proof::Proof};
 use serde_json::Value as Json;
 
 /// The schema of suites.
