@@ -74,27 +74,46 @@ fn as_json(text: &str) -> Json {
     serde_yaml::from_str(text).unwrap()
 }
 
-fn suite_files(directory: &Path, files: &mut Vec<PathBuf>) {
+/// The files below a directory whose names end in `.extension`.
+fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
     for entry in directory.read_dir().unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            suite_files(&path, files);
-        } else if path
-            .extension()
-            .is_some_and(|extension| extension == "yaml")
-        {
-            files.push(path);
+            found.extend(files(&path, extension));
+        } else if path.extension().is_some_and(|end| end == extension) {
+            found.push(path);
         }
     }
+    found
+}
+
+#[test]
+fn links_lead_to_files_that_are_there() {
+    let mut pages = files(&root().join("docs"), "md");
+    pages.extend(["README.md", "CONTRIBUTING.md"].map(|name| root().join(name)));
+    let mut links = 0;
+    for page in pages {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for link in text.split("](").skip(1) {
+            let link = link.split([')', '#']).next().unwrap();
+            if link.is_empty() || link.starts_with("http") {
+                continue;
+            }
+            let target = page.parent().unwrap().join(link);
+            assert!(target.exists(), "{}: {link}", page.display());
+            links += 1;
+        }
+    }
+    assert!(links > 50, "{links}");
 }
 
 #[test]
 fn our_suites_fit_their_schema() {
     let validator = jsonschema::validator_for(&schemas::suite()).unwrap();
-    let mut files = Vec::new();
-    suite_files(&root().join("suites"), &mut files);
-    assert!(files.len() >= 6, "{files:?}");
-    for file in files {
+    let suites = files(&root().join("suites"), "yaml");
+    assert!(suites.len() >= 6, "{suites:?}");
+    for file in suites {
         let text = std::fs::read_to_string(&file).unwrap();
         let errors: Vec<String> = validator
             .iter_errors(&as_json(&text))
