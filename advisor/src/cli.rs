@@ -15,7 +15,8 @@ use crate::plan;
 use crate::render::{self, explain, json, markdown, sysctl, text};
 use crate::rules::NamedReport;
 use advisor_facts::file::FactsFileError;
-use advisor_facts::{FactError, Facts, release};
+use advisor_facts::release::Release;
+use advisor_facts::{FactError, Facts};
 use advisor_report::document::DocumentError;
 use advisor_report::proof;
 
@@ -60,7 +61,7 @@ struct Recommend {
     /// How to write the answer
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// Say what each quiet rule saw
+    /// Say what each rule saw that found nothing
     #[arg(long, short)]
     verbose: bool,
     /// A report of `harness run` as evidence, the file or its directory; may be
@@ -306,7 +307,7 @@ fn print(write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> Result<(),
 
 /// A kernel release: two numbers at least.
 fn kernel(text: &str) -> Result<String, String> {
-    match release(text) {
+    match Release::of_kernel(text) {
         Some(_) => Ok(text.to_owned()),
         None => Err("two numbers at least: 6.12".to_owned()),
     }

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FactError, Unseen, sysctl};
+use crate::read::{FactError, Unseen};
+use crate::sysctl;
 
 /// The type of a sysctl's value, read and printed as the kernel does.
 trait SettingValue: Sized {

@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 use glob::{MatchOptions, Pattern};
 use serde::{Deserialize, Serialize};
 
-use crate::{FactError, Unseen, sysctl};
+use crate::read::{FactError, Unseen};
+use crate::sysctl;
 
 /// The directories, the one whose file hides those of the same name first.
 pub const DIRECTORIES: [&str; 5] = [

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use advisor::rules::RULES;
+use advisor::rules::{ProvenBy, RULES, Rule};
 use advisor_report::escape::escaped;
 use advisor_report::proof::{self, Proof, Side, Trial, Verdict};
 use harness::prove::templates;
@@ -128,13 +128,17 @@ pub fn page() -> Result<String, Error> {
     }
     text.push_str(&not_measured(&tried));
     text.push_str("\n## Without proof\n\n| rule | setting | why not |\n| --- | --- | --- |\n");
+    let without: Vec<(&Rule, &str)> = RULES
+        .iter()
+        .filter_map(|rule| match rule.proven_by {
+            ProvenBy::Nothing(why) => Some((rule, why)),
+            ProvenBy::Suites(_) => None,
+        })
+        .collect();
     for trial in others {
         let claim = &trial.claim;
         // One reason stands for all of a rule's advice.
-        if templates::WITHOUT
-            .iter()
-            .all(|(code, _)| *code != claim.code)
-        {
+        if without.iter().all(|(rule, _)| rule.code != claim.code) {
             let _ = writeln!(
                 text,
                 "| {} {} | {} | {} |",
@@ -145,35 +149,38 @@ pub fn page() -> Result<String, Error> {
             );
         }
     }
-    for (code, why) in templates::WITHOUT {
-        let rule = RULES.iter().find(|rule| rule.code == *code);
-        let name = rule.map_or("", |rule| rule.name);
-        let _ = writeln!(text, "| {code} {name} | all | {} |", escaped(why));
+    for (rule, why) in without {
+        let _ = writeln!(
+            text,
+            "| {} {} | all | {} |",
+            rule.code,
+            rule.name,
+            escaped(why)
+        );
     }
     Ok(text)
 }
 
-/// The rules that a scenario tries, and `ci/prove` has not tried yet.
+/// The rules whose advice a suite tries, and which `ci/prove` has not tried yet.
 fn not_measured(tried: &[&Trial]) -> String {
-    let scenarios = templates::scenarios();
     let mut text = String::new();
     for rule in RULES {
-        let proves = |known: &harness::suite::scenario::Scenario| {
-            known.proves.iter().any(|proves| proves.rule == rule.code)
+        let ProvenBy::Suites(suites) = rule.proven_by else {
+            continue;
         };
-        let scenario = scenarios.iter().find(|(_, known)| proves(known));
-        let is_tried = tried.iter().any(|trial| trial.claim.code == rule.code);
-        if let Some((_, scenario)) = scenario
-            && !is_tried
-        {
-            let name = scenario.name();
-            let _ = writeln!(text, "- {} {}, with `{name}`", rule.code, rule.name);
+        if tried.iter().all(|trial| trial.claim.code != rule.code) {
+            let suites: Vec<String> = suites
+                .iter()
+                .map(|name| format!("[proof/{name}](../suites/proof/{name}.yaml)"))
+                .collect();
+            let suites = suites.join(", ");
+            let _ = writeln!(text, "- {} {}, with {suites}", rule.code, rule.name);
         }
     }
     if text.is_empty() {
         return text;
     }
     format!(
-        "\n## Not measured yet\n\nA scenario tries this advice; `ci/prove` has not run it yet.\n\n{text}"
+        "\n## Not measured yet\n\nA suite tries this advice; `ci/prove` has not run it yet.\n\n{text}"
     )
 }

@@ -1,12 +1,9 @@
 //! The advice for the hosts that the advisor's tests have recorded.
 
-use std::path::PathBuf;
-
 use advisor::plan::{Advice, advise};
 use advisor_facts::{Facts, Root};
-use recorded::copy;
 
-use super::{Error, root};
+use super::Error;
 
 #[path = "../../../advisor/tests/recorded/mod.rs"]
 mod recorded;
@@ -31,25 +28,12 @@ pub fn advice() -> Result<Advice, Error> {
     Ok(whole)
 }
 
-/// The advice for each recorded host, and for the quiet one with each overlay.
+/// The advice for each recorded host.
 fn of_each() -> Result<Vec<Advice>, Error> {
-    let tests = root().join("advisor/tests");
-    let mut all = Vec::new();
-    for kind in ["hosts", "overlays"] {
-        let mut names = Vec::new();
-        for entry in tests.join(kind).read_dir()? {
-            names.push(entry?.path());
-        }
-        names.sort_unstable();
-        for name in names {
-            let directory = tempfile::tempdir()?;
-            if kind == "overlays" {
-                copy(&tests.join("hosts/quiet"), directory.path());
-            }
-            copy(&name, directory.path());
-            let host = Root::Recorded(PathBuf::from(directory.path()));
-            all.push(advise(&Facts::read(&host)?, &[]));
-        }
-    }
-    Ok(all)
+    let advice = |name: String| {
+        let host = recorded::directory(&name);
+        let facts = Facts::read(&Root::Recorded(host.path().to_owned()))?;
+        Ok(advise(&facts, &[]))
+    };
+    recorded::names().into_iter().map(advice).collect()
 }
