@@ -295,7 +295,10 @@ pub fn advise(facts: &Facts, reports: &[NamedReport]) -> Advice {
         })
         .map(|step| step.before_the_others(facts).recommend(facts, reports))
         .collect();
-    let with_a_step: Vec<_> = recommendations.iter().map(|step| step.code).collect();
+    let with_a_step: Vec<_> = recommendations
+        .iter()
+        .flat_map(|step| std::iter::once(step.code).chain(step.also.iter().map(|also| also.code)))
+        .collect();
     // What no setting mends is told as it was first seen; what another step
     // mends on the way is not told. Nor is what a rule would say next, where its
     // own step doesn't show at once: it is asked again for that.
@@ -512,7 +515,12 @@ fn settle(
 impl Step {
     /// The same step with the value of a later round; what was first seen stays.
     fn superseded(mut self, rule: &'static Rule, later: Finding) -> Self {
-        self.add(rule, later.clone());
+        // What it says now is the value that was tried, and never was the host's.
+        let tried = Finding {
+            summary: format!("with {} as just proposed: {}", self.finding.proposed, later.summary),
+            ..later.clone()
+        };
+        self.add(rule, tried);
         if let Some(also) = self.also.iter_mut().find(|also| also.code == rule.code) {
             also.overruled = None;
         }

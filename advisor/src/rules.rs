@@ -8,9 +8,14 @@
 mod apply;
 mod cgroup;
 mod finding;
+mod left;
+mod orphan_cost;
 mod program;
 mod replayed;
+mod retransmission;
 mod sizing;
+#[cfg(test)]
+mod reported_hosts;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -53,6 +58,7 @@ rules! {
     close_with_unread_data
     close_wait_left
     linger_set
+    half_closed_left
     port_held_without_listener
     fin_timeout_shortened
     ports_run_out
@@ -75,8 +81,10 @@ rules! {
     tcp_mem_beside_owner
     buffers_raised_under_pressure
     data_retries_few
+    request_unanswered
     accept_queue_full
     listener_without_reuseaddr
+    accept_queue_stuck
     listen_queue_overflows
     somaxconn_low
     abort_on_overflow

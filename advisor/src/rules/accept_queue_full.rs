@@ -1,7 +1,6 @@
 //! A listener's queue is full now: which one, and how long it is.
 
-use super::close_wait_left::plain;
-use super::program::name;
+use super::program::{name, plain};
 use super::somaxconn_low::SETTING;
 use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity};
 use advisor_facts::sock_diag::{TcpSocket, TcpState};

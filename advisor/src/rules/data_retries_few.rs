@@ -21,8 +21,9 @@ const DOCUMENTATION: Documentation = Documentation {
         program, and cuts off every connection of the network namespace.",
     evidence: "The value of net.ipv4.tcp_retries2. TCPAbortOnTimeout counts the connections \
         that were given up.",
-    recommendation: "8, the lowest that the standard allows; and TCP_USER_TIMEOUT in the \
-        program that wants to know sooner.",
+    recommendation: "8, the lowest that the standard allows; where a file sets it, the line may as \
+        well be taken out, and the kernel's 15 holds. And TCP_USER_TIMEOUT in the program that \
+        wants to know sooner.",
     cost: "Data to a dead peer is kept for about 100 s.",
     risk: "A program that relies on the short time without saying so waits longer for its \
         failover; it needs TCP_USER_TIMEOUT.",

@@ -1,6 +1,6 @@
 //! Listeners that could not start again while their connections are there.
 
-use super::close_wait_left::plain;
+use super::program::plain;
 use super::program::by_program;
 use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity};
 use advisor_facts::Facts;

@@ -26,7 +26,7 @@ const DOCUMENTATION: Documentation = Documentation {
         buffer pages, or one and a half times the usage where that is more, in the proportion of \
         3/4, 1 and 3/2; the high mark at most a quarter of RAM, or a tenth where programs own \
         three quarters of it. It is lower than now.",
-    cost: "None; it frees memory for the programs.",
+    cost: "None while TCP holds less than the new pressure mark; it frees memory for the programs.",
     risk: "Many connections with much in flight get smaller buffers under load.",
     undo: "Set the former three values.",
     references: &[

@@ -25,7 +25,7 @@ const DOCUMENTATION: Documentation = Documentation {
         buffer pages, or one and a half times the usage where that is more, in the proportion of \
         3/4, 1 and 3/2; the high mark at most a quarter of RAM, or a tenth where programs own \
         three quarters of it.",
-    cost: "None: there was no limit before.",
+    cost: "None while TCP holds less than the new pressure mark: there was no limit before.",
     risk: "Where TCP holds more than the new marks now, the buffers of connections shrink.",
     undo: "Set the former three values.",
     references: &[
