@@ -214,9 +214,6 @@ const MEMORY: [&str; 5] = [
     "net.core.wmem_max",
 ];
 
-/// What a value is from that a step of the plan gives a setting.
-const PLANNED_VALUE: &str = "another step of this plan";
-
 /// A change that can be tried on the facts.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Change {
@@ -417,7 +414,7 @@ impl Step {
         for evidence in &mut finding.evidence {
             let now = facts.settings.get(&evidence.observation);
             if now.is_some_and(|now| now != evidence.value.to_string()) {
-                PLANNED_VALUE.clone_into(&mut evidence.source);
+                rules::PLANNED_VALUE.clone_into(&mut evidence.source);
             }
         }
         self
@@ -517,7 +514,10 @@ impl Step {
     fn superseded(mut self, rule: &'static Rule, later: Finding) -> Self {
         // What it says now is the value that was tried, and never was the host's.
         let tried = Finding {
-            summary: format!("with {} as just proposed: {}", self.finding.proposed, later.summary),
+            summary: format!(
+                "with {} as just proposed: {}",
+                self.finding.proposed, later.summary
+            ),
             ..later.clone()
         };
         self.add(rule, tried);

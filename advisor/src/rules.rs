@@ -12,10 +12,10 @@ mod left;
 mod orphan_cost;
 mod program;
 mod replayed;
-mod retransmission;
-mod sizing;
 #[cfg(test)]
 mod reported_hosts;
+mod retransmission;
+mod sizing;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -33,6 +33,9 @@ use apply::{command, set, unset};
 pub use finding::{Confidence, Evidence, Finding, Kind, Severity};
 pub use replayed::NamedReport;
 pub(crate) use replayed::replayed;
+
+/// The source of a value that a step of the plan gives a setting.
+pub(crate) const PLANNED_VALUE: &str = "another step of this plan";
 
 /// Declares the module of each rule and the registry. The lines are sorted by code.
 macro_rules! rules {

@@ -49,7 +49,13 @@ const LONG_MS: u32 = 10_000;
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
     let own = facts.now.sockets.is_some();
-    if !own && facts.now.elsewhere.iter().all(|other| other.sockets.is_none()) {
+    if !own
+        && facts
+            .now
+            .elsewhere
+            .iter()
+            .all(|other| other.sockets.is_none())
+    {
         return Outcome::NotEvaluated("the sockets cannot be seen".to_owned());
     }
     let before = facts
@@ -57,7 +63,10 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         .filter(|(window, _)| *window >= WINDOW)
         .map(|(window, earlier)| {
             let waiting = earlier.every_socket().map(|(_, socket)| socket);
-            let ids: HashSet<_> = waiting.filter(|one| waits(one)).map(TcpSocket::id).collect();
+            let ids: HashSet<_> = waiting
+                .filter(|one| waits(one))
+                .map(TcpSocket::id)
+                .collect();
             (window, ids)
         });
     let is_stuck = |socket: &TcpSocket| {
@@ -189,7 +198,12 @@ pub(super) mod tests {
 
     /// Two connections that wait for accept(), since their handshake so long ago.
     fn queue(facts: &mut Facts, ms: u64) {
-        add_sockets(facts, [socket(TcpState::Listen, "0.0.0.0:9000", "0.0.0.0:0").held_by(9).done()]);
+        add_sockets(
+            facts,
+            [socket(TcpState::Listen, "0.0.0.0:9000", "0.0.0.0:0")
+                .held_by(9)
+                .done()],
+        );
         add_sockets(
             facts,
             (1..=2).map(|number| {
@@ -215,10 +229,18 @@ pub(super) mod tests {
         assert_quiet(&RULE, &facts);
         // The same ones as some time before.
         let mut earlier = facts.now.clone();
-        earlier.uptime = facts.now.uptime.checked_sub(Duration::from_secs(30)).unwrap();
+        earlier.uptime = facts
+            .now
+            .uptime
+            .checked_sub(Duration::from_secs(30))
+            .unwrap();
         facts.set_earlier(earlier);
         let finding = fired(&RULE, &facts).remove(0);
-        assert!(finding.summary.ends_with("for 30.0 s or longer"), "{}", finding.summary);
+        assert!(
+            finding.summary.ends_with("for 30.0 s or longer"),
+            "{}",
+            finding.summary
+        );
         // Others in their place: it moves.
         for (number, socket) in (1_u8..).zip(&mut facts.now.sockets.as_mut().unwrap().all) {
             socket.cookie[7] = number;
@@ -231,8 +253,16 @@ pub(super) mod tests {
         let mut facts = firing();
         move_to_namespace(&mut facts, 4_026_532_777, 88);
         let finding = fired(&RULE, &facts).remove(0);
-        assert!(finding.subject.starts_with("worker (88)"), "{}", finding.subject);
-        assert!(finding.verify.starts_with("nsenter -t 88 -n ss -ltn"), "{}", finding.verify);
+        assert!(
+            finding.subject.starts_with("worker (88)"),
+            "{}",
+            finding.subject
+        );
+        assert!(
+            finding.verify.starts_with("nsenter -t 88 -n ss -ltn"),
+            "{}",
+            finding.verify
+        );
         facts.now.elsewhere.clear();
         facts.now.sockets = None;
         assert_not_evaluated(&RULE, &facts, "the sockets cannot be seen");

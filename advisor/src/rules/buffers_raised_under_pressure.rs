@@ -64,7 +64,13 @@ const SETTINGS: [Greatest; 4] = [
         place: 2,
         times: 1,
         // The default.
-        least: |facts| if facts.kernel_is_at_least(6, 18) { 32 << 20 } else { 6 << 20 },
+        least: |facts| {
+            if facts.kernel_is_at_least(6, 18) {
+                32 << 20
+            } else {
+                6 << 20
+            }
+        },
     },
     Greatest {
         name: "net.ipv4.tcp_wmem",
@@ -144,8 +150,10 @@ fn finding(facts: &Facts, setting: &Greatest, most: u64) -> Option<Finding> {
         why: "Beyond the pressure mark it is not single buffers that are too small: all of them \
             together are too great. With a greater maximum fewer sockets fill tcp_mem."
             .to_owned(),
-        verify: "`mem` in /proc/net/sockstat falls below the first value of tcp_mem, where pressure \
-            ends".to_owned(),
+        verify:
+            "`mem` in /proc/net/sockstat falls below the first value of tcp_mem, where pressure \
+            ends"
+                .to_owned(),
         ..finding
     })
 }
@@ -153,7 +161,9 @@ fn finding(facts: &Facts, setting: &Greatest, most: u64) -> Option<Finding> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::{assert_not_evaluated, assert_quiet, bare_host, fired, host, sockstat};
+    use crate::rules::testing::{
+        assert_not_evaluated, assert_quiet, bare_host, fired, host, sockstat,
+    };
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {

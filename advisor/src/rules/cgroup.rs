@@ -59,7 +59,10 @@ impl Limit {
 
     /// Whether the limit was ever met.
     fn was_met(&self, cgroup: &Cgroup) -> bool {
-        let mut counts = self.events.iter().filter_map(|name| cgroup.events.get(*name));
+        let mut counts = self
+            .events
+            .iter()
+            .filter_map(|name| cgroup.events.get(*name));
         counts.any(|count| *count > 0)
     }
 
@@ -79,7 +82,11 @@ impl Limit {
             ))
         }));
         evidence.extend(cgroup.file_bytes.map(|bytes| {
-            Evidence::new("memory.stat.active_file+inactive_file", number(bytes), &source)
+            Evidence::new(
+                "memory.stat.active_file+inactive_file",
+                number(bytes),
+                &source,
+            )
         }));
         // By what the sockets hold, and enough to be seen.
         let proposed = most.saturating_add(sock.max(most / 8));
@@ -100,9 +107,13 @@ impl Limit {
         evidence.extend(holders.iter().take(HOLDERS).map(|program| {
             Evidence::new(
                 &program.name,
-                format!("{} in {} sockets", bytes(program.bytes), program.sockets.len())
-                    .as_str()
-                    .into(),
+                format!(
+                    "{} in {} sockets",
+                    bytes(program.bytes),
+                    program.sockets.len()
+                )
+                .as_str()
+                .into(),
                 "sock_diag: dead, unread, not closed or not taken",
             )
         }));

@@ -180,7 +180,11 @@ pub(super) mod tests {
             cgroup.sock_bytes = Some(68 << 20);
         }
         let finding = fired(&RULE, &facts).remove(0);
-        assert!(finding.apply.contains("to 1207959552 (1.1 GiB)"), "{}", finding.apply);
+        assert!(
+            finding.apply.contains("to 1207959552 (1.1 GiB)"),
+            "{}",
+            finding.apply
+        );
     }
 
     #[test]
@@ -198,6 +202,10 @@ pub(super) mod tests {
         add_process(&mut facts, (70, "consumer"), None, [7]);
         let finding = fired(&RULE, &facts).remove(0);
         assert_eq!(finding.kind, Kind::Program);
-        assert!(finding.summary.contains("consumer (70)"), "{}", finding.summary);
+        assert!(
+            finding.summary.contains("consumer (70)"),
+            "{}",
+            finding.summary
+        );
     }
 }

@@ -82,7 +82,9 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     let mut findings: Vec<Finding> = programs
         .iter()
         .filter_map(|program| {
-            let hang = sides.as_ref().and_then(|sides| Hang::of(facts, sides, program));
+            let hang = sides
+                .as_ref()
+                .and_then(|sides| Hang::of(facts, sides, program));
             // A program that holds next to nothing of it is not named for the memory.
             let holds = by_memory && program.bytes >= held / 16;
             (holds || hang.is_some()).then(|| finding(facts, program, hang.as_ref()))
@@ -130,8 +132,12 @@ impl Hang {
                     || sides.is_client(facts, place, socket)
             })
             .collect();
-        let unanswered = counted.iter().filter_map(|socket| unanswered_ms(facts, place, socket));
-        let left = counted.iter().filter_map(|socket| left_ms(facts, place, socket));
+        let unanswered = counted
+            .iter()
+            .filter_map(|socket| unanswered_ms(facts, place, socket));
+        let left = counted
+            .iter()
+            .filter_map(|socket| left_ms(facts, place, socket));
         Some(Self {
             connections: counted.len(),
             longest_ms: unanswered.max()?,
@@ -154,16 +160,31 @@ impl Hang {
 
 fn finding(facts: &Facts, program: &Program<'_>, hang: Option<&Hang>) -> Finding {
     let count = program.sockets.len();
-    let orphans = program.sockets.iter().filter(|socket| socket.is_orphan()).count();
+    let orphans = program
+        .sockets
+        .iter()
+        .filter(|socket| socket.is_orphan())
+        .count();
     let pressure = facts
         .settings
         .tcp_mem
         .map(|[_, pressure, _]| pressure.saturating_mul(facts.page_bytes));
     let much = pressure.is_some_and(|pressure| program.bytes > pressure / 64);
-    let options: Vec<_> = program.sockets.iter().filter_map(|socket| socket.options).collect();
-    let without = options.iter().filter(|options| options.user_timeout_ms == 0).count();
+    let options: Vec<_> = program
+        .sockets
+        .iter()
+        .filter_map(|socket| socket.options)
+        .collect();
+    let without = options
+        .iter()
+        .filter(|options| options.user_timeout_ms == 0)
+        .count();
     let sockets = if count == 1 { "socket" } else { "sockets" };
-    let peer = if orphans == count { "orphan with" } else { "connection to" };
+    let peer = if orphans == count {
+        "orphan with"
+    } else {
+        "connection to"
+    };
     let summary = match hang {
         Some(hang) => format!(
             "{} of {} to a peer that is gone, unanswered for {}: {}",
@@ -350,15 +371,23 @@ pub(super) mod tests {
         let finding = fired(&RULE, &facts).remove(0);
         assert_eq!(finding.severity, Severity::Warning);
         assert!(
-            finding.summary.contains("of java (900) to a peer that is gone, unanswered for 8 min")
-                && finding.summary.contains("for about 7 min more (tcp_retries2 is 15)"),
+            finding
+                .summary
+                .contains("of java (900) to a peer that is gone, unanswered for 8 min")
+                && finding
+                    .summary
+                    .contains("for about 7 min more (tcp_retries2 is 15)"),
             "{}",
             finding.summary
         );
         assert!(!finding.why.contains("15 min"), "{}", finding.why);
         facts.settings.tcp_retries2 = Some(8);
         let finding = fired(&RULE, &facts).remove(0);
-        assert!(finding.summary.contains("about 90 s more"), "{}", finding.summary);
+        assert!(
+            finding.summary.contains("about 90 s more"),
+            "{}",
+            finding.summary
+        );
         assert_quiet(&RULE, &unanswered(13, 50_000, None));
     }
 
@@ -384,6 +413,10 @@ pub(super) mod tests {
         add_sockets(&mut facts, [listener.done()]);
         let finding = fired(&RULE, &facts).remove(0);
         assert_eq!(finding.subject, "java (900)");
-        assert!(finding.apply.ends_with("before close()"), "{}", finding.apply);
+        assert!(
+            finding.apply.ends_with("before close()"),
+            "{}",
+            finding.apply
+        );
     }
 }

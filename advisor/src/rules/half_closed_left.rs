@@ -135,7 +135,9 @@ pub(super) mod tests {
     fn one_process_is_counted_over_all_its_peers() {
         let finding = fired(&RULE, &firing()).remove(0);
         assert!(
-            finding.summary.starts_with("relay (812) holds 40 half-closed sockets"),
+            finding
+                .summary
+                .starts_with("relay (812) holds 40 half-closed sockets"),
             "{}",
             finding.summary
         );
@@ -163,6 +165,10 @@ pub(super) mod tests {
         let mut facts = firing();
         move_to_namespace(&mut facts, 4_026_532_901, 812);
         let finding = fired(&RULE, &facts).remove(0);
-        assert!(finding.apply.contains("nsenter -t 812 -n ss -tanp"), "{}", finding.apply);
+        assert!(
+            finding.apply.contains("nsenter -t 812 -n ss -tanp"),
+            "{}",
+            finding.apply
+        );
     }
 }

@@ -96,15 +96,25 @@ impl Left<'_> {
                 number(self.endpoints.len()),
                 source,
             ));
-            evidence.extend(self.endpoints.iter().take(ENDPOINTS).map(|(endpoint, count)| {
-                Evidence::new(
-                    format!("host.sockets.{name}: {}", endpoint.describe()),
-                    number(*count),
-                    source,
-                )
-            }));
+            evidence.extend(
+                self.endpoints
+                    .iter()
+                    .take(ENDPOINTS)
+                    .map(|(endpoint, count)| {
+                        Evidence::new(
+                            format!("host.sockets.{name}: {}", endpoint.describe()),
+                            number(*count),
+                            source,
+                        )
+                    }),
+            );
         }
-        if let Some(longest) = self.sockets.iter().filter_map(|socket| silent_ms(socket)).max() {
+        if let Some(longest) = self
+            .sockets
+            .iter()
+            .filter_map(|socket| silent_ms(socket))
+            .max()
+        {
             evidence.push(Evidence::new(
                 format!("host.sockets.{name}.longest_s"),
                 i64::from(longest / 1000).into(),

@@ -1,7 +1,7 @@
 //! Listeners that could not start again while their connections are there.
 
-use super::program::plain;
 use super::program::by_program;
+use super::program::plain;
 use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity};
 use advisor_facts::Facts;
 use advisor_facts::sock_diag::{TcpSocket, TcpState};

@@ -11,7 +11,7 @@ use advisor_report::measured::Measured;
 use super::sizing::{
     MarksFault, expected_tcp_mem, gauge_bytes, gauge_noise_pages, sound_tcp_mem, tcp_pages,
 };
-use super::{Confidence, Evidence};
+use super::{Confidence, Evidence, PLANNED_VALUE};
 
 /// The counter of connections that were reset for want of memory.
 pub(super) const RESETS: &str = "TcpExt.TCPAbortOnMemory";
@@ -19,6 +19,9 @@ pub(super) const RESETS: &str = "TcpExt.TCPAbortOnMemory";
 /// What an orphan holds at worst by the kernel's documentation, in bytes
 /// (ip-sysctl.rst). It is no bound: an orphan may hold a whole send buffer.
 const DOCUMENTED_BYTES: u64 = 64 << 10;
+
+/// No orphan is reckoned with less, in bytes: its FIN alone takes more.
+const LEAST_BYTES: u64 = 1 << 10;
 
 /// The life of an orphan with a silent peer where nothing says otherwise, in seconds.
 const LIFE_S: u64 = 109;
@@ -42,18 +45,12 @@ impl OrphanCost {
     fn of(look: &Look, facts: &Facts, measured: &Measured) -> Self {
         let orphans = look.sockstat.get("TCP.orphan").unwrap_or(0);
         let gauge = by_gauge(look, facts, orphans);
-        let known = match (mean_of_orphans(look, facts.page_bytes, orphans), gauge) {
-            (Some(seen), Some(gauge)) if gauge.bytes < seen.bytes => gauge,
-            (Some(seen), _) => return seen,
-            (None, Some(gauge)) => gauge,
-            (None, None) => return Self::unseen(facts, measured),
-        };
-        let unseen = Self::unseen(facts, measured);
-        // A report's orphan is an example; the gauge cannot be wrong upwards.
-        if known.bytes <= unseen.bytes {
-            known
-        } else {
-            unseen
+        let other = mean_of_orphans(look, facts.page_bytes, orphans)
+            // What is measured or documented is an example; the gauge is a bound.
+            .unwrap_or_else(|| Self::unseen(facts, measured));
+        match gauge {
+            Some(gauge) if gauge.bytes < other.bytes => gauge,
+            _ => other,
         }
     }
 
@@ -104,7 +101,7 @@ fn by_gauge(look: &Look, facts: &Facts, orphans: i64) -> Option<OrphanCost> {
     let noise = if noise > held / 16 { noise } else { 0 };
     let held = held.saturating_add(noise);
     (held > 0).then(|| OrphanCost {
-        bytes: (held / orphans).max(1),
+        bytes: (held / orphans).max(LEAST_BYTES),
         source: "TCP.mem of /proc/net/sockstat over TCP.orphan: all sockets together hold no more"
             .to_owned(),
         confidence: Confidence::High,
@@ -154,7 +151,9 @@ pub(super) struct Orphans<'a> {
     pub cost: OrphanCost,
     /// The marks of tcp_mem that pay: those of the host, or those that the rules propose
     /// in their place where they are wrong. `None` where neither is known.
-    pub marks: Option<[u64; 3]>,
+    marks: Option<[u64; 3]>,
+    /// Whether these marks are the host's own.
+    marks_are_live: bool,
     /// How many the high mark pays for.
     pub payable: Option<u64>,
 }
@@ -180,9 +179,9 @@ impl<'a> Orphans<'a> {
             count,
             look,
             peak: count.saturating_add(would_be_there(facts, measured)),
-            payable: marks.map(|[_, _, high]| {
-                high.saturating_mul(facts.page_bytes) / cost.bytes.max(1)
-            }),
+            payable: marks
+                .map(|[_, _, high]| high.saturating_mul(facts.page_bytes) / cost.bytes.max(1)),
+            marks_are_live: own == marks,
             marks,
             cost,
         }
@@ -202,7 +201,9 @@ impl<'a> Orphans<'a> {
         let payable = self.payable?;
         let limit = u64::try_from(limit).unwrap_or(0);
         // The kernel's setting is an int.
-        let wanted = self.wanted().filter(|wanted| i32::try_from(*wanted).is_ok());
+        let wanted = self
+            .wanted()
+            .filter(|wanted| i32::try_from(*wanted).is_ok());
         if let Some(wanted) = wanted.filter(|wanted| *wanted <= payable) {
             return (wanted > limit).then_some(wanted);
         }
@@ -229,10 +230,12 @@ impl<'a> Orphans<'a> {
         )];
         if let Some(marks) = self.marks {
             let [low, pressure, high] = marks;
-            evidence.push(Evidence::sysctl(
-                "net.ipv4.tcp_mem",
-                format!("{low} {pressure} {high}").as_str().into(),
-            ));
+            let text = format!("{low} {pressure} {high}");
+            let mut marks = Evidence::sysctl("net.ipv4.tcp_mem", text.as_str().into());
+            if !self.marks_are_live {
+                PLANNED_VALUE.clone_into(&mut marks.source);
+            }
+            evidence.push(marks);
         }
         evidence
     }
@@ -286,7 +289,10 @@ fn would_be_there(facts: &Facts, measured: &Measured) -> i64 {
         .tcp_orphan_retries
         .and_then(|retries| measured.life_s.get(&retries))
         .map_or(LIFE_S, |life| life.value);
-    let (resets, window) = (i128::from(resets(facts)), i128::from(window.as_secs().max(1)));
+    let (resets, window) = (
+        i128::from(resets(facts)),
+        i128::from(window.as_secs().max(1)),
+    );
     let there = resets * i128::from(life_s).min(window) / window;
     i64::try_from(there).unwrap_or(i64::MAX)
 }
@@ -356,6 +362,9 @@ mod tests {
         add_namespace(&mut facts, 9, &[("TCPAbortOnMemory", 10_000)]);
         let window = facts.window().unwrap().0.as_secs();
         let expected = 10_000 * 109.min(window) / window;
-        assert_eq!(orphans(&facts).peak, 1100 + i64::try_from(expected).unwrap());
+        assert_eq!(
+            orphans(&facts).peak,
+            1100 + i64::try_from(expected).unwrap()
+        );
     }
 }

@@ -69,7 +69,9 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
         ));
     }
     let mut finding = Finding::of_setting(facts, &DOCUMENTATION, SETTING, &proposed.to_string());
-    finding.evidence.push(Evidence::sockstat("TCP.orphan", orphans.count));
+    finding
+        .evidence
+        .push(Evidence::sockstat("TCP.orphan", orphans.count));
     finding.evidence.extend(orphans.evidence());
     Outcome::Fired(vec![Finding {
         severity: Severity::Notice,
@@ -130,11 +132,12 @@ pub(super) mod tests {
                 facts.settings.tcp_ehash_entries = None;
                 let pages = (1_u64 << shift) / page_bytes;
                 let scale = if pages >= 128 << 10 { 17 } else { 15 };
-                let buckets = ((1_u64 << shift) >> scale).next_power_of_two().min(512 << 10);
+                let buckets = ((1_u64 << shift) >> scale)
+                    .next_power_of_two()
+                    .min(512 << 10);
                 facts.settings.tcp_max_orphans = Some(i64::try_from(buckets / 2).unwrap());
                 let pressure = (pages / 100 * 97 / 16).max(128);
-                facts.settings.tcp_mem =
-                    Some([pressure / 4 * 3, pressure, pressure / 4 * 3 * 2]);
+                facts.settings.tcp_mem = Some([pressure / 4 * 3, pressure, pressure / 4 * 3 * 2]);
                 assert_quiet(&RULE, &facts);
             }
         }

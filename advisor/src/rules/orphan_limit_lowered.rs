@@ -47,7 +47,9 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     let default = default_max_orphans(facts);
     let usual = default.unwrap_or(USUAL);
     let orphans = Orphans::of(facts, measured);
-    let payable = orphans.payable.map(|payable| i64::try_from(payable).unwrap_or(i64::MAX));
+    let payable = orphans
+        .payable
+        .map(|payable| i64::try_from(payable).unwrap_or(i64::MAX));
     let proposed = payable.map_or(usual, |payable| usual.min(payable));
     // Where there are more, it is no matter of a limit that is too low.
     let helps = proposed > limit && orphans.peak.saturating_mul(4) < proposed;

@@ -132,29 +132,30 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
         evidence,
         orphans,
     };
-    if let Some(proposed) = found.orphans.higher_limit(limit) {
-        return Outcome::Fired(vec![found.raise(proposed)]);
-    }
+    let higher = found.orphans.higher_limit(limit);
+    let is_enough = higher >= found.orphans.wanted();
     let seen: u64 = kinds.iter().map(|(_, count)| count).sum();
-    let of = |wanted: Condition| -> u64 {
+    let are = |wanted: Condition| {
         let mut kinds = kinds.iter().filter(|(condition, _)| *condition == wanted);
-        kinds.next().map_or(0, |(_, count)| *count)
+        let count_of = kinds.next().map_or(0, |(_, count)| *count);
+        are_most(seen, count) && count_of * 2 >= seen
     };
-    if are_most(seen, count) && of(Condition::OrphanZeroWindow) * 2 >= seen {
-        let programs = by_program(facts, |socket| {
-            Condition::of(socket) == Condition::OrphanZeroWindow
-        });
-        return Outcome::Fired(vec![found.bound_the_close(programs.first())]);
-    }
     let places = places_of(found.orphans.look);
-    Outcome::Fired(vec![match places.first() {
-        Some((None, here)) if are_most(*here, count) => {
-            found.shorten(facts.settings.tcp_orphan_retries, measured)
+    let place = places.first().filter(|(_, there)| are_most(*there, count));
+    Outcome::Fired(vec![match (higher, place) {
+        (Some(proposed), _) if is_enough => found.raise(proposed),
+        _ if are(Condition::OrphanZeroWindow) => {
+            let programs = by_program(facts, |socket| {
+                Condition::of(socket) == Condition::OrphanZeroWindow
+            });
+            found.bound_the_close(programs.first())
         }
-        Some((Some(namespace), there)) if are_most(*there, count) => {
-            found.elsewhere(Some((namespace, *there)))
-        }
-        _ => found.elsewhere(None),
+        // As many as memory pays for is little; an end to them is more.
+        (Some(proposed), _) if !are(Condition::OrphanDead) => found.raise(proposed),
+        (_, Some((None, _))) => found.shorten(facts.settings.tcp_orphan_retries, measured),
+        (_, Some((Some(namespace), there))) => found.elsewhere(Some((namespace, *there))),
+        (Some(proposed), None) => found.raise(proposed),
+        (None, None) => found.elsewhere(None),
     }])
 }
 
@@ -199,9 +200,14 @@ impl Found<'_> {
 
     /// What memory pays for.
     fn paid(&self) -> String {
-        let [each, source] = [bytes(self.orphans.cost.bytes), self.orphans.cost.source.clone()];
+        let [each, source] = [
+            bytes(self.orphans.cost.bytes),
+            self.orphans.cost.source.clone(),
+        ];
         let Some(payable) = self.orphans.payable else {
-            return format!("Neither tcp_mem nor the RAM is known, and an orphan takes {each} ({source}).");
+            return format!(
+                "Neither tcp_mem nor the RAM is known, and an orphan takes {each} ({source})."
+            );
         };
         format!("The high mark of tcp_mem pays for {payable} orphans of {each} each ({source}).")
     }
@@ -214,7 +220,11 @@ impl Found<'_> {
             format!(
                 " That is less than four times the {peak} that there are. For a limit above \
                  {needed} the memory is missing: {} for as many.",
-                bytes(needed.cast_unsigned().saturating_mul(self.orphans.cost.bytes))
+                bytes(
+                    needed
+                        .cast_unsigned()
+                        .saturating_mul(self.orphans.cost.bytes)
+                )
             )
         } else {
             " The proposal is above four times the count.".to_owned()
@@ -420,7 +430,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::rules::testing::{
-        assert_not_evaluated, assert_quiet, fired, fired_with, host, sockstat,
+        assert_not_evaluated, assert_quiet, fired, fired_with, host, set, sockstat,
     };
 
     /// A host that the rule fires on.
@@ -435,7 +445,11 @@ pub(super) mod tests {
         facts.now.sockstat = sockstat(&format!("TCP: orphan {orphans} mem {}\n", orphans * 64));
         facts.settings.tcp_max_orphans = Some(limit);
         let pages = affordable * (64 << 10) / facts.page_bytes;
-        facts.settings.tcp_mem = Some([pages, pages, pages]);
+        (facts.ram_bytes, facts.memory.zones) = (1 << 42, None);
+        let marks = format!("{} {} {pages}", pages / 2, pages / 4 * 3);
+        set(&mut facts, "net.ipv4.tcp_mem", &marks);
+        // They are meant.
+        facts.sysctl_files.set("net.ipv4.tcp_mem", &marks);
         facts
     }
 
@@ -459,7 +473,7 @@ pub(super) mod tests {
     #[test]
     fn a_proposed_orphan_limit_is_quiet_and_paid_for() {
         for count in [1, 2, 16, 101, 4096, 5000, 100_000] {
-            for affordable in [0, 1, 64, 1000, 20_001, 1 << 20] {
+            for affordable in [1, 64, 1000, 20_001, 1 << 20] {
                 let facts = orphans(count, count, affordable);
                 let finding = &fired(&RULE, &facts)[0];
                 if finding.setting != "net.ipv4.tcp_max_orphans" {
@@ -473,11 +487,15 @@ pub(super) mod tests {
                 let proposed: i64 = finding.proposed.parse().unwrap();
                 assert!(proposed.cast_unsigned() <= affordable && proposed > count);
                 let after = orphans(count, proposed, affordable);
-                if proposed > count * 4 {
+                if proposed >= count * 4 {
                     assert_quiet(&RULE, &after);
                 } else {
                     assert_ne!(fired(&RULE, &after)[0].setting, LIMIT);
-                    assert!(finding.why.contains("the memory is missing"), "{}", finding.why);
+                    assert!(
+                        finding.why.contains("the memory is missing"),
+                        "{}",
+                        finding.why
+                    );
                 }
             }
         }
@@ -509,6 +527,7 @@ pub(super) mod tests {
             finding.subject
         };
         let mut facts = host("orphan-limit-near-elsewhere");
+        facts.sysctl_files.set("net.ipv4.tcp_mem", "1000 2000 3000");
         facts.settings.tcp_mem = Some([1000, 2000, 3000]);
         assert_eq!(
             elsewhere(&facts),
@@ -521,6 +540,7 @@ pub(super) mod tests {
         // As text they are seen as well, though not what they hold.
         facts.now.sockets.as_mut().unwrap().source = SocketSource::ProcNetTcp;
         facts.settings.tcp_mem = Some([1, 2, 3]);
+        facts.sysctl_files.set("net.ipv4.tcp_mem", "1 2 3");
         assert!(is_here(&facts));
         // A record of FIN_WAIT2 is no orphan.
         for socket in &mut facts.now.sockets.as_mut().unwrap().all {

@@ -2,7 +2,7 @@
 
 use super::retransmission::{rto_max_ms, spent_ms};
 use super::{
-    TAKE_OUT, Confidence, Documentation, Evidence, Finding, Outcome, Rule, Severity, cannot_be_read,
+    Confidence, Documentation, Evidence, Finding, Outcome, Rule, Severity, TAKE_OUT, cannot_be_read,
 };
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
@@ -144,7 +144,10 @@ pub(super) mod tests {
         let mut facts = host("quiet");
         facts.settings.tcp_orphan_retries = Some(15);
         let finding = fired(&RULE, &facts).remove(0);
-        assert_eq!((finding.setting.as_str(), finding.proposed.as_str()), (SETTING, "8"));
+        assert_eq!(
+            (finding.setting.as_str(), finding.proposed.as_str()),
+            (SETTING, "8")
+        );
         assert!(finding.why.contains("925 s"), "{}", finding.why);
     }
 }

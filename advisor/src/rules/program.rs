@@ -90,7 +90,9 @@ pub(super) fn by_program(facts: &Facts, wanted: impl Fn(&TcpSocket) -> bool) -> 
             sockets.sort_by_key(|socket| Reverse(socket.held_bytes()));
             let name = match key {
                 Key::Process(process) => process_name(facts, process),
-                Key::Listener(inode, port) => listener_name(facts, (inode, port), listeners.as_ref()),
+                Key::Listener(inode, port) => {
+                    listener_name(facts, (inode, port), listeners.as_ref())
+                }
                 Key::Unknown(_, true) => "a program that has closed them".to_owned(),
                 Key::Unknown(_, false) => name(facts, &sockets),
             };

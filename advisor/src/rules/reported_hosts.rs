@@ -33,7 +33,9 @@ fn written(facts: &Facts, advice: &Advice) -> Vec<String> {
     let mut out = Vec::new();
     render::sysctl::write(&mut out, advice, facts).unwrap();
     let text = String::from_utf8(out).unwrap();
-    let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    let lines = text
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty());
     lines.map(str::to_owned).collect()
 }
 
@@ -67,7 +69,11 @@ fn the_gauge_pays_for_more_orphans_than_the_worst_case() {
     let proposed: u64 = step.finding.proposed.parse().unwrap();
     assert!((125_000..127_000).contains(&proposed), "{proposed}");
     assert!(step.finding.why.contains("TCP.mem"), "{}", step.finding.why);
-    assert!(step.finding.why.contains("the memory is missing"), "{}", step.finding.why);
+    assert!(
+        step.finding.why.contains("the memory is missing"),
+        "{}",
+        step.finding.why
+    );
 }
 
 #[test]
@@ -81,10 +87,17 @@ fn a_host_with_much_memory_gets_four_times_its_orphans() {
     let advice = advice(&facts);
     let step = by(&advice, "LB101");
     assert_eq!(
-        (step.finding.setting.as_str(), step.finding.proposed.as_str()),
+        (
+            step.finding.setting.as_str(),
+            step.finding.proposed.as_str()
+        ),
         (LIMIT, "524288")
     );
-    assert!(step.finding.cost.contains("1.6 GiB"), "{}", step.finding.cost);
+    assert!(
+        step.finding.cost.contains("1.6 GiB"),
+        "{}",
+        step.finding.cost
+    );
 }
 
 #[test]
@@ -106,7 +119,12 @@ fn one_process_leaks_to_many_peers() {
             );
         }
     }
-    add_process(&mut facts, (9337, "dotnet"), None, 900_001..=900_000 + number);
+    add_process(
+        &mut facts,
+        (9337, "dotnet"),
+        None,
+        900_001..=900_000 + number,
+    );
     facts.now.sockstat = sockstat("TCP: inuse 340 orphan 2 tw 0 alloc 350 mem 420\n");
     let advice = advice(&facts);
     let step = by(&advice, "LB202");
@@ -125,7 +143,12 @@ fn a_proxy_half_closes_and_waits_for_ever() {
     let listener = socket(TcpState::Listen, "0.0.0.0:443", "0.0.0.0:0").held_by(77);
     add_sockets(&mut facts, [listener.done()]);
     let of = |state, number: u32, inode: u32| {
-        let peer = format!("198.51.{}.{}:{}", number / 250, number % 250 + 1, 30_000 + number);
+        let peer = format!(
+            "198.51.{}.{}:{}",
+            number / 250,
+            number % 250 + 1,
+            30_000 + number
+        );
         socket(state, "203.0.113.5:443", &peer).held_by(inode + number)
     };
     add_sockets(
@@ -149,15 +172,25 @@ fn a_proxy_half_closes_and_waits_for_ever() {
                 .done()
         }),
     );
-    let inodes = (910_000..913_326).chain(920_000..921_579).chain(930_000..930_108);
+    let inodes = (910_000..913_326)
+        .chain(920_000..921_579)
+        .chain(930_000..930_108);
     add_process(&mut facts, (812, "relay"), None, inodes.chain([77]));
     facts.now.sockstat = sockstat("TCP: inuse 5014 orphan 2 tw 0 alloc 5020 mem 900\n");
     let advice = advice(&facts);
-    let codes: Vec<_> = advice.recommendations.iter().map(|step| step.code).collect();
+    let codes: Vec<_> = advice
+        .recommendations
+        .iter()
+        .map(|step| step.code)
+        .collect();
     assert_eq!(codes, ["LB204"]);
     let finding = &by(&advice, "LB204").finding;
     assert!(finding.summary.contains("relay (812)") && finding.summary.contains("3326"));
-    assert!(finding.why.contains("tcp_fin_timeout has no say"), "{}", finding.why);
+    assert!(
+        finding.why.contains("tcp_fin_timeout has no say"),
+        "{}",
+        finding.why
+    );
 }
 
 /// Orphans whose peers live and do not read, 2 MiB each.
@@ -169,7 +202,12 @@ fn at_a_closed_window(limit: &str) -> Facts {
     add_sockets(
         &mut facts,
         (0..400).map(|number| {
-            let peer = format!("198.51.{}.{}:{}", number / 250, number % 250 + 1, 20_000 + number);
+            let peer = format!(
+                "198.51.{}.{}:{}",
+                number / 250,
+                number % 250 + 1,
+                20_000 + number
+            );
             socket(TcpState::FinWait1, "10.1.1.1:1935", &peer)
                 .sending(1_760_000, 2_200_000)
                 .at_a_closed_window()
@@ -190,10 +228,23 @@ fn orphans_at_closed_windows_get_no_more_memory() {
     let advice = advice(&facts);
     assert_eq!(written(&facts, &advice), [""; 0]);
     let memory = &by(&advice, "LB402").finding;
-    assert!(memory.summary.contains("nginx (31) holds"), "{}", memory.summary);
-    assert!(memory.summary.contains("orphan at a zero window"), "{}", memory.summary);
+    assert!(
+        memory.summary.contains("nginx (31) holds"),
+        "{}",
+        memory.summary
+    );
+    assert!(
+        memory.summary.contains("orphan at a zero window"),
+        "{}",
+        memory.summary
+    );
     assert_eq!(by(&advice, "LB403").finding.subject, "nginx (31)");
-    assert!(advice.leave.iter().all(|leave| !leave.why.contains("no peer keeps")));
+    assert!(
+        advice
+            .leave
+            .iter()
+            .all(|leave| !leave.why.contains("no peer keeps"))
+    );
 }
 
 #[test]
@@ -206,7 +257,11 @@ fn retries_are_no_cure_at_a_closed_window() {
         (finding.setting.as_str(), finding.subject.as_str()),
         ("TCP_USER_TIMEOUT", "nginx (31)")
     );
-    assert!(finding.why.contains("347 s with 0 and with 3"), "{}", finding.why);
+    assert!(
+        finding.why.contains("347 s with 0 and with 3"),
+        "{}",
+        finding.why
+    );
 }
 
 #[test]
@@ -227,7 +282,12 @@ fn the_program_that_does_not_read_comes_first() {
         }),
     );
     move_to_namespace(&mut facts, 4_026_532_901, 7100);
-    add_process(&mut facts, (7100, "java"), Some("app-3f1"), 700_000..700_520);
+    add_process(
+        &mut facts,
+        (7100, "java"),
+        Some("app-3f1"),
+        700_000..700_520,
+    );
     let pages = 520_u64 * 6_200_000 / 4096 + 900;
     facts.now.sockstat = sockstat(&format!(
         "TCP: inuse 90 orphan 2 tw 0 alloc 700 mem {pages}\n"
@@ -235,7 +295,11 @@ fn the_program_that_does_not_read_comes_first() {
     let advice = advice(&facts);
     assert_eq!(written(&facts, &advice), [""; 0]);
     let first = &advice.recommendations[0].finding;
-    assert!(first.summary.contains("java (7100, container app-3f1)"), "{}", first.summary);
+    assert!(
+        first.summary.contains("java (7100, container app-3f1)"),
+        "{}",
+        first.summary
+    );
     by(&advice, "LB404");
 }
 
@@ -263,8 +327,16 @@ fn no_memory_for_a_leak_and_commands_where_it_is() {
     let advice = advice(&facts);
     assert_eq!(written(&facts, &advice), [""; 0]);
     let leak = &by(&advice, "LB202").finding;
-    assert!(leak.summary.contains("node (8100, container music)"), "{}", leak.summary);
-    assert!(leak.apply.contains("nsenter -t 8100 -n ss"), "{}", leak.apply);
+    assert!(
+        leak.summary.contains("node (8100, container music)"),
+        "{}",
+        leak.summary
+    );
+    assert!(
+        leak.apply.contains("nsenter -t 8100 -n ss"),
+        "{}",
+        leak.apply
+    );
     assert_ne!(by(&advice, "LB402").finding.setting, TCP_MEM);
 }
 
@@ -312,10 +384,19 @@ fn clients_that_are_gone_are_asked_by_keepalive() {
                 .done()
         }),
     );
-    add_process(&mut facts, (901, "redis-sentinel"), None, (740_000..750_004).chain([1]));
+    add_process(
+        &mut facts,
+        (901, "redis-sentinel"),
+        None,
+        (740_000..750_004).chain([1]),
+    );
     facts.now.sockstat = sockstat("TCP: inuse 10010 orphan 2 tw 0 alloc 10020 mem 300\n");
     let advice = advice(&facts);
-    let codes: Vec<_> = advice.recommendations.iter().map(|step| step.code).collect();
+    let codes: Vec<_> = advice
+        .recommendations
+        .iter()
+        .map(|step| step.code)
+        .collect();
     assert_eq!(codes, ["LB406"]);
 }
 
@@ -357,9 +438,17 @@ fn two_rules_about_the_same_orphans_say_the_same() {
     let about: Vec<_> = advice
         .recommendations
         .iter()
-        .map(|step| (step.finding.setting.as_str(), step.finding.proposed.as_str()))
+        .map(|step| {
+            (
+                step.finding.setting.as_str(),
+                step.finding.proposed.as_str(),
+            )
+        })
         .collect();
     assert_eq!(about, [(LIMIT, "16384")], "{advice:#?}");
     let step = &advice.recommendations[0];
-    assert!(step.also.iter().all(|also| also.overruled.is_none()), "{step:#?}");
+    assert!(
+        step.also.iter().all(|also| also.overruled.is_none()),
+        "{step:#?}"
+    );
 }

@@ -65,7 +65,9 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         })
         .collect();
     if findings.is_empty() {
-        return Outcome::Quiet("no request of a client here is unanswered for 5 minutes".to_owned());
+        return Outcome::Quiet(
+            "no request of a client here is unanswered for 5 minutes".to_owned(),
+        );
     }
     Outcome::Fired(findings)
 }
@@ -156,7 +158,10 @@ fn finding(program: &Program<'_>, waiting: &[&TcpSocket]) -> Finding {
         kind: Kind::Program,
         subject: program.name.clone(),
         setting: "a time limit for the answer".to_owned(),
-        current: format!("{} without an answer for up to {longest}", connections(count)),
+        current: format!(
+            "{} without an answer for up to {longest}",
+            connections(count)
+        ),
         proposed: "SO_RCVTIMEO, or a deadline in the event loop, above the longest answer that is \
             worth waiting for"
             .to_owned(),
@@ -200,7 +205,12 @@ pub(super) mod tests {
                     .done()
             }),
         );
-        add_process(&mut facts, (77, "web"), None, (1..=count).map(|number| 90_000 + number));
+        add_process(
+            &mut facts,
+            (77, "web"),
+            None,
+            (1..=count).map(|number| 90_000 + number),
+        );
         facts
     }
 

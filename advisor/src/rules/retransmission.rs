@@ -33,7 +33,11 @@ pub(super) fn rto_max_ms(settings: &Settings) -> u64 {
 /// How long the peer of a socket has not answered what it was sent, in milliseconds: by
 /// the timer that doubles, and at most since the last acknowledgment. `None` where there
 /// is no tcp_info.
-pub(super) fn unanswered_ms(facts: &Facts, place: Option<&Namespace>, socket: &TcpSocket) -> Option<u64> {
+pub(super) fn unanswered_ms(
+    facts: &Facts,
+    place: Option<&Namespace>,
+    socket: &TcpSocket,
+) -> Option<u64> {
     let info = socket.info.as_ref()?;
     let silent = u64::from(info.last_ack_recv_ms()?);
     if socket.timer != Timer::Retransmit {
@@ -147,6 +151,9 @@ mod tests {
         });
         assert_eq!(left_ms(&facts, None, &with), Some(10_000));
         // No longer than it is silent.
-        assert_eq!(unanswered_ms(&facts, None, &dead(6, 12_800, 10_000, 11_000)), Some(11_000));
+        assert_eq!(
+            unanswered_ms(&facts, None, &dead(6, 12_800, 10_000, 11_000)),
+            Some(11_000)
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! Peers that live and do not take their data hold memory.
 
-use super::program::{plain, by_program, without_tcp_info, worth_bytes};
+use super::program::{by_program, plain, without_tcp_info, worth_bytes};
 use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes};
 use advisor_facts::Facts;
 use advisor_facts::condition::Condition;
@@ -86,7 +86,11 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                     "sock_diag, tcp_info",
                 )
             }));
-            let orphans = program.sockets.iter().filter(|socket| socket.is_orphan()).count();
+            let orphans = program
+                .sockets
+                .iter()
+                .filter(|socket| socket.is_orphan())
+                .count();
             let stay = if orphans > 0 {
                 "After close() an orphan at a closed window lives about 347 s whatever \
                  tcp_orphan_retries says, as long as the peer answers. "
@@ -95,13 +99,21 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
             };
             let peers = match orphans {
                 0 => format!("{count} peers of {}", program.name),
-                orphans if orphans == count => format!("{count} orphans\' peers of {}", program.name),
-                orphans => format!("{count} peers of {}, {orphans} of them of orphans,", program.name),
+                orphans if orphans == count => {
+                    format!("{count} orphans\' peers of {}", program.name)
+                }
+                orphans => format!(
+                    "{count} peers of {}, {orphans} of them of orphans,",
+                    program.name
+                ),
             };
             Finding {
                 severity: Severity::Warning,
                 confidence: Confidence::Medium,
-                summary: format!("{peers} do not take their data: {} held", bytes(program.bytes)),
+                summary: format!(
+                    "{peers} do not take their data: {} held",
+                    bytes(program.bytes)
+                ),
                 why: format!(
                     "These peers answer, so neither keepalive nor retransmission ends the \
                      connections, and what is queued for them stays. {stay}Only the program can \

@@ -142,7 +142,9 @@ pub(super) fn tcp_mem_fault(
         why = format!("{why} But {BYPASSED}.");
     }
     // What is amiss goes by itself once it is mended, and no marks are made for it.
-    if let Some([_, pressure, _]) = sound.or(expected).filter(|[_, pressure, _]| usage > *pressure)
+    if let Some([_, pressure, _]) = sound
+        .or(expected)
+        .filter(|[_, pressure, _]| usage > *pressure)
     {
         let right = Load::of(facts).map_or(usage, |load| load.right_pages);
         finding.risk = format!(
@@ -215,7 +217,11 @@ pub(super) mod tests {
         assert!(!finding.why.contains("shrinking buffers now"));
         facts.now.sockstat = sockstat("TCP: orphan 0 mem 90000\n");
         let finding = fired(&RULE, &facts).remove(0);
-        assert!(finding.why.contains("shrinking buffers now"), "{}", finding.why);
+        assert!(
+            finding.why.contains("shrinking buffers now"),
+            "{}",
+            finding.why
+        );
         facts.settings.bypass_prot_mem = Some(1);
         let finding = fired(&RULE, &facts).remove(0);
         assert!(finding.why.contains("bypass_prot_mem"), "{}", finding.why);
@@ -229,13 +235,23 @@ pub(super) mod tests {
         facts.settings.tcp_mem = Some([4096, 87_380, 67_108_864]);
         facts.now.sockstat = sockstat("TCP: orphan 0 mem 300000\n");
         let finding = fired(&RULE, &facts).remove(0);
-        assert_eq!(finding.proposed, "the kernel's own, from boot, once TCP holds less");
-        assert!(finding.cost.contains("TCP holds 1.1 GiB"), "{}", finding.cost);
+        assert_eq!(
+            finding.proposed,
+            "the kernel's own, from boot, once TCP holds less"
+        );
+        assert!(
+            finding.cost.contains("TCP holds 1.1 GiB"),
+            "{}",
+            finding.cost
+        );
         // Where there is a value, the risk says it.
         facts.memory.owned_bytes = None;
         facts.settings.tcp_mem = Some([4096, 87_380, 67_108_864]);
         facts.now.sockstat = sockstat("TCP: orphan 0 mem 200000\n");
         let finding = fired(&RULE, &facts).remove(0);
-        assert!(advisor_facts::sysctl::triple(&finding.proposed).is_some(), "{finding:?}");
+        assert!(
+            advisor_facts::sysctl::triple(&finding.proposed).is_some(),
+            "{finding:?}"
+        );
     }
 }

@@ -142,7 +142,8 @@ impl Found {
     /// More is held by what is amiss than there would have to be for pressure.
     fn mend_the_holders(self, first: &Program<'_>, programs: &[Program<'_>]) -> Finding {
         let amiss = self.load.tally.sum(Condition::is_amiss);
-        let share = u128::from(amiss.bytes) * 100 / u128::from(self.load.tally.total().bytes.max(1));
+        let share =
+            u128::from(amiss.bytes) * 100 / u128::from(self.load.tally.total().bytes.max(1));
         let conditions: Vec<_> = self
             .load
             .tally
@@ -203,10 +204,12 @@ impl Found {
             .saturating_mul(facts.page_bytes);
         let right = bytes(self.load.right_pages.saturating_mul(facts.page_bytes));
         let whom = match (self.load.is_seen, programs.first()) {
-            (false, _) => "Who holds most of it was not seen: look first (as root, advisor sockets \
+            (false, _) => {
+                "Who holds most of it was not seen: look first (as root, advisor sockets \
                 --by process). If dead or stuck peers or a leak do, mend that and leave the \
                 setting. If the load is meant,"
-                .to_owned(),
+                    .to_owned()
+            }
             (true, Some(first)) => format!(
                 "Of it {right} are held by sockets with which nothing is amiss, and only for \
                  those is the proposal; the rest is to be mended where it is held: {}. For the \
@@ -489,9 +492,13 @@ pub(super) mod tests {
         assert_eq!(pressure(&all_right), 600 * 256 * 3 / 2);
         // Half of it is right, and needs no raise.
         let half = fired(&RULE, &shared(300, 300)).remove(0);
-        assert_eq!((half.kind, half.setting.as_str()), (Kind::Program, "who holds it"));
+        assert_eq!(
+            (half.kind, half.setting.as_str()),
+            (Kind::Program, "who holds it")
+        );
         assert!(
-            half.summary.contains("streamer (5) holds 300.0 MiB in 300 sockets, dead"),
+            half.summary
+                .contains("streamer (5) holds 300.0 MiB in 300 sockets, dead"),
             "{}",
             half.summary
         );

@@ -181,14 +181,16 @@ pub(super) fn add_process(
         cgroup: None,
         container: container.map(str::to_owned),
     });
-    facts
-        .processes
-        .holders
-        .extend(inodes.into_iter().zip(3..).map(|(inode, descriptor)| Holder {
-            inode,
-            process,
-            descriptor,
-        }));
+    facts.processes.holders.extend(
+        inodes
+            .into_iter()
+            .zip(3..)
+            .map(|(inode, descriptor)| Holder {
+                inode,
+                process,
+                descriptor,
+            }),
+    );
     facts.processes.holders.sort();
 }
 
@@ -219,7 +221,11 @@ pub(super) fn socket(state: TcpState, local: &str, peer: &str) -> Described {
     cookie[..2].copy_from_slice(&local.port().to_ne_bytes());
     cookie[2..4].copy_from_slice(&peer.port().to_ne_bytes());
     Described(TcpSocket {
-        family: if local.is_ipv4() { Family::Inet } else { Family::Inet6 },
+        family: if local.is_ipv4() {
+            Family::Inet
+        } else {
+            Family::Inet6
+        },
         state,
         local,
         peer,

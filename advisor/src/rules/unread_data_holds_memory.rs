@@ -1,6 +1,6 @@
 //! A program does not read what its peers have sent.
 
-use super::program::{plain, by_program, without_tcp_info, worth_bytes};
+use super::program::{by_program, plain, without_tcp_info, worth_bytes};
 use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes};
 use advisor_facts::Facts;
 use advisor_facts::condition::Condition;
