@@ -2,8 +2,10 @@
 
 pub mod command;
 pub mod condition;
+pub mod errno;
 pub mod error;
 pub mod form;
+pub mod impairment;
 pub mod matrix;
 pub mod node;
 pub mod parameter;

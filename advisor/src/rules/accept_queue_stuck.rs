@@ -11,14 +11,16 @@ use advisor_facts::units::span;
 use advisor_report::measured::Measured;
 
 use super::program::{by_program, command_in, connections};
-use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, seconds};
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, seconds,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB503",
     name: "accept-queue-stuck",
     scenario: None,
     cure: None,
-    proven_by: super::ProvenBy::Nothing("no suite has a program that stops accepting for long yet"),
+    proven_by: ProvenBy::Nothing("no suite has a program that stops accepting for long yet"),
     documentation: DOCUMENTATION,
     check,
 };

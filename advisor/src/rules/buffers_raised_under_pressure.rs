@@ -1,8 +1,8 @@
-//! Sockets may take more while the memory of all of them is short.
+//! Raised buffer sizes although the memory of all sockets is short.
 
 use super::sizing::{BYPASSED, gauge_noise_pages, tcp_pages};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Outcome, Rule, Severity, bytes,
+    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Severity, bytes,
     not_initial_namespace,
 };
 use advisor_facts::Facts;
@@ -13,7 +13,7 @@ pub(super) const RULE: Rule = Rule {
     name: "buffers-raised-under-pressure",
     scenario: None,
     cure: None,
-    proven_by: super::ProvenBy::Nothing(
+    proven_by: ProvenBy::Nothing(
         "the traffic decides how much of a larger buffer is filled; tcp-mem-near tries what \
          full buffers do to tcp_mem",
     ),
@@ -22,19 +22,20 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Greatest buffer sizes (tcp_rmem, tcp_wmem, rmem_max, wmem_max) that were raised \
-        on a host whose TCP memory is beyond the pressure mark. The message about memory is \
-        answered with greater buffers; then fewer sockets fill tcp_mem, and it gets worse.",
-    evidence: "TCP.mem above the pressure mark, and a greatest buffer above a 64th of the high \
-        mark and above the kernel's default (tcp_rmem 6 MiB, 32 MiB from Linux 6.18 on; tcp_wmem \
-        4 MiB). SO_RCVBUF and SO_SNDBUF are doubled, so rmem_max and wmem_max count twice.",
+    detects: "Largest buffer sizes (tcp_rmem, tcp_wmem, rmem_max, wmem_max) that were raised while \
+        TCP memory is beyond the pressure mark. People answer the message about memory with larger \
+        buffers. Then fewer sockets fill tcp_mem, and it gets worse.",
+    evidence: "TCP.mem above the pressure mark, and a largest buffer above a 64th of the high mark \
+        and above the kernel's default (tcp_rmem 6 MiB, 32 MiB from Linux 6.18 on; tcp_wmem 4 \
+        MiB). The kernel doubles SO_RCVBUF and SO_SNDBUF, so rmem_max and wmem_max count twice.",
     recommendation: "The power of two below a 64th of the high mark, half of that for rmem_max \
-        and wmem_max, and at least the kernel's default or 8 MiB. It is lower than now.",
-    cost: "Throughput of single connections over paths whose bandwidth times delay is greater \
-        than the buffer.",
-    risk: "A long fat path gets slower; measure one that matters before and after. rmem_max and \
-        wmem_max bound the sockets of UDP too: QUIC asks for several MiB. Sockets keep what they \
-        have got, and pressure ends only when TCP holds less than the low mark.",
+        and wmem_max, and at least the kernel's default or 8 MiB. The proposal is lower than the \
+        present value.",
+    cost: "Throughput of single connections on paths whose bandwidth times delay is larger than \
+        the buffer.",
+    risk: "A long fat path gets slower: measure one that matters before and after. rmem_max and \
+        wmem_max also limit the sockets of UDP, and QUIC asks for several MiB. Sockets keep what \
+        they have, and pressure ends only when TCP holds less than the low mark.",
     undo: "Set the former value.",
     references: &[
         "tcp_rmem, tcp_wmem, tcp_mem: Documentation/networking/ip-sysctl.rst of Linux",
@@ -127,7 +128,7 @@ fn finding(facts: &Facts, setting: &Greatest, most: u64) -> Option<Finding> {
     if current <= most {
         return None;
     }
-    // The others stay below it.
+    // The smaller sizes stay below it.
     for value in &mut values {
         *value = (*value).min(most);
     }
@@ -147,8 +148,8 @@ fn finding(facts: &Facts, setting: &Greatest, most: u64) -> Option<Finding> {
             "one socket may take {} while the memory of TCP is under pressure",
             bytes(current.saturating_mul(setting.times))
         ),
-        why: "Beyond the pressure mark it is not single buffers that are too small: all of them \
-            together are too great. With a greater maximum fewer sockets fill tcp_mem."
+        why: "Beyond the pressure mark, single buffers are not too small: all of them together \
+            are too large. With a larger maximum, fewer sockets fill tcp_mem."
             .to_owned(),
         verify:
             "`mem` in /proc/net/sockstat falls below the first value of tcp_mem, where pressure \
@@ -203,5 +204,31 @@ pub(super) mod tests {
         assert_quiet(&RULE, &facts);
         facts.settings.bypass_prot_mem = Some(1);
         assert_not_evaluated(&RULE, &facts, "bypass_prot_mem");
+    }
+
+    #[test]
+    fn a_buffer_of_a_64th_of_the_high_mark_or_of_the_default_is_not_too_large() {
+        let mut facts = firing();
+        let set_to = |facts: &mut Facts, setting: &Greatest, bytes: u64| {
+            let smaller = if setting.place == 0 { "" } else { "4096 4096 " };
+            let value = format!("{smaller}{bytes}");
+            assert!(facts.settings.set(setting.name, &value), "{}", setting.name);
+        };
+        for (high_bytes, share) in [(64 << 26, 1 << 26), (64 << 20, 1 << 20)] {
+            facts.settings.tcp_mem = Some([1, 2, high_bytes / facts.page_bytes]);
+            let most = |setting: &Greatest| (share / setting.times).max((setting.least)(&facts));
+            let most: Vec<u64> = SETTINGS.iter().map(most).collect();
+            for (setting, too_much) in SETTINGS.iter().zip(&most) {
+                for (other, most) in SETTINGS.iter().zip(&most) {
+                    set_to(&mut facts, other, *most);
+                }
+                assert_quiet(&RULE, &facts);
+                set_to(&mut facts, setting, too_much + 1);
+                assert_eq!(fired(&RULE, &facts)[0].setting, setting.name);
+            }
+        }
+        // Without pressure any size will do.
+        facts.settings.tcp_mem = Some([1 << 20, 1 << 21, 1 << 22]);
+        assert_quiet(&RULE, &facts);
     }
 }

@@ -1,4 +1,4 @@
-//! The limits that a cgroup of version 2 has of its memory, for rules about them.
+//! The memory limits of a cgroup of version 2, for the rules about them.
 
 use super::program::by_program;
 use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Severity, bytes};
@@ -8,15 +8,15 @@ use advisor_facts::condition::Condition;
 
 /// One of the limits.
 pub(super) struct Limit {
-    /// Its file.
+    /// The file of the limit.
     pub(super) file: &'static str,
-    /// What systemd calls it.
+    /// The property of a systemd unit.
     pub(super) unit_property: &'static str,
-    /// What the kernel does at it.
+    /// What the kernel does at the limit.
     pub(super) effect: &'static str,
-    /// What of memory.events tells that it was met, the plainest first.
+    /// The counters of memory.events that show it, the clearest first.
     pub(super) events: &'static [&'static str],
-    /// The limit in bytes, where there is one.
+    /// The limit in bytes; `None` if there is none.
     pub(super) read: fn(&Cgroup) -> Option<u64>,
     /// The rule's.
     pub(super) documentation: &'static Documentation,
@@ -37,7 +37,7 @@ pub(super) fn none_seen(facts: &Facts) -> Outcome {
     Outcome::NotEvaluated(why.to_owned())
 }
 
-/// Whether 95 percent of a limit are used, or more.
+/// Whether at least 95 percent of a limit are in use.
 pub(super) fn is_near(used: u64, limit: u64) -> bool {
     used > 0 && u128::from(used) * 100 >= u128::from(limit) * 95
 }
@@ -152,8 +152,8 @@ impl Limit {
                 holder.map_or_else(String::new, |program| format!(": {}", program.name))
             ),
             why: format!(
-                "The kernel counts socket memory into the cgroup. At this limit {}, whatever \
-                 room tcp_mem has.",
+                "The kernel charges socket memory to the cgroup. At this limit {}, whatever room \
+                 tcp_mem has.",
                 self.effect
             ),
             kind,

@@ -6,31 +6,34 @@ use advisor_facts::units::bytes;
 use advisor_report::measured::Measured;
 
 use super::left::{Left, left};
-use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity};
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB202",
     name: "close-wait-left",
     scenario: Some("crash/leak/close-wait"),
     cure: None,
-    proven_by: super::ProvenBy::Suites(&["close-wait-left"]),
+    proven_by: ProvenBy::Suites(&["close-wait-left"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
     detects: "Sockets in CLOSE_WAIT: the peer has closed, the local program has not. No timer \
-        ends the state and no counter shows it; the descriptors run out in the end.",
-    evidence: "Sockets in CLOSE_WAIT with nothing left to send, by process and in every network \
-        namespace. 10 at one endpoint, or 30 in all, that are old: in both looks at least 10 \
-        seconds apart, or with no acknowledgment for a minute (tcp_info). Fewer are what pools \
-        of idle connections hold. Without either way of telling the age, 100 of any age at one endpoint: for so many by chance a program that closes within \
-        100 ms would have to lose 1000 connections a second.",
+        ends this state and no counter shows it. In the end the program runs out of descriptors.",
+    evidence: "Sockets in CLOSE_WAIT with nothing left to send, per process, in every network \
+        namespace. It fires at 10 old ones at one endpoint, or 30 of one process: in both looks at \
+        least 10 seconds apart, or without an acknowledgment for a minute (tcp_info). Fewer are \
+        usual in pools of idle connections. If no age is known it fires at 100 at one endpoint: \
+        for so many by chance, a program that closes within 100 ms would have to lose 1000 \
+        connections a second.",
     recommendation: "close() when read() returns 0.",
     cost: "None.",
-    risk: "A program may keep its half open on purpose, to send on after the peer's shutdown(); \
-        sockets with data to send are not counted.",
-    undo: "Take the change of the program out again.",
+    risk: "A program may keep its half open on purpose, to send more after the peer's \
+        shutdown(). Sockets with data to send are not counted.",
+    undo: "Revert the change of the program.",
     references: &[
         "RFC 9293 section 3.6, CLOSE-WAIT",
         "last_ack_recv of tcp_info: tcp_ack in net/ipv4/tcp_input.c of Linux",
@@ -89,8 +92,8 @@ fn finding(left: &Left<'_>, source: &str) -> Finding {
             left.spread, left.age
         ),
         why: "The peer has closed these connections and the program has not: it does not read \
-            the end of file, or forgets the descriptor. No timer frees them, and no setting of \
-            the kernel does; the process runs out of descriptors in the end."
+            the end of file, or it forgets the descriptor. No timer and no setting of the kernel \
+            frees them. In the end the process runs out of descriptors."
             .to_owned(),
         kind: Kind::Program,
         subject: subject.clone(),

@@ -12,40 +12,42 @@ use advisor_report::measured::Measured;
 
 use super::program::{Program, Sides, by_program, connections, plain, without_tcp_info};
 use super::retransmission::{left_ms, unanswered_ms};
-use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity};
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB401",
     name: "dead-peer-holds-memory",
     scenario: Some("crash/vanished-peer/unacknowledged"),
     cure: Some("crash/vanished-peer/user-timeout"),
-    proven_by: super::ProvenBy::Suites(&["dead-peer-holds-memory"]),
+    proven_by: ProvenBy::Suites(&["dead-peer-holds-memory"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Connections whose peer has vanished while data was unacknowledged. The kernel goes \
-        on retransmitting for tcp_retries2, by default about 15 minutes, holds the data that \
-        long, and the program that waits for an answer hangs. SO_KEEPALIVE has no effect \
-        meanwhile. After close() the data is held on in an orphan.",
-    evidence: "tcp_info and the timer of each socket, orphans included: retransmission running, \
-        segments unacknowledged, the timer doubled 5 times or more, no acknowledgment for 10 \
-        seconds; or 3 window probes unanswered. A slow peer answers probes and is not counted. It \
-        fires where these sockets together hold 1 MiB, a warning where they hold a sixty-fourth \
-        of the pressure mark of tcp_mem. And by time, a warning: connections that a program here \
-        has made, or 3 with one peer's address, unanswered for a minute. How long the kernel will \
-        go on is computed from tcp_retries2 and tcp_rto_max_ms of the network namespace.",
-    recommendation: "TCP_USER_TIMEOUT, above the longest outage that a connection is to survive \
-        and the longest pause of a peer that reads slowly: the kernel ends a connection whose \
-        window has been closed for that long, even where the peer lives. It holds after close() \
-        too.",
+    detects: "Connections whose peer vanished while data was unacknowledged. The kernel keeps \
+        retransmitting for tcp_retries2, by default about 15 minutes, and holds the data that \
+        long. A program that waits for an answer hangs. SO_KEEPALIVE has no effect meanwhile. \
+        After close() an orphan holds the data.",
+    evidence: "tcp_info and the timer of each socket, orphans too: retransmission running, segments \
+        unacknowledged, the timer doubled at least 5 times, no acknowledgment for 10 seconds; or 3 \
+        unanswered window probes. A slow peer answers probes and is not counted. It fires if these \
+        sockets together hold 1 MiB; a warning if those of one program hold a 64th of the pressure \
+        mark of tcp_mem. It also fires by time, as a warning: a connection that a program here \
+        made, or 3 to the same address, unanswered for a minute. The time that the kernel will go \
+        on is computed from tcp_retries2 and tcp_rto_max_ms of the network namespace.",
+    recommendation: "TCP_USER_TIMEOUT, longer than the longest outage that a connection should \
+        survive and the longest pause of a slow reader: the kernel ends a connection whose \
+        window has been closed for that long, even if the peer is alive. It also holds after \
+        close().",
     cost: "None in memory.",
-    risk: "A connection whose peer is away for longer than the timeout, a suspended laptop or a \
-        network that is being repaired, ends with ETIMEDOUT where it would have gone on. A \
-        peer that is alive and does not read for that long is cut off as well, though it \
-        answers every probe, and what it had still to get is lost.",
-    undo: "Take the call out again.",
+    risk: "A connection whose peer is away for longer (a suspended laptop, a network under \
+        repair) ends with ETIMEDOUT, where it would have survived. A live peer that does not \
+        read for that long is cut off too, even if it answers every probe, and loses what it had \
+        not received yet.",
+    undo: "Remove the call.",
     references: &[
         "RFC 5482; tcp(7), TCP_USER_TIMEOUT",
         "tcp_retries2 (924.6 s for 15): Documentation/networking/ip-sysctl.rst of Linux",
@@ -67,7 +69,7 @@ const HANGS_MS: u64 = 60_000;
 const MANY_OF_ONE_PEER: usize = 3;
 /// Peers that are reported.
 const PEERS: usize = 5;
-/// Programs that are reported.
+/// Largest number of programs shown as evidence.
 const PROGRAMS: usize = 5;
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
@@ -225,7 +227,7 @@ fn finding(facts: &Facts, program: &Program<'_>, hang: Option<&Hang>) -> Finding
         setting: "TCP_USER_TIMEOUT".to_owned(),
         current: match options.len() {
             0 => "unknown (not in the socket table; --inspect-options reads it)".to_owned(),
-            known => format!("0 on {without} of {known} that were asked"),
+            known => format!("0 on {without} of {known} sockets inspected"),
         },
         proposed: "30000 (ms), or the longest outage or pause in reading to be survived".to_owned(),
         evidence: evidence(facts, program, orphans),
@@ -239,7 +241,8 @@ fn finding(facts: &Facts, program: &Program<'_>, hang: Option<&Hang>) -> Finding
             } else {
                 format!(
                     "; the present ones, while the program holds them: {} ends them at once. Not \
-                     on orphans: before Linux 6.11, and without its fix, ss -K leaves one for ever",
+                     on orphans: before Linux 6.11, unless the fix was backported, ss -K leaves one \
+                     for ever",
                     program.command("ss -K with their addresses")
                 )
             }
@@ -418,5 +421,23 @@ pub(super) mod tests {
             "{}",
             finding.apply
         );
+    }
+
+    #[test]
+    fn it_fires_from_a_mebibyte_and_warns_by_the_pressure_mark() {
+        let mut facts = unanswered(1, 50_000, None);
+        let hold = |facts: &mut Facts, bytes: u64| {
+            let all = &mut facts.now.sockets.as_mut().unwrap().all;
+            all[0].memory.as_mut().unwrap().send_queued_bytes = u32::try_from(bytes).unwrap();
+        };
+        hold(&mut facts, WORTH_BYTES - 1);
+        assert_quiet(&RULE, &facts);
+        hold(&mut facts, WORTH_BYTES);
+        // A 64th of the pressure mark is what they hold.
+        let pressure = WORTH_BYTES / facts.page_bytes * 64;
+        facts.settings.tcp_mem = Some([pressure, pressure, pressure]);
+        assert_eq!(fired(&RULE, &facts)[0].severity, Severity::Notice);
+        facts.settings.tcp_mem = Some([1, pressure - 1, pressure]);
+        assert_eq!(fired(&RULE, &facts)[0].severity, Severity::Warning);
     }
 }

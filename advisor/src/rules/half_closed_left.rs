@@ -5,32 +5,34 @@ use advisor_facts::condition::Condition;
 use advisor_report::measured::Measured;
 
 use super::left::left;
-use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity};
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB204",
     name: "half-closed-left",
     scenario: None,
     cure: None,
-    proven_by: super::ProvenBy::Nothing("no suite shuts down and keeps the descriptor yet"),
+    proven_by: ProvenBy::Nothing("no suite shuts down and keeps the descriptor yet"),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Sockets in FIN_WAIT2 that a process holds: it has shut down its half \
-        (shutdown(SHUT_WR)) and waits for a peer that does not close. No timer ends the state \
-        while a descriptor is open: tcp_fin_timeout begins with close(). The descriptors run out \
-        in the end.",
-    evidence: "Sockets in FIN_WAIT2 with an inode and nothing unread, by process and in every \
-        network namespace. 10 at one endpoint, or 30 in all, that are old: in both looks at least \
-        10 seconds apart, or with nothing heard for a minute (tcp_info).",
+    detects: "Sockets in FIN_WAIT2 that a process holds. It has shut down its half \
+        (shutdown(SHUT_WR)) and waits for a peer that does not close. No timer ends this state \
+        while a descriptor is open: tcp_fin_timeout begins with close(). In the end the program \
+        runs out of descriptors.",
+    evidence: "Sockets in FIN_WAIT2 with an inode and nothing unread, per process, in every network \
+        namespace. It fires at 10 old ones at one endpoint, or 30 of one process: in both looks at \
+        least 10 seconds apart, or with nothing heard for a minute (tcp_info).",
     recommendation: "A time limit for the wait in the program, then close(). From close() on \
         tcp_fin_timeout counts, 60 s by default.",
     cost: "None.",
-    risk: "A peer that needs longer than the time limit for its last data loses it: close() with \
-        a peer that still sends is answered with a reset.",
-    undo: "Take the change of the program out again.",
+    risk: "A peer that needs longer than the time limit for its last data loses it: the kernel \
+        answers data after close() with a reset.",
+    undo: "Revert the change of the program.",
     references: &[
         "RFC 9293 section 3.6, FIN-WAIT-2",
         "TCP_FIN_WAIT2 in __tcp_close: net/ipv4/tcp.c of Linux",

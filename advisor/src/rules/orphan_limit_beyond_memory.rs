@@ -1,4 +1,4 @@
-//! tcp_max_orphans is higher than tcp_mem can pay for.
+//! A tcp_max_orphans that tcp_mem cannot pay for.
 
 use advisor_facts::Facts;
 use advisor_facts::units::bytes;
@@ -7,7 +7,8 @@ use advisor_report::measured::Measured;
 use super::orphan_cost::Orphans;
 use super::sizing::default_max_orphans;
 use super::{
-    Confidence, Documentation, Evidence, Finding, Outcome, Rule, Severity, not_initial_namespace,
+    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Severity,
+    not_initial_namespace,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -15,26 +16,27 @@ pub(super) const RULE: Rule = Rule {
     name: "orphan-limit-beyond-memory",
     scenario: Some("orphans/flood/over-the-limit"),
     cure: None,
-    proven_by: super::ProvenBy::Suites(&["orphan-limit-beyond-memory"]),
+    proven_by: ProvenBy::Suites(&["orphan-limit-beyond-memory"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A tcp_max_orphans that the memory of TCP cannot hold, such as 3276800 out of a \
-        list of settings. The limit then never holds anything back: tcp_mem fills first, and \
-        healthy connections suffer with the orphans.",
-    evidence: "tcp_max_orphans times the memory of an orphan against the high mark of tcp_mem, \
-        where the limit is above the kernel's default (half of tcp_ehash_entries, or what the \
-        kernel makes of the RAM); for files alone, above the greatest default that any kernel \
-        has. Where tcp_mem is itself wrong, against the marks that are proposed in its place. The \
-        memory of an orphan is what is seen, and on average no more than TCP.mem over \
-        TCP.orphan; else what a report measured on this kernel line, or the documented 64 KiB, or \
-        what a full send buffer was measured to hold on the nearest release where that is more.",
-    recommendation: "As many orphans as the high mark pays for, the kernel's default where \
-        that is more, and always above four times the count there is.",
-    cost: "None; it is lower than now.",
-    risk: "Orphans beyond a quarter of the new limit may be reset, which was not so before.",
+    detects: "A tcp_max_orphans that the memory of TCP cannot hold, such as 3276800 from a list of \
+        settings. Such a limit never limits anything: tcp_mem fills first, and healthy connections \
+        suffer together with the orphans.",
+    evidence: "tcp_max_orphans times the memory of an orphan, against the high mark of tcp_mem, \
+        if the limit is above the kernel's default (half of tcp_ehash_entries, or what the kernel \
+        computes from the RAM). For files alone: above the largest default of any kernel. If \
+        tcp_mem itself is wrong: against the marks that are proposed instead. The memory of an \
+        orphan is what the orphans that are seen hold, and no more than TCP.mem divided by \
+        TCP.orphan; else what a report measured on this kernel line; else the documented 64 KiB, \
+        or what a full send buffer held on the nearest measured release if that is more.",
+    recommendation: "As many orphans as the high mark pays for, or the kernel's default if that \
+        is more; always above four times the present count.",
+    cost: "None. The proposal is lower than the present value.",
+    risk: "The kernel may reset orphans beyond a quarter of the new limit, which it did not do \
+        before.",
     undo: "Set the former value.",
     references: &[
         "tcp_max_orphans: Documentation/networking/ip-sysctl.rst of Linux",
@@ -44,8 +46,8 @@ const DOCUMENTATION: Documentation = Documentation {
 
 const SETTING: &str = "net.ipv4.tcp_max_orphans";
 
-/// The kernel's default is never higher: half of the 524288 entries that its
-/// table of established connections has at most.
+/// The largest default of any kernel: half of the 524288 entries that its table of
+/// established connections has at most.
 const GREATEST_DEFAULT: i64 = 262_144;
 
 fn check(facts: &Facts, measured: &Measured) -> Outcome {
@@ -87,7 +89,7 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     }])
 }
 
-/// The answer where neither tcp_mem nor the RAM is known.
+/// The answer if neither tcp_mem nor the RAM is known.
 fn without_memory(facts: &Facts, limit: i64) -> Outcome {
     if limit <= GREATEST_DEFAULT {
         return Outcome::Quiet(format!("tcp_max_orphans is {limit}"));
@@ -95,10 +97,10 @@ fn without_memory(facts: &Facts, limit: i64) -> Outcome {
     Outcome::Fired(vec![Finding {
         severity: Severity::Notice,
         confidence: Confidence::Low,
-        summary: format!("tcp_max_orphans is {limit}, more than the kernel has on any host"),
+        summary: format!("tcp_max_orphans is {limit}, above the kernel's default on any host"),
         why: format!(
-            "The kernel's own limit is at most {GREATEST_DEFAULT}. With the documented 64 KiB for \
-             an orphan this one takes {}.",
+            "The kernel's default is at most {GREATEST_DEFAULT}. At the documented 64 KiB per \
+             orphan, this limit takes {}.",
             bytes(limit.cast_unsigned().saturating_mul(64 << 10))
         ),
         ..Finding::of_setting(

@@ -1,5 +1,4 @@
-//! The number of orphaned sockets nears tcp_max_orphans, from where on the
-//! kernel resets them.
+//! Orphaned sockets near tcp_max_orphans, where the kernel resets them.
 
 use advisor_facts::condition::Condition;
 use advisor_facts::namespaces::Namespace;
@@ -10,7 +9,7 @@ use advisor_report::measured::Measured;
 use super::orphan_cost::{Orphans, are_most};
 use super::program::{Program, by_program, command_in};
 use super::{
-    Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, command,
+    Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, command,
     not_initial_namespace, set, unset,
 };
 
@@ -19,32 +18,33 @@ pub(super) const RULE: Rule = Rule {
     name: "orphan-limit-near",
     scenario: Some("orphans/flood/over-the-limit"),
     cure: Some("orphans/flood/under-the-limit"),
-    proven_by: super::ProvenBy::Suites(&["orphan-limit-near", "orphan-retries-misread"]),
+    proven_by: ProvenBy::Suites(&["orphan-limit-near", "orphan-retries-misread"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Sockets that a program has closed and whose data the peer has not yet \
-        acknowledged (orphans) near the limit tcp_max_orphans. Beyond it the kernel resets \
-        them, and what they had still to send is lost. An orphan counts up to four times: \
-        once more where nothing was sent for long, once more where an ICMP error is pending.",
-    evidence: "TCP.orphan of /proc/net/sockstat, the greater of two looks: a warning above a \
-        quarter of the limit, where the first resets are possible; critical above a half, or \
-        where a report on this kernel line measured the kill. \
+    detects: "Orphaned sockets near the limit tcp_max_orphans. An orphan is a socket that its \
+        program has closed while the peer has not acknowledged all data. Beyond the limit the \
+        kernel resets orphans, and their unsent data is lost. An orphan counts up to four times: \
+        double if nothing was sent for a long time, and double again if an ICMP error is \
+        pending.",
+    evidence: "TCP.orphan in /proc/net/sockstat, the larger of two looks. Warning above a \
+        quarter of the limit, where the first resets are possible. Critical above half of the \
+        limit, or from the count at which a report on this kernel line measured the kill. \
         TCPAbortOnMemory supports it.",
     recommendation: "The power of two above four times the count, or as many orphans as the high \
-        mark of tcp_mem pays for. An orphan costs what those cost that are seen, in whatever \
-        network namespace, and on average no more than TCP.mem over TCP.orphan; the documented \
-        64 KiB only where neither is known. Where memory pays for hardly more than the limit: \
-        what ends these orphans sooner. With silent peers that is tcp_orphan_retries of their \
-        network namespace. With peers that answer and do not read it is a bound in the program, \
-        by TCP_USER_TIMEOUT: such an orphan lives about 347 s whatever tcp_orphan_retries says.",
-    cost: "Memory that cannot be swapped, for each further orphan what its unsent data takes.",
+        mark of tcp_mem pays for. An orphan costs what the orphans in the socket tables of all \
+        network namespaces hold on average, and no more than TCP.mem divided by TCP.orphan; the \
+        documented 64 KiB only if neither is known. If memory pays for hardly more than the \
+        limit: what ends these orphans sooner. Against silent peers that is tcp_orphan_retries of \
+        their network namespace. Against peers that answer and do not read it is TCP_USER_TIMEOUT \
+        in the program: such an orphan lives about 347 s, whatever tcp_orphan_retries says.",
+    cost: "Memory that cannot be swapped: the unsent data of each further orphan.",
     risk: "A limit that memory cannot pay for moves the failure to tcp_mem, where healthy \
-        connections suffer too. Many orphans may also mean that a program closes connections \
-        to dead peers with much data unsent, which no limit mends.",
-    undo: "Set the former value; orphans beyond it are reset at the next close.",
+        connections suffer too. Many orphans can also mean that a program closes connections to \
+        dead peers with much unsent data. No limit mends that.",
+    undo: "Set the former value. The kernel resets orphans beyond it at the next close.",
     references: &[
         "tcp_check_oom, tcp_too_many_orphans: net/ipv4/tcp.c, include/net/tcp.h of Linux",
         "tcp_max_orphans, tcp_orphan_retries: Documentation/networking/ip-sysctl.rst of Linux",
@@ -62,7 +62,7 @@ const RETRIES: &str = "net.ipv4.tcp_orphan_retries";
 /// Retries that keep an orphan with a silent peer for about 4 seconds.
 const FEW_RETRIES: i64 = 3;
 
-/// The life of an orphan, as it was measured or as it is known.
+/// The life of an orphan: measured, else the `known` one.
 fn life(measured: &Measured, retries: i64, known: &str) -> String {
     measured.life_of_orphans(retries).map_or_else(
         || known.to_owned(),
@@ -70,12 +70,12 @@ fn life(measured: &Measured, retries: i64, known: &str) -> String {
     )
 }
 
-const RISK_OF_TIMEOUT: &str = "data is lost where the peer does not answer for that long; a peer \
-    that does not read for that long is cut off as well, though it is alive and answers every \
-    probe, before close() and after it";
+const RISK_OF_TIMEOUT: &str = "data is lost if the peer does not answer for that long. A live \
+    peer that does not read for that long is cut off too, before close() and after it, even if it \
+    answers every probe";
 
 const RISK_OF_RETRIES: &str =
-    "data that was written before close() is lost where the peer does not answer for about 4 s";
+    "data written before close() is lost if the peer does not answer for about 4 s";
 
 fn check(facts: &Facts, measured: &Measured) -> Outcome {
     let Some(limit) = facts.settings.tcp_max_orphans else {
@@ -89,8 +89,8 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     if count.saturating_mul(4) <= limit {
         return Outcome::Quiet(format!("{count} orphans, limit {limit}"));
     }
-    // By the formula half of the limit is where it gets serious; a replay on
-    // this kernel line knows how often an orphan counted where the kernel killed.
+    // By default an orphan is taken to count twice. A report on this kernel line says how
+    // often one counted when the kernel killed it.
     let counts = &measured.orphan_counts;
     let times = counts
         .as_ref()
@@ -108,7 +108,7 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     if let Some(counts) = counts {
         evidence.push(Evidence::new("orphan.counts", times.into(), &counts.source));
     }
-    // How often it may count is no word on how often these do.
+    // The calibration says how often an orphan can count, not how often these do.
     evidence.extend(measured.calibration().and_then(|calibration| {
         let most = i64::try_from(calibration.orphan_counts_at_most()?).ok()?;
         Some(Evidence::new(
@@ -257,8 +257,8 @@ impl Found<'_> {
         }
     }
 
-    /// The summary, the reason and the check where memory cannot pay for more
-    /// orphans, so that they are to live shorter.
+    /// Summary, reason and verification where memory cannot pay for more orphans, so that
+    /// they have to go sooner.
     fn unpaid(&self) -> [String; 3] {
         [
             format!("{}, and memory cannot pay for more", self.summary()),
@@ -310,8 +310,8 @@ impl Found<'_> {
             confidence: self.orphans.cost.confidence,
             summary,
             why: format!(
-                "{why} TCP.orphan counts the whole kernel's, and {whose}. tcp_orphan_retries is \
-                 each namespace's own, and shortens only the life of those whose peers are \
+                "{why} TCP.orphan counts the whole kernel, and {whose}. Each namespace has its own \
+                 tcp_orphan_retries, and it shortens only the life of those whose peers are \
                  silent: where a peer answers and does not read (timer:(persist) in ss), the \
                  program has to bound its close by TCP_USER_TIMEOUT."
             ),
@@ -365,7 +365,7 @@ impl Found<'_> {
         }
     }
 
-    /// The orphans are this network namespace's and are to live shorter.
+    /// The orphans are of this network namespace. They have to go sooner.
     fn shorten(mut self, retries: Option<i64>, measured: &Measured) -> Finding {
         let [summary, why, verify] = self.unpaid();
         self.evidence
@@ -410,9 +410,9 @@ impl Found<'_> {
                 cost: "none in memory".to_owned(),
                 risk: RISK_OF_TIMEOUT.to_owned(),
                 apply: "setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, 2000) on each connection; \
-                    `ss -tan state fin-wait-1 state last-ack state closing` shows to whom"
+                    `ss -tan state fin-wait-1 state last-ack state closing` lists the peers"
                     .to_owned(),
-                undo: "take the call out again".to_owned(),
+                undo: "remove the call".to_owned(),
                 verify,
                 evidence: self.evidence,
             },
@@ -516,7 +516,7 @@ pub(super) mod tests {
         facts.settings.tcp_orphan_retries = Some(2);
         let finding = &fired(&RULE, &facts)[0];
         assert_eq!(finding.kind, Kind::Program);
-        assert!(finding.risk.contains("a peer that does not read"));
+        assert!(finding.risk.contains("peer that does not read"));
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! tcp_orphan_retries keeps orphans longer than whoever set it thought.
+//! A tcp_orphan_retries that keeps orphans longer than its number says.
 
 use super::retransmission::{rto_max_ms, spent_ms};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Outcome, Rule, Severity, TAKE_OUT, cannot_be_read,
+    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Severity, TAKE_OUT,
+    cannot_be_read,
 };
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
@@ -12,23 +13,21 @@ pub(super) const RULE: Rule = Rule {
     name: "orphan-retries-misread",
     scenario: Some("orphans/life/silent-peer-by-default"),
     cure: Some("orphans/life/silent-peer[retries=3]"),
-    proven_by: super::ProvenBy::Suites(&["orphan-retries-misread"]),
+    proven_by: ProvenBy::Suites(&["orphan-retries-misread"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A tcp_orphan_retries above 8, or one that a file sets to 0. 0 reads as no \
-        retries and means 8, about 109 s with a peer that is silent; 15 is about a quarter of an \
-        hour. All that time the orphan holds its memory and counts against tcp_max_orphans.",
+    detects: "A tcp_orphan_retries above 8, or one that a file sets to 0. People read 0 as no \
+        retries, but it means 8, about 109 s with a silent peer; 15 is about a quarter of an hour. \
+        All that time the orphan holds its memory and counts against tcp_max_orphans.",
     evidence: "The value of net.ipv4.tcp_orphan_retries, and for 0 the files that set sysctls.",
-    recommendation: "8 where it was raised. The line taken out of the file where it says 0: the \
-        kernel's own value is the same 8, and no line says what is not so. Fewer are for a host \
-        that has too many orphans, see orphan-limit-near: 3 give a peer about 4 s, less than a \
-        short outage.",
+    recommendation: "8 if it was raised. If a file says 0: take the line out. The kernel's own value \
+        is the same 8, and no line says what is not so. Fewer retries are for a host with too many \
+        orphans, see orphan-limit-near: 3 give a peer about 4 s, less than a short outage.",
     cost: "None in memory.",
-    risk: "Data that was written before close() is lost where the peer does not answer for \
-        that long.",
+    risk: "Data written before close() is lost if the peer does not answer for that long.",
     undo: "Set the former value.",
     references: &[
         "tcp_orphan_retries: net/ipv4/tcp_timer.c of Linux",
@@ -38,7 +37,7 @@ const DOCUMENTATION: Documentation = Documentation {
 };
 
 const SETTING: &str = "net.ipv4.tcp_orphan_retries";
-/// What 0 means, as tcp_orphan_retries() has it.
+/// The meaning of 0 (tcp_orphan_retries() in net/ipv4/tcp_timer.c).
 const DEFAULT: i64 = 8;
 
 fn check(facts: &Facts, measured: &Measured) -> Outcome {
@@ -90,12 +89,12 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
             Confidence::High
         },
         summary: if current == 0 {
-            "a file sets tcp_orphan_retries to 0, which means 8 and not none".to_owned()
+            "a file sets tcp_orphan_retries to 0, which means 8 retries".to_owned()
         } else {
-            format!("tcp_orphan_retries is {current}, above the kernel's own 8")
+            format!("tcp_orphan_retries is {current}, above the kernel's default of 8")
         },
         why: format!(
-            "An orphan whose peer is silent lives {}, holds its memory and counts against \
+            "An orphan whose peer is silent lives {}. It holds its memory and counts against \
              tcp_max_orphans.",
             life.0
         ),

@@ -12,13 +12,13 @@ use super::Outcome;
 
 /// Sockets of one program.
 pub(super) struct Program<'a> {
-    /// The program for people: `nginx (1234)`, or what its sockets tell of it.
+    /// The name for people: `nginx (1234)`, else a description by its ports.
     pub(super) name: String,
     /// The network namespace that the sockets are in; `None` is the reader's own.
     pub(super) namespace: Option<&'a Namespace>,
     /// The sockets, the one that holds most first.
     pub(super) sockets: Vec<&'a TcpSocket>,
-    /// What the kernel holds for them, in bytes.
+    /// The memory that the kernel holds for them, in bytes.
     pub(super) bytes: u64,
 }
 
@@ -181,8 +181,8 @@ pub(super) fn name(facts: &Facts, sockets: &[&TcpSocket]) -> String {
     "the programs that hold these connections".to_owned()
 }
 
-/// The answer of a rule that needs tcp_info where there is none: /proc/net/tcp
-/// has too little of it.
+/// The answer of a rule that needs tcp_info, if there is none: /proc/net/tcp has too
+/// little of it.
 pub(super) fn without_tcp_info(facts: &Facts) -> Option<Outcome> {
     let own = facts.now.sockets.iter();
     let others = facts.now.elsewhere.iter();
@@ -193,10 +193,10 @@ pub(super) fn without_tcp_info(facts: &Facts) -> Option<Outcome> {
         .then(|| Outcome::NotEvaluated("needs tcp_info, which only sock_diag gives".to_owned()))
 }
 
-/// A process for people, by its place among those that hold sockets.
+/// The name of a process for people, by its index in `Processes::all`.
 pub(super) fn process_name(facts: &Facts, place: u32) -> String {
     let Some(process) = facts.processes.all.get(place as usize) else {
-        return "a process that is not known".to_owned();
+        return "an unknown process".to_owned();
     };
     let container = process
         .container
@@ -205,8 +205,8 @@ pub(super) fn process_name(facts: &Facts, place: u32) -> String {
     format!("{} ({}{container})", process.name, process.pid)
 }
 
-/// From how much memory on sockets are worth a change, in bytes: a sixteenth of
-/// the pressure mark of tcp_mem, or 64 MiB where that cannot be read.
+/// The memory from which sockets are worth a change, in bytes: a sixteenth of the pressure
+/// mark of tcp_mem, or 64 MiB if that cannot be read.
 pub(super) fn worth_bytes(facts: &Facts) -> u64 {
     facts.settings.tcp_mem.map_or(64 << 20, |[_, pressure, _]| {
         pressure.saturating_mul(facts.page_bytes) / 16

@@ -8,14 +8,16 @@ use advisor_facts::units::span;
 use advisor_report::measured::Measured;
 
 use super::program::{Program, Sides, by_program, connections, plain, without_tcp_info};
-use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity};
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB417",
     name: "request-unanswered",
     scenario: None,
     cure: None,
-    proven_by: super::ProvenBy::Nothing("no suite has a peer that reads and never answers yet"),
+    proven_by: ProvenBy::Nothing("no suite has a peer that reads and never answers yet"),
     documentation: DOCUMENTATION,
     check,
 };

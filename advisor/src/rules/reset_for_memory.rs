@@ -1,11 +1,11 @@
-//! The kernel resets connections for want of memory: which of the two limits fired.
+//! Connections reset for lack of memory, and which of two limits did it.
 
 use std::time::Duration;
 
 use super::orphan_cost::{Orphans, RESETS as COUNTER, memory_is_near, resets};
 use super::sizing::tcp_pages;
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes,
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, bytes,
     needs_a_window, not_initial_namespace, seconds,
 };
 use advisor_facts::{Facts, Look};
@@ -16,7 +16,7 @@ pub(super) const RULE: Rule = Rule {
     name: "reset-for-memory",
     scenario: Some("orphans/limit/which-one-fired[limit=tcp_max_orphans]"),
     cure: Some("orphans/flood/under-the-limit"),
-    proven_by: super::ProvenBy::Suites(&["orphan-limit-near", "reset-for-memory"]),
+    proven_by: ProvenBy::Suites(&["orphan-limit-near", "reset-for-memory"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -44,8 +44,7 @@ const DOCUMENTATION: Documentation = Documentation {
 
 const LIMIT: &str = "net.ipv4.tcp_max_orphans";
 
-/// How many lines of the window in the kernel's log name each limit: they say by
-/// name which it was.
+/// The lines of the window in the kernel's log that name each limit.
 fn logged(facts: &Facts, earlier: &Look, evidence: &mut Vec<Evidence>) -> (i64, i64) {
     let Some(log) = &facts.kernel_log else {
         return (0, 0);
@@ -78,7 +77,7 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     let resets = resets(facts);
     if resets == 0 {
         return Outcome::Quiet(format!(
-            "no connection was reset for want of memory in {}",
+            "no connection was reset for lack of memory in {}",
             seconds(window)
         ));
     }
@@ -106,7 +105,7 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     let logged = logged(facts, earlier, &mut evidence);
     let (by_orphans, by_memory) = match logged {
         (0, 0) => (by_orphans, by_memory),
-        // A limit that is high enough by now has been raised since.
+        // A limit that is high enough now was raised since.
         (orphans, memory) => (by_orphans && orphans > 0, memory > 0),
     };
     let confidence = match logged {
@@ -120,14 +119,14 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
         (true, true) => "tcp_max_orphans and tcp_mem are both near enough to have fired",
         (false, false) => {
             return Outcome::Quiet(format!(
-                "{resets} connections were reset for want of memory in {}, and neither limit is \
+                "{resets} connections were reset for lack of memory in {}, and neither limit is \
                  near now",
                 seconds(window)
             ));
         }
     };
     let summary = format!(
-        "{resets} connections were reset for want of memory in {}: {which}",
+        "{resets} connections were reset for lack of memory in {}: {which}",
         seconds(window)
     );
     let wanted = orphans.higher_limit(limit).filter(|_| by_orphans);
@@ -169,7 +168,7 @@ fn limits(limit: i64, pages: u64, tcp_mem: [u64; 3]) -> [Evidence; 3] {
     ]
 }
 
-/// What there is to do where no limit can be raised.
+/// The advice if no limit can be raised.
 fn unpaid(confidence: Confidence, summary: String, evidence: Vec<Evidence>) -> Finding {
     Finding {
         severity: Severity::Critical,
@@ -186,9 +185,9 @@ fn unpaid(confidence: Confidence, summary: String, evidence: Vec<Evidence>) -> F
             .to_owned(),
         evidence,
         cost: "none in memory".to_owned(),
-        risk: "connections end that would have gone on after a long outage".to_owned(),
-        apply: "ss -tanmo shows what each socket holds and which timer it runs".to_owned(),
-        undo: "take the change of the program out again".to_owned(),
+        risk: "connections end that would have survived a long outage".to_owned(),
+        apply: "ss -tanmo shows the memory of each socket and its timer".to_owned(),
+        undo: "revert the change of the program".to_owned(),
         verify: "TCPAbortOnMemory stops rising (nstat -az TcpExtTCPAbortOnMemory)".to_owned(),
     }
 }

@@ -71,8 +71,8 @@ impl Load {
     }
 }
 
-/// Whether programs own so much of the RAM, a database for example, that TCP
-/// has to make do with less.
+/// Whether programs own three quarters of the RAM, for example a database, so that TCP may
+/// have less.
 pub(super) fn ram_is_owned(facts: &Facts) -> bool {
     facts
         .memory
@@ -80,18 +80,18 @@ pub(super) fn ram_is_owned(facts: &Facts) -> bool {
         .is_some_and(|owned| facts.ram_bytes > 0 && owned / 3 >= facts.ram_bytes / 4)
 }
 
-/// The highest mark of tcp_mem that a host can pay for, in pages: a quarter of
-/// its RAM, a tenth where programs own the RAM (oracle/bpftune;
-/// scylladb/seastar issue 2348). `None` where the RAM is not known.
+/// The highest mark of tcp_mem that a host can pay for, in pages: a quarter of its RAM, or a
+/// tenth if programs own the RAM (oracle/bpftune; scylladb/seastar issue 2348). `None` if
+/// the RAM is not known.
 pub(super) fn most_tcp_mem_pages(facts: &Facts) -> Option<u64> {
     let parts = if ram_is_owned(facts) { 10 } else { 4 };
     (facts.ram_bytes > 0).then(|| facts.ram_bytes / parts / facts.page_bytes)
 }
 
-/// The marks of tcp_mem that the kernel would compute now: a sixteenth of the
-/// free buffer pages, times 3/4, 1 and 3/2 (tcp_init_mem in net/ipv4/tcp.c).
-/// Where /proc/zoneinfo and MemTotal contradict each other (memory that was
-/// plugged in, or a balloon), by the RAM. `None` where neither is known.
+/// The marks of tcp_mem that the kernel would compute now: a sixteenth of the free buffer
+/// pages, times 3/4, 1 and 3/2 (tcp_init_mem in net/ipv4/tcp.c). By MemTotal if it
+/// contradicts /proc/zoneinfo (memory added later, or a balloon). `None` if neither is
+/// known.
 pub(super) fn expected_tcp_mem(facts: &Facts) -> Option<[u64; 3]> {
     let ram_pages = facts.ram_bytes / facts.page_bytes;
     let free = facts
@@ -102,7 +102,7 @@ pub(super) fn expected_tcp_mem(facts: &Facts) -> Option<[u64; 3]> {
     (free > 0).then(|| proportion((free / 16).max(128)))
 }
 
-/// Marks in the kernel's proportion around a pressure mark.
+/// Marks around a pressure mark, in the kernel's proportion.
 fn proportion(pressure: u64) -> [u64; 3] {
     let low = pressure / 4 * 3;
     [low, pressure, low.saturating_mul(2)]
@@ -116,7 +116,7 @@ pub(super) fn sound_tcp_mem(facts: &Facts) -> Option<[u64; 3]> {
     let usage = Load::of(facts).map_or(0, |load| load.right_pages);
     let wanted = usage.checked_add(usage / 2)?;
     let pressure = expected_tcp_mem(facts)?[1].max(wanted).min(most / 3 * 2);
-    // Below it by a fifth at least, or the pressure would go on.
+    // The usage has to be a fifth below the pressure mark, or the pressure would go on.
     (pressure > 0 && usage / 4 < pressure / 5).then(|| proportion(pressure))
 }
 
@@ -139,15 +139,15 @@ pub(super) fn default_max_orphans(facts: &Facts) -> Option<i64> {
 /// rule's.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum MarksFault {
-    /// They were meant as bytes.
+    /// Bytes instead of pages.
     InBytes,
-    /// They do not rise.
+    /// Not rising.
     OutOfOrder,
     /// The high mark is above the RAM.
     BeyondRam,
     /// The high mark is above what programs leave of the RAM.
     BesideOwner,
-    /// They are far from what the kernel would compute, and no file says so.
+    /// Far from what the kernel would compute, and no file sets them.
     FarFromDefault,
 }
 
@@ -158,11 +158,11 @@ impl MarksFault {
         let [low, pressure, high] = marks;
         let bytes = u128::from(high) * u128::from(facts.page_bytes);
         let ram = u128::from(facts.ram_bytes);
-        // A triple of tcp_rmem or tcp_wmem: its first value is a page or so.
+        // A triple of tcp_rmem or tcp_wmem: its first value is about a page.
         let copied = low <= 8192
             && [16_384, 65_536, 87_380, 131_072].contains(&pressure)
             && high / 8 >= pressure;
-        // No host has 64 TiB; where the RAM is known, eight times it will do.
+        // No host has 64 TiB. If the RAM is known, eight times the RAM is enough.
         let absurd = bytes > 64 << 40 || (ram > 0 && bytes > ram * 8);
         if copied || (absurd && low < pressure && pressure < high) {
             return Some(Self::InBytes);

@@ -11,7 +11,7 @@ use super::sizing::{
     BYPASSED, Load, MarksFault, gauge_noise_pages, most_tcp_mem_pages, ram_is_owned,
 };
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity,
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
     not_initial_namespace, set, unset,
 };
 
@@ -20,30 +20,30 @@ pub(super) const RULE: Rule = Rule {
     name: "tcp-mem-near",
     scenario: Some("memory/pressure/crowd[tcp-mem=small,victim=same-namespace]"),
     cure: Some("memory/pressure/crowd[tcp-mem=raised,victim=same-namespace]"),
-    proven_by: super::ProvenBy::Suites(&["tcp-mem-near"]),
+    proven_by: ProvenBy::Suites(&["tcp-mem-near"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "The buffers of all TCP sockets together beyond the pressure mark of tcp_mem, where \
-        the kernel shrinks the buffers of healthy connections, or near the high mark, where it \
-        resets orphans and sends fail. Pressure ends only below the low mark.",
-    evidence: "TCP.mem of /proc/net/sockstat, in pages (in 4 KiB from Linux 4.11 up to 6.0), \
-        the whole kernel's: a warning above the pressure mark, critical above nine tenths of the \
-        high mark. Less than mem_pcpu_rsv pages a CPU is noise. Who holds it: the sockets of all \
-        network namespaces, by their condition and their program. TCPMemoryPressures supports \
-        it. Where the marks are wrong by themselves, tcp-mem-in-bytes and its like answer; with \
-        net.core.bypass_prot_mem the gauge says nothing.",
-    recommendation: "The holders first: what sockets hold whose peer is dead or does not read, \
-        what a program here does not read, accept or close, and orphans. A raise is proposed \
-        only for the rest: a pressure mark of one and a half times what healthy sockets hold, \
-        the others in the kernel's proportion of 3/4, 1 and 3/2, the high mark at most a quarter \
-        of RAM, or a tenth where programs own three quarters of it. Where that is too little, or \
-        where the rest is below the marks, no value is proposed.",
-    cost: "RAM, up to the new high mark, that cannot be swapped.",
-    risk: "Where another program owns the RAM, a database for example, the memory is missing \
-        there. Higher rmem_max or wmem_max against a full tcp_mem make it worse.",
+    detects: "The buffers of all TCP sockets together near a mark of tcp_mem. Beyond the \
+        pressure mark the kernel shrinks the buffers of healthy connections, until TCP holds less \
+        than the low mark. Near the high mark it resets orphans, and sends fail.",
+    evidence: "TCP.mem in /proc/net/sockstat, in pages (in 4 KiB from Linux 4.11 to 5.19), of the \
+        whole kernel. Warning above the pressure mark, critical above nine tenths of the high \
+        mark. Less than mem_pcpu_rsv pages per CPU is noise. Who holds it: the sockets of all \
+        network namespaces, by condition and program. TCPMemoryPressures supports it. If the marks \
+        themselves are wrong, tcp-mem-in-bytes and its like answer. With net.core.bypass_prot_mem \
+        the gauge says nothing.",
+    recommendation: "First the holders: sockets whose peer is dead or does not read, data that a \
+        program here does not read, sockets that it does not accept or close, orphans. A raise is \
+        proposed only for the rest, what healthy sockets hold: a pressure mark of one and a half \
+        times that, and the others in the kernel's proportion of 3/4, 1 and 3/2. The high mark is \
+        at most a quarter of the RAM, or a tenth if programs own three quarters of it. If that is \
+        too little, or if the rest is below the marks, no value is proposed.",
+    cost: "RAM that cannot be swapped, up to the new high mark.",
+    risk: "If another program owns the RAM, for example a database, it lacks this memory. Higher \
+        rmem_max or wmem_max make a full tcp_mem worse.",
     undo: "Set the former three values.",
     references: &[
         "tcp_mem: Documentation/networking/ip-sysctl.rst of Linux",

@@ -13,7 +13,7 @@ use super::error::{Place, SuiteError, nearest};
 use super::node::{Key, Kind, Node};
 use super::step::{Room, Step};
 use super::units;
-use crate::lab::impairment::Probability;
+use crate::suite::impairment::Probability;
 use advisor_facts::release::Release;
 
 /// A key of a mapping.

@@ -21,8 +21,8 @@ use std::time::Duration;
 use advisor_facts::release::kernel_line;
 use advisor_report::calibration;
 use advisor_report::{Link, Place, Report, Verdict};
-use harness::kernel::cache::Cache;
-use harness::kernel::qemu::PROGRAM;
+use harness::guest::qemu::PROGRAM;
+use harness::kernels::cache::Cache;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use patience::until;
@@ -407,7 +407,7 @@ fn the_relay_loses_what_netem_loses() {
         "--packets-only",
     ];
     let ended = Running::start_with(arguments, &[]).wait_within(HANG);
-    for link in harness::links::LINKS {
+    for link in harness::lab::datagrams::LINKS {
         assert!(ended.stdout.contains(link), "{ended:?}");
     }
     // How late a packet comes is the machine's doing as well, what is lost isn't.

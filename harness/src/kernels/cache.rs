@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -221,6 +222,19 @@ impl Cache {
 }
 
 impl Stored {
+    /// A kernel that is nowhere.
+    #[cfg(test)]
+    pub(crate) fn of_release(release: &str) -> Self {
+        Self {
+            name: release.to_owned(),
+            release: release.to_owned(),
+            packages: Vec::new(),
+            origin: None,
+            files: Vec::new(),
+            directory: PathBuf::new(),
+        }
+    }
+
     fn write(&mut self, to: &Path, kernel: &[u8], modules: &[Module]) -> io::Result<()> {
         fs::create_dir_all(to.join(MODULES))?;
         let mut write = |file: String, content: &[u8]| {
@@ -279,6 +293,24 @@ impl Stored {
             })
             .collect()
     }
+}
+
+/// A file's content as far as its inode tells: whoever replaces or writes it
+/// changes one of these.
+pub fn file_identity(path: &Path) -> String {
+    path.metadata().map_or_else(
+        |error| error.to_string(),
+        |file| {
+            format!(
+                "{}:{}:{}:{}.{}",
+                file.dev(),
+                file.ino(),
+                file.len(),
+                file.mtime(),
+                file.mtime_nsec()
+            )
+        },
+    )
 }
 
 #[cfg(test)]
@@ -379,5 +411,17 @@ mod tests {
         );
         assert_eq!(cache.find("mine").unwrap(), None);
         assert!(!cache.directory().exists());
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_is_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, other) = (directory.path().join("qemu"), directory.path().join("new"));
+        fs::write(&file, "7.2").unwrap();
+        let before = file_identity(&file);
+        assert_eq!(before, file_identity(&file));
+        fs::write(&other, "8.0").unwrap();
+        fs::rename(&other, &file).unwrap();
+        assert_ne!(before, file_identity(&file));
     }
 }

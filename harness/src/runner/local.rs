@@ -1,67 +1,31 @@
-//! The story of a scenario: build the lab, look, play, look again, judge.
+//! Runs one scenario on the kernel of this process: build the lab, look, run the
+//! steps, look again, judge.
 
-pub mod capture;
-pub mod judge;
-pub mod schedule;
-pub mod stage;
-pub mod watch;
-
-use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use advisor_report::{Kernel, Link, Place, Quantifier, Run, Verdict};
-use serde::{Deserialize, Serialize};
+use advisor_report::{self, Kernel, Link, Place, Run, Verdict};
 
+use super::capture::Write;
+use super::keep::Keeper;
+use super::watch::{Watch, kernel_gauges_before};
+use super::{Settings, Touching, judge, stage};
+use crate::host_settings::HostSettings;
 use crate::lab::namespace::kernel_release;
 use crate::lab::relay::WireCounts;
 use crate::lab::{Carrier, Lab, LabError, kernel_has_netem};
+use crate::output;
 use crate::privilege;
-use crate::report::output;
 use crate::suite::scenario::Scenario;
-use crate::touch::Touch;
 use advisor_facts::release::Release;
-use capture::Capture;
-use watch::Watch;
 
 /// How many runs of a scenario may be thrown away because the lab disturbed
 /// them; one more makes it errored.
 const MOST_DISCARDED: usize = 3;
 
-/// How scenarios are to be run.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Settings {
-    /// What carries impaired links.
-    pub carrier: Carrier,
-    /// In place of a scenario's own number of runs.
-    pub runs: Option<u64>,
-    /// The number of the first run; a run of another number meets other draws.
-    pub first_run: u64,
-    /// Whether scenarios may act on the whole machine.
-    pub touching: Touching,
-    /// Whether the machine is a guest, which is thrown away afterwards.
-    pub in_guest: bool,
-    /// Whether scenarios that wait long are run.
-    pub long: bool,
-    /// Where packets and logs go of runs that are not as expected.
-    pub keep: Option<PathBuf>,
-}
-
-/// Whether scenarios may act on the whole machine.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub enum Touching {
-    /// `--touch-host`, as root.
-    Allowed,
-    /// No `--touch-host`.
-    NotAsked,
-    /// `--touch-host`, but not as root.
-    NotRoot,
-}
-
 /// Runs a scenario as often as it asks, and judges it. `ran` is called after
 /// each run with the number of runs so far.
-pub fn run_scenario(
+pub(super) fn run_scenario(
     scenario: &Scenario,
     settings: &Settings,
     ran: impl FnMut(u64),
@@ -69,11 +33,8 @@ pub fn run_scenario(
     run_and_keep(scenario, settings, ran, &mut output::write)
 }
 
-/// Writes a file of what is kept.
-pub type Write<'a> = &'a mut dyn FnMut(&Path, &[u8]) -> io::Result<()>;
-
 /// As [`run_scenario`]; what is kept is handed to `write`.
-pub fn run_and_keep(
+pub(super) fn run_and_keep(
     scenario: &Scenario,
     settings: &Settings,
     mut ran: impl FnMut(u64),
@@ -207,64 +168,6 @@ fn obstacle(scenario: &Scenario, settings: &Settings, release: &str) -> Option<(
     }
 }
 
-/// Keeps packets and logs of runs that are not as expected, where that was asked
-/// for.
-struct Keeper {
-    directory: Option<PathBuf>,
-    /// The most that is kept of the packets of a host's link.
-    most_bytes: usize,
-    /// Of the run that was made last.
-    last: Option<(Capture, Vec<String>)>,
-    /// The directories that were written, or why one could not be.
-    kept: Vec<String>,
-}
-
-impl Keeper {
-    fn new(scenario: &Scenario, settings: &Settings) -> Self {
-        Self {
-            directory: settings.keep.as_ref().map(|keep| keep.join(&scenario.id)),
-            most_bytes: if settings.in_guest {
-                capture::MOST_BYTES_IN_GUEST
-            } else {
-                capture::MOST_BYTES
-            },
-            last: None,
-            kept: Vec::new(),
-        }
-    }
-
-    /// Writes what there is of the last run, where it alone breaks an expectation.
-    /// With `anyhow` it is written unless another one was.
-    fn keep(&mut self, scenario: &Scenario, run: &Run, anyhow: bool, write: Write) {
-        let broken = || {
-            let judged = judge::judge(scenario, std::slice::from_ref(run));
-            judged.iter().any(|expectation| {
-                expectation.held != Some(true) && expectation.quantifier != Quantifier::Sometimes
-            })
-        };
-        let wanted = if anyhow {
-            self.kept.is_empty()
-        } else {
-            broken()
-        };
-        let (Some(directory), Some((capture, log)), true) = (&self.directory, &self.last, wanted)
-        else {
-            return;
-        };
-        let directory = directory.join(format!("run-{}", run.number));
-        let shown = directory.display();
-        self.kept.push(match capture.write(&directory, log, write) {
-            Ok(()) => shown.to_string(),
-            Err(error) => format!("cannot write {shown}: {error}"),
-        });
-    }
-
-    fn describe(&self) -> Option<String> {
-        let first = self.kept.first()?;
-        Some(format!("packets and logs: {first}"))
-    }
-}
-
 /// One run, from a topology that is made for it to one that is gone. Returns
 /// how the lab itself disturbed it, where it did.
 fn run_once(
@@ -274,14 +177,11 @@ fn run_once(
     run: &mut Run,
     keeper: &mut Keeper,
 ) -> Result<Option<String>, LabError> {
-    let touch = Touch::begin(scenario)?;
+    let host_settings = HostSettings::begin(scenario, &kernel_gauges_before().unwrap_or_default())?;
     let mut lab = Lab::build(scenario, link, number)?;
     run.seed_honoured = lab.seed_honoured;
-    touch.hold(&lab)?;
-    let capture = match keeper.directory {
-        Some(_) => Some(Capture::open(&lab, keeper.most_bytes)?),
-        None => None,
-    };
+    host_settings.hold(&lab)?;
+    let capture = keeper.capture(&lab)?;
     let watch = Watch::start(&lab)?;
     let stop = AtomicBool::new(false);
     let (play, seen, captured) = std::thread::scope(|scope| {
@@ -309,7 +209,7 @@ fn run_once(
     run.error = play.error;
     lab.clear_sockets()?;
     let counts = lab.stop_relay()?;
-    touch.end()?;
+    host_settings.end()?;
     Ok(disturbance(scenario, &counts, dropped))
 }
 
@@ -329,7 +229,7 @@ fn disturbance(scenario: &Scenario, wires: &[WireCounts], dropped: u64) -> Optio
         .then(|| format!("the lab's devices dropped {dropped} packets that nobody asked to lose"))
 }
 
-pub(crate) fn blank(scenario: &Scenario, link: Link) -> advisor_report::Scenario {
+pub(super) fn blank(scenario: &Scenario, link: Link) -> advisor_report::Scenario {
     advisor_report::Scenario {
         id: scenario.id.clone(),
         explains: scenario.explains.clone(),
