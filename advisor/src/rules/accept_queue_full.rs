@@ -4,8 +4,7 @@ use advisor_facts::sock_diag::{TcpSocket, TcpState};
 use advisor_facts::{Facts, SocketSource};
 use advisor_report::measured::Measured;
 
-use super::close_wait_left::plain;
-use super::program::name;
+use super::program::{name, plain};
 use super::somaxconn_low::SETTING;
 use super::{
     AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,

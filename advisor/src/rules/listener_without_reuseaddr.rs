@@ -5,8 +5,7 @@ use advisor_facts::sock_diag::{TcpSocket, TcpState};
 use advisor_report::calibration::BindOption;
 use advisor_report::measured::Measured;
 
-use super::close_wait_left::plain;
-use super::program::by_program;
+use super::program::{by_program, plain};
 use super::{
     AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
     Severity,

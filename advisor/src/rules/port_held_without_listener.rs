@@ -7,7 +7,7 @@ use advisor_facts::Facts;
 use advisor_facts::sock_diag::{TcpSocket, TcpState};
 use advisor_report::measured::Measured;
 
-use super::close_wait_left::plain;
+use super::program::plain;
 use super::{
     AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
     Severity,

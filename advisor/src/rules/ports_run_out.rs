@@ -7,8 +7,7 @@ use advisor_facts::namespaces::Namespace;
 use advisor_facts::sock_diag::{TcpSocket, TcpState};
 use advisor_report::measured::Measured;
 
-use super::close_wait_left::plain;
-use super::program::name;
+use super::program::{name, plain};
 use super::{
     AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
     Severity, there_and_back,

@@ -5,7 +5,7 @@ use advisor_facts::condition::Condition;
 use advisor_facts::units::bytes;
 use advisor_report::measured::Measured;
 
-use super::close_wait_left::plain;
+use super::program::plain;
 use super::program::{by_program, without_tcp_info, worth_bytes};
 use super::{
     AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
