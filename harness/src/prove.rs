@@ -1,5 +1,6 @@
-//! The proof of advice: each recommendation is tried on a kernel like the host's,
-//! with the host's numbers, before and after the change.
+//! Proves advice: tries each recommendation on a kernel like the host's, with
+//! the host's numbers, before and after the change. Imports runner, report,
+//! kernels and suite.
 
 pub mod chance;
 pub mod kernel;
@@ -36,11 +37,11 @@ fn rule() -> String {
     )
 }
 
-/// A recommendation with what is to be run for it.
+/// A recommendation and its trial.
 #[derive(Debug)]
 pub struct Prepared {
     claim: Claim,
-    /// What is to be run, or why nothing can.
+    /// The two sides to run, or why nothing can be run.
     trial: Result<Sides, String>,
 }
 
@@ -50,7 +51,7 @@ struct Sides {
     before: Scenario,
     after: Scenario,
     workload: Vec<Load>,
-    /// Of the runs before, and after.
+    /// Runs before and after.
     seen: (Seen, Seen),
     link: Option<Link>,
     kernel: Option<Kernel>,
@@ -58,7 +59,7 @@ struct Sides {
     broken: Option<String>,
 }
 
-/// What the runs of one side came to.
+/// The runs of one side.
 #[derive(Debug, Default)]
 struct Seen {
     runs: Vec<evidence::Run>,
@@ -127,8 +128,9 @@ fn sides(recommended: &Recommended, templates: &[Template]) -> Result<Sides, Str
     })
 }
 
-/// A number of a recommendation: `current`, `proposed`, or evidence by its name,
-/// of which `*.END` needs only the end; `NAME[2]` is the third number of one.
+/// A number of a recommendation by its name: `current`, `proposed`, or the name
+/// of evidence (`*.END`: the first with this end). `NAME[2]` is its third
+/// number.
 fn number(recommended: &Recommended, name: &str) -> Option<u64> {
     let (name, index) = match name.split_once('[') {
         Some((name, rest)) => (name, rest.strip_suffix(']')?.parse().ok()?),
@@ -153,7 +155,7 @@ fn number(recommended: &Recommended, name: &str) -> Option<u64> {
     text.split_whitespace().nth(index)?.parse().ok()
 }
 
-/// Tries what was prepared on a kernel and gives the proof.
+/// Runs the trials on a kernel and returns the proof.
 pub fn run(
     advised: &Advised,
     mut prepared: Vec<Prepared>,
@@ -173,12 +175,12 @@ pub fn run(
     Ok(assemble(advised, prepared, kernel.why.clone()))
 }
 
-/// The proof of advice of which nothing can be tried.
+/// The proof where nothing can be tried.
 pub fn nothing(advised: &Advised, prepared: Vec<Prepared>) -> Proof {
     assemble(advised, prepared, String::new())
 }
 
-/// The proof from what was seen so far; `choice` says how the kernel was chosen.
+/// The proof from the runs so far; `choice` says how the kernel was chosen.
 fn assemble(advised: &Advised, prepared: Vec<Prepared>, choice: String) -> Proof {
     let mut sides = prepared
         .iter()
@@ -194,7 +196,7 @@ fn assemble(advised: &Advised, prepared: Vec<Prepared>, choice: String) -> Proof
     }
 }
 
-/// Runs both sides of trials this often; the runs are numbered from `first`.
+/// Runs both sides of trials `runs` times; the runs are numbered from `first`.
 fn round(
     open: &mut [&mut Sides],
     kernel: &Stored,
@@ -256,7 +258,7 @@ impl Sides {
         chance::answer(side(&self.seen.0), side(&self.seen.1))
     }
 
-    /// Whether more runs could still decide.
+    /// Whether more runs can still decide.
     fn is_open(&self) -> bool {
         self.broken.is_none() && !matches!(self.answer(), Answer::Proven | Answer::StillFails)
     }

@@ -36,7 +36,7 @@ use executor::{Executor, Job};
 use plan::Plan;
 
 /// How the user wants scenarios to be run; the same on every kernel.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Options {
     /// What carries impaired links.
     pub carrier: Carrier,
@@ -61,20 +61,12 @@ pub struct Options {
 /// How scenarios are run on one machine: this one, or a guest.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Settings {
-    /// What carries impaired links.
-    pub carrier: Carrier,
-    /// Runs of each scenario. Default: the scenario's own number.
-    pub runs: Option<u64>,
-    /// The number of the first run.
-    pub first_run: u64,
+    /// What the user wants, with the carrier that this machine has.
+    pub options: Options,
     /// Whether scenarios may set sysctls of the whole machine.
     pub touching: Touching,
     /// Whether the machine is a guest, which is thrown away afterwards.
     pub in_guest: bool,
-    /// Whether scenarios that wait for minutes are run.
-    pub long: bool,
-    /// Directory for packets and logs of runs that are not as expected.
-    pub keep: Option<PathBuf>,
 }
 
 /// Whether scenarios may set sysctls of the whole machine.
@@ -97,18 +89,14 @@ impl Settings {
             (Some(_), false) => Touching::NotAsked,
             (Some(_), true) => Touching::NotRoot,
         };
-        let carrier = match (here, options.carrier) {
-            (None, Carrier::Auto) => Carrier::Netem,
-            (_, carrier) => carrier,
-        };
+        let mut options = options.clone();
+        if here.is_none() && options.carrier == Carrier::Auto {
+            options.carrier = Carrier::Netem;
+        }
         Self {
-            carrier,
-            runs: options.runs,
-            first_run: options.first_run,
+            options,
             touching,
             in_guest: here.is_none(),
-            long: options.long,
-            keep: options.keep.clone(),
         }
     }
 }

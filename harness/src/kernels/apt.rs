@@ -1,4 +1,4 @@
-//! What the machine's own apt configuration says of mirrors: one-line
+//! Mirrors of Debian in this machine's apt configuration: one-line
 //! `sources.list` files and deb822 `.sources` files (sources.list(5)).
 
 use std::fs;
@@ -9,7 +9,7 @@ use super::catalogue::ArchiveKind;
 /// Where apt keeps its sources.
 const DIRECTORY: &str = "/etc/apt";
 
-/// One archive that a machine's apt takes packages from.
+/// An archive of this machine's apt sources.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Source {
     /// Where it is.
@@ -30,8 +30,8 @@ pub struct Mirror {
     pub signed_by: Option<String>,
 }
 
-/// What Debian calls its releases; a suite is one of these, or one of these
-/// with something after a dash.
+/// The code names of Debian's releases. A suite is a code name, or a code name,
+/// a dash and more.
 const RELEASES: &[&str] = &[
     "bullseye",
     "bookworm",
@@ -73,8 +73,8 @@ fn sources_below(directory: &Path) -> Vec<Source> {
         .collect()
 }
 
-/// The mirror of one of Debian's archives among the sources. The security
-/// archive of a machine that names none is looked for beside its main one.
+/// The mirror of one of Debian's archives among the sources. Without a source
+/// of the security archive, it is taken to be beside the main one.
 pub fn mirror(sources: &[Source], kind: ArchiveKind) -> Option<Mirror> {
     let of = |kind: ArchiveKind| {
         sources
@@ -116,7 +116,7 @@ fn kind_of(suite: &str) -> Option<ArchiveKind> {
     match rest {
         "" | "updates" if !suite.contains('/') => Some(ArchiveKind::Main),
         "backports" | "proposed-updates" => Some(ArchiveKind::Main),
-        // "buster/updates" is the form of old.
+        // Releases up to buster: "buster/updates".
         "security" | "updates" => Some(ArchiveKind::Security),
         _ => None,
     }
@@ -264,7 +264,7 @@ Signed-By:
         assert_eq!(sources.len(), 2);
         let main = mirror(&sources, ArchiveKind::Main).unwrap();
         assert_eq!(main.uri, "http://mirror.example/debian/");
-        // Not named: it is looked for beside the main one.
+        // No source: beside the main one.
         let security = mirror(&sources, ArchiveKind::Security).unwrap();
         assert_eq!(security.uri, "http://mirror.example/debian-security");
         assert_eq!(

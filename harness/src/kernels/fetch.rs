@@ -1,5 +1,5 @@
-//! Gets a line's newest kernel through apt's own verified download: nothing is
-//! installed, and apt's own state isn't touched.
+//! Fetches a line's newest kernel through apt's verified download. Nothing is
+//! installed, and apt's own state stays as it is.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -12,23 +12,24 @@ use super::apt::{self, Mirror};
 use super::cache::{Cache, Stored};
 use super::catalogue::{ArchiveKind, Line, Offer};
 
-/// In place of what the machine's apt says.
+/// Replaces the mirror of this machine's apt configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Of Debian's main archive; the security archive is looked for beside it.
+    /// URL of Debian's main archive; the security archive is taken to be beside
+    /// it.
     pub mirror: Option<String>,
     /// The keys that sign it.
     pub keyring: Option<PathBuf>,
 }
 
-/// What is being done, for a progress bar.
+/// The progress of a fetch.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Stage {
     /// Reading what a suite offers.
     Index(&'static str),
     /// Getting the packages of a release.
     Download(String),
-    /// How much of it is done, of 100.
+    /// How much of it is done, in percent.
     Percent(f64),
     /// Unpacking them.
     Unpack,
@@ -79,7 +80,7 @@ pub fn fetch(
     }
     apt.write_sources(&readable)?;
     let offers = apt.offers(line)?;
-    // A suite that couldn't be read may have had it.
+    // A suite that could not be read may have it.
     let Some(newest) = line.newest(&offers) else {
         return Err(refused.unwrap_or_else(|| gone(line)));
     };
@@ -188,7 +189,7 @@ impl<'a> Apt<'a> {
             .map_err(|error| self.error("write apt's sources", &error.to_string(), ""))
     }
 
-    /// Runs a program of apt's and gives what it printed.
+    /// Runs a program of apt's and returns its output.
     fn run(
         &self,
         program: &str,
@@ -212,7 +213,8 @@ impl<'a> Apt<'a> {
             };
             self.error(&action, &error.to_string(), hint)
         })?;
-        // It complains little: a pipe holds it while the other one is read.
+        // Its errors are short: they fit into the pipe while its output is
+        // read.
         let mut printed = String::new();
         let output = child.stdout.take().map(BufReader::new);
         for text in output.into_iter().flat_map(BufRead::lines) {
@@ -259,7 +261,7 @@ impl<'a> Apt<'a> {
         self.show(names.lines().filter(|name| line.is_image(name)))
     }
 
-    /// All packages of a kernel, in their newest versions.
+    /// All packages of a kernel, each in its newest version.
     fn packages(&self, line: &Line, image: &Offer) -> Result<Vec<Offer>, KernelError> {
         let names = line.packages_of(&image.package);
         let offers = self.show(names.iter().map(String::as_str))?;
@@ -286,7 +288,8 @@ impl<'a> Apt<'a> {
         Ok(parse_offers(&shown))
     }
 
-    /// Downloads packages and unpacks them; the directory with what was in them.
+    /// Downloads and unpacks packages; returns the directory with their
+    /// content.
     fn download(
         &self,
         packages: &[Offer],
@@ -319,7 +322,7 @@ fn percent(text: &str) -> Option<f64> {
     rest.split(':').next()?.parse().ok()
 }
 
-/// What apt complains of, without what is no obstacle.
+/// apt's errors, without its warnings.
 fn complaints(text: &str) -> Vec<String> {
     text.lines()
         .filter_map(|text| {

@@ -1,4 +1,4 @@
-//! What a proof says: on the terminal, and as Markdown.
+//! Renders a proof: for the terminal, and as Markdown.
 
 use std::fmt::Write as _;
 
@@ -18,7 +18,7 @@ const STRONG: Style = Style::new().bold();
 const VERDICT: usize = 21;
 /// Columns of each of the two counts.
 const COUNT: usize = 10;
-/// Where what a trial saw begins.
+/// Indentation of a trial's details.
 const INDENT: &str = "    ";
 
 /// The answer: what is proven, and on which kernel.
@@ -89,7 +89,7 @@ fn count(side: &Side) -> String {
     format!("{} of {}", side.failed, side.runs)
 }
 
-/// What a trial was about and what it saw.
+/// Details of a trial.
 fn details(trial: &Trial) -> Vec<String> {
     let claim = &trial.claim;
     let mut lines = vec![format!(
@@ -218,7 +218,7 @@ pub fn list(proof: &Proof, without: &[(&str, &str)]) -> String {
     text.push_str("\n## Without proof\n\n| rule | setting | why not |\n| --- | --- | --- |\n");
     for trial in others {
         let claim = &trial.claim;
-        // All of a rule's advice is without for one reason.
+        // All advice of a rule lacks a proof for the same reason.
         if without.iter().all(|(code, _)| *code != claim.code) {
             let _ = writeln!(
                 text,

@@ -1,5 +1,5 @@
-//! The catalogue as a page: every scenario with what was seen of it in a
-//! reference run, and for each matrix its truth table.
+//! The catalogue as a page: every scenario with its results in a reference run,
+//! and a truth table for each matrix.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -9,8 +9,8 @@ use advisor::evidence::{Place, Report, Scenario as ScenarioResult, Verdict};
 use crate::suite::scenario::Scenario;
 use crate::suite::story::{axes, blocks};
 
-/// The most different values that are shown of an observation; of more, and of
-/// numbers, the lowest and the highest.
+/// Different values shown of an observation at most. More numbers are shown as
+/// their range.
 const SHOWN: usize = 3;
 
 /// The page, as Markdown, without its title.

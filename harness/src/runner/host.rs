@@ -36,7 +36,7 @@ impl Host {
             return Err(Error::Namespaces(why.clone()));
         }
         let settings = Settings::new(options, Some(privilege));
-        if settings.carrier == Carrier::Netem && !lab::kernel_has_netem() {
+        if settings.options.carrier == Carrier::Netem && !lab::kernel_has_netem() {
             return Err(Error::Netem);
         }
         if *privilege == Privilege::Root {
