@@ -4,12 +4,12 @@
 
 use std::fmt;
 
-use advisor::evidence::calibration::{
+use advisor_facts::release::kernel_line;
+use advisor_report::calibration::{
     Bind, BindOption, Calibration, FinTimeout, LIVES_S, OrphanKill, OrphanLife, OrphanMemory,
     SCHEMA, Source, TimeWait, Unsent, WriteCost,
 };
-use advisor::evidence::release::kernel_line;
-use advisor::evidence::{Scenario, Value, Verdict};
+use advisor_report::{Scenario, Value, Verdict};
 use nix::unistd::{SysconfVar, sysconf};
 
 use crate::suite;
@@ -211,7 +211,7 @@ fn extract(results: &[Scenario], page_bytes: u64) -> Result<Calibration, Unmeasu
     Ok(Calibration {
         schema: SCHEMA,
         harness: env!("CARGO_PKG_VERSION").to_owned(),
-        line: kernel_line(&release).to_owned(),
+        line: kernel_line(&release),
         release,
         page_bytes,
         orphan_memory: ORPHAN_MEMORY
@@ -492,7 +492,7 @@ mod tests {
             texts.push(result(&write_id(size), &[run]));
         }
         let text = format!(r#"{{"schema": 1, "scenarios": [{}]}}"#, texts.join(", "));
-        let report = advisor::evidence::parse(&text, Path::new("r.json")).unwrap();
+        let report = advisor_report::parse(&text, Path::new("r.json")).unwrap();
         report.scenarios
     }
 

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use advisor::evidence::Value;
+use advisor_report::Value;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, setns};
 use nix::sys::signal::{SigHandler, Signal, signal};

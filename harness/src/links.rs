@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use advisor::evidence;
+use advisor_report::Scenario as ScenarioResult;
 
 use crate::kernels::KernelError;
 use crate::kernels::cache::{Cache, Stored};
@@ -71,7 +71,7 @@ pub struct Compared {
     /// By link.
     pub links: Vec<Comparison>,
     /// Of the scenarios, over netem and then over the relay.
-    pub results: Vec<evidence::Scenario>,
+    pub results: Vec<ScenarioResult>,
 }
 
 /// Sends `packets` datagrams over each link and runs the scenarios over each

@@ -7,11 +7,10 @@ pub mod kernel;
 pub mod render;
 pub mod templates;
 
-use advisor::evidence::proof::{
-    Advised, Claim, Load, Proof, Recommended, SCHEMA, Side as Tried, Trial, Verdict,
-};
-use advisor::evidence::{self, Kernel, Link, Value};
 use advisor::rules::RULES;
+use advisor_report::advice::{Advised, Claim, Recommended};
+use advisor_report::proof::{Load, Proof, SCHEMA, Side as Tried, Trial, Verdict};
+use advisor_report::{self, Kernel, Link, Scenario as ScenarioResult, Value};
 
 use crate::kernels::cache::Stored;
 use crate::runner::plan::Plan;
@@ -62,7 +61,7 @@ struct Sides {
 /// The runs of one side.
 #[derive(Debug, Default)]
 struct Seen {
-    runs: Vec<evidence::Run>,
+    runs: Vec<advisor_report::Run>,
     failed: usize,
 }
 
@@ -228,7 +227,7 @@ fn round(
 
 impl Sides {
     /// Takes the runs of a side.
-    fn take(&mut self, side: Side, result: &evidence::Scenario) {
+    fn take(&mut self, side: Side, result: &ScenarioResult) {
         let (scenario, seen) = match side {
             Side::Before => (&self.before, &mut self.seen.0),
             Side::After => (&self.after, &mut self.seen.1),

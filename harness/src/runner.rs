@@ -24,8 +24,9 @@ pub mod watch;
 use std::io;
 use std::path::PathBuf;
 
-use advisor::evidence;
 use serde::{Deserialize, Serialize};
+
+use advisor_report::Scenario as ScenarioResult;
 
 use crate::host_settings::{Change, Restored};
 use crate::kernels::KernelError;
@@ -114,7 +115,7 @@ pub enum Progress<'a> {
     /// A scenario has had that many runs.
     Ran(&'a Scenario, u64),
     /// A scenario has ended.
-    Ended(&'a evidence::Scenario),
+    Ended(&'a ScenarioResult),
     /// That many scenarios errored and are run once more.
     Retrying(usize),
 }
@@ -166,7 +167,7 @@ impl Error {
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// In the order of the plan's jobs.
-    pub results: Vec<evidence::Scenario>,
+    pub results: Vec<ScenarioResult>,
     /// Why guests gave no results; those of the host are there all the same.
     pub error: Option<Error>,
 }
@@ -196,7 +197,7 @@ fn carry_out(
     options: &Options,
     progress: OnProgress,
 ) -> Result<Outcome, Error> {
-    let mut results: Vec<(usize, evidence::Scenario)> = Vec::new();
+    let mut results: Vec<(usize, ScenarioResult)> = Vec::new();
     let mut failed = None;
     for (prepare, is_guest) in [(on_host, false), (in_guests, true)] {
         let (places, chosen): (Vec<usize>, Vec<Job>) = jobs

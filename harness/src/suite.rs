@@ -9,7 +9,6 @@ pub mod impairment;
 pub mod matrix;
 pub mod node;
 pub mod parameter;
-pub mod release;
 pub mod scenario;
 pub mod step;
 pub mod story;

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use advisor::evidence::calibration::Calibration;
+use advisor_report::calibration::Calibration;
 use clap::Args;
 
 use super::selection::load;

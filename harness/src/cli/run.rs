@@ -3,8 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use advisor::evidence;
 use clap::{Args, ValueEnum};
+
+use advisor_report::Scenario as ScenarioResult;
 
 use super::selection::{Selection, load};
 use super::{ENVIRONMENT, FAILURE, SUCCESS, complain, complain_of_kernel, complain_of_run};
@@ -150,7 +151,7 @@ impl Run {
     }
 
     /// Writes what was asked for, prints the answer and says how it all came out.
-    fn conclude(&self, all: &[Scenario], results: Vec<evidence::Scenario>) -> u8 {
+    fn conclude(&self, all: &[Scenario], results: Vec<ScenarioResult>) -> u8 {
         let report = report::assemble(results, lab::pinned_sysctls());
         let mut status = SUCCESS;
         if let Some(directory) = &self.report

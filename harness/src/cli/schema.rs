@@ -1,6 +1,6 @@
 //! `harness schema`.
 
-use advisor::evidence::calibration::Calibration;
+use advisor_report::calibration::Calibration;
 use clap::ValueEnum;
 
 use super::print;
@@ -22,8 +22,8 @@ pub(super) enum Format {
 pub(super) fn run(format: Format) -> u8 {
     let schema = match format {
         Format::Suite => suite::schema(),
-        Format::Report => schemars::schema_for!(advisor::evidence::Report).to_value(),
-        Format::Proof => schemars::schema_for!(advisor::evidence::proof::Proof).to_value(),
+        Format::Report => schemars::schema_for!(advisor_report::Report).to_value(),
+        Format::Proof => schemars::schema_for!(advisor_report::proof::Proof).to_value(),
         Format::Calibration => schemars::schema_for!(Calibration).to_value(),
     };
     print(&format!("{schema:#}\n"))

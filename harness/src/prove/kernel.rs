@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use advisor::evidence::release::release_distance;
+use advisor_facts::release::release_distance;
 
 use crate::kernels::cache::{Cache, Stored};
 use crate::kernels::choice::{Choice, check_modules, nearest};

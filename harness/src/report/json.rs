@@ -1,8 +1,8 @@
-//! The report as JSON, which [`advisor::evidence::read`] reads.
+//! The report as JSON, which [`advisor_report::read`] reads.
 
 use std::io;
 
-use advisor::evidence::Report;
+use advisor_report::Report;
 
 use super::Format;
 

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use advisor::evidence::{self, Kernel, Place, Verdict};
+use advisor_report::{self, Kernel, Place, Scenario as ScenarioResult, Verdict};
 use serde::{Deserialize, Serialize};
 
 use super::executor::{Batch, Executor, Job, Worker};
@@ -174,7 +174,7 @@ struct InGuest<'a> {
 }
 
 impl Worker for InGuest<'_> {
-    fn run(&mut self, job: &Job, progress: OnProgress) -> evidence::Scenario {
+    fn run(&mut self, job: &Job, progress: OnProgress) -> ScenarioResult {
         let place = self.guests.place(job);
         let fresh = job.scenario.wants_a_fresh_guest();
         let kept = self.kept.take();
@@ -209,7 +209,7 @@ impl Guests {
         kept: Option<Guest>,
         scenario: &Scenario,
         progress: OnProgress,
-    ) -> (evidence::Scenario, Option<Guest>) {
+    ) -> (ScenarioResult, Option<Guest>) {
         let on_kernel = |release: &str| kernel(release, self.accelerator);
         let files = match self
             .obstacle(scenario)
@@ -280,13 +280,13 @@ fn run_in(
     files: &[PathBuf],
     settings: &Settings,
     progress: &(dyn Fn(Progress) + Sync),
-) -> Result<evidence::Scenario, Death> {
+) -> Result<ScenarioResult, Death> {
     guest.give(files)?;
     let resolved = Box::new(scenario.with_resolved_commands());
     // Disturbed runs are repeated.
     let limit = scenario.time_limit * 4 + Duration::from_secs(60);
     let mut not_kept = None;
-    let mut result: evidence::Scenario = work(
+    let mut result: ScenarioResult = work(
         guest,
         &Work::Run(resolved, settings.clone()),
         limit,
@@ -333,7 +333,7 @@ enum Said {
     #[serde(skip)]
     Kept(PathBuf, Vec<u8>),
     /// The scenario's result.
-    Ended(Box<evidence::Scenario>),
+    Ended(Box<ScenarioResult>),
     /// The samples of a link.
     Measured(Box<Pair>),
 }
@@ -454,7 +454,7 @@ pub fn measure_links(
 }
 
 /// The result of a scenario whose guest died.
-fn errored(scenario: &Scenario, settings: &Settings, death: &Death) -> evidence::Scenario {
+fn errored(scenario: &Scenario, settings: &Settings, death: &Death) -> ScenarioResult {
     let mut result = blank(scenario, settings.options.carrier.link(scenario));
     result.verdict = Verdict::Errored;
     result.reason = Some(death.to_string());

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use advisor::evidence;
+use advisor_report::Scenario as ScenarioResult;
 
 use super::executor::{Batch, Executor, Job, Worker};
 use super::{Error, OnProgress, Options, Progress, Settings, local};
@@ -82,7 +82,7 @@ impl Executor for Host {
 }
 
 impl Worker for &Host {
-    fn run(&mut self, job: &Job, progress: OnProgress) -> evidence::Scenario {
+    fn run(&mut self, job: &Job, progress: OnProgress) -> ScenarioResult {
         local::run_scenario(job.scenario, &self.settings, |runs| {
             progress(Progress::Ran(job.scenario, runs));
         })

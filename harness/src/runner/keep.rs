@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use advisor::evidence::{Quantifier, Run};
+use advisor_report::{Quantifier, Run};
 
 use super::capture::{self, Capture, Write};
 use super::{Settings, judge};

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use advisor::evidence::{self, Kernel, Link, Place, Run, Verdict};
+use advisor_report::{self, Kernel, Link, Place, Run, Scenario as ScenarioResult, Verdict};
 
 use super::capture::Write;
 use super::keep::Keeper;
@@ -16,8 +16,8 @@ use crate::lab::relay::WireCounts;
 use crate::lab::{Carrier, Lab, LabError, kernel_has_netem};
 use crate::output;
 use crate::privilege;
-use crate::suite::release::Release;
 use crate::suite::scenario::Scenario;
+use advisor_facts::release::Release;
 
 /// Runs of a scenario discarded at most because the lab disturbed them; one
 /// more makes it errored.
@@ -29,7 +29,7 @@ pub(super) fn run_scenario(
     scenario: &Scenario,
     settings: &Settings,
     ran: impl FnMut(u64),
-) -> evidence::Scenario {
+) -> ScenarioResult {
     run_and_keep(scenario, settings, ran, &mut output::write)
 }
 
@@ -39,7 +39,7 @@ pub(super) fn run_and_keep(
     settings: &Settings,
     mut ran: impl FnMut(u64),
     write: Write,
-) -> evidence::Scenario {
+) -> ScenarioResult {
     let release = kernel_release();
     let scenario = &scenario.on_release(&release);
     let link = settings.options.carrier.link(scenario);
@@ -230,8 +230,8 @@ fn disturbance(scenario: &Scenario, wires: &[WireCounts], dropped: u64) -> Optio
     })
 }
 
-pub(super) fn blank(scenario: &Scenario, link: Link) -> evidence::Scenario {
-    evidence::Scenario {
+pub(super) fn blank(scenario: &Scenario, link: Link) -> ScenarioResult {
+    ScenarioResult {
         id: scenario.id.clone(),
         explains: scenario.explains.clone(),
         source: scenario.source.clone(),
@@ -252,7 +252,7 @@ pub(super) fn blank(scenario: &Scenario, link: Link) -> evidence::Scenario {
 }
 
 /// The verdict from the runs and the expectations.
-fn conclude(result: &mut evidence::Scenario) {
+fn conclude(result: &mut ScenarioResult) {
     let failed: Vec<String> = result
         .expectations
         .iter()

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use advisor::evidence::Quantifier;
+use advisor_report::Quantifier;
 use nix::unistd::Uid;
 use serde::{Deserialize, Serialize};
 
@@ -16,11 +16,11 @@ use super::form::{Data, Fields, Form, Item, Object, is_name, optional, required}
 use super::matrix::Cell;
 use super::node::Key;
 use super::parameter::{PARAMETER, Parameter};
-use super::release::Release;
 use super::step::{Room, Step, Verb};
 use super::vocabulary;
 use crate::actor::cgroup::Limits;
 use crate::suite::impairment::{Impairment, Loss};
+use advisor_facts::release::Release;
 
 /// Names that no actor and no sample may have.
 const RESERVED: &[&str] = &["any", "kernel", "lab", "localhost", "router"];

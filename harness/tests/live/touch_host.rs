@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use advisor::facts::sockstat::Sockstat;
+use advisor_facts::sockstat::Sockstat;
 use harness::host_settings::STATE_DIRECTORY;
 use harness::lab::namespace::{read_sysctl, write_sysctl};
 use nix::fcntl::{Flock, FlockArg};
