@@ -10,7 +10,7 @@ pub mod templates;
 use advisor::rules::RULES;
 use advisor_report::advice::{Advised, Claim, Recommended};
 use advisor_report::proof::{Load, Proof, SCHEMA, Side as Tried, Trial, Verdict};
-use advisor_report::{self, Kernel, Link, Scenario as ScenarioResult, Value};
+use advisor_report::{Kernel, Link, Scenario as ScenarioResult, Value};
 
 use crate::kernels::cache::Stored;
 use crate::runner::plan::Plan;

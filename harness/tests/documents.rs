@@ -249,7 +249,7 @@ fn shipped_calibrations_fit_their_schema() {
             .iter_errors(&serde_json::from_str(text).unwrap())
             .map(|error| format!("{}: {error}", error.instance_path()))
             .collect();
-        assert!(errors.is_empty(), "linux-{line}.json: {errors:#?}");
+        assert!(errors.is_empty(), "kernels/{line}: {errors:#?}");
     }
 }
 
@@ -278,11 +278,11 @@ impl<'a> Table<'a> {
 }
 
 const CALIBRATION: &str = "\
-# What was measured on four kernels
+# What was measured on the guest kernels
 
 The advisor has formulas for what the kernel does with orphans, ports and memory.
 `ci/calibrate` measures the same with scenarios of the catalogue, in guests, and
-writes [advisor/calibrations](../advisor/calibrations), which are built into the
+writes them to [advisor/kernels](../advisor/kernels), which are built into the
 advisor; `harness calibrate --kernel KERNEL` does it for one kernel. What changes
 with a new kernel is a difference to review. This page is made from those files by
 `UPDATE_DOCUMENTS=1 cargo test -p harness --test documents`, and their format is

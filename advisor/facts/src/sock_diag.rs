@@ -778,4 +778,4 @@ impl<'a> Bytes<'a> {
 
 mod record;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

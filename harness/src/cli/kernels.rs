@@ -95,7 +95,7 @@ fn list_or_fetch(kernels: &Kernels) -> Result<(), KernelError> {
                 name,
                 "fetch it",
                 "it is here already",
-                &format!("known are {}", catalogue::names()),
+                "`harness kernels` lists the names",
             )),
         })
         .collect::<Result<Vec<_>, _>>()?;

@@ -67,12 +67,6 @@ pub fn find(name: &str) -> Option<&'static Line> {
     LINES.iter().find(|line| line.name == name)
 }
 
-/// The names of all lines, for messages: `debian-5.10, debian-6.1, ...`.
-pub fn names() -> String {
-    let names: Vec<&str> = LINES.iter().map(|line| line.name).collect();
-    names.join(", ")
-}
-
 /// A package that an archive offers.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Offer {
@@ -250,6 +244,5 @@ mod tests {
             assert!(std::ptr::eq(find(line.name).unwrap(), line));
             assert!(!line.suites.is_empty() && !line.packages.is_empty());
         }
-        assert_eq!(names(), "debian-5.10, debian-6.1, debian-6.12, debian-7.3");
     }
 }
