@@ -51,7 +51,7 @@ struct Sides {
     after: Scenario,
     workload: Vec<Load>,
     /// Runs before and after.
-    seen: (Seen, Seen),
+    seen: (SideRuns, SideRuns),
     link: Option<Link>,
     kernel: Option<Kernel>,
     /// Why a run gave no answer.
@@ -60,7 +60,7 @@ struct Sides {
 
 /// The runs of one side.
 #[derive(Debug, Default)]
-struct Seen {
+struct SideRuns {
     runs: Vec<advisor_report::Run>,
     failed: usize,
 }
@@ -120,7 +120,7 @@ fn sides(recommended: &Recommended, templates: &[Template]) -> Result<Sides, Str
                 tried: known.tried,
             })
             .collect(),
-        seen: <(Seen, Seen)>::default(),
+        seen: <(SideRuns, SideRuns)>::default(),
         link: None,
         kernel: None,
         broken: None,
@@ -253,7 +253,7 @@ impl Sides {
     }
 
     fn answer(&self) -> Answer {
-        let side = |seen: &Seen| (seen.failed, seen.runs.len());
+        let side = |seen: &SideRuns| (seen.failed, seen.runs.len());
         chance::answer(side(&self.seen.0), side(&self.seen.1))
     }
 
@@ -285,7 +285,7 @@ impl Prepared {
                 return trial;
             }
         };
-        let tried = |scenario: &Scenario, seen: &Seen| Tried {
+        let tried = |scenario: &Scenario, seen: &SideRuns| Tried {
             runs: seen.runs.len(),
             failed: seen.failed,
             seen: judge::seen_of_failure(scenario, &seen.runs),

@@ -175,7 +175,7 @@ pub struct Outcome {
 /// Runs what is planned: the jobs of this machine first, then those of guests.
 pub fn run(plan: &Plan, options: &Options, progress: OnProgress) -> Result<Outcome, Error> {
     let on_host = |_: &[Job]| -> Result<Box<dyn Executor>, Error> {
-        Ok(Box::new(host::Host::prepare(
+        Ok(Box::new(host::HostKernel::prepare(
             &plan.privilege,
             options,
             progress,

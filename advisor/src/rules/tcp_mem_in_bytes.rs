@@ -1,8 +1,8 @@
-//! tcp_mem holds bytes, and counts pages.
+//! A tcp_mem set in bytes, although it counts pages.
 
 use super::sizing::{MarksFault, expected_tcp_mem, sound_tcp_mem};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes,
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, bytes,
     not_initial_namespace,
 };
 use advisor_facts::Facts;
@@ -13,24 +13,25 @@ pub(super) const RULE: Rule = Rule {
     name: "tcp-mem-in-bytes",
     scenario: None,
     cure: None,
+    proven_by: ProvenBy::Suites(&["tcp-mem-in-bytes"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A tcp_mem that was meant as bytes, mostly a triple of tcp_rmem such as `4096 \
-        87380 67108864`, which guides of large vendors have. In pages that is a high mark of 256 \
-        GiB: TCP has no limit in effect, and below a low mark of 16 MiB nothing else is looked \
-        at.",
-    evidence: "A first value of a page or so with a second one of the known buffer sizes, or a \
+    detects: "A tcp_mem that was meant in bytes. Usually it is a triple of tcp_rmem such as \
+        `4096 87380 67108864`, which guides of large vendors have. In pages that is a high mark \
+        of 256 GiB: in effect TCP has no limit, and below a low mark of 16 MiB the kernel checks \
+        nothing else.",
+    evidence: "A first value of about a page with a second one of the known buffer sizes; or a \
         high mark of more than eight times the RAM, or above 64 TiB.",
-    recommendation: "Marks around the kernel's own pressure mark, a sixteenth of the free \
-        buffer pages, or one and a half times the usage where that is more, in the proportion of \
-        3/4, 1 and 3/2; the high mark at most a quarter of RAM, or a tenth where programs own \
-        three quarters of it. Without a known RAM: no value at all, because the kernel computes \
+    recommendation: "Marks around the kernel's own pressure mark (a sixteenth of the free buffer \
+        pages), or around one and a half times the usage if that is more, in the proportion of \
+        3/4, 1 and 3/2. The high mark is at most a quarter of the RAM, or a tenth if programs \
+        own three quarters of it. If the RAM is not known: no value, because the kernel computes \
         a right one at boot.",
     cost: "None: there was no limit before.",
-    risk: "Where TCP holds more than the new marks now, the buffers of connections shrink.",
+    risk: "If TCP holds more than the new marks now, the buffers of connections shrink.",
     undo: "Set the former three values.",
     references: &[
         "tcp_mem: Documentation/networking/ip-sysctl.rst of Linux",
@@ -47,7 +48,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         facts,
         MarksFault::InBytes,
         &DOCUMENTATION,
-        "the marks are no bytes",
+        "the marks are in pages",
         |marks| Faulty {
             severity: Severity::Warning,
             confidence: Confidence::High,
@@ -55,14 +56,14 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                 "tcp_mem is in bytes by mistake: in pages its high mark is {}",
                 bytes(marks[2].saturating_mul(facts.page_bytes))
             ),
-            why: "tcp_mem counts pages, tcp_rmem and tcp_wmem count bytes. With these values TCP \
-                may take all memory before the kernel holds it back."
+            why: "tcp_mem counts pages; tcp_rmem and tcp_wmem count bytes. With these values TCP \
+                may take all memory before the kernel limits it."
                 .to_owned(),
         },
     )
 }
 
-/// What one of the rules about the marks of tcp_mem says of them.
+/// The words of one of the rules about the marks of tcp_mem.
 pub(super) struct Faulty {
     pub severity: Severity,
     pub confidence: Confidence,
@@ -70,7 +71,7 @@ pub(super) struct Faulty {
     pub why: String,
 }
 
-/// The answer of the rule about one fault of the marks of tcp_mem.
+/// The answer of a rule about one fault of the marks of tcp_mem.
 pub(super) fn tcp_mem_fault(
     facts: &Facts,
     fault: MarksFault,
@@ -129,14 +130,36 @@ pub(super) fn tcp_mem_fault(
     };
     Outcome::Fired(vec![match sound {
         Some(_) => finding,
-        // RAM that is not known, or that TCP holds too much of already.
+        // The RAM is not known, or TCP holds too much of it already.
         None => Finding {
             kind: Kind::Both,
-            apply: "take the line out of the file that sets tcp_mem and restart the host, once \
-                `ss -tanm` shows that no few connections hold it"
+            apply: "check with `ss -tanm` that it is not a few connections that hold the memory; \
+                then remove the line from the file that sets tcp_mem, and restart the host"
                 .to_owned(),
             risk: "a restart of the host".to_owned(),
             ..finding
         },
     }])
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::{assert_quiet, fired, host, set};
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("tcp-mem-in-bytes")
+    }
+
+    #[test]
+    fn without_a_known_ram_no_value_is_proposed() {
+        let mut facts = firing();
+        facts.ram_bytes = 0;
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(finding.kind, Kind::Both);
+        assert_eq!(finding.proposed, "the kernel's own, from boot");
+        set(&mut facts, SETTING, "191328 255104 382656");
+        assert_quiet(&RULE, &facts);
+    }
 }

@@ -12,7 +12,7 @@ use super::{ENVIRONMENT, FAILURE, SUCCESS, complain, complain_of_kernel, complai
 use crate::kernels::KernelError;
 use crate::lab::{self, Carrier};
 use crate::output;
-use crate::report::snapshot::{self, Difference};
+use crate::report::snapshot::{self, SnapshotDifference};
 use crate::report::terminal::{Lines, Terminal, comparison, reasons, summary};
 use crate::report::{self, VerdictCounts};
 use crate::runner::plan::Plan;
@@ -208,7 +208,7 @@ fn complain_of_report(directory: &Path, error: &io::Error) -> u8 {
     ENVIRONMENT
 }
 
-fn show_difference(difference: &Difference) {
+fn show_difference(difference: &SnapshotDifference) {
     match &difference.pending {
         Some(pending) => anstream::println!(
             "{} differs; what was seen is in {} (cargo insta review, or --update)",

@@ -11,7 +11,7 @@ const DIRECTORY: &str = "/etc/apt";
 
 /// An archive of this machine's apt sources.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Source {
+pub struct AptSource {
     /// Where it is.
     pub uri: String,
     /// Its suites.
@@ -26,7 +26,7 @@ pub struct Source {
 pub struct Mirror {
     /// Where it is.
     pub uri: String,
-    /// As in [`Source`].
+    /// As in [`AptSource`].
     pub signed_by: Option<String>,
 }
 
@@ -47,11 +47,11 @@ const RELEASES: &[&str] = &[
 ];
 
 /// All sources of this machine.
-pub fn sources() -> Vec<Source> {
+pub fn sources() -> Vec<AptSource> {
     sources_below(Path::new(DIRECTORY))
 }
 
-fn sources_below(directory: &Path) -> Vec<Source> {
+fn sources_below(directory: &Path) -> Vec<AptSource> {
     let mut files: Vec<PathBuf> = fs::read_dir(directory.join("sources.list.d"))
         .into_iter()
         .flatten()
@@ -75,7 +75,7 @@ fn sources_below(directory: &Path) -> Vec<Source> {
 
 /// The mirror of one of Debian's archives among the sources. Without a source
 /// of the security archive, it is taken to be beside the main one.
-pub fn mirror(sources: &[Source], kind: ArchiveKind) -> Option<Mirror> {
+pub fn mirror(sources: &[AptSource], kind: ArchiveKind) -> Option<Mirror> {
     let of = |kind: ArchiveKind| {
         sources
             .iter()
@@ -123,7 +123,7 @@ fn kind_of(suite: &str) -> Option<ArchiveKind> {
 }
 
 /// `deb [signed-by=/usr/share/keyrings/a.gpg] URI SUITE COMPONENT...`
-fn parse_lines(text: &str) -> Vec<Source> {
+fn parse_lines(text: &str) -> Vec<AptSource> {
     text.lines()
         .filter_map(|line| {
             let line = line.split('#').next()?.trim();
@@ -142,7 +142,7 @@ fn parse_lines(text: &str) -> Vec<Source> {
                 rest = after;
             }
             let mut words = rest.split_whitespace();
-            Some(Source {
+            Some(AptSource {
                 uri: words.next()?.to_owned(),
                 suites: vec![words.next()?.to_owned()],
                 signed_by,
@@ -153,7 +153,7 @@ fn parse_lines(text: &str) -> Vec<Source> {
 
 /// Stanzas of `Key: value`, where a line that starts with white space goes on
 /// with the value before.
-fn parse_stanzas(text: &str) -> Vec<Source> {
+fn parse_stanzas(text: &str) -> Vec<AptSource> {
     let mut sources = Vec::new();
     let mut stanza: Vec<(String, String)> = Vec::new();
     for line in text.lines().chain([""]) {
@@ -175,7 +175,7 @@ fn parse_stanzas(text: &str) -> Vec<Source> {
     sources
 }
 
-fn sources_of(stanza: &[(String, String)]) -> Vec<Source> {
+fn sources_of(stanza: &[(String, String)]) -> Vec<AptSource> {
     let value = |key: &str| {
         stanza
             .iter()
@@ -188,7 +188,7 @@ fn sources_of(stanza: &[(String, String)]) -> Vec<Source> {
     }
     let suites: Vec<String> = words("suites").map(str::to_owned).collect();
     words("uris")
-        .map(|uri| Source {
+        .map(|uri| AptSource {
             uri: uri.to_owned(),
             suites: suites.clone(),
             signed_by: value("signed-by").map(str::to_owned),

@@ -14,7 +14,7 @@ use super::catalogue::{ArchiveKind, Line, Offer};
 
 /// Replaces the mirror of this machine's apt configuration.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct MirrorOptions {
     /// URL of Debian's main archive; the security archive is taken to be beside
     /// it.
     pub mirror: Option<String>,
@@ -24,7 +24,7 @@ pub struct Options {
 
 /// The progress of a fetch.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Stage {
+pub enum FetchProgress {
     /// Reading what a suite offers.
     Index(&'static str),
     /// Getting the packages of a release.
@@ -59,15 +59,15 @@ Dir::Etc::sourceparts "/dev/null";
 pub fn fetch(
     line: &'static Line,
     cache: &Cache,
-    options: &Options,
-    progress: &mut dyn FnMut(Stage),
+    options: &MirrorOptions,
+    progress: &mut dyn FnMut(FetchProgress),
 ) -> Result<Stored, KernelError> {
     let workshop = cache.workshop()?;
     let apt = Apt::new(line, workshop.path())?;
     let mut readable = String::new();
     let mut refused = None;
     for (kind, suite) in line.suites {
-        progress(Stage::Index(suite));
+        progress(FetchProgress::Index(suite));
         let stanza = apt::stanza(&mirror(line, *kind, options)?, suite);
         match apt.update(&stanza, progress) {
             Ok(()) => readable += &stanza,
@@ -84,10 +84,10 @@ pub fn fetch(
     let Some(newest) = line.newest(&offers) else {
         return Err(refused.unwrap_or_else(|| gone(line)));
     };
-    progress(Stage::Download(newest.package.clone()));
+    progress(FetchProgress::Download(newest.package.clone()));
     let packages = apt.packages(line, newest)?;
     let unpacked = apt.download(&packages, progress)?;
-    progress(Stage::Unpack);
+    progress(FetchProgress::Unpack);
     let (vmlinuz, modules) = find_kernel(&unpacked).ok_or_else(|| {
         KernelError::environment(
             line.name,
@@ -109,7 +109,7 @@ fn gone(line: &Line) -> KernelError {
     )
 }
 
-fn mirror(line: &Line, kind: ArchiveKind, options: &Options) -> Result<Mirror, KernelError> {
+fn mirror(line: &Line, kind: ArchiveKind, options: &MirrorOptions) -> Result<Mirror, KernelError> {
     let keyring = options
         .keyring
         .as_ref()
@@ -194,7 +194,7 @@ impl<'a> Apt<'a> {
         &self,
         program: &str,
         arguments: &[&OsStr],
-        progress: &mut dyn FnMut(Stage),
+        progress: &mut dyn FnMut(FetchProgress),
     ) -> Result<String, KernelError> {
         let action = format!("run {program}");
         let started = Command::new(program)
@@ -220,7 +220,7 @@ impl<'a> Apt<'a> {
         for text in output.into_iter().flat_map(BufRead::lines) {
             let text = text.map_err(|error| self.error(&action, &error.to_string(), ""))?;
             if let Some(done) = percent(&text) {
-                progress(Stage::Percent(done));
+                progress(FetchProgress::Percent(done));
             } else {
                 printed += &text;
                 printed.push('\n');
@@ -245,7 +245,11 @@ impl<'a> Apt<'a> {
         ))
     }
 
-    fn update(&self, stanza: &str, progress: &mut dyn FnMut(Stage)) -> Result<(), KernelError> {
+    fn update(
+        &self,
+        stanza: &str,
+        progress: &mut dyn FnMut(FetchProgress),
+    ) -> Result<(), KernelError> {
         self.write_sources(stanza)?;
         let arguments = ["update", "-q", "-o", "APT::Status-Fd=1"].map(OsStr::new);
         self.run("apt-get", &arguments, progress).map(|_| ())
@@ -293,7 +297,7 @@ impl<'a> Apt<'a> {
     fn download(
         &self,
         packages: &[Offer],
-        progress: &mut dyn FnMut(Stage),
+        progress: &mut dyn FnMut(FetchProgress),
     ) -> Result<PathBuf, KernelError> {
         let wanted: Vec<String> = packages
             .iter()
@@ -429,7 +433,7 @@ mod tests {
 
     #[test]
     fn a_mirror_that_is_given_takes_the_place_of_the_machines() {
-        let options = Options {
+        let options = MirrorOptions {
             mirror: Some("http://mirror.example/debian/".to_owned()),
             keyring: Some("/keys.gpg".into()),
         };

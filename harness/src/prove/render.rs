@@ -1,4 +1,4 @@
-//! Renders a proof: for the terminal, and as Markdown.
+//! What a proof says: on the terminal, and as Markdown.
 
 use std::fmt::Write as _;
 
@@ -18,7 +18,7 @@ const STRONG: Style = Style::new().bold();
 const VERDICT: usize = 21;
 /// Columns of each of the two counts.
 const COUNT: usize = 10;
-/// Indentation of a trial's details.
+/// Where what a trial saw begins.
 const INDENT: &str = "    ";
 
 /// The answer: what is proven, and on which kernel.
@@ -89,7 +89,7 @@ fn count(side: &Side) -> String {
     format!("{} of {}", side.failed, side.runs)
 }
 
-/// Details of a trial.
+/// What a trial was about and what it saw.
 fn details(trial: &Trial) -> Vec<String> {
     let claim = &trial.claim;
     let mut lines = vec![format!(
@@ -175,65 +175,6 @@ pub fn markdown(proof: &Proof) -> String {
         if let Some(chance) = trial.chance {
             let _ = writeln!(text, "- by chance alone: {chance:.2e}");
         }
-    }
-    text
-}
-
-/// Which rules have a proof and which have none, from the proof of the advice for
-/// every recorded host: `docs/proofs.md`.
-pub fn list(proof: &Proof, without: &[(&str, &str)]) -> String {
-    let kernel = proof.kernel.as_ref().map_or("", |kernel| &kernel.release);
-    let mut text = format!(
-        "# Which advice is proven\n\n\
-         Each rule fires on a recorded host of the advisor's tests, and `ci/prove` tries\n\
-         what it then advises, with that host's numbers, in a guest with a scenario of\n\
-         [suites/proof](../suites/proof). This page is made from `docs/proofs.json`, what\n\
-         was seen on Linux {kernel}:\n\n    \
-         UPDATE_DOCUMENTS=1 ci/prove\n\n{}\n\n\
-         | rule | setting | now | proposed | scenario | failed before | failed after |\n\
-         | --- | --- | --- | --- | --- | --- | --- |\n",
-        textwrap::fill(&proof.rule, 80)
-    );
-    let mut trials: Vec<&Trial> = proof.trials.iter().collect();
-    trials.sort_by_key(|trial| &trial.claim.code);
-    let (tried, others): (Vec<&Trial>, Vec<&Trial>) =
-        trials.into_iter().partition(|trial| trial.before.is_some());
-    let side = |side: &Option<Side>| side.as_ref().map_or_else(|| "-".to_owned(), count);
-    for trial in tried {
-        let claim = &trial.claim;
-        let scenario = trial.scenario.as_deref().unwrap_or_default();
-        let file = scenario.rsplit_once('/').map_or(scenario, |(file, _)| file);
-        let _ = writeln!(
-            text,
-            "| {} {} | {} | {} | {} | [{scenario}](../suites/{file}.yaml) | {} | {} |",
-            claim.code,
-            claim.name,
-            escaped(&claim.setting),
-            escaped(&claim.current),
-            escaped(&claim.proposed),
-            side(&trial.before),
-            side(&trial.after)
-        );
-    }
-    text.push_str("\n## Without proof\n\n| rule | setting | why not |\n| --- | --- | --- |\n");
-    for trial in others {
-        let claim = &trial.claim;
-        // All advice of a rule lacks a proof for the same reason.
-        if without.iter().all(|(code, _)| *code != claim.code) {
-            let _ = writeln!(
-                text,
-                "| {} {} | {} | {} |",
-                claim.code,
-                claim.name,
-                escaped(&claim.setting),
-                escaped(trial.reason.as_deref().unwrap_or_default())
-            );
-        }
-    }
-    for (code, why) in without {
-        let rule = advisor::rules::RULES.iter().find(|rule| rule.code == *code);
-        let name = rule.map_or("", |rule| rule.name);
-        let _ = writeln!(text, "| {code} {name} | all | {} |", escaped(why));
     }
     text
 }

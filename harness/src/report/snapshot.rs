@@ -19,7 +19,7 @@ use crate::output;
 
 /// A snapshot that differs from the results.
 #[derive(Debug)]
-pub struct Difference {
+pub struct SnapshotDifference {
     /// The committed snapshot.
     pub path: PathBuf,
     /// The file with the new results, beside it; `None` where the snapshot was
@@ -37,7 +37,7 @@ pub fn compare(
     known: &[&str],
     results: &[Scenario],
     update: bool,
-) -> io::Result<Vec<Difference>> {
+) -> io::Result<Vec<SnapshotDifference>> {
     let mut files: Vec<&str> = known.iter().map(|id| file_of(id)).collect();
     files.dedup();
     let mut differences = Vec::new();
@@ -67,7 +67,7 @@ pub fn compare(
         if update {
             remove(&pending)?;
         }
-        differences.push(Difference {
+        differences.push(SnapshotDifference {
             lines: changed_lines(&old, &new),
             pending: (!update).then_some(pending),
             path,

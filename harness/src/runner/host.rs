@@ -20,12 +20,12 @@ const PER_CPU: usize = 12;
 const MOST_AT_ONCE: usize = 64;
 
 /// This machine's kernel.
-pub(super) struct Host {
+pub(super) struct HostKernel {
     settings: Settings,
     at_once: usize,
 }
 
-impl Host {
+impl HostKernel {
     /// Puts back what an interrupted run left, before anything is measured.
     pub(super) fn prepare(
         privilege: &Privilege,
@@ -71,7 +71,7 @@ pub(super) fn batches(jobs: &[Job], at_once: usize) -> Vec<Batch> {
     PHASES.map(batch).into()
 }
 
-impl Executor for Host {
+impl Executor for HostKernel {
     fn batches(&self, jobs: &[Job]) -> Vec<Batch> {
         batches(jobs, self.at_once)
     }
@@ -81,7 +81,7 @@ impl Executor for Host {
     }
 }
 
-impl Worker for &Host {
+impl Worker for &HostKernel {
     fn run(&mut self, job: &Job, progress: OnProgress) -> ScenarioResult {
         local::run_scenario(job.scenario, &self.settings, |runs| {
             progress(Progress::Ran(job.scenario, runs));
