@@ -28,7 +28,7 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Connections that wait for accept() and do not get on: the program that listens \
+    detects: "Connections that wait for accept() and do not get on. The program that listens \
         hangs, or has forgotten the listener. Its clients are connected, send their request and \
         get no answer; no counter moves before the queue is full.",
     evidence: "Connections without an inode on the port of a listener, in every network namespace. \

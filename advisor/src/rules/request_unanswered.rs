@@ -25,8 +25,8 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Connections on which a program here has sent something, the peer has acknowledged \
-        it, and no answer has come for minutes: the peer's kernel is well and its program hangs. \
+    detects: "Connections on which a request has had no answer for minutes. The peer has \
+        acknowledged the request: its kernel is well and its program hangs. \
         Neither retransmission nor keepalive nor TCP_USER_TIMEOUT ends that.",
     evidence: "tcp_info of connections that a program here has made, ESTABLISHED, with nothing to \
         send and nothing unread: data was sent 5 minutes ago or more and at least a second after \

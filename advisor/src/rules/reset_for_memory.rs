@@ -25,8 +25,7 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Connections that the kernel resets because there are too many orphans or too \
-        much memory in use. One counter and, before Linux 3, one message (Out of socket memory) \
+    detects: "Connections that the kernel resets: too many orphans, or too much memory. One counter and, before Linux 3, one message (Out of socket memory) \
         stand for both limits; this rule says which it was.",
     evidence: "TCPAbortOnMemory growing between two looks, in whatever network namespace. \
         tcp_max_orphans fired where a quarter of it is below the orphans of either look with \

@@ -22,8 +22,8 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A tcp_mem meant as bytes, mostly a triple of tcp_rmem such as `4096 87380 67108864`, \
-        which guides of large vendors have. In pages that is a high mark of 256 GiB: the kernel \
+    detects: "A tcp_mem that was meant in bytes. Usually it is a triple of tcp_rmem such as \
+        `4096 87380 67108864`, which guides of large vendors have. In pages that is a high mark of 256 GiB: the kernel \
         refuses nothing. The other two marks work: above the low one, 16 MiB, the kernel no longer \
         lets send buffers grow; above the middle one, 341 MiB, it shrinks the buffers of healthy \
         connections, until TCP holds less than the low mark.",
