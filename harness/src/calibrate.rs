@@ -1,6 +1,6 @@
-//! `harness calibrate`: what scenarios of the catalogue measured on a kernel, as
-//! the calibration that the advisor reads. What measures is data, the suites;
-//! here stands which of them, and what is taken from it.
+//! Makes a calibration, which the advisor reads, from results of scenarios on a
+//! kernel. Here is which scenarios measure and which values are taken; the
+//! scenarios themselves are in the suites. Imports suite.
 
 use std::fmt;
 
@@ -14,14 +14,14 @@ use nix::unistd::{SysconfVar, sysconf};
 
 use crate::suite;
 
-/// What each scenario about an orphan's memory leaves unsent.
+/// The scenarios of an orphan's memory, by what the orphan has unsent.
 const ORPHAN_MEMORY: [(Unsent, &str); 2] = [
     (Unsent::Little, "orphans/held/by-data[data=little]"),
     (Unsent::FullBuffer, "orphans/held/by-data[data=full-buffer]"),
 ];
 
-/// The scenarios that set this limit beside the orphans of the machine, by shift:
-/// the one in which all live, and the one in which one is killed.
+/// By shift: the scenario in which all orphans live, and the one in which one
+/// is killed. They set the limit this much above the orphans of the machine.
 const ORPHAN_LIMIT: u64 = 16;
 const ORPHAN_KILLS: [(u32, &str, &str); 3] = [
     (
@@ -41,7 +41,7 @@ const ORPHAN_KILLS: [(u32, &str, &str); 3] = [
     ),
 ];
 
-/// The scenarios of an orphan's life, by tcp_orphan_retries.
+/// The scenarios of how long an orphan lives, by tcp_orphan_retries.
 const ORPHAN_LIVES: [(u32, &str); 5] = [
     (0, "orphans/life/silent-peer-by-default"),
     (1, "orphans/life/silent-peer[retries=1]"),
@@ -74,7 +74,7 @@ const BIND_OPTIONS: [(BindOption, &str); 3] = [
     (BindOption::ReusePort, "reuseport"),
 ];
 
-/// The sizes of the scenarios about what writes cost, in bytes.
+/// Write sizes of the scenarios of write costs, in bytes.
 const WRITES: [u64; 6] = [1, 64, 256, 1024, 4096, 16384];
 
 /// The size of a page, in bytes. A guest is of this machine's architecture.
@@ -173,7 +173,7 @@ pub fn calibrations(results: Vec<Scenario>) -> Result<Vec<Calibration>, Uncalibr
     }
 }
 
-/// A scenario that calibrates nothing.
+/// A scenario without a usable result.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Unmeasured {
     /// Its id.
@@ -189,7 +189,7 @@ impl fmt::Display for Unmeasured {
 }
 
 /// The calibration of a kernel from the results of all scenarios that measure,
-/// or those that did not.
+/// or the scenarios without a usable result.
 fn calibration(results: &[Scenario], page_bytes: u64) -> Result<Calibration, Vec<Unmeasured>> {
     let unmeasured: Vec<Unmeasured> = ids()
         .into_iter()
@@ -292,7 +292,7 @@ impl Measured<'_> {
         }
     }
 
-    /// What each run saw of an observation.
+    /// The values of an observation, by run.
     fn values(&self, name: &str) -> Result<Vec<&Value>, Unmeasured> {
         let values: Option<Vec<&Value>> = self
             .0
@@ -317,7 +317,7 @@ impl Measured<'_> {
             .collect()
     }
 
-    /// The greatest of all runs, of a number that each of them observed.
+    /// The greatest of all runs; each must have observed it.
     fn greatest(&self, name: &str) -> Result<u64, Unmeasured> {
         self.values(name)?;
         let greatest = self.counts(name).into_iter().max().unwrap_or(0);
@@ -327,7 +327,7 @@ impl Measured<'_> {
         Ok(greatest)
     }
 
-    /// What all runs saw alike.
+    /// The value that all runs have in common.
     fn always(&self, name: &str) -> Result<String, Unmeasured> {
         let values = self.values(name)?;
         match values.split_first() {
@@ -375,8 +375,7 @@ fn orphan_kill(
 ) -> Result<OrphanKill, Unmeasured> {
     const CLOSED: &str = "program.close.ok";
     const KILLED: &str = "client.TcpExt.TCPAbortOnMemory";
-    // On a machine with other programs one of theirs may be an orphan for a
-    // moment, in some run.
+    // Other programs of the machine may have an orphan for a moment.
     if !living.counts(KILLED).contains(&0) {
         return Err(living.unmeasured("an orphan was killed in each run".to_owned()));
     }

@@ -1,8 +1,12 @@
 //! Replays documented TCP failures on a real kernel, from YAML suites.
 //!
-//! Data flows one way: a [`suite`] file is read into scenarios, each is made
-//! real by a [`lab`] and its [`actor`]s, a [`runner`] observes and judges it, and
-//! the [`report`] tells of it.
+//! Data flows one way: a [`suite`] file is read into scenarios, the [`runner`]
+//! runs each in a [`lab`] with [`actor`]s, here or in a [`guest`], and the
+//! [`report`] shows the results.
+//!
+//! Each module imports only modules that stand before it: descriptor, output and
+//! privilege; suite; lab; actor, kernels, host_settings; guest; runner; links;
+//! report; prove, calibrate, doctor, new; cli. `tests/modules.rs` finds circles.
 
 pub mod actor;
 pub mod calibrate;

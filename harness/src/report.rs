@@ -1,5 +1,5 @@
-//! What was seen in a run: on the terminal, in the files of [`FORMATS`] and as
-//! snapshots, all from the same results.
+//! Reports results: on the terminal, in the files of [`FORMATS`] and as
+//! snapshots.
 //!
 //! Imports runner (for its progress), links, suite and output.
 
@@ -24,7 +24,7 @@ use matrix::Matrix;
 pub struct VerdictCounts {
     /// Every expectation held.
     pub passed: usize,
-    /// One did not.
+    /// An expectation did not hold.
     pub failed: usize,
     /// Something could not be observed.
     pub errored: usize,
@@ -91,7 +91,7 @@ fn describe_held(expectation: &Expectation) -> &'static str {
 
 /// What was seen of an expectation: `277000 (3 of 5), 541200 (2 of 5)`.
 pub fn describe_seen(seen: &[Seen]) -> String {
-    /// Values beyond these are only counted.
+    /// More values are only counted.
     const SHOWN: usize = 3;
     let total: usize = seen.iter().map(|seen| seen.runs).sum();
     let mut parts: Vec<String> = seen
@@ -113,8 +113,9 @@ pub fn describe_seen(seen: &[Seen]) -> String {
     parts.join(", ")
 }
 
-/// What each command printed last in the first run in which one ended before it was
-/// ready, by actor, where the scenario is not as expected.
+/// For a scenario that is not as expected, by actor: the last lines that each
+/// command printed in the first run in which a command ended before it was
+/// ready.
 fn printed(scenario: &Scenario) -> Vec<(&str, &[String])> {
     /// Lines of each that are shown.
     const SHOWN: usize = 5;

@@ -485,26 +485,21 @@ mod tests {
 
     #[test]
     fn dead_is_told_from_a_closed_window_on_every_kernel() {
-        for text in [
-            include_str!("../../tests/fixtures/sock_diag-5.10-x86-64.hex"),
-            include_str!("../../tests/fixtures/sock_diag-6.1-x86-64.hex"),
-            include_str!("../../tests/fixtures/sock_diag-6.12-x86-64.hex"),
-            include_str!("../../tests/fixtures/sock_diag-7.3-x86-64.hex"),
-        ] {
-            let seen: Vec<_> = recorded(text).iter().map(Condition::of).collect();
+        for (kernel, text) in crate::sock_diag::tests::kernels() {
+            let seen: Vec<_> = recorded(&text).iter().map(Condition::of).collect();
             let expected = [
                 Condition::Listener,
                 Condition::Listener,
                 Condition::ZeroWindow,
                 Condition::Dead,
             ];
-            assert_eq!(seen, expected);
+            assert_eq!(seen, expected, "{kernel}");
         }
     }
 
     /// A connection in which nothing is wrong, with fields of tcp_info set.
     fn socket(timer: Timer, send: u32, recv: u32, info: &[(&str, u64)]) -> TcpSocket {
-        let text = include_str!("../../tests/fixtures/sock_diag-6.12-x86-64.hex");
+        let text = include_str!("../../kernels/6.12/sock_diag-x86-64.hex");
         let mut socket = recorded(text).pop().unwrap();
         socket.inode = 7;
         socket.timer = timer;

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::{Lab, LabError};
 use crate::suite::scenario::Scenario;
 
-/// The links that are compared, as a suite writes them. Together they use all
-/// that a link can do.
+/// The links to compare, as a suite writes them. Together they have every
+/// impairment.
 pub const LINKS: &[&str] = &[
     "loss: 1%",
     "loss: 10%",
@@ -30,20 +30,21 @@ pub const LINKS: &[&str] = &[
 /// Bytes of a datagram.
 const PAYLOAD: usize = 400;
 
-/// Between two datagrams over the same link: 3.5 Mbit/s with all headers.
+/// Time between two datagrams over the same link: 3.5 Mbit/s with all headers.
 const PACE: Duration = Duration::from_millis(1);
 
-/// Nothing is under way any more after so long without an arrival: far longer
-/// than any of the links delays.
+/// Time without an arrival after which all have arrived: far longer than the
+/// delay of any of the links.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Measurements that are made again because the lab's own devices lost packets.
+/// Measurements repeated at most, because the lab's own devices lost packets.
 const MOST_DISCARDED: usize = 3;
 
 /// What arrived over one link.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Sample {
-    /// By number: the delay of the first that arrived in microseconds.
+    /// By number: the delay of its first arrival in microseconds; `None` where
+    /// it was lost.
     pub delays_us: Vec<Option<u32>>,
     /// The numbers that arrived more than once.
     pub duplicated: Vec<u32>,
@@ -51,10 +52,10 @@ pub struct Sample {
     pub overtaken: Vec<u32>,
 }
 
-/// One kind of link, carried by both.
+/// The samples of one link.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Pair {
-    /// As a suite writes it.
+    /// The link, as a suite writes it.
     pub link: String,
     /// Over netem.
     pub netem: Sample,
@@ -62,7 +63,8 @@ pub struct Pair {
     pub relay: Sample,
 }
 
-/// Sends that many datagrams over a link carried by each.
+/// Sends datagrams over a link carried by netem and the same carried by the
+/// relay.
 pub fn measure(link: &str, packets: u32) -> Result<Pair, LabError> {
     let mut left = MOST_DISCARDED;
     loop {
@@ -91,7 +93,7 @@ fn measure_once(link: &str, packets: u32) -> Result<(Pair, bool), LabError> {
             namespace.run(|| UdpSocket::bind(address))?
         };
         let (sender, receiver) = (bind("client")?, bind("server")?);
-        // Should the receiver not be scheduled for a while.
+        // In case the receiver is not scheduled for a while.
         let _ = setsockopt(&receiver, sockopt::RcvBufForce, &(16 << 20));
         receiver.set_read_timeout(Some(PATIENCE))?;
         sender.connect(receiver.local_addr()?)?;
@@ -127,7 +129,7 @@ fn measure_once(link: &str, packets: u32) -> Result<(Pair, bool), LabError> {
     Ok((pair, disturbed))
 }
 
-/// A scenario with nothing but the link, towards the server.
+/// A scenario with the link towards the server and nothing else.
 fn scenario(link: &str) -> Result<Scenario, LabError> {
     let text = format!(
         "scenarios:\n\

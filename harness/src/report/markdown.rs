@@ -61,7 +61,7 @@ fn render(report: &Report) -> String {
             scenario.runs.len()
         );
     }
-    // What went wrong comes before what went well.
+    // Failures come first.
     let order = [
         Verdict::Failed,
         Verdict::Errored,
@@ -80,7 +80,7 @@ fn render(report: &Report) -> String {
     text
 }
 
-/// What differs, before all that doesn't.
+/// The differences, before the rest.
 fn differences(report: &Report, text: &mut String) {
     text.push_str("## Differences\n\n");
     if report.differences.is_empty() {
@@ -183,8 +183,8 @@ fn describe(scenario: &Scenario, names_kernel: bool, text: &mut String) {
     }
 }
 
-/// Text on one line in which nothing is markup: kernel log lines and conditions
-/// hold bars and angle brackets.
+/// Text on one line, escaped: kernel log lines and conditions have bars and
+/// angle brackets.
 fn cell(text: &str) -> String {
     escaped(&text.replace(['\n', '\r'], " "))
 }

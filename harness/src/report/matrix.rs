@@ -1,5 +1,5 @@
-//! Results side by side: each scenario on each kernel or over each kind of link,
-//! and where they differ.
+//! Compares results: each scenario on each kernel or over each carrier, and
+//! where they differ.
 
 use advisor_report::{Difference, Group, Link, Place, Scenario, Seen};
 
@@ -54,7 +54,7 @@ impl Row<'_> {
 /// Results as a table.
 #[derive(Debug)]
 pub struct Matrix<'a> {
-    /// What the columns are called.
+    /// The names of the columns.
     pub columns: Vec<String>,
     /// The scenarios in the order of the results.
     pub rows: Vec<Row<'a>>,
@@ -156,8 +156,8 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// Puts columns together whose values could be of one distribution; more than
-/// one group is a difference.
+/// Groups columns whose values do not [`differ`]; more than one group is a
+/// difference.
 fn compare(
     id: &str,
     observation: Option<&str>,
@@ -198,10 +198,10 @@ fn compare(
     })
 }
 
-/// Whether chance hardly gave these two: no value of one is among the other's;
-/// and where they are numbers, the ranges lie further apart than either is wide,
-/// and by a tenth of the larger, times by half of it. Numbers of a single run
-/// that aren't the same say nothing.
+/// Whether two sets of values differ beyond chance: they have no value in
+/// common; and numbers have ranges that are further apart than either is wide,
+/// and by a tenth of the larger (times by half of it). Different numbers of a
+/// single run are no difference.
 fn differ(one: &[Seen], other: &[Seen], is_time: bool) -> bool {
     let shared = one
         .iter()
@@ -222,7 +222,7 @@ fn differ(one: &[Seen], other: &[Seen], is_time: bool) -> bool {
     one.runs > 1 && other.runs > 1 && gap > low.width().max(high.width()) && gap > least
 }
 
-/// Where the numbers of some runs lie.
+/// The range of numbers.
 #[derive(Clone, Copy)]
 struct Range {
     least: f64,

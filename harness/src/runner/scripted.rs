@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use advisor_report::{self, Link, Verdict};
+use advisor_report::{self, Link, Scenario as ScenarioResult, Verdict};
 
 use super::executor::{Batch, Executor, Job, Worker};
 use super::local::blank;
@@ -48,7 +48,7 @@ impl Executor for &'static Scripted {
 }
 
 impl Worker for &Scripted {
-    fn run(&mut self, job: &Job, progress: OnProgress) -> advisor_report::Scenario {
+    fn run(&mut self, job: &Job, progress: OnProgress) -> ScenarioResult {
         let name = name(job.scenario).to_owned();
         {
             let mut running = self.running.lock().unwrap();
@@ -158,8 +158,8 @@ pub(crate) fn scripted(
     }))
 }
 
-fn ids(results: &[advisor_report::Scenario]) -> Vec<&str> {
-    let name = |result: &'_ advisor_report::Scenario| result.id.rfind('/').map_or(0, |at| at + 1);
+fn ids(results: &[ScenarioResult]) -> Vec<&str> {
+    let name = |result: &'_ ScenarioResult| result.id.rfind('/').map_or(0, |at| at + 1);
     results
         .iter()
         .map(|result| &result.id[name(result)..])
