@@ -69,6 +69,7 @@ rules! {
     tw_buckets_few
     tw_reuse_without_timestamps
     time_wait_ignores_resets
+    tw_recycle_on
     dead_peer_holds_memory
     tcp_mem_near
     stalled_peer_holds_memory
