@@ -22,9 +22,9 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A tcp_max_orphans that the memory of TCP cannot hold, such as 3276800 from a list of \
-        settings. Such a limit never limits anything: tcp_mem fills first, and healthy connections \
-        suffer together with the orphans.",
+    detects: "A tcp_max_orphans that the memory of TCP cannot hold. Lists of settings have \
+        3276800. Such a limit never limits anything: tcp_mem fills first, and healthy \
+        connections suffer together with the orphans.",
     evidence: "tcp_max_orphans times the memory of an orphan, against the high mark of tcp_mem, \
         if the limit is above the kernel's default (half of tcp_ehash_entries, or what the kernel \
         computes from the RAM). For files alone: above the largest default of any kernel. If \
