@@ -26,9 +26,9 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Connections that wait for accept() and do not get on: the program that listens \
-        hangs, or has forgotten the listener. Its clients are connected, send their request and \
-        get no answer; no counter moves before the queue is full.",
+    detects: "Connections that wait for accept() while nothing is taken. The program that \
+        listens hangs, or has forgotten the listener. Its clients are connected, send their \
+        request and get no answer; no counter moves before the queue is full.",
     evidence: "Connections without an inode on the port of a listener, in every network namespace. \
         The same one in both looks, at least 5 seconds apart; or one whose last data, or whose \
         handshake, is 10 seconds old (tcp_info.last_data_recv).",

@@ -22,9 +22,9 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Largest buffer sizes (tcp_rmem, tcp_wmem, rmem_max, wmem_max) that were raised while \
-        TCP memory is beyond the pressure mark. People answer the message about memory with larger \
-        buffers. Then fewer sockets fill tcp_mem, and it gets worse.",
+    detects: "Larger buffer limits than the default while TCP is under memory pressure. They \
+        are tcp_rmem, tcp_wmem, rmem_max and wmem_max. People answer the message about memory \
+        with larger buffers. Then fewer sockets fill tcp_mem, and it gets worse.",
     evidence: "TCP.mem above the pressure mark, and a largest buffer above a 64th of the high mark \
         and above the kernel's default (tcp_rmem 6 MiB, 32 MiB from Linux 6.18 on; tcp_wmem 4 \
         MiB). The kernel doubles SO_RCVBUF and SO_SNDBUF, so rmem_max and wmem_max count twice.",

@@ -426,8 +426,8 @@ pub(super) mod tests {
                  Tcp: ActiveOpens PassiveOpens\nTcp: {active} {passive}\n"
             )
         };
-        facts.now.counters = counters(&text(1000 + closes, 2000 + active, 3000 + passive));
-        facts.earlier.as_mut().unwrap().counters = counters(&text(1000, 2000, 3000));
+        facts.now.counters = counters(&text(10 + closes, 2000 + active, 3000 + passive));
+        facts.earlier.as_mut().unwrap().counters = counters(&text(10, 2000, 3000));
         facts
     }
 
@@ -588,7 +588,7 @@ pub(super) mod tests {
         );
         // A namespace that is new has no rate.
         facts.earlier.as_mut().unwrap().elsewhere.clear();
-        facts.now.elsewhere[0].counters = counters("TcpExt: TCPAbortOnClose\nTcpExt: 99\n");
+        facts.now.elsewhere[0].counters = counters("TcpExt: TCPAbortOnClose\nTcpExt: 30\n");
         assert_quiet(&RULE, &facts);
     }
 }

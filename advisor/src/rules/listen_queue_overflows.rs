@@ -22,8 +22,8 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Connections that the listeners of a network namespace dropped because the accept \
-        queue was full. Such a client tries again after a second, then two, then four.",
+    detects: "Connections that a listener dropped because its accept queue was full. Such a \
+        client tries again after a second, then two, then four.",
     evidence: "ListenOverflows over two looks: warning above 1 per minute, critical above 5. \
         ListenDrops is shown and not judged, because it also counts a full SYN queue and other \
         drops. Without a window: 10 overflows since boot, if they are at least one in 10,000 \

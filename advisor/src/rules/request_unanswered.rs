@@ -23,9 +23,9 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Connections on which a program here has sent something, the peer has acknowledged \
-        it, and no answer has come for minutes: the peer's kernel is well and its program hangs. \
-        Neither retransmission nor keepalive nor TCP_USER_TIMEOUT ends that.",
+    detects: "Requests that the peer has received and not answered for minutes. Its kernel \
+        acknowledged them, so the peer is up and its program hangs. Neither retransmission nor \
+        keepalive nor TCP_USER_TIMEOUT ends that.",
     evidence: "tcp_info of connections that a program here has made, ESTABLISHED, with nothing to \
         send and nothing unread: data was sent 5 minutes ago or more and at least a second after \
         the last that was received. Where nothing was ever received, 3 such connections to one \

@@ -24,9 +24,9 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Connections that the kernel resets because there are too many orphans or too \
-        much memory in use. One counter and, before Linux 3, one message (Out of socket memory) \
-        stand for both limits; this rule says which it was.",
+    detects: "Connections reset for too many orphans or too much TCP memory. One counter \
+        and, before Linux 3, one message (Out of socket memory) stand for both limits; this rule \
+        says which it was.",
     evidence: "TCPAbortOnMemory growing between two looks, in whatever network namespace. \
         tcp_max_orphans fired where a quarter of it is below the orphans of either look with \
         those that would have been there without the resets: their rate times the life of an \

@@ -19,11 +19,11 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A tcp_mem meant as bytes, mostly a triple of tcp_rmem such as `4096 87380 67108864`, \
-        which guides of large vendors have. In pages that is a high mark of 256 GiB: the kernel \
-        refuses nothing. The other two marks work: above the low one, 16 MiB, the kernel no longer \
-        lets send buffers grow; above the middle one, 341 MiB, it shrinks the buffers of healthy \
-        connections, until TCP holds less than the low mark.",
+    detects: "A tcp_mem meant as bytes. It is mostly a triple of tcp_rmem such as `4096 87380 \
+        67108864`, which guides of large vendors have. In pages that is a high mark of 256 GiB: \
+        the kernel refuses nothing. The other two marks work: above the low one, 16 MiB, the \
+        kernel no longer lets send buffers grow; above the middle one, 341 MiB, it shrinks the \
+        buffers of healthy connections, until TCP holds less than the low mark.",
     evidence: "A first value of about a page with a second one of the known buffer sizes, or a \
         high mark of more than eight times the RAM, or above 64 TiB.",
     recommendation: "Marks around the kernel's own pressure mark (a sixteenth of the free buffer \

@@ -150,7 +150,12 @@ fn without_a_window(facts: &Facts, current: i64) -> Outcome {
          went without one {when}"
     );
     // The rate of refused ones is not known, so the need is only known to be more.
-    let wanted = current.saturating_mul(2).min(most_records(facts));
+    let more = records.max(current).saturating_mul(2).cast_unsigned();
+    let wanted = more
+        .checked_next_power_of_two()
+        .and_then(|wanted| i64::try_from(wanted).ok())
+        .unwrap_or(i64::MAX)
+        .min(most_records(facts));
     let mut finding = Finding::of_setting(facts, &DOCUMENTATION, SETTING, &wanted.to_string());
     finding.evidence.push(Evidence::sockstat("TCP.tw", records));
     finding.evidence.extend(Evidence::counted(&facts.here(), COUNTER, facts.counters_begin()));
