@@ -7,6 +7,7 @@
 
 mod apply;
 mod cgroup;
+pub(crate) mod files;
 mod finding;
 mod left;
 mod orphan_cost;
@@ -25,13 +26,12 @@ mod tests;
 use std::time::Duration;
 
 use advisor_facts::Facts;
-use advisor_facts::units::{bytes, seconds};
 use advisor_report::measured::Measured;
 use serde::Serialize;
 
 pub(crate) use apply::{TAKE_OUT, there_and_back};
 use apply::{command, set, unset};
-pub use finding::{Confidence, Evidence, Finding, Kind, Severity};
+pub use finding::{AppliesTo, Confidence, Evidence, Finding, Severity};
 pub use replayed::NamedReport;
 pub(crate) use replayed::replayed;
 
@@ -107,6 +107,8 @@ pub struct Rule {
     pub code: &'static str,
     /// The bad pattern, in kebab-case.
     pub name: &'static str,
+    /// What it judges.
+    pub scope: Scope,
     /// The scenario of the catalogue that replays the failure.
     pub scenario: Option<&'static str>,
     /// The scenario of the catalogue that shows the cure.
@@ -118,6 +120,16 @@ pub struct Rule {
     /// Judges a host: a pure function of the facts and of what was measured on its
     /// kernel.
     pub check: fn(&Facts, &Measured) -> Outcome,
+}
+
+/// What a rule judges.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// The state of a host, or the settings that files would give it.
+    Host,
+    /// The lines of the files that set sysctls at boot.
+    Files,
 }
 
 /// What tries the advice of a rule on a real kernel, before and after the change.

@@ -3,21 +3,24 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::past::Past;
-use super::program::process_name;
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
-    seconds,
-};
 use advisor_facts::condition::unread_bytes;
 use advisor_facts::namespaces::Namespace;
 use advisor_facts::sock_diag::{TcpSocket, TcpState};
+use advisor_facts::units::seconds;
 use advisor_facts::{Facts, NamespaceCounters};
 use advisor_report::measured::Measured;
+
+use super::past::Past;
+use super::program::process_name;
+use super::{
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB201",
     name: "close-with-unread-data",
+    scope: Scope::Host,
     scenario: Some("close/unread-data/plain-close"),
     cure: Some("close/unread-data/shutdown-then-read-to-eof"),
     proven_by: ProvenBy::Suites(&["close-with-unread-data"]),
@@ -204,7 +207,7 @@ impl<'a> Resets<'a> {
                  there is nothing to mend.",
                 suspects.sentence()
             ),
-            kind: Kind::Program,
+            applies_to: AppliesTo::Program,
             subject: suspects.subject(&place),
             setting: "close()".to_owned(),
             current: "close() with received data unread".to_owned(),
@@ -408,8 +411,8 @@ pub(super) mod tests {
         facts.now.counters = totals(64, 6400);
         let finding = fired(&RULE, &facts).remove(0);
         assert_eq!(
-            (finding.kind, finding.severity),
-            (Kind::Observe, Severity::Notice)
+            (finding.applies_to, finding.severity),
+            (AppliesTo::Observe, Severity::Notice)
         );
         // The counter of a child namespace is as old as the namespace.
         facts.settings.tcp_max_orphans = None;

@@ -59,7 +59,7 @@ impl fmt::Display for Confidence {
 /// Where to apply a recommendation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum AppliesTo {
     /// A setting of the host.
     Host,
     /// The code of a program.
@@ -71,7 +71,7 @@ pub enum Kind {
     Observe,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for AppliesTo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Host => "a setting of the host",
@@ -94,7 +94,8 @@ pub struct Finding {
     /// Why the proposal helps.
     pub why: String,
     /// Where to apply it.
-    pub kind: Kind,
+    #[serde(rename = "kind")]
+    pub applies_to: AppliesTo,
     /// The host, the network namespace or the program.
     pub subject: String,
     /// The setting, the socket option or the system call.
@@ -236,7 +237,7 @@ impl Finding {
             confidence: Confidence::High,
             summary: String::new(),
             why: String::new(),
-            kind: Kind::Host,
+            applies_to: AppliesTo::Host,
             subject: scope(name).to_owned(),
             setting: name.to_owned(),
             proposed: proposed.to_owned(),
@@ -274,7 +275,7 @@ impl Finding {
             confidence: Confidence::High,
             summary: String::new(),
             why: String::new(),
-            kind: Kind::Host,
+            applies_to: AppliesTo::Host,
             subject: "the files that set sysctls at boot".to_owned(),
             setting: line.to_string(),
             current: format!("{} = {}", line.key, line.value),

@@ -2,18 +2,21 @@
 
 use std::time::Duration;
 
+use advisor_facts::units::seconds;
+use advisor_facts::{Facts, NamespaceCounters};
+use advisor_report::measured::Measured;
+
 use super::past::Past;
 use super::somaxconn_low::{DEFAULT, SETTING};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
-    a_minute, seconds,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity, a_minute,
 };
-use advisor_facts::{Facts, NamespaceCounters};
-use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB510",
     name: "listen-queue-overflows",
+    scope: Scope::Host,
     scenario: Some("listen/queue/overflow[backlog=1,family=ipv4]"),
     cure: Some("listen/queue/overflow[backlog=4,family=ipv4]"),
     proven_by: ProvenBy::Suites(&["listen-queue-overflows"]),
@@ -133,7 +136,7 @@ fn finding(
             The counter does not say which listener: ss -tln shows one whose Recv-Q is above its \
             Send-Q."
             .to_owned(),
-        kind: Kind::Program,
+        applies_to: AppliesTo::Program,
         subject: format!("the listener{within} whose queue is full"),
         setting: "the backlog of listen()".to_owned(),
         current: "unknown (ss -tln: Send-Q)".to_owned(),
@@ -175,7 +178,7 @@ fn finding(
     let setting = Finding::of_setting(facts, &DOCUMENTATION, SETTING, &DEFAULT.to_string());
     evidence.extend(setting.evidence);
     Some(Finding {
-        kind: Kind::Both,
+        applies_to: AppliesTo::Both,
         subject: setting.subject,
         setting: setting.setting,
         current: setting.current,
@@ -212,7 +215,7 @@ pub(super) mod tests {
             finding.subject,
             "the listener in network namespace pod-7 whose queue is full"
         );
-        assert_eq!(finding.kind, Kind::Program);
+        assert_eq!(finding.applies_to, AppliesTo::Program);
         assert!(finding.apply.contains("somaxconn is 128 there"));
     }
 
@@ -240,7 +243,7 @@ pub(super) mod tests {
         assert_quiet(&RULE, &facts);
         facts.now.counters = total(10);
         let finding = fired(&RULE, &facts).remove(0);
-        assert_eq!((finding.kind, finding.severity), (Kind::Observe, Severity::Notice));
+        assert_eq!((finding.applies_to, finding.severity), (AppliesTo::Observe, Severity::Notice));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use advisor_facts::Facts;
 use advisor_facts::units::span;
 
-use super::{Confidence, Evidence, Finding, Kind, Severity};
+use super::{AppliesTo, Confidence, Evidence, Finding, Severity};
 
 /// One kind of harm since boot, in all network namespaces.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl Past {
             confidence: Confidence::High,
             summary,
             why,
-            kind: Kind::Observe,
+            applies_to: AppliesTo::Observe,
             subject: "the time before this look".to_owned(),
             setting: setting.to_owned(),
             current: format!("{name} has come to {}", self.count),

@@ -2,20 +2,23 @@
 
 use std::time::Duration;
 
+use advisor_facts::kernel_log::KernelLog;
+use advisor_facts::units::{bytes, seconds};
+use advisor_facts::{Facts, Look};
+use advisor_report::measured::Measured;
+
 use super::orphan_cost::{Orphans, RESETS as COUNTER, memory_is_near, resets};
 use super::past::Past;
 use super::sizing::tcp_pages;
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, bytes,
-    not_initial_namespace, seconds,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity, not_initial_namespace,
 };
-use advisor_facts::kernel_log::KernelLog;
-use advisor_facts::{Facts, Look};
-use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB112",
     name: "reset-for-memory",
+    scope: Scope::Host,
     scenario: Some("orphans/limit/which-one-fired[limit=tcp_max_orphans]"),
     cure: Some("orphans/flood/under-the-limit"),
     proven_by: ProvenBy::Suites(&["orphan-limit-near", "reset-for-memory"]),
@@ -24,9 +27,8 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Connections reset for too many orphans or too much TCP memory. One counter \
-        and, before Linux 3, one message (Out of socket memory) stand for both limits; this rule \
-        says which it was.",
+    detects: "Connections that the kernel resets: too many orphans, or too much memory. One counter and, before Linux 3, one message (Out of socket memory) \
+        stand for both limits; this rule says which it was.",
     evidence: "TCPAbortOnMemory growing between two looks, in whatever network namespace. \
         tcp_max_orphans fired where a quarter of it is below the orphans of either look with \
         those that would have been there without the resets: their rate times the life of an \
@@ -259,7 +261,7 @@ fn unpaid(confidence: Confidence, summary: String, evidence: Vec<Evidence>) -> F
         why: "No higher limit helps here that memory pays for: what these sockets hold has to be \
             freed. Mostly a few peers that do not read, or are gone, hold it."
             .to_owned(),
-        kind: Kind::Program,
+        applies_to: AppliesTo::Program,
         subject: "the programs whose sockets hold the memory".to_owned(),
         setting: "TCP_USER_TIMEOUT, SO_SNDBUF".to_owned(),
         current: "unknown".to_owned(),
@@ -302,7 +304,7 @@ pub(super) mod tests {
         let log = facts.kernel_log.as_mut().unwrap();
         log.out_of_memory = vec![facts.now.uptime];
         assert!(summary(&facts).ends_with("tcp_mem fired, not tcp_max_orphans"));
-        assert_eq!(fired(&RULE, &facts)[0].kind, Kind::Program);
+        assert_eq!(fired(&RULE, &facts)[0].applies_to, AppliesTo::Program);
     }
 
     #[test]
@@ -311,7 +313,7 @@ pub(super) mod tests {
         assert_quiet(&RULE, &facts);
         facts.now.counters = counters("TcpExt: TCPAbortOnMemory\nTcpExt: 911\n");
         let finding = fired(&RULE, &facts).remove(0);
-        assert_eq!(finding.kind, Kind::Observe);
+        assert_eq!(finding.applies_to, AppliesTo::Observe);
         assert!(finding.summary.starts_with("911 connections"), "{}", finding.summary);
         assert!(finding.summary.contains("no time known"), "{}", finding.summary);
         facts.kernel_log = Some(KernelLog {
@@ -335,7 +337,7 @@ pub(super) mod tests {
         let mut earlier = facts.now.clone();
         earlier.uptime -= Duration::from_secs(30);
         facts.earlier = Some(earlier);
-        assert_eq!(fired(&RULE, &facts)[0].kind, Kind::Observe);
+        assert_eq!(fired(&RULE, &facts)[0].applies_to, AppliesTo::Observe);
     }
 
     #[test]

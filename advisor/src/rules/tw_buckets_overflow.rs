@@ -1,17 +1,20 @@
 //! TIME_WAIT ended early because tcp_max_tw_buckets is full.
 
+use advisor_facts::Facts;
+use advisor_facts::units::{bytes, seconds};
+use advisor_report::measured::Measured;
+
 use super::past::Past;
 use super::tw_buckets_few::{SETTING, most_records, records_bytes};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
-    a_minute, bytes, cannot_be_read, seconds,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity, a_minute, cannot_be_read,
 };
-use advisor_facts::Facts;
-use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB310",
     name: "tw-buckets-overflow",
+    scope: Scope::Host,
     scenario: Some("bind/ports/too-many-time-wait"),
     cure: None,
     proven_by: ProvenBy::Suites(&["tw-buckets-overflow"]),
@@ -99,7 +102,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         return Outcome::Fired(vec![finding]);
     }
     Outcome::Fired(vec![Finding {
-        kind: Kind::Program,
+        applies_to: AppliesTo::Program,
         subject: "the programs of this network namespace that close connections first".to_owned(),
         setting: "connections".to_owned(),
         current: format!(
@@ -210,7 +213,7 @@ pub(super) mod tests {
     fn without_the_ram_for_more_records_the_programs_have_to_change() {
         let mut facts = firing();
         facts.ram_bytes = 64 << 20;
-        assert_eq!(fired(&RULE, &facts)[0].kind, Kind::Program);
+        assert_eq!(fired(&RULE, &facts)[0].applies_to, AppliesTo::Program);
     }
 
     #[test]
@@ -227,7 +230,7 @@ pub(super) mod tests {
         // Below the limit only the past is left.
         set(&mut facts, SETTING, "65537");
         let finding = fired(&RULE, &facts).remove(0);
-        assert_eq!((finding.kind, finding.severity), (Kind::Observe, Severity::Notice));
+        assert_eq!((finding.applies_to, finding.severity), (AppliesTo::Observe, Severity::Notice));
         facts.now.counters = counters("TcpExt: TCPTimeWaitOverflow\nTcpExt: 0\n");
         assert_quiet(&RULE, &facts);
     }
