@@ -237,7 +237,7 @@ impl Change {
     /// The change that a finding asks for, where it is one of the host's
     /// settings or files with a definite value.
     pub fn of(finding: &Finding) -> Option<Self> {
-        if finding.applies_to == AppliesTo::Program {
+        if matches!(finding.applies_to, AppliesTo::Program | AppliesTo::Observe) {
             return None;
         }
         if finding.setting.starts_with('/') {
@@ -446,7 +446,10 @@ impl Step {
             code: rule.code,
             name: rule.name,
             action: action(&finding),
-            window: window(&finding.evidence, facts),
+            window: match finding.applies_to {
+                AppliesTo::Observe => facts.counters_begin().to_owned(),
+                _ => window(&finding.evidence, facts),
+            },
             also,
             scenario: rule.scenario,
             proof: None,
@@ -606,7 +609,11 @@ fn span(facts: &Facts) -> String {
 fn leave(facts: &Facts, first: &Answers, steps: &[Recommendation]) -> Vec<Leave> {
     SPOKEN_FOR
         .iter()
-        .filter(|(setting, _)| steps.iter().all(|step| step.finding.setting != *setting))
+        .filter(|(setting, _)| {
+            let about =
+                |step: &Recommendation| step.finding.setting.split(", ").any(|one| one == *setting);
+            !steps.iter().any(about)
+        })
         .filter_map(|(setting, code)| {
             let current = facts.settings.get(setting)?;
             first.0.iter().find_map(|(rule, outcome)| match outcome {

@@ -11,6 +11,7 @@ pub(crate) mod files;
 mod finding;
 mod left;
 mod orphan_cost;
+mod past;
 mod program;
 mod replayed;
 #[cfg(test)]
@@ -183,16 +184,6 @@ fn not_initial_namespace(name: &str) -> Outcome {
     Outcome::NotEvaluated(format!(
         "{name} cannot be read here: only the initial network namespace has it"
     ))
-}
-
-/// The answer of a rule about the rate of a counter after one look.
-fn needs_a_window(counter: &str, facts: &Facts) -> Outcome {
-    let name = counter.split_once('.').map_or(counter, |(_, name)| name);
-    let so_far = facts.now.counters.get(counter).map_or_else(
-        || format!("{name} is not counted by this kernel"),
-        |count| format!("{name} {}: {count}", facts.counters_begin()),
-    );
-    Outcome::NotEvaluated(format!("needs a window: --over 30s ({so_far})"))
 }
 
 /// The answer where a setting cannot be read.

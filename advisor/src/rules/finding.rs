@@ -66,6 +66,9 @@ pub enum AppliesTo {
     Program,
     /// A setting of the host that helps only together with a change of a program.
     Both,
+    /// Nothing to change: the harm is over, and its cause has to be seen when it comes
+    /// again.
+    Observe,
 }
 
 impl fmt::Display for AppliesTo {
@@ -74,6 +77,7 @@ impl fmt::Display for AppliesTo {
             Self::Host => "a setting of the host",
             Self::Program => "a change of a program",
             Self::Both => "a host's setting and a program",
+            Self::Observe => "it is over; see the cause when it comes again",
         })
     }
 }
@@ -166,6 +170,19 @@ impl Evidence {
         };
         let source = format!("{file}, {span}");
         Some(Self::new(format!("host.{name}"), grown.into(), source))
+    }
+
+    /// A counter of a network namespace since it began to count.
+    pub(super) fn counted(place: &NamespaceCounters<'_>, name: &str, since: &str) -> Option<Self> {
+        let mut source = counter_file(name).to_owned();
+        if let Some(namespace) = place.namespace {
+            source = format!("{source} of {}", namespace.label());
+        }
+        Some(Self::new(
+            format!("host.{name}"),
+            place.count(name)?.into(),
+            format!("{source}, {since}"),
+        ))
     }
 
     /// The growth of a counter of a network namespace in the window.

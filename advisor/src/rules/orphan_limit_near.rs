@@ -426,6 +426,7 @@ pub(super) mod tests {
     use std::time::Duration;
 
     use advisor_facts::SocketSource;
+    use advisor_facts::counters::Counters;
     use advisor_facts::sock_diag::TcpState;
     use advisor_facts::sock_diag::Timer;
 
@@ -436,7 +437,10 @@ pub(super) mod tests {
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
-        host("orphan-limit-near")
+        let mut facts = host("orphan-limit-near");
+        // Its resets are what reset-for-memory is about.
+        facts.now.counters = Counters::default();
+        facts
     }
 
     /// A host with `orphans` and a limit, whose tcp_mem pays for `affordable`.

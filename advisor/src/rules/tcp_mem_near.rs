@@ -3,10 +3,12 @@
 
 use advisor_facts::Facts;
 use advisor_facts::condition::Condition;
-use advisor_facts::units::bytes;
+use advisor_facts::units::{bytes, span};
 use advisor_report::measured::Measured;
 
+use super::past::Past;
 use super::program::{Program, by_program};
+use super::reset_for_memory;
 use super::sizing::{
     BYPASSED, Load, MarksFault, gauge_noise_pages, most_tcp_mem_pages, ram_is_owned,
 };
@@ -62,9 +64,38 @@ const SETTING: &str = "net.ipv4.tcp_mem";
 /// Programs that are named as the holders of the memory.
 const HOLDERS: usize = 5;
 
+/// Times that TCP came under pressure, and the milliseconds that it stayed there.
+const PRESSURES: &str = "TcpExt.TCPMemoryPressures";
+const PRESSURE_MS: &str = "TcpExt.TCPMemoryPressuresChrono";
+
+/// Pressure that is over, unless connections were reset too: then reset-for-memory tells.
+fn over(facts: &Facts) -> Option<Finding> {
+    let past = Past::counted(facts, PRESSURES);
+    if past.count == 0 || !reset_for_memory::past(facts).is_nothing() {
+        return None;
+    }
+    let lasted = Past::counted(facts, PRESSURE_MS).count.max(0).cast_unsigned();
+    let summary = format!(
+        "TCP came under memory pressure {} times {}, for {} in all",
+        past.count,
+        past.when(facts),
+        span(lasted)
+    );
+    let why = "Beyond the pressure mark of tcp_mem the kernel shrinks the buffers of healthy \
+        connections. The gauge is below it now, so it does not show who held the memory."
+        .to_owned();
+    Some(Finding {
+        severity: Severity::Notice,
+        ..past.finding(summary, SETTING, why)
+    })
+}
+
 fn check(facts: &Facts, _: &Measured) -> Outcome {
     let Some(marks) = facts.settings.tcp_mem else {
-        return not_initial_namespace(SETTING);
+        return match over(facts) {
+            Some(finding) => Outcome::Fired(vec![finding]),
+            None => not_initial_namespace(SETTING),
+        };
     };
     if facts.gauge_is_bypassed() {
         return Outcome::NotEvaluated(BYPASSED.to_owned());
@@ -77,6 +108,9 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     let [_, pressure, high] = marks;
     let critical = usage.saturating_mul(10) > high.saturating_mul(9);
     if usage <= gauge_noise_pages(facts) || (usage <= pressure && !critical) {
+        if let Some(finding) = over(facts) {
+            return Outcome::Fired(vec![finding]);
+        }
         return Outcome::Quiet(format!(
             "sockets hold {}, pressure begins at {}",
             of_pages(usage),
@@ -100,7 +134,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         Evidence::sockstat("TCP.mem", gauge),
         Evidence::sysctl(SETTING, current.as_str().into()),
     ];
-    evidence.extend(Evidence::counter("TcpExt.TCPMemoryPressures", facts));
+    evidence.extend(Evidence::counter(PRESSURES, facts));
     let programs = by_program(facts, |socket| Condition::of(socket).is_amiss());
     evidence.extend(held(&load, &programs));
     let found = Found {

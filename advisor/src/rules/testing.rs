@@ -88,13 +88,13 @@ pub(super) fn with_file(facts: &mut Facts, path: &str, text: &str) {
     }
 }
 
-/// Adds a network namespace whose counters of TcpExt have grown from 100 by
+/// Adds a network namespace whose counters of TcpExt have grown from 0 by
 /// these between the two looks, and which has the sockets of this one.
 pub(super) fn add_namespace(facts: &mut Facts, inode: u32, grown: &[(&str, i64)]) {
     let all = |factor: i64| {
         let (names, values): (Vec<_>, Vec<_>) = grown
             .iter()
-            .map(|(name, grown)| (*name, (100 + factor * grown).to_string()))
+            .map(|(name, grown)| (*name, (factor * grown).to_string()))
             .unzip();
         counters(&format!(
             "TcpExt: {}\nTcpExt: {}\n",
