@@ -66,6 +66,7 @@ rules! {
     port_held_without_listener
     fin_timeout_shortened
     ports_run_out
+    listener_in_port_range
     tw_buckets_overflow
     tw_buckets_few
     tw_reuse_without_timestamps

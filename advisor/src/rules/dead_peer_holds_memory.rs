@@ -81,7 +81,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     let programs = by_program(facts, has_dead_peer);
     let held: u64 = programs.iter().map(|program| program.bytes).sum();
     let count: usize = programs.iter().map(|program| program.sockets.len()).sum();
-    let sides = (count > 0).then(|| Sides::of(&facts.now));
+    let sides = (count > 0).then(|| Sides::of(facts, &facts.now));
     let by_memory = held >= WORTH_BYTES;
     let mut findings: Vec<Finding> = programs
         .iter()

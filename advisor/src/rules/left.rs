@@ -153,7 +153,7 @@ pub(super) fn left(facts: &Facts, wanted: impl Fn(&TcpSocket) -> bool) -> Counte
             continue;
         }
         count += 1;
-        let sides = sides.get_or_insert_with(|| Sides::of(&facts.now));
+        let sides = sides.get_or_insert_with(|| Sides::of(facts, &facts.now));
         let endpoint = if sides.is_client(facts, namespace, socket) {
             Endpoint::ClientOf(plain(socket.peer))
         } else {

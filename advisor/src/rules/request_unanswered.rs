@@ -60,7 +60,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     if programs.is_empty() {
         return Outcome::Quiet("no request is unanswered for 5 minutes".to_owned());
     }
-    let sides = Sides::of(&facts.now);
+    let sides = Sides::of(facts, &facts.now);
     let findings: Vec<_> = programs
         .iter()
         .filter_map(|program| {

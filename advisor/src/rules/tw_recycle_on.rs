@@ -1,7 +1,8 @@
 //! A tcp_tw_recycle that drops new connections of healthy clients.
 
 use super::{
-    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Severity, cannot_be_read,
+    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope, Severity,
+    cannot_be_read,
 };
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
@@ -9,6 +10,7 @@ use advisor_report::measured::Measured;
 pub(super) const RULE: Rule = Rule {
     code: "LB315",
     name: "tw-recycle-on",
+    scope: Scope::Host,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Nothing(
