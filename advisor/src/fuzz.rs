@@ -10,16 +10,16 @@ use std::fs::DirEntry;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use arbtest::arbitrary::{Result, Unstructured};
-use arbtest::{ArbTest, arbtest};
-
-use crate::plan;
-use crate::sockets::{By, Question};
 use advisor_facts::condition::Condition;
 use advisor_facts::kernel_log::KernelLog;
 use advisor_facts::sock_diag::{Family, TcpSocket, decode_recorded};
 use advisor_facts::tcp_info::TcpInfo;
 use advisor_facts::{Facts, Root, file, proc_tcp};
+use arbtest::arbitrary::{Result, Unstructured};
+use arbtest::{ArbTest, arbtest};
+
+use crate::plan;
+use crate::sockets::{By, Question};
 
 /// What kernels answered, each in `advisor/kernels` and one more.
 static DUMPS: LazyLock<Vec<String>> = LazyLock::new(|| {

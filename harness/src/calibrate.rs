@@ -6,8 +6,8 @@ use std::fmt;
 
 use advisor_facts::release::kernel_line;
 use advisor_report::calibration::{
-    Bind, BindOption, Calibration, FinTimeout, LIVES_S, OrphanKill, OrphanLife, OrphanMemory,
-    SCHEMA, Source, TimeWait, Unsent, WriteCost,
+    Bind, BindOption, Calibration, FinTimeout, LIVES_S, MeasuredBy, OrphanKill, OrphanLife,
+    OrphanMemory, SCHEMA, TimeWait, Unsent, WriteCost,
 };
 use advisor_report::{Scenario, Value, Verdict};
 use nix::unistd::{SysconfVar, sysconf};
@@ -278,8 +278,8 @@ fn passed<'a>(results: &'a [Scenario], id: &str) -> Result<Measured<'a>, Unmeasu
 }
 
 impl Measured<'_> {
-    fn source(&self) -> Source {
-        Source {
+    fn source(&self) -> MeasuredBy {
+        MeasuredBy {
             scenario: self.0.id.clone(),
             runs: self.0.runs.len() as u64,
         }

@@ -422,9 +422,9 @@ impl Sum {
 
 /// What a number of sockets holds, by their conditions.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Tally([Sum; Condition::ALL.len()]);
+pub struct ConditionSums([Sum; Condition::ALL.len()]);
 
-impl Tally {
+impl ConditionSums {
     /// Counts a socket that holds so much.
     pub const fn count(&mut self, condition: Condition, bytes: u64) {
         self.0[condition as usize].add(Sum { sockets: 1, bytes });
@@ -780,12 +780,12 @@ mod tests {
 
     #[test]
     fn sums_are_kept_by_condition() {
-        let mut tally = Tally::default();
-        tally.count(Condition::Dead, 100);
-        tally.count(Condition::OrphanDead, 50);
-        tally.count(Condition::Healthy, 400);
-        let mut both = tally;
-        both.add(&tally);
+        let mut sums = ConditionSums::default();
+        sums.count(Condition::Dead, 100);
+        sums.count(Condition::OrphanDead, 50);
+        sums.count(Condition::Healthy, 400);
+        let mut both = sums;
+        both.add(&sums);
         assert_eq!(
             both.of(Condition::Dead),
             Sum {

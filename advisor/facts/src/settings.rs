@@ -120,6 +120,8 @@ settings! {
     tcp_max_tw_buckets: i64 = "net.ipv4.tcp_max_tw_buckets";
     /// 0 never, 1 for all destinations, 2 for loopback only.
     tcp_tw_reuse: i64 = "net.ipv4.tcp_tw_reuse";
+    /// 1 remembers the last timestamp of each peer, and refuses older ones (until 4.11).
+    tcp_tw_recycle: i64 = "net.ipv4.tcp_tw_recycle";
     /// In milliseconds (6.14 and later; 1000 before).
     tcp_tw_reuse_delay: i64 = "net.ipv4.tcp_tw_reuse_delay";
     /// 0 off, 1 with a random offset, 2 without.

@@ -62,7 +62,7 @@ pub struct Calibration {
 /// A scenario that measured, and how often it was run.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Source {
+pub struct MeasuredBy {
     /// `topic/file/name[key=value,...]`.
     pub scenario: String,
     /// Its runs, all of which passed.
@@ -96,7 +96,7 @@ pub struct OrphanMemory {
     /// The same in pages, rounded up, as tcp_mem is charged.
     pub held_pages: u64,
     /// Where it was measured.
-    pub measured_by: Source,
+    pub measured_by: MeasuredBy,
 }
 
 /// From how many orphans on the kernel kills.
@@ -112,9 +112,9 @@ pub struct OrphanKill {
     /// With so many one was killed.
     pub killed_at: u64,
     /// Where they lived.
-    pub live_measured_by: Source,
+    pub live_measured_by: MeasuredBy,
     /// Where one was killed.
-    pub killed_measured_by: Source,
+    pub killed_measured_by: MeasuredBy,
 }
 
 /// How long an orphan with a silent peer lives.
@@ -127,7 +127,7 @@ pub struct OrphanLife {
     /// of [`LIVES_S`].
     pub at_most_s: u64,
     /// Where it was measured.
-    pub measured_by: Source,
+    pub measured_by: MeasuredBy,
 }
 
 /// How long TIME_WAIT lasts.
@@ -151,7 +151,7 @@ pub struct FinTimeout {
     /// How long TIME_WAIT lasted, in seconds, to the nearest ten: the timer is that loose.
     pub seconds: u64,
     /// Where it was measured.
-    pub measured_by: Source,
+    pub measured_by: MeasuredBy,
 }
 
 /// The option that a socket had set before bind().
@@ -191,7 +191,7 @@ pub struct Bind {
     /// What bind() of the new one answered: `none` or the errno's name.
     pub error: String,
     /// Where it was measured.
-    pub measured_by: Source,
+    pub measured_by: MeasuredBy,
 }
 
 /// What writes of one size are charged.
@@ -205,7 +205,7 @@ pub struct WriteCost {
     /// sk_wmem_queued then, in bytes: the greatest of all runs.
     pub charged_bytes: u64,
     /// Where it was measured.
-    pub measured_by: Source,
+    pub measured_by: MeasuredBy,
 }
 
 /// Why a text is not a calibration.

@@ -11,9 +11,9 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::advice::{Claim, Host};
+use crate::advice::{Claim, HostProfile};
 
-use crate::document::{self, DocumentError, Kind};
+use crate::document::{self, DocumentError, FileFormat};
 use crate::report::{Kernel, Link, Place, Seen};
 
 /// The version of the format.
@@ -27,7 +27,7 @@ pub struct Proof {
     /// Version of the harness that tried it.
     pub harness: String,
     /// The host that the advice is for.
-    pub host: Host,
+    pub host: HostProfile,
     /// The kernel that it was tried on; null where none was to be had.
     pub kernel: Option<Kernel>,
     /// How that kernel was chosen, in words.
@@ -127,8 +127,8 @@ pub struct Side {
 #[derive(Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the proof is of another host: {proof}; this one has {here}")]
 pub struct OtherHost {
-    proof: Host,
-    here: Host,
+    proof: HostProfile,
+    here: HostProfile,
 }
 
 impl OtherHost {
@@ -139,7 +139,7 @@ impl OtherHost {
 
 impl Proof {
     /// Whether it is of this host's advice.
-    pub fn is_of(&self, host: &Host) -> Result<(), OtherHost> {
+    pub fn is_of(&self, host: &HostProfile) -> Result<(), OtherHost> {
         if self.host == *host {
             return Ok(());
         }
@@ -233,7 +233,7 @@ impl Proven {
 }
 
 /// A proof, as a file.
-const PROOF: Kind = Kind {
+const PROOF: FileFormat = FileFormat {
     name: "proof",
     what: "a proof of the harness",
     schema: SCHEMA,
@@ -274,7 +274,7 @@ mod tests {
         Proof {
             schema: SCHEMA,
             harness: "0.1.0".to_owned(),
-            host: Host {
+            host: HostProfile {
                 kernel: "6.12.48".to_owned(),
                 ram_bytes: 8 << 30,
                 page_bytes: 4096,

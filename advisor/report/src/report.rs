@@ -12,7 +12,7 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::document::{self, DocumentError, Kind};
+use crate::document::{self, DocumentError, FileFormat};
 
 /// The version of the report format that this program writes and reads.
 pub const SCHEMA: u32 = 1;
@@ -323,7 +323,7 @@ impl fmt::Display for Quantifier {
 }
 
 /// A report, as a file.
-const REPORT: Kind = Kind {
+const REPORT: FileFormat = FileFormat {
     name: "report",
     what: "a report of the harness",
     schema: SCHEMA,

@@ -13,12 +13,14 @@ use advisor_report::measured::Measured;
 use super::program::{Program, Sides, by_program, connections, plain, without_tcp_info};
 use super::retransmission::{left_ms, unanswered_ms};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity,
 };
 
 pub(super) const RULE: Rule = Rule {
     code: "LB401",
     name: "dead-peer-holds-memory",
+    scope: Scope::Host,
     scenario: Some("crash/vanished-peer/unacknowledged"),
     cure: Some("crash/vanished-peer/user-timeout"),
     proven_by: ProvenBy::Suites(&["dead-peer-holds-memory"]),
@@ -222,7 +224,7 @@ fn finding(facts: &Facts, program: &Program<'_>, hang: Option<&Hang>) -> Finding
              program that waits for an answer waits as long. SO_KEEPALIVE does nothing while data \
              is unacknowledged, and close() makes orphans of them that hold the data on."
         ),
-        kind: Kind::Program,
+        applies_to: AppliesTo::Program,
         subject: program.name.clone(),
         setting: "TCP_USER_TIMEOUT".to_owned(),
         current: match options.len() {

@@ -3,17 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::SocketAddr;
 
-use super::program::plain;
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
-};
 use advisor_facts::Facts;
 use advisor_facts::sock_diag::{TcpSocket, TcpState};
 use advisor_report::measured::Measured;
 
+use super::program::plain;
+use super::{
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity,
+};
+
 pub(super) const RULE: Rule = Rule {
     code: "LB301",
     name: "port-held-without-listener",
+    scope: Scope::Host,
     scenario: Some("bind/time-wait/new-only"),
     cure: Some("bind/time-wait/both"),
     proven_by: ProvenBy::Suites(&["port-held-without-listener"]),
@@ -186,7 +189,7 @@ fn finding(port: u16, sockets: &[&TcpSocket], range: &str, source: &str) -> Find
                  meets the same error. {WHY}"
             )
         },
-        kind: Kind::Program,
+        applies_to: AppliesTo::Program,
         subject: {
             let place = match addresses.as_slice() {
                 [address] => address.to_string(),

@@ -2,19 +2,21 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::program::{name, plain};
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
-    there_and_back,
-};
 use advisor_facts::Facts;
 use advisor_facts::namespaces::Namespace;
 use advisor_facts::sock_diag::{TcpSocket, TcpState};
 use advisor_report::measured::Measured;
 
+use super::program::{name, plain};
+use super::{
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity, there_and_back,
+};
+
 pub(super) const RULE: Rule = Rule {
     code: "LB303",
     name: "ports-run-out",
+    scope: Scope::Host,
     scenario: Some("bind/ports/ten-ports[way=bind]"),
     cure: Some("bind/ports/ten-ports[way=bind-no-port]"),
     proven_by: ProvenBy::Suites(&["ports-run-out"]),
@@ -186,7 +188,7 @@ impl<'a> Ports<'a> {
             confidence: Confidence::High,
             summary: format!("{taken} of {} ports are in use for {peer}", self.size()),
             why: why.to_owned(),
-            kind: Kind::Program,
+            applies_to: AppliesTo::Program,
             subject: match self.namespace {
                 Some(namespace) => format!("{program} in {}", namespace.label()),
                 None => program,
@@ -218,7 +220,7 @@ impl<'a> Ports<'a> {
         let proposed = format!("{} {}", WIDE[0], WIDE[1]);
         let (apply, undo) = there_and_back(facts, SETTING, &proposed);
         Finding {
-            kind: Kind::Both,
+            applies_to: AppliesTo::Both,
             subject: "this network namespace".to_owned(),
             setting: SETTING.to_owned(),
             current: format!("{first} {last}"),

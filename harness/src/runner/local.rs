@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use advisor_facts::release::Release;
 use advisor_report::{self, Kernel, Link, Place, Run, Scenario as ScenarioResult, Verdict};
 
 use super::capture::Write;
@@ -17,7 +18,6 @@ use crate::lab::{Carrier, Lab, LabError, kernel_has_netem};
 use crate::output;
 use crate::privilege;
 use crate::suite::scenario::Scenario;
-use advisor_facts::release::Release;
 
 /// Runs of a scenario discarded at most because the lab disturbed them; one
 /// more makes it errored.

@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use advisor_facts::release::Release;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
@@ -14,7 +15,6 @@ use super::node::{Key, Kind, Node};
 use super::step::{Room, Step};
 use super::units;
 use crate::suite::impairment::Probability;
-use advisor_facts::release::Release;
 
 /// A key of a mapping.
 #[derive(Debug)]

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use advisor_facts::release::Release;
 use advisor_report::Quantifier;
 use nix::unistd::Uid;
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,6 @@ use super::step::{Room, Step, Verb};
 use super::vocabulary;
 use crate::actor::cgroup::Limits;
 use crate::suite::impairment::{Impairment, Loss};
-use advisor_facts::release::Release;
 
 /// Names that no actor and no sample may have.
 const RESERVED: &[&str] = &["any", "kernel", "lab", "localhost", "router"];
