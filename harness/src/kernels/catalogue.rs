@@ -56,6 +56,11 @@ pub static LINES: &[Line] = &[
         packages: &["linux-image-6.12."],
     },
     Line {
+        name: "debian-6.18",
+        suites: &[(ArchiveKind::Main, "trixie-backports")],
+        packages: &["linux-image-6.18."],
+    },
+    Line {
         name: "debian-7.3",
         suites: &[(ArchiveKind::Main, "trixie-backports")],
         packages: &["linux-binary-7.3.", "linux-modules-7.3."],
