@@ -134,7 +134,7 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
         orphans,
     };
     let higher = found.orphans.higher_limit(limit);
-    let is_enough = higher >= found.orphans.wanted();
+    let is_enough = higher.is_some_and(|higher| higher > found.orphans.needed());
     let seen: u64 = kinds.iter().map(|(_, count)| count).sum();
     let are = |wanted: Condition| {
         let mut kinds = kinds.iter().filter(|(condition, _)| *condition == wanted);
@@ -215,17 +215,13 @@ impl NearLimit<'_> {
 
     fn raise(self, proposed: u64) -> Finding {
         let current = self.limit.to_string();
-        let wanted = self.orphans.wanted();
-        let enough = if wanted.is_some_and(|wanted| wanted > proposed) {
-            let [peak, needed] = [self.orphans.peak, self.orphans.peak.saturating_mul(4)];
+        let needed = self.orphans.needed();
+        let enough = if needed >= proposed {
             format!(
-                " That is less than four times the {peak} that there are. For a limit above \
-                 {needed} the memory is missing: {} for as many.",
-                bytes(
-                    needed
-                        .cast_unsigned()
-                        .saturating_mul(self.orphans.cost.bytes)
-                )
+                " That is less than four times the {} that there are. For a limit above {needed} \
+                 the memory is missing: {} for as many.",
+                self.orphans.peak,
+                bytes(needed.saturating_mul(self.orphans.cost.bytes))
             )
         } else {
             " The proposal is above four times the count.".to_owned()
