@@ -9,7 +9,7 @@ use advisor_report::calibration::{
     Bind, BindOption, Calibration, FinTimeout, LIVES_S, MeasuredBy, OrphanKill, OrphanLife,
     OrphanMemory, SCHEMA, TimeWait, Unsent, WriteCost,
 };
-use advisor_report::{Scenario, Value, Verdict};
+use advisor_report::{ScenarioResult, Value, Verdict};
 use nix::unistd::{SysconfVar, sysconf};
 
 use crate::suite;
@@ -144,8 +144,8 @@ pub enum Uncalibrated {
 }
 
 /// The calibration of each kernel that gave results.
-pub fn calibrations(results: Vec<Scenario>) -> Result<Vec<Calibration>, Uncalibrated> {
-    let mut kernels: Vec<(String, Vec<Scenario>)> = Vec::new();
+pub fn calibrations(results: Vec<ScenarioResult>) -> Result<Vec<Calibration>, Uncalibrated> {
+    let mut kernels: Vec<(String, Vec<ScenarioResult>)> = Vec::new();
     for result in results {
         let release = &result.kernel.release;
         match kernels.iter_mut().find(|(known, _)| known == release) {
@@ -190,7 +190,10 @@ impl fmt::Display for Unmeasured {
 
 /// The calibration of a kernel from the results of all scenarios that measure,
 /// or the scenarios without a usable result.
-fn calibration(results: &[Scenario], page_bytes: u64) -> Result<Calibration, Vec<Unmeasured>> {
+fn calibration(
+    results: &[ScenarioResult],
+    page_bytes: u64,
+) -> Result<Calibration, Vec<Unmeasured>> {
     let unmeasured: Vec<Unmeasured> = ids()
         .into_iter()
         .filter_map(|id| passed(results, &id).err())
@@ -201,7 +204,7 @@ fn calibration(results: &[Scenario], page_bytes: u64) -> Result<Calibration, Vec
     extract(results, page_bytes).map_err(|unmeasured| vec![unmeasured])
 }
 
-fn extract(results: &[Scenario], page_bytes: u64) -> Result<Calibration, Unmeasured> {
+fn extract(results: &[ScenarioResult], page_bytes: u64) -> Result<Calibration, Unmeasured> {
     let of = |id: &str| passed(results, id);
     let time_waits = TIME_WAITS
         .iter()
@@ -253,9 +256,9 @@ fn extract(results: &[Scenario], page_bytes: u64) -> Result<Calibration, Unmeasu
 }
 
 /// The result of a scenario that passed.
-struct Measured<'a>(&'a Scenario);
+struct Measured<'a>(&'a ScenarioResult);
 
-fn passed<'a>(results: &'a [Scenario], id: &str) -> Result<Measured<'a>, Unmeasured> {
+fn passed<'a>(results: &'a [ScenarioResult], id: &str) -> Result<Measured<'a>, Unmeasured> {
     let unmeasured = |why: String| Unmeasured {
         scenario: id.to_owned(),
         why,
@@ -451,7 +454,7 @@ mod tests {
     }
 
     /// What all scenarios that measure may see.
-    fn results() -> Vec<Scenario> {
+    fn results() -> Vec<ScenarioResult> {
         let mut texts = Vec::new();
         for (_, id) in ORPHAN_MEMORY {
             let run = |held: u64| {
@@ -496,7 +499,7 @@ mod tests {
         report.scenarios
     }
 
-    fn at<'a>(results: &'a mut [Scenario], id: &str) -> &'a mut Scenario {
+    fn at<'a>(results: &'a mut [ScenarioResult], id: &str) -> &'a mut ScenarioResult {
         results.iter_mut().find(|result| result.id == id).unwrap()
     }
 
@@ -570,7 +573,8 @@ mod tests {
         for (id, change, why) in [
             (
                 ORPHAN_MEMORY[1].1,
-                &(|run: &mut Scenario| run.runs[1].observations.clear()) as &dyn Fn(&mut Scenario),
+                &(|run: &mut ScenarioResult| run.runs[1].observations.clear())
+                    as &dyn Fn(&mut ScenarioResult),
                 "a run did not observe client.sockets.FIN_WAIT1.wmem_queued",
             ),
             (

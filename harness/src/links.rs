@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use advisor_report::Scenario as ScenarioResult;
+use advisor_report::ScenarioResult;
 
 use crate::kernels::KernelError;
 use crate::kernels::cache::{Cache, Stored};

@@ -9,8 +9,8 @@ pub mod templates;
 
 use advisor::rules::RULES;
 use advisor_report::advice::{Advised, Claim, Recommended};
-use advisor_report::proof::{Load, Proof, SCHEMA, Side as Tried, Trial, Verdict};
-use advisor_report::{Kernel, Link, Scenario as ScenarioResult, Value};
+use advisor_report::proof::{Load, Proof, SCHEMA, Side as Tried, Trial, TrialVerdict};
+use advisor_report::{Kernel, Link, ScenarioResult, Value};
 
 use crate::kernels::cache::Stored;
 use crate::runner::plan::Plan;
@@ -267,7 +267,7 @@ impl Prepared {
     fn conclude(self) -> Trial {
         let mut trial = Trial {
             claim: self.claim,
-            verdict: Verdict::CannotBeTried,
+            verdict: TrialVerdict::CannotBeTried,
             reason: None,
             scenario: None,
             explains: String::new(),
@@ -306,21 +306,21 @@ impl Prepared {
                 (after.failed, after.runs),
             ));
             (trial.verdict, trial.reason) = match sides.answer() {
-                Answer::Proven => (Verdict::Proven, None),
+                Answer::Proven => (TrialVerdict::Proven, None),
                 Answer::StillFails => (
-                    Verdict::NoDifference,
+                    TrialVerdict::NoDifference,
                     Some("it still fails after the change".to_owned()),
                 ),
-                Answer::NeverFailed => (Verdict::NotReproduced, None),
+                Answer::NeverFailed => (TrialVerdict::NotReproduced, None),
                 Answer::MayBeChance => (
-                    Verdict::NoDifference,
+                    TrialVerdict::NoDifference,
                     Some("chance alone gives as clear a difference".to_owned()),
                 ),
             };
             (trial.before, trial.after) = (Some(before), Some(after));
         }
         if let Some(why) = sides.broken {
-            (trial.verdict, trial.reason) = (Verdict::CannotBeTried, Some(why));
+            (trial.verdict, trial.reason) = (TrialVerdict::CannotBeTried, Some(why));
         }
         trial.workload = sides.workload;
         trial

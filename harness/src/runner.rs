@@ -26,7 +26,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use advisor_report::Scenario as ScenarioResult;
+use advisor_report::ScenarioResult;
 
 use crate::host_settings::{Change, Restored};
 use crate::kernels::KernelError;

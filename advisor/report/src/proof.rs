@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::advice::{Claim, HostProfile};
 
 use crate::document::{self, DocumentError, FileFormat};
-use crate::report::{Kernel, Link, Place, Seen};
+use crate::report::{Kernel, Link, Machine, Seen};
 
 /// The version of the format.
 pub const SCHEMA: u32 = 1;
@@ -44,7 +44,7 @@ pub struct Trial {
     /// The recommendation.
     pub claim: Claim,
     /// What became of it.
-    pub verdict: Verdict,
+    pub verdict: TrialVerdict,
     /// Why the verdict is not `proven`.
     pub reason: Option<String>,
     /// The scenario that tried it, without the side; null where there is none.
@@ -70,7 +70,7 @@ pub struct Trial {
 /// What became of a recommendation that was tried.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum TrialVerdict {
     /// It fails before and holds after, more often than chance has it.
     Proven,
     /// It fails before, and after as well.
@@ -81,7 +81,7 @@ pub enum Verdict {
     CannotBeTried,
 }
 
-impl Verdict {
+impl TrialVerdict {
     /// In words.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -93,7 +93,7 @@ impl Verdict {
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for TrialVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
@@ -185,9 +185,9 @@ impl Trial {
             );
         }
         if let (Some(kernel), Some(_)) = (kernel, &self.before) {
-            let place = match kernel.place {
-                Place::Host => "",
-                Place::QemuKvm | Place::QemuTcg => " in a guest",
+            let place = match kernel.machine {
+                Machine::Host => "",
+                Machine::QemuKvm | Machine::QemuTcg => " in a guest",
             };
             words = format!("{words}, on Linux {}{place}", kernel.release);
         }
@@ -217,7 +217,7 @@ impl Trial {
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Proven {
     /// The verdict; `None` where the proof has no trial of this.
-    pub verdict: Option<Verdict>,
+    pub verdict: Option<TrialVerdict>,
     /// The same with the numbers, for people.
     pub words: String,
 }
@@ -227,7 +227,7 @@ impl Proven {
     pub fn has_failed(&self) -> bool {
         matches!(
             self.verdict,
-            Some(Verdict::NoDifference | Verdict::NotReproduced)
+            Some(TrialVerdict::NoDifference | TrialVerdict::NotReproduced)
         )
     }
 }
@@ -282,13 +282,13 @@ mod tests {
             },
             kernel: Some(Kernel {
                 release: "6.12.117".to_owned(),
-                place: Place::QemuTcg,
+                machine: Machine::QemuTcg,
             }),
             choice: String::new(),
             rule: String::new(),
             trials: vec![Trial {
                 claim: claim("32768"),
-                verdict: Verdict::Proven,
+                verdict: TrialVerdict::Proven,
                 reason: None,
                 scenario: Some("proof/orphan-limit-near/limit".to_owned()),
                 explains: String::new(),
@@ -311,7 +311,7 @@ mod tests {
     fn a_trial_is_of_one_value_on_one_host() {
         let proof = proof();
         let proven = proof.of(&claim("32768"));
-        assert_eq!(proven.verdict, Some(Verdict::Proven));
+        assert_eq!(proven.verdict, Some(TrialVerdict::Proven));
         assert_eq!(
             proven.words,
             "proven: client.TcpExt.TCPAbortOnMemory >= 1 in 5 of 5 runs before and in 0 of 5 \

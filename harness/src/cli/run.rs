@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use advisor_report::Scenario as ScenarioResult;
+use advisor_report::ScenarioResult;
 
 use super::selection::{Selection, load};
 use super::{ENVIRONMENT, FAILURE, SUCCESS, complain, complain_of_kernel, complain_of_run};

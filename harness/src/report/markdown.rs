@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io;
 
 use advisor_report::escape::escaped;
-use advisor_report::{Report, Scenario, Verdict};
+use advisor_report::{Report, ScenarioResult, Verdict};
 
 use super::matrix::Matrix;
 use super::{Format, VerdictCounts, describe_held, describe_seen, printed};
@@ -126,7 +126,7 @@ fn verdicts(matrix: &Matrix, text: &mut String) {
     text.push_str("\n## Results\n\n");
 }
 
-fn describe(scenario: &Scenario, names_kernel: bool, text: &mut String) {
+fn describe(scenario: &ScenarioResult, names_kernel: bool, text: &mut String) {
     let kernel = if names_kernel {
         format!(" on {}", scenario.kernel.release)
     } else {

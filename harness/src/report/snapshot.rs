@@ -12,7 +12,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use advisor_report::{Scenario, Verdict};
+use advisor_report::{ScenarioResult, Verdict};
 
 use super::describe_held;
 use crate::output;
@@ -35,7 +35,7 @@ pub struct SnapshotDifference {
 pub fn compare(
     directory: &Path,
     known: &[&str],
-    results: &[Scenario],
+    results: &[ScenarioResult],
     update: bool,
 ) -> io::Result<Vec<SnapshotDifference>> {
     let mut files: Vec<&str> = known.iter().map(|id| file_of(id)).collect();
@@ -95,7 +95,7 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// The part of a snapshot that is one scenario's.
-fn section(scenario: &Scenario) -> String {
+fn section(scenario: &ScenarioResult) -> String {
     let mut text = format!("{}: {}\n", scenario.id, scenario.verdict);
     for expectation in &scenario.expectations {
         let held = describe_held(expectation);
@@ -157,7 +157,7 @@ fn changed_lines(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>)
 mod tests {
     use super::*;
 
-    fn ids(results: &[Scenario]) -> Vec<&str> {
+    fn ids(results: &[ScenarioResult]) -> Vec<&str> {
         results.iter().map(|result| result.id.as_str()).collect()
     }
 

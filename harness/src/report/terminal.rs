@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use advisor_report::{Link, Place, Report, Scenario, Verdict};
+use advisor_report::{Link, Machine, Report, ScenarioResult, Verdict};
 use anstyle::{AnsiColor, Style};
 use comfy_table::{ContentArrangement, Table};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -107,7 +107,7 @@ impl Terminal {
 
 /// A scenario's line, and what was not as expected below it. Reasons for skips
 /// are printed once for all scenarios by [`reasons`], except with `verbose`.
-pub fn describe(scenario: &Scenario, verbose: bool) -> String {
+pub fn describe(scenario: &ScenarioResult, verbose: bool) -> String {
     let (word, style) = match scenario.verdict {
         Verdict::Passed => ("passed ", GOOD),
         Verdict::Failed => ("failed ", BAD),
@@ -128,9 +128,9 @@ pub fn describe(scenario: &Scenario, verbose: bool) -> String {
             link if scenario.runs.iter().all(|run| run.seed_honoured) => format!(", {link}"),
             link => format!(", {link} without its seed"),
         };
-        let kernel = match scenario.kernel.place {
-            Place::Host => String::new(),
-            Place::QemuKvm | Place::QemuTcg => format!(", Linux {}", scenario.kernel.release),
+        let kernel = match scenario.kernel.machine {
+            Machine::Host => String::new(),
+            Machine::QemuKvm | Machine::QemuTcg => format!(", Linux {}", scenario.kernel.release),
         };
         let _ = write!(
             text,
@@ -231,7 +231,7 @@ pub fn comparison(report: &Report) -> Option<String> {
             .set_width(u16::try_from(width()).unwrap_or(u16::MAX))
             .set_header(std::iter::once("").chain(matrix.columns.iter().map(String::as_str)));
         for row in uneven {
-            let verdict = |result: Option<&Scenario>| {
+            let verdict = |result: Option<&ScenarioResult>| {
                 result.map_or_else(|| "-".to_owned(), |result| result.verdict.to_string())
             };
             table.add_row(
@@ -302,7 +302,7 @@ pub fn links(comparisons: &[Comparison], release: &str, packets: u32) -> String 
 
 /// Why scenarios were skipped and what to do about it, each once; `None` where
 /// none was skipped.
-pub fn reasons(scenarios: &[Scenario]) -> Option<String> {
+pub fn reasons(scenarios: &[ScenarioResult]) -> Option<String> {
     let mut hints: BTreeMap<Option<&str>, BTreeMap<&str, usize>> = BTreeMap::new();
     let skipped = scenarios.iter().filter(|s| s.verdict == Verdict::Skipped);
     for scenario in skipped {
@@ -328,7 +328,7 @@ pub fn reasons(scenarios: &[Scenario]) -> Option<String> {
 }
 
 /// The last line: how many of each, skipped ones always.
-pub fn summary(scenarios: &[Scenario]) -> String {
+pub fn summary(scenarios: &[ScenarioResult]) -> String {
     let counts = VerdictCounts::of(scenarios);
     let style = if counts.failed + counts.errored > 0 {
         BAD

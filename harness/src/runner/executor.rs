@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use advisor_report::{Scenario as ScenarioResult, Verdict};
+use advisor_report::{ScenarioResult, Verdict};
 
 use super::{OnProgress, Progress};
 use crate::kernels::cache::Stored;

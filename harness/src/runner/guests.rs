@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use advisor_report::{self, Kernel, Place, Scenario as ScenarioResult, Verdict};
+use advisor_report::{self, Kernel, Machine, ScenarioResult, Verdict};
 use serde::{Deserialize, Serialize};
 
 use super::executor::{Batch, Executor, Job, Worker};
@@ -267,9 +267,9 @@ fn died(what: String, console: Vec<String>) -> Death {
 fn kernel(release: &str, accelerator: Accelerator) -> Kernel {
     Kernel {
         release: release.to_owned(),
-        place: match accelerator {
-            Accelerator::Kvm => Place::QemuKvm,
-            Accelerator::Tcg => Place::QemuTcg,
+        machine: match accelerator {
+            Accelerator::Kvm => Machine::QemuKvm,
+            Accelerator::Tcg => Machine::QemuTcg,
         },
     }
 }

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use advisor_report::Scenario as ScenarioResult;
+use advisor_report::ScenarioResult;
 
 use super::executor::{Batch, Executor, Job, Worker};
 use super::{Error, OnProgress, Options, Progress, Settings, local};

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use advisor_facts::release::Release;
-use advisor_report::{self, Kernel, Link, Place, Run, Scenario as ScenarioResult, Verdict};
+use advisor_report::{self, Kernel, Link, Machine, Run, ScenarioResult, Verdict};
 
 use super::capture::Write;
 use super::keep::Keeper;
@@ -238,7 +238,7 @@ pub(super) fn blank(scenario: &Scenario, link: Link) -> ScenarioResult {
         see_also: scenario.see_also.clone(),
         kernel: Kernel {
             release: kernel_release(),
-            place: Place::Host,
+            machine: Machine::Host,
         },
         link,
         verdict: Verdict::Errored,

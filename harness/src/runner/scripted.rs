@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use advisor_report::{self, Link, Scenario as ScenarioResult, Verdict};
+use advisor_report::{self, Link, ScenarioResult, Verdict};
 
 use super::executor::{Batch, Executor, Job, Worker};
 use super::local::blank;
@@ -70,7 +70,7 @@ impl Worker for &Scripted {
         }
         if let Some(kernel) = &job.kernel {
             result.kernel.release.clone_from(&kernel.release);
-            result.kernel.place = advisor_report::Place::QemuTcg;
+            result.kernel.machine = advisor_report::Machine::QemuTcg;
         }
         result
     }
