@@ -77,7 +77,7 @@ impl fmt::Display for AppliesTo {
             Self::Host => "a setting of the host",
             Self::Program => "a change of a program",
             Self::Both => "a host's setting and a program",
-            Self::Observe => "it is over; see the cause when it comes again",
+            Self::Observe => "over: watch for the next one",
         })
     }
 }
