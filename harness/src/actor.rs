@@ -8,11 +8,9 @@
 //! Where the actor is a command, that process starts it, and is the first one of
 //! a PID namespace: whatever the command leaves behind dies with it.
 
-mod call;
 pub mod cgroup;
 mod command;
 pub mod interpreter;
-pub mod option;
 pub mod process;
 pub mod protocol;
 pub mod usage;

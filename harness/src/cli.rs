@@ -31,6 +31,7 @@ use crate::run::{Settings, Touching};
 use crate::suite::scenario::Scenario;
 use crate::suite::{self, LoadError, story};
 use crate::touch;
+use crate::yaml::error::did_you_mean;
 
 /// All that ran is as expected, and something ran.
 const SUCCESS: u8 = 0;
@@ -388,9 +389,7 @@ fn tell(show: &Show) -> u8 {
         return print(&format!("{told}\nharness show '{}' tells one.\n", first.id));
     }
     let ids = scenarios.iter().map(|scenario| scenario.id.as_str());
-    let likely = suite::error::nearest(&show.id, ids)
-        .map(|id| format!("; did you mean {id:?}?"))
-        .unwrap_or_default();
+    let likely = did_you_mean(&show.id, ids);
     complain(
         format!("no scenario {:?}{likely}", show.id),
         "`harness list` shows the ids",

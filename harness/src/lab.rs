@@ -2,11 +2,12 @@
 //!
 //! This module is the only home of rtnetlink and of tokio.
 
+pub mod address;
 pub mod destroy;
-pub mod impairment;
 pub mod kernel_log;
 pub mod namespace;
 pub mod netem;
+pub mod observe;
 pub mod offload;
 pub mod relay;
 pub mod sysctl;
@@ -17,14 +18,15 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use advisor::evidence::Link;
 use rtnetlink::Handle;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
-use crate::suite::scenario::Scenario;
-use impairment::{Impairment, spread_seed};
+use crate::errno;
+use crate::impairment::{Impairment, spread_seed};
 use namespace::Namespace;
 use offload::Offload;
 use relay::{Relay, Wire, WireCounts};
@@ -59,7 +61,7 @@ impl fmt::Display for LabError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: cannot {}: ", self.host, self.action)?;
         match self.source.raw_os_error() {
-            Some(number) => write!(f, "{}", errno_name(number)),
+            Some(number) => write!(f, "{}", errno::name(number)),
             None => write!(f, "{}", self.source),
         }
     }
@@ -68,14 +70,6 @@ impl fmt::Display for LabError {
 impl std::error::Error for LabError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.source)
-    }
-}
-
-/// The name of an errno: `ECONNRESET`.
-pub fn errno_name(number: i32) -> String {
-    match nix::errno::Errno::from_raw(number) {
-        nix::errno::Errno::UnknownErrno => format!("errno {number}"),
-        errno => format!("{errno:?}"),
     }
 }
 
@@ -92,16 +86,25 @@ pub enum Carrier {
 }
 
 impl Carrier {
-    /// What carries a scenario's links with this choice on this kernel.
-    pub fn link(self, scenario: &Scenario) -> Link {
+    /// What carries impaired links with this choice on this kernel.
+    pub fn link(self) -> Link {
         match self {
-            _ if !scenario.is_impaired() => Link::None,
-            _ if scenario.needs_netem => Link::Netem,
             Self::Netem => Link::Netem,
             Self::Auto if kernel_has_netem() => Link::Netem,
             Self::Relay | Self::Auto => Link::Relay,
         }
     }
+}
+
+/// What a topology is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Topology<'a> {
+    /// The hosts; each has a link to the router.
+    pub hosts: &'a [String],
+    /// By host: the impairment of the direction towards it.
+    pub links: &'a BTreeMap<String, Impairment>,
+    /// By host: sysctls of its namespace, beside the pinned ones.
+    pub sysctls: &'a BTreeMap<String, Vec<(String, String)>>,
 }
 
 /// Whether this kernel has sch_netem: asked once, by putting one on the
@@ -136,10 +139,10 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Builds a scenario's topology; each link's draws depend on its own seed,
-    /// its direction and the number of the run.
-    pub fn build(scenario: &Scenario, link: Link, run: u64) -> Result<Self, LabError> {
-        on_own_thread("lab", || Builder::new(scenario, link, run)?.build())
+    /// Builds a topology; each link's draws depend on its own seed, its direction and the
+    /// number of the run.
+    pub fn build(topology: &Topology<'_>, link: Link, run: u64) -> Result<Self, LabError> {
+        on_own_thread("lab", || Builder::new(topology, link, run)?.build())
     }
 
     /// The namespaces of the hosts, without the router's.
@@ -218,7 +221,7 @@ impl Lab {
 
 /// The state of a topology that is being built, on the builder's thread.
 struct Builder<'a> {
-    scenario: &'a Scenario,
+    topology: &'a Topology<'a>,
     link: Link,
     run: u64,
     runtime: Runtime,
@@ -227,9 +230,9 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(scenario: &'a Scenario, link: Link, run: u64) -> Result<Self, LabError> {
+    fn new(topology: &'a Topology<'a>, link: Link, run: u64) -> Result<Self, LabError> {
         Ok(Self {
-            scenario,
+            topology,
             link,
             run,
             runtime: runtime("lab")?,
@@ -239,7 +242,7 @@ impl<'a> Builder<'a> {
     }
 
     fn build(mut self) -> Result<Lab, LabError> {
-        for host in &self.scenario.hosts {
+        for host in self.topology.hosts {
             self.add_namespace(host)?;
         }
         // The router comes last so that the thread is in its namespace while
@@ -248,7 +251,7 @@ impl<'a> Builder<'a> {
         self.namespaces.rotate_right(1);
         self.handles.rotate_right(1);
         let router_offload = self.join_hosts()?;
-        for (host, namespace) in self.scenario.hosts.iter().zip(&self.namespaces[1..]) {
+        for (host, namespace) in self.topology.hosts.iter().zip(&self.namespaces[1..]) {
             namespace
                 .run(|| Offload::open()?.switch_off("eth0"))
                 .and_then(|done| done)
@@ -256,8 +259,8 @@ impl<'a> Builder<'a> {
         }
         let mut wires = Vec::new();
         let mut seed_honoured = true;
-        for (index, host) in self.scenario.hosts.iter().enumerate() {
-            let Some(impairment) = self.scenario.links.get(host) else {
+        for (index, host) in self.topology.hosts.iter().enumerate() {
+            let Some(impairment) = self.topology.links.get(host) else {
                 continue;
             };
             let mut impairment = impairment.clone();
@@ -292,7 +295,7 @@ impl<'a> Builder<'a> {
     fn add_namespace(&mut self, host: &str) -> Result<(), LabError> {
         let namespace = Namespace::enter_new(host)?;
         sysctl::prepare(host)?;
-        for (name, value) in self.scenario.sysctls.get(host).into_iter().flatten() {
+        for (name, value) in self.topology.sysctls.get(host).into_iter().flatten() {
             sysctl::set(host, name, value)?;
         }
         let handle = netlink(&self.runtime, host)?;
@@ -307,7 +310,7 @@ impl<'a> Builder<'a> {
     fn join_hosts(&self) -> Result<Offload, LabError> {
         let offload = Offload::open()
             .map_err(|error| LabError::new("router", "open a socket for ethtool", error, ""))?;
-        for (index, host) in self.scenario.hosts.iter().enumerate() {
+        for (index, host) in self.topology.hosts.iter().enumerate() {
             let inside = self.namespaces[index + 1].as_fd().as_raw_fd();
             self.runtime
                 .block_on(topology::join(
@@ -455,27 +458,17 @@ fn on_own_thread<T: Send>(
 /// Builds a small topology with an impaired link and takes it down again, to
 /// see whether this machine can.
 pub fn probe() -> Result<(), LabError> {
-    const SUITE: &str = "
-scenarios:
-  - name: probe
-    explains: probe
-    source: probe
-    link: { delay: 1ms }
-    actors: { a: { on: client, steps: [socket] } }
-    expect: { a.socket.error: { always: none } }
-";
-    let broken = |error| {
-        LabError::new(
-            "kernel",
-            "read the probe's suite",
-            io::Error::other(error),
-            "",
-        )
+    let hosts = ["client".to_owned()];
+    let impairment = Impairment {
+        delay: Duration::from_millis(1),
+        ..Impairment::none()
     };
-    let scenarios = crate::suite::parse(SUITE, "doctor/probe").map_err(broken)?;
-    for scenario in &scenarios {
-        Lab::build(scenario, Link::Relay, 0)?.stop_relay()?;
-    }
+    let topology = Topology {
+        hosts: &hosts,
+        links: &BTreeMap::from([(hosts[0].clone(), impairment)]),
+        sysctls: &BTreeMap::new(),
+    };
+    Lab::build(&topology, Link::Relay, 0)?.stop_relay()?;
     Ok(())
 }
 

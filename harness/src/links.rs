@@ -100,8 +100,8 @@ pub fn measure(link: &str, packets: u32) -> Result<Pair, LabError> {
 
 fn measure_once(link: &str, packets: u32) -> Result<(Pair, bool), LabError> {
     let scenario = scenario(link)?;
-    let mut netem = Lab::build(&scenario, Link::Netem, 0)?;
-    let mut relay = Lab::build(&scenario, Link::Relay, 0)?;
+    let mut netem = Lab::build(&scenario.topology(), Link::Netem, 0)?;
+    let mut relay = Lab::build(&scenario.topology(), Link::Relay, 0)?;
     let start = Instant::now();
     let over = |lab: &Lab| -> io::Result<(UdpSocket, UdpSocket)> {
         let bind = |host: &str| -> io::Result<UdpSocket> {

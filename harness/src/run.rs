@@ -18,8 +18,8 @@ use crate::lab::namespace::kernel_release;
 use crate::lab::relay::WireCounts;
 use crate::lab::{Carrier, Lab, LabError, kernel_has_netem};
 use crate::privilege;
+use crate::release::Release;
 use crate::report::output;
-use crate::suite::release::Release;
 use crate::suite::scenario::Scenario;
 use crate::touch::Touch;
 use capture::Capture;
@@ -81,7 +81,7 @@ pub fn run_and_keep(
 ) -> evidence::Scenario {
     let release = kernel_release();
     let scenario = &scenario.on_release(&release);
-    let link = settings.carrier.link(scenario);
+    let link = scenario.link(settings.carrier);
     let mut result = blank(scenario, link);
     if let Some((reason, hint)) = obstacle(scenario, settings, &release) {
         result.verdict = Verdict::Skipped;
@@ -275,7 +275,7 @@ fn run_once(
     keeper: &mut Keeper,
 ) -> Result<Option<String>, LabError> {
     let touch = Touch::begin(scenario)?;
-    let mut lab = Lab::build(scenario, link, number)?;
+    let mut lab = Lab::build(&scenario.topology(), link, number)?;
     run.seed_honoured = lab.seed_honoured;
     touch.hold(&lab)?;
     let capture = match keeper.directory {
@@ -284,10 +284,10 @@ fn run_once(
     };
     let watch = Watch::start(&lab)?;
     let stop = AtomicBool::new(false);
-    let (play, seen, captured) = std::thread::scope(|scope| {
+    let (executed, seen, captured) = std::thread::scope(|scope| {
         let capture = capture.map(|capture| scope.spawn(|| capture.take(&stop)));
         let sampler = scope.spawn(|| watch.sample(&lab, &stop));
-        let play = stage::play(scenario, &lab, || {
+        let executed = stage::execute(scenario, &lab, || {
             stop.store(true, Ordering::Relaxed);
             sampler.thread().unpark();
             let watch = sampler.join().unwrap_or_else(|_| {
@@ -296,17 +296,17 @@ fn run_once(
             })?;
             watch.finish(&lab)
         });
-        // However the play ended, the sampler has to.
+        // However the run ended, the sampler has to.
         stop.store(true, Ordering::Relaxed);
         let captured = capture.and_then(|thread| thread.join().ok()?.ok());
-        play.map(|(play, seen)| (play, seen, captured))
+        executed.map(|(executed, seen)| (executed, seen, captured))
     })?;
-    keeper.last = captured.map(|captured| (captured, play.log));
+    keeper.last = captured.map(|captured| (captured, executed.log));
     let (observations, sockets, dropped) = seen?;
     run.observations = observations;
-    run.observations.extend(play.observations);
+    run.observations.extend(executed.observations);
     run.sockets = sockets;
-    run.error = play.error;
+    run.error = executed.error;
     lab.clear_sockets()?;
     let counts = lab.stop_relay()?;
     touch.end()?;

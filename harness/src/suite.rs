@@ -1,17 +1,13 @@
 //! Suites: YAML files of scenarios, read and checked before anything starts.
 
+mod build;
+mod check;
 pub mod command;
-pub mod condition;
-pub mod error;
-pub mod form;
 pub mod matrix;
-pub mod node;
 pub mod parameter;
-pub mod release;
 pub mod scenario;
-pub mod step;
 pub mod story;
-pub mod units;
+pub mod text;
 pub mod vocabulary;
 
 use std::collections::BTreeMap;
@@ -21,21 +17,19 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
 
-use error::{Place, SuiteError};
-use form::{Data, Form, Object, required};
-use matrix::Cell;
-use node::{Kind, Node};
-use parameter::Parameter;
+use crate::step;
+use crate::yaml::error::{Place, SuiteError};
+use crate::yaml::node::{self, Content, Node};
+use crate::yaml::reader::{Grammar, Mention, read};
+use crate::yaml::schema as yaml_schema;
+use build::{Origin, build};
 use scenario::Scenario;
-use step::Room;
+use text::{ScenarioText, SuiteText};
 
-static SUITE: Object = Object {
-    short: None,
-    fields: &[required(
-        "scenarios",
-        Form::List(&Form::Object(&scenario::SCENARIO)),
-        "the scenarios of this file",
-    )],
+/// What the reader has to know of steps, and where it finds what a key is for.
+const GRAMMAR: Grammar = Grammar {
+    shorthand: step::shorthand,
+    schema: marked_schema,
 };
 
 /// Something wrong with a suite file, with the file.
@@ -228,36 +222,46 @@ pub fn parse_with(
     prefix: &str,
     given: &BTreeMap<String, u64>,
 ) -> Result<Vec<Scenario>, SuiteError> {
-    let (root, origins) = expand(node::parse(text)?, given)?;
-    let fields = form::decode_object(&root, &SUITE, "suite")?;
-    let mut names: BTreeMap<&str, Place> = BTreeMap::new();
+    let root = node::parse(text)?;
+    let (place, items) = scenarios_of(&root)?;
+    let mut read_scenarios = Vec::new();
+    for item in items {
+        let mut item = item.clone();
+        let parameters = parameter::fill(&mut item, given)?;
+        for (node, cell) in matrix::expand(item)? {
+            let origin = Origin {
+                cell,
+                parameters: parameters.clone(),
+                place: node.place,
+            };
+            let (text, mentions) = read::<ScenarioText>(&node, "scenarios", &GRAMMAR)
+                .map_err(|error| origin.name_cell(error))?;
+            read_scenarios.push((text, mentions, origin));
+        }
+    }
+    let mut names: BTreeMap<String, Place> = BTreeMap::new();
     let mut scenarios = Vec::new();
-    for (item, origin) in fields.list("scenarios").iter().zip(origins) {
-        let Data::Object(fields) = &item.data else {
-            continue;
-        };
-        let name = fields.text("name").unwrap_or_default();
+    for (text, mentions, origin) in read_scenarios {
+        let name = &text.name;
         // The cells of a matrix have the name, and the place, of their scenario.
         if let Some(first) = names
-            .insert(name, item.place)
-            .filter(|first| *first != item.place)
+            .insert(name.to_string(), origin.place)
+            .filter(|first| *first != origin.place)
         {
             return Err(SuiteError::new(
-                fields.place_of("name"),
-                format!("a second scenario called {name:?}; the first is at {first}"),
+                name.place,
+                format!(
+                    "a second scenario called {:?}; the first is at {first}",
+                    &*name.value
+                ),
                 "a name is used once in a file",
             ));
         }
-        scenarios.push(Scenario::build(
-            fields,
-            prefix,
-            origin.cell,
-            origin.parameters,
-        )?);
+        scenarios.push(checked(text, &mentions, prefix, origin)?);
     }
     if scenarios.is_empty() {
         return Err(SuiteError::new(
-            fields.place_of("scenarios"),
+            place,
             "no scenario in the list",
             "at least one",
         ));
@@ -265,59 +269,69 @@ pub fn parse_with(
     Ok(scenarios)
 }
 
-/// What a scenario is made from, beside its own text.
-struct Origin {
-    /// Its place in a matrix, where it is a cell of one.
-    cell: Option<Cell>,
-    parameters: Vec<Parameter>,
+fn checked(
+    text: ScenarioText,
+    mentions: &[Mention],
+    prefix: &str,
+    origin: Origin,
+) -> Result<Scenario, SuiteError> {
+    let cell = Origin {
+        cell: origin.cell.clone(),
+        parameters: Vec::new(),
+        place: origin.place,
+    };
+    build(text, mentions, prefix, origin).map_err(|error| cell.name_cell(error))
 }
 
-/// Puts values in the place of parameters, and the cells of matrices in the place
-/// of their scenarios.
-fn expand(
-    mut root: Node,
-    given: &BTreeMap<String, u64>,
-) -> Result<(Node, Vec<Origin>), SuiteError> {
-    let mut origins = Vec::new();
-    let Kind::Map(entries) = &mut root.kind else {
-        return Ok((root, origins));
+/// The nodes of the scenarios of a suite, and the place of the list.
+fn scenarios_of(root: &Node) -> Result<(Place, &[Node]), SuiteError> {
+    let known = "a mapping with scenarios";
+    let Content::Map(entries) = &root.content else {
+        let message = format!("suite: {} isn't allowed here", root.describe());
+        return Err(SuiteError::new(root.place, message, known));
     };
-    for (_, node) in entries
-        .iter_mut()
-        .filter(|(key, _)| key.text == "scenarios")
-    {
-        let Kind::List(items) = &mut node.kind else {
-            continue;
-        };
-        let mut expanded = Vec::new();
-        for mut item in std::mem::take(items) {
-            let parameters = parameter::fill(&mut item, given)?;
-            for (node, cell) in matrix::expand(item)? {
-                expanded.push(node);
-                origins.push(Origin {
-                    cell,
-                    parameters: parameters.clone(),
-                });
-            }
+    for (key, _) in entries {
+        if key.text != "scenarios" {
+            let known = ["scenarios"];
+            return Err(SuiteError::no_such(
+                "unknown key",
+                &key.text,
+                key.place,
+                known,
+            ));
         }
-        *items = expanded;
     }
-    Ok((root, origins))
+    let Some((_, node)) = entries.first() else {
+        let message = "suite: \"scenarios\" is missing";
+        return Err(SuiteError::new(root.place, message, "scenarios: a list"));
+    };
+    match &node.content {
+        Content::List(items) => Ok((node.place, items)),
+        _ => {
+            let message = format!("scenarios: {} isn't allowed here", node.describe());
+            Err(SuiteError::new(node.place, message, "a list"))
+        }
+    }
 }
 
 /// The JSON Schema of a suite, for editors; `docs/suite.schema.json` is this.
 pub fn schema() -> Json {
-    let mut schema = form::object_schema(&SUITE);
+    let mut schema = marked_schema();
+    yaml_schema::remove_marks(&mut schema);
+    schema
+}
+
+/// The schema with the marks of `yaml::schema`.
+fn marked_schema() -> Json {
+    let mut schema = yaml_schema::of::<SuiteText>();
     schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
     schema["title"] = json!("A suite of the lastbyte harness");
-    schema["$defs"] = json!({
-        "actor-step": Room::Actor.schema(),
-        "lab-step": Room::Lab.schema(),
-        "axis-value": {"type": "string", "pattern": "^\\$[a-z0-9-]+(\\.[a-z0-9-]+)?$",
-                       "description": "the value that a cell of the matrix has on this axis"},
-        "parameter-value": {"type": "string", "pattern": "^[^{]*\\{[a-z0-9-]+\\}[^{]*$",
-                            "description": "the value of a parameter, or a text with it"},
-    });
+    for (name, definition) in step::schemas()
+        .into_iter()
+        .chain(yaml_schema::definitions())
+    {
+        schema["$defs"][name] = definition;
+    }
     schema
 }
 

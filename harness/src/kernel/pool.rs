@@ -203,7 +203,7 @@ fn run_one(
     progress: &(dyn Fn(Progress) + Sync),
 ) -> (evidence::Scenario, Option<Guest>) {
     if scenario.skips_emulation && accelerator == Accelerator::Tcg {
-        let mut result = blank(scenario, settings.carrier.link(scenario));
+        let mut result = blank(scenario, scenario.link(settings.carrier));
         result.verdict = Verdict::Skipped;
         result.reason = Some("it is too much for an emulated processor".to_owned());
         result.hint = Some(
@@ -216,7 +216,7 @@ fn run_one(
     let files = match parcel_of(scenario) {
         Ok(files) => files,
         Err((reason, hint)) => {
-            let mut result = blank(scenario, settings.carrier.link(scenario));
+            let mut result = blank(scenario, scenario.link(settings.carrier));
             result.verdict = Verdict::Skipped;
             result.reason = Some(reason);
             result.hint = hint;
@@ -377,7 +377,7 @@ fn measure_link(guest: &mut Guest, link: &str, packets: u32) -> Result<links::Pa
 
 /// The result of a scenario whose guest gave none.
 fn errored(scenario: &Scenario, settings: &Settings, death: &Death) -> evidence::Scenario {
-    let mut result = blank(scenario, settings.carrier.link(scenario));
+    let mut result = blank(scenario, scenario.link(settings.carrier));
     result.verdict = Verdict::Errored;
     result.reason = Some(death.to_string());
     result.console.clone_from(&death.console);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use advisor::evidence::proof::Claim;
 
-use crate::suite::error::SuiteError;
+use crate::yaml::error::{Place, SuiteError};
 use crate::suite::scenario::{Scenario, Side};
 use crate::suite::{self};
 
@@ -221,7 +221,7 @@ impl Template {
         };
         let missing = || {
             SuiteError::new(
-                suite::error::Place::START,
+                Place::START,
                 format!("{} has no sides", scenario.name()),
                 "",
             )

@@ -142,7 +142,7 @@ fn render_block(
             "`{}` {} {}",
             expected.observation, expected.quantifier, condition
         ));
-        columns.push(describe(&seen_cells, &expected.observation, &condition));
+        columns.push(describe(&seen_cells, &expected.observation.to_string(), &condition));
         columns.push(match index {
             0 => verdicts(&seen_cells),
             _ => String::new(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::lab::impairment::{Impairment, spread_seed};
+use harness::impairment::{Impairment, spread_seed};
 use harness::lab::relay::queue::{Counts, Frame, Queue};
 use harness::suite::scenario::Scenario;
 

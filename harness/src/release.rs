@@ -2,10 +2,12 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::yaml::value::from_text;
 
 /// A release of Linux by its first two numbers.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Release {
     major: u32,
     minor: u32,
@@ -31,6 +33,24 @@ impl Release {
         Some(Self::new(number()?, number()?))
     }
 }
+
+impl Serialize for Release {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Release {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let expected = "a release with the word before it, such as Linux 6.11";
+        from_text(deserializer, expected, Self::parse)
+    }
+}
+
+crate::yaml::value::inline_schema!(
+    Release,
+    {"type": "string", "pattern": "^Linux [0-9]+\\.[0-9]+$"}
+);
 
 impl fmt::Display for Release {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

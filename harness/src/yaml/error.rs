@@ -1,9 +1,11 @@
-//! What is wrong with a suite file, where, and what is allowed there.
+//! An error of a suite file: what is wrong, where, and what is allowed there.
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// A place in a file.
-#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Place {
     /// Line, from 1.
     pub line: usize,
@@ -52,32 +54,43 @@ impl fmt::Display for SuiteError {
 
 impl std::error::Error for SuiteError {}
 
+impl SuiteError {
+    /// An error for a name that isn't among those there are: `unknown step "conect"; did
+    /// you mean "connect"?`.
+    pub fn no_such<'a>(
+        what: &str,
+        name: &str,
+        place: Place,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        let names: Vec<&str> = names.into_iter().collect();
+        let likely = did_you_mean(name, names.iter().copied());
+        Self::new(
+            place,
+            format!("{what} {name:?}{likely}"),
+            format!("known: {}", names.join(", ")),
+        )
+    }
+}
+
+/// The name that was most likely meant, as the end of a message; empty where none is
+/// near.
+pub fn did_you_mean<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(wrong, names)
+        .map(|name| format!("; did you mean {name:?}?"))
+        .unwrap_or_default()
+}
+
 /// The name in `names` that the writer most likely meant by `wrong`.
-pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Garbage may be a line of megabytes.
+    let wrong: String = wrong.chars().take(80).collect();
     names
         .into_iter()
-        .map(|name| (edits(wrong, name), name))
+        .map(|name| (strsim::levenshtein(&wrong, name), name))
         .filter(|(edits, name)| *edits <= name.chars().count().div_ceil(3))
         .min()
         .map(|(_, name)| name)
-}
-
-/// The number of single-character edits between two words (Levenshtein).
-fn edits(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, from) in left.chars().take(80).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in right.iter().enumerate() {
-            let above = row[j + 1];
-            row[j + 1] = (above + 1)
-                .min(row[j] + 1)
-                .min(diagonal + usize::from(from != *to));
-            diagonal = above;
-        }
-    }
-    row[right.len()]
 }
 
 #[cfg(test)]

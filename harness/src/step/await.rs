@@ -1,0 +1,38 @@
+//! `await`
+
+use std::ops::ControlFlow;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::context::{ActorContext, Calls, LabContext, done};
+use super::name::StepReference;
+use super::{Definition, RunByActor, RunByLab, TIME};
+use crate::lab::LabError;
+use crate::observation::Field;
+
+/// Waits until a step of another list has ended, well or not.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Await {
+    /// actor.step, or lab.step.
+    pub step: StepReference,
+}
+
+impl Definition for Await {
+    const SHORTHAND: Option<&'static str> = Some("step");
+    const OBSERVES: &'static [Field] = TIME;
+}
+
+impl RunByActor for Await {
+    fn run(&self, actor: &mut ActorContext<'_>) -> Calls {
+        actor.wait_for(&self.step);
+        Ok(()).into()
+    }
+}
+
+impl RunByLab for Await {
+    fn run(&self, lab: &mut LabContext<'_>) -> Result<ControlFlow<()>, LabError> {
+        Ok(done(lab.progress.wait_for(&self.step)))
+    }
+}

@@ -1,0 +1,28 @@
+//! `dup`
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::context::{ActorContext, Calls};
+use super::name::SocketName;
+use super::{Definition, Makes, RESULT, RunByActor, call};
+use crate::observation::Field;
+
+/// dup(2): a second descriptor, named by `as`.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dup {
+    on: Option<SocketName>,
+}
+
+impl Definition for Dup {
+    const OBSERVES: &'static [Field] = RESULT;
+    const MAKES: Makes = Makes::Sockets;
+}
+
+impl RunByActor for Dup {
+    fn run(&self, actor: &mut ActorContext<'_>) -> Calls {
+        let socket = actor.socket(self.on.as_ref()).and_then(call::dup);
+        socket.map(|socket| actor.keep(socket)).into()
+    }
+}

@@ -1,0 +1,79 @@
+//! `getsockopt`
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::context::{ActorContext, Calls};
+use super::name::SocketName;
+use super::option::{self, OPTIONS, SocketOption, Type};
+use super::{Definition, READING, RunByActor, Values};
+use crate::observation::Field;
+use crate::yaml::value::from_text;
+
+/// getsockopt(2): the option's value, SO_ERROR as an errno's name.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Getsockopt {
+    on: Option<SocketName>,
+    /// The option.
+    option: OptionName,
+}
+
+impl Definition for Getsockopt {
+    const SHORTHAND: Option<&'static str> = Some("option");
+    const OBSERVES: &'static [Field] = READING;
+
+    fn value(&self) -> Values {
+        match self.option.0.value {
+            Type::Errno => Values::Errno,
+            Type::Integer => Values::Quantity,
+            Type::Linger => Values::Text,
+        }
+    }
+}
+
+impl RunByActor for Getsockopt {
+    fn run(&self, actor: &mut ActorContext<'_>) -> Calls {
+        actor.read_each(self.on.as_ref(), |socket| self.option.0.get(socket))
+    }
+}
+
+/// An option by its name.
+#[derive(Clone, Copy, Debug)]
+struct OptionName(&'static SocketOption);
+
+impl PartialEq for OptionName {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.name == other.0.name
+    }
+}
+
+impl Serialize for OptionName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.name)
+    }
+}
+
+impl<'de> Deserialize<'de> for OptionName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let find = |text: &str| option::find(text).map(Self);
+        from_text(deserializer, option::names(), find)
+    }
+}
+
+impl JsonSchema for OptionName {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "OptionName".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let names: Vec<&str> = OPTIONS.iter().map(|option| option.name).collect();
+        json_schema!({"enum": names})
+    }
+}
