@@ -10,7 +10,7 @@
 
 use std::fmt;
 
-use advisor::evidence::Value;
+use advisor_report::Value;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

@@ -1,8 +1,8 @@
 //! Replays documented TCP failures on a real kernel, from YAML suites.
 //!
 //! Data flows one way: a [`suite`] file is read into scenarios, each is made
-//! real by a [`lab`] and its [`actor`]s, a [`run`] observes and judges it, and
-//! the [`report`] tells of it.
+//! real by a [`lab`] and its [`actor`]s, who run the [`step`]s, a [`runner`] observes
+//! and judges it, and the [`report`] tells of it.
 
 pub mod actor;
 pub mod calibrate;
@@ -11,18 +11,19 @@ pub mod condition;
 pub mod descriptor;
 pub mod doctor;
 pub mod errno;
+pub mod guest;
+pub mod host_settings;
 pub mod impairment;
-pub mod kernel;
+pub mod kernels;
 pub mod lab;
 pub mod links;
 pub mod new;
 pub mod observation;
+pub mod output;
 pub mod privilege;
 pub mod prove;
-pub mod release;
 pub mod report;
-pub mod run;
+pub mod runner;
 pub mod step;
 pub mod suite;
-pub mod touch;
 pub mod yaml;

@@ -10,11 +10,13 @@
 //! SAMPLE.HOST.sockets.STATE   as above, at the time of a sample
 //! kernel.log                  lines of the kernel's log
 //! ```
+//!
+//! Imports yaml.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use advisor::evidence::Value;
+use advisor_report::Value;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::yaml::error::did_you_mean;

@@ -6,18 +6,14 @@ pub mod kernel;
 pub mod render;
 pub mod templates;
 
-use advisor::evidence::proof::{
-    Advised, Claim, Load, Proof, Recommended, SCHEMA, Side as Tried, Trial, Verdict,
-};
-use advisor::evidence::{self, Kernel, Link, Value};
 use advisor::rules::RULES;
+use advisor_report::advice::{Advised, Claim, Recommended};
+use advisor_report::proof::{Load, Proof, SCHEMA, Side as Tried, Trial, Verdict};
+use advisor_report::{self, Kernel, Link, Value};
 
-use crate::kernel::KernelError;
-use crate::kernel::cache::{Cache, Stored};
-use crate::kernel::pool::{self, Job};
-use crate::lab::Carrier;
-use crate::run::schedule::Progress;
-use crate::run::{Settings, Touching, judge};
+use crate::kernels::cache::Stored;
+use crate::runner::plan::Plan;
+use crate::runner::{self, OnProgress, Options, judge};
 use crate::suite::parameter;
 use crate::suite::scenario::{Scenario, Side};
 use chance::Answer;
@@ -64,7 +60,7 @@ struct Sides {
 /// What the runs of one side came to.
 #[derive(Debug, Default)]
 struct Seen {
-    runs: Vec<evidence::Run>,
+    runs: Vec<advisor_report::Run>,
     failed: usize,
 }
 
@@ -161,9 +157,8 @@ pub fn run(
     advised: &Advised,
     mut prepared: Vec<Prepared>,
     kernel: &kernel::Chosen,
-    cache: &Cache,
-    progress: &(dyn Fn(Progress) + Sync),
-) -> Result<Proof, KernelError> {
+    progress: OnProgress,
+) -> Result<Proof, runner::Error> {
     let mut done = 0;
     for runs in [FEWEST_RUNS, MOST_RUNS - FEWEST_RUNS] {
         let mut open: Vec<&mut Sides> = prepared
@@ -171,7 +166,7 @@ pub fn run(
             .filter_map(|prepared| prepared.trial.as_mut().ok())
             .filter(|sides| sides.is_open())
             .collect();
-        round(&mut open, &kernel.stored, done, runs, cache, progress)?;
+        round(&mut open, &kernel.stored, done, runs, progress)?;
         done += runs;
     }
     Ok(assemble(advised, prepared, kernel.why.clone()))
@@ -204,34 +199,22 @@ fn round(
     kernel: &Stored,
     first: u64,
     runs: u64,
-    cache: &Cache,
-    progress: &(dyn Fn(Progress) + Sync),
-) -> Result<(), KernelError> {
-    let settings = Settings {
-        carrier: Carrier::Auto,
+    progress: OnProgress,
+) -> Result<(), runner::Error> {
+    let options = Options {
         runs: Some(runs),
         first_run: first,
-        touching: Touching::Allowed,
-        in_guest: true,
         long: true,
-        keep: None,
+        // A busy machine can make a guest's clock run wrong, or a run take too long.
+        retry_errored: true,
+        ..Options::default()
     };
-    let jobs: Vec<Job> = open
-        .iter()
-        .flat_map(|sides| [&sides.before, &sides.after])
-        .map(|scenario| Job { kernel, scenario })
-        .collect();
-    let guests = pool::most_guests();
-    let mut results = pool::run_all(&jobs, &settings, guests, cache, progress)?;
-    // A busy machine can make a guest's clock run wrong, or a run take too long.
-    let again: Vec<usize> = (0..jobs.len())
-        .filter(|index| results[*index].verdict == evidence::Verdict::Errored)
-        .collect();
-    let errored: Vec<Job> = again.iter().map(|index| jobs[*index]).collect();
-    let anew = pool::run_all(&errored, &settings, guests, cache, progress)?;
-    for (index, result) in again.into_iter().zip(anew) {
-        results[index] = result;
+    let both = open.iter().flat_map(|sides| [&sides.before, &sides.after]);
+    let outcome = runner::run(&Plan::in_guests(both, kernel), &options, progress)?;
+    if let Some(error) = outcome.error {
+        return Err(error);
     }
+    let results = outcome.results;
     for (sides, results) in open.iter_mut().zip(results.chunks(2)) {
         for (result, side) in results.iter().zip([Side::Before, Side::After]) {
             sides.take(side, result);
@@ -242,7 +225,7 @@ fn round(
 
 impl Sides {
     /// Takes the runs of a side.
-    fn take(&mut self, side: Side, result: &evidence::Scenario) {
+    fn take(&mut self, side: Side, result: &advisor_report::Scenario) {
         let (scenario, seen) = match side {
             Side::Before => (&self.before, &mut self.seen.0),
             Side::After => (&self.after, &mut self.seen.1),

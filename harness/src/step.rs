@@ -1,5 +1,7 @@
 //! The steps of actors and of the lab. Each is a file here: a struct with what it takes,
 //! what it observes, and how it runs. One line in the list below adds one.
+//!
+//! Imports lab, observation, condition, errno and yaml.
 
 pub mod call;
 pub mod context;
@@ -12,15 +14,38 @@ use std::ops::ControlFlow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value as Json, json};
 
 use crate::lab::LabError;
 use crate::observation::Field;
 use crate::yaml::error::Place;
 use crate::yaml::schema;
+use crate::yaml::value::from_list;
 use context::{ActorContext, Calls, LabContext};
 use name::StepReference;
+
+/// What the file of a step needs.
+mod prelude {
+    pub(super) use std::io;
+    pub(super) use std::ops::ControlFlow;
+
+    pub(super) use schemars::JsonSchema;
+    pub(super) use serde::{Deserialize, Serialize};
+
+    pub(super) use super::context::{ActorContext, Calls, LabContext, done};
+    pub(super) use super::name::{
+        ActorName, CommandActor, Destination, Endpoint, FileName, HostName, LinkHost, SocketName,
+        StepReference, SysctlName,
+    };
+    pub(super) use super::{
+        COUNTED, Definition, Makes, READING, RECEIPT, RunByActor, RunByLab, TIME, TRANSFER, Values,
+        call,
+    };
+    pub(super) use crate::lab::LabError;
+    pub(super) use crate::observation::Field;
+    pub(super) use crate::yaml::value::{Bytes, Time};
+}
 
 /// What every system call observes.
 pub const RESULT: &[Field] = &[Field::Error, Field::Ms, Field::Ok, Field::Errors];
@@ -66,7 +91,7 @@ pub trait Definition: DeserializeOwned + JsonSchema + Serialize {
     /// The key that a bare value stands for.
     const SHORTHAND: Option<&'static str> = None;
     /// What it observes, as `LIST.STEP.FIELD`.
-    const OBSERVES: &'static [Field];
+    const OBSERVES: &'static [Field] = RESULT;
     /// What its name stands for, beside the step.
     const MAKES: Makes = Makes::Nothing;
 
@@ -403,9 +428,7 @@ impl LabStep {
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct Ready {}
 
-impl Definition for Ready {
-    const OBSERVES: &'static [Field] = RESULT;
-}
+impl Definition for Ready {}
 
 impl RunByActor for Ready {
     fn run(&self, _: &mut ActorContext<'_>) -> Calls {
@@ -467,29 +490,8 @@ impl<K> Default for Steps<K> {
 }
 
 impl<'de, K: Deserialize<'de>> Deserialize<'de> for Steps<K> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ListVisitor<K>(std::marker::PhantomData<K>);
-
-        impl<'de, K: Deserialize<'de>> serde::de::Visitor<'de> for ListVisitor<K> {
-            type Value = Steps<K>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a list of steps")
-            }
-
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(
-                self,
-                mut seq: A,
-            ) -> Result<Steps<K>, A::Error> {
-                let mut steps = Vec::new();
-                while let Some(step) = seq.next_element()? {
-                    steps.push(step);
-                }
-                Ok(Steps(steps))
-            }
-        }
-
-        deserializer.deserialize_seq(ListVisitor(std::marker::PhantomData))
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_list(deserializer, "a list of steps").map(Self)
     }
 }
 
@@ -527,4 +529,124 @@ pub fn schemas() -> [(&'static str, Json); 2] {
         (ActorStep::REFERENCE, schema_of(&ActorStep::documentation())),
         (LabStep::REFERENCE, schema_of(&LabStep::documentation())),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::yaml::error::SuiteError;
+    use crate::yaml::node;
+    use crate::yaml::reader::{Grammar, Mention, read};
+
+    fn step<K: DeserializeOwned>(text: &str) -> Result<(Step<K>, Vec<Mention>), SuiteError> {
+        const GRAMMAR: Grammar = Grammar {
+            shorthand,
+            schema: || json!({"$defs": schemas().map(|(_, schema)| schema)}),
+        };
+        read(&node::parse(text).unwrap(), "steps", &GRAMMAR)
+    }
+
+    #[test]
+    fn a_step_is_a_word_or_a_mapping_of_one() {
+        for (text, same) in [
+            ("accept", "accept: { count: 1 }"),
+            ("accept: 2", "accept: { count: 2 }"),
+            ("write: 1MB", "write: { bytes: 1000kB, chunk: 64KiB }"),
+            ("write: \"220 Welcome\"", "write: { bytes: 220 Welcome }"),
+            ("exit:", "exit: { status: 0 }"),
+            (
+                "setsockopt: { SO_LINGER: 1 }",
+                "setsockopt: { SO_LINGER: [1, 0] }",
+            ),
+        ] {
+            let kind = |text| step::<ActorStep>(text).unwrap().0.kind;
+            assert_eq!(kind(text), kind(same), "{text}");
+        }
+        let (body, _) = step::<ActorStep>("write: { bytes: 1MB, as: body }").unwrap();
+        assert_eq!((body.name.as_str(), body.kind.name()), ("body", "write"));
+        assert_eq!(step::<LabStep>("sample: there").unwrap().0.name, "there");
+    }
+
+    /// Each step, and what the error says.
+    #[test]
+    fn what_is_wrong_with_a_step_is_said_with_its_place() {
+        for (text, says) in [
+            (
+                "conect: \"server:1\"",
+                "1:1: unknown step \"conect\"; did you mean \"connect\"?",
+            ),
+            ("link-down: server", "1:1: unknown step \"link-down\""),
+            ("$ready", "1:1: unknown step \"$ready\""),
+            ("{ read: 1, on: x }", "1:12: a step has one key"),
+            ("[]", "1:1: a step can't be a list"),
+            (
+                "read: 5 apples",
+                "1:7: read: \"5 apples\" isn't allowed here",
+            ),
+            ("read: { bytes: 5 apples }", "1:16: bytes: \"5 apples\""),
+            (
+                "read: { byte: 5 }",
+                "1:9: unknown key \"byte\"; did you mean \"bytes\"?",
+            ),
+            ("read: {}", "1:7: read: \"bytes\" is missing"),
+            ("read: []", "1:7: read: a list isn't allowed here"),
+            ("accept: 0", "1:9: accept: \"0\" isn't allowed here"),
+            ("accept: { as: No }", "1:15: as: \"No\" isn't allowed here"),
+            ("connect: 7000", "1:10: connect needs a host"),
+            (
+                "shutdown: SHUT_ALL",
+                "1:11: shutdown: \"SHUT_ALL\" isn't allowed here",
+            ),
+            ("setsockopt", "1:1: setsockopt: no option"),
+            (
+                "setsockopt: { SO_ERROR: 1 }",
+                "1:15: unknown key \"SO_ERROR\"",
+            ),
+            (
+                "setsockopt: { SO_SNDBUF: [1, 2] }",
+                "1:26: SO_SNDBUF: a list isn't",
+            ),
+            (
+                "repeat: { times: 1, steps: [{ red: 1 }] }",
+                "1:31: unknown step \"red\"",
+            ),
+        ] {
+            let error = step::<ActorStep>(text).unwrap_err().to_string();
+            assert!(error.starts_with(says), "{text}: {error}");
+        }
+        let error = step::<LabStep>("sample").unwrap_err().to_string();
+        assert!(
+            error.starts_with("1:1: sample: \"as\" is missing"),
+            "{error}"
+        );
+        let error = step::<ActorStep>("read: {}").unwrap_err();
+        assert_eq!(error.hint, "bytes: How many bytes.");
+    }
+
+    #[test]
+    fn names_in_a_step_are_kept_with_their_places() {
+        let (_, mentions) =
+            step::<LabStep>("destroy: { host: server, port: 7000, peer: client }").unwrap();
+        let mentioned: Vec<_> = mentions
+            .iter()
+            .map(|mention| (mention.of, mention.text.as_str(), mention.place.column))
+            .collect();
+        let hosts = [("HostName", "server", 18), ("HostName", "client", 44)];
+        assert_eq!(mentioned, hosts);
+    }
+
+    #[test]
+    fn every_step_is_documented() {
+        let all = ActorStep::documentation().into_iter();
+        for step in all.chain(LabStep::documentation()) {
+            let keys = step.takes["properties"].as_object().unwrap();
+            if let Some(key) = step.shorthand {
+                assert!(keys.contains_key(key), "{}", step.name);
+            }
+            for (key, value) in keys.iter().chain([(&step.name.to_owned(), &step.takes)]) {
+                let text = value["description"].as_str().unwrap_or_default();
+                assert!(!text.is_empty(), "{}: {key}", step.name);
+            }
+        }
+    }
 }

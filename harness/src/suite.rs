@@ -1,4 +1,6 @@
 //! Suites: YAML files of scenarios, read and checked before anything starts.
+//!
+//! Imports step, lab (topology and addresses), observation, condition, impairment and yaml.
 
 mod build;
 mod check;
@@ -17,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
 
+use crate::impairment::Impairment;
 use crate::step;
 use crate::yaml::error::{Place, SuiteError};
 use crate::yaml::node::{self, Content, Node};
@@ -24,7 +27,7 @@ use crate::yaml::reader::{Grammar, Mention, read};
 use crate::yaml::schema as yaml_schema;
 use build::{Origin, build};
 use scenario::Scenario;
-use text::{ScenarioText, SuiteText};
+use text::{LinkText, ScenarioText, SuiteText};
 
 /// What the reader has to know of steps, and where it finds what a key is for.
 const GRAMMAR: Grammar = Grammar {
@@ -269,6 +272,13 @@ pub fn parse_with(
     Ok(scenarios)
 }
 
+/// Reads the impairment of a link as a suite writes it: `delay: 20ms, loss: 1%`.
+pub fn impairment(link: &str) -> Result<Impairment, SuiteError> {
+    let node = node::parse(&format!("{{ {link} }}"))?;
+    let (link, _) = read::<LinkText>(&node, "link", &GRAMMAR)?;
+    link.impairment()
+}
+
 fn checked(
     text: ScenarioText,
     mentions: &[Mention],
@@ -471,6 +481,14 @@ scenarios:
             let error = error_of(&text).to_string();
             assert!(error.contains(message), "{to}: {error}");
         }
+    }
+
+    #[test]
+    fn the_links_that_are_compared_can_be_read() {
+        for link in crate::lab::datagrams::LINKS {
+            assert_ne!(impairment(link).unwrap(), Impairment::none(), "{link}");
+        }
+        assert!(impairment("dely: 1ms").is_err());
     }
 
     #[test]

@@ -33,7 +33,7 @@ fn every_suite_is_sound() {
         // What carries the link is known before anything is started.
         let link = scenario.link(Carrier::Relay);
         assert_eq!(
-            link == advisor::evidence::Link::None,
+            link == advisor_report::Link::None,
             !scenario.is_impaired()
         );
     }

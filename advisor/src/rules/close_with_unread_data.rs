@@ -9,10 +9,11 @@ use super::{
     Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, needs_a_window,
     seconds,
 };
-use crate::facts::condition::unread_bytes;
-use crate::facts::namespaces::Namespace;
-use crate::facts::sock_diag::{TcpSocket, TcpState};
-use crate::facts::{Facts, Place};
+use advisor_facts::condition::unread_bytes;
+use advisor_facts::namespaces::Namespace;
+use advisor_facts::sock_diag::{TcpSocket, TcpState};
+use advisor_facts::{Facts, NamespaceCounters};
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB201",
@@ -68,7 +69,7 @@ const NAMESPACES: usize = 5;
 /// Programs that are named.
 const SUSPECTS: usize = 3;
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     if facts.now.counters.get(COUNTER).is_none() {
         return Outcome::NotEvaluated(format!("this kernel has no counter {COUNTER}"));
     }
@@ -91,7 +92,7 @@ fn check(facts: &Facts) -> Outcome {
 
 /// What was reset by close() in a network namespace.
 struct Resets<'a> {
-    place: Place<'a>,
+    place: NamespaceCounters<'a>,
     /// For data that was unread at close().
     unread: i64,
     /// For data that came after close(), or by SO_LINGER {1,0}.
@@ -100,7 +101,7 @@ struct Resets<'a> {
 }
 
 impl<'a> Resets<'a> {
-    fn at(place: Place<'a>) -> Self {
+    fn at(place: NamespaceCounters<'a>) -> Self {
         let grown = |name| place.grown(name).unwrap_or(0).max(0);
         Self {
             place,

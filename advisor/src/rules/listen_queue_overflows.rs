@@ -7,7 +7,8 @@ use super::{
     Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, a_minute,
     needs_a_window, seconds,
 };
-use crate::facts::{Facts, Place};
+use advisor_facts::{Facts, NamespaceCounters};
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB510",
@@ -43,7 +44,7 @@ const DROPS: &str = "TcpExt.ListenDrops";
 /// Network namespaces that are reported.
 const NAMESPACES: usize = 5;
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     let Some((window, _)) = facts.window() else {
         return needs_a_window(OVERFLOWS, facts);
     };
@@ -63,12 +64,17 @@ fn check(facts: &Facts) -> Outcome {
 }
 
 /// Connections that the listeners of a network namespace dropped.
-fn drops(place: &Place<'_>) -> i64 {
+fn drops(place: &NamespaceCounters<'_>) -> i64 {
     let grown = |name| place.grown(name).unwrap_or(0).max(0);
     grown(OVERFLOWS).max(grown(DROPS))
 }
 
-fn finding(facts: &Facts, place: &Place<'_>, drops: i64, window: Duration) -> Option<Finding> {
+fn finding(
+    facts: &Facts,
+    place: &NamespaceCounters<'_>,
+    drops: i64,
+    window: Duration,
+) -> Option<Finding> {
     let rate = a_minute(drops, window);
     // One in a short window is no rate.
     if rate <= 1 || drops <= 1 {

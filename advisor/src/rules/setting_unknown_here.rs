@@ -3,8 +3,10 @@
 use super::{
     Confidence, Documentation, Finding, Outcome, Rule, Severity, TAKE_OUT, not_initial_namespace,
 };
-use crate::facts::sysctl_files::is_glob;
-use crate::facts::{Facts, release};
+use advisor_facts::Facts;
+use advisor_facts::release::Release;
+use advisor_facts::sysctl_files::is_glob;
+use advisor_report::measured::Measured;
 
 pub(crate) const RULE: Rule = Rule {
     code: "LB601",
@@ -36,24 +38,24 @@ const DOCUMENTATION: Documentation = Documentation {
 };
 
 /// Settings that are gone, since when, and what there is instead.
-const GONE: &[(&str, (u32, u32), &str)] = &[(
+const GONE: &[(&str, Release, &str)] = &[(
     "net.ipv4.tcp_tw_recycle",
-    (4, 12),
+    Release::new(4, 12),
     "it broke clients behind NAT, and nothing replaces it: SO_REUSEADDR helps bind(), tcp_tw_reuse \
      helps connect()",
 )];
 
 /// Settings that are not old, and since when there are.
-const NEW: &[(&str, (u32, u32))] = &[
-    ("net.core.mem_pcpu_rsv", (6, 6)),
-    ("net.ipv4.tcp_tw_reuse_delay", (6, 14)),
-    ("net.ipv4.tcp_rto_max_ms", (6, 15)),
+const NEW: &[(&str, Release)] = &[
+    ("net.core.mem_pcpu_rsv", Release::new(6, 6)),
+    ("net.ipv4.tcp_tw_reuse_delay", Release::new(6, 14)),
+    ("net.ipv4.tcp_rto_max_ms", Release::new(6, 15)),
 ];
 
 /// The kernels that [`TCP_NAMES`] was read from, and the first and the last of them.
 const READ_FROM: &str = "5.10, 6.1, 6.12, 6.18 and 7.3";
-const FIRST: (u32, u32) = (5, 10);
-const LAST: (u32, u32) = (7, 3);
+const FIRST: Release = Release::new(5, 10);
+const LAST: Release = Release::new(7, 3);
 
 /// Every net.ipv4.tcp_* that these kernels have, without its prefix: what
 /// /proc/sys/net/ipv4 lists in the initial network namespace of Debian's 5.10, 6.1, 6.12
@@ -194,7 +196,8 @@ pub(crate) fn unknown(key: &str, kernel: &str) -> Option<Unknown> {
         return Some(Unknown::explained(why));
     }
     let name = tcp_name(key).filter(|_| !is_glob(key))?;
-    let is_covered = release(kernel).is_none_or(|release| (FIRST..=LAST).contains(&release));
+    let is_covered =
+        Release::of_kernel(kernel).is_none_or(|release| (FIRST..=LAST).contains(&release));
     if !is_covered || TCP_NAMES.contains(&name) {
         return None;
     }
@@ -204,16 +207,14 @@ pub(crate) fn unknown(key: &str, kernel: &str) -> Option<Unknown> {
 
 /// Whether a setting is gone, or not there yet, and what to say.
 fn came_or_went(key: &str, kernel: &str) -> Option<String> {
-    let release = release(kernel);
-    if let Some((_, (major, minor), instead)) = GONE.iter().find(|(gone, _, _)| *gone == key)
-        && release.is_none_or(|release| release >= (*major, *minor))
+    let release = Release::of_kernel(kernel);
+    if let Some((_, since, instead)) = GONE.iter().find(|(gone, _, _)| *gone == key)
+        && release.is_none_or(|release| release >= *since)
     {
-        return Some(format!(
-            "{key} is gone since Linux {major}.{minor}: {instead}"
-        ));
+        return Some(format!("{key} is gone since {since}: {instead}"));
     }
-    let (_, since @ (major, minor)) = NEW.iter().find(|(new, _)| *new == key)?;
-    (release? < *since).then(|| format!("{key} is of Linux {major}.{minor} and later"))
+    let (_, since) = NEW.iter().find(|(new, _)| *new == key)?;
+    (release? < *since).then(|| format!("{key} is of {since} and later"))
 }
 
 fn tcp_name(key: &str) -> Option<&str> {
@@ -232,7 +233,7 @@ fn like(key: &str) -> Option<&'static str> {
     (edits <= MOST_EDITS && edits * LETTERS_AN_EDIT <= letters).then_some(nearest)
 }
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     if facts.settings.tcp_max_orphans.is_none() {
         return not_initial_namespace("net.ipv4.tcp_max_orphans");
     }
@@ -270,7 +271,7 @@ fn check(facts: &Facts) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::{GONE, NEW, TCP_NAMES, Unknown, unknown};
-    use crate::facts::Settings;
+    use advisor_facts::Settings;
 
     #[test]
     fn a_setting_is_gone_or_not_yet_there_by_the_kernel() {

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use advisor::evidence::Value;
-use advisor::facts::sock_diag::{TcpSocket, TcpState, Timer};
+use advisor_report::Value;
+use advisor_facts::sock_diag::{TcpSocket, TcpState, Timer};
 
 use super::address::is_of_host;
 use super::{Lab, LabError};
@@ -90,7 +90,7 @@ pub fn tcp_info_fields(socket: &TcpSocket) -> impl Iterator<Item = (&'static str
         .info
         .iter()
         .filter(|_| socket.state != TcpState::Listen)
-        .flat_map(advisor::facts::tcp_info::TcpInfo::fields)
+        .flat_map(advisor_facts::tcp_info::TcpInfo::fields)
         .filter(|(name, _)| SOCKET_FIELDS.contains(name))
         .collect::<Vec<_>>()
         .into_iter()

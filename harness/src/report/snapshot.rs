@@ -12,9 +12,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use advisor::evidence::{Scenario, Verdict};
+use advisor_report::{Scenario, Verdict};
 
-use super::{describe_held, output};
+use super::describe_held;
+use crate::output;
 
 /// A snapshot that differs from what was seen.
 #[derive(Debug)]

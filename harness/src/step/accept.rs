@@ -2,13 +2,7 @@
 
 use std::num::NonZeroU64;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::context::{ActorContext, Calls};
-use super::name::SocketName;
-use super::{Definition, Makes, RESULT, RunByActor, call};
-use crate::observation::Field;
+use super::prelude::*;
 
 /// accept(2).
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -23,7 +17,6 @@ pub struct Accept {
 
 impl Definition for Accept {
     const SHORTHAND: Option<&'static str> = Some("count");
-    const OBSERVES: &'static [Field] = RESULT;
     const MAKES: Makes = Makes::Sockets;
 }
 

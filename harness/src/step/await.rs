@@ -1,15 +1,6 @@
 //! `await`
 
-use std::ops::ControlFlow;
-
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::context::{ActorContext, Calls, LabContext, done};
-use super::name::StepReference;
-use super::{Definition, RunByActor, RunByLab, TIME};
-use crate::lab::LabError;
-use crate::observation::Field;
+use super::prelude::*;
 
 /// Waits until a step of another list has ended, well or not.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]

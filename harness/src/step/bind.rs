@@ -1,12 +1,6 @@
 //! `bind`
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::context::{ActorContext, Calls};
-use super::name::{Endpoint, SocketName};
-use super::{Definition, Makes, RESULT, RunByActor, call};
-use crate::observation::Field;
+use super::prelude::*;
 
 /// bind(2). Makes a socket where neither `socket` nor `on` gives one.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -20,7 +14,6 @@ pub struct Bind {
 
 impl Definition for Bind {
     const SHORTHAND: Option<&'static str> = Some("to");
-    const OBSERVES: &'static [Field] = RESULT;
     const MAKES: Makes = Makes::Sockets;
 }
 

@@ -1,15 +1,7 @@
 //! `close`
 
-use std::io;
-
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::context::{ActorContext, Calls};
-use super::name::SocketName;
+use super::prelude::*;
 use super::transfer::Every;
-use super::{Definition, RESULT, RunByActor, call};
-use crate::observation::Field;
 
 /// close(2).
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -21,7 +13,6 @@ pub struct Close {
 
 impl Definition for Close {
     const SHORTHAND: Option<&'static str> = Some("on");
-    const OBSERVES: &'static [Field] = RESULT;
 }
 
 impl RunByActor for Close {

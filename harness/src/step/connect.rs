@@ -1,12 +1,6 @@
 //! `connect`
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::context::{ActorContext, Calls};
-use super::name::{Destination, SocketName, StepReference};
-use super::{Definition, Makes, RESULT, RunByActor, call};
-use crate::observation::Field;
+use super::prelude::*;
 
 /// connect(2). Makes a socket where neither `socket`, `bind` nor `on` gives one.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -21,7 +15,6 @@ pub struct Connect {
 
 impl Definition for Connect {
     const SHORTHAND: Option<&'static str> = Some("to");
-    const OBSERVES: &'static [Field] = RESULT;
     const MAKES: Makes = Makes::Sockets;
 }
 

@@ -1,18 +1,12 @@
 //! `destroy`
 
-use std::borrow::Cow;
-use std::ops::ControlFlow;
+use serde::Deserializer;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize};
-
-use super::context::LabContext;
-use super::name::HostName;
-use super::{COUNTED, Definition, RunByLab};
+use super::prelude::*;
 use crate::lab::address::is_of_host;
-use crate::lab::{LabError, destroy};
-use crate::observation::{Field, STATES};
-use crate::yaml::value::from_text;
+use crate::lab::destroy;
+use crate::observation::STATES;
+use crate::yaml::value::{from_text, inline_schema};
 
 /// SOCK_DESTROY on a host's sockets, as `ss -K` does; `count` is how many.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -76,16 +70,4 @@ impl<'de> Deserialize<'de> for State {
     }
 }
 
-impl JsonSchema for State {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "State".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"enum": STATES})
-    }
-}
+inline_schema!(State, {"enum": STATES});

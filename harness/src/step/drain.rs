@@ -1,15 +1,7 @@
 //! `drain`
 
-use std::io;
-
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::context::{ActorContext, Calls};
-use super::name::SocketName;
+use super::prelude::*;
 use super::transfer::Chunk;
-use super::{Definition, RECEIPT, RunByActor, call};
-use crate::observation::Field;
 
 /// recv(2) with MSG_DONTWAIT until nothing is left; `error` is none then and at EOF.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]

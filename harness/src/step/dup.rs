@@ -1,12 +1,6 @@
 //! `dup`
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::context::{ActorContext, Calls};
-use super::name::SocketName;
-use super::{Definition, Makes, RESULT, RunByActor, call};
-use crate::observation::Field;
+use super::prelude::*;
 
 /// dup(2): a second descriptor, named by `as`.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -16,7 +10,6 @@ pub struct Dup {
 }
 
 impl Definition for Dup {
-    const OBSERVES: &'static [Field] = RESULT;
     const MAKES: Makes = Makes::Sockets;
 }
 

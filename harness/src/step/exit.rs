@@ -1,11 +1,6 @@
 //! `exit`
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::context::{ActorContext, Calls};
-use super::{Definition, RunByActor, call};
-use crate::observation::Field;
+use super::prelude::*;
 
 /// exit(2) without closing anything; the kernel does.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]

@@ -1,12 +1,6 @@
 //! `fcntl`
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::context::{ActorContext, Calls};
-use super::name::SocketName;
-use super::{Definition, RESULT, RunByActor, call};
-use crate::observation::Field;
+use super::prelude::*;
 
 /// fcntl(2) F_SETFL.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -19,7 +13,6 @@ pub struct Fcntl {
 
 impl Definition for Fcntl {
     const SHORTHAND: Option<&'static str> = Some("flags");
-    const OBSERVES: &'static [Field] = RESULT;
 }
 
 impl RunByActor for Fcntl {

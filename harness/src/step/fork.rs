@@ -1,12 +1,6 @@
 //! `fork`
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::context::{ActorContext, Calls};
-use super::{Definition, RESULT, RunByActor, call};
-use crate::observation::Field;
-use crate::yaml::value::Time;
+use super::prelude::*;
 
 /// fork(2): a child that holds every descriptor and does nothing.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -18,7 +12,6 @@ pub struct Fork {
 
 impl Definition for Fork {
     const SHORTHAND: Option<&'static str> = Some("hold");
-    const OBSERVES: &'static [Field] = RESULT;
 }
 
 impl RunByActor for Fork {

@@ -1,12 +1,6 @@
 //! `ftruncate`
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::context::{ActorContext, Calls};
-use super::name::FileName;
-use super::{Definition, RESULT, RunByActor};
-use crate::observation::Field;
+use super::prelude::*;
 
 /// ftruncate(2): leaves nothing in a file that was sent.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -17,7 +11,6 @@ pub struct Ftruncate {
 
 impl Definition for Ftruncate {
     const SHORTHAND: Option<&'static str> = Some("file");
-    const OBSERVES: &'static [Field] = RESULT;
 }
 
 impl RunByActor for Ftruncate {

@@ -1,16 +1,11 @@
 //! `getsockopt`
 
-use std::borrow::Cow;
+use serde::{Deserializer, Serializer};
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-use super::context::{ActorContext, Calls};
-use super::name::SocketName;
-use super::option::{self, OPTIONS, SocketOption, Type};
-use super::{Definition, READING, RunByActor, Values};
-use crate::observation::Field;
-use crate::yaml::value::from_text;
+use super::option;
+use super::option::{OPTIONS, SocketOption, Type};
+use super::prelude::*;
+use crate::yaml::value::{from_text, inline_schema};
 
 /// getsockopt(2): the option's value, SO_ERROR as an errno's name.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -63,17 +58,4 @@ impl<'de> Deserialize<'de> for OptionName {
     }
 }
 
-impl JsonSchema for OptionName {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "OptionName".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let names: Vec<&str> = OPTIONS.iter().map(|option| option.name).collect();
-        json_schema!({"enum": names})
-    }
-}
+inline_schema!(OptionName, {"enum": OPTIONS.iter().map(|option| option.name).collect::<Vec<_>>()});

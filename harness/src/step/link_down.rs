@@ -1,15 +1,6 @@
 //! `link-down`
 
-use std::ops::ControlFlow;
-
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::context::LabContext;
-use super::name::LinkHost;
-use super::{Definition, RESULT, RunByLab};
-use crate::lab::LabError;
-use crate::observation::Field;
+use super::prelude::*;
 
 /// Takes a host's link away without a word to anyone; what is sent is lost.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -21,7 +12,6 @@ pub struct LinkDown {
 
 impl Definition for LinkDown {
     const SHORTHAND: Option<&'static str> = Some("host");
-    const OBSERVES: &'static [Field] = RESULT;
 }
 
 impl RunByLab for LinkDown {

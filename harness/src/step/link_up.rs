@@ -1,15 +1,6 @@
 //! `link-up`
 
-use std::ops::ControlFlow;
-
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::context::LabContext;
-use super::name::LinkHost;
-use super::{Definition, RESULT, RunByLab};
-use crate::lab::LabError;
-use crate::observation::Field;
+use super::prelude::*;
 
 /// Brings a host's link back.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -21,7 +12,6 @@ pub struct LinkUp {
 
 impl Definition for LinkUp {
     const SHORTHAND: Option<&'static str> = Some("host");
-    const OBSERVES: &'static [Field] = RESULT;
 }
 
 impl RunByLab for LinkUp {

@@ -1,12 +1,6 @@
 //! `listen`
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::context::{ActorContext, Calls};
-use super::name::{Endpoint, SocketName};
-use super::{Definition, Makes, RESULT, RunByActor, call};
-use crate::observation::Field;
+use super::prelude::*;
 
 /// listen(2). With a port it makes and binds a socket where needed.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -22,7 +16,6 @@ pub struct Listen {
 
 impl Definition for Listen {
     const SHORTHAND: Option<&'static str> = Some("port");
-    const OBSERVES: &'static [Field] = RESULT;
     const MAKES: Makes = Makes::Sockets;
 }
 

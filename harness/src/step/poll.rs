@@ -1,14 +1,7 @@
 //! `poll`
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::call::{self, Events};
-use super::context::{ActorContext, Calls};
-use super::name::SocketName;
-use super::{Definition, READING, RunByActor, Values};
-use crate::observation::Field;
-use crate::yaml::value::Time;
+use super::call::Events;
+use super::prelude::*;
 
 /// poll(2). `value` is the revents, such as POLLIN|POLLHUP, or none.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]

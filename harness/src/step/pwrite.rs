@@ -1,13 +1,6 @@
 //! `pwrite`
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::context::{ActorContext, Calls};
-use super::name::FileName;
-use super::{Definition, RESULT, RunByActor, call};
-use crate::observation::Field;
-use crate::yaml::value::Bytes;
+use super::prelude::*;
 
 /// pwrite(2): ones over a file that was sent, from its start.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -18,9 +11,7 @@ pub struct Pwrite {
     bytes: Bytes,
 }
 
-impl Definition for Pwrite {
-    const OBSERVES: &'static [Field] = RESULT;
-}
+impl Definition for Pwrite {}
 
 impl RunByActor for Pwrite {
     fn run(&self, actor: &mut ActorContext<'_>) -> Calls {

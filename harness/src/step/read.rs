@@ -1,14 +1,7 @@
 //! `read`
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::context::{ActorContext, Calls};
-use super::name::SocketName;
+use super::prelude::*;
 use super::transfer::{Chunk, Every, Within, receive};
-use super::{Definition, RECEIPT, RunByActor};
-use crate::observation::Field;
-use crate::yaml::value::Bytes;
 
 /// read(2) until that many bytes are there, the stream ends or an error comes.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]

@@ -1,13 +1,7 @@
 //! `read-to-end`
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::context::{ActorContext, Calls};
-use super::name::SocketName;
+use super::prelude::*;
 use super::transfer::{Chunk, Every, Within, receive};
-use super::{Definition, RECEIPT, RunByActor};
-use crate::observation::Field;
 
 /// read(2) until it returns 0 or an error; `error` is none at EOF.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]

@@ -2,13 +2,9 @@
 
 use std::num::NonZeroU64;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::context::{ActorContext, Calls};
+use super::prelude::*;
 use super::transfer::Every;
-use super::{ActorStep, Definition, RunByActor, Steps, TIME};
-use crate::observation::Field;
+use super::{ActorStep, Steps};
 
 /// Runs steps a number of times; the sockets of one name become a set.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]

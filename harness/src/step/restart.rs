@@ -1,16 +1,6 @@
 //! `restart`
 
-use std::ops::ControlFlow;
-
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::context::{LabContext, done};
-use super::name::CommandActor;
-use super::{Definition, RESULT, RunByLab};
-use crate::lab::LabError;
-use crate::observation::Field;
-use crate::yaml::value::Time;
+use super::prelude::*;
 
 /// Starts an actor's command anew once the process started before is gone, and waits
 /// until it is ready; ECHILD where it ends before it is.
@@ -24,7 +14,6 @@ pub struct Restart {
 
 impl Definition for Restart {
     const SHORTHAND: Option<&'static str> = Some("actor");
-    const OBSERVES: &'static [Field] = RESULT;
 }
 
 impl RunByLab for Restart {

@@ -1,15 +1,8 @@
 //! `sample`
 
-use std::ops::ControlFlow;
-
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::context::LabContext;
-use super::{Definition, RunByLab};
-use crate::lab::LabError;
+use super::prelude::*;
 use crate::lab::observe::observe_sockets;
-use crate::observation::{Field, Observations};
+use crate::observation::Observations;
 
 /// Looks at every host's sockets now, SAMPLE.HOST.sockets.STATE, and at what commands
 /// use, SAMPLE.ACTOR.usage.FIELD.

@@ -2,15 +2,8 @@
 
 use std::os::fd::AsRawFd;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::context::{ActorContext, Calls};
-use super::name::SocketName;
+use super::prelude::*;
 use super::transfer::length;
-use super::{Definition, Makes, RunByActor, TRANSFER, call};
-use crate::observation::Field;
-use crate::yaml::value::Bytes;
 
 /// sendfile(2) from a file of zeros until all is taken.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]

@@ -1,15 +1,10 @@
 //! `setrlimit`
 
-use std::io;
 use std::num::NonZeroU64;
 
 use nix::sys::resource::{Resource, setrlimit};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-use super::context::{ActorContext, Calls};
-use super::{Definition, RESULT, RunByActor};
-use crate::observation::Field;
+use super::prelude::*;
 
 /// setrlimit(2) on the actor's process.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -20,9 +15,7 @@ pub struct Setrlimit {
     descriptors: NonZeroU64,
 }
 
-impl Definition for Setrlimit {
-    const OBSERVES: &'static [Field] = RESULT;
-}
+impl Definition for Setrlimit {}
 
 impl RunByActor for Setrlimit {
     fn run(&self, _: &mut ActorContext<'_>) -> Calls {

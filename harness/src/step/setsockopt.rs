@@ -4,17 +4,15 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::LazyLock;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::ser::SerializeMap;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserializer, Serializer};
 use serde_json::Value as Json;
 
-use super::context::{ActorContext, Calls};
-use super::name::SocketName;
-use super::option::{self, OPTIONS, OptionValue, SocketOption};
-use super::{Definition, RESULT, RunByActor};
-use crate::observation::Field;
+use super::option;
+use super::option::{OPTIONS, OptionValue, SocketOption};
+use super::prelude::*;
 use crate::yaml::reader::problem;
 
 /// setsockopt(2): one or more options by name.
@@ -36,9 +34,7 @@ impl PartialEq for Setsockopt {
     }
 }
 
-impl Definition for Setsockopt {
-    const OBSERVES: &'static [Field] = RESULT;
-}
+impl Definition for Setsockopt {}
 
 impl RunByActor for Setsockopt {
     fn run(&self, actor: &mut ActorContext<'_>) -> Calls {

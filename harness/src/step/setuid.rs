@@ -1,16 +1,10 @@
 //! `setuid`
 
-use std::io;
-
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::{Uid, setuid};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-use super::context::{ActorContext, Calls};
-use super::{Definition, RESULT, RunByActor};
-use crate::observation::Field;
+use super::prelude::*;
 
 /// setuid(2): the actor's process becomes another user's.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -22,7 +16,6 @@ pub struct Setuid {
 
 impl Definition for Setuid {
     const SHORTHAND: Option<&'static str> = Some("uid");
-    const OBSERVES: &'static [Field] = RESULT;
 }
 
 impl RunByActor for Setuid {

@@ -1,12 +1,6 @@
 //! `shutdown`
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::context::{ActorContext, Calls};
-use super::name::SocketName;
-use super::{Definition, RESULT, RunByActor, call};
-use crate::observation::Field;
+use super::prelude::*;
 
 /// shutdown(2).
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -19,7 +13,6 @@ pub struct Shutdown {
 
 impl Definition for Shutdown {
     const SHORTHAND: Option<&'static str> = Some("how");
-    const OBSERVES: &'static [Field] = RESULT;
 }
 
 impl RunByActor for Shutdown {

@@ -1,18 +1,10 @@
 //! `signal`
 
-use std::borrow::Cow;
-use std::ops::ControlFlow;
-
 use nix::sys::signal;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserializer, Serializer};
 
-use super::context::{LabContext, done};
-use super::name::ActorName;
-use super::{Definition, RESULT, RunByLab};
-use crate::lab::LabError;
-use crate::observation::Field;
-use crate::yaml::value::from_text;
+use super::prelude::*;
+use crate::yaml::value::{from_text, inline_schema};
 
 /// kill(2) to an actor's process.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -26,9 +18,7 @@ pub struct Signal {
     pub to: Option<Receivers>,
 }
 
-impl Definition for Signal {
-    const OBSERVES: &'static [Field] = RESULT;
-}
+impl Definition for Signal {}
 
 impl RunByLab for Signal {
     fn run(&self, lab: &mut LabContext<'_>) -> Result<ControlFlow<()>, LabError> {
@@ -87,16 +77,4 @@ impl<'de> Deserialize<'de> for SignalName {
     }
 }
 
-impl JsonSchema for SignalName {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "SignalName".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"enum": SIGNALS.map(signal::Signal::as_str)})
-    }
-}
+inline_schema!(SignalName, {"enum": SIGNALS.map(signal::Signal::as_str)});

@@ -1,15 +1,6 @@
 //! `sleep`
 
-use std::ops::ControlFlow;
-
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::context::{ActorContext, Calls, LabContext, done};
-use super::{Definition, RunByActor, RunByLab, TIME};
-use crate::lab::LabError;
-use crate::observation::Field;
-use crate::yaml::value::Time;
+use super::prelude::*;
 
 /// Waits at least that long.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]

@@ -2,12 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::context::{ActorContext, Calls};
-use super::{Definition, Makes, RESULT, RunByActor};
-use crate::observation::Field;
+use super::prelude::*;
 
 /// socket(2): a TCP socket that the following steps use.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -18,7 +13,6 @@ pub struct Socket {
 }
 
 impl Definition for Socket {
-    const OBSERVES: &'static [Field] = RESULT;
     const MAKES: Makes = Makes::Sockets;
 }
 

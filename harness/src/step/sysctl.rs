@@ -1,15 +1,7 @@
 //! `sysctl`
 
-use std::ops::ControlFlow;
-
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::context::LabContext;
-use super::name::{HostName, SysctlName};
-use super::{Definition, RESULT, RunByLab};
-use crate::lab::{LabError, sysctl};
-use crate::observation::Field;
+use super::prelude::*;
+use crate::lab::sysctl;
 use crate::yaml::value::Words;
 
 /// Sets a sysctl of a host's namespace.
@@ -23,9 +15,7 @@ pub struct Sysctl {
     value: Words,
 }
 
-impl Definition for Sysctl {
-    const OBSERVES: &'static [Field] = RESULT;
-}
+impl Definition for Sysctl {}
 
 impl RunByLab for Sysctl {
     fn run(&self, lab: &mut LabContext<'_>) -> Result<ControlFlow<()>, LabError> {

@@ -1,20 +1,14 @@
 //! `until`
 
-use std::io;
-use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use advisor::evidence::Value;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use advisor_report::Value;
 
-use super::context::LabContext;
-use super::{Definition, READING, RunByLab};
+use super::prelude::*;
 use crate::condition::Condition;
-use crate::lab::LabError;
 use crate::lab::observe::{gauge, observe_sockets};
-use crate::observation::{Field, Observations, Watched};
-use crate::yaml::value::{OneOrMore, Placed, Time};
+use crate::observation::{Observations, Watched};
+use crate::yaml::value::{OneOrMore, Placed};
 
 /// Waits until HOST.sockets.STATE meets a condition; `ms` is how long that took.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]

@@ -1,17 +1,10 @@
 //! `wait-outq-empty`
 
-use std::io;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::context::{ActorContext, Calls};
-use super::name::SocketName;
-use super::{Definition, READING, RunByActor, call, option};
-use crate::observation::Field;
-use crate::yaml::value::Time;
+use super::option;
+use super::prelude::*;
 
 /// ioctl(2) SIOCOUTQ until it reads 0, or SO_ERROR is set; `value` is what it read last.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]

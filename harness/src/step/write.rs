@@ -1,17 +1,10 @@
 //! `write`
 
-use std::io;
 use std::os::fd::RawFd;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::call::{self, Events};
-use super::context::{ActorContext, Calls};
-use super::name::SocketName;
+use super::call::Events;
+use super::prelude::*;
 use super::transfer::{Chunk, Every, Transferred, Within, in_time, length};
-use super::{Definition, RunByActor, TRANSFER};
-use crate::observation::Field;
 use crate::yaml::value::Payload;
 
 /// write(2) of a text, or of zeros, until all is taken or an error comes.

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use advisor::evidence::Quantifier;
+use advisor_report::Quantifier;
 
 use super::command::Command;
 use super::matrix::Cell;
 use super::parameter::Parameter;
 use super::scenario::{Actor, Expected, Failure, Limits, Proves, Scenario, Side, Task};
 use super::text::{
-    ActorText, CarrierText, Conditions, Emulation, ExpectationText, ProvesText, ScenarioText,
+    ActorText, CarrierText, Conditions, Emulation, ExpectationText, ProvesText, ReleaseText, ScenarioText,
 };
 use super::vocabulary;
 use crate::condition::{Condition, Expression};
@@ -64,7 +64,7 @@ pub fn build(
         id: format!("{prefix}/{}{suffix}", &*text.name.value),
         cell: origin.cell,
         long: text.long,
-        since: text.since,
+        since: text.since.map(|ReleaseText(since)| since),
         explains: trimmed(&text.explains),
         source: trimmed(&text.source),
         see_also: text.see_also.as_ref().map(|id| id.0.clone()),
@@ -446,8 +446,8 @@ impl Scenario {
                     observation: observation.clone(),
                     quantifier,
                     conditions,
-                    since: text.since,
-                    before: text.before,
+                    since: text.since.map(|ReleaseText(since)| since),
+                    before: text.before.map(|ReleaseText(before)| before),
                     because: text.because.as_ref().map(|because| because.0.clone()),
                     references: references.clone(),
                 });

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 
-use advisor::evidence::Value;
+use advisor_report::Value;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

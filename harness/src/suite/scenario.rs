@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use advisor::evidence::{Link, Quantifier};
+use advisor_report::{Link, Quantifier};
 use nix::unistd::Uid;
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ use crate::impairment::Impairment;
 use crate::lab::address::{Family, address};
 use crate::lab::{Carrier, Topology};
 use crate::observation::Observation;
-use crate::release::Release;
+use advisor_facts::release::Release;
 use crate::step::name::StepReference;
 use crate::step::{ActorStep, Kind, LabStep, Step, Values, flatten};
 use crate::yaml::error::Place;

@@ -3,7 +3,7 @@
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::JsonSchema;
 use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -11,13 +11,13 @@ use super::parameter::ParameterText;
 use crate::condition::Condition;
 use crate::impairment::{Impairment, Loss, Probability};
 use crate::lab::address::Family;
-use crate::release::Release;
 use crate::step::name::{HostName, Name};
 use crate::step::{ActorStep, LabStep, Steps};
 use crate::yaml::error::SuiteError;
 use crate::yaml::value::{
     Bytes, Entries, OneOrMore, Percent, Placed, Rate, Time, Words, from_text, inline_schema,
 };
+use advisor_facts::release::Release;
 
 /// A suite.
 #[derive(JsonSchema)]
@@ -60,7 +60,7 @@ pub struct ScenarioText {
     #[serde(default)]
     pub long: bool,
     /// The first release that it can run on. Default: any.
-    pub since: Option<Release>,
+    pub since: Option<ReleaseText>,
     /// Axes with their values; $axis stands for a value in the scenario.
     #[expect(dead_code, reason = "expanded before the scenario is read")]
     matrix: Option<Axes>,
@@ -113,6 +113,19 @@ fn max_runs() -> NonZeroU64 {
 fn time_limit() -> Time {
     Time(Duration::from_secs(20))
 }
+
+/// A release of Linux.
+#[derive(Clone, Copy, Debug)]
+pub struct ReleaseText(pub Release);
+
+impl<'de> Deserialize<'de> for ReleaseText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let expected = "a release with the word before it, such as Linux 6.11";
+        from_text(deserializer, expected, Release::parse).map(Self)
+    }
+}
+
+inline_schema!(ReleaseText, {"type": "string", "pattern": "^Linux [0-9]+\\.[0-9]+$"});
 
 /// The axes of a matrix, which [`super::matrix`] reads.
 #[derive(Deserialize)]
@@ -192,9 +205,9 @@ pub struct ExpectationText {
     /// Each in at least one run; runs are added up to max_runs.
     pub sometimes: Option<Conditions>,
     /// Only from this release on.
-    pub since: Option<Release>,
+    pub since: Option<ReleaseText>,
     /// Only before this release.
-    pub before: Option<Release>,
+    pub before: Option<ReleaseText>,
     /// Why, in a plain sentence.
     pub because: Option<Words>,
 }
@@ -258,19 +271,10 @@ impl<'de> Deserialize<'de> for Argument {
     }
 }
 
-impl JsonSchema for Argument {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Argument".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        Words::json_schema(generator)
-    }
-}
+inline_schema!(
+    Argument,
+    {"type": ["string", "number", "boolean"], (crate::yaml::schema::AS_IT_IS): true}
+);
 
 /// The impairment of a link.
 #[derive(Deserialize, JsonSchema)]

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use advisor::facts::counters::Counters;
+use advisor_facts::counters::Counters;
 
 use super::scenario::{Actor, Scenario};
 use crate::condition::is_quantity;

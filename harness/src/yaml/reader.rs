@@ -13,10 +13,10 @@
 use std::cell::RefCell;
 use std::fmt;
 
-use serde::de::value::{MapDeserializer, StrDeserializer};
+use serde::de::value::{MapAccessDeserializer, MapDeserializer, StrDeserializer};
 use serde::de::{
-    self, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error as _, Expected,
-    IntoDeserializer, MapAccess, SeqAccess, Unexpected, VariantAccess, Visitor,
+    self, DeserializeOwned, DeserializeSeed, Deserializer, Error as _, Expected, IntoDeserializer,
+    MapAccess, SeqAccess, Unexpected, Visitor,
 };
 use serde::forward_to_deserialize_any;
 use serde_json::Value as Json;
@@ -98,6 +98,8 @@ pub enum ReadError {
     Missing(&'static str),
     /// A key is not known.
     Unknown(&'static [&'static str]),
+    /// A word is none of those of an enum.
+    UnknownWord(&'static [&'static str]),
     /// A message of the value's own, see [`problem`].
     Other(String),
     /// With its place.
@@ -136,7 +138,7 @@ impl de::Error for ReadError {
     }
 
     fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Self {
-        Self::Expected(format!("one of {}", expected.join(", ")))
+        Self::UnknownWord(expected)
     }
 
     fn unknown_field(_: &str, expected: &'static [&'static str]) -> Self {
@@ -199,6 +201,11 @@ impl<'a> Reader<'a> {
                 let message = format!("{what}: {found} isn't allowed here");
                 (message, in_our_words(expected))
             }
+            ReadError::UnknownWord(words) => {
+                let found = self.node.describe();
+                let message = format!("{what}: {found} isn't allowed here");
+                (message, format!("one of {}", words.join(", ")))
+            }
             ReadError::Other(text) => match text.split_once(HINT) {
                 Some((message, hint)) => (message.to_owned(), hint.to_owned()),
                 None => (text, String::new()),
@@ -245,15 +252,15 @@ impl<'a> Reader<'a> {
     }
 
     fn map<'de, V: Visitor<'de>>(self, visitor: V) -> Visited<'de, V> {
-        let none = Vec::new();
         let entries = match &self.node.content {
-            Content::Map(entries) => entries,
-            _ => &none,
+            Content::Map(entries) => entries.as_slice(),
+            _ => &[],
         };
         visitor.visit_map(MapReader {
             reader: self,
             entries: entries.iter(),
             value: None,
+            of_step: false,
         })
     }
 }
@@ -483,6 +490,8 @@ struct MapReader<'a> {
     reader: Reader<'a>,
     entries: std::slice::Iter<'a, (Key, Node)>,
     value: Option<&'a (Key, Node)>,
+    /// Whether it is a step with what it takes.
+    of_step: bool,
 }
 
 impl<'de> MapAccess<'de> for MapReader<'_> {
@@ -496,6 +505,13 @@ impl<'de> MapAccess<'de> for MapReader<'_> {
         let Some((key, _)) = self.value else {
             return Ok(None);
         };
+        if self.of_step {
+            // A synthetic step, with a $, can't be written.
+            let word = Some(key.text.as_str()).filter(|word| !word.starts_with('$'));
+            return seed
+                .deserialize(word.unwrap_or_default().into_deserializer())
+                .map(Some);
+        }
         let node = Node {
             content: Content::Scalar(key.text.clone()),
             place: key.place,
@@ -516,9 +532,12 @@ impl<'de> MapAccess<'de> for MapReader<'_> {
         };
         // A bare value of a step stands where the mapping with it would, and is named
         // after the step.
-        let is_bare = key.place == node.place;
+        let is_bare = key.place == node.place && !self.of_step;
         let what = if is_bare { self.reader.what } else { &key.text };
-        let reader = self.reader.at(node, what);
+        let reader = Reader {
+            takes_as: self.of_step,
+            ..self.reader.at(node, what)
+        };
         let path = &self.reader.context.path;
         path.borrow_mut().push(key.text.clone());
         let value = seed
@@ -570,37 +589,26 @@ impl<'a> StepReader<'a> {
         };
         let place = value.place;
         let shorthand = (reader.context.grammar.shorthand)(&word.text);
-        let mut entries = match (value.content, shorthand) {
-            (Content::Map(entries), _) => entries,
-            (Content::Scalar(text), Some(key)) => {
-                let content = Content::Scalar(text);
-                let text = key.to_owned();
-                vec![(Key { text, place }, Node { content, place })]
-            }
-            (Content::Null, _) => Vec::new(),
-            (content, _) => {
-                let takes = Node { content, place };
-                return Ok(Self {
-                    reader,
-                    word,
-                    name: None,
-                    takes,
-                    next: 0,
-                });
-            }
-        };
-        let position = entries.iter().position(|(key, _)| key.text == "as");
-        let name = position.map(|position| entries.remove(position).1);
+        let mut content = value.content;
+        if let (Content::Scalar(_), Some(key)) = (&content, shorthand) {
+            let text = key.to_owned();
+            content = Content::Map(vec![(Key { text, place }, Node { content, place })]);
+        }
+        let mut name = None;
+        if let Content::Map(entries) = &mut content {
+            let position = entries.iter().position(|(key, _)| key.text == "as");
+            name = position.map(|position| entries.remove(position).1);
+        }
         if name.is_none() && shorthand == Some("as") {
             let message = format!("{}: \"as\" is missing", word.text);
             return Err(SuiteError::new(place, message, "as: the name of the step"));
         }
-        let content = Content::Map(entries);
+        let takes = Node { content, place };
         Ok(Self {
             reader,
             word,
             name,
-            takes: Node { content, place },
+            takes,
             next: 0,
         })
     }
@@ -622,92 +630,30 @@ impl<'de> MapAccess<'de> for StepReader<'_> {
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, ReadError> {
         match self.next {
-            1 => seed.deserialize(KindReader {
-                word: &self.word,
-                reader: Reader {
-                    takes_as: true,
-                    ..self.reader.at(&self.takes, &self.word.text)
-                },
-            }),
+            1 => {
+                // An enum is read from a mapping with one key.
+                let kind = [(self.word.clone(), self.takes.clone())];
+                let map = MapReader {
+                    reader: self.reader,
+                    entries: kind.iter(),
+                    value: None,
+                    of_step: true,
+                };
+                let kind = seed.deserialize(MapAccessDeserializer::new(map));
+                kind.map_err(|error| match error {
+                    ReadError::UnknownWord(known) => {
+                        let Key { text, place } = &self.word;
+                        let known = known.iter().copied().filter(|word| !word.starts_with('$'));
+                        SuiteError::no_such("unknown step", text, *place, known).into()
+                    }
+                    error => error,
+                })
+            }
             2 => match &self.name {
                 Some(name) => seed.deserialize(self.reader.at(name, "as")),
-                None => {
-                    let content = Content::Scalar(self.word.text.clone());
-                    let place = self.word.place;
-                    let node = Node { content, place };
-                    seed.deserialize(self.reader.at(&node, "as"))
-                }
+                None => seed.deserialize(self.word.text.as_str().into_deserializer()),
             },
             _ => seed.deserialize(place_reader(self.word.place)),
         }
-    }
-}
-
-/// Gives what a step does as an enum, and what it takes as the variant's content.
-struct KindReader<'a> {
-    word: &'a Key,
-    reader: Reader<'a>,
-}
-
-impl<'de> Deserializer<'de> for KindReader<'_> {
-    type Error = ReadError;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Visited<'de, V> {
-        visitor.visit_enum(self)
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        words: &'static [&'static str],
-        visitor: V,
-    ) -> Visited<'de, V> {
-        // Synthetic steps can't be written.
-        let mut known = words.iter().copied().filter(|word| !word.starts_with('$'));
-        let Key { text, place } = self.word;
-        if known.clone().any(|word| word == text) {
-            return visitor.visit_enum(self);
-        }
-        Err(SuiteError::no_such("unknown step", text, *place, known.by_ref()).into())
-    }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf
-        option unit unit_struct newtype_struct seq tuple tuple_struct map struct identifier
-        ignored_any
-    }
-}
-
-impl<'de> EnumAccess<'de> for KindReader<'_> {
-    type Error = ReadError;
-    type Variant = Self;
-
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), ReadError> {
-        let word: StrDeserializer<ReadError> = self.word.text.as_str().into_deserializer();
-        Ok((seed.deserialize(word)?, self))
-    }
-}
-
-impl<'de> VariantAccess<'de> for KindReader<'_> {
-    type Error = ReadError;
-
-    fn unit_variant(self) -> Result<(), ReadError> {
-        Ok(())
-    }
-
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, ReadError> {
-        seed.deserialize(self.reader)
-    }
-
-    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Visited<'de, V> {
-        self.reader.deserialize_any(visitor)
-    }
-
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        _: &'static [&'static str],
-        visitor: V,
-    ) -> Visited<'de, V> {
-        self.reader.deserialize_any(visitor)
     }
 }

@@ -71,6 +71,36 @@ pub fn from_name<'de, D: Deserializer<'de>, T>(
     deserializer.deserialize_newtype_struct(name, visitor)
 }
 
+/// A list; the text is what is expected where there is none.
+struct List<T>(&'static str, PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for List<T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(
+        self,
+        deserializer: D,
+    ) -> Result<Vec<T>, D::Error> {
+        Vec::deserialize(deserializer)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<T>, A::Error> {
+        std::iter::from_fn(|| items.next_element().transpose()).collect()
+    }
+}
+
+/// Reads a list; `expected` says what it is a list of.
+pub fn from_list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+    expected: &'static str,
+) -> Result<Vec<T>, D::Error> {
+    deserializer.deserialize_seq(List(expected, PhantomData))
+}
+
 /// A value that is read from one text and written as one.
 macro_rules! text_value {
     ($(#[$doc:meta])* $name:ident($inner:ty), $expected:literal, $parse:expr, $write:expr, $schema:tt) => {
@@ -298,32 +328,9 @@ pub struct OneOrMore<T>(pub Vec<T>);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMore<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ListVisitor<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
-            type Value = OneOrMore<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a value or a list of them")
-            }
-
-            fn visit_newtype_struct<D: Deserializer<'de>>(
-                self,
-                deserializer: D,
-            ) -> Result<OneOrMore<T>, D::Error> {
-                Vec::deserialize(deserializer).map(OneOrMore)
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<OneOrMore<T>, A::Error> {
-                let mut items = Vec::new();
-                while let Some(item) = seq.next_element()? {
-                    items.push(item);
-                }
-                Ok(OneOrMore(items))
-            }
-        }
-
-        deserializer.deserialize_newtype_struct(ONE_OR_MORE, ListVisitor(PhantomData))
+        let visitor = List("a value or a list of them", PhantomData);
+        let list = deserializer.deserialize_newtype_struct(ONE_OR_MORE, visitor);
+        list.map(Self)
     }
 }
 
@@ -368,11 +375,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<T>, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(Entries(entries))
+                let entries = std::iter::from_fn(|| map.next_entry().transpose());
+                entries.collect::<Result<_, _>>().map(Entries)
             }
         }
 

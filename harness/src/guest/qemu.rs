@@ -1,0 +1,373 @@
+//! The emulator: its process, what it is told, and whether it may use KVM.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::unistd::{Pid, getppid};
+
+use super::Guest;
+use super::protocol::PORT;
+use crate::kernels::cache::{Stored, file_identity};
+
+/// The emulator.
+pub const PROGRAM: &str = "qemu-system-x86_64";
+
+/// What to install for it.
+pub const PACKAGE_HINT: &str = "install the package qemu-system-x86";
+
+/// The guest's memory in bytes. What the suites need at most, with room to
+/// spare.
+pub const MEMORY_BYTES: u64 = 512 << 20;
+
+/// Longest boot; emulation on a busy machine takes seconds.
+const BOOT_LIMIT: Duration = Duration::from_secs(90);
+
+/// A KVM that boots no guest within this is useless (some nested ones print
+/// nothing at all).
+const KVM_BOOT_LIMIT: Duration = Duration::from_secs(10);
+
+/// What runs the guest's code.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Accelerator {
+    /// The processor itself.
+    Kvm,
+    /// QEMU's emulation.
+    Tcg,
+}
+
+impl Accelerator {
+    fn arguments(self) -> &'static str {
+        match self {
+            Self::Kvm => "-accel kvm -cpu host",
+            Self::Tcg => "-accel tcg,thread=multi -cpu max",
+        }
+    }
+
+    /// The longest boot that is waited for.
+    pub fn boot_limit(self) -> Duration {
+        match self {
+            Self::Kvm => KVM_BOOT_LIMIT,
+            Self::Tcg => BOOT_LIMIT,
+        }
+    }
+
+    /// What the kernel is told. The emulated time stamp counter is good and the
+    /// kernel would distrust it, and then time runs wrong.
+    fn command_line(self) -> &'static str {
+        match self {
+            Self::Kvm => "console=ttyS0 quiet reboot=t panic=-1",
+            Self::Tcg => {
+                "console=ttyS0 quiet mitigations=off no_timer_check cryptomgr.notests \
+                 reboot=t panic=-1 tsc=reliable clocksource=tsc"
+            }
+        }
+    }
+}
+
+/// What a QEMU process is started with: its arguments, and descriptors that it
+/// inherits by the numbers that they have here.
+#[derive(Debug)]
+pub struct Machine {
+    arguments: Vec<OsString>,
+    descriptors: Vec<OwnedFd>,
+}
+
+impl Machine {
+    /// A machine with this memory (a file of [`MEMORY_BYTES`]), a console, a port
+    /// and a monitor. What of it concerns the guest must be the same at the boot and at
+    /// each restore from it. Where `shares_memory`, what the guest writes to its
+    /// memory is in the file; otherwise it is a copy of its own.
+    pub fn new(
+        accelerator: Accelerator,
+        memory: OwnedFd,
+        shares_memory: bool,
+        console: OwnedFd,
+        port: OwnedFd,
+        monitor: OwnedFd,
+    ) -> Self {
+        let mut machine = Self {
+            arguments: Vec::new(),
+            descriptors: Vec::new(),
+        };
+        let memory = machine.inherit(memory);
+        let console = machine.inherit(console);
+        let port = machine.inherit(port);
+        let monitor = machine.inherit(monitor);
+        let share = if shares_memory { "on" } else { "off" };
+        // Neither a screen nor a network, and no configuration of the user's.
+        machine.add("-nodefaults -no-user-config -display none -no-reboot");
+        machine.add("-M pc,memory-backend=memory -smp 1");
+        machine.add(&format!("-m {}M", MEMORY_BYTES >> 20));
+        machine.add(&format!(
+            "-object memory-backend-file,id=memory,size={MEMORY_BYTES},share={share},\
+             mem-path=/proc/self/fd/{memory}"
+        ));
+        machine.add(accelerator.arguments());
+        machine.add(&format!("-chardev socket,id=console,fd={console}"));
+        machine.add("-serial chardev:console");
+        machine.add(&format!("-chardev socket,id=port,fd={port}"));
+        machine.add("-device virtio-serial-pci");
+        machine.add(&format!("-device virtserialport,chardev=port,name={PORT}"));
+        machine.add(&format!("-chardev socket,id=monitor,fd={monitor}"));
+        machine.add("-mon chardev=monitor,mode=control");
+        machine
+    }
+
+    /// Boots a kernel with this initramfs.
+    pub fn boot(&mut self, kernel: &Stored, accelerator: Accelerator, initramfs: OwnedFd) {
+        let initramfs = self.inherit(initramfs);
+        let mut command_line = accelerator.command_line().to_owned();
+        if let (Accelerator::Tcg, Some(khz)) = (accelerator, host_tsc_khz()) {
+            let _ = write!(command_line, " tsc_early_khz={khz}");
+        }
+        self.add(&format!("-initrd /proc/self/fd/{initramfs}"));
+        self.arguments
+            .extend(["-kernel".into(), kernel.kernel().into_os_string()]);
+        self.arguments
+            .extend(["-append".into(), command_line.into()]);
+    }
+
+    /// Waits until the monitor says from where to go on.
+    pub fn restore(&mut self) {
+        self.add("-incoming defer");
+    }
+
+    fn add(&mut self, arguments: &str) {
+        self.arguments
+            .extend(arguments.split(' ').map(OsString::from));
+    }
+
+    fn inherit(&mut self, descriptor: OwnedFd) -> i32 {
+        let number = descriptor.as_raw_fd();
+        self.descriptors.push(descriptor);
+        number
+    }
+}
+
+/// The frequency of the host's time stamp counter, which the emulated one has:
+/// what the kernel says, or the median of a few measurements.
+fn host_tsc_khz() -> Option<u64> {
+    let measured = fs::read_to_string("/sys/devices/system/cpu/cpu0/tsc_freq_khz").ok();
+    if let Some(khz) = measured.and_then(|text| text.trim().parse().ok()) {
+        return Some(khz);
+    }
+    let mut measured: Vec<u64> = (0..5).filter_map(|_| measured_tsc_khz()).collect();
+    measured.sort_unstable();
+    measured.get(measured.len() / 2).copied()
+}
+
+/// Counts the counter over a moment.
+#[cfg(target_arch = "x86_64")]
+fn measured_tsc_khz() -> Option<u64> {
+    const MOMENT: Duration = Duration::from_millis(20);
+    let read = || {
+        // SAFETY: every x86-64 processor has the instruction; Linux lets
+        // programs use it.
+        unsafe { core::arch::x86_64::_rdtsc() }
+    };
+    let (start, first) = (Instant::now(), read());
+    std::thread::sleep(MOMENT);
+    let (elapsed, last) = (start.elapsed(), read());
+    let ticks = u128::from(last.checked_sub(first)?);
+    let khz = ticks * 1_000_000 / elapsed.as_nanos().max(1);
+    u64::try_from(khz).ok()
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn measured_tsc_khz() -> Option<u64> {
+    None
+}
+
+/// Holds QEMU on a thread of its own, which lives as long: the kernel kills a
+/// child when the *thread* that started it ends, not the process.
+#[derive(Debug)]
+pub struct Keeper {
+    stop: Sender<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Keeper {
+    /// Starts the process; also what it complains of.
+    pub fn start(machine: Machine) -> io::Result<(Self, std::process::ChildStderr)> {
+        let (stop, stopped) = channel::<()>();
+        let (sender, started) = channel();
+        let thread = std::thread::Builder::new()
+            .name("qemu".to_owned())
+            .spawn(move || {
+                let mut child = match spawn(&machine) {
+                    Ok(child) => child,
+                    Err(error) => {
+                        let _ = sender.send(Err(error));
+                        return;
+                    }
+                };
+                // The guest hangs up only when QEMU's ends are the last ones.
+                drop(machine);
+                let _ = sender.send(
+                    child
+                        .stderr
+                        .take()
+                        .ok_or_else(|| io::ErrorKind::Other.into()),
+                );
+                // Ends when told to, or when the guest is dropped.
+                let _ = stopped.recv();
+                let _ = child.kill();
+                let _ = child.wait();
+            })?;
+        let complaints = started
+            .recv()
+            .unwrap_or_else(|_| Err(io::Error::other("the thread that keeps it panicked")))?;
+        let keeper = Self {
+            stop,
+            thread: Some(thread),
+        };
+        Ok((keeper, complaints))
+    }
+
+    /// Kills it and waits until it is gone.
+    pub fn kill(&mut self) {
+        // One that has ended hears nothing.
+        let _ = self.stop.send(());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn spawn(machine: &Machine) -> io::Result<Child> {
+    let mut command = Command::new(PROGRAM);
+    command
+        .args(&machine.arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let inherited: Vec<i32> = machine.descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let parent = Pid::this();
+    // SAFETY: between fork and exec only system calls are made, nothing is
+    // allocated and no lock is taken.
+    unsafe {
+        command.pre_exec(move || {
+            prctl::set_pdeathsig(Signal::SIGKILL)?;
+            // Had the parent died before, nobody would send it.
+            if getppid() != parent {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            for descriptor in &inherited {
+                keep_over_exec(*descriptor)?;
+            }
+            Ok(())
+        });
+    }
+    command.spawn()
+}
+
+fn keep_over_exec(descriptor: i32) -> io::Result<()> {
+    // SAFETY: F_SETFD changes a flag of a descriptor that the caller holds.
+    match unsafe { libc::fcntl(descriptor, libc::F_SETFD, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// What runs guests here: KVM where a guest booted with it once, which is
+/// remembered for this QEMU, this kernel and this processor.
+pub fn accelerator(kernel: &Stored, cache: &Path) -> Accelerator {
+    let record = cache.join("kvm.json");
+    let here = format!("{}|{}", identity(), may_use_kvm());
+    let known: Option<(String, bool)> = fs::read(&record)
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok());
+    let works = match known {
+        Some((there, works)) if there == here => works,
+        _ => {
+            let works = may_use_kvm() && Guest::boot(kernel, Accelerator::Kvm).is_ok();
+            // A kernel that boots in neither way says nothing about KVM.
+            let is_sure = works || !may_use_kvm() || Guest::boot(kernel, Accelerator::Tcg).is_ok();
+            if is_sure {
+                // Not remembered: it is asked again.
+                let _ = serde_json::to_vec(&(here, works)).map(|text| fs::write(&record, text));
+            }
+            works
+        }
+    };
+    if works {
+        Accelerator::Kvm
+    } else {
+        Accelerator::Tcg
+    }
+}
+
+/// Whether the device is there and may be opened. It may work all the same, or
+/// not.
+pub fn may_use_kvm() -> bool {
+    File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/kvm")
+        .is_ok()
+}
+
+/// What was found out about KVM, if anything was.
+pub fn known_of_kvm(cache: &Path) -> Option<bool> {
+    let text = fs::read(cache.join("kvm.json")).ok()?;
+    let (there, works): (String, bool) = serde_json::from_slice(&text).ok()?;
+    (there == format!("{}|{}", identity(), may_use_kvm())).then_some(works)
+}
+
+/// The file that [`PROGRAM`] is, by the PATH.
+pub fn find() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|directory| directory.join(PROGRAM))
+        .find(|file| file.is_file())
+}
+
+/// This QEMU on this processor under this kernel: what a saved guest and the
+/// answer about KVM are good for, and no other.
+pub fn identity() -> String {
+    let qemu = find().map_or_else(String::new, |path| file_identity(&path));
+    let information = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let of_processor = |key: &str| {
+        information
+            .lines()
+            .find(|line| line.starts_with(key))
+            .unwrap_or_default()
+            .to_owned()
+    };
+    format!(
+        "{qemu}|{}|{}|{}",
+        crate::lab::namespace::kernel_release(),
+        of_processor("model name"),
+        of_processor("flags"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counters_frequency_is_one_of_a_processor() {
+        if cfg!(target_arch = "x86_64") {
+            let khz = measured_tsc_khz().unwrap();
+            assert!((100_000..20_000_000).contains(&khz), "{khz}");
+        }
+    }
+}

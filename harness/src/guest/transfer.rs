@@ -1,0 +1,184 @@
+//! What a command takes along into a guest: its program with what that is linked
+//! with, and what the suite says that it needs, at the paths that they have here.
+//!
+//! It goes over the port and not into the initramfs, so that guests are made from
+//! the states that are kept for all scenarios.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::initramfs::libraries;
+use crate::kernels::elf::Elf;
+use crate::suite::command::{Command, DIRECTORY_MARK};
+use crate::suite::scenario::Scenario;
+
+/// The most that is taken along, in bytes: it lies in the guest's memory, a
+/// quarter of which it may be.
+const MOST_BYTES: u64 = super::qemu::MEMORY_BYTES / 4;
+
+/// Who is who: a server asks which number `nobody` has.
+const USERS: [&str; 2] = ["/etc/passwd", "/etc/group"];
+
+/// The longest chain of scripts that run one another.
+const MOST_INTERPRETERS: usize = 4;
+
+/// The files that the commands of a scenario need, or why they can't be had.
+pub fn files_of(scenario: &Scenario) -> Result<Vec<PathBuf>, String> {
+    let mut files = BTreeSet::new();
+    for (_, command) in scenario.commands() {
+        add_command(command, &mut files)?;
+    }
+    if !files.is_empty() {
+        let users = USERS.iter().map(PathBuf::from);
+        files.extend(users.filter(|path| path.is_file()));
+    }
+    let length = |path: &PathBuf| path.metadata().map_or(0, |file| file.len());
+    let bytes: u64 = files.iter().map(length).sum();
+    if bytes > MOST_BYTES {
+        return Err(format!(
+            "what it takes along into a guest is {} MiB, of which {} MiB have room",
+            bytes >> 20,
+            MOST_BYTES >> 20
+        ));
+    }
+    Ok(files.into_iter().collect())
+}
+
+fn add_command(command: &Command, files: &mut BTreeSet<PathBuf>) -> Result<(), String> {
+    let program = command
+        .find()
+        .ok_or_else(|| format!("{} is not installed", command.program()))?;
+    add_program(&program, files, MOST_INTERPRETERS)?;
+    let directory = command.directory.iter();
+    let directory = directory.filter(|path| !path.starts_with(DIRECTORY_MARK));
+    for needed in command.needs.iter().chain(directory) {
+        let path = std::path::absolute(needed).map_err(|error| format!("{needed}: {error}"))?;
+        add(&path, files).map_err(|error| format!("it needs {needed}: {error}"))?;
+    }
+    Ok(())
+}
+
+/// A program with what it is linked with, or with what runs it.
+fn add_program(
+    program: &Path,
+    files: &mut BTreeSet<PathBuf>,
+    interpreters: usize,
+) -> Result<(), String> {
+    let content = fs::read(program).map_err(|error| format!("{}: {error}", program.display()))?;
+    files.insert(program.to_owned());
+    if Elf::parse(&content).is_some() {
+        let linked = libraries(program, &content).map_err(|error| error.to_string())?;
+        files.extend(linked);
+        return Ok(());
+    }
+    let first = content
+        .split(|byte| *byte == b'\n')
+        .next()
+        .unwrap_or_default();
+    let script = first.strip_prefix(b"#!").map(String::from_utf8_lossy);
+    let words: Vec<&str> = script
+        .iter()
+        .flat_map(|line| line.split_whitespace())
+        .collect();
+    let error = |what: &str| Err(format!("{} {what}", program.display()));
+    match (words[..].first(), interpreters) {
+        (None, _) => error("is neither an x86-64 program nor a script"),
+        (_, 0) => error("is run by scripts that run one another"),
+        (Some(interpreter), _) => {
+            add_program(Path::new(interpreter), files, interpreters - 1)?;
+            // `#!/usr/bin/env python3` looks for a second one.
+            match words.get(1) {
+                Some(name) if interpreter.ends_with("/env") && !name.starts_with('-') => {
+                    let named = Command::of_program(name);
+                    let found = named
+                        .find()
+                        .ok_or_else(|| format!("{name} is not installed"))?;
+                    add_program(&found, files, interpreters - 1)
+                }
+                _ => Ok(()),
+            }
+        }
+    }
+}
+
+/// A file, or all that is below a directory; what a library is linked with comes
+/// along, where it is to be found.
+fn add(path: &Path, files: &mut BTreeSet<PathBuf>) -> io::Result<()> {
+    if path.metadata()?.is_dir() {
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            // A link to a directory could lead round in a circle.
+            let is_link = entry.file_type()?.is_symlink();
+            let Ok(metadata) = entry.path().metadata() else {
+                continue;
+            };
+            if metadata.is_file() || (metadata.is_dir() && !is_link) {
+                add(&entry.path(), files)?;
+            }
+        }
+        return Ok(());
+    }
+    if !files.insert(path.to_owned()) {
+        return Ok(());
+    }
+    let mut start = [0; 4];
+    let is_elf = io::Read::read_exact(&mut fs::File::open(path)?, &mut start).is_ok()
+        && start == *b"\x7fELF";
+    if is_elf && let Ok(linked) = libraries(path, &fs::read(path)?) {
+        files.extend(linked);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn script(directory: &Path, name: &str, first: &str) -> PathBuf {
+        let path = directory.join(name);
+        fs::write(&path, format!("{first}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_program_comes_with_what_runs_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = script(directory.path(), "run", "#!/bin/sh -e");
+        let mut files = BTreeSet::new();
+        add_program(&path, &mut files, MOST_INTERPRETERS).unwrap();
+        assert!(
+            files.contains(Path::new("/bin/sh")) && files.contains(&path),
+            "{files:?}"
+        );
+
+        let path = script(directory.path(), "env", "#!/usr/bin/env no-such-program");
+        let error = add_program(&path, &mut files, MOST_INTERPRETERS).unwrap_err();
+        assert_eq!(error, "no-such-program is not installed");
+
+        let own = directory.path().join("own").display().to_string();
+        let path = script(directory.path(), "own", &format!("#!{own}"));
+        let error = add_program(&path, &mut files, MOST_INTERPRETERS).unwrap_err();
+        assert!(error.contains("run one another"), "{error}");
+
+        let path = script(directory.path(), "text", "hello");
+        let error = add_program(&path, &mut files, MOST_INTERPRETERS).unwrap_err();
+        assert!(error.contains("neither"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_comes_with_all_that_is_in_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let below = directory.path().join("a/b");
+        fs::create_dir_all(&below).unwrap();
+        fs::write(below.join("c"), "c").unwrap();
+        std::os::unix::fs::symlink(directory.path(), below.join("round")).unwrap();
+        let mut files = BTreeSet::new();
+        add(directory.path(), &mut files).unwrap();
+        assert_eq!(files.into_iter().collect::<Vec<_>>(), [below.join("c")]);
+        assert!(add(Path::new("/no/such"), &mut BTreeSet::new()).is_err());
+    }
+}

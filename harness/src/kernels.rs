@@ -1,0 +1,68 @@
+//! The kernels that scenarios can run on: a store in the user's cache.
+//!
+//! The [`catalogue`] names kernels, [`fetch`] gets one through apt, the
+//! [`cache`] keeps it and [`choice`] finds the one that was asked for. Imports
+//! nothing of this crate but what reads this machine's release.
+
+pub mod apt;
+pub mod cache;
+pub mod catalogue;
+pub mod choice;
+pub mod elf;
+pub mod fetch;
+pub mod image;
+
+use std::fmt;
+
+/// Something about a guest's kernel that could not be done.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct KernelError {
+    /// The kernel or the file.
+    pub subject: String,
+    /// What could not be done with it: `boot it`.
+    pub action: String,
+    /// The words of the kernel or of the tool.
+    pub words: String,
+    hint: String,
+    /// Whether it is what the user asked for that is wrong, and not the machine.
+    pub is_usage: bool,
+}
+
+impl KernelError {
+    fn new(subject: &str, action: &str, words: &str, hint: &str, is_usage: bool) -> Self {
+        Self {
+            subject: subject.to_owned(),
+            action: action.to_owned(),
+            words: words.to_owned(),
+            hint: hint.to_owned(),
+            is_usage,
+        }
+    }
+
+    /// The machine can't do it.
+    pub fn environment(subject: &str, action: &str, words: &str, hint: &str) -> Self {
+        Self::new(subject, action, words, hint, false)
+    }
+
+    /// What was asked for is wrong.
+    pub fn usage(subject: &str, action: &str, words: &str, hint: &str) -> Self {
+        Self::new(subject, action, words, hint, true)
+    }
+
+    /// What to do about it; may be empty.
+    pub fn hint(&self) -> &str {
+        &self.hint
+    }
+}
+
+impl fmt::Display for KernelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: cannot {}: {}",
+            self.subject, self.action, self.words
+        )
+    }
+}
+
+impl std::error::Error for KernelError {}

@@ -1,0 +1,427 @@
+//! The kernels that were taken in, each in a directory of the user's cache. It
+//! is there whole or not at all, and nothing else is needed to boot it.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+
+use super::KernelError;
+use super::catalogue::Offer;
+use super::image::{self, Module, modules, unpack_vmlinuz};
+
+/// What describes a kernel, in its directory.
+const RECORD: &str = "kernel.json";
+const KERNEL: &str = "vmlinux";
+const MODULES: &str = "modules";
+/// What the directories to work in are called, before the process's number.
+const WORKSHOP: &str = ".new-";
+
+/// The directory with all kernels.
+#[derive(Clone, Debug)]
+pub struct Cache(PathBuf);
+
+/// A kernel that is there.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Stored {
+    /// What it is called: `debian-6.12`.
+    pub name: String,
+    /// As `uname -r` gives it.
+    pub release: String,
+    /// The packages that it came in; none where it was given by path.
+    pub packages: Vec<Package>,
+    /// The files that it was taken from, where it was given by path: while they
+    /// are the same, it needn't be taken in again.
+    #[serde(default)]
+    pub origin: Option<String>,
+    /// Its files with their lengths, below its directory: the kernel first, then
+    /// the modules in the order in which they are to be loaded.
+    files: Vec<(String, u64)>,
+    #[serde(skip)]
+    directory: PathBuf,
+}
+
+/// A package that a kernel came in.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Package {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+impl From<&Offer> for Package {
+    fn from(offer: &Offer) -> Self {
+        Self {
+            name: offer.package.clone(),
+            version: offer.version.clone(),
+        }
+    }
+}
+
+impl Cache {
+    /// The cache of the user: below XDG_CACHE_HOME, or ~/.cache.
+    pub fn of_user() -> Result<Self, KernelError> {
+        let from = |variable: &str| {
+            std::env::var_os(variable)
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute())
+        };
+        from("XDG_CACHE_HOME")
+            .or_else(|| from("HOME").map(|home| home.join(".cache")))
+            .map(|cache| Self(cache.join("lastbyte/kernels")))
+            .ok_or_else(|| {
+                KernelError::environment(
+                    "cache",
+                    "find its directory",
+                    "neither XDG_CACHE_HOME nor HOME is set to a path",
+                    "set HOME",
+                )
+            })
+    }
+
+    /// A cache in another place.
+    pub fn at(directory: &Path) -> Self {
+        Self(directory.to_owned())
+    }
+
+    /// Its directory.
+    pub fn directory(&self) -> &Path {
+        &self.0
+    }
+
+    /// The kernel of that name; `None` where it isn't there.
+    pub fn find(&self, name: &str) -> Result<Option<Stored>, KernelError> {
+        let directory = self.0.join(name);
+        let broken = |words: &str| {
+            KernelError::environment(
+                &directory.display().to_string(),
+                "use this kernel",
+                words,
+                &format!("the cache is damaged; `harness kernels fetch {name}` mends it"),
+            )
+        };
+        let text = match fs::read_to_string(directory.join(RECORD)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !directory.exists() => {
+                return Ok(None);
+            }
+            text => text.map_err(|error| broken(&format!("{RECORD}: {error}")))?,
+        };
+        let mut stored: Stored =
+            serde_json::from_str(&text).map_err(|error| broken(&format!("{RECORD}: {error}")))?;
+        for (file, length) in &stored.files {
+            let found = directory.join(file).metadata().map_or(0, |file| file.len());
+            if found != *length {
+                return Err(broken(&format!("{file} has {found} bytes, not {length}")));
+            }
+        }
+        if stored.files.is_empty() {
+            return Err(broken(&format!("{RECORD} names no files")));
+        }
+        stored.directory = directory;
+        Ok(Some(stored))
+    }
+
+    /// A directory to work in, on the same file system. It goes when it is
+    /// dropped; one whose process was killed goes when the next is made.
+    pub fn workshop(&self) -> Result<TempDir, KernelError> {
+        self.sweep();
+        let prefix = format!("{WORKSHOP}{}-", std::process::id());
+        fs::create_dir_all(&self.0)
+            .and_then(|()| tempfile::Builder::new().prefix(&prefix).tempdir_in(&self.0))
+            .map_err(|error| self.error("make a directory in it", &error))
+    }
+
+    /// Removes the workshops of processes that are gone.
+    fn sweep(&self) {
+        for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let owner = name
+                .to_str()
+                .and_then(|name| name.strip_prefix(WORKSHOP))
+                .and_then(|rest| rest.split('-').next());
+            if let Some(pid) = owner
+                && !Path::new("/proc").join(pid).exists()
+            {
+                // The next one tries again.
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+
+    /// Takes a kernel in, in place of one of the same name.
+    pub fn store(
+        &self,
+        name: &str,
+        packages: &[Offer],
+        origin: Option<String>,
+        vmlinuz: &Path,
+        module_directory: &Path,
+    ) -> Result<Stored, KernelError> {
+        let bytes = fs::read(vmlinuz).map_err(|error| {
+            KernelError::usage(
+                &vmlinuz.display().to_string(),
+                "read it",
+                &error.to_string(),
+                "give the vmlinuz of an x86-64 kernel",
+            )
+        })?;
+        let kernel = unpack_vmlinuz(vmlinuz, &bytes)?;
+        let modules = modules(module_directory)?;
+        let of_modules = modules.iter().find_map(Module::release).unwrap_or_default();
+        let release = image::release(&bytes).unwrap_or(&of_modules).to_owned();
+        if release != of_modules {
+            return Err(KernelError::usage(
+                &vmlinuz.display().to_string(),
+                "use it with these modules",
+                &format!(
+                    "it is {release}, and the modules in {} are of {of_modules}",
+                    module_directory.display()
+                ),
+                "give each kernel the modules that were built with it",
+            ));
+        }
+        let workshop = self.workshop()?;
+        let mut stored = Stored {
+            name: name.to_owned(),
+            release,
+            packages: packages.iter().map(Package::from).collect(),
+            origin,
+            files: Vec::new(),
+            directory: self.0.join(name),
+        };
+        let new = workshop.path().join("new");
+        stored
+            .write(&new, &kernel, &modules)
+            .and_then(|()| {
+                // What is replaced goes with the workshop.
+                if stored.directory.exists() {
+                    fs::rename(&stored.directory, workshop.path().join("old"))?;
+                }
+                fs::rename(&new, &stored.directory)
+            })
+            .map_err(|error| self.error(&format!("store {name} in it"), &error))?;
+        Ok(stored)
+    }
+
+    fn error(&self, action: &str, error: &io::Error) -> KernelError {
+        let hint = match error.kind() {
+            io::ErrorKind::StorageFull => "a kernel needs about 150 MB there while it is fetched",
+            _ => "XDG_CACHE_HOME names another place",
+        };
+        KernelError::environment(
+            &self.0.display().to_string(),
+            action,
+            &error.to_string(),
+            hint,
+        )
+    }
+}
+
+impl Stored {
+    /// A kernel that is nowhere.
+    #[cfg(test)]
+    pub(crate) fn of_release(release: &str) -> Self {
+        Self {
+            name: release.to_owned(),
+            release: release.to_owned(),
+            packages: Vec::new(),
+            origin: None,
+            files: Vec::new(),
+            directory: PathBuf::new(),
+        }
+    }
+
+    fn write(&mut self, to: &Path, kernel: &[u8], modules: &[Module]) -> io::Result<()> {
+        fs::create_dir_all(to.join(MODULES))?;
+        let mut write = |file: String, content: &[u8]| {
+            let mut open = fs::File::create(to.join(&file))?;
+            open.write_all(content)?;
+            // A name for a file that isn't on the disk yet could be all that a
+            // crash leaves.
+            open.sync_all()?;
+            self.files.push((file, content.len() as u64));
+            Ok::<(), io::Error>(())
+        };
+        write(KERNEL.to_owned(), kernel)?;
+        for module in modules {
+            write(format!("{MODULES}/{}.ko", module.name), &module.content)?;
+        }
+        fs::write(to.join(RECORD), serde_json::to_vec_pretty(self)?)
+    }
+
+    /// The directory with all that belongs to it.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The file to boot.
+    pub fn kernel(&self) -> PathBuf {
+        self.directory.join(KERNEL)
+    }
+
+    /// The bytes that it takes on the disk.
+    pub fn size_bytes(&self) -> u64 {
+        self.files.iter().map(|(_, length)| length).sum()
+    }
+
+    /// Its modules, in the order in which they are to be loaded.
+    pub fn modules(&self) -> Result<Vec<Module>, KernelError> {
+        self.files
+            .iter()
+            .filter_map(|(file, _)| {
+                let name = file.strip_prefix(MODULES)?.strip_prefix('/')?;
+                Some((file, name.strip_suffix(".ko")?))
+            })
+            .map(|(file, name)| {
+                let path = self.directory.join(file);
+                let content = fs::read(&path).map_err(|error| {
+                    KernelError::environment(
+                        &path.display().to_string(),
+                        "read it",
+                        &error.to_string(),
+                        "fetch the kernel again",
+                    )
+                })?;
+                Ok(Module {
+                    name: name.to_owned(),
+                    content,
+                })
+            })
+            .collect()
+    }
+}
+
+/// A file's content as far as its inode tells: whoever replaces or writes it
+/// changes one of these.
+pub fn file_identity(path: &Path) -> String {
+    path.metadata().map_or_else(
+        |error| error.to_string(),
+        |file| {
+            format!(
+                "{}:{}:{}:{}.{}",
+                file.dev(),
+                file.ino(),
+                file.len(),
+                file.mtime(),
+                file.mtime_nsec()
+            )
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(directory: &Path) -> Stored {
+        let module = |name: &str| Module {
+            name: name.to_owned(),
+            content: name.into(),
+        };
+        let mut stored = Stored {
+            name: "debian-6.1".to_owned(),
+            release: "6.1.0-1-cloud-amd64".to_owned(),
+            packages: Vec::new(),
+            origin: None,
+            files: Vec::new(),
+            directory: directory.join("debian-6.1"),
+        };
+        let to = stored.directory.clone();
+        stored
+            .write(&to, b"kernel", &[module("veth"), module("sch_netem")])
+            .unwrap();
+        stored
+    }
+
+    #[test]
+    fn what_is_stored_is_found_with_its_modules_in_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::at(directory.path());
+        let stored = stored(directory.path());
+        let found = cache.find("debian-6.1").unwrap().unwrap();
+        assert_eq!(found, stored);
+        assert_eq!(fs::read(found.kernel()).unwrap(), b"kernel");
+        let names: Vec<String> = found
+            .modules()
+            .unwrap()
+            .into_iter()
+            .map(|module| module.name)
+            .collect();
+        assert_eq!(names, ["veth", "sch_netem"]);
+        assert_eq!(found.size_bytes(), 6 + 4 + 9);
+        assert_eq!(cache.find("debian-6.12").unwrap(), None);
+    }
+
+    #[test]
+    fn a_damaged_kernel_is_an_error_that_says_how_to_mend_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::at(directory.path());
+        let stored = stored(directory.path());
+        let complaint = || {
+            let error = cache.find("debian-6.1").unwrap_err();
+            assert!(error.hint().contains("fetch debian-6.1"), "{error}");
+            error.to_string()
+        };
+        fs::write(stored.kernel(), "kern").unwrap();
+        assert!(complaint().contains("vmlinux has 4 bytes, not 6"));
+        fs::write(stored.directory.join(RECORD), "{").unwrap();
+        assert!(complaint().contains("kernel.json"));
+        fs::remove_file(stored.directory.join(RECORD)).unwrap();
+        assert!(complaint().contains("kernel.json"));
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_swept_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::at(directory.path());
+        // No process has this number: it is above the kernel's largest.
+        let left = directory.path().join(".new-99999999-abc/new");
+        fs::create_dir_all(&left).unwrap();
+        let first = cache.workshop().unwrap();
+        let second = cache.workshop().unwrap();
+        assert!(!left.exists());
+        assert!(first.path().exists() && second.path().exists());
+    }
+
+    #[test]
+    fn a_file_that_is_no_kernel_leaves_nothing_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::at(&directory.path().join("cache"));
+        let file = directory.path().join("vmlinuz");
+        fs::write(&file, "no kernel").unwrap();
+        assert!(
+            cache
+                .store("mine", &[], None, &file, directory.path())
+                .is_err()
+        );
+        assert!(
+            cache
+                .store(
+                    "mine",
+                    &[],
+                    None,
+                    &directory.path().join("none"),
+                    directory.path()
+                )
+                .is_err()
+        );
+        assert_eq!(cache.find("mine").unwrap(), None);
+        assert!(!cache.directory().exists());
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_is_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, other) = (directory.path().join("qemu"), directory.path().join("new"));
+        fs::write(&file, "7.2").unwrap();
+        let before = file_identity(&file);
+        assert_eq!(before, file_identity(&file));
+        fs::write(&other, "8.0").unwrap();
+        fs::rename(&other, &file).unwrap();
+        assert_ne!(before, file_identity(&file));
+    }
+}

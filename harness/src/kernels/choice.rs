@@ -1,0 +1,217 @@
+//! Which kernel the command line asks for, and where it comes from.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+
+use advisor_facts::release;
+
+use super::cache::{Cache, Stored, file_identity};
+use super::{KernelError, catalogue};
+use crate::lab::namespace::kernel_release;
+
+/// A kernel as the command line names it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Choice {
+    /// This machine's own where it can serve, a guest's that was fetched where
+    /// not.
+    Auto,
+    /// This machine's own.
+    Host,
+    /// One of the [`catalogue`].
+    Line(String),
+    /// A vmlinuz.
+    File(PathBuf),
+}
+
+impl Choice {
+    /// Understands a name or a path; a path has a slash in it or is there.
+    pub fn parse(text: &str) -> Result<Self, KernelError> {
+        match text {
+            "auto" => return Ok(Self::Auto),
+            "host" => return Ok(Self::Host),
+            _ => {}
+        }
+        if catalogue::find(text).is_some() {
+            return Ok(Self::Line(text.to_owned()));
+        }
+        if text.contains('/') || Path::new(text).is_file() {
+            return Ok(Self::File(text.into()));
+        }
+        Err(KernelError::usage(
+            text,
+            "run on it",
+            "no kernel has this name",
+            &format!(
+                "known are auto, host, {}, and the path of a vmlinuz",
+                catalogue::names()
+            ),
+        ))
+    }
+
+    /// Whether this machine's own kernel may be it.
+    pub fn is_of_host(&self) -> bool {
+        matches!(self, Self::Auto | Self::Host)
+    }
+
+    /// The kernel to boot. One of the catalogue must have been fetched; a file
+    /// is taken in with the modules in that directory, or beside it: those in
+    /// `modules` or `lib/modules` beside the vmlinuz, or of its release on this
+    /// machine. `auto` boots the nearest to the host's that was fetched, if any
+    /// was.
+    pub fn resolve(
+        &self,
+        cache: &Cache,
+        modules: Option<&Path>,
+    ) -> Result<Option<Stored>, KernelError> {
+        match self {
+            Self::Host => Ok(None),
+            Self::Auto => Ok(nearest(cache, &kernel_release())),
+            Self::Line(name) => match cache.find(name)? {
+                Some(stored) => Ok(Some(stored)),
+                None => Err(KernelError::environment(
+                    name,
+                    "run on it",
+                    "it hasn't been fetched",
+                    &format!("harness kernels fetch {name}"),
+                )),
+            },
+            Self::File(path) => take_in(path, modules, cache).map(Some),
+        }
+    }
+}
+
+/// Refuses `--modules` where no kernel is given by its path: the others have
+/// their own.
+pub fn check_modules(choices: &[Choice], modules: Option<&Path>) -> Result<(), KernelError> {
+    let is_file = |choice: &Choice| matches!(choice, Choice::File(_));
+    match modules {
+        Some(modules) if !choices.iter().any(is_file) => Err(KernelError::usage(
+            &modules.display().to_string(),
+            "take modules from it",
+            "no kernel is given by its path",
+            "--modules goes with --kernel PATH, the path of a vmlinuz",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// A vmlinuz in the cache; one that is there already, with the same modules, is
+/// not taken in again.
+fn take_in(path: &Path, modules: Option<&Path>, cache: &Cache) -> Result<Stored, KernelError> {
+    let modules = match modules {
+        Some(named) if named.join("kernel").is_dir() => named.to_owned(),
+        Some(named) => {
+            return Err(KernelError::usage(
+                &named.display().to_string(),
+                "take modules from it",
+                "it has no directory kernel/",
+                "name a directory such as /lib/modules/RELEASE",
+            ));
+        }
+        None => modules_beside(path)?,
+    };
+    let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let origin = format!(
+        "{}|{}|{}|{}",
+        whole.display(),
+        file_identity(path),
+        modules.display(),
+        // Installing modules replaces this directory.
+        file_identity(&modules.join("kernel"))
+    );
+    let mut hasher = DefaultHasher::new();
+    whole.hash(&mut hasher);
+    let name = format!("file-{:016x}", hasher.finish());
+    match cache.find(&name) {
+        Ok(Some(stored)) if stored.origin.as_ref() == Some(&origin) => Ok(stored),
+        // A damaged one is replaced as well.
+        _ => cache.store(&name, &[], Some(origin), path, &modules),
+    }
+}
+
+/// Of the kernels that were fetched by name, the one whose release is nearest to
+/// this one; the older of two that are as near.
+pub fn nearest(cache: &Cache, release: &str) -> Option<Stored> {
+    let mut fetched = Vec::new();
+    for line in catalogue::LINES {
+        // A damaged one is as good as none; `harness doctor` names it.
+        fetched.extend(cache.find(line.name).ok().flatten());
+    }
+    release::nearest(fetched, |stored| stored.release.as_str(), release).map(|(stored, _)| stored)
+}
+
+/// The directory with the modules of a vmlinuz that was given by its path.
+fn modules_beside(vmlinuz: &Path) -> Result<PathBuf, KernelError> {
+    let name = vmlinuz
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let release = name.strip_prefix("vmlinuz-").unwrap_or_default();
+    let beside = vmlinuz.parent().unwrap_or(Path::new("."));
+    let installed = ["lib/modules", "../lib/modules", "../usr/lib/modules"]
+        .iter()
+        .map(|directory| beside.join(directory).join(release))
+        .chain([Path::new("/lib/modules").join(release)]);
+    // A distribution may keep the vmlinuz among its modules.
+    [beside.join("modules"), beside.to_owned()]
+        .into_iter()
+        .chain(installed.filter(|_| !release.is_empty()))
+        .find(|directory| directory.join("kernel/net").is_dir())
+        .ok_or_else(|| {
+            KernelError::usage(
+                &vmlinuz.display().to_string(),
+                "run on it",
+                "its modules are not beside it",
+                "name a directory such as /lib/modules/RELEASE with --modules",
+            )
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_is_named_or_given_by_its_path() {
+        assert_eq!(Choice::parse("host").unwrap(), Choice::Host);
+        assert_eq!(Choice::parse("auto").unwrap(), Choice::Auto);
+        assert_eq!(
+            Choice::parse("debian-6.1").unwrap(),
+            Choice::Line("debian-6.1".to_owned())
+        );
+        assert_eq!(
+            Choice::parse("./vmlinuz").unwrap(),
+            Choice::File("./vmlinuz".into())
+        );
+        let error = Choice::parse("debian-4.4").unwrap_err();
+        assert!(error.is_usage);
+        assert!(error.hint().contains("debian-6.12"), "{}", error.hint());
+    }
+
+    #[test]
+    fn a_kernel_that_was_not_fetched_says_how_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::at(directory.path());
+        let choice = Choice::Line("debian-6.1".to_owned());
+        let error = choice.resolve(&cache, None).unwrap_err();
+        assert_eq!(error.hint(), "harness kernels fetch debian-6.1");
+        assert_eq!(Choice::Host.resolve(&cache, None).unwrap(), None);
+        assert_eq!(Choice::Auto.resolve(&cache, None).unwrap(), None);
+    }
+
+    #[test]
+    fn modules_are_looked_for_beside_the_vmlinuz() {
+        let directory = tempfile::tempdir().unwrap();
+        let boot = directory.path().join("boot");
+        let modules = directory.path().join("lib/modules/6.1.0-x/kernel/net");
+        std::fs::create_dir_all(&boot).unwrap();
+        let vmlinuz = boot.join("vmlinuz-6.1.0-x");
+        let error = modules_beside(&vmlinuz).unwrap_err();
+        assert!(error.is_usage);
+        std::fs::create_dir_all(&modules).unwrap();
+        assert_eq!(
+            modules_beside(&vmlinuz).unwrap(),
+            boot.join("../lib/modules/6.1.0-x")
+        );
+    }
+}

@@ -1,0 +1,180 @@
+//! What a run sent and received, for `--keep`: the packets on each host's link
+//! and what its actors said.
+//!
+//! It is held in memory and written only where the run is not as expected.
+
+use std::fmt::Write as _;
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{ControlMessageOwned, LinkAddr, MsgFlags, recvmsg, setsockopt, sockopt};
+
+use crate::lab::relay::capture_socket;
+use crate::lab::topology::ETH0;
+use crate::lab::{Lab, LabError};
+
+/// How much of each packet is kept: its headers and the start of its data.
+const SNAP_BYTES: usize = 256;
+
+/// The most that is kept for a host; what comes later is only counted.
+pub const MOST_BYTES: usize = 64 << 20;
+/// The same in a guest, whose memory it lies in until it is carried out.
+pub const MOST_BYTES_IN_GUEST: usize = 8 << 20;
+
+/// Time between two looks at whether the run is over.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// pcap's magic number for times in nanoseconds, and its version 2.4
+/// (draft-ietf-opsawg-pcap).
+const MAGIC: u32 = 0xa1b2_3c4d;
+const VERSION: [u16; 2] = [2, 4];
+/// LINKTYPE_ETHERNET.
+const ETHERNET: u32 = 1;
+
+/// The packets of one host's link, as a pcap file has them.
+#[derive(Debug)]
+struct Packets {
+    host: String,
+    socket: OwnedFd,
+    file: Vec<u8>,
+    most_bytes: usize,
+    left_out: u64,
+}
+
+/// Writes a file of what is kept.
+pub type Write<'a> = &'a mut dyn FnMut(&Path, &[u8]) -> io::Result<()>;
+
+/// A capture on every host's link.
+#[derive(Debug)]
+pub struct Capture(Vec<Packets>);
+
+impl Capture {
+    /// Starts to listen; what is sent from now on waits to be taken.
+    pub fn open(lab: &Lab, most_bytes: usize) -> Result<Self, LabError> {
+        let packets = lab.hosts().iter().map(|namespace| {
+            let socket = namespace
+                .run(|| {
+                    let socket = capture_socket(ETH0)?;
+                    setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
+                    Ok(socket)
+                })
+                .and_then(|socket| socket)
+                .map_err(|error| {
+                    LabError::new(&namespace.host, "capture on its link", error, "")
+                })?;
+            Ok(Packets {
+                host: namespace.host.clone(),
+                socket,
+                file: header(),
+                most_bytes,
+                left_out: 0,
+            })
+        });
+        packets.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Takes packets until told to stop, and then what is still there.
+    pub fn take(mut self, stop: &AtomicBool) -> io::Result<Self> {
+        loop {
+            let last = stop.load(Ordering::Relaxed);
+            for packets in &mut self.0 {
+                packets.take()?;
+            }
+            if last {
+                return Ok(self);
+            }
+            let mut watched: Vec<PollFd> = self
+                .0
+                .iter()
+                .map(|packets| PollFd::new(packets.socket.as_fd(), PollFlags::POLLIN))
+                .collect();
+            let timeout = PollTimeout::try_from(LOOK_EVERY).unwrap_or(PollTimeout::ZERO);
+            poll(&mut watched, timeout)?;
+        }
+    }
+
+    /// Writes HOST.pcap for each host, and the actors' log.
+    pub fn write(&self, directory: &Path, log: &[String], write: Write) -> io::Result<()> {
+        let mut text = String::new();
+        for packets in &self.0 {
+            let path = directory.join(format!("{}.pcap", packets.host));
+            write(&path, &packets.file)?;
+            if packets.left_out > 0 {
+                let host = &packets.host;
+                let _ = writeln!(text, "{host}.pcap: {} packets left out", packets.left_out);
+            }
+        }
+        for line in log {
+            let _ = writeln!(text, "{line}");
+        }
+        write(&directory.join("actors.log"), text.as_bytes())
+    }
+}
+
+fn header() -> Vec<u8> {
+    let mut file = MAGIC.to_ne_bytes().to_vec();
+    file.extend(VERSION.iter().flat_map(|number| number.to_ne_bytes()));
+    // The time zone and the accuracy, which nobody uses.
+    file.extend([0; 8]);
+    for number in [u32::try_from(SNAP_BYTES).unwrap_or(u32::MAX), ETHERNET] {
+        file.extend(number.to_ne_bytes());
+    }
+    file
+}
+
+impl Packets {
+    fn take(&mut self) -> io::Result<()> {
+        let mut buffer = [0; SNAP_BYTES];
+        loop {
+            let mut slices = [IoSliceMut::new(&mut buffer)];
+            let mut control = nix::cmsg_space!(libc::timespec);
+            // MSG_TRUNC: the length is the packet's, not what fitted.
+            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
+            let socket = self.socket.as_raw_fd();
+            let (length, time) =
+                match recvmsg::<LinkAddr>(socket, &mut slices, Some(&mut control), flags) {
+                    Ok(message) => (message.bytes, time_of(message.cmsgs()?)),
+                    Err(nix::errno::Errno::EAGAIN) => return Ok(()),
+                    Err(errno) => return Err(errno.into()),
+                };
+            let kept = &buffer[..length.min(SNAP_BYTES)];
+            if self.file.len() + kept.len() > self.most_bytes {
+                self.left_out += 1;
+                continue;
+            }
+            let lengths = [kept.len(), length].map(|length| u32::try_from(length).unwrap_or(0));
+            for number in time.into_iter().chain(lengths) {
+                self.file.extend(number.to_ne_bytes());
+            }
+            self.file.extend(kept);
+        }
+    }
+}
+
+/// Seconds and nanoseconds at which a packet was seen.
+fn time_of(messages: impl Iterator<Item = ControlMessageOwned>) -> [u32; 2] {
+    for message in messages {
+        if let ControlMessageOwned::ScmTimestampns(time) = message {
+            let part = |number: i64| u32::try_from(number).unwrap_or(0);
+            return [part(time.tv_sec()), part(time.tv_nsec())];
+        }
+    }
+    [0; 2]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_is_pcap_s() {
+        let header = header();
+        assert_eq!(header.len(), 24);
+        assert_eq!(header[..4], 0xa1b2_3c4d_u32.to_ne_bytes());
+        assert_eq!(header[20..], 1_u32.to_ne_bytes());
+    }
+}

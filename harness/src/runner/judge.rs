@@ -1,0 +1,207 @@
+//! Holds the expectations of a scenario against its runs.
+
+use std::collections::BTreeMap;
+
+use advisor_report::{Expectation, Quantifier, Run, Seen, Value};
+
+use crate::condition::Condition;
+use crate::observation::{Absent, Observation};
+use crate::suite::scenario::{Expected, Scenario};
+
+/// Judges every expectation of a scenario over its runs.
+pub fn judge(scenario: &Scenario, runs: &[Run]) -> Vec<Expectation> {
+    scenario
+        .expectations
+        .iter()
+        .map(|expected| Expectation {
+            observation: expected.observation.to_string(),
+            quantifier: expected.quantifier,
+            condition: expected.condition(),
+            held: held(expected, runs),
+            seen: seen(&expected.observation, runs),
+        })
+        .collect()
+}
+
+/// Whether more runs could still meet a `sometimes` that none has met.
+pub fn wants_more_runs(expectations: &[Expectation]) -> bool {
+    expectations.iter().any(|expectation| {
+        expectation.quantifier == Quantifier::Sometimes && expectation.held == Some(false)
+    })
+}
+
+/// The value of an observation in a run; a count that nothing raised is 0.
+fn value(run: &Run, observation: &Observation) -> Option<Value> {
+    let value = |observation: &Observation| run.observations.get(&observation.to_string());
+    value(observation)
+        .cloned()
+        .or_else(|| match observation.when_absent() {
+            Absent::Zero => Some(Value::Integer(0)),
+            Absent::ZeroWhere(other) => value(&other).map(|_| Value::Integer(0)),
+            Absent::Unknown => None,
+        })
+}
+
+/// Whether the failure that a scenario names happened in a run; `None` where that
+/// was not observed.
+pub fn has_failed(scenario: &Scenario, run: &Run) -> Option<bool> {
+    let failure = scenario.failure.as_ref()?;
+    holds(
+        &failure.observation,
+        &failure.conditions,
+        &failure.references,
+        run,
+    )
+}
+
+/// What was seen of the failure that a scenario names.
+pub fn seen_of_failure(scenario: &Scenario, runs: &[Run]) -> Vec<Seen> {
+    let failure = scenario.failure.as_ref();
+    failure.map_or_else(Vec::new, |failure| seen(&failure.observation, runs))
+}
+
+/// Whether one of the conditions holds in a run.
+fn holds(
+    observation: &Observation,
+    conditions: &[Condition],
+    references: &[Observation],
+    run: &Run,
+) -> Option<bool> {
+    if run.error.is_some() {
+        return None;
+    }
+    let seen = value(run, observation)?;
+    let lookup = |name: &str| {
+        let mut references = references.iter();
+        value(run, references.find(|known| known.to_string() == name)?)
+    };
+    let answers: Vec<Option<bool>> = conditions
+        .iter()
+        .map(|condition| condition.holds(&seen, &lookup))
+        .collect();
+    if answers.contains(&Some(true)) {
+        Some(true)
+    } else if answers.contains(&None) {
+        None
+    } else {
+        Some(false)
+    }
+}
+
+fn held(expected: &Expected, runs: &[Run]) -> Option<bool> {
+    let answers: Vec<Option<bool>> = runs
+        .iter()
+        .map(|run| {
+            let Expected {
+                observation,
+                conditions,
+                references,
+                ..
+            } = expected;
+            holds(observation, conditions, references, run)
+        })
+        .collect();
+    // The one answer of a run that settles it, and what it settles it to.
+    let (settling, verdict) = match expected.quantifier {
+        Quantifier::Always | Quantifier::May => (Some(false), false),
+        Quantifier::Never => (Some(true), false),
+        Quantifier::Sometimes => (Some(true), true),
+    };
+    if answers.contains(&settling) {
+        Some(verdict)
+    } else if answers.is_empty() || answers.contains(&None) {
+        None
+    } else {
+        Some(!verdict)
+    }
+}
+
+/// The values with how many runs gave each, most frequent first.
+fn seen(observation: &Observation, runs: &[Run]) -> Vec<Seen> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for run in runs.iter().filter(|run| run.error.is_none()) {
+        let value = value(run, observation)
+            .map_or_else(|| "not observed".to_owned(), |value| value.to_string());
+        *counts.entry(value).or_default() += 1;
+    }
+    let mut seen: Vec<Seen> = counts
+        .into_iter()
+        .map(|(value, runs)| Seen { value, runs })
+        .collect();
+    seen.sort_by_key(|seen| std::cmp::Reverse(seen.runs));
+    seen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SUITE: &str = r#"
+scenarios:
+  - name: s
+    explains: e
+    source: s
+    actors:
+      a: { on: client, steps: [ { connect: "server:1" }, { read: 10 } ] }
+    expect:
+      a.read.bytes: EXPECTATION
+"#;
+
+    /// What an expectation comes to over runs that saw these bytes; `None` for
+    /// a run in which the step never ended.
+    fn outcome(expectation: &str, seen: &[Option<i64>]) -> Option<bool> {
+        let text = SUITE.replace("EXPECTATION", expectation);
+        let scenario = crate::suite::parse(&text, "t/f").unwrap().remove(0);
+        let runs: Vec<Run> = seen
+            .iter()
+            .map(|bytes| Run {
+                observations: bytes
+                    .map(|bytes| ("a.read.bytes".to_owned(), Value::Integer(bytes)))
+                    .into_iter()
+                    .collect(),
+                ..Run::default()
+            })
+            .collect();
+        judge(&scenario, &runs)[0].held
+    }
+
+    #[test]
+    fn quantifiers_range_over_runs() {
+        let all = [Some(1), Some(1)];
+        let mixed = [Some(1), Some(2)];
+        let gap = [Some(1), None];
+        assert_eq!(outcome("{ always: 1 }", &all), Some(true));
+        assert_eq!(outcome("{ always: 1 }", &mixed), Some(false));
+        assert_eq!(outcome("{ always: 1 }", &gap), None);
+        assert_eq!(outcome("{ never: 2 }", &all), Some(true));
+        assert_eq!(outcome("{ never: 2 }", &mixed), Some(false));
+        assert_eq!(outcome("{ never: 2 }", &gap), None);
+        assert_eq!(outcome("{ may: [1, 2, 3] }", &mixed), Some(true));
+        assert_eq!(outcome("{ may: [1, 3] }", &mixed), Some(false));
+        assert_eq!(outcome("{ sometimes: 2 }", &mixed), Some(true));
+        assert_eq!(outcome("{ sometimes: 2 }", &all), Some(false));
+        assert_eq!(outcome("{ sometimes: 1 }", &gap), Some(true));
+        assert_eq!(outcome("{ sometimes: 2 }", &gap), None);
+        assert_eq!(outcome("{ always: 1 }", &[]), None);
+    }
+
+    #[test]
+    fn a_count_that_nothing_raised_is_zero() {
+        let text = SUITE.replace("a.read.bytes", "client.TcpExt.TCPAbortOnClose");
+        let text = text.replace("EXPECTATION", "{ always: 0 }");
+        let scenario = crate::suite::parse(&text, "t/f").unwrap().remove(0);
+        assert_eq!(judge(&scenario, &[Run::default()])[0].held, Some(true));
+    }
+
+    #[test]
+    fn an_errored_run_decides_nothing() {
+        let text = SUITE.replace("EXPECTATION", "{ sometimes: 1 }");
+        let scenario = crate::suite::parse(&text, "t/f").unwrap().remove(0);
+        let run = Run {
+            observations: [("a.read.bytes".to_owned(), Value::Integer(1))].into(),
+            error: Some("time limit".to_owned()),
+            ..Run::default()
+        };
+        assert_eq!(judge(&scenario, &[run])[0].held, None);
+    }
+}

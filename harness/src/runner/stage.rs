@@ -1,0 +1,554 @@
+//! Runs the actors and the lab's own steps of one run, until all have ended or the time
+//! limit is over.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use advisor_report::Value;
+use nix::sys::signal::Signal;
+
+use super::watch::{observe_outcome, observe_resources};
+use crate::actor::cgroup::Memory;
+use crate::actor::process::Process;
+use crate::actor::protocol::{Event, Plan};
+use crate::errno;
+use crate::lab::{Lab, LabError};
+use crate::observation::{Field, Observation, Observations, RUNNING, Resources};
+use crate::step::context::{Actors, LabContext, Outcome, Progress};
+use crate::step::name::{OWN_ADDRESSES, StepReference};
+use crate::step::signal::SignalName;
+use crate::step::{ActorStep, Kind, LabStep, Step, flatten};
+use crate::suite::command::Command;
+use crate::suite::scenario::Scenario;
+
+/// Time between two looks at whether an actor still lives.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// How long the last messages of a dead actor are waited for where a child that it forked
+/// keeps the socket open.
+const LAST_MESSAGES: Duration = Duration::from_secs(1);
+
+/// What the execution of a run gave.
+pub struct Executed {
+    /// What the steps and the samples observed.
+    pub observations: Observations,
+    /// Why it gave no result: the time limit, an actor that broke down.
+    pub error: Option<String>,
+    /// What each list did, in order, with the time since the start.
+    pub log: Vec<String>,
+}
+
+/// From the actors and the lab's list.
+enum Message {
+    Actor(usize, Event),
+    /// An actor has sent its last message.
+    HungUp(usize),
+    Lab(Event),
+    Sampled(Observations),
+}
+
+/// Starts the actors of a scenario and runs it to its end. The actors are alive when
+/// `look` is called, so that it sees their sockets.
+pub fn execute<T>(
+    scenario: &Scenario,
+    lab: &Lab,
+    look: impl FnOnce() -> T,
+) -> Result<(Executed, T), LabError> {
+    let actors = scenario
+        .actors
+        .iter()
+        .map(|actor| {
+            let plan = Plan {
+                name: actor.name.clone(),
+                addresses: scenario
+                    .hosts
+                    .iter()
+                    .map(String::as_str)
+                    .chain(["router"])
+                    .chain(OWN_ADDRESSES)
+                    .map(|host| (host.to_owned(), scenario.address_of(host)))
+                    .collect(),
+                host: actor.host.clone(),
+                memory_limits: actor.memory_limits,
+                command: actor.command.as_ref().map(Command::resolved),
+                tasks: actor.tasks.iter().map(|task| task.steps.clone()).collect(),
+            };
+            let namespace = lab.namespace(&actor.host).unwrap_or(lab.router());
+            Process::start(&plan, namespace)
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let progress = Progress::default();
+    let running = RunningActors(&actors);
+    let (sender, messages) = channel();
+    std::thread::scope(|scope| {
+        for (index, actor) in actors.iter().enumerate() {
+            let sender = sender.clone();
+            scope.spawn(move || {
+                actor.listen(|event| {
+                    // Nobody listens any longer when the run is over.
+                    let _ = sender.send(Message::Actor(index, event));
+                });
+                let _ = sender.send(Message::HungUp(index));
+            });
+        }
+        let steps = LabSteps {
+            lab,
+            actors: &running,
+            progress: &progress,
+            sender: &sender,
+        };
+        scope.spawn(move || steps.run(&scenario.lab));
+        let mut execution = Execution::new(scenario, &actors, &progress);
+        execution.follow(&messages);
+        execution.look_at_commands(&messages);
+        execution.look_at_cgroups();
+        let seen = look();
+        progress.over();
+        for actor in &actors {
+            actor.hang_up();
+            actor.end();
+        }
+        let executed = Executed {
+            observations: execution.observations,
+            error: execution.error,
+            log: execution.log,
+        };
+        Ok((executed, seen))
+    })
+}
+
+/// What is known of the execution.
+struct Execution<'a> {
+    scenario: &'a Scenario,
+    actors: &'a [Process],
+    progress: &'a Progress,
+    /// For each actor and task, the step that it is at; `None` once it has ended.
+    standing: Vec<Vec<Option<String>>>,
+    /// For each actor, whether it has sent its last message.
+    hung_up: Vec<bool>,
+    lab_standing: Option<String>,
+    observations: Observations,
+    /// What each command printed.
+    printed: BTreeMap<String, Vec<String>>,
+    error: Option<String>,
+    start: Instant,
+    log: Vec<String>,
+}
+
+impl<'a> Execution<'a> {
+    fn new(scenario: &'a Scenario, actors: &'a [Process], progress: &'a Progress) -> Self {
+        let start = || Some("its start".to_owned());
+        Self {
+            scenario,
+            actors,
+            progress,
+            standing: scenario
+                .actors
+                .iter()
+                .map(|actor| actor.tasks.iter().map(|_| start()).collect())
+                .collect(),
+            hung_up: vec![false; actors.len()],
+            lab_standing: start(),
+            observations: Observations::new(),
+            printed: BTreeMap::new(),
+            error: None,
+            start: Instant::now(),
+            log: Vec::new(),
+        }
+    }
+
+    /// Notes what the harness has just heard of a list.
+    fn note(&mut self, list: &str, event: &Event) {
+        let what = match event {
+            Event::Started { step, .. } => format!("{step} starts"),
+            Event::Finished { .. } => "its list has ended".to_owned(),
+            Event::Broken(why) => why.clone(),
+            Event::Printed(line) => format!("prints {line:?}"),
+            Event::Exited { status, .. } => format!("its process has ended: {status}"),
+            Event::Answer(_) => return,
+            Event::Ended(outcome) => {
+                let mut what = format!("{} ended: {} ok", outcome.step, outcome.ok);
+                for (errno, times) in &outcome.errors {
+                    let _ = write!(what, ", {times} {errno}");
+                }
+                if let Some(bytes) = outcome.bytes {
+                    let _ = write!(what, ", {bytes} bytes");
+                }
+                if let Some(value) = &outcome.value {
+                    let _ = write!(what, ", read {value}");
+                }
+                let _ = write!(what, ", {:.3} ms", outcome.ms);
+                what
+            }
+        };
+        let seconds = self.start.elapsed().as_secs_f64();
+        self.log.push(format!("{seconds:10.6} {list}: {what}"));
+    }
+
+    fn is_over(&self) -> bool {
+        self.error.is_some()
+            || (self.lab_standing.is_none() && self.standing.iter().flatten().all(Option::is_none))
+    }
+
+    /// Takes messages until all lists have ended or the time limit is over.
+    fn follow(&mut self, messages: &Receiver<Message>) {
+        let end = Instant::now() + self.scenario.time_limit;
+        while !self.is_over() {
+            if Instant::now() >= end {
+                self.error = Some(format!(
+                    "time limit of {:?}: {}",
+                    self.scenario.time_limit,
+                    self.describe_standing()
+                ));
+                return;
+            }
+            match messages.recv_timeout(LOOK_EVERY) {
+                Ok(message) => self.take(message),
+                Err(RecvTimeoutError::Timeout) => self.look_for_the_dead(messages),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Sampled(observations) => self.observations.extend(observations),
+            Message::HungUp(index) => self.hung_up[index] = true,
+            Message::Actor(index, event) => {
+                let name = &self.scenario.actors[index].name;
+                self.note(name, &event);
+                match event {
+                    Event::Started { task, step } => self.standing[index][task] = Some(step),
+                    Event::Finished { task } => self.standing[index][task] = None,
+                    Event::Ended(outcome) => {
+                        let tasks = self.scenario.actors[index].tasks.iter();
+                        let step = tasks
+                            .flat_map(|task| flatten(&task.steps))
+                            .find(|step| step.name == outcome.step);
+                        self.ended(name, &outcome, observed(step));
+                        if step.is_some_and(|step| matches!(step.kind, ActorStep::Ready(_))) {
+                            self.judge_readiness(name, &outcome);
+                        }
+                    }
+                    Event::Broken(why) => self.error = Some(format!("actor {name}: {why}")),
+                    Event::Printed(line) => {
+                        self.printed.entry(name.clone()).or_default().push(line);
+                    }
+                    Event::Exited { status, .. } => {
+                        let status = match status.parse() {
+                            Ok(number) => Value::Integer(number),
+                            Err(_) => Value::Text(status),
+                        };
+                        let observation = Observation::ExitStatus(name.clone());
+                        self.observations.insert(observation.to_string(), status);
+                    }
+                    // The process keeps it for whoever asked.
+                    Event::Answer(_) => {}
+                }
+            }
+            Message::Lab(event) => {
+                self.note("lab", &event);
+                match event {
+                    Event::Started { step, .. } => self.lab_standing = Some(step),
+                    Event::Finished { .. } => self.lab_standing = None,
+                    Event::Ended(outcome) => {
+                        let step =
+                            flatten(&self.scenario.lab).find(|step| step.name == outcome.step);
+                        self.ended("lab", &outcome, observed(step));
+                    }
+                    Event::Broken(why) => self.error = Some(format!("lab: {why}")),
+                    Event::Printed(_) | Event::Exited { .. } | Event::Answer(_) => {}
+                }
+            }
+        }
+    }
+
+    fn ended(&mut self, list: &str, outcome: &Outcome, observed: &[Field]) {
+        observe_outcome(list, outcome, observed, &mut self.observations);
+        let step = StepReference {
+            list: list.to_owned(),
+            step: outcome.step.clone(),
+        };
+        for actor in self.actors {
+            actor.tell_ended(&step);
+        }
+        self.progress.ended(step);
+    }
+
+    /// A command that ends before it is ready is an error of the run, unless the
+    /// suite expects something of it.
+    fn judge_readiness(&mut self, actor: &str, outcome: &Outcome) {
+        let error = Observation::Step {
+            list: actor.to_owned(),
+            step: "ready".to_owned(),
+            field: Field::Error,
+            errno: None,
+        };
+        let mut expected = self.scenario.expectations.iter();
+        if outcome.error.is_none() || expected.any(|expected| expected.observation == error) {
+            return;
+        }
+        let status = Observation::ExitStatus(actor.to_owned());
+        let status = self.observations.get(&status.to_string());
+        let status = status.map(ToString::to_string).unwrap_or_default();
+        self.error = Some(format!(
+            "actor {actor}: its command ended ({status}) before it was ready"
+        ));
+    }
+
+    /// Notes what commands have printed, whether they still run and what they use.
+    fn look_at_commands(&mut self, messages: &Receiver<Message>) {
+        let actors = self.actors;
+        for actor in actors.iter().filter(|actor| actor.is_command) {
+            let name = &actor.name;
+            // It is no actor of ours that may end: it starts others.
+            if let Some(how) = actor.has_ended() {
+                self.error
+                    .get_or_insert_with(|| format!("actor {name} died ({how})"));
+                continue;
+            }
+            match actor.usage() {
+                Ok(usage) => {
+                    let to = &mut self.observations;
+                    observe_resources(None, name, Resources::Usage, usage.fields(), to);
+                }
+                Err(error) => {
+                    let why = format!("actor {name}: cannot read what it uses: {error}");
+                    self.error.get_or_insert(why);
+                }
+            }
+        }
+        // What they sent until now.
+        while let Ok(message) = messages.try_recv() {
+            self.take(message);
+        }
+        for actor in actors.iter().filter(|actor| actor.is_command) {
+            let name = &actor.name;
+            let lines = self.printed.remove(name).unwrap_or_default();
+            let output = Value::Lines(lines);
+            let observation = Observation::Output(name.clone());
+            self.observations.insert(observation.to_string(), output);
+            self.observations
+                .entry(Observation::ExitStatus(name.clone()).to_string())
+                .or_insert_with(|| RUNNING.into());
+        }
+    }
+
+    /// Notes the memory of each cgroup, before it is taken away.
+    fn look_at_cgroups(&mut self) {
+        for actor in self.actors {
+            match cgroup_memory(actor) {
+                Ok(Some(memory)) => {
+                    let (name, fields) = (&actor.name, memory.fields());
+                    let to = &mut self.observations;
+                    observe_resources(None, name, Resources::Cgroup, fields, to);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    self.error.get_or_insert(error.to_string());
+                }
+            }
+        }
+    }
+
+    /// An actor that has died has ended all its lists. Whether it was to die
+    /// is for the expectations; that it died unasked is an error.
+    fn look_for_the_dead(&mut self, messages: &Receiver<Message>) {
+        for (index, actor) in self.actors.iter().enumerate() {
+            if self.standing[index].iter().all(Option::is_none) {
+                continue;
+            }
+            let Some(how) = actor.has_ended() else {
+                continue;
+            };
+            // What it said before it died may still be on its way.
+            let end = Instant::now() + LAST_MESSAGES;
+            while !self.hung_up[index] && Instant::now() < end {
+                if let Ok(message) = messages.recv_timeout(LOOK_EVERY) {
+                    self.take(message);
+                }
+            }
+            let standing = self.standing[index].iter().flatten();
+            let exits = standing.clone().any(|step| self.is_exit(index, step));
+            // What its cgroup may do to it is for the expectations as well.
+            let limits = self.scenario.actors[index].memory_limits;
+            let limited = limits.is_some_and(|limits| limits.max_bytes.is_some());
+            let out_of_memory = limited && how == Signal::SIGKILL.as_str();
+            if !exits && !out_of_memory && !self.was_sent(index, &how) {
+                let steps: Vec<&str> = standing.map(String::as_str).collect();
+                let name = &actor.name;
+                self.error = Some(format!("actor {name} died ({how}) at {}", steps.join(", ")));
+            }
+            self.standing[index].fill(None);
+        }
+    }
+
+    fn is_exit(&self, actor: usize, name: &str) -> bool {
+        self.scenario.actors[actor]
+            .tasks
+            .iter()
+            .flat_map(|task| flatten(&task.steps))
+            .any(|step| {
+                step.name == name
+                    && flatten(std::slice::from_ref(step))
+                        .any(|step| matches!(step.kind, ActorStep::Exit(_)))
+            })
+    }
+
+    /// Whether the lab has sent an actor the signal that ended it, or is sending it.
+    fn was_sent(&self, actor: usize, signal: &str) -> bool {
+        let name = self.scenario.actors[actor].name.as_str();
+        let sends = |step: &&Step<LabStep>| match &step.kind {
+            LabStep::Signal(sent) => {
+                let SignalName(sent_signal) = sent.signal;
+                *sent.actor == *name && sent_signal.as_str() == signal
+            }
+            _ => false,
+        };
+        flatten(&self.scenario.lab).filter(sends).any(|step| {
+            // The actor may be gone before the lab has said that it sent it.
+            self.lab_standing.as_ref() == Some(&step.name)
+                || self
+                    .observations
+                    .contains_key(&format!("lab.{}.ms", step.name))
+        })
+    }
+
+    fn describe_standing(&self) -> String {
+        let mut parts = Vec::new();
+        for (actor, tasks) in self.scenario.actors.iter().zip(&self.standing) {
+            for (task, standing) in actor.tasks.iter().zip(tasks) {
+                let dot = if task.name.is_empty() { "" } else { "." };
+                let name = format!("{}{dot}{}", actor.name, task.name);
+                parts.push(match standing {
+                    Some(step) => format!("{name} stands at {step}"),
+                    None if actor.command.is_some() => format!("{name} is ready"),
+                    None => format!("{name} has ended"),
+                });
+            }
+        }
+        if let Some(step) = &self.lab_standing {
+            parts.push(format!("the lab stands at {step}"));
+        }
+        parts.join(", ")
+    }
+}
+
+/// What a step observes.
+fn observed<K: Kind>(step: Option<&Step<K>>) -> &'static [Field] {
+    step.map_or(&[], |step| step.kind.observes())
+}
+
+/// Runs the lab's own steps.
+struct LabSteps<'a> {
+    lab: &'a Lab,
+    actors: &'a RunningActors<'a>,
+    progress: &'a Progress,
+    sender: &'a Sender<Message>,
+}
+
+impl LabSteps<'_> {
+    fn tell(&self, message: Message) {
+        // Nobody listens any longer when the run is over.
+        let _ = self.sender.send(message);
+    }
+
+    fn run(&self, steps: &[Step<LabStep>]) {
+        for step in steps {
+            self.tell(Message::Lab(Event::Started {
+                task: 0,
+                step: step.name.clone(),
+            }));
+            let start = Instant::now();
+            let mut outcome = Outcome::of(&step.name);
+            let mut context = LabContext {
+                lab: self.lab,
+                actors: self.actors,
+                progress: self.progress,
+                step: &step.name,
+                value: None,
+                sampled: Observations::new(),
+            };
+            match step.kind.run(&mut context) {
+                Ok(ControlFlow::Continue(())) => outcome.ok = 1,
+                Ok(ControlFlow::Break(())) => return,
+                Err(error) => {
+                    let Some(errno) = error.source.raw_os_error() else {
+                        self.tell(Message::Lab(Event::Broken(error.to_string())));
+                        return;
+                    };
+                    outcome.fail(errno::name(errno));
+                }
+            }
+            outcome.value = context.value;
+            if !context.sampled.is_empty() {
+                self.tell(Message::Sampled(context.sampled));
+            }
+            outcome.ms = start.elapsed().as_secs_f64() * 1e3;
+            self.tell(Message::Lab(Event::Ended(outcome)));
+        }
+        self.tell(Message::Lab(Event::Finished { task: 0 }));
+    }
+}
+
+/// The processes of the actors, as the lab's steps act on them.
+struct RunningActors<'a>(&'a [Process]);
+
+impl RunningActors<'_> {
+    fn find(&self, name: &str) -> io::Result<&Process> {
+        let mut actors = self.0.iter();
+        let actor = actors.find(|actor| actor.name == name);
+        actor.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+impl Actors for RunningActors<'_> {
+    fn signal(&self, actor: &str, signal: Signal, to_all: bool) -> io::Result<bool> {
+        let actor = self.find(actor)?;
+        if actor.is_command {
+            actor.signal_command(signal, to_all)
+        } else {
+            actor.signal(signal).map(|()| true)
+        }
+    }
+
+    fn restart(&self, actor: &str, timeout: Option<Duration>) -> io::Result<bool> {
+        self.find(actor)?.restart_command(timeout)
+    }
+
+    fn observe_resources(
+        &self,
+        sample: Option<&str>,
+        observations: &mut Observations,
+    ) -> Result<(), LabError> {
+        for actor in self.0.iter().filter(|actor| actor.is_command) {
+            let usage = actor.usage();
+            let usage = usage
+                .map_err(|error| LabError::new(&actor.name, "read what it uses", error, ""))?;
+            observe_resources(
+                sample,
+                &actor.name,
+                Resources::Usage,
+                usage.fields(),
+                observations,
+            );
+        }
+        for actor in self.0 {
+            if let Some(memory) = cgroup_memory(actor)? {
+                let fields = memory.fields();
+                observe_resources(sample, &actor.name, Resources::Cgroup, fields, observations);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The memory of an actor's cgroup, where it has one.
+fn cgroup_memory(actor: &Process) -> Result<Option<Memory>, LabError> {
+    let memory = actor.cgroup_memory();
+    memory.map_err(|error| LabError::new(&actor.name, "read its cgroup", error, ""))
+}

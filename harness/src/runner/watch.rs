@@ -1,0 +1,231 @@
+//! Looks at every host and the kernel before, during and after a run, and
+//! turns what it saw into observations.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use advisor_report::{SocketLine, Value};
+use advisor_facts::counters::Counters;
+use advisor_facts::sock_diag::TcpSocket;
+use advisor_facts::sockstat::Sockstat;
+
+use crate::lab::kernel_log::KernelLog;
+use crate::lab::namespace::Namespace;
+use crate::lab::observe::{observe_sockets, tcp_info_fields};
+use crate::lab::{Lab, LabError};
+use crate::observation::{
+    Field, Gauge, HOST_GAUGES, KERNEL_GAUGES, Observation, Observations, Resources,
+};
+use crate::step::context::Outcome;
+
+/// Time between two looks at the gauges.
+const SAMPLE_EVERY: Duration = Duration::from_millis(10);
+
+/// The most sockets that a report lists for a run; their number by state is
+/// always there in full.
+const LISTED_SOCKETS: usize = 100;
+
+/// What was there before the run.
+pub struct Watch {
+    counters: Vec<Counters>,
+    dropped_on_sending: u64,
+    log: Option<KernelLog>,
+    gauges: Gauges,
+}
+
+/// The lowest, the highest and the last value of each gauge, from the first
+/// look on.
+#[derive(Default)]
+pub struct Gauges(BTreeMap<String, [i64; 4]>);
+
+impl Watch {
+    /// Takes the first look.
+    pub fn start(lab: &Lab) -> Result<Self, LabError> {
+        let mut gauges = Gauges::default();
+        gauges.look(lab)?;
+        Ok(Self {
+            counters: lab
+                .hosts()
+                .iter()
+                .map(Namespace::counters)
+                .collect::<Result<_, _>>()?,
+            dropped_on_sending: dropped_on_sending(lab)?,
+            log: KernelLog::open_at_end().ok(),
+            gauges,
+        })
+    }
+
+    /// Looks at the gauges again and again until told to stop.
+    pub fn sample(mut self, lab: &Lab, stop: &AtomicBool) -> Result<Self, LabError> {
+        while !stop.load(Ordering::Relaxed) {
+            self.gauges.look(lab)?;
+            std::thread::park_timeout(SAMPLE_EVERY);
+        }
+        self.gauges.look(lab)?;
+        Ok(self)
+    }
+
+    /// Takes the last look. Also says how many packets a device of the lab
+    /// dropped that no impairment asked for.
+    pub fn finish(self, lab: &Lab) -> Result<(Observations, Vec<SocketLine>, u64), LabError> {
+        let mut observations = Observations::new();
+        let mut lines = Vec::new();
+        for (namespace, before) in lab.hosts().iter().zip(&self.counters) {
+            let host = &namespace.host;
+            for (name, change) in namespace.counters()?.since(before) {
+                observations.insert(format!("{host}.{name}"), change.into());
+            }
+            let sockets = namespace.sockets()?;
+            observe_sockets(host, &sockets, lab, &mut observations);
+            let room = LISTED_SOCKETS.saturating_sub(lines.len());
+            lines.extend(sockets.iter().take(room).map(|socket| line(host, socket)));
+        }
+        for (name, [before, min, max, last]) in self.gauges.0 {
+            for (field, value) in [
+                ("before", before),
+                ("min", min),
+                ("max", max),
+                ("last", last),
+            ] {
+                observations.insert(format!("{name}.{field}"), value.into());
+            }
+        }
+        if let Some(log) = self.log {
+            observations.insert("kernel.log".to_owned(), Value::Lines(log.lines()));
+        }
+        let dropped = dropped_on_sending(lab)?.saturating_sub(self.dropped_on_sending);
+        Ok((observations, lines, dropped))
+    }
+}
+
+fn dropped_on_sending(lab: &Lab) -> Result<u64, LabError> {
+    lab.namespaces()
+        .iter()
+        .map(Namespace::dropped_on_sending)
+        .sum()
+}
+
+impl Gauges {
+    fn look(&mut self, lab: &Lab) -> Result<(), LabError> {
+        for namespace in lab.hosts() {
+            let seen = namespace.sockstat()?;
+            self.note(Some(&namespace.host), HOST_GAUGES, &seen);
+        }
+        self.note(None, KERNEL_GAUGES, &lab.router().sockstat()?);
+        Ok(())
+    }
+
+    fn note(&mut self, host: Option<&str>, gauges: &[&str], seen: &Sockstat) {
+        for name in gauges {
+            let Some(value) = seen.get(name) else {
+                continue;
+            };
+            let gauge = Gauge {
+                host: host.map(str::to_owned),
+                name: (*name).to_owned(),
+            };
+            let [_, min, max, last] = self.0.entry(gauge.to_string()).or_insert([value; 4]);
+            *min = value.min(*min);
+            *max = value.max(*max);
+            *last = value;
+        }
+    }
+}
+
+/// The gauges of the kernel before a run, for values that refer to them.
+pub fn kernel_gauges_before() -> Option<Observations> {
+    let path = std::path::Path::new("/proc/net/sockstat");
+    let seen = Sockstat::parse(&std::fs::read_to_string(path).ok()?, path).ok()?;
+    Some(
+        KERNEL_GAUGES
+            .iter()
+            .filter_map(|gauge| {
+                let name = format!("kernel.sockstat.{gauge}.before");
+                Some((name, Value::Integer(seen.get(gauge)?)))
+            })
+            .collect(),
+    )
+}
+
+fn line(host: &str, socket: &TcpSocket) -> SocketLine {
+    SocketLine {
+        host: host.to_owned(),
+        state: socket.state.to_string(),
+        local: socket.local.to_string(),
+        peer: socket.peer.to_string(),
+        recv_queue_bytes: socket.recv_queue_bytes.into(),
+        send_queue_bytes: socket.send_queue_bytes.into(),
+        tcp_info: tcp_info_fields(socket)
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
+    }
+}
+
+/// The fields of a step's outcome, as `LIST.STEP.FIELD`.
+pub fn observe_outcome(list: &str, outcome: &Outcome, fields: &[Field], to: &mut Observations) {
+    let mut add = |field: Field, errno: Option<&String>, value: Value| {
+        let observation = Observation::Step {
+            list: list.to_owned(),
+            step: outcome.step.clone(),
+            field,
+            errno: errno.cloned(),
+        };
+        to.insert(observation.to_string(), value);
+    };
+    let count = |count: u64| Value::Integer(i64::try_from(count).unwrap_or(i64::MAX));
+    for field in fields {
+        match *field {
+            Field::Ok => add(Field::Ok, None, count(outcome.ok)),
+            Field::Error => {
+                let error = outcome.error.as_deref().unwrap_or("none");
+                add(Field::Error, None, error.into());
+            }
+            Field::Errors => {
+                for (errno, times) in &outcome.errors {
+                    add(Field::Errors, Some(errno), count(*times));
+                }
+            }
+            Field::Bytes => add(Field::Bytes, None, count(outcome.bytes.unwrap_or(0))),
+            Field::NonzeroBytes => {
+                if outcome.nonzero_bytes > 0 {
+                    add(Field::NonzeroBytes, None, count(outcome.nonzero_bytes));
+                }
+            }
+            Field::Ms => {
+                let ms = (outcome.ms * 1e3).round() / 1e3;
+                add(Field::Ms, None, Value::Number(ms));
+            }
+            Field::Value | Field::Count => {
+                if let Some(text) = &outcome.value {
+                    let number = text.parse().map(Value::Integer);
+                    add(
+                        *field,
+                        None,
+                        number.unwrap_or_else(|_| text.as_str().into()),
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// What belongs to an actor beside its steps, at the end of a run or of a sample.
+pub fn observe_resources<const N: usize>(
+    sample: Option<&str>,
+    actor: &str,
+    of: Resources,
+    fields: [(&str, u64); N],
+    to: &mut Observations,
+) {
+    for (field, value) in fields {
+        let observation = Observation::Resources {
+            sample: sample.map(str::to_owned),
+            actor: actor.to_owned(),
+            of,
+            field: field.to_owned(),
+        };
+        let value = i64::try_from(value).unwrap_or(i64::MAX);
+        to.insert(observation.to_string(), value.into());
+    }
+}
