@@ -12,7 +12,7 @@ use std::thread;
 
 use clap::ValueEnum;
 
-use advisor_facts::condition::Condition;
+use advisor_facts::condition::{Condition, Tally};
 use advisor_facts::look::{look_elsewhere, recorded_namespaces};
 use advisor_facts::namespaces::{Door, doors, hidden_doors};
 use advisor_facts::processes::{Inodes, Process, Processes};
@@ -41,58 +41,6 @@ impl By {
             Self::Process => "process",
             Self::Peer => "peer",
             Self::State => "state",
-        }
-    }
-}
-
-/// What a number of sockets holds.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Sum {
-    /// How many there are.
-    pub sockets: u64,
-    /// What the kernel holds for them, in bytes.
-    pub bytes: u64,
-}
-
-impl Sum {
-    fn add(&mut self, other: Self) {
-        self.sockets += other.sockets;
-        self.bytes += other.bytes;
-    }
-}
-
-/// What a number of sockets holds, by the condition of their peers.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Tally([Sum; Condition::ALL.len()]);
-
-impl Tally {
-    /// The sum over all conditions.
-    pub fn total(&self) -> Sum {
-        let mut total = Sum::default();
-        for sum in self.0 {
-            total.add(sum);
-        }
-        total
-    }
-
-    /// The conditions that there are, the one that holds most first.
-    pub fn conditions(&self) -> Vec<(Condition, Sum)> {
-        let mut sums: Vec<_> = Condition::ALL
-            .into_iter()
-            .zip(self.0)
-            .filter(|(_, sum)| sum.sockets > 0)
-            .collect();
-        sums.sort_by_key(|(condition, sum)| (Reverse(sum.bytes), *condition));
-        sums
-    }
-
-    fn count(&mut self, condition: Condition, bytes: u64) {
-        self.0[condition as usize].add(Sum { sockets: 1, bytes });
-    }
-
-    fn add(&mut self, other: &Self) {
-        for (sum, other) in self.0.iter_mut().zip(other.0) {
-            sum.add(other);
         }
     }
 }
@@ -541,16 +489,13 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
+    use advisor_facts::condition::Sum;
     use advisor_facts::sock_diag::SocketMemory;
-
-    fn hosts(name: &str) -> Root {
-        let hosts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts");
-        Root::Recorded(hosts.join(name))
-    }
 
     /// A socket of the recorded host that holds so many bytes for a peer.
     fn socket(bytes: u32, peer: u32) -> TcpSocket {
-        let facts = Facts::read(&hosts("dead-peer-holds-memory")).unwrap();
+        let host = crate::recorded::directory("dead-peer-holds-memory");
+        let facts = Facts::read(&Root::Recorded(host.path().to_owned())).unwrap();
         let (_, socket) = facts.now.every_socket().next().unwrap();
         let mut socket = socket.clone();
         socket.peer.set_ip(Ipv4Addr::from_bits(peer).into());
@@ -638,7 +583,8 @@ mod tests {
     fn facts_and_the_host_that_they_are_of_answer_alike() {
         for by in [By::Memory, By::Process, By::Peer, By::State] {
             let question = Question { by, top: 5 };
-            let root = hosts("dead-peer-holds-memory");
+            let host = crate::recorded::directory("dead-peer-holds-memory");
+            let root = Root::Recorded(host.path().to_owned());
             let survey = question.ask(&root, Looking::default()).unwrap();
             let of_facts = question.ask_facts(&Facts::read(&root).unwrap());
             assert_eq!(format!("{:?}", survey.rows), format!("{:?}", of_facts.rows));

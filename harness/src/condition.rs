@@ -41,10 +41,7 @@ impl<'de> Deserialize<'de> for Condition {
     }
 }
 
-crate::yaml::value::inline_schema!(
-    Condition,
-    {"type": ["string", "number", "boolean"], (crate::yaml::schema::AS_IT_IS): true}
-);
+crate::yaml::value::inline_schema!(Condition);
 
 #[derive(Clone, Debug, PartialEq)]
 enum Test {

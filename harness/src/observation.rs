@@ -477,7 +477,4 @@ impl<'de> Deserialize<'de> for Watched {
     }
 }
 
-crate::yaml::value::inline_schema!(
-    Watched,
-    {"type": ["string", "number", "boolean"], (crate::yaml::schema::AS_IT_IS): true}
-);
+crate::yaml::value::inline_schema!(Watched);

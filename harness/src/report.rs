@@ -3,7 +3,6 @@
 //!
 //! Imports runner (for its progress), links, suite and output.
 
-pub mod catalogue;
 mod json;
 mod junit;
 mod markdown;

@@ -7,7 +7,6 @@ pub mod call;
 pub mod context;
 pub mod name;
 pub mod option;
-pub mod page;
 pub mod transfer;
 
 use std::ops::ControlFlow;

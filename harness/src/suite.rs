@@ -23,7 +23,7 @@ use crate::impairment::Impairment;
 use crate::step;
 use crate::yaml::error::{Place, SuiteError};
 use crate::yaml::node::{self, Content, Node};
-use crate::yaml::reader::{Grammar, Mention, read};
+use crate::yaml::reader::{Grammar, read};
 use crate::yaml::schema as yaml_schema;
 use build::{Origin, build};
 use scenario::Scenario;
@@ -260,7 +260,8 @@ pub fn parse_with(
                 "a name is used once in a file",
             ));
         }
-        scenarios.push(checked(text, &mentions, prefix, origin)?);
+        let scenario = build(&text, &mentions, prefix, &origin);
+        scenarios.push(scenario.map_err(|error| origin.name_cell(error))?);
     }
     if scenarios.is_empty() {
         return Err(SuiteError::new(
@@ -279,26 +280,19 @@ pub fn impairment(link: &str) -> Result<Impairment, SuiteError> {
     link.impairment()
 }
 
-fn checked(
-    text: ScenarioText,
-    mentions: &[Mention],
-    prefix: &str,
-    origin: Origin,
-) -> Result<Scenario, SuiteError> {
-    let cell = Origin {
-        cell: origin.cell.clone(),
-        parameters: Vec::new(),
-        place: origin.place,
-    };
-    build(text, mentions, prefix, origin).map_err(|error| cell.name_cell(error))
-}
-
 /// The nodes of the scenarios of a suite, and the place of the list.
 fn scenarios_of(root: &Node) -> Result<(Place, &[Node]), SuiteError> {
-    let known = "a mapping with scenarios";
-    let Content::Map(entries) = &root.content else {
-        let message = format!("suite: {} isn't allowed here", root.describe());
-        return Err(SuiteError::new(root.place, message, known));
+    let entries = match &root.content {
+        Content::Map(entries) => entries.as_slice(),
+        Content::Null => &[],
+        _ => {
+            let message = format!("suite: {} isn't allowed here", root.describe());
+            return Err(SuiteError::new(
+                root.place,
+                message,
+                "a mapping with scenarios",
+            ));
+        }
     };
     for (key, _) in entries {
         if key.text != "scenarios" {

@@ -30,6 +30,10 @@ pub mod sysctl_files;
 pub mod tcp_info;
 pub mod units;
 
+#[cfg(test)]
+#[path = "../../tests/recorded/mod.rs"]
+mod recorded;
+
 pub use facts::{Facts, NamespaceCounters};
 pub use look::Look;
 pub use read::{FactError, Unseen};

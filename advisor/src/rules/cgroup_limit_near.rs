@@ -1,7 +1,9 @@
-//! Sockets are short of memory because of their cgroup's limit, not of tcp_mem.
+//! Sockets short of memory because of the limit of their cgroup, not tcp_mem.
 
 use super::cgroup::{self, Limit};
-use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes};
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, bytes,
+};
 use advisor_facts::Facts;
 use advisor_facts::cgroups::CgroupV1;
 use advisor_report::measured::Measured;
@@ -11,25 +13,29 @@ pub(super) const RULE: Rule = Rule {
     name: "cgroup-limit-near",
     scenario: Some("limits/cgroup/crowd[limit=cgroup]"),
     cure: Some("limits/cgroup/crowd[limit=none]"),
+    proven_by: ProvenBy::Suites(&["cgroup-limit-near"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A cgroup that is at its memory limit, with a good part of it in sockets: their \
-        buffers are held small and their windows closed, as under memory pressure of TCP, \
-        while tcp_mem has room, and the kernel kills a process for what can't be held small. \
-        Raising tcp_mem does not help.",
-    evidence: "memory.current at 95 percent of memory.max or more, and a sixteenth of the limit \
-        or more in `sock` of memory.stat. `max` and `sock_throttled` of memory.events support \
-        it; they count since the cgroup was made. Of cgroups of version 1, where TCP has a \
-        limit of its own, memory.kmem.tcp.usage_in_bytes at 95 percent of \
-        memory.kmem.tcp.limit_in_bytes or more. memory.kmem.tcp.failcnt tells little: what \
-        the kernel charges by force it does not count.",
-    recommendation: "A higher memory.max (in a container its memory limit) by what the sockets \
-        hold, or a program that queues less. Of version 1, twice what TCP may or does hold.",
+    detects: "A cgroup at its memory limit, with a good part of it in sockets. The kernel keeps \
+        their buffers small and closes their windows, as under TCP memory pressure, while \
+        tcp_mem has room. If that does not suffice, it kills a process. A higher tcp_mem does \
+        not help.",
+    evidence: "memory.current without cached files (active_file and inactive_file of memory.stat) \
+        at 95 percent of memory.max or more, at least a sixteenth of the limit in `sock` of \
+        memory.stat, and `max` or `sock_throttled` of memory.events above 0; they count since the \
+        cgroup was made. In cgroups of version 1, where TCP has its own limit: \
+        memory.kmem.tcp.usage_in_bytes at 95 percent of memory.kmem.tcp.limit_in_bytes or more, and \
+        a memory.kmem.tcp.failcnt that is not 0: it counts how often the limit was met, also if \
+        the kernel then charged by force.",
+    recommendation: "If the sockets hold it for peers that are gone or do not read, or unread or not \
+        closed here: first that, in the program. Else a memory.max (for a container: its memory \
+        limit) that is higher by what the sockets hold and at least by an eighth, or a program \
+        that queues less. In version 1: twice what TCP may hold, or holds.",
     cost: "As much RAM as the limit is raised by.",
-    risk: "RAM that others on the host count on.",
+    risk: "Others on the host may rely on that RAM.",
     undo: "Set the former limit.",
     references: &[
         "memory.max, memory.stat, memory.events: Documentation/admin-guide/cgroup-v2.rst of Linux",
@@ -42,12 +48,10 @@ const DOCUMENTATION: Documentation = Documentation {
 const LIMIT: Limit = Limit {
     file: "memory.max",
     unit_property: "MemoryMax",
-    effect: "it holds the buffers of these sockets small and closes their windows, or kills a \
+    effect: "it keeps the buffers of these sockets small and closes their windows, or kills a \
         process of the cgroup",
     events: &["max", "sock_throttled"],
     read: |cgroup| cgroup.memory_max_bytes,
-    // Short of it the kernel reclaims, which it counts nowhere.
-    is_felt: |_| true,
     documentation: &DOCUMENTATION,
 };
 
@@ -58,7 +62,8 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     let mut findings = LIMIT.findings(facts);
     findings.extend(facts.cgroups_v1.iter().filter_map(|cgroup| {
         let (limit, usage) = (cgroup.tcp_limit_bytes?, cgroup.tcp_usage_bytes?);
-        cgroup::is_near(usage, limit).then(|| finding_v1(cgroup, limit, usage))
+        let was_met = cgroup.tcp_failures != Some(0);
+        (cgroup::is_near(usage, limit) && was_met).then(|| finding_v1(cgroup, limit, usage))
     }));
     if findings.is_empty() {
         return Outcome::Quiet("no cgroup with sockets is at its memory limit".to_owned());
@@ -80,20 +85,20 @@ fn finding_v1(cgroup: &CgroupV1, limit: u64, usage: u64) -> Finding {
             format!("{source}, since the cgroup was made"),
         )
     }));
-    // It may be exceeded: what the kernel must have it charges by force.
+    // The usage may exceed the limit: the kernel charges by force what it must have.
     let proposed = limit.max(usage).saturating_mul(2);
     Finding {
         severity: Severity::Warning,
         confidence: Confidence::Medium,
         summary: format!(
-            "the sockets of the cgroup {} hold {} of the {} that it grants TCP",
+            "the sockets of the cgroup {} hold {} of the {} allowed for TCP",
             cgroup.path,
             bytes(usage),
             bytes(limit)
         ),
-        why: "The memory controller of version 1 has a limit for TCP alone. At it the kernel \
-            holds the buffers of these sockets small and closes their windows, whatever room \
-            tcp_mem and memory.limit_in_bytes have."
+        why: "The memory controller of version 1 has a limit for TCP alone. At that limit the \
+            kernel keeps the buffers of these sockets small and closes their windows, whatever \
+            room tcp_mem and memory.limit_in_bytes have."
             .to_owned(),
         kind: Kind::Both,
         subject: format!("the cgroup {}", cgroup.path),
@@ -110,5 +115,99 @@ fn finding_v1(cgroup: &CgroupV1, limit: u64, usage: u64) -> Finding {
         ),
         undo: DOCUMENTATION.undo.to_owned(),
         verify: format!("memory.kmem.tcp.usage_in_bytes of {source} stays below the limit"),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::{assert_quiet, fired, host};
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("cgroup-limit-near")
+    }
+
+    #[test]
+    fn the_limit_of_tcp_in_a_cgroup_of_version_1_is_told_apart() {
+        let mut facts = host("quiet");
+        let mut cgroup = CgroupV1 {
+            path: "/docker/web".to_owned(),
+            tcp_limit_bytes: Some(10_000_000),
+            tcp_usage_bytes: Some(9_499_999),
+            tcp_failures: Some(3),
+            ..CgroupV1::default()
+        };
+        facts.cgroups_v1 = vec![cgroup.clone()];
+        assert_quiet(&RULE, &facts);
+        cgroup.tcp_usage_bytes = Some(9_500_000);
+        facts.cgroups_v1 = vec![cgroup.clone()];
+        facts.cgroups.clear();
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(finding.setting, "memory.kmem.tcp.limit_in_bytes");
+        assert!(
+            finding.proposed.starts_with("20000000,"),
+            "{}",
+            finding.proposed
+        );
+        // Without a limit there is nothing to be near to, and nothing is held of 0.
+        for (limit, usage) in [(None, Some(1)), (Some(0), Some(0))] {
+            cgroup.tcp_limit_bytes = limit;
+            cgroup.tcp_usage_bytes = usage;
+            facts.cgroups_v1 = vec![cgroup.clone()];
+            assert_quiet(&RULE, &facts);
+        }
+    }
+
+    #[test]
+    fn cached_files_and_a_limit_never_met_are_no_harm() {
+        let mut facts = firing();
+        let cgroup = |facts: &mut Facts, change: fn(&mut advisor_facts::cgroups::Cgroup)| {
+            facts.cgroups.values_mut().for_each(change);
+        };
+        cgroup(&mut facts, |cgroup| cgroup.file_bytes = Some(100 << 20));
+        assert_quiet(&RULE, &facts);
+        cgroup(&mut facts, |cgroup| cgroup.file_bytes = Some(1 << 20));
+        fired(&RULE, &facts);
+        cgroup(&mut facts, |cgroup| cgroup.events.clear());
+        assert_quiet(&RULE, &facts);
+    }
+
+    #[test]
+    fn the_proposed_limit_is_told_from_the_present_one() {
+        let mut facts = firing();
+        for cgroup in facts.cgroups.values_mut() {
+            cgroup.memory_max_bytes = Some(1 << 30);
+            cgroup.memory_current_bytes = Some(1 << 30);
+            cgroup.sock_bytes = Some(68 << 20);
+        }
+        let finding = fired(&RULE, &facts).remove(0);
+        assert!(
+            finding.apply.contains("to 1207959552 (1.1 GiB)"),
+            "{}",
+            finding.apply
+        );
+    }
+
+    #[test]
+    fn a_program_that_does_not_read_comes_before_the_limit() {
+        use crate::rules::testing::{add_process, socket};
+        use advisor_facts::sock_diag::TcpState;
+
+        let mut facts = firing();
+        let mut unread = socket(TcpState::Established, "10.0.0.1:80", "10.0.0.2:4000")
+            .held_by(7)
+            .unread(50 << 20, 60 << 20)
+            .done();
+        unread.cgroup = facts.cgroups.keys().next().copied();
+        facts.now.sockets.as_mut().unwrap().all.push(unread);
+        add_process(&mut facts, (70, "consumer"), None, [7]);
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(finding.kind, Kind::Program);
+        assert!(
+            finding.summary.contains("consumer (70)"),
+            "{}",
+            finding.summary
+        );
     }
 }

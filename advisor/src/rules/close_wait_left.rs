@@ -1,36 +1,39 @@
-//! A program does not close connections that its peers have closed.
+//! A program leaves connections in CLOSE_WAIT.
 
-use std::collections::{BTreeMap, HashSet};
-use std::net::SocketAddr;
-use std::time::Duration;
-
-use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, seconds};
-use advisor_facts::sock_diag::{TcpSocket, TcpState};
-use advisor_facts::{Facts, Look};
+use advisor_facts::Facts;
+use advisor_facts::condition::{Condition, unread_bytes};
+use advisor_facts::units::bytes;
 use advisor_report::measured::Measured;
+
+use super::left::{Left, left};
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB202",
     name: "close-wait-left",
     scenario: Some("crash/leak/close-wait"),
     cure: None,
+    proven_by: ProvenBy::Suites(&["close-wait-left"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
     detects: "Sockets in CLOSE_WAIT: the peer has closed, the local program has not. No timer \
-        ends the state and no counter shows it; the descriptors run out in the end.",
-    evidence: "Sockets in CLOSE_WAIT with nothing left to send, at one endpoint. 10 that are old: \
-        in both looks at least 10 seconds apart, or with no acknowledgment for a minute \
-        (tcp_info). Fewer are what a pool of idle connections holds. Without either way of \
-        telling the age, 100 of any age: for so many by chance a program that closes within \
-        100 ms would have to lose 1000 connections a second.",
+        ends this state and no counter shows it. In the end the program runs out of descriptors.",
+    evidence: "Sockets in CLOSE_WAIT with nothing left to send, per process, in every network \
+        namespace. It fires at 10 old ones at one endpoint, or 30 of one process: in both looks at \
+        least 10 seconds apart, or without an acknowledgment for a minute (tcp_info). Fewer are \
+        usual in pools of idle connections. If no age is known it fires at 100 at one endpoint: \
+        for so many by chance, a program that closes within 100 ms would have to lose 1000 \
+        connections a second.",
     recommendation: "close() when read() returns 0.",
     cost: "None.",
-    risk: "A program may keep its half open on purpose, to send on after the peer's shutdown(); \
-        sockets with data to send are not counted.",
-    undo: "Take the change of the program out again.",
+    risk: "A program may keep its half open on purpose, to send more after the peer's \
+        shutdown(). Sockets with data to send are not counted.",
+    undo: "Revert the change of the program.",
     references: &[
         "RFC 9293 section 3.6, CLOSE-WAIT",
         "last_ack_recv of tcp_info: tcp_ack in net/ipv4/tcp_input.c of Linux",
@@ -38,200 +41,62 @@ const DOCUMENTATION: Documentation = Documentation {
     ],
 };
 
-/// So many old ones at one endpoint are no pool of idle connections.
-const MANY_OLD: usize = 10;
-/// So many of unknown age at one endpoint are no chance.
-const MANY: usize = 100;
-/// Two looks this far apart tell the old ones.
-const WINDOW: Duration = Duration::from_secs(10);
-/// No acknowledgment for this long tells an old one, in milliseconds: the FIN
-/// that began CLOSE_WAIT carried one.
-const OLD_MS: u32 = 60_000;
-/// Endpoints that are reported.
-const ENDPOINTS: usize = 5;
-
-/// The program's end of the connections, as far as it can be told.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum Endpoint {
-    /// It accepted them on this address.
-    Server(SocketAddr),
-    /// It connected to this address.
-    ClientOf(SocketAddr),
-}
-
 fn check(facts: &Facts, _: &Measured) -> Outcome {
     let Some(sockets) = &facts.now.sockets else {
         return Outcome::NotEvaluated("the sockets cannot be seen".to_owned());
     };
     let source = sockets.source.as_str();
-    let left = facts
-        .now
-        .every_socket()
-        .filter(|(_, socket)| socket.state == TcpState::CloseWait);
-    let before = facts
-        .window()
-        .filter(|(window, _)| *window >= WINDOW)
-        .map(|(window, earlier)| (window, in_close_wait(earlier)));
-    let listening = listening_ports(&facts.now);
-    let mut endpoints: BTreeMap<(Option<u32>, Endpoint), Vec<&TcpSocket>> = BTreeMap::new();
-    let mut count = 0_usize;
-    for (namespace, socket) in left {
-        count += 1;
-        let settings = namespace.map_or(&facts.settings, |other| &other.settings);
-        let place = namespace.map(|other| other.inode);
-        let port = socket.local.port();
-        let listens = listening.contains(&(place, port));
-        if socket.send_queue_bytes == 0 {
-            let endpoint = endpoint(socket, listens, settings.ip_local_port_range);
-            endpoints.entry((place, endpoint)).or_default().push(socket);
-        }
-    }
-    let mut findings: Vec<(usize, Finding)> = endpoints
-        .into_iter()
-        .filter_map(|((_, endpoint), sockets)| {
-            let old = sockets
-                .iter()
-                .filter(|socket| {
-                    let stayed = before
-                        .as_ref()
-                        .is_some_and(|(_, before)| before.contains(&socket.id()));
-                    stayed || idle_ms(socket).is_some_and(|idle| idle >= OLD_MS)
-                })
-                .count();
-            let age_known = before.is_some() || sockets.iter().any(|socket| socket.info.is_some());
-            let age = match &before {
-                _ if !age_known && sockets.len() >= MANY => "of unknown age".to_owned(),
-                _ if old < MANY_OLD => return None,
-                _ => {
-                    let span = before
-                        .as_ref()
-                        .map_or_else(|| "a minute".to_owned(), |(window, _)| seconds(*window));
-                    let share = if old == sockets.len() {
-                        "all".to_owned()
-                    } else {
-                        format!("{old} of them")
-                    };
-                    format!("{share} for {span} or longer")
-                }
-            };
-            Some((
-                sockets.len(),
-                finding(facts, endpoint, &sockets, &age, source),
-            ))
-        })
-        .collect();
-    if findings.is_empty() {
-        return Outcome::Quiet(match count {
-            0 => "no socket in CLOSE_WAIT".to_owned(),
-            count => format!("{count} in CLOSE_WAIT, too few or too young to be a leak"),
+    let counted = left(facts, |socket| {
+        Condition::of(socket) == Condition::ClosedByPeer
+    });
+    if counted.left.is_empty() {
+        return Outcome::Quiet(match counted.most {
+            None => "no socket in CLOSE_WAIT".to_owned(),
+            Some(most) => format!(
+                "{} in CLOSE_WAIT, most of {most}: too few or too young to be a leak",
+                counted.count
+            ),
         });
     }
-    findings.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
-    findings.truncate(ENDPOINTS);
-    Outcome::Fired(findings.into_iter().map(|(_, finding)| finding).collect())
+    let findings = counted.left.iter().map(|left| finding(left, source));
+    Outcome::Fired(findings.collect())
 }
 
-/// The sockets that were in CLOSE_WAIT, by the kernel's id.
-fn in_close_wait(look: &Look) -> HashSet<[u8; 48]> {
-    look.every_socket()
-        .filter(|(_, socket)| socket.state == TcpState::CloseWait)
-        .map(|(_, socket)| socket.id())
-        .collect()
-}
-
-/// The ports that are listened on, each with its network namespace.
-fn listening_ports(look: &Look) -> HashSet<(Option<u32>, u16)> {
-    look.every_socket()
-        .filter(|(_, socket)| socket.state == TcpState::Listen)
-        .map(|(namespace, socket)| (namespace.map(|other| other.inode), socket.local.port()))
-        .collect()
-}
-
-/// A program that listens on the port accepted the connection, and so did one
-/// whose port connect() would not have taken.
-fn endpoint(socket: &TcpSocket, listens: bool, range: Option<[u16; 2]>) -> Endpoint {
-    let port = socket.local.port();
-    let taken_by_connect = range.is_none_or(|[first, last]| (first..=last).contains(&port));
-    if listens || !taken_by_connect {
-        Endpoint::Server(plain(socket.local))
-    } else {
-        Endpoint::ClientOf(plain(socket.peer))
-    }
-}
-
-/// An IPv4 address in an IPv6 socket, as people write it.
-pub(super) fn plain(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
-fn idle_ms(socket: &TcpSocket) -> Option<u32> {
-    socket.info.as_ref()?.last_ack_recv_ms()
-}
-
-fn finding(
-    facts: &Facts,
-    endpoint: Endpoint,
-    sockets: &[&TcpSocket],
-    age: &str,
-    source: &str,
-) -> Finding {
-    let count = sockets.len();
-    let (subject, of) = match endpoint {
-        Endpoint::Server(address) => (
-            format!("the server on {address}"),
-            format!("local address {address}"),
-        ),
-        Endpoint::ClientOf(address) => (
-            format!("the client of {address}"),
-            format!("peer {address}"),
-        ),
-    };
-    // Most are of one process, if not all.
-    let process = sockets
+fn finding(left: &Left<'_>, source: &str) -> Finding {
+    let count = left.sockets.len();
+    let subject = &left.subject;
+    let mut evidence = left.evidence("CLOSE_WAIT", source);
+    let unread: Vec<_> = left
+        .sockets
         .iter()
-        .find_map(|socket| facts.processes.of(socket.inode).next());
-    let subject = match process {
-        Some(process) => format!("{} ({}), {subject}", process.name, process.pid),
-        None => subject,
-    };
-    let mut evidence = vec![Evidence::new(
-        "host.sockets.CLOSE_WAIT",
-        i64::try_from(count).unwrap_or(i64::MAX).into(),
-        format!("{source}, {of}"),
-    )];
-    // The FIN itself counts as a byte of the receive queue.
-    let unread = sockets
-        .iter()
-        .filter(|socket| socket.recv_queue_bytes > 1)
-        .count();
-    if unread > 0 {
+        .filter(|socket| unread_bytes(socket) > 0)
+        .collect();
+    if !unread.is_empty() {
         evidence.push(Evidence::new(
             "host.sockets.CLOSE_WAIT.unread",
-            i64::try_from(unread).unwrap_or(i64::MAX).into(),
+            i64::try_from(unread.len()).unwrap_or(i64::MAX).into(),
             source,
         ));
     }
-    if let Some(idle) = sockets.iter().filter_map(|socket| idle_ms(socket)).max() {
-        evidence.push(Evidence::new(
-            "host.sockets.CLOSE_WAIT.longest_s",
-            i64::from(idle / 1000).into(),
-            "tcp_info.last_ack_recv",
-        ));
-    }
-    let peek = match endpoint {
-        Endpoint::Server(address) => format!("sport = :{}", address.port()),
-        Endpoint::ClientOf(address) => format!("dst {address}"),
+    let held: u64 = left.sockets.iter().map(|socket| socket.held_bytes()).sum();
+    let holds = if held >= HELD_BYTES {
+        format!(", with {} unread in the kernel", bytes(held))
+    } else {
+        String::new()
     };
     Finding {
         confidence: Confidence::Medium,
         severity: Severity::Warning,
-        summary: format!("{subject} leaves {count} sockets in CLOSE_WAIT, {age}"),
+        summary: format!(
+            "{subject} leaves {count} sockets in CLOSE_WAIT{}, {}{holds}",
+            left.spread, left.age
+        ),
         why: "The peer has closed these connections and the program has not: it does not read \
-            the end of file, or forgets the descriptor. No timer frees them, and no setting of \
-            the kernel does; the process runs out of descriptors in the end."
+            the end of file, or it forgets the descriptor. No timer and no setting of the kernel \
+            frees them. In the end the process runs out of descriptors."
             .to_owned(),
         kind: Kind::Program,
-        subject,
+        subject: subject.clone(),
         setting: "close()".to_owned(),
         current: format!("not called on {count} connections that the peer has closed"),
         proposed: "close() when read() returns 0".to_owned(),
@@ -239,11 +104,84 @@ fn finding(
         cost: DOCUMENTATION.cost.to_owned(),
         risk: DOCUMENTATION.risk.to_owned(),
         apply: format!(
-            "find the process: ss -tanp state close-wait '{peek}'; in it, close each connection \
-             whose read() returns 0 and drop idle ones from pools; until then, restarting it \
-             frees them"
+            "find the process: {}; in it, close each connection whose read() returns 0 and drop \
+             idle ones from pools; until then, restarting it frees them",
+            left.show("-tanp", "close-wait")
         ),
         undo: DOCUMENTATION.undo.to_owned(),
-        verify: format!("ss -tan state close-wait '{peek}' | wc -l stays small"),
+        verify: format!("{} | wc -l stays small", left.show("-tan", "close-wait")),
+    }
+}
+
+/// From so much on what they hold is named, in bytes.
+const HELD_BYTES: u64 = 1 << 20;
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::rules::testing::{assert_not_evaluated, assert_quiet, fired, host};
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("close-wait-left")
+    }
+
+    #[test]
+    fn close_wait_needs_many_or_old_sockets() {
+        let facts = firing();
+        assert_eq!(fired(&RULE, &facts).len(), 1, "four to one peer are a pool");
+
+        // Of unknown age: only very many are told from chance.
+        let mut unknown = facts.clone();
+        let all = &mut unknown.now.sockets.as_mut().unwrap().all;
+        for socket in all.iter_mut() {
+            socket.info = None;
+        }
+        assert_quiet(&RULE, &unknown);
+        let all = &mut unknown.now.sockets.as_mut().unwrap().all;
+        let one = all
+            .iter()
+            .find(|socket| socket.state.as_str() == "CLOSE_WAIT")
+            .unwrap();
+        let many = vec![one.clone(); 100];
+        all.extend(many);
+        assert!(fired(&RULE, &unknown)[0].summary.contains("of unknown age"));
+
+        // Young by tcp_info, but there in both looks.
+        let mut young = facts.clone();
+        for socket in &mut young.now.sockets.as_mut().unwrap().all {
+            if let Some(info) = &mut socket.info {
+                assert!(info.set("last_ack_recv", 5));
+            }
+        }
+        assert_quiet(&RULE, &young);
+        let mut earlier = young.now.clone();
+        earlier.uptime = young
+            .now
+            .uptime
+            .checked_sub(Duration::from_secs(30))
+            .unwrap();
+        young.set_earlier(earlier);
+        assert!(
+            fired(&RULE, &young)[0]
+                .summary
+                .ends_with("all for 30.0 s or longer")
+        );
+
+        // What is still sending is not left.
+        let mut sending = facts;
+        for socket in &mut sending.now.sockets.as_mut().unwrap().all {
+            socket.send_queue_bytes = 1;
+        }
+        assert_quiet(&RULE, &sending);
+    }
+
+    #[test]
+    fn without_sockets_it_is_not_evaluated() {
+        let mut facts = firing();
+        facts.now.sockets = None;
+        assert_not_evaluated(&RULE, &facts, "the sockets cannot be seen");
     }
 }

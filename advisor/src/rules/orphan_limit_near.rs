@@ -1,49 +1,56 @@
-//! The number of orphaned sockets nears tcp_max_orphans, from where on the
-//! kernel resets them.
+//! Orphaned sockets near tcp_max_orphans, where the kernel resets them.
 
-use super::sizing::{OrphanCost, are_most, is_orphan, most_orphans};
-use super::{
-    Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes, command,
-    not_initial_namespace, set, unset,
-};
+use advisor_facts::condition::Condition;
+use advisor_facts::namespaces::Namespace;
+use advisor_facts::units::bytes;
 use advisor_facts::{Facts, Look};
 use advisor_report::measured::Measured;
+
+use super::orphan_cost::{Orphans, are_most};
+use super::program::{Program, by_program, command_in};
+use super::{
+    Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, command,
+    not_initial_namespace, set, unset,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB101",
     name: "orphan-limit-near",
     scenario: Some("orphans/flood/over-the-limit"),
     cure: Some("orphans/flood/under-the-limit"),
+    proven_by: ProvenBy::Suites(&["orphan-limit-near", "orphan-retries-misread"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Sockets that a program has closed and whose data the peer has not yet \
-        acknowledged (orphans) near the limit tcp_max_orphans. Beyond it the kernel resets \
-        them, and what they had still to send is lost. An orphan counts up to four times: \
-        once more where nothing was sent for long, once more where an ICMP error is pending.",
-    evidence: "TCP.orphan of /proc/net/sockstat, the greater of two looks: a warning above a \
-        quarter of the limit, where the first resets are possible; critical above a half, or \
-        where a report on this kernel line measured the kill. \
+    detects: "Orphaned sockets near the limit tcp_max_orphans. An orphan is a socket that its \
+        program has closed while the peer has not acknowledged all data. Beyond the limit the \
+        kernel resets orphans, and their unsent data is lost. An orphan counts up to four times: \
+        double if nothing was sent for a long time, and double again if an ICMP error is \
+        pending.",
+    evidence: "TCP.orphan in /proc/net/sockstat, the larger of two looks. Warning above a \
+        quarter of the limit, where the first resets are possible. Critical above half of the \
+        limit, or from the count at which a report on this kernel line measured the kill. \
         TCPAbortOnMemory supports it.",
     recommendation: "The power of two above four times the count, or as many orphans as the high \
-        mark of tcp_mem can pay for. Where it cannot: a shorter life by tcp_orphan_retries of \
-        the network namespace that has the orphans. TCP.orphan counts those of the whole kernel, \
-        so this namespace's setting is proposed only where at least half of them are in its \
-        socket table. Where the setting is low already: TCP_USER_TIMEOUT in the program, which \
-        cuts off a live peer that does not read for that long as well.",
-    cost: "Memory that cannot be swapped, for each further orphan what its unsent data takes, \
-        64 KiB at worst.",
+        mark of tcp_mem pays for. An orphan costs what the orphans in the socket tables of all \
+        network namespaces hold on average, and no more than TCP.mem divided by TCP.orphan; the \
+        documented 64 KiB only if neither is known. If memory pays for hardly more than the \
+        limit: what ends these orphans sooner. Against silent peers that is tcp_orphan_retries of \
+        their network namespace. Against peers that answer and do not read it is TCP_USER_TIMEOUT \
+        in the program: such an orphan lives about 347 s, whatever tcp_orphan_retries says.",
+    cost: "Memory that cannot be swapped: the unsent data of each further orphan.",
     risk: "A limit that memory cannot pay for moves the failure to tcp_mem, where healthy \
-        connections suffer too. Many orphans may also mean that a program closes connections \
-        to dead peers with much data unsent, which no limit mends.",
-    undo: "Set the former value; orphans beyond it are reset at the next close.",
+        connections suffer too. Many orphans can also mean that a program closes connections to \
+        dead peers with much unsent data. No limit mends that.",
+    undo: "Set the former value. The kernel resets orphans beyond it at the next close.",
     references: &[
         "tcp_check_oom, tcp_too_many_orphans: net/ipv4/tcp.c, include/net/tcp.h of Linux",
         "tcp_max_orphans, tcp_orphan_retries: Documentation/networking/ip-sysctl.rst of Linux",
         "alarms at a quarter and a half: health/health.d/tcp_orphans.conf of netdata",
         "life of an orphan: tcp_model_timeout in net/ipv4/tcp_timer.c of Linux, and measured",
+        "347 s at a closed window with tcp_orphan_retries 0 and with 3: measured on Linux 6.18",
         "a live peer that is cut off: tcp_probe_timer in net/ipv4/tcp_timer.c of Linux; scenario \
          crash/vanished-peer/stalled-reader",
     ],
@@ -55,7 +62,7 @@ const RETRIES: &str = "net.ipv4.tcp_orphan_retries";
 /// Retries that keep an orphan with a silent peer for about 4 seconds.
 const FEW_RETRIES: i64 = 3;
 
-/// The life of an orphan, as it was measured or as it is known.
+/// The life of an orphan: measured, else the `known` one.
 fn life(measured: &Measured, retries: i64, known: &str) -> String {
     measured.life_of_orphans(retries).map_or_else(
         || known.to_owned(),
@@ -63,48 +70,45 @@ fn life(measured: &Measured, retries: i64, known: &str) -> String {
     )
 }
 
+const RISK_OF_TIMEOUT: &str = "data is lost if the peer does not answer for that long. A live \
+    peer that does not read for that long is cut off too, before close() and after it, even if it \
+    answers every probe";
+
 const RISK_OF_RETRIES: &str =
-    "data that was written before close() is lost where the peer does not answer for about 4 s";
+    "data written before close() is lost if the peer does not answer for about 4 s";
 
 fn check(facts: &Facts, measured: &Measured) -> Outcome {
-    let (Some(limit), Some(tcp_mem)) = (facts.settings.tcp_max_orphans, facts.settings.tcp_mem)
-    else {
+    let Some(limit) = facts.settings.tcp_max_orphans else {
         return not_initial_namespace(LIMIT);
     };
-    let Some((orphans, look)) = most_orphans(facts) else {
+    if facts.now.sockstat.get("TCP.orphan").is_none() {
         return Outcome::NotEvaluated("/proc/net/sockstat has no TCP.orphan".to_owned());
-    };
-    if orphans.saturating_mul(4) <= limit {
-        return Outcome::Quiet(format!("{orphans} orphans, limit {limit}"));
     }
-    // By the formula half of the limit is where it gets serious; a replay on
-    // this kernel line knows how often an orphan counted where the kernel killed.
+    let orphans = Orphans::of(facts, measured);
+    let count = orphans.count;
+    if count.saturating_mul(4) <= limit {
+        return Outcome::Quiet(format!("{count} orphans, limit {limit}"));
+    }
+    // By default an orphan is taken to count twice. A report on this kernel line says how
+    // often one counted when the kernel killed it.
     let counts = &measured.orphan_counts;
     let times = counts
         .as_ref()
         .map_or(2, |counts| i64::try_from(counts.value).unwrap_or(i64::MAX));
-    let severity = if orphans.saturating_mul(times) > limit {
+    let severity = if count.saturating_mul(times) > limit {
         Severity::Critical
     } else {
         Severity::Warning
     };
-    let cost_of_one = OrphanCost::of(look, facts, measured);
-    let affordable = cost_of_one.affordable(tcp_mem, facts.page_bytes);
     let mut evidence = vec![
-        Evidence::sockstat("TCP.orphan", orphans),
+        Evidence::sockstat("TCP.orphan", count),
         Evidence::sysctl(LIMIT, limit.into()),
-        Evidence::sysctl(
-            "net.ipv4.tcp_mem",
-            format!("{} {} {}", tcp_mem[0], tcp_mem[1], tcp_mem[2])
-                .as_str()
-                .into(),
-        ),
     ];
-    evidence.push(cost_of_one.evidence());
+    evidence.extend(orphans.evidence());
     if let Some(counts) = counts {
         evidence.push(Evidence::new("orphan.counts", times.into(), &counts.source));
     }
-    // How often it may count is no word on how often these do.
+    // The calibration says how often an orphan can count, not how often these do.
     evidence.extend(measured.calibration().and_then(|calibration| {
         let most = i64::try_from(calibration.orphan_counts_at_most()?).ok()?;
         Some(Evidence::new(
@@ -114,88 +118,129 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
         ))
     }));
     evidence.extend(Evidence::counter("TcpExt.TCPAbortOnMemory", facts));
+    let kinds = orphans.kinds();
+    evidence.extend(kinds.iter().map(|(condition, count)| {
+        Evidence::new(
+            format!("host.sockets.{}", condition.as_str().replace(' ', "-")),
+            i64::try_from(*count).unwrap_or(i64::MAX).into(),
+            "the socket tables that were seen",
+        )
+    }));
     let found = Found {
         severity,
-        orphans,
         limit,
-        cost_of_one,
-        affordable,
         evidence,
+        orphans,
     };
-    Outcome::Fired(vec![match found.affordable_limit() {
-        Some(proposed) => found.raise(proposed),
-        None => match orphans_here(look) {
-            Some(here) if are_most(here, orphans) => {
-                found.shorten(facts.settings.tcp_orphan_retries, measured)
-            }
-            here => found.elsewhere(here),
-        },
+    let higher = found.orphans.higher_limit(limit);
+    let is_enough = higher >= found.orphans.wanted();
+    let seen: u64 = kinds.iter().map(|(_, count)| count).sum();
+    let are = |wanted: Condition| {
+        let mut kinds = kinds.iter().filter(|(condition, _)| *condition == wanted);
+        let count_of = kinds.next().map_or(0, |(_, count)| *count);
+        are_most(seen, count) && count_of * 2 >= seen
+    };
+    let places = places_of(found.orphans.look);
+    let place = places.first().filter(|(_, there)| are_most(*there, count));
+    Outcome::Fired(vec![match (higher, place) {
+        (Some(proposed), _) if is_enough => found.raise(proposed),
+        _ if are(Condition::OrphanZeroWindow) => {
+            let programs = by_program(facts, |socket| {
+                Condition::of(socket) == Condition::OrphanZeroWindow
+            });
+            found.bound_the_close(programs.first())
+        }
+        // As many as memory pays for is little; an end to them is more.
+        (Some(proposed), _) if !are(Condition::OrphanDead) => found.raise(proposed),
+        (_, Some((None, _))) => found.shorten(facts.settings.tcp_orphan_retries, measured),
+        (_, Some((Some(namespace), there))) => found.elsewhere(Some((namespace, *there))),
+        (Some(proposed), None) => found.raise(proposed),
+        (None, None) => found.elsewhere(None),
     }])
 }
 
-/// The orphans in the socket table of this network namespace; `None` where
-/// that cannot be seen.
-fn orphans_here(look: &Look) -> Option<u64> {
-    let sockets = look.sockets.as_ref()?;
-    let here = sockets.all.iter().filter(|socket| is_orphan(socket));
-    Some(here.count() as u64)
+/// The network namespaces that orphans were seen in, the one with the most first.
+fn places_of(look: &Look) -> Vec<(Option<&Namespace>, u64)> {
+    let mut places: Vec<(Option<&Namespace>, u64)> = Vec::new();
+    for (namespace, socket) in look.every_socket() {
+        if !socket.is_orphan() {
+            continue;
+        }
+        let inode = |namespace: Option<&Namespace>| namespace.map(|other| other.inode);
+        match places.last_mut() {
+            // The sockets of a namespace stand together.
+            Some((place, count)) if inode(*place) == inode(namespace) => *count += 1,
+            _ => places.push((namespace, 1)),
+        }
+    }
+    places.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    places
 }
 
 /// Too many orphans, and what there is to pay for them.
-struct Found {
+struct Found<'a> {
     severity: Severity,
-    orphans: i64,
     limit: i64,
-    cost_of_one: OrphanCost,
-    /// How many orphans the high mark of tcp_mem pays for.
-    affordable: u64,
     evidence: Vec<Evidence>,
+    orphans: Orphans<'a>,
 }
 
-impl Found {
-    /// A limit that the count is less than a quarter of and that memory can
-    /// pay for.
-    fn affordable_limit(&self) -> Option<u64> {
-        let needed = self.orphans.cast_unsigned().checked_mul(4)?;
-        let wanted = needed.checked_add(1)?.checked_next_power_of_two()?;
-        let round = self.affordable / 1024 * 1024;
-        let proposed = if wanted <= self.affordable {
-            wanted
-        } else if round > needed {
-            round
-        } else {
-            self.affordable
-        };
-        // The kernel's setting is an int.
-        (proposed > needed && proposed <= i32::MAX.cast_unsigned().into()).then_some(proposed)
-    }
-
+impl Found<'_> {
     fn summary(&self) -> String {
+        let count = self.orphans.count;
         if self.limit <= 0 {
             return format!(
-                "{} orphaned sockets, and tcp_max_orphans is {}",
-                self.orphans, self.limit
+                "{count} orphaned sockets, and tcp_max_orphans is {}",
+                self.limit
             );
         }
-        let percent = i128::from(self.orphans) * 100 / i128::from(self.limit);
+        let percent = i128::from(count) * 100 / i128::from(self.limit);
         format!("orphaned sockets are at {percent}% of tcp_max_orphans")
+    }
+
+    /// What memory pays for.
+    fn paid(&self) -> String {
+        let [each, source] = [
+            bytes(self.orphans.cost.bytes),
+            self.orphans.cost.source.clone(),
+        ];
+        let Some(payable) = self.orphans.payable else {
+            return format!(
+                "Neither tcp_mem nor the RAM is known, and an orphan takes {each} ({source})."
+            );
+        };
+        format!("The high mark of tcp_mem pays for {payable} orphans of {each} each ({source}).")
     }
 
     fn raise(self, proposed: u64) -> Finding {
         let current = self.limit.to_string();
-        let cost = self.cost_of_one.of_more(self.limit, proposed);
+        let wanted = self.orphans.wanted();
+        let enough = if wanted.is_some_and(|wanted| wanted > proposed) {
+            let [peak, needed] = [self.orphans.peak, self.orphans.peak.saturating_mul(4)];
+            format!(
+                " That is less than four times the {peak} that there are. For a limit above \
+                 {needed} the memory is missing: {} for as many.",
+                bytes(
+                    needed
+                        .cast_unsigned()
+                        .saturating_mul(self.orphans.cost.bytes)
+                )
+            )
+        } else {
+            " The proposal is above four times the count.".to_owned()
+        };
+        let why = format!(
+            "The kernel compares the limit with up to four times the count, so that resets begin \
+             at a quarter of it. {}{enough}",
+            self.paid()
+        );
+        let cost = self.orphans.cost_of(proposed);
         let proposed = proposed.to_string();
         Finding {
             severity: self.severity,
-            confidence: self.cost_of_one.confidence,
+            confidence: self.orphans.cost.confidence,
             summary: self.summary(),
-            why: format!(
-                "The kernel compares the limit with up to four times the count, so that resets \
-                 begin at a quarter of it. The proposal is above four times the count, and the \
-                 high mark of tcp_mem pays for it with {} for each ({}).",
-                bytes(self.cost_of_one.bytes),
-                self.cost_of_one.source
-            ),
+            why,
             kind: Kind::Host,
             subject: "the whole kernel".to_owned(),
             setting: LIMIT.to_owned(),
@@ -212,75 +257,115 @@ impl Found {
         }
     }
 
-    /// The summary, the reason and the check where memory cannot pay for more
-    /// orphans, so that they are to live shorter.
+    /// Summary, reason and verification where memory cannot pay for more orphans, so that
+    /// they have to go sooner.
     fn unpaid(&self) -> [String; 3] {
         [
             format!("{}, and memory cannot pay for more", self.summary()),
             format!(
-                "The high mark of tcp_mem pays for {} orphans of {} each, too few for a limit \
-                 above four times the count. Raising the limit would move the failure to \
-                 tcp_mem, so the orphans have to go sooner.",
-                self.affordable,
-                bytes(self.cost_of_one.bytes)
+                "{} Raising the limit would move the failure to tcp_mem, so the orphans have to \
+                 go sooner.",
+                self.paid()
             ),
             "`orphan` in /proc/net/sockstat falls below a quarter of tcp_max_orphans".to_owned(),
         ]
     }
 
-    /// The orphans are not, or not to be seen as, this network namespace's: no
-    /// setting of it mends anything.
-    fn elsewhere(mut self, here: Option<u64>) -> Finding {
+    /// Most orphans are in another network namespace, or it is not seen where: no
+    /// setting of this one mends anything.
+    fn elsewhere(mut self, place: Option<(&Namespace, u64)>) -> Finding {
         let [summary, why, verify] = self.unpaid();
-        let (subject, whose) = if let Some(here) = here {
+        let retries = command(RETRIES, &FEW_RETRIES.to_string());
+        let show = "ss -tano state fin-wait-1 state last-ack state closing";
+        let (subject, whose, apply) = if let Some((namespace, there)) = place {
             self.evidence.push(Evidence::new(
                 "host.sockets.orphan",
-                i64::try_from(here).unwrap_or(i64::MAX).into(),
-                "the socket table of this network namespace",
+                i64::try_from(there).unwrap_or(i64::MAX).into(),
+                format!("the socket table of {}", namespace.label()),
             ));
             (
-                "another network namespace of this machine",
+                namespace.label(),
+                format!("{there} of the {} are in that one", self.orphans.count),
                 format!(
-                    "{here} of the {} are in the socket table of this network namespace",
-                    self.orphans
+                    "{} shows the orphans; where {RETRIES} is 0 or above {FEW_RETRIES} there: {}",
+                    command_in(Some(namespace), show),
+                    command_in(Some(namespace), &retries)
                 ),
             )
         } else {
             (
-                "the network namespace that has the orphans",
+                "the network namespace that has the orphans".to_owned(),
                 "whose these are cannot be seen".to_owned(),
+                format!(
+                    "`lsns -t net` lists the namespaces that have a process, and `nsenter -t PID \
+                     -n {show}` the orphans of one; where {RETRIES} is 0 or above {FEW_RETRIES}: \
+                     nsenter -t PID -n {retries}. A namespace whose processes have ended cannot \
+                     be entered: its orphans with a silent peer go by themselves, by default \
+                     after about 109 s"
+                ),
             )
         };
         Finding {
             severity: self.severity,
-            confidence: self.cost_of_one.confidence,
+            confidence: self.orphans.cost.confidence,
             summary,
             why: format!(
-                "{why} TCP.orphan counts the whole kernel's, and {whose}. tcp_orphan_retries is \
-                 each namespace's own: set here it mends nothing for the orphans of another."
+                "{why} TCP.orphan counts the whole kernel, and {whose}. Each namespace has its own \
+                 tcp_orphan_retries, and it shortens only the life of those whose peers are \
+                 silent: where a peer answers and does not read (timer:(persist) in ss), the \
+                 program has to bound its close by TCP_USER_TIMEOUT."
             ),
             kind: Kind::Host,
-            subject: subject.to_owned(),
+            subject,
             setting: "none here".to_owned(),
             current: "unknown".to_owned(),
             proposed: "find the namespace that has them, and shorten their life there".to_owned(),
             cost: "none in memory".to_owned(),
             risk: RISK_OF_RETRIES.to_owned(),
-            apply: format!(
-                "`lsns -t net` lists the namespaces that have a process, and `nsenter -t PID -n \
-                 ss -tan state fin-wait-1 state last-ack state closing` the orphans of one; \
-                 where {RETRIES} is 0 or above {FEW_RETRIES}: nsenter -t PID -n {}. A namespace \
-                 whose processes have ended cannot be entered: its orphans with a silent peer go \
-                 by themselves, by default after about 109 s",
-                command(RETRIES, &FEW_RETRIES.to_string())
-            ),
+            apply,
             undo: format!("the former value of {RETRIES} in that namespace"),
             verify,
             evidence: self.evidence,
         }
     }
 
-    /// The orphans are this network namespace's and are to live shorter.
+    /// The peers live and do not read: only the program can say how long they are worth
+    /// waiting for.
+    fn bound_the_close(self, program: Option<&Program<'_>>) -> Finding {
+        let [summary, why, verify] = self.unpaid();
+        let name = program.map_or("the program that closes these connections", |program| {
+            program.name.as_str()
+        });
+        let show = "ss -tano state fin-wait-1 state last-ack state closing";
+        let show = program.map_or_else(|| show.to_owned(), |program| program.command(show));
+        Finding {
+            severity: self.severity,
+            confidence: self.orphans.cost.confidence,
+            summary,
+            why: format!(
+                "{why} Most of these peers live and do not read: their window is closed. \
+                 tcp_orphan_retries does nothing there: such an orphan lives about 347 s with 0 \
+                 and with 3."
+            ),
+            kind: Kind::Program,
+            subject: name.to_owned(),
+            setting: "TCP_USER_TIMEOUT".to_owned(),
+            current: "unknown".to_owned(),
+            proposed: "10000 (ms), set before close()".to_owned(),
+            cost: "none in memory".to_owned(),
+            risk: RISK_OF_TIMEOUT.to_owned(),
+            apply: format!(
+                "setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, 10000) on each connection before \
+                 it is closed; or shutdown(SHUT_WR), read to the end of file with a time limit, \
+                 and then close; {show} shows to whom"
+            ),
+            undo: "take the call out again".to_owned(),
+            verify,
+            evidence: self.evidence,
+        }
+    }
+
+    /// The orphans are of this network namespace. They have to go sooner.
     fn shorten(mut self, retries: Option<i64>, measured: &Measured) -> Finding {
         let [summary, why, verify] = self.unpaid();
         self.evidence
@@ -291,7 +376,7 @@ impl Found {
                 let current = current.to_string();
                 Finding {
                     severity: self.severity,
-                    confidence: self.cost_of_one.confidence,
+                    confidence: self.orphans.cost.confidence,
                     summary,
                     why: format!(
                         "{why} With {FEW_RETRIES} retries an orphan with a silent peer lives \
@@ -314,7 +399,7 @@ impl Found {
             }
             _ => Finding {
                 severity: self.severity,
-                confidence: self.cost_of_one.confidence,
+                confidence: self.orphans.cost.confidence,
                 summary,
                 why: format!("{why} tcp_orphan_retries is low already."),
                 kind: Kind::Program,
@@ -323,17 +408,272 @@ impl Found {
                 current: "unknown".to_owned(),
                 proposed: "2000 (ms), set before close()".to_owned(),
                 cost: "none in memory".to_owned(),
-                risk: "data is lost where the peer does not answer for that long; a peer that \
-                    does not read for that long is cut off as well, though it is alive and \
-                    answers every probe, before close() and after it"
-                    .to_owned(),
+                risk: RISK_OF_TIMEOUT.to_owned(),
                 apply: "setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, 2000) on each connection; \
-                    `ss -tan state fin-wait-1 state last-ack state closing` shows to whom"
+                    `ss -tan state fin-wait-1 state last-ack state closing` lists the peers"
                     .to_owned(),
-                undo: "take the call out again".to_owned(),
+                undo: "remove the call".to_owned(),
                 verify,
                 evidence: self.evidence,
             },
         }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::time::Duration;
+
+    use advisor_facts::SocketSource;
+    use advisor_facts::sock_diag::TcpState;
+    use advisor_facts::sock_diag::Timer;
+
+    use super::*;
+    use crate::rules::testing::{
+        assert_not_evaluated, assert_quiet, fired, fired_with, host, set, sockstat,
+    };
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("orphan-limit-near")
+    }
+
+    /// A host with `orphans` and a limit, whose tcp_mem pays for `affordable`.
+    fn orphans(orphans: i64, limit: i64, affordable: u64) -> Facts {
+        let mut facts = host("quiet");
+        // So much that the gauge bounds no orphan.
+        facts.now.sockstat = sockstat(&format!("TCP: orphan {orphans} mem {}\n", orphans * 64));
+        facts.settings.tcp_max_orphans = Some(limit);
+        let pages = affordable * (64 << 10) / facts.page_bytes;
+        (facts.ram_bytes, facts.memory.zones) = (1 << 42, None);
+        let marks = format!("{} {} {pages}", pages / 2, pages / 4 * 3);
+        set(&mut facts, "net.ipv4.tcp_mem", &marks);
+        // They are meant.
+        facts.sysctl_files.set("net.ipv4.tcp_mem", &marks);
+        facts
+    }
+
+    #[test]
+    fn orphans_warn_above_a_quarter_and_are_critical_above_a_half() {
+        assert_quiet(&RULE, &orphans(100, 400, 1 << 20));
+        assert_eq!(
+            fired(&RULE, &orphans(101, 400, 1 << 20))[0].severity,
+            Severity::Warning
+        );
+        assert_eq!(
+            fired(&RULE, &orphans(200, 400, 1 << 20))[0].severity,
+            Severity::Warning
+        );
+        assert_eq!(
+            fired(&RULE, &orphans(201, 400, 1 << 20))[0].severity,
+            Severity::Critical
+        );
+    }
+
+    #[test]
+    fn a_proposed_orphan_limit_is_quiet_and_paid_for() {
+        for count in [1, 2, 16, 101, 4096, 5000, 100_000] {
+            for affordable in [1, 64, 1000, 20_001, 1 << 20] {
+                let facts = orphans(count, count, affordable);
+                let finding = &fired(&RULE, &facts)[0];
+                if finding.setting != "net.ipv4.tcp_max_orphans" {
+                    // Hardly more than there is, or too few for those that are there.
+                    assert!(
+                        affordable / 5 * 4 <= count.cast_unsigned() + 1024,
+                        "{affordable}: {finding:?}"
+                    );
+                    continue;
+                }
+                let proposed: i64 = finding.proposed.parse().unwrap();
+                assert!(proposed.cast_unsigned() <= affordable && proposed > count);
+                let after = orphans(count, proposed, affordable);
+                if proposed >= count * 4 {
+                    assert_quiet(&RULE, &after);
+                } else {
+                    assert_ne!(fired(&RULE, &after)[0].setting, LIMIT);
+                    assert!(
+                        finding.why.contains("the memory is missing"),
+                        "{}",
+                        finding.why
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn orphans_that_memory_cannot_pay_for_are_to_live_shorter() {
+        let mut facts = host("orphan-limit-near-unpaid");
+        for retries in [0, 8, 4] {
+            facts.settings.tcp_orphan_retries = Some(retries);
+            let finding = &fired(&RULE, &facts)[0];
+            assert_eq!(finding.setting, "net.ipv4.tcp_orphan_retries");
+            assert_eq!(
+                (finding.current.as_str(), finding.proposed.as_str()),
+                (&*retries.to_string(), "3")
+            );
+        }
+        facts.settings.tcp_orphan_retries = Some(2);
+        let finding = &fired(&RULE, &facts)[0];
+        assert_eq!(finding.kind, Kind::Program);
+        assert!(finding.risk.contains("peer that does not read"));
+    }
+
+    #[test]
+    fn orphans_of_another_namespace_are_not_mended_by_a_setting_here() {
+        let elsewhere = |facts: &Facts| {
+            let finding = fired(&RULE, facts).remove(0);
+            assert_eq!(finding.setting, "none here");
+            finding.subject
+        };
+        let mut facts = host("orphan-limit-near-elsewhere");
+        facts.sysctl_files.set("net.ipv4.tcp_mem", "1000 2000 3000");
+        facts.settings.tcp_mem = Some([1000, 2000, 3000]);
+        assert_eq!(
+            elsewhere(&facts),
+            "the network namespace that has the orphans"
+        );
+
+        let mut facts = host("orphan-limit-near-unpaid");
+        let is_here = |facts: &Facts| fired(&RULE, facts)[0].subject == "this network namespace";
+        assert!(is_here(&facts), "six of ten");
+        // As text they are seen as well, though not what they hold.
+        facts.now.sockets.as_mut().unwrap().source = SocketSource::ProcNetTcp;
+        facts.settings.tcp_mem = Some([1, 2, 3]);
+        facts.sysctl_files.set("net.ipv4.tcp_mem", "1 2 3");
+        assert!(is_here(&facts));
+        // A record of FIN_WAIT2 is no orphan.
+        for socket in &mut facts.now.sockets.as_mut().unwrap().all {
+            if socket.state == TcpState::FinWait1 {
+                socket.state = TcpState::FinWait2;
+                socket.timer = Timer::TimeWait;
+            }
+        }
+        elsewhere(&facts);
+        facts.now.sockets = None;
+        assert_eq!(
+            elsewhere(&facts),
+            "the network namespace that has the orphans"
+        );
+    }
+
+    #[test]
+    fn the_orphans_are_looked_for_in_the_look_that_had_the_most() {
+        let mut facts = host("orphan-limit-near-unpaid");
+        let mut earlier = facts.now.clone();
+        earlier.uptime = Duration::ZERO;
+        facts.set_earlier(earlier);
+        facts.now = host("quiet").now;
+        assert_eq!(fired(&RULE, &facts)[0].subject, "this network namespace");
+    }
+
+    #[test]
+    fn the_memory_of_orphans_is_measured_where_most_of_them_are_seen() {
+        let mut facts = orphans(8, 16, 4);
+        let mut orphan = host("dead-peer-holds-memory")
+            .now
+            .sockets
+            .as_mut()
+            .unwrap()
+            .all
+            .pop()
+            .unwrap();
+        orphan.inode = 0;
+        orphan.state = TcpState::FinWait1;
+        orphan.memory.as_mut().unwrap().send_queued_bytes = 100;
+        // A page for each of them: 64 KiB pay for 4, the whole mark for 64.
+        orphan.memory.as_mut().unwrap().forward_alloc_bytes = 0;
+        facts.now.sockets.as_mut().unwrap().all = vec![orphan; 4];
+        let finding = &fired(&RULE, &facts)[0];
+        assert_eq!(
+            (finding.setting.as_str(), finding.proposed.as_str()),
+            ("net.ipv4.tcp_max_orphans", "64")
+        );
+        facts.now.sockets.as_mut().unwrap().all.pop();
+        let finding = &fired(&RULE, &facts)[0];
+        assert_eq!(finding.setting, "none here", "three of eight are too few");
+    }
+
+    #[test]
+    fn what_a_report_measured_replaces_the_formula() {
+        use advisor_report::measured::Measurement;
+
+        // 64 KiB each pay for 9, hardly more than the limit; two pages each for 72.
+        let facts = orphans(4, 8, 9);
+        assert_eq!(fired(&RULE, &facts)[0].setting, "none here");
+        let mut measured = Measured {
+            orphan_pages: Some(Measurement {
+                value: 2,
+                source: "report r.json".to_owned(),
+            }),
+            ..Measured::default()
+        };
+        let finding = &fired_with(&RULE, &facts, &measured)[0];
+        assert_eq!(finding.proposed, "32");
+        assert!(finding.why.contains("(report r.json)"), "{}", finding.why);
+
+        // Above a half it is serious by the formula; a replay saw it from the whole
+        // limit on.
+        let facts = orphans(300, 400, 1 << 20);
+        assert_eq!(fired(&RULE, &facts)[0].severity, Severity::Critical);
+        measured.orphan_counts = Some(Measurement {
+            value: 1,
+            source: "report r.json".to_owned(),
+        });
+        let finding = &fired_with(&RULE, &facts, &measured)[0];
+        assert_eq!(finding.severity, Severity::Warning);
+        assert!(
+            finding
+                .evidence
+                .iter()
+                .any(|evidence| evidence.observation == "orphan.counts")
+        );
+    }
+
+    #[test]
+    fn a_calibration_says_no_less_than_the_worst_case_and_makes_nothing_more_severe() {
+        use advisor_report::calibration::{self, Unsent};
+        use advisor_report::measured::Calibrated;
+
+        let mut calibration = calibration::nearest("6.12").unwrap();
+        let calibrated = |calibration: &calibration::Calibration| {
+            let measured = Measured {
+                calibrated: Calibrated::Nearest(Box::new(calibration.clone())),
+                ..Measured::default()
+            };
+            fired_with(&RULE, &orphans(4, 8, 11), &measured)[0].clone()
+        };
+        // 64 KiB each pay for 11 with and without it.
+        let without = &fired(&RULE, &orphans(4, 8, 11))[0];
+        let with = calibrated(&calibration);
+        assert_eq!(with.proposed, without.proposed);
+        assert_eq!(with.severity, without.severity);
+        assert_eq!(with.confidence, without.confidence);
+        assert!(with.why.contains("measured on Linux 6.12."), "{}", with.why);
+        // A kernel that charges more makes orphans dearer: they pay for 10.
+        let orphan = calibration
+            .orphan_memory
+            .iter_mut()
+            .find(|orphan| orphan.unsent == Unsent::FullBuffer)
+            .unwrap();
+        orphan.held_bytes = 70_000;
+        assert_eq!(calibrated(&calibration).setting, "none here");
+    }
+
+    #[test]
+    fn an_earlier_look_with_more_orphans_counts() {
+        let mut facts = orphans(1, 400, 1 << 20);
+        let mut earlier = orphans(300, 400, 1 << 20).now;
+        earlier.uptime = Duration::ZERO;
+        facts.set_earlier(earlier);
+        assert_eq!(fired(&RULE, &facts)[0].severity, Severity::Critical);
+    }
+
+    #[test]
+    fn a_child_namespace_leaves_the_limits_of_the_kernel_out() {
+        let facts = host("container");
+        assert_not_evaluated(&RULE, &facts, "initial network namespace");
+        let mut unseen = facts.unseen.iter();
+        assert!(unseen.any(|unseen| unseen.what.contains("tcp_max_orphans")));
     }
 }

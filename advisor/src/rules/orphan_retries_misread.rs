@@ -1,7 +1,9 @@
-//! tcp_orphan_retries keeps orphans longer than whoever set it thought.
+//! A tcp_orphan_retries that keeps orphans longer than its number says.
 
+use super::retransmission::{rto_max_ms, spent_ms};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Outcome, Rule, Severity, cannot_be_read,
+    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Severity, TAKE_OUT,
+    cannot_be_read,
 };
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
@@ -11,20 +13,21 @@ pub(super) const RULE: Rule = Rule {
     name: "orphan-retries-misread",
     scenario: Some("orphans/life/silent-peer-by-default"),
     cure: Some("orphans/life/silent-peer[retries=3]"),
+    proven_by: ProvenBy::Suites(&["orphan-retries-misread"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A tcp_orphan_retries above 8, or one that a file sets to 0. 0 reads as no \
-        retries and means 8, about 109 s with a peer that is silent; 15 is about a quarter of an \
-        hour. All that time the orphan holds its memory and counts against tcp_max_orphans.",
+    detects: "A tcp_orphan_retries above 8, or one that a file sets to 0. People read 0 as no \
+        retries, but it means 8, about 109 s with a silent peer; 15 is about a quarter of an hour. \
+        All that time the orphan holds its memory and counts against tcp_max_orphans.",
     evidence: "The value of net.ipv4.tcp_orphan_retries, and for 0 the files that set sysctls.",
-    recommendation: "8 where it was raised; 3, about 4 s, where a file says 0. Or the line \
-        taken out of the file, which keeps the 109 s and says what is so.",
+    recommendation: "8 if it was raised. If a file says 0: take the line out. The kernel's own value \
+        is the same 8, and no line says what is not so. Fewer retries are for a host with too many \
+        orphans, see orphan-limit-near: 3 give a peer about 4 s, less than a short outage.",
     cost: "None in memory.",
-    risk: "Data that was written before close() is lost where the peer does not answer for \
-        that long.",
+    risk: "Data written before close() is lost if the peer does not answer for that long.",
     undo: "Set the former value.",
     references: &[
         "tcp_orphan_retries: net/ipv4/tcp_timer.c of Linux",
@@ -34,29 +37,30 @@ const DOCUMENTATION: Documentation = Documentation {
 };
 
 const SETTING: &str = "net.ipv4.tcp_orphan_retries";
-/// What 0 means, as tcp_orphan_retries() has it.
+/// The meaning of 0 (tcp_orphan_retries() in net/ipv4/tcp_timer.c).
 const DEFAULT: i64 = 8;
-/// Retries that keep an orphan with a silent peer for about 4 seconds.
-const FEW: i64 = 3;
-/// The first retransmission timeout of a near peer (TCP_RTO_MIN), and the
-/// longest (TCP_RTO_MAX), in seconds.
-const RTO_MIN_S: f64 = 0.2;
-const RTO_MAX_S: f64 = 120.0;
 
 fn check(facts: &Facts, measured: &Measured) -> Outcome {
     let Some(current) = facts.settings.tcp_orphan_retries else {
         return cannot_be_read(SETTING);
     };
     let files = &facts.sysctl_files;
-    let in_a_file = files.winner(files.loader(), SETTING).is_some();
-    if current <= DEFAULT && (current != 0 || !in_a_file) {
-        return Outcome::Quiet(format!(
-            "tcp_orphan_retries is {current}: an orphan with a silent peer lives {:.0} s or more",
-            life_s(current)
-        ));
-    }
-    let proposed = if current == 0 { FEW } else { DEFAULT };
-    let mut finding = Finding::of_setting(facts, &DOCUMENTATION, SETTING, &proposed.to_string());
+    let line = files.winner(files.loader(), SETTING);
+    let mut finding = match line {
+        Some(line) if current == 0 => Finding {
+            risk: "None: the value stays what it is.".to_owned(),
+            ..Finding::of_line(facts, &DOCUMENTATION, &line, TAKE_OUT.to_owned())
+        },
+        _ if current > DEFAULT => {
+            Finding::of_setting(facts, &DOCUMENTATION, SETTING, &DEFAULT.to_string())
+        }
+        _ => {
+            return Outcome::Quiet(format!(
+                "tcp_orphan_retries is {current}: an orphan with a silent peer lives {} or more",
+                least_life(facts, current)
+            ));
+        }
+    };
     finding.evidence.extend(
         facts
             .now
@@ -68,7 +72,7 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
         || {
             let formula = "the formula of tcp_model_timeout";
             (
-                format!("{:.0} s or more by {formula}", life_s(current)),
+                format!("{} or more by {formula}", least_life(facts, current)),
                 measured.unmeasured(formula),
             )
         },
@@ -85,12 +89,12 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
             Confidence::High
         },
         summary: if current == 0 {
-            "a file sets tcp_orphan_retries to 0, which means 8 and not none".to_owned()
+            "a file sets tcp_orphan_retries to 0, which means 8 retries".to_owned()
         } else {
-            format!("tcp_orphan_retries is {current}, above the kernel's own 8")
+            format!("tcp_orphan_retries is {current}, above the kernel's default of 8")
         },
         why: format!(
-            "An orphan whose peer is silent lives {}, holds its memory and counts against \
+            "An orphan whose peer is silent lives {}. It holds its memory and counts against \
              tcp_max_orphans.",
             life.0
         ),
@@ -99,30 +103,50 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     }])
 }
 
-/// The least life of an orphan with a silent peer, in seconds: retransmissions
-/// double their pause up to the longest (tcp_model_timeout). The timer that
-/// finds the time over may fire up to 2.5 times later.
-fn life_s(retries: i64) -> f64 {
-    let retries = if retries == 0 {
-        DEFAULT
-    } else {
-        retries.clamp(0, 255)
-    };
-    let mut pause = RTO_MIN_S;
-    let mut life = 0.0;
-    for _ in 0..=retries {
-        life += pause;
-        pause = (pause * 2.0).min(RTO_MAX_S);
-    }
-    life
+/// The least life of an orphan with a silent peer. The timer that finds the time over may
+/// fire up to 2.5 times later.
+fn least_life(facts: &Facts, retries: i64) -> String {
+    let retries = if retries == 0 { DEFAULT } else { retries };
+    let spent = spent_ms(retries, rto_max_ms(&facts.settings));
+    format!("{} s", (spent + 500) / 1000)
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::{fired, fired_with, host};
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("orphan-retries-misread")
+    }
+
     #[test]
-    fn a_life_is_as_documented_for_tcp_retries2() {
-        // ip-sysctl.rst: 15 retries are 924.6 s.
-        assert!((super::life_s(15) - 924.6).abs() < 0.01);
-        assert!((super::life_s(0) - 102.2).abs() < 0.01);
+    fn what_a_report_measured_replaces_the_formula() {
+        let mut measured = Measured::default();
+        let facts = firing();
+        measured.life_s.insert(
+            0,
+            advisor_report::measured::Measurement {
+                value: 109,
+                source: "report r.json".to_owned(),
+            },
+        );
+        let finding = &fired_with(&RULE, &facts, &measured)[0];
+        assert!(finding.why.contains("109 s as measured"), "{}", finding.why);
+    }
+
+    #[test]
+    fn a_line_that_says_none_goes_and_a_raised_value_comes_down() {
+        let finding = fired(&RULE, &firing()).remove(0);
+        assert_eq!(finding.proposed, TAKE_OUT);
+        let mut facts = host("quiet");
+        facts.settings.tcp_orphan_retries = Some(15);
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(
+            (finding.setting.as_str(), finding.proposed.as_str()),
+            (SETTING, "8")
+        );
+        assert!(finding.why.contains("925 s"), "{}", finding.why);
     }
 }

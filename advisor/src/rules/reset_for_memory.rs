@@ -1,10 +1,11 @@
-//! The kernel resets connections for want of memory: which of the two limits fired.
+//! Connections reset for lack of memory, and which of two limits did it.
 
 use std::time::Duration;
 
-use super::sizing::{OrphanCost, most_orphans, tcp_pages};
+use super::orphan_cost::{Orphans, RESETS as COUNTER, memory_is_near, resets};
+use super::sizing::tcp_pages;
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes,
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, bytes,
     needs_a_window, not_initial_namespace, seconds,
 };
 use advisor_facts::{Facts, Look};
@@ -15,6 +16,7 @@ pub(super) const RULE: Rule = Rule {
     name: "reset-for-memory",
     scenario: Some("orphans/limit/which-one-fired[limit=tcp_max_orphans]"),
     cure: Some("orphans/flood/under-the-limit"),
+    proven_by: ProvenBy::Suites(&["orphan-limit-near", "reset-for-memory"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -25,7 +27,8 @@ const DOCUMENTATION: Documentation = Documentation {
         stand for both limits; this rule says which it was.",
     evidence: "TCPAbortOnMemory growing between two looks, in whatever network namespace. \
         tcp_max_orphans fired where a quarter of it is below the orphans of either look with \
-        those that were reset; tcp_mem where TCP.mem is above nine tenths of its high mark. \
+        those that would have been there without the resets: their rate times the life of an \
+        orphan; tcp_mem where TCP.mem is above nine tenths of its high mark. \
         Where the kernel's log can be read, its lines of the window decide: `too many orphaned sockets`, or `out of memory -- consider tuning tcp_mem`.",
     recommendation: "For orphans, a limit above four times those that there were, if tcp_mem \
         pays for it; else that the program holds back less for peers that do not read. For \
@@ -39,11 +42,9 @@ const DOCUMENTATION: Documentation = Documentation {
     ],
 };
 
-const COUNTER: &str = "TcpExt.TCPAbortOnMemory";
 const LIMIT: &str = "net.ipv4.tcp_max_orphans";
 
-/// How many lines of the window in the kernel's log name each limit: they say by
-/// name which it was.
+/// The lines of the window in the kernel's log that name each limit.
 fn logged(facts: &Facts, earlier: &Look, evidence: &mut Vec<Evidence>) -> (i64, i64) {
     let Some(log) = &facts.kernel_log else {
         return (0, 0);
@@ -73,13 +74,10 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
         return needs_a_window(COUNTER, facts);
     };
     // The limits are the kernel's, and each network namespace counts for itself.
-    let resets = facts
-        .places()
-        .map(|place| place.grown(COUNTER).unwrap_or(0).max(0))
-        .fold(0, i64::saturating_add);
+    let resets = resets(facts);
     if resets == 0 {
         return Outcome::Quiet(format!(
-            "no connection was reset for want of memory in {}",
+            "no connection was reset for lack of memory in {}",
             seconds(window)
         ));
     }
@@ -87,30 +85,27 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     else {
         return not_initial_namespace(LIMIT);
     };
-    let (orphans, look) = most_orphans(facts).unwrap_or((0, &facts.now));
-    let orphans = orphans.max(0);
-    let cost = OrphanCost::of(look, facts, measured);
-    // Each that was reset had been one more.
-    let peak = orphans.saturating_add(resets);
+    let orphans = Orphans::of(facts, measured);
+    let peak = orphans.peak;
     let by_orphans = peak.saturating_mul(4) > limit;
     let pages = tcp_pages(facts).unwrap_or(0);
-    let by_memory = pages.saturating_mul(10) > tcp_mem[2].saturating_mul(9);
+    let by_memory = memory_is_near(facts);
     let mut evidence: Vec<_> = facts
         .places()
         .filter(|place| place.namespace.is_none() || place.grown(COUNTER).unwrap_or(0) > 0)
         .filter_map(|place| Evidence::counter_at(&place, COUNTER, window))
         .collect();
-    evidence.push(Evidence::sockstat("TCP.orphan", orphans));
+    evidence.push(Evidence::sockstat("TCP.orphan", orphans.count));
     evidence.push(Evidence::new(
         "orphan.peak",
         peak.into(),
-        "TCP.orphan, and those that were reset",
+        "TCP.orphan, and the rate of resets times the life of an orphan",
     ));
     evidence.extend(limits(limit, pages, tcp_mem));
     let logged = logged(facts, earlier, &mut evidence);
     let (by_orphans, by_memory) = match logged {
         (0, 0) => (by_orphans, by_memory),
-        // A limit that is high enough by now has been raised since.
+        // A limit that is high enough now was raised since.
         (orphans, memory) => (by_orphans && orphans > 0, memory > 0),
     };
     let confidence = match logged {
@@ -124,42 +119,35 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
         (true, true) => "tcp_max_orphans and tcp_mem are both near enough to have fired",
         (false, false) => {
             return Outcome::Quiet(format!(
-                "{resets} connections were reset for want of memory in {}, and neither limit is \
+                "{resets} connections were reset for lack of memory in {}, and neither limit is \
                  near now",
                 seconds(window)
             ));
         }
     };
     let summary = format!(
-        "{resets} connections were reset for want of memory in {}: {which}",
+        "{resets} connections were reset for lack of memory in {}: {which}",
         seconds(window)
     );
-    let affordable = cost.affordable(tcp_mem, facts.page_bytes);
-    let wanted = peak
-        .saturating_mul(4)
-        .saturating_add(1)
-        .cast_unsigned()
-        .checked_next_power_of_two()
-        .filter(|wanted| {
-            let raises = i64::try_from(*wanted).is_ok_and(|wanted| wanted > limit);
-            by_orphans && raises && *wanted <= affordable && i32::try_from(*wanted).is_ok()
-        });
+    let wanted = orphans.higher_limit(limit).filter(|_| by_orphans);
     Outcome::Fired(vec![match wanted {
         Some(wanted) => {
             let setting = Finding::of_setting(facts, &DOCUMENTATION, LIMIT, &wanted.to_string());
-            evidence.push(cost.evidence());
+            evidence.extend(orphans.evidence());
             Finding {
                 severity: Severity::Critical,
                 confidence,
                 summary,
                 why: format!(
-                    "At most {peak} orphans were there at once, and the kernel compares the limit \
-                     with up to four times as many. The high mark of tcp_mem pays for {affordable} \
-                     of {}.",
-                    bytes(cost.bytes)
+                    "At most {peak} orphans would have been there at once, and the kernel \
+                     compares the limit with up to four times as many. The high mark of tcp_mem \
+                     pays for {} of {} each ({}).",
+                    orphans.payable.unwrap_or(0),
+                    bytes(orphans.cost.bytes),
+                    orphans.cost.source
                 ),
                 evidence,
-                cost: cost.of_more(limit, wanted),
+                cost: orphans.cost_of(wanted),
                 verify: "TCPAbortOnMemory stops rising (nstat -az TcpExtTCPAbortOnMemory)"
                     .to_owned(),
                 ..setting
@@ -180,14 +168,14 @@ fn limits(limit: i64, pages: u64, tcp_mem: [u64; 3]) -> [Evidence; 3] {
     ]
 }
 
-/// What there is to do where no limit can be raised.
+/// The advice if no limit can be raised.
 fn unpaid(confidence: Confidence, summary: String, evidence: Vec<Evidence>) -> Finding {
     Finding {
         severity: Severity::Critical,
         confidence,
         summary,
-        why: "No higher limit helps here: the memory that these sockets hold has to be freed. \
-            Mostly a few peers that do not read, or are gone, hold it."
+        why: "No higher limit helps here that memory pays for: what these sockets hold has to be \
+            freed. Mostly a few peers that do not read, or are gone, hold it."
             .to_owned(),
         kind: Kind::Program,
         subject: "the programs whose sockets hold the memory".to_owned(),
@@ -197,9 +185,52 @@ fn unpaid(confidence: Confidence, summary: String, evidence: Vec<Evidence>) -> F
             .to_owned(),
         evidence,
         cost: "none in memory".to_owned(),
-        risk: "connections end that would have gone on after a long outage".to_owned(),
-        apply: "ss -tanmo shows what each socket holds and which timer it runs".to_owned(),
-        undo: "take the change of the program out again".to_owned(),
+        risk: "connections end that would have survived a long outage".to_owned(),
+        apply: "ss -tanmo shows the memory of each socket and its timer".to_owned(),
+        undo: "revert the change of the program".to_owned(),
         verify: "TCPAbortOnMemory stops rising (nstat -az TcpExtTCPAbortOnMemory)".to_owned(),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::{add_namespace, fired, host};
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("reset-for-memory")
+    }
+
+    #[test]
+    fn the_kernels_log_says_which_limit_fired() {
+        let mut facts = firing();
+        let summary = |facts: &Facts| fired(&RULE, facts)[0].summary.clone();
+        assert!(summary(&facts).ends_with("tcp_max_orphans fired, not tcp_mem"));
+        assert_eq!(fired(&RULE, &facts)[0].confidence, Confidence::High);
+        assert_eq!(fired(&RULE, &facts)[0].proposed, "16384");
+
+        // Without a line in the window the gauges have to do.
+        let log = facts.kernel_log.as_mut().unwrap();
+        log.too_many_orphans = vec![Duration::from_secs(100)];
+        assert_eq!(fired(&RULE, &facts)[0].confidence, Confidence::Medium);
+        assert!(summary(&facts).ends_with("tcp_max_orphans fired, not tcp_mem"));
+
+        // By its log it was the other one, however near the orphans are.
+        let log = facts.kernel_log.as_mut().unwrap();
+        log.out_of_memory = vec![facts.now.uptime];
+        assert!(summary(&facts).ends_with("tcp_mem fired, not tcp_max_orphans"));
+        assert_eq!(fired(&RULE, &facts)[0].kind, Kind::Program);
+    }
+
+    #[test]
+    fn resets_of_another_namespace_are_seen() {
+        let mut facts = host("quiet");
+        add_namespace(&mut facts, 8, &[("TCPAbortOnMemory", 12)]);
+        facts.settings.tcp_max_orphans = Some(16);
+        let finding = fired(&RULE, &facts).remove(0);
+        assert!(finding.summary.starts_with("12 connections were reset"));
+        let mut evidence = finding.evidence.iter();
+        assert!(evidence.any(|seen| seen.source.contains("network namespace pod-8")));
     }
 }

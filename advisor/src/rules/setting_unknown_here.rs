@@ -1,7 +1,8 @@
-//! A file sets what this kernel does not have.
+//! A file that sets a sysctl which this kernel does not have.
 
 use super::{
-    Confidence, Documentation, Finding, Outcome, Rule, Severity, TAKE_OUT, not_initial_namespace,
+    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Severity, TAKE_OUT,
+    not_initial_namespace,
 };
 use advisor_facts::Facts;
 use advisor_facts::release::Release;
@@ -13,21 +14,22 @@ pub(crate) const RULE: Rule = Rule {
     name: "setting-unknown-here",
     scenario: None,
     cure: None,
+    proven_by: ProvenBy::FILES_ONLY,
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A setting of TCP in a file that this kernel does not have: one that was taken \
-        out of Linux, such as tcp_tw_recycle, one that a later kernel brought, or a name with a \
-        mistake. Nothing sets it, and systemd-sysctl says so only in its debug log.",
-    evidence: "Keys of net.ipv4.tcp_* and net.core.* that the files set and /proc/sys does not \
-        have, in the initial network namespace, which has them all. Keys of modules may appear \
-        later and are passed over. `advisor lint` asks no kernel: it knows the net.ipv4.tcp_* of \
-        five kernels from 5.10 to 7.3 by name, and of net.core.* only what came later.",
-    recommendation: "Take the line out, and look for what it was to bring.",
+    detects: "A TCP setting in a file that this kernel does not have. Linux removed it, such as \
+        tcp_tw_recycle, or only a later kernel has it, or its name is misspelled. Nothing sets \
+        it, and systemd-sysctl says so only in its debug log.",
+    evidence: "Keys of net.ipv4.tcp_* and net.core.* that the files set and /proc/sys lacks, in \
+        the initial network namespace, which has them all. Keys of modules may appear later and \
+        are ignored. `advisor lint` asks no kernel: it knows the names of net.ipv4.tcp_* of five \
+        kernels from 5.10 to 7.3, and of net.core.* only the later ones.",
+    recommendation: "Remove the line, and find out what it was for.",
     cost: "None.",
-    risk: "The same files may be for other kernels as well, which have the setting.",
+    risk: "The same files may serve other kernels, which have the setting.",
     undo: "Put the line back.",
     references: &[
         "sysctl.d(5), sysctl(8)",
@@ -37,15 +39,15 @@ const DOCUMENTATION: Documentation = Documentation {
     ],
 };
 
-/// Settings that are gone, since when, and what there is instead.
+/// Settings that Linux removed: since which release, and the replacement.
 const GONE: &[(&str, Release, &str)] = &[(
     "net.ipv4.tcp_tw_recycle",
     Release::new(4, 12),
-    "it broke clients behind NAT, and nothing replaces it: SO_REUSEADDR helps bind(), tcp_tw_reuse \
-     helps connect()",
+    "it broke clients behind NAT, and nothing replaces it: SO_REUSEADDR helps bind(), \
+     tcp_tw_reuse helps connect()",
 )];
 
-/// Settings that are not old, and since when there are.
+/// Settings that older kernels lack, and since which release there are.
 const NEW: &[(&str, Release)] = &[
     ("net.core.mem_pcpu_rsv", Release::new(6, 6)),
     ("net.ipv4.tcp_tw_reuse_delay", Release::new(6, 14)),
@@ -157,12 +159,12 @@ const TCP_NAMES: &[&str] = &[
     "tcp_workaround_signed_windows",
 ];
 
-/// With more edits than this it is another name, and with one for less than so many
-/// letters.
+/// A misspelled name is at most this many edits away, and has at least this many letters
+/// per edit.
 const MOST_EDITS: usize = 3;
 const LETTERS_AN_EDIT: usize = 3;
 
-/// Why a file's setting is none, and what to do.
+/// Why a setting is unknown, and what to do.
 pub(crate) struct Unknown {
     pub why: String,
     pub hint: &'static str,
@@ -176,21 +178,19 @@ impl Unknown {
         }
     }
 
-    /// A setting that is not there for no reason that is known, with the name that was
-    /// perhaps meant.
+    /// A setting that is missing for an unknown reason, with the name that was perhaps meant.
     fn unexplained(why: String, key: &str) -> Self {
         match like(key) {
             Some(name) => Self {
-                why: format!("{why}; net.ipv4.{name} is like it"),
-                hint: "write the name that was meant, or take the line out",
+                why: format!("{why}; did you mean net.ipv4.{name}?"),
+                hint: "write the right name, or take the line out",
             },
             None => Self::explained(why),
         }
     }
 }
 
-/// Judges a setting without a look at the kernel, whose release is `kernel`; empty
-/// where none is known.
+/// Judges a setting by name alone, for a kernel release; empty: not known.
 pub(crate) fn unknown(key: &str, kernel: &str) -> Option<Unknown> {
     if let Some(why) = came_or_went(key, kernel) {
         return Some(Unknown::explained(why));
@@ -201,11 +201,11 @@ pub(crate) fn unknown(key: &str, kernel: &str) -> Option<Unknown> {
     if !is_covered || TCP_NAMES.contains(&name) {
         return None;
     }
-    let why = format!("none of Linux {READ_FROM} has {key}");
+    let why = format!("no kernel of Linux {READ_FROM} has {key}");
     Some(Unknown::unexplained(why, key))
 }
 
-/// Whether a setting is gone, or not there yet, and what to say.
+/// Why a setting is gone, or not there yet.
 fn came_or_went(key: &str, kernel: &str) -> Option<String> {
     let release = Release::of_kernel(kernel);
     if let Some((_, since, instead)) = GONE.iter().find(|(gone, _, _)| *gone == key)
@@ -214,7 +214,7 @@ fn came_or_went(key: &str, kernel: &str) -> Option<String> {
         return Some(format!("{key} is gone since {since}: {instead}"));
     }
     let (_, since) = NEW.iter().find(|(new, _)| *new == key)?;
-    (release? < *since).then(|| format!("{key} is of {since} and later"))
+    (release? < *since).then(|| format!("{key} exists since {since}"))
 }
 
 fn tcp_name(key: &str) -> Option<&str> {
@@ -222,7 +222,7 @@ fn tcp_name(key: &str) -> Option<&str> {
         .filter(|name| name.starts_with("tcp_"))
 }
 
-/// The name that a misspelled one was perhaps meant to be.
+/// The known name nearest to a misspelled one.
 fn like(key: &str) -> Option<&'static str> {
     let name = tcp_name(key)?;
     let edits = TCP_NAMES
@@ -252,26 +252,30 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
             Finding {
                 severity: Severity::Notice,
                 confidence: Confidence::High,
-                summary: format!(
-                    "{} is set in a file, and this kernel has no such setting",
-                    line.key
-                ),
-                why: format!("{why}. Whoever set it expects something that does not happen."),
-                verify: format!("sysctl {} says that there is none", line.key),
+                summary: format!("a file sets {}, which this kernel does not have", line.key),
+                why: format!("{why}. Whoever set it expects an effect that does not come."),
+                verify: format!("sysctl {} says that it does not exist", line.key),
                 ..Finding::of_line(facts, &DOCUMENTATION, &line, hint.to_owned())
             }
         })
         .collect();
     if findings.is_empty() {
-        return Outcome::Quiet("this kernel has the settings of TCP that the files set".to_owned());
+        return Outcome::Quiet("this kernel has every TCP setting that the files set".to_owned());
     }
     Outcome::Fired(findings)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{GONE, NEW, TCP_NAMES, Unknown, unknown};
+pub(super) mod tests {
     use advisor_facts::Settings;
+
+    use super::*;
+    use crate::rules::testing::host;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("setting-unknown-here")
+    }
 
     #[test]
     fn a_setting_is_gone_or_not_yet_there_by_the_kernel() {
@@ -302,9 +306,8 @@ mod tests {
         };
         assert_eq!(
             says("net.ipv4.tcp_max_orphan"),
-            "none of Linux 5.10, 6.1, 6.12, 6.18 and 7.3 has net.ipv4.tcp_max_orphan; \
-             net.ipv4.tcp_max_orphans is like it: write the name that was meant, or take the \
-             line out"
+            "no kernel of Linux 5.10, 6.1, 6.12, 6.18 and 7.3 has net.ipv4.tcp_max_orphan; \
+             did you mean net.ipv4.tcp_max_orphans?: write the right name, or take the line out"
         );
         // An old one, and no mistake.
         for key in ["net.ipv4.tcp_abc", "net.ipv4.tcp_go_faster"] {

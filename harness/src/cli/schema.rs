@@ -4,15 +4,12 @@ use advisor_report::calibration::Calibration;
 use clap::ValueEnum;
 
 use super::print;
-use crate::step::page;
 use crate::suite;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum Format {
     /// A suite's YAML
     Suite,
-    /// The steps that a suite can have, as Markdown: docs/steps.md
-    Steps,
     /// report.json
     Report,
     /// proof.json
@@ -25,7 +22,6 @@ pub(super) enum Format {
 pub(super) fn run(format: Format) -> u8 {
     let schema = match format {
         Format::Suite => suite::schema(),
-        Format::Steps => return print(&page::page()),
         Format::Report => schemars::schema_for!(advisor_report::Report).to_value(),
         Format::Proof => schemars::schema_for!(advisor_report::proof::Proof).to_value(),
         Format::Calibration => schemars::schema_for!(Calibration).to_value(),

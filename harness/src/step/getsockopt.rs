@@ -36,14 +36,8 @@ impl RunByActor for Getsockopt {
 }
 
 /// An option by its name.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct OptionName(&'static SocketOption);
-
-impl PartialEq for OptionName {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.name == other.0.name
-    }
-}
 
 impl Serialize for OptionName {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

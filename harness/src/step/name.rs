@@ -255,7 +255,4 @@ impl<'de> Deserialize<'de> for SysctlName {
     }
 }
 
-crate::yaml::value::inline_schema!(
-    SysctlName,
-    {"type": ["string", "number", "boolean"], (crate::yaml::schema::AS_IT_IS): true}
-);
+crate::yaml::value::inline_schema!(SysctlName);

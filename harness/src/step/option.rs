@@ -27,7 +27,7 @@ pub enum Type {
 use Type::{Errno, Integer, Linger};
 
 /// A socket option.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct SocketOption {
     /// Its name.
     pub name: &'static str,

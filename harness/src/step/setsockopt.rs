@@ -16,22 +16,10 @@ use super::prelude::*;
 use crate::yaml::reader::problem;
 
 /// setsockopt(2): one or more options by name.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Setsockopt {
     on: Option<SocketName>,
     options: Vec<(&'static SocketOption, OptionValue)>,
-}
-
-impl PartialEq for Setsockopt {
-    fn eq(&self, other: &Self) -> bool {
-        let options = |step: &Self| -> Vec<_> {
-            let options = step.options.iter();
-            options
-                .map(|(option, value)| (option.name, *value))
-                .collect()
-        };
-        self.on == other.on && options(self) == options(other)
-    }
 }
 
 impl Definition for Setsockopt {}

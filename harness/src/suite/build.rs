@@ -9,7 +9,8 @@ use super::matrix::Cell;
 use super::parameter::Parameter;
 use super::scenario::{Actor, Expected, Failure, Limits, Proves, Scenario, Side, Task};
 use super::text::{
-    ActorText, CarrierText, Conditions, Emulation, ExpectationText, ProvesText, ReleaseText, ScenarioText,
+    ActorText, CarrierText, Conditions, Emulation, ExpectationText, ProvesText, ReleaseText,
+    ScenarioText,
 };
 use super::vocabulary;
 use crate::condition::{Condition, Expression};
@@ -50,10 +51,10 @@ impl Origin {
 
 /// Makes a scenario of its text, and checks it; `prefix` is `topic/file`.
 pub fn build(
-    text: ScenarioText,
+    text: &ScenarioText,
     mentions: &[Mention],
     prefix: &str,
-    origin: Origin,
+    origin: &Origin,
 ) -> Result<Scenario, SuiteError> {
     let suffix = origin.cell.as_ref().map(Cell::suffix).unwrap_or_default();
     // Advice is tried as often as it takes by `prove`.
@@ -62,7 +63,7 @@ pub fn build(
     let trimmed = |text: &Words| text.trim().to_owned();
     let mut scenario = Scenario {
         id: format!("{prefix}/{}{suffix}", &*text.name.value),
-        cell: origin.cell,
+        cell: origin.cell.clone(),
         long: text.long,
         since: text.since.map(|ReleaseText(since)| since),
         explains: trimmed(&text.explains),
@@ -71,7 +72,7 @@ pub fn build(
         runs,
         max_runs: text.max_runs.get().max(runs),
         time_limit: text.time_limit.0,
-        hosts: hosts(&text)?,
+        hosts: hosts(text)?,
         family: text.family,
         skips_emulation: text.emulation == Emulation::Skip,
         needs_netem: text.carrier == CarrierText::Netem,
@@ -81,11 +82,11 @@ pub fn build(
         actors: Vec::new(),
         lab: text.lab.0.clone(),
         expectations: Vec::new(),
-        parameters: origin.parameters,
+        parameters: origin.parameters.clone(),
         proves: proves(&text.proves)?,
         failure: None,
     };
-    scenario.read_links(&text)?;
+    scenario.read_links(text)?;
     scenario.read_sysctls(&text.sysctls)?;
     scenario.read_actors(&text.actors)?;
     scenario.let_connects_wait();

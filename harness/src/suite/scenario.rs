@@ -17,10 +17,10 @@ use crate::impairment::Impairment;
 use crate::lab::address::{Family, address};
 use crate::lab::{Carrier, Topology};
 use crate::observation::Observation;
-use advisor_facts::release::Release;
 use crate::step::name::StepReference;
 use crate::step::{ActorStep, Kind, LabStep, Step, Values, flatten};
 use crate::yaml::error::Place;
+use advisor_facts::release::Release;
 
 /// A scenario, checked.
 #[derive(Clone, Debug, Deserialize, Serialize)]

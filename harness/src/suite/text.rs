@@ -28,6 +28,7 @@ pub struct SuiteText {
         dead_code,
         reason = "each is read by itself, once its matrix is expanded"
     )]
+    #[schemars(extend("x-as-it-is" = true))]
     scenarios: Vec<ScenarioText>,
 }
 
@@ -66,6 +67,7 @@ pub struct ScenarioText {
     matrix: Option<Axes>,
     /// With a matrix: the first case that fits a cell says what is expected there.
     #[expect(dead_code, reason = "expanded before the scenario is read")]
+    #[schemars(extend("x-as-it-is" = true))]
     cases: Option<Vec<CaseText>>,
     /// The hosts; each has its own link to the router. Default: [client, server].
     pub hosts: Option<Placed<Vec<Placed<Name>>>>,
@@ -96,6 +98,7 @@ pub struct ScenarioText {
     parameters: Option<Entries<ParameterText>>,
     /// The advice that it tries, before and after: an axis `change` with these two values.
     #[serde(default)]
+    #[schemars(extend("x-as-it-is" = true))]
     pub proves: Vec<ProvesText>,
     /// An observation with what it is where the failure happened; expected before the
     /// change always and after it never.
@@ -271,10 +274,7 @@ impl<'de> Deserialize<'de> for Argument {
     }
 }
 
-inline_schema!(
-    Argument,
-    {"type": ["string", "number", "boolean"], (crate::yaml::schema::AS_IT_IS): true}
-);
+inline_schema!(Argument);
 
 /// The impairment of a link.
 #[derive(Deserialize, JsonSchema)]

@@ -83,12 +83,19 @@ pub fn did_you_mean<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -
 
 /// The name in `names` that the writer most likely meant by `wrong`.
 fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // Garbage may be a line of megabytes.
-    let wrong: String = wrong.chars().take(80).collect();
+    let length = wrong.chars().count();
     names
         .into_iter()
-        .map(|name| (strsim::levenshtein(&wrong, name), name))
-        .filter(|(edits, name)| *edits <= name.chars().count().div_ceil(3))
+        .filter_map(|name| {
+            let letters = name.chars().count();
+            let most_edits = letters.div_ceil(3);
+            // Each letter more or less is an edit: a page of text is not compared.
+            if length.abs_diff(letters) > most_edits {
+                return None;
+            }
+            let edits = strsim::levenshtein(wrong, name);
+            (edits <= most_edits).then_some((edits, name))
+        })
         .min()
         .map(|(_, name)| name)
 }
@@ -105,5 +112,6 @@ mod tests {
             Some("TIME_WAIT")
         );
         assert_eq!(nearest("banana", ["close", "connect"]), None);
+        assert_eq!(nearest(&"close".repeat(1 << 20), ["close"]), None);
     }
 }

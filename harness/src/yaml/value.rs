@@ -131,8 +131,13 @@ macro_rules! text_value {
     };
 }
 
-/// A schema that stands where the type is used.
+/// A schema that stands where the type is used; that of a text where none is given.
 macro_rules! inline_schema {
+    ($name:ident) => {
+        $crate::yaml::value::inline_schema!($name, {
+            "type": ["string", "number", "boolean"], ($crate::yaml::schema::AS_IT_IS): true
+        });
+    };
     ($name:ident, $schema:tt) => {
         impl schemars::JsonSchema for $name {
             fn inline_schema() -> bool {
@@ -244,7 +249,7 @@ impl Deref for Words {
     }
 }
 
-inline_schema!(Words, {"type": ["string", "number", "boolean"], AS_IT_IS: true});
+inline_schema!(Words);
 
 /// A value with its place in the file. The place is not written.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
