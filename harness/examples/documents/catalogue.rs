@@ -119,7 +119,7 @@ fn is_current(scenario: &Scenario, result: &ScenarioResult) -> bool {
     result.verdict == Verdict::Skipped
         || expected.iter().all(|expected| {
             result.expectations.iter().any(|seen| {
-                seen.observation == expected.observation
+                seen.observation == expected.observation.to_string()
                     && seen.quantifier == expected.quantifier
                     && seen.condition == expected.condition()
             })
@@ -263,7 +263,11 @@ fn render_block(
             "`{}` {} {}",
             expected.observation, expected.quantifier, condition
         ));
-        columns.push(describe(&seen_cells, &expected.observation, &condition));
+        columns.push(describe(
+            &seen_cells,
+            &expected.observation.to_string(),
+            &condition,
+        ));
         columns.push(match index {
             0 => verdicts(&seen_cells, block.len()),
             _ => String::new(),

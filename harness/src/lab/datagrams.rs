@@ -1,6 +1,7 @@
 //! Sends numbered datagrams over two links that are impaired alike, one carried
 //! by netem and one by the relay, at the same time on the same kernel.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -9,8 +10,9 @@ use advisor_report::Link;
 use nix::sys::socket::{setsockopt, sockopt};
 use serde::{Deserialize, Serialize};
 
-use super::{Lab, LabError};
-use crate::suite::scenario::Scenario;
+use super::address::{Family, address};
+use super::{Lab, LabError, Topology};
+use crate::impairment::Impairment;
 
 /// The links to compare, as a suite writes them. Together they have every
 /// impairment.
@@ -63,12 +65,12 @@ pub struct Pair {
     pub relay: Sample,
 }
 
-/// Sends datagrams over a link carried by netem and the same carried by the
-/// relay.
-pub fn measure(link: &str, packets: u32) -> Result<Pair, LabError> {
+/// Sends that many datagrams over a link carried by each; `link` is how a suite writes
+/// the impairment.
+pub fn measure(link: &str, impairment: &Impairment, packets: u32) -> Result<Pair, LabError> {
     let mut left = MOST_DISCARDED;
     loop {
-        let (pair, disturbed) = measure_once(link, packets)?;
+        let (pair, disturbed) = measure_once(link, impairment, packets)?;
         if !disturbed {
             return Ok(pair);
         }
@@ -81,19 +83,27 @@ pub fn measure(link: &str, packets: u32) -> Result<Pair, LabError> {
     }
 }
 
-fn measure_once(link: &str, packets: u32) -> Result<(Pair, bool), LabError> {
-    let scenario = scenario(link)?;
-    let mut netem = Lab::build(&scenario, Link::Netem, 0)?;
-    let mut relay = Lab::build(&scenario, Link::Relay, 0)?;
+fn measure_once(
+    link: &str,
+    impairment: &Impairment,
+    packets: u32,
+) -> Result<(Pair, bool), LabError> {
+    let hosts = ["client", "server"].map(str::to_owned);
+    let topology = Topology {
+        hosts: &hosts,
+        links: &BTreeMap::from([(hosts[1].clone(), impairment.clone())]),
+        sysctls: &BTreeMap::new(),
+    };
+    let mut netem = Lab::build(&topology, Link::Netem, 0)?;
+    let mut relay = Lab::build(&topology, Link::Relay, 0)?;
     let start = Instant::now();
     let over = |lab: &Lab| -> io::Result<(UdpSocket, UdpSocket)> {
-        let bind = |host: &str| -> io::Result<UdpSocket> {
-            let address = SocketAddr::new(scenario.address_of(host), 0);
-            let namespace = lab.namespace(host).ok_or(io::ErrorKind::NotFound)?;
-            namespace.run(|| UdpSocket::bind(address))?
+        let bind = |number: usize| -> io::Result<UdpSocket> {
+            let address = SocketAddr::new(address(number, 2, Family::V4), 0);
+            lab.hosts()[number - 1].run(|| UdpSocket::bind(address))?
         };
-        let (sender, receiver) = (bind("client")?, bind("server")?);
-        // In case the receiver is not scheduled for a while.
+        let (sender, receiver) = (bind(1)?, bind(2)?);
+        // Should the receiver not be scheduled for a while.
         let _ = setsockopt(&receiver, sockopt::RcvBufForce, &(16 << 20));
         receiver.set_read_timeout(Some(PATIENCE))?;
         sender.connect(receiver.local_addr()?)?;
@@ -127,24 +137,6 @@ fn measure_once(link: &str, packets: u32) -> Result<(Pair, bool), LabError> {
         disturbed |= lab.stop_relay()?.iter().any(|wire| wire.overrun > 0);
     }
     Ok((pair, disturbed))
-}
-
-/// A scenario with the link towards the server and nothing else.
-fn scenario(link: &str) -> Result<Scenario, LabError> {
-    let text = format!(
-        "scenarios:\n\
-         - name: link\n  \
-           explains: it has a link\n  \
-           source: none\n  \
-           links: {{ server: {{ {link} }} }}\n  \
-           actors: {{ one: {{ on: server, steps: [{{ listen: 7000 }}] }} }}\n  \
-           expect: {{ one.listen.error: {{ always: none }} }}\n"
-    );
-    let wrong =
-        |words: String| LabError::new("server", "read its link", io::Error::other(words), "");
-    let mut scenarios =
-        crate::suite::parse(&text, "links").map_err(|error| wrong(format!("{error:?}")))?;
-    scenarios.pop().ok_or_else(|| wrong("none".to_owned()))
 }
 
 /// Sends numbered datagrams to all in turn, each with the time since `start`.
@@ -196,17 +188,5 @@ fn receive(socket: &UdpSocket, packets: u32, start: Instant) -> io::Result<Sampl
             sample.overtaken.push(number);
         }
         highest = highest.max(Some(number));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_link_is_one_of_a_suite() {
-        for link in LINKS {
-            assert!(scenario(link).unwrap().is_impaired(), "{link}");
-        }
     }
 }

@@ -165,7 +165,7 @@ fn poll(wires: &[Passage], stop: &EventFd, wait: Option<Duration>) -> nix::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::suite::impairment::Impairment;
+    use crate::impairment::Impairment;
 
     #[test]
     fn a_relay_without_wires_stops() {

@@ -23,9 +23,9 @@ use rtnetlink::packet_route::neighbour::NeighbourState;
 use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
+use super::address::{Family, address};
 use super::netem;
-use crate::suite::impairment::Impairment;
-use crate::suite::scenario::{Family, address};
+use crate::impairment::Impairment;
 
 /// The interface index of every host's `eth0`.
 pub const ETH0: u32 = 2;

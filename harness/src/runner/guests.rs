@@ -20,7 +20,7 @@ use crate::kernels::KernelError;
 use crate::kernels::cache::{Cache, Stored};
 use crate::lab::datagrams::{self, Pair};
 use crate::output;
-use crate::suite::scenario::Scenario;
+use crate::suite::{self, scenario::Scenario};
 
 /// Guests at the same time: one for each CPU, in at most half of the available
 /// memory.
@@ -217,7 +217,7 @@ impl Guests {
         {
             Ok(files) => files,
             Err((reason, hint)) => {
-                let mut result = blank(scenario, self.settings.options.carrier.link(scenario));
+                let mut result = blank(scenario, scenario.link(self.settings.options.carrier));
                 result.verdict = Verdict::Skipped;
                 result.reason = Some(reason);
                 result.hint = Some(hint);
@@ -354,7 +354,9 @@ pub fn serve() -> io::Result<()> {
             Ok(Work::MeasureLink { link, packets }) => {
                 let known = datagrams::LINKS.iter().find(|known| **known == link);
                 let link = known.ok_or_else(|| format!("no link is compared as {link:?}"))?;
-                let pair = datagrams::measure(link, packets).map_err(|error| error.to_string())?;
+                let impairment = suite::impairment(link).map_err(|error| error.to_string())?;
+                let pair = datagrams::measure(link, &impairment, packets);
+                let pair = pair.map_err(|error| error.to_string())?;
                 say(&Said::Measured(Box::new(pair)))
             }
             Err(error) => Err(format!("it isn't understood: {error}")),
@@ -453,9 +455,9 @@ pub fn measure_links(
     Ok(())
 }
 
-/// The result of a scenario whose guest died.
+/// The result of a scenario whose guest gave none.
 fn errored(scenario: &Scenario, settings: &Settings, death: &Death) -> ScenarioResult {
-    let mut result = blank(scenario, settings.options.carrier.link(scenario));
+    let mut result = blank(scenario, scenario.link(settings.options.carrier));
     result.verdict = Verdict::Errored;
     result.reason = Some(death.to_string());
     result.console.clone_from(&death.console);

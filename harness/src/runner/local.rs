@@ -42,7 +42,7 @@ pub(super) fn run_and_keep(
 ) -> ScenarioResult {
     let release = kernel_release();
     let scenario = &scenario.on_release(&release);
-    let link = settings.options.carrier.link(scenario);
+    let link = scenario.link(settings.options.carrier);
     let mut result = blank(scenario, link);
     if let Some((reason, hint)) = obstacle(scenario, settings, &release) {
         result.verdict = Verdict::Skipped;
@@ -178,16 +178,16 @@ fn run_once(
     keeper: &mut Keeper,
 ) -> Result<Option<String>, LabError> {
     let host_settings = HostSettings::begin(scenario, &kernel_gauges_before().unwrap_or_default())?;
-    let mut lab = Lab::build(scenario, link, number)?;
+    let mut lab = Lab::build(&scenario.topology(), link, number)?;
     run.seed_honoured = lab.seed_honoured;
     host_settings.hold(&lab)?;
     let capture = keeper.capture(&lab)?;
     let watch = Watch::start(&lab)?;
     let stop = AtomicBool::new(false);
-    let (play, seen, captured) = std::thread::scope(|scope| {
+    let (executed, seen, captured) = std::thread::scope(|scope| {
         let capture = capture.map(|capture| scope.spawn(|| capture.take(&stop)));
         let sampler = scope.spawn(|| watch.sample(&lab, &stop));
-        let play = stage::play(scenario, &lab, || {
+        let executed = stage::execute(scenario, &lab, || {
             stop.store(true, Ordering::Relaxed);
             sampler.thread().unpark();
             let watch = sampler.join().unwrap_or_else(|_| {
@@ -196,17 +196,17 @@ fn run_once(
             })?;
             watch.finish(&lab)
         });
-        // The sampler has to end in any case.
+        // However the run ended, the sampler has to.
         stop.store(true, Ordering::Relaxed);
         let captured = capture.and_then(|thread| thread.join().ok()?.ok());
-        play.map(|(play, seen)| (play, seen, captured))
+        executed.map(|(executed, seen)| (executed, seen, captured))
     })?;
-    keeper.last = captured.map(|captured| (captured, play.log));
+    keeper.last = captured.map(|captured| (captured, executed.log));
     let (observations, sockets, dropped) = seen?;
     run.observations = observations;
-    run.observations.extend(play.observations);
+    run.observations.extend(executed.observations);
     run.sockets = sockets;
-    run.error = play.error;
+    run.error = executed.error;
     lab.clear_sockets()?;
     let counts = lab.stop_relay()?;
     host_settings.end()?;

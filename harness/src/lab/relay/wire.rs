@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{LinkAddr, MsgFlags, recvfrom, send, setsockopt, sockopt};
 
 use super::queue::{Counts, Queue};
-use crate::suite::impairment::Impairment;
+use crate::impairment::Impairment;
 
 /// Receive buffer in bytes. The kernel doubles it and counts its own overhead,
 /// so that about 50,000 full frames fit: a relay that is not scheduled for a
