@@ -1,0 +1,326 @@
+//! What the kernel makes of a text that is written to a setting.
+//!
+//! From `proc_get_long`, `do_proc_dointvec`, `do_proc_douintvec`,
+//! `do_proc_doulongvec_minmax` and `proc_do_large_bitmap` in kernel/sysctl.c of
+//! Linux, and tried on five kernels (tests/settings).
+
+use std::fmt;
+
+use super::table::{Form, Numbers, Relation, Release, Setting, Width, find};
+
+/// The longest number, in bytes, that the kernel reads.
+const LONGEST_NUMBER: usize = 20;
+
+/// What a text does to a setting.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Written {
+    /// What is set; numbers that the text does not name stay as they are.
+    pub value: Value,
+    /// The number from which on the text is passed over, as it stands there.
+    pub passed_over: Option<String>,
+    /// What the kernel answers with EINVAL (or another error), and why. Numbers
+    /// before the refused one are set nevertheless.
+    pub refused: Option<Refusal>,
+}
+
+/// What is set.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Value {
+    /// The numbers, from the first; none where nothing is set.
+    Numbers(Vec<i128>),
+    /// A text, which the kernel may still not know.
+    Text(String),
+}
+
+/// Why the kernel refuses a text.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// There is no number.
+    Empty,
+    /// This is no number.
+    NoNumber(String),
+    /// A number is not between the bounds.
+    OutOfBounds {
+        /// The number.
+        number: i128,
+        /// The least and the greatest that the kernel takes.
+        bounds: (i128, i128),
+    },
+    /// What must hold with another number does not hold.
+    Relation(String),
+    /// Nothing can be written to it.
+    ReadOnly,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("there is no number"),
+            Self::NoNumber(text) => write!(f, "{text:?} is not a number"),
+            Self::OutOfBounds {
+                number,
+                bounds: (least, greatest),
+            } => write!(f, "{number} is not between {least} and {greatest}"),
+            Self::Relation(why) => f.write_str(why),
+            Self::ReadOnly => f.write_str("it can only be read"),
+        }
+    }
+}
+
+impl Written {
+    /// Whether nothing of the text has an effect.
+    pub fn sets_nothing(&self) -> bool {
+        matches!(&self.value, Value::Numbers(numbers) if numbers.is_empty())
+            && self.refused.is_some()
+    }
+
+    /// What the setting is afterwards, as the kernel prints it, with single
+    /// blanks: what the text does not name is as in `before`. `None` where that
+    /// is not known.
+    pub fn result(&self, before: Option<&str>, count: usize) -> Option<String> {
+        match &self.value {
+            Value::Text(text) => Some(text.clone()),
+            Value::Numbers(numbers) => {
+                let mut words: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+                let rest = before.into_iter().flat_map(str::split_whitespace);
+                words.extend(rest.skip(words.len()).map(str::to_owned));
+                (words.len() == count).then(|| words.join(" "))
+            }
+        }
+    }
+}
+
+impl Setting {
+    /// How many numbers the setting has; 1 for a text.
+    pub fn count(&self, release: Option<Release>) -> usize {
+        match self.form(release) {
+            Form::Numbers(numbers) => numbers.count,
+            Form::Ports | Form::Text | Form::ReadOnly => 1,
+        }
+    }
+
+    /// What the kernel of a release makes of a text, beside other settings as they
+    /// are at boot; the newest kernel, where no release is known.
+    pub fn write(&self, text: &str, release: Option<Release>) -> Written {
+        self.write_beside(text, release, &|_| None)
+    }
+
+    /// The same beside other settings: the text of one by its name, where it is
+    /// known.
+    pub fn write_beside(
+        &self,
+        text: &str,
+        release: Option<Release>,
+        others: &dyn Fn(&str) -> Option<String>,
+    ) -> Written {
+        let text = text.trim_matches(is_blank);
+        let refused = |refusal| Written {
+            value: Value::Numbers(Vec::new()),
+            passed_over: None,
+            refused: Some(refusal),
+        };
+        match self.form(release) {
+            Form::ReadOnly => refused(Refusal::ReadOnly),
+            Form::Text => Written {
+                value: Value::Text(text.to_owned()),
+                passed_over: None,
+                refused: None,
+            },
+            Form::Ports => match ports(text) {
+                Ok(ports) => Written {
+                    value: Value::Text(ports),
+                    passed_over: None,
+                    refused: None,
+                },
+                Err(refusal) => refused(refusal),
+            },
+            Form::Numbers(numbers) => write_numbers(numbers, text, release, others),
+        }
+    }
+
+    /// What the setting is after a text was written, as the kernel prints it;
+    /// numbers that the text does not name are as in `before`, or as at boot.
+    pub fn after(&self, text: &str, before: Option<&str>, release: Option<Release>) -> Option<String> {
+        let before = before.or_else(|| self.default_value(release));
+        self.write(text, release).result(before, self.count(release))
+    }
+}
+
+/// What the kernel passes over around numbers.
+fn is_blank(character: char) -> bool {
+    character.is_ascii_whitespace() || character == '\u{b}'
+}
+
+fn write_numbers(
+    form: Numbers,
+    text: &str,
+    release: Option<Release>,
+    others: &dyn Fn(&str) -> Option<String>,
+) -> Written {
+    let mut set = Vec::new();
+    let mut refused = None;
+    let mut rest = text;
+    while set.len() < form.count {
+        rest = rest.trim_start_matches(is_blank);
+        if rest.is_empty() {
+            break;
+        }
+        let (word, after) = rest.split_at(rest.find(is_blank).unwrap_or(rest.len()));
+        match number(word).and_then(|number| judged(form, number, release)) {
+            Ok(Some(number)) => set.push(number),
+            // A negative number of an unsigned long leaves it as it was.
+            Ok(None) => break,
+            Err(refusal) => {
+                refused = Some(refusal);
+                break;
+            }
+        }
+        rest = after;
+    }
+    if set.is_empty() && refused.is_none() && rest.is_empty() {
+        refused = Some(Refusal::Empty);
+    }
+    let rest = rest.trim_start_matches(is_blank);
+    let passed_over = (refused.is_none() && !rest.is_empty()).then(|| rest.to_owned());
+    if refused.is_none()
+        && let Some(refusal) = related(form, &set, release, others)
+    {
+        refused = Some(refusal);
+        // Looked at together: none of them is set.
+        set.clear();
+    }
+    Written {
+        value: Value::Numbers(set),
+        passed_over,
+        refused,
+    }
+}
+
+/// A number in the base that its beginning says, as `proc_get_long` reads one.
+fn number(word: &str) -> Result<i128, Refusal> {
+    let no_number = || Refusal::NoNumber(word.to_owned());
+    let (sign, digits) = match word.strip_prefix('-') {
+        Some(digits) => (-1, digits),
+        None => (1, word),
+    };
+    if !digits.starts_with(|first: char| first.is_ascii_digit()) || word.len() > LONGEST_NUMBER {
+        return Err(no_number());
+    }
+    let lower = digits.to_ascii_lowercase();
+    let (radix, digits) = match lower.strip_prefix("0x") {
+        Some(digits) if digits.starts_with(|first: char| first.is_ascii_hexdigit()) => (16, digits),
+        _ if lower.len() > 1 && lower.starts_with('0') => (8, &lower[1..]),
+        _ => (10, lower.as_str()),
+    };
+    match u64::from_str_radix(digits, radix) {
+        Ok(number) => Ok(sign * i128::from(number)),
+        Err(_) => Err(no_number()),
+    }
+}
+
+/// A number that the kernel takes for one of the form, or why it does not.
+/// `None`: it leaves the setting alone and says nothing.
+fn judged(form: Numbers, number: i128, release: Option<Release>) -> Result<Option<i128>, Refusal> {
+    /// From this release on a negative number of an unsigned long is refused.
+    const NEGATIVE_IS_REFUSED: Release = (6, 1);
+    if form.width == Width::UnsignedLong
+        && number < 0
+        && release.is_some_and(|release| release < NEGATIVE_IS_REFUSED)
+    {
+        return Ok(None);
+    }
+    if (form.least..=form.greatest).contains(&number) {
+        Ok(Some(number))
+    } else {
+        Err(Refusal::OutOfBounds {
+            number,
+            bounds: (form.least, form.greatest),
+        })
+    }
+}
+
+/// Why numbers that are each within their bounds are refused together, or beside
+/// another setting.
+fn related(
+    form: Numbers,
+    numbers: &[i128],
+    release: Option<Release>,
+    others: &dyn Fn(&str) -> Option<String>,
+) -> Option<Refusal> {
+    let first_of = |name: &str| -> Option<i128> {
+        let text = others(name).or_else(|| Some(find(name)?.default_value(release)?.to_owned()))?;
+        number(text.split(is_blank).next()?).ok()
+    };
+    let first = *numbers.first()?;
+    let (holds, what, other) = match form.relation {
+        Relation::None => return None,
+        Relation::PortRange => {
+            if let [first, last] = numbers
+                && last < first
+            {
+                return Some(last_below_first(*first, *last));
+            }
+            const START: &str = "net.ipv4.ip_unprivileged_port_start";
+            let start = first_of(START)?;
+            (first >= start, "below", (START, start))
+        }
+        Relation::BelowPortRange => {
+            const RANGE: &str = "net.ipv4.ip_local_port_range";
+            let range = first_of(RANGE)?;
+            (first <= range, "above the first of", (RANGE, range))
+        }
+        Relation::BelowMaxReordering => {
+            const MOST: &str = "net.ipv4.tcp_max_reordering";
+            let most = first_of(MOST)?;
+            (first <= most, "above", (MOST, most))
+        }
+    };
+    let (name, value) = other;
+    (!holds).then(|| Refusal::Relation(format!("{first} is {what} {name}, {value}")))
+}
+
+fn last_below_first(first: impl fmt::Display, last: impl fmt::Display) -> Refusal {
+    Refusal::Relation(format!("the last port, {last}, is below the first, {first}"))
+}
+
+/// Ports and ranges, as the kernel prints them.
+fn ports(text: &str) -> Result<String, Refusal> {
+    let port = |text: &str| -> Result<u32, Refusal> {
+        let number = number(text)?;
+        u32::try_from(number)
+            .ok()
+            .filter(|port| *port <= 65_535)
+            .ok_or(Refusal::OutOfBounds {
+                number,
+                bounds: (0, 65_535),
+            })
+    };
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for range in text.split(',').filter(|range| !range.is_empty()) {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last) = (port(first)?, port(last)?);
+        if last < first {
+            return Err(last_below_first(first, last));
+        }
+        ranges.push((first, last));
+    }
+    ranges.sort_unstable();
+    let mut joined: Vec<(u32, u32)> = Vec::new();
+    for (first, last) in ranges {
+        match joined.last_mut() {
+            Some(before) if first <= before.1 + 1 => before.1 = before.1.max(last),
+            _ => joined.push((first, last)),
+        }
+    }
+    let words: Vec<String> = joined
+        .into_iter()
+        .map(|(first, last)| {
+            if first == last {
+                first.to_string()
+            } else {
+                format!("{first}-{last}")
+            }
+        })
+        .collect();
+    Ok(words.join(","))
+}
