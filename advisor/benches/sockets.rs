@@ -21,8 +21,8 @@ use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use advisor::facts::{Looking, Root};
 use advisor::sockets::{By, Question};
+use advisor_facts::{Looking, Root};
 use nix::dir::Dir;
 use nix::fcntl::{OFlag, readlinkat};
 use nix::libc;

@@ -10,14 +10,14 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::evidence::document::DocumentError;
-use crate::evidence::{self, proof};
-use crate::facts::file::FactsFileError;
-use crate::facts::{FactError, Facts, release};
 use crate::lint::{self, LintError};
 use crate::plan;
 use crate::render::{self, explain, json, markdown, sysctl, text};
 use crate::rules::NamedReport;
+use advisor_facts::file::FactsFileError;
+use advisor_facts::{FactError, Facts, release};
+use advisor_report::document::DocumentError;
+use advisor_report::proof;
 
 use capture::Capture;
 use host::{Host, Scope};
@@ -221,13 +221,13 @@ impl Recommend {
             .reports
             .into_iter()
             .map(|path| {
-                let report = evidence::read(&path)?;
+                let report = advisor_report::read(&path)?;
                 Ok(NamedReport { path, report })
             })
             .collect::<Result<Vec<_>, DocumentError>>()?;
         let proof = self.proof.as_deref().map(proof::read).transpose()?;
-        let mut facts = self.host.facts(&self.scope)?;
-        let mut advice = plan::advise(&mut facts, &reports);
+        let facts = self.host.facts(&self.scope)?;
+        let mut advice = plan::advise(&facts, &reports);
         if let Some(proof) = proof {
             advice.prove(&proof)?;
         }

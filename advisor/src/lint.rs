@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::facts::sysctl_files::{
-    self, Assignment, Content, DIRECTORIES, Loader, SYSCTL_CONF, SysctlFile, SysctlFiles, is_glob,
-};
-use crate::facts::{Facts, Settings, Unseen};
 use crate::rules::{
     Finding, Outcome, RULES, Rule, file_line_not_understood, file_line_overruled,
     setting_unknown_here,
 };
+use advisor_facts::sysctl_files::{
+    self, Assignment, Content, DIRECTORIES, Loader, SYSCTL_CONF, SysctlFile, SysctlFiles, is_glob,
+};
+use advisor_facts::{Facts, Settings, Unseen};
+use advisor_report::measured::Measured;
 
 /// What is wrong with a line of a file.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -168,7 +169,7 @@ fn judge(set: &BTreeMap<&str, Assignment<'_>>, base: &Facts) -> Vec<(&'static Ru
     RULES
         .iter()
         .filter(|rule| !rule.code.starts_with("LB6"))
-        .filter_map(|rule| match (rule.check)(&facts) {
+        .filter_map(|rule| match (rule.check)(&facts, &Measured::default()) {
             Outcome::Fired(findings) => Some((rule, findings)),
             _ => None,
         })

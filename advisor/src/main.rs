@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use advisor::cli::Cli;
-use advisor::render::text::inert;
+use advisor_report::escape::inert;
 use clap::Parser;
 
 fn main() -> ExitCode {

@@ -9,11 +9,13 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::evidence::measured::Measured;
-use crate::evidence::proof::{Claim, Host, OtherHost, Proof, Proven};
-use crate::facts::sysctl_files::{Content, PLANNED_FILE};
-use crate::facts::{Facts, Settings};
-use crate::rules::{self, Evidence, Finding, Kind, NamedReport, Outcome, RULES, Rule, seconds};
+use crate::rules::{self, Evidence, Finding, Kind, NamedReport, Outcome, RULES, Rule};
+use advisor_facts::sysctl_files::{Content, PLANNED_FILE};
+use advisor_facts::units::seconds;
+use advisor_facts::{Facts, Settings};
+use advisor_report::advice::{Advised, Claim, Host, Observed, Recommended, SCHEMA};
+use advisor_report::measured::Measured;
+use advisor_report::proof::{OtherHost, Proof, Proven};
 
 /// The answer: the format of `advisor recommend --format json`. Keys may be
 /// added, never renamed; a change of meaning raises [`SCHEMA`].
@@ -30,9 +32,6 @@ pub struct Advice {
     /// What became of each rule, by code.
     pub rules: Vec<RuleOutcome>,
 }
-
-/// The version of the format of [`Advice`].
-pub const SCHEMA: u32 = 1;
 
 /// A recommendation: what a rule found, under the rule's name.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -77,6 +76,26 @@ impl Recommendation {
 }
 
 impl Advice {
+    /// What there is to try of it.
+    pub fn advised(&self) -> Advised {
+        let recommended = |step: &Recommendation| Recommended {
+            claim: step.claim(),
+            evidence: step
+                .finding
+                .evidence
+                .iter()
+                .map(|evidence| Observed {
+                    observation: evidence.observation.clone(),
+                    value: evidence.value.clone(),
+                })
+                .collect(),
+        };
+        Advised {
+            host: self.host.clone(),
+            recommendations: self.recommendations.iter().map(recommended).collect(),
+        }
+    }
+
     /// Notes beside each recommendation what became of it when it was tried. One
     /// that did not stand the trial goes to the end.
     pub fn prove(&mut self, proof: &Proof) -> Result<(), OtherHost> {
@@ -254,19 +273,13 @@ type Found = (&'static Rule, Finding);
 
 /// Applies every rule to a host and makes one plan of what they say. What the
 /// reports say of a rule's scenarios is added to the evidence of what it found.
-///
-/// The facts are the same afterwards; meanwhile their settings and files are
-/// what the plan makes of them, and `facts.measured` what was measured on their
-/// kernel line or near it.
-pub fn advise(facts: &mut Facts, reports: &[NamedReport]) -> Advice {
+pub fn advise(facts: &Facts, reports: &[NamedReport]) -> Advice {
     let read = reports
         .iter()
         .map(|named| (named.path.as_path(), &named.report));
-    facts.measured = Measured::of(read, &facts.kernel);
-    let before = (facts.settings.clone(), facts.sysctl_files.clone());
-    let first = ask(facts);
-    let (steps, last) = settle(facts, first.found());
-    (facts.settings, facts.sysctl_files) = before;
+    let measured = Measured::of(read, &facts.kernel);
+    let first = ask(facts, &measured);
+    let (steps, last) = settle(facts, &measured, first.found());
 
     let mut recommendations: Vec<_> = steps
         .into_values()
@@ -310,11 +323,11 @@ pub fn advise(facts: &mut Facts, reports: &[NamedReport]) -> Advice {
 /// What every rule made of the facts.
 struct Answers(Vec<(&'static Rule, Outcome)>);
 
-fn ask(facts: &Facts) -> Answers {
+fn ask(facts: &Facts, measured: &Measured) -> Answers {
     Answers(
         RULES
             .iter()
-            .map(|rule| (rule, (rule.check)(facts)))
+            .map(|rule| (rule, (rule.check)(facts, measured)))
             .collect(),
     )
 }
@@ -436,9 +449,14 @@ impl Step {
     }
 }
 
-/// Tries the changes that the rules ask for, round by round, until they ask for
-/// no other one. Gives the step for each setting, and what no change mends.
-fn settle(facts: &mut Facts, found: Vec<Found>) -> (BTreeMap<String, Step>, Vec<Found>) {
+/// Tries the changes that the rules ask for on a copy of the facts, round by
+/// round, until they ask for no other one. Gives the step for each setting, and what no change mends.
+fn settle(
+    facts: &Facts,
+    measured: &Measured,
+    found: Vec<Found>,
+) -> (BTreeMap<String, Step>, Vec<Found>) {
+    let mut tried = facts.clone();
     let mut steps: BTreeMap<String, Step> = BTreeMap::new();
     let at_first = found.clone();
     let mut found = found;
@@ -469,7 +487,7 @@ fn settle(facts: &mut Facts, found: Vec<Found>) -> (BTreeMap<String, Step>, Vec<
                 continue;
             }
             decided.push(finding.setting.clone());
-            change.apply(facts);
+            change.apply(&mut tried);
             let later = !at_first
                 .iter()
                 .any(|(first, seen)| first.code == rule.code && *seen == finding);
@@ -480,7 +498,7 @@ fn settle(facts: &mut Facts, found: Vec<Found>) -> (BTreeMap<String, Step>, Vec<
             step.later |= later;
             steps.insert(step.finding.setting.clone(), step);
         }
-        found = ask(facts).found();
+        found = ask(&tried, measured).found();
     }
     (steps, found)
 }

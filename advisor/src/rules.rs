@@ -57,10 +57,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::evidence::release::kernel_line;
-use crate::evidence::{Report, Scenario, Value, Verdict};
-use crate::facts::sysctl_files::Assignment;
-use crate::facts::{Facts, Place};
+use advisor_facts::release::kernel_line;
+use advisor_facts::sysctl_files::Assignment;
+use advisor_facts::units::{bytes, seconds};
+use advisor_facts::{Facts, Place};
+use advisor_report::measured::Measured;
+use advisor_report::{Report, Scenario, Value, Verdict};
 
 /// Every rule, by code.
 pub const RULES: &[Rule] = &[
@@ -122,7 +124,7 @@ pub struct Rule {
     /// What it is about, for people.
     pub documentation: Documentation,
     /// The check: pure, over what was read.
-    pub check: fn(&Facts) -> Outcome,
+    pub check: fn(&Facts, &Measured) -> Outcome,
 }
 
 /// What a rule is about.
@@ -408,25 +410,6 @@ fn replay_verdict(scenario: &Scenario, release: &str) -> String {
     } else {
         format!("{verdict} in {runs}, on kernel line {other} and not this host's {line}")
     }
-}
-
-/// A window for people: `30.0 s`.
-pub(crate) fn seconds(window: Duration) -> String {
-    format!("{:.1} s", window.as_secs_f64())
-}
-
-/// An amount of memory for people: `64.0 KiB`.
-pub(crate) fn bytes(bytes: u64) -> String {
-    let units = ["KiB", "MiB", "GiB", "TiB"];
-    let Some(unit) = (1..=units.len())
-        .rev()
-        .find(|unit| bytes >> (10 * unit) > 0)
-    else {
-        return format!("{bytes} bytes");
-    };
-    // Tenths in whole numbers: the value may be any of 64 bits.
-    let tenths = (u128::from(bytes) * 10) >> (10 * unit);
-    format!("{}.{} {}", tenths / 10, tenths % 10, units[unit - 1])
 }
 
 /// The proposal to do away with a line of a file.

@@ -12,11 +12,11 @@ use std::thread;
 
 use clap::ValueEnum;
 
-use crate::facts::condition::Condition;
-use crate::facts::namespaces::{Door, doors, hidden_doors};
-use crate::facts::processes::{Inodes, Process, Processes};
-use crate::facts::sock_diag::{Gather, TcpSocket, TcpState};
-use crate::facts::{
+use advisor_facts::condition::Condition;
+use advisor_facts::namespaces::{Door, doors, hidden_doors};
+use advisor_facts::processes::{Inodes, Process, Processes};
+use advisor_facts::sock_diag::{Gather, TcpSocket, TcpState};
+use advisor_facts::{
     FactError, Facts, Looking, Root, SocketSource, Unseen, gather_live, gather_recorded,
     look_elsewhere, recorded_namespaces,
 };
@@ -542,7 +542,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::facts::sock_diag::SocketMemory;
+    use advisor_facts::sock_diag::SocketMemory;
 
     fn hosts(name: &str) -> Root {
         let hosts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts");

@@ -20,7 +20,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use advisor::evidence::Link;
+use advisor_report::Link;
 use harness::lab::Lab;
 use harness::lab::namespace::kernel_release;
 use harness::lab::sysctl::{PINNED, WIRING, WIRING_V6};

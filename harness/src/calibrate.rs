@@ -4,12 +4,12 @@
 
 use std::fmt;
 
-use advisor::evidence::calibration::{
+use advisor_facts::release::kernel_line;
+use advisor_report::calibration::{
     Bind, BindOption, Calibration, FinTimeout, LIVES_S, OrphanKill, OrphanLife, OrphanMemory,
     SCHEMA, Source, TimeWait, Unsent, WriteCost,
 };
-use advisor::evidence::release::kernel_line;
-use advisor::evidence::{Scenario, Value, Verdict};
+use advisor_report::{Scenario, Value, Verdict};
 use nix::unistd::{SysconfVar, sysconf};
 
 /// What each scenario about an orphan's memory leaves unsent.
@@ -444,7 +444,7 @@ mod tests {
             texts.push(result(&write_id(size), &[run]));
         }
         let text = format!(r#"{{"schema": 1, "scenarios": [{}]}}"#, texts.join(", "));
-        let report = advisor::evidence::parse(&text, Path::new("r.json")).unwrap();
+        let report = advisor_report::parse(&text, Path::new("r.json")).unwrap();
         report.scenarios
     }
 

@@ -7,8 +7,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use advisor::evidence::Scenario as ScenarioResult;
-use advisor::evidence::calibration::Calibration;
+use advisor_report::Scenario as ScenarioResult;
+use advisor_report::calibration::Calibration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::actor;
@@ -426,8 +426,8 @@ fn write_new(what: &New) -> u8 {
 fn schema(format: Format) -> u8 {
     let schema = match format {
         Format::Suite => suite::schema(),
-        Format::Report => schemars::schema_for!(advisor::evidence::Report).to_value(),
-        Format::Proof => schemars::schema_for!(advisor::evidence::proof::Proof).to_value(),
+        Format::Report => schemars::schema_for!(advisor_report::Report).to_value(),
+        Format::Proof => schemars::schema_for!(advisor_report::proof::Proof).to_value(),
         Format::Calibration => schemars::schema_for!(Calibration).to_value(),
     };
     print(&format!("{schema:#}\n"))

@@ -18,7 +18,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::OnceLock;
 
-use advisor::evidence::Link;
+use advisor_report::Link;
 use rtnetlink::Handle;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;

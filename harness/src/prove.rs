@@ -6,11 +6,10 @@ pub mod kernel;
 pub mod render;
 pub mod templates;
 
-use advisor::evidence::proof::{
-    Advised, Claim, Load, Proof, Recommended, SCHEMA, Side as Tried, Trial, Verdict,
-};
-use advisor::evidence::{self, Kernel, Link, Value};
 use advisor::rules::RULES;
+use advisor_report::advice::{Advised, Claim, Recommended};
+use advisor_report::proof::{Load, Proof, SCHEMA, Side as Tried, Trial, Verdict};
+use advisor_report::{Kernel, Link, Value};
 
 use crate::kernel::KernelError;
 use crate::kernel::cache::{Cache, Stored};
@@ -64,7 +63,7 @@ struct Sides {
 /// What the runs of one side came to.
 #[derive(Debug, Default)]
 struct Seen {
-    runs: Vec<evidence::Run>,
+    runs: Vec<advisor_report::Run>,
     failed: usize,
 }
 
@@ -225,7 +224,7 @@ fn round(
     let mut results = pool::run_all(&jobs, &settings, guests, cache, progress)?;
     // A busy machine can make a guest's clock run wrong, or a run take too long.
     let again: Vec<usize> = (0..jobs.len())
-        .filter(|index| results[*index].verdict == evidence::Verdict::Errored)
+        .filter(|index| results[*index].verdict == advisor_report::Verdict::Errored)
         .collect();
     let errored: Vec<Job> = again.iter().map(|index| jobs[*index]).collect();
     let anew = pool::run_all(&errored, &settings, guests, cache, progress)?;
@@ -242,7 +241,7 @@ fn round(
 
 impl Sides {
     /// Takes the runs of a side.
-    fn take(&mut self, side: Side, result: &evidence::Scenario) {
+    fn take(&mut self, side: Side, result: &advisor_report::Scenario) {
         let (scenario, seen) = match side {
             Side::Before => (&self.before, &mut self.seen.0),
             Side::After => (&self.after, &mut self.seen.1),

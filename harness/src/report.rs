@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use advisor::evidence::{Expectation, Report, Run, SCHEMA, Scenario, Seen, Value, Verdict};
+use advisor_report::{Expectation, Report, Run, SCHEMA, Scenario, Seen, Value, Verdict};
 use matrix::Matrix;
 
 /// How many scenarios came to each verdict.
@@ -130,7 +130,7 @@ fn printed(scenario: &Scenario) -> Vec<(&str, &[String])> {
 
 #[cfg(test)]
 mod tests {
-    use advisor::evidence::{Kernel, Link, Place, Quantifier, Run, Seen};
+    use advisor_report::{Kernel, Link, Place, Quantifier, Run, Seen};
 
     use super::*;
 
@@ -284,7 +284,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let report = sample();
         write(&report, &directory.path().join("made/anew")).unwrap();
-        let read = advisor::evidence::read(&directory.path().join("made/anew")).unwrap();
+        let read = advisor_report::read(&directory.path().join("made/anew")).unwrap();
         assert_eq!(read, report);
         assert!(directory.path().join("made/anew/junit.xml").exists());
     }

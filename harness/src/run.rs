@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use advisor::evidence::{self, Kernel, Link, Place, Quantifier, Run, Verdict};
+use advisor_report::{Kernel, Link, Place, Quantifier, Run, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::lab::namespace::kernel_release;
@@ -65,7 +65,7 @@ pub fn run_scenario(
     scenario: &Scenario,
     settings: &Settings,
     ran: impl FnMut(u64),
-) -> evidence::Scenario {
+) -> advisor_report::Scenario {
     run_and_keep(scenario, settings, ran, &mut output::write)
 }
 
@@ -78,7 +78,7 @@ pub fn run_and_keep(
     settings: &Settings,
     mut ran: impl FnMut(u64),
     write: Write,
-) -> evidence::Scenario {
+) -> advisor_report::Scenario {
     let release = kernel_release();
     let scenario = &scenario.on_release(&release);
     let link = settings.carrier.link(scenario);
@@ -329,8 +329,8 @@ fn disturbance(scenario: &Scenario, wires: &[WireCounts], dropped: u64) -> Optio
         .then(|| format!("the lab's devices dropped {dropped} packets that nobody asked to lose"))
 }
 
-pub(crate) fn blank(scenario: &Scenario, link: Link) -> evidence::Scenario {
-    evidence::Scenario {
+pub(crate) fn blank(scenario: &Scenario, link: Link) -> advisor_report::Scenario {
+    advisor_report::Scenario {
         id: scenario.id.clone(),
         explains: scenario.explains.clone(),
         source: scenario.source.clone(),
@@ -351,7 +351,7 @@ pub(crate) fn blank(scenario: &Scenario, link: Link) -> evidence::Scenario {
 }
 
 /// The verdict from the runs and the expectations.
-fn conclude(result: &mut evidence::Scenario) {
+fn conclude(result: &mut advisor_report::Scenario) {
     let failed: Vec<String> = result
         .expectations
         .iter()

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use advisor::evidence::calibration::{Calibration, SHIPPED, Unsent};
+use advisor_report::calibration::{Calibration, SHIPPED, Unsent};
 use harness::suite;
 use harness::suite::form::Form;
 use harness::suite::step::{Room, VERBS};
@@ -29,7 +29,7 @@ fn assert_current(file: &str, content: &str) {
 }
 
 fn report_schema() -> Json {
-    schemars::schema_for!(advisor::evidence::Report).to_value()
+    schemars::schema_for!(advisor_report::Report).to_value()
 }
 
 fn calibration_schema() -> Json {
@@ -40,14 +40,14 @@ fn calibration_schema() -> Json {
 fn schemas_are_current() {
     assert_current("suite.schema.json", &format!("{:#}\n", suite::schema()));
     assert_current("report.schema.json", &format!("{:#}\n", report_schema()));
-    let proof = schemars::schema_for!(advisor::evidence::proof::Proof).to_value();
+    let proof = schemars::schema_for!(advisor_report::proof::Proof).to_value();
     assert_current("proof.schema.json", &format!("{proof:#}\n"));
 }
 
 /// docs/proofs.json is what `ci/prove` saw.
 #[test]
 fn the_list_of_proofs_is_current() {
-    use advisor::evidence::proof;
+    use advisor_report::proof;
     use harness::prove::{render, templates};
     let proof = proof::read(&root().join("docs/proofs.json")).unwrap();
     assert_current("proofs.md", &render::list(&proof, templates::WITHOUT));
@@ -178,7 +178,7 @@ struct Reference {
     date: String,
     /// What was run, on which machine.
     command: String,
-    report: advisor::evidence::Report,
+    report: advisor_report::Report,
 }
 
 /// The committed reference, or with `REFERENCE_REPORT=DIR`, as ci/catalogue sets
@@ -186,7 +186,7 @@ struct Reference {
 fn reference() -> Reference {
     let path = root().join("docs/reference.json");
     if let Some(directory) = std::env::var_os("REFERENCE_REPORT") {
-        let mut report = advisor::evidence::read(Path::new(&directory)).unwrap();
+        let mut report = advisor_report::read(Path::new(&directory)).unwrap();
         for scenario in &mut report.scenarios {
             scenario.runs.clear();
             scenario.explains.clear();
@@ -216,7 +216,7 @@ fn the_catalogue_is_current() {
     scenarios.retain(|scenario| !scenario.id.starts_with("proof/"));
     let reference = reference();
     let mut results = reference.report.scenarios.iter();
-    let on_host = results.find(|result| result.kernel.place == advisor::evidence::Place::Host);
+    let on_host = results.find(|result| result.kernel.place == advisor_report::Place::Host);
     let release = &on_host.unwrap().kernel.release;
     let page = format!(
         "# The catalogue\n\nEvery scenario but those of suites/proof, and what was seen of it by\n\

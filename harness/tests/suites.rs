@@ -32,10 +32,7 @@ fn every_suite_is_sound() {
         assert!(!scenario.expectations.is_empty(), "{}", scenario.id);
         // What carries the link is known before anything is started.
         let link = Carrier::Relay.link(&scenario);
-        assert_eq!(
-            link == advisor::evidence::Link::None,
-            !scenario.is_impaired()
-        );
+        assert_eq!(link == advisor_report::Link::None, !scenario.is_impaired());
     }
 }
 

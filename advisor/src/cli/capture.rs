@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::host::{Host, Scope};
 use super::{Error, print};
-use crate::facts::{file, redact};
+use advisor_facts::{file, redact};
 
 /// Write what this host says, for `--facts` and `--baseline`
 ///

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::Error;
-use crate::facts::{Facts, Look, Looking, Root, file};
+use advisor_facts::{Facts, Look, Looking, Root, file};
 
 /// Which host, and how it is looked at.
 #[derive(Debug, clap::Args)]

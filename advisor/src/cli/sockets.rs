@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use super::host::Host;
 use super::{Error, ListFormat, print};
-use crate::facts::file;
 use crate::render;
 use crate::sockets::{By, Question};
+use advisor_facts::file;
 
 /// Say who holds the memory of TCP sockets, and how their peers are
 ///

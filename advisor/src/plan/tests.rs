@@ -7,12 +7,12 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::facts::Look;
-use crate::facts::counters::Counters;
-use crate::facts::kernel_log::KernelLog;
-use crate::facts::memory::Zones;
-use crate::facts::sockstat::Sockstat;
-use crate::facts::sysctl_files::{SysctlFile, SysctlFiles, parse};
+use advisor_facts::Look;
+use advisor_facts::counters::Counters;
+use advisor_facts::kernel_log::KernelLog;
+use advisor_facts::memory::Zones;
+use advisor_facts::sockstat::Sockstat;
+use advisor_facts::sysctl_files::{SysctlFile, SysctlFiles, parse};
 
 /// Values that are met, right and wrong ones, for each setting.
 const VALUES: &[(&str, &[&str])] = &[
@@ -201,7 +201,7 @@ fn host() -> impl Strategy<Value = Facts> {
             too_many_orphans,
             out_of_memory,
         });
-        facts.now = look(1_000_000, now);
+        facts.now = look(1_000_000, now).into();
         if let Some((earlier, ago)) = earlier {
             facts.set_earlier(look(1_000_000 - ago, earlier));
         }
@@ -234,7 +234,7 @@ fn small(settings: &[(&str, &str)], gauges: [i64; 4]) -> Facts {
     for (name, value) in settings {
         assert!(facts.settings.set(name, value), "{name}");
     }
-    facts.now = look(100_000, gauges);
+    facts.now = look(100_000, gauges).into();
     facts.set_earlier(look(99_970, [0, 0, 0, 0]));
     facts
 }
@@ -242,8 +242,8 @@ fn small(settings: &[(&str, &str)], gauges: [i64; 4]) -> Facts {
 #[test]
 fn two_rules_about_a_setting_come_to_one_value() {
     const BUCKETS: &str = "net.ipv4.tcp_max_tw_buckets";
-    let mut facts = small(&[(BUCKETS, "4000")], [0, 0, 4000, 100_000]);
-    let advice = advise(&mut facts, &[]);
+    let facts = small(&[(BUCKETS, "4000")], [0, 0, 4000, 100_000]);
+    let advice = advise(&facts, &[]);
     let step = step(&advice, BUCKETS);
     // 4000 there, and 200000 a minute refused: what is refused counts for more
     // than what is low.
@@ -264,14 +264,14 @@ fn two_rules_about_a_setting_come_to_one_value() {
 #[test]
 fn a_step_reckons_with_the_others() {
     // With marks in bytes memory seems to pay for any number of orphans.
-    let mut facts = small(
+    let facts = small(
         &[
             ("net.ipv4.tcp_mem", "4096 87380 67108864"),
             ("net.ipv4.tcp_max_orphans", "20000"),
         ],
         [15_000, 100, 0, 0],
     );
-    let advice = advise(&mut facts, &[]);
+    let advice = advise(&facts, &[]);
     let memory = step(&advice, "net.ipv4.tcp_mem");
     assert_eq!((memory.code, memory.action), ("LB410", Action::Set));
     assert_eq!(memory.finding.current, "4096 87380 67108864");
@@ -301,7 +301,7 @@ fn a_step_reckons_with_the_others() {
 
 #[test]
 fn what_is_right_is_left() {
-    let mut facts = small(
+    let facts = small(
         &[
             ("net.ipv4.tcp_mem", "196608 262144 393216"),
             ("net.ipv4.tcp_max_orphans", "65536"),
@@ -309,7 +309,7 @@ fn what_is_right_is_left() {
         ],
         [0; 4],
     );
-    let advice = advise(&mut facts, &[]);
+    let advice = advise(&facts, &[]);
     let left: Vec<_> = advice.leave.iter().map(|leave| leave.setting).collect();
     assert_eq!(left, ["net.ipv4.tcp_max_orphans", "net.ipv4.tcp_mem"]);
     assert_eq!(advice.recommendations.len(), 1, "{advice:#?}");
@@ -318,8 +318,8 @@ fn what_is_right_is_left() {
 #[test]
 fn which_way_a_setting_goes_is_told_by_its_numbers() {
     let way = |setting: &str, current: &str, proposed: &str| {
-        let mut facts = small(&[("net.ipv4.tcp_fin_timeout", "30")], [0; 4]);
-        let mut finding = advise(&mut facts, &[]).recommendations.remove(0).finding;
+        let facts = small(&[("net.ipv4.tcp_fin_timeout", "30")], [0; 4]);
+        let mut finding = advise(&facts, &[]).recommendations.remove(0).finding;
         setting.clone_into(&mut finding.setting);
         current.clone_into(&mut finding.current);
         proposed.clone_into(&mut finding.proposed);
@@ -366,7 +366,7 @@ proptest! {
     fn a_plan_settles_and_keeps_its_bounds(host in host()) {
         let mut facts = host;
         let before = (facts.settings.clone(), facts.sysctl_files.clone());
-        let first = advise(&mut facts, &[]);
+        let first = advise(&facts, &[]);
         prop_assert_eq!(&before, &(facts.settings.clone(), facts.sysctl_files.clone()));
         within_bounds(&facts, &first)?;
         fragment_is_the_plan(&facts, &first)?;
@@ -375,7 +375,7 @@ proptest! {
                 change.apply(&mut facts);
             }
         }
-        let second = advise(&mut facts, &[]);
+        let second = advise(&facts, &[]);
         for step in &second.recommendations {
             prop_assert!(
                 Change::of(&step.finding).is_none(),

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 use std::io;
 
-use super::text::{NARROWEST, STRONG, WIDEST, fill, inert};
+use super::text::{NARROWEST, STRONG, WIDEST, fill};
 use crate::lint::Problem;
+use advisor_report::escape::inert;
 
 /// Writes the problems of `files` files for people and for whatever finds
 /// `FILE:LINE:` in a log.

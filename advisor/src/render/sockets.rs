@@ -8,13 +8,13 @@ use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
 use super::json;
-use super::text::inert;
-use crate::facts::condition::Condition;
-use crate::facts::processes::Process;
-use crate::facts::sock_diag::{SocketOptions, TcpSocket};
-use crate::facts::{SocketSource, Unseen};
-use crate::rules::bytes;
 use crate::sockets::{By, Group, Row, SocketRow, Sum, Survey, Tally};
+use advisor_facts::condition::Condition;
+use advisor_facts::processes::Process;
+use advisor_facts::sock_diag::{SocketOptions, TcpSocket};
+use advisor_facts::units::bytes;
+use advisor_facts::{SocketSource, Unseen};
+use advisor_report::escape::inert;
 
 /// Wider lines than this are hard to read.
 const WIDEST: usize = 100;

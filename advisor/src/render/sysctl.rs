@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::io;
 
-use super::text::{inert, plain};
-use crate::facts::Facts;
+use super::text::plain;
 use crate::plan::{Advice, Change, Recommendation};
-use crate::rules::bytes;
+use advisor_facts::Facts;
+use advisor_facts::units::bytes;
+use advisor_report::escape::inert;
 
 /// Columns of a comment.
 const WIDTH: usize = 80;

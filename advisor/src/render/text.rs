@@ -3,13 +3,15 @@
 use std::fmt::Write as _;
 use std::io;
 
+use advisor_facts::Facts;
+use advisor_facts::units::{bytes, seconds};
+use advisor_report::Value;
+use advisor_report::escape::inert;
 use anstyle::{AnsiColor, Style};
 use textwrap::Options;
 
-use crate::evidence::Value;
-use crate::facts::Facts;
 use crate::plan::{Action, Advice, OutcomeWord, Recommendation, RuleOutcome};
-use crate::rules::{Severity, bytes, seconds};
+use crate::rules::Severity;
 
 /// Wider lines than this are hard to read.
 pub(super) const WIDEST: usize = 100;
@@ -334,31 +336,4 @@ pub(super) fn plain<'a>(width: usize, first: &'a str, others: &'a str) -> Option
         .word_separator(textwrap::WordSeparator::AsciiSpace)
         .word_splitter(textwrap::WordSplitter::NoHyphenation)
         .wrap_algorithm(textwrap::WrapAlgorithm::FirstFit)
-}
-
-/// A text from elsewhere, with nothing in it that a terminal would obey:
-/// control characters and those that turn the direction of the text.
-pub fn inert(text: &str) -> String {
-    let mut inert = String::with_capacity(text.len());
-    for character in text.chars() {
-        let turns = matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
-        if character.is_control() || turns {
-            inert.extend(character.escape_unicode());
-        } else {
-            inert.push(character);
-        }
-    }
-    inert
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_terminal_would_obey_is_shown_and_not_obeyed() {
-        assert_eq!(inert("a\x1b[31mb\r\n"), "a\\u{1b}[31mb\\u{d}\\u{a}");
-        assert_eq!(inert("\u{202e}gpj.exe\u{9b}"), "\\u{202e}gpj.exe\\u{9b}");
-        assert_eq!(inert("für 10 µs"), "für 10 µs");
-    }
 }

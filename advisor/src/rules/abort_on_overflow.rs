@@ -1,7 +1,8 @@
 //! A full accept queue is answered with a reset.
 
 use super::{Confidence, Documentation, Finding, Outcome, Rule, Severity, cannot_be_read};
-use crate::facts::Facts;
+use advisor_facts::Facts;
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB512",
@@ -33,7 +34,7 @@ const DOCUMENTATION: Documentation = Documentation {
 
 const SETTING: &str = "net.ipv4.tcp_abort_on_overflow";
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     let Some(current) = facts.settings.tcp_abort_on_overflow else {
         return cannot_be_read(SETTING);
     };

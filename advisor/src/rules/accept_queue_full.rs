@@ -4,8 +4,9 @@ use super::close_wait_left::plain;
 use super::program::name;
 use super::somaxconn_low::SETTING;
 use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity};
-use crate::facts::sock_diag::{TcpSocket, TcpState};
-use crate::facts::{Facts, SocketSource};
+use advisor_facts::sock_diag::{TcpSocket, TcpState};
+use advisor_facts::{Facts, SocketSource};
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB501",
@@ -36,7 +37,7 @@ const DOCUMENTATION: Documentation = Documentation {
 /// Listeners that are reported.
 const LISTENERS: usize = 5;
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     if !matches!(&facts.now.sockets, Some(sockets) if sockets.source == SocketSource::SockDiag) {
         return Outcome::NotEvaluated("needs the backlogs, which only sock_diag gives".to_owned());
     }

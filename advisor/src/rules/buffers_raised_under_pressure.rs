@@ -5,7 +5,8 @@ use super::{
     Confidence, Documentation, Evidence, Finding, Outcome, Rule, Severity, bytes,
     not_initial_namespace,
 };
-use crate::facts::Facts;
+use advisor_facts::Facts;
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB415",
@@ -44,7 +45,7 @@ const SETTINGS: [(&str, usize); 4] = [
     ("net.core.wmem_max", 0),
 ];
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     let (Some(marks), Some(pages)) = (facts.settings.tcp_mem, tcp_pages(facts)) else {
         return not_initial_namespace("net.ipv4.tcp_mem");
     };

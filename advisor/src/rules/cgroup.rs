@@ -1,8 +1,8 @@
 //! The limits that a cgroup of version 2 has of its memory, for rules about them.
 
 use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Severity, bytes};
-use crate::facts::Facts;
-use crate::facts::cgroups::Cgroup;
+use advisor_facts::Facts;
+use advisor_facts::cgroups::Cgroup;
 
 /// One of the limits.
 pub(super) struct Limit {

@@ -2,8 +2,9 @@
 
 use super::cgroup::{self, Limit};
 use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes};
-use crate::facts::Facts;
-use crate::facts::cgroups::CgroupV1;
+use advisor_facts::Facts;
+use advisor_facts::cgroups::CgroupV1;
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB407",
@@ -50,7 +51,7 @@ const LIMIT: Limit = Limit {
     documentation: &DOCUMENTATION,
 };
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     if facts.cgroups.is_empty() && facts.cgroups_v1.is_empty() {
         return cgroup::none_seen(facts);
     }

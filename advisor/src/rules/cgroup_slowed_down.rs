@@ -2,7 +2,8 @@
 
 use super::cgroup::{self, Limit};
 use super::{Documentation, Outcome, Rule};
-use crate::facts::Facts;
+use advisor_facts::Facts;
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB408",
@@ -41,7 +42,7 @@ const LIMIT: Limit = Limit {
     documentation: &DOCUMENTATION,
 };
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     if facts.cgroups.is_empty() {
         return cgroup::none_seen(facts);
     }

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, seconds};
-use crate::facts::sock_diag::{TcpSocket, TcpState};
-use crate::facts::{Facts, Look};
+use advisor_facts::sock_diag::{TcpSocket, TcpState};
+use advisor_facts::{Facts, Look};
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB202",
@@ -58,7 +59,7 @@ enum Endpoint {
     ClientOf(SocketAddr),
 }
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     let Some(sockets) = &facts.now.sockets else {
         return Outcome::NotEvaluated("the sockets cannot be seen".to_owned());
     };

@@ -9,10 +9,11 @@ use super::{
     Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, needs_a_window,
     seconds,
 };
-use crate::facts::condition::unread_bytes;
-use crate::facts::namespaces::Namespace;
-use crate::facts::sock_diag::{TcpSocket, TcpState};
-use crate::facts::{Facts, Place};
+use advisor_facts::condition::unread_bytes;
+use advisor_facts::namespaces::Namespace;
+use advisor_facts::sock_diag::{TcpSocket, TcpState};
+use advisor_facts::{Facts, Place};
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB201",
@@ -68,7 +69,7 @@ const NAMESPACES: usize = 5;
 /// Programs that are named.
 const SUSPECTS: usize = 3;
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     if facts.now.counters.get(COUNTER).is_none() {
         return Outcome::NotEvaluated(format!("this kernel has no counter {COUNTER}"));
     }

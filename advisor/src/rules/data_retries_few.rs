@@ -1,7 +1,8 @@
 //! tcp_retries2 is lower than the standard allows.
 
 use super::{Confidence, Documentation, Finding, Outcome, Rule, Severity, cannot_be_read};
-use crate::facts::Facts;
+use advisor_facts::Facts;
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB416",
@@ -37,7 +38,7 @@ const SETTING: &str = "net.ipv4.tcp_retries2";
 /// RFC 1122 asks for 100 s, which are 8 retransmissions.
 const LEAST: i64 = 8;
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     let Some(current) = facts.settings.tcp_retries2 else {
         return cannot_be_read(SETTING);
     };

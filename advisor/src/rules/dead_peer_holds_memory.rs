@@ -4,9 +4,10 @@
 use super::close_wait_left::plain;
 use super::program::{Program, by_program, without_tcp_info};
 use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes};
-use crate::facts::Facts;
-use crate::facts::condition::Condition;
-use crate::facts::sock_diag::TcpSocket;
+use advisor_facts::Facts;
+use advisor_facts::condition::Condition;
+use advisor_facts::sock_diag::TcpSocket;
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB401",
@@ -51,7 +52,7 @@ const PEERS: usize = 5;
 /// Programs that are reported.
 const PROGRAMS: usize = 5;
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     if let Some(lacking) = without_tcp_info(facts) {
         return lacking;
     }

@@ -1,8 +1,9 @@
 //! What a file sets is not what is set now.
 
 use super::{Confidence, Documentation, Finding, Outcome, Rule, Severity, not_initial_namespace};
-use crate::facts::Facts;
-use crate::facts::sysctl_files::is_glob;
+use advisor_facts::Facts;
+use advisor_facts::sysctl_files::is_glob;
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB603",
@@ -30,7 +31,7 @@ const DOCUMENTATION: Documentation = Documentation {
     ],
 };
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     if facts.settings.tcp_max_orphans.is_none() {
         // The files are applied to the initial namespace only.
         return not_initial_namespace("net.ipv4.tcp_max_orphans");

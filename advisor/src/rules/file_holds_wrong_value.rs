@@ -1,8 +1,9 @@
 //! A file holds a value that is wrong, though the live one is not.
 
 use super::{Documentation, Finding, Outcome, Rule, Severity, TAKE_OUT};
-use crate::facts::Facts;
 use crate::lint;
+use advisor_facts::Facts;
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB604",
@@ -30,7 +31,7 @@ const DOCUMENTATION: Documentation = Documentation {
     ],
 };
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     let findings: Vec<_> = lint::wrong_values(&facts.sysctl_files, facts)
         .into_iter()
         .filter(|wrong| {

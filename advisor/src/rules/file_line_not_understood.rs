@@ -3,8 +3,9 @@
 use super::{
     Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, TAKE_OUT,
 };
-use crate::facts::Facts;
 use crate::lint;
+use advisor_facts::Facts;
+use advisor_report::measured::Measured;
 
 pub(crate) const RULE: Rule = Rule {
     code: "LB605",
@@ -30,7 +31,7 @@ const DOCUMENTATION: Documentation = Documentation {
     ],
 };
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     let findings: Vec<_> = lint::not_understood(&facts.sysctl_files)
         .map(|(path, number, message)| {
             let place = format!("{}:{number}", path.display());

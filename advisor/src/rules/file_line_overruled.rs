@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use super::{Confidence, Documentation, Finding, Outcome, Rule, Severity, TAKE_OUT};
-use crate::facts::Facts;
-use crate::facts::sysctl_files::{Assignment, CONF, Loader, SysctlFiles, is_glob};
+use advisor_facts::Facts;
+use advisor_facts::sysctl_files::{Assignment, CONF, Loader, SysctlFiles, is_glob};
+use advisor_report::measured::Measured;
 
 pub(crate) const RULE: Rule = Rule {
     code: "LB602",
@@ -34,7 +35,7 @@ const DOCUMENTATION: Documentation = Documentation {
     ],
 };
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     let findings: Vec<_> = overruled(&facts.sysctl_files)
         .filter(|line| line.loser.key.starts_with("net."))
         .map(|line| Finding {

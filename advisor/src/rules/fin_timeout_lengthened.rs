@@ -4,7 +4,8 @@ use super::fin_timeout_shortened::{DEFAULT, SETTING};
 use super::{
     Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, set, unset,
 };
-use crate::facts::Facts;
+use advisor_facts::Facts;
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB102",
@@ -30,7 +31,7 @@ const DOCUMENTATION: Documentation = Documentation {
     ],
 };
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     let Some(current) = facts.settings.tcp_fin_timeout else {
         return Outcome::NotEvaluated(format!("{SETTING} cannot be read"));
     };

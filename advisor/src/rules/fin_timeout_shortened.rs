@@ -4,7 +4,8 @@
 use super::{
     Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, set, unset,
 };
-use crate::facts::Facts;
+use advisor_facts::Facts;
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB302",
@@ -37,7 +38,7 @@ pub(super) const SETTING: &str = "net.ipv4.tcp_fin_timeout";
 /// The kernel's default, in seconds, and the length of TIME_WAIT.
 pub(super) const DEFAULT: i64 = 60;
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, measured: &Measured) -> Outcome {
     let Some(current) = facts.settings.tcp_fin_timeout else {
         return Outcome::NotEvaluated(format!("{SETTING} cannot be read"));
     };
@@ -52,7 +53,7 @@ fn check(facts: &Facts) -> Outcome {
             .get("TCP.tw")
             .map(|count| Evidence::new("host.sockstat.TCP.tw", count.into(), "/proc/net/sockstat")),
     );
-    evidence.extend(facts.measured.calibration().map(|calibration| {
+    evidence.extend(measured.calibration().map(|calibration| {
         let seconds = i64::try_from(calibration.time_wait.seconds).unwrap_or(i64::MAX);
         Evidence::new("TIME_WAIT.s", seconds.into(), calibration.source())
     }));

@@ -3,9 +3,11 @@
 
 use super::program::{by_program, without_tcp_info};
 use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity};
-use crate::facts::Facts;
-use crate::facts::condition::{Condition, span};
-use crate::facts::sock_diag::{TcpSocket, TcpState, Timer};
+use advisor_facts::Facts;
+use advisor_facts::condition::Condition;
+use advisor_facts::sock_diag::{TcpSocket, TcpState, Timer};
+use advisor_facts::units::span;
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB406",
@@ -40,7 +42,7 @@ const IDLE_MS: u32 = 7_200_000;
 /// So many of one program are no chance.
 const MANY: usize = 10;
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     if let Some(lacking) = without_tcp_info(facts) {
         return lacking;
     }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::program::by_program;
 use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity};
-use crate::facts::Facts;
-use crate::facts::sock_diag::TcpSocket;
+use advisor_facts::Facts;
+use advisor_facts::sock_diag::TcpSocket;
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB203",
@@ -43,7 +44,7 @@ const WAITS: &str = "close() with SO_LINGER waits for the acknowledgment, and st
     connection where received data is unread: it does not prevent the loss that it is set \
     against, and blocks the thread.";
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     let inspected = facts
         .now
         .every_socket()

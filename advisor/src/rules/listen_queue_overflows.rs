@@ -7,7 +7,8 @@ use super::{
     Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, a_minute,
     needs_a_window, seconds,
 };
-use crate::facts::{Facts, Place};
+use advisor_facts::{Facts, Place};
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB510",
@@ -43,7 +44,7 @@ const DROPS: &str = "TcpExt.ListenDrops";
 /// Network namespaces that are reported.
 const NAMESPACES: usize = 5;
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     let Some((window, _)) = facts.window() else {
         return needs_a_window(OVERFLOWS, facts);
     };

@@ -3,9 +3,10 @@
 use super::close_wait_left::plain;
 use super::program::by_program;
 use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity};
-use crate::evidence::calibration::BindOption;
-use crate::facts::Facts;
-use crate::facts::sock_diag::{TcpSocket, TcpState};
+use advisor_facts::Facts;
+use advisor_facts::sock_diag::{TcpSocket, TcpState};
+use advisor_report::calibration::BindOption;
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB502",
@@ -37,8 +38,8 @@ const LISTENERS: usize = 5;
 
 /// What the new program's bind() answered where the old one had not set the
 /// option, even if the new one has.
-fn bind_fails(facts: &Facts) -> Option<Evidence> {
-    let calibration = facts.measured.calibration()?;
+fn bind_fails(measured: &Measured) -> Option<Evidence> {
+    let calibration = measured.calibration()?;
     let bind = calibration.bind("TIME_WAIT", BindOption::None, BindOption::ReuseAddr)?;
     Some(Evidence::new(
         "bind.TIME_WAIT.error",
@@ -47,7 +48,7 @@ fn bind_fails(facts: &Facts) -> Option<Evidence> {
     ))
 }
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, measured: &Measured) -> Outcome {
     let inspected = facts
         .now
         .every_socket()
@@ -87,7 +88,7 @@ fn check(facts: &Facts) -> Outcome {
                 proposed: "1, before bind(), on every start".to_owned(),
                 evidence: listeners()
                     .flat_map(|listener| evidence(facts, listener))
-                    .chain(bind_fails(facts))
+                    .chain(bind_fails(measured))
                     .collect(),
                 cost: DOCUMENTATION.cost.to_owned(),
                 risk: DOCUMENTATION.risk.to_owned(),

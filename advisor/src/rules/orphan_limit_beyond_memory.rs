@@ -5,7 +5,8 @@ use super::{
     Confidence, Documentation, Evidence, Finding, Outcome, Rule, Severity, bytes,
     not_initial_namespace,
 };
-use crate::facts::Facts;
+use advisor_facts::Facts;
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB110",
@@ -44,7 +45,7 @@ const SETTING: &str = "net.ipv4.tcp_max_orphans";
 /// table of established connections has at most.
 const GREATEST_DEFAULT: i64 = 262_144;
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, measured: &Measured) -> Outcome {
     let Some(limit) = facts.settings.tcp_max_orphans else {
         return not_initial_namespace(SETTING);
     };
@@ -56,7 +57,7 @@ fn check(facts: &Facts) -> Outcome {
         return without_memory(facts, limit);
     };
     let (orphans, look) = most_orphans(facts).unwrap_or((0, &facts.now));
-    let cost = OrphanCost::of(look, facts);
+    let cost = OrphanCost::of(look, facts, measured);
     let default = facts.settings.half_ehash_entries();
     // The least that an orphan with unsent data takes is a page.
     let (each, pays_for) = match default {

@@ -2,7 +2,8 @@
 
 use super::sizing::{OrphanCost, most_orphans};
 use super::{Confidence, Documentation, Finding, Outcome, Rule, Severity, not_initial_namespace};
-use crate::facts::Facts;
+use advisor_facts::Facts;
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB113",
@@ -37,13 +38,13 @@ const LOW: i64 = 4096;
 /// What is taken for the default where it cannot be read.
 const USUAL: i64 = 8192;
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, measured: &Measured) -> Outcome {
     let Some(limit) = facts.settings.tcp_max_orphans else {
         return not_initial_namespace(SETTING);
     };
     let default = facts.settings.half_ehash_entries();
     let usual = default.unwrap_or(USUAL);
-    let cost = OrphanCost::of(&facts.now, facts);
+    let cost = OrphanCost::of(&facts.now, facts, measured);
     let proposed = facts.settings.tcp_mem.map_or(usual, |tcp_mem| {
         let affordable = cost.affordable(tcp_mem, facts.page_bytes);
         usual.min(i64::try_from(affordable).unwrap_or(i64::MAX))

@@ -6,8 +6,8 @@ use super::{
     Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes, command,
     not_initial_namespace, set, unset,
 };
-use crate::evidence::measured::Measured;
-use crate::facts::{Facts, Look};
+use advisor_facts::{Facts, Look};
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB101",
@@ -66,7 +66,7 @@ fn life(measured: &Measured, retries: i64, known: &str) -> String {
 const RISK_OF_RETRIES: &str =
     "data that was written before close() is lost where the peer does not answer for about 4 s";
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, measured: &Measured) -> Outcome {
     let (Some(limit), Some(tcp_mem)) = (facts.settings.tcp_max_orphans, facts.settings.tcp_mem)
     else {
         return not_initial_namespace(LIMIT);
@@ -79,7 +79,7 @@ fn check(facts: &Facts) -> Outcome {
     }
     // By the formula half of the limit is where it gets serious; a replay on
     // this kernel line knows how often an orphan counted where the kernel killed.
-    let counts = &facts.measured.orphan_counts;
+    let counts = &measured.orphan_counts;
     let times = counts
         .as_ref()
         .map_or(2, |counts| i64::try_from(counts.value).unwrap_or(i64::MAX));
@@ -88,7 +88,7 @@ fn check(facts: &Facts) -> Outcome {
     } else {
         Severity::Warning
     };
-    let cost_of_one = OrphanCost::of(look, facts);
+    let cost_of_one = OrphanCost::of(look, facts, measured);
     let affordable = cost_of_one.affordable(tcp_mem, facts.page_bytes);
     let mut evidence = vec![
         Evidence::sockstat("TCP.orphan", orphans),
@@ -105,7 +105,7 @@ fn check(facts: &Facts) -> Outcome {
         evidence.push(Evidence::new("orphan.counts", times.into(), &counts.source));
     }
     // How often it may count is no word on how often these do.
-    evidence.extend(facts.measured.calibration().and_then(|calibration| {
+    evidence.extend(measured.calibration().and_then(|calibration| {
         let most = i64::try_from(calibration.orphan_counts_at_most()?).ok()?;
         Some(Evidence::new(
             "orphan.counts.most",
@@ -126,7 +126,7 @@ fn check(facts: &Facts) -> Outcome {
         Some(proposed) => found.raise(proposed),
         None => match orphans_here(look) {
             Some(here) if are_most(here, orphans) => {
-                found.shorten(facts.settings.tcp_orphan_retries, &facts.measured)
+                found.shorten(facts.settings.tcp_orphan_retries, measured)
             }
             here => found.elsewhere(here),
         },

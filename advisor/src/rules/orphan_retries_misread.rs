@@ -3,7 +3,8 @@
 use super::{
     Confidence, Documentation, Evidence, Finding, Outcome, Rule, Severity, cannot_be_read,
 };
-use crate::facts::Facts;
+use advisor_facts::Facts;
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB111",
@@ -42,7 +43,7 @@ const FEW: i64 = 3;
 const RTO_MIN_S: f64 = 0.2;
 const RTO_MAX_S: f64 = 120.0;
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, measured: &Measured) -> Outcome {
     let Some(current) = facts.settings.tcp_orphan_retries else {
         return cannot_be_read(SETTING);
     };
@@ -63,12 +64,12 @@ fn check(facts: &Facts) -> Outcome {
             .get("TCP.orphan")
             .map(|orphans| Evidence::sockstat("TCP.orphan", orphans)),
     );
-    let life = facts.measured.life_of_orphans(current).map_or_else(
+    let life = measured.life_of_orphans(current).map_or_else(
         || {
             let formula = "the formula of tcp_model_timeout";
             (
                 format!("{:.0} s or more by {formula}", life_s(current)),
-                facts.measured.unmeasured(formula),
+                measured.unmeasured(formula),
             )
         },
         |life| (format!("{} as measured", life.words), life.source),

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 
 use super::close_wait_left::plain;
 use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity};
-use crate::facts::Facts;
-use crate::facts::sock_diag::{TcpSocket, TcpState};
+use advisor_facts::Facts;
+use advisor_facts::sock_diag::{TcpSocket, TcpState};
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB301",
@@ -56,7 +57,7 @@ const WHY: &str = "A server that starts now without SO_REUSEADDR gets EADDRINUSE
     on it does not. The socket table does not show the option: if the program sets it on every \
     start, there is nothing to do.";
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     let Some(sockets) = &facts.now.sockets else {
         return Outcome::NotEvaluated("the sockets cannot be seen".to_owned());
     };

@@ -7,9 +7,10 @@ use super::program::name;
 use super::{
     Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, there_and_back,
 };
-use crate::facts::Facts;
-use crate::facts::namespaces::Namespace;
-use crate::facts::sock_diag::{TcpSocket, TcpState};
+use advisor_facts::Facts;
+use advisor_facts::namespaces::Namespace;
+use advisor_facts::sock_diag::{TcpSocket, TcpState};
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB303",
@@ -48,7 +49,7 @@ const DESTINATIONS: usize = 5;
 /// A local address and a destination.
 type Way = (IpAddr, SocketAddr);
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     if facts.now.sockets.is_none() {
         return Outcome::NotEvaluated("the sockets cannot be seen".to_owned());
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::Outcome;
-use crate::facts::sock_diag::TcpSocket;
-use crate::facts::{Facts, SocketSource};
+use advisor_facts::sock_diag::TcpSocket;
+use advisor_facts::{Facts, SocketSource};
 
 /// Sockets of one program.
 pub(super) struct Program<'a> {

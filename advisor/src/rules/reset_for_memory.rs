@@ -7,7 +7,8 @@ use super::{
     Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes,
     needs_a_window, not_initial_namespace, seconds,
 };
-use crate::facts::{Facts, Look};
+use advisor_facts::{Facts, Look};
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB112",
@@ -67,7 +68,7 @@ fn logged(facts: &Facts, earlier: &Look, evidence: &mut Vec<Evidence>) -> (i64, 
 /// The log's clock and that of /proc/uptime differ a little.
 const SLACK: Duration = Duration::from_secs(1);
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, measured: &Measured) -> Outcome {
     let Some((window, earlier)) = facts.window() else {
         return needs_a_window(COUNTER, facts);
     };
@@ -88,7 +89,7 @@ fn check(facts: &Facts) -> Outcome {
     };
     let (orphans, look) = most_orphans(facts).unwrap_or((0, &facts.now));
     let orphans = orphans.max(0);
-    let cost = OrphanCost::of(look, facts);
+    let cost = OrphanCost::of(look, facts, measured);
     // Each that was reset had been one more.
     let peak = orphans.saturating_add(resets);
     let by_orphans = peak.saturating_mul(4) > limit;

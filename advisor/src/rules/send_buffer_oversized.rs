@@ -5,8 +5,9 @@ use super::{
     Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes,
     not_initial_namespace,
 };
-use crate::facts::sock_diag::{TcpSocket, TcpState};
-use crate::facts::{Facts, SocketSource};
+use advisor_facts::sock_diag::{TcpSocket, TcpState};
+use advisor_facts::{Facts, SocketSource};
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB405",
@@ -41,7 +42,7 @@ const GROWN_BYTES: u32 = 4 << 20;
 /// So many times what is needed is far beyond it.
 const FAR: u64 = 16;
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     if !matches!(&facts.now.sockets, Some(sockets) if sockets.source == SocketSource::SockDiag) {
         return Outcome::NotEvaluated(
             "needs the sizes of buffers, which only sock_diag gives".to_owned(),

@@ -3,8 +3,9 @@
 use super::{
     Confidence, Documentation, Finding, Outcome, Rule, Severity, TAKE_OUT, not_initial_namespace,
 };
-use crate::facts::sysctl_files::is_glob;
-use crate::facts::{Facts, release};
+use advisor_facts::sysctl_files::is_glob;
+use advisor_facts::{Facts, release};
+use advisor_report::measured::Measured;
 
 pub(crate) const RULE: Rule = Rule {
     code: "LB601",
@@ -232,7 +233,7 @@ fn like(key: &str) -> Option<&'static str> {
     (edits <= MOST_EDITS && edits * LETTERS_AN_EDIT <= letters).then_some(nearest)
 }
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     if facts.settings.tcp_max_orphans.is_none() {
         return not_initial_namespace("net.ipv4.tcp_max_orphans");
     }
@@ -270,7 +271,7 @@ fn check(facts: &Facts) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::{GONE, NEW, TCP_NAMES, Unknown, unknown};
-    use crate::facts::Settings;
+    use advisor_facts::Settings;
 
     #[test]
     fn a_setting_is_gone_or_not_yet_there_by_the_kernel() {

@@ -2,9 +2,10 @@
 //! orphan costs, and what tcp_mem may be on a host.
 
 use super::{Confidence, Evidence, bytes};
-use crate::evidence::calibration::Unsent;
-use crate::facts::sock_diag::{TcpSocket, TcpState, Timer};
-use crate::facts::{Facts, Look, SocketSource};
+use advisor_facts::sock_diag::{TcpSocket, TcpState, Timer};
+use advisor_facts::{Facts, Look, SocketSource};
+use advisor_report::calibration::Unsent;
+use advisor_report::measured::Measured;
 
 /// What an orphan holds at worst, in bytes (ip-sysctl.rst).
 const WORST_ORPHAN_BYTES: u64 = 64 << 10;
@@ -25,7 +26,7 @@ impl OrphanCost {
     /// there are; else what a replay on this kernel line measured; else the
     /// documented worst case, or what an orphan with a full send buffer held on the
     /// nearest release where that is more.
-    pub(super) fn of(look: &Look, facts: &Facts) -> Self {
+    pub(super) fn of(look: &Look, facts: &Facts, measured: &Measured) -> Self {
         let orphans = look.sockstat.get("TCP.orphan").unwrap_or(0);
         if let Some(bytes) = mean_of_orphans(look, facts.page_bytes, orphans) {
             return Self {
@@ -34,7 +35,7 @@ impl OrphanCost {
                 confidence: Confidence::High,
             };
         }
-        if let Some(measured) = &facts.measured.orphan_pages {
+        if let Some(measured) = &measured.orphan_pages {
             return Self {
                 bytes: measured.value.saturating_mul(facts.page_bytes),
                 source: measured.source.clone(),
@@ -44,7 +45,7 @@ impl OrphanCost {
         // The one that was measured had a send buffer that has not grown: it never
         // speaks for less than the documented worst case.
         let documented = WORST_ORPHAN_BYTES.max(facts.page_bytes);
-        let full_buffer = facts.measured.calibration().and_then(|calibration| {
+        let full_buffer = measured.calibration().and_then(|calibration| {
             let held_bytes = calibration.orphan(Unsent::FullBuffer)?.held_bytes;
             let whole_pages = held_bytes.next_multiple_of(facts.page_bytes);
             Some((whole_pages, calibration.source()))
@@ -59,7 +60,7 @@ impl OrphanCost {
                 let source = format!("{worst_case}; a full send buffer held {held}, {source}");
                 (documented, source)
             }
-            None => (documented, facts.measured.unmeasured(worst_case)),
+            None => (documented, measured.unmeasured(worst_case)),
         };
         Self {
             bytes,
@@ -132,7 +133,7 @@ pub(super) fn is_orphan(socket: &TcpSocket) -> bool {
 
 /// The look with the most orphans, and how many.
 pub(super) fn most_orphans(facts: &Facts) -> Option<(i64, &Look)> {
-    [facts.earlier.as_ref(), Some(&facts.now)]
+    [facts.earlier.as_deref(), Some(&*facts.now)]
         .into_iter()
         .flatten()
         .filter_map(|look| Some((look.sockstat.get("TCP.orphan")?, look)))
@@ -308,7 +309,7 @@ mod tests {
     fn the_kernels_own_marks_come_from_its_zones() {
         // As measured on 6.18: 23.5 GiB of which zoneinfo knows a third.
         let mut facts = host(24_684_084 << 10, 4096, [1, 2, 3]);
-        facts.memory.zones = Some(crate::facts::memory::Zones {
+        facts.memory.zones = Some(advisor_facts::memory::Zones {
             managed_pages: 2_153_011,
             free_buffer_pages: 2_127_638,
         });

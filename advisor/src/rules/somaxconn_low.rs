@@ -1,7 +1,8 @@
 //! somaxconn cuts the backlog of every listener.
 
 use super::{Confidence, Documentation, Finding, Outcome, Rule, Severity, cannot_be_read, set};
-use crate::facts::Facts;
+use advisor_facts::Facts;
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB511",
@@ -34,7 +35,7 @@ pub(super) const SETTING: &str = "net.core.somaxconn";
 /// The kernel's default since 5.4.
 pub(super) const DEFAULT: i64 = 4096;
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     let Some(current) = facts.settings.somaxconn else {
         return cannot_be_read(SETTING);
     };

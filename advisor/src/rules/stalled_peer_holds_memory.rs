@@ -3,8 +3,9 @@
 use super::close_wait_left::plain;
 use super::program::{by_program, without_tcp_info, worth_bytes};
 use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes};
-use crate::facts::Facts;
-use crate::facts::condition::Condition;
+use advisor_facts::Facts;
+use advisor_facts::condition::Condition;
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB403",
@@ -39,7 +40,7 @@ const DOCUMENTATION: Documentation = Documentation {
 /// Peers that are shown as evidence.
 const PEERS: usize = 5;
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     if let Some(lacking) = without_tcp_info(facts) {
         return lacking;
     }

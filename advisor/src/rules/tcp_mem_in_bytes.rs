@@ -5,7 +5,8 @@ use super::{
     Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes,
     not_initial_namespace,
 };
-use crate::facts::Facts;
+use advisor_facts::Facts;
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB410",
@@ -41,7 +42,7 @@ const DOCUMENTATION: Documentation = Documentation {
 
 const SETTING: &str = "net.ipv4.tcp_mem";
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     tcp_mem_fault(
         facts,
         MarksFault::InBytes,

@@ -5,9 +5,10 @@ use super::{
     Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes,
     not_initial_namespace, set, unset,
 };
-use crate::facts::sock_diag::TcpSocket;
-use crate::facts::{Facts, SocketSource};
 use crate::rules::close_wait_left::plain;
+use advisor_facts::sock_diag::TcpSocket;
+use advisor_facts::{Facts, SocketSource};
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB402",
@@ -47,7 +48,7 @@ const SETTING: &str = "net.ipv4.tcp_mem";
 /// Sockets that are named as the holders of the memory.
 const HOLDERS: usize = 3;
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     let Some(marks) = facts.settings.tcp_mem else {
         return not_initial_namespace(SETTING);
     };

@@ -3,7 +3,8 @@
 use super::sizing::MarksFault;
 use super::tcp_mem_in_bytes::{Faulty, tcp_mem_fault};
 use super::{Confidence, Documentation, Outcome, Rule, Severity};
-use crate::facts::Facts;
+use advisor_facts::Facts;
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB411",
@@ -33,7 +34,7 @@ const DOCUMENTATION: Documentation = Documentation {
     ],
 };
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     tcp_mem_fault(
         facts,
         MarksFault::OutOfOrder,

@@ -6,14 +6,13 @@ use std::path::Path;
 use recorded::copy;
 
 use super::*;
-use crate::evidence;
-use crate::facts::cgroups::{Cgroup, CgroupV1};
-use crate::facts::counters::Counters;
-use crate::facts::namespaces::Namespace;
-use crate::facts::processes::{Holder, Process};
-use crate::facts::sock_diag::{TcpState, Timer};
-use crate::facts::{Root, SocketSource};
 use crate::plan::{OutcomeWord, advise};
+use advisor_facts::cgroups::{Cgroup, CgroupV1};
+use advisor_facts::counters::Counters;
+use advisor_facts::namespaces::Namespace;
+use advisor_facts::processes::{Holder, Process};
+use advisor_facts::sock_diag::{TcpState, Timer};
+use advisor_facts::{Root, SocketSource};
 
 #[path = "../../tests/recorded/mod.rs"]
 mod recorded;
@@ -36,9 +35,19 @@ fn rule(name: &str) -> &'static Rule {
     RULES.iter().find(|rule| rule.name == name).unwrap()
 }
 
+/// What a rule makes of a host of whose kernel nothing was measured.
+fn outcome(name: &str, facts: &Facts) -> Outcome {
+    (rule(name).check)(facts, &Measured::default())
+}
+
 /// What a rule finds on a host where it has to find something.
 fn fired(name: &str, facts: &Facts) -> Vec<Finding> {
-    match (rule(name).check)(facts) {
+    fired_with(name, facts, &Measured::default())
+}
+
+/// The same where something was measured on the kernel of the host.
+fn fired_with(name: &str, facts: &Facts, measured: &Measured) -> Vec<Finding> {
+    match (rule(name).check)(facts, measured) {
         Outcome::Fired(findings) => findings,
         other => panic!("{name}: {other:?}"),
     }
@@ -46,13 +55,13 @@ fn fired(name: &str, facts: &Facts) -> Vec<Finding> {
 
 #[track_caller]
 fn assert_quiet(name: &str, facts: &Facts) {
-    let outcome = (rule(name).check)(facts);
+    let outcome = outcome(name, facts);
     assert!(matches!(outcome, Outcome::Quiet(_)), "{name}: {outcome:?}");
 }
 
 #[track_caller]
 fn assert_not_evaluated(name: &str, facts: &Facts, why: &str) {
-    match (rule(name).check)(facts) {
+    match outcome(name, facts) {
         Outcome::NotEvaluated(reason) => assert!(reason.contains(why), "{name}: {reason}"),
         other => panic!("{name}: {other:?}"),
     }
@@ -175,7 +184,7 @@ fn orphans(orphans: i64, limit: i64, affordable: u64) -> Facts {
     let mut facts = host("quiet");
     let text = format!("TCP: inuse 1 orphan {orphans} tw 0 alloc 1 mem 1\n");
     facts.now.sockstat =
-        crate::facts::sockstat::Sockstat::parse(&text, Path::new("sockstat")).unwrap();
+        advisor_facts::sockstat::Sockstat::parse(&text, Path::new("sockstat")).unwrap();
     facts.settings.tcp_max_orphans = Some(limit);
     let pages = affordable * (64 << 10) / facts.page_bytes;
     facts.settings.tcp_mem = Some([pages, pages, pages]);
@@ -289,6 +298,7 @@ fn the_memory_of_orphans_is_measured_where_most_of_them_are_seen() {
     let mut orphan = host("dead-peer-holds-memory")
         .now
         .sockets
+        .as_mut()
         .unwrap()
         .all
         .pop()
@@ -332,31 +342,34 @@ fn the_kernels_log_says_which_limit_fired() {
 
 #[test]
 fn what_a_report_measured_replaces_the_formula() {
-    use crate::evidence::measured::Measurement;
+    use advisor_report::measured::Measurement;
 
     // 64 KiB each pay for 15, and 16 are needed; two pages each pay for 120.
-    let mut facts = orphans(4, 8, 15);
+    let facts = orphans(4, 8, 15);
     assert_eq!(fired("orphan-limit-near", &facts)[0].setting, "none here");
-    facts.measured.orphan_pages = Some(Measurement {
-        value: 2,
-        source: "report r.json".to_owned(),
-    });
-    let finding = &fired("orphan-limit-near", &facts)[0];
+    let mut measured = Measured {
+        orphan_pages: Some(Measurement {
+            value: 2,
+            source: "report r.json".to_owned(),
+        }),
+        ..Measured::default()
+    };
+    let finding = &fired_with("orphan-limit-near", &facts, &measured)[0];
     assert_eq!(finding.proposed, "32");
     assert!(finding.why.contains("(report r.json)"), "{}", finding.why);
 
     // Above a half it is serious by the formula; a replay saw it from the whole
     // limit on.
-    let mut facts = orphans(300, 400, 1 << 20);
+    let facts = orphans(300, 400, 1 << 20);
     assert_eq!(
         fired("orphan-limit-near", &facts)[0].severity,
         Severity::Critical
     );
-    facts.measured.orphan_counts = Some(Measurement {
+    measured.orphan_counts = Some(Measurement {
         value: 1,
         source: "report r.json".to_owned(),
     });
-    let finding = &fired("orphan-limit-near", &facts)[0];
+    let finding = &fired_with("orphan-limit-near", &facts, &measured)[0];
     assert_eq!(finding.severity, Severity::Warning);
     assert!(
         finding
@@ -365,28 +378,30 @@ fn what_a_report_measured_replaces_the_formula() {
             .any(|evidence| evidence.observation == "orphan.counts")
     );
 
-    let mut facts = host("orphan-retries-misread");
-    facts.measured.life_s.insert(
+    let facts = host("orphan-retries-misread");
+    measured.life_s.insert(
         0,
         Measurement {
             value: 109,
             source: "report r.json".to_owned(),
         },
     );
-    let finding = &fired("orphan-retries-misread", &facts)[0];
+    let finding = &fired_with("orphan-retries-misread", &facts, &measured)[0];
     assert!(finding.why.contains("109 s as measured"), "{}", finding.why);
 }
 
 #[test]
 fn a_calibration_says_no_less_than_the_worst_case_and_makes_nothing_more_severe() {
-    use crate::evidence::calibration::{self, Unsent};
-    use crate::evidence::measured::Calibrated;
+    use advisor_report::calibration::{self, Unsent};
+    use advisor_report::measured::Calibrated;
 
     let mut calibration = calibration::nearest("6.12").unwrap();
     let calibrated = |calibration: &calibration::Calibration| {
-        let mut facts = orphans(4, 8, 17);
-        facts.measured.calibrated = Calibrated::Nearest(Box::new(calibration.clone()));
-        fired("orphan-limit-near", &facts)[0].clone()
+        let measured = Measured {
+            calibrated: Calibrated::Nearest(Box::new(calibration.clone())),
+            ..Measured::default()
+        };
+        fired_with("orphan-limit-near", &orphans(4, 8, 17), &measured)[0].clone()
     };
     // 64 KiB each pay for 17 with and without it.
     let without = &fired("orphan-limit-near", &orphans(4, 8, 17))[0];
@@ -478,7 +493,7 @@ fn closes_with_unread_data_count_by_their_share() {
     fired(NAME, &closes(5, 100, 400));
     assert_quiet(NAME, &closes(5, 100, 401));
     fired(NAME, &closes(100, 0, 10_000));
-    let Outcome::Quiet(reason) = (rule(NAME).check)(&closes(1, 20, 400)) else {
+    let Outcome::Quiet(reason) = outcome(NAME, &closes(1, 20, 400)) else {
         panic!("it fired");
     };
     assert!(
@@ -502,7 +517,7 @@ fn add_namespace(facts: &mut Facts, inode: u32, grown: &[(&str, i64)]) {
         );
         Counters::parse(&text, Path::new("counters")).unwrap()
     };
-    let namespace = |factor, look: &crate::facts::Look| Namespace {
+    let namespace = |factor, look: &advisor_facts::Look| Namespace {
         inode,
         name: Some(format!("pod-{inode}")),
         pid: None,
@@ -652,7 +667,7 @@ fn data_after_close_alone_is_a_notice() {
         7,
         &[("TCPAbortOnClose", 0), ("TCPAbortOnData", 4)],
     );
-    let Outcome::Quiet(reason) = (rule(NAME).check)(&facts) else {
+    let Outcome::Quiet(reason) = outcome(NAME, &facts) else {
         panic!("it fired");
     };
     assert!(
@@ -792,7 +807,7 @@ fn sockets_as_text_give_no_tcp_info() {
     ] {
         facts.now.sockets = None;
         assert!(
-            matches!((rule(name).check)(&facts), Outcome::NotEvaluated(_)),
+            matches!(outcome(name, &facts), Outcome::NotEvaluated(_)),
             "{name}"
         );
     }
@@ -909,7 +924,7 @@ fn memory(usage: u64, marks: [u64; 3], ram_pages: u64) -> Facts {
     let mut facts = host("quiet");
     let text = format!("TCP: orphan 0 mem {usage}\n");
     facts.now.sockstat =
-        crate::facts::sockstat::Sockstat::parse(&text, Path::new("sockstat")).unwrap();
+        advisor_facts::sockstat::Sockstat::parse(&text, Path::new("sockstat")).unwrap();
     facts.settings.tcp_mem = Some(marks);
     facts.ram_bytes = ram_pages * facts.page_bytes;
     facts
@@ -956,13 +971,13 @@ fn proposed_memory_marks_are_in_order_within_ram_and_quiet() {
                     let mut facts = memory(usage, marks, ram_pages);
                     facts.ram_bytes = ram_pages * page_bytes;
                     facts.page_bytes = page_bytes;
-                    let Outcome::Fired(findings) = (rule("tcp-mem-near").check)(&facts) else {
+                    let Outcome::Fired(findings) = outcome("tcp-mem-near", &facts) else {
                         continue;
                     };
                     if findings[0].kind == Kind::Program {
                         continue;
                     }
-                    let proposed = crate::facts::sysctl::triple(&findings[0].proposed).unwrap();
+                    let proposed = advisor_facts::sysctl::triple(&findings[0].proposed).unwrap();
                     assert!(proposed.is_sorted(), "{proposed:?}");
                     assert!(proposed[2] <= ram_pages / 4, "{proposed:?} of {ram_pages}");
                     facts.settings.tcp_mem = Some(proposed);
@@ -976,7 +991,7 @@ fn proposed_memory_marks_are_in_order_within_ram_and_quiet() {
 #[test]
 fn reports_add_what_was_replayed() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reports/report.json");
-    let report = evidence::read(&path).unwrap();
+    let report = advisor_report::read(&path).unwrap();
     let reports = [NamedReport {
         path: "r.json".into(),
         report,
@@ -1025,17 +1040,4 @@ fn reports_add_what_was_replayed() {
         ]
     );
     assert_eq!(lines("tcp-mem-near"), [""; 0]);
-}
-
-#[test]
-fn amounts_of_memory_are_read_at_a_glance() {
-    for (amount, text) in [
-        (0, "0 bytes"),
-        (1023, "1023 bytes"),
-        (1024, "1.0 KiB"),
-        (1_572_864, "1.5 MiB"),
-        (u64::MAX, "16777215.9 TiB"),
-    ] {
-        assert_eq!(bytes(amount), text);
-    }
 }

@@ -1,7 +1,8 @@
 //! tcp_rfc1337 is set, mostly out of a list.
 
 use super::{Confidence, Documentation, Finding, Outcome, Rule, Severity, cannot_be_read};
-use crate::facts::Facts;
+use advisor_facts::Facts;
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB314",
@@ -31,7 +32,7 @@ const DOCUMENTATION: Documentation = Documentation {
 
 const SETTING: &str = "net.ipv4.tcp_rfc1337";
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     let Some(current) = facts.settings.tcp_rfc1337 else {
         return cannot_be_read(SETTING);
     };

@@ -3,7 +3,8 @@
 use super::{
     Confidence, Documentation, Evidence, Finding, Outcome, Rule, Severity, bytes, cannot_be_read,
 };
-use crate::facts::Facts;
+use advisor_facts::Facts;
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB311",
@@ -59,7 +60,7 @@ pub(super) fn records_bytes(records: i64) -> u64 {
         .saturating_mul(RECORD_BYTES)
 }
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     let Some(current) = facts.settings.tcp_max_tw_buckets else {
         return cannot_be_read(SETTING);
     };

@@ -5,7 +5,8 @@ use super::{
     Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, a_minute, bytes,
     cannot_be_read, needs_a_window, seconds,
 };
-use crate::facts::Facts;
+use advisor_facts::Facts;
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB310",
@@ -35,7 +36,7 @@ const DOCUMENTATION: Documentation = Documentation {
 
 const COUNTER: &str = "TcpExt.TCPTimeWaitOverflow";
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     let Some(current) = facts.settings.tcp_max_tw_buckets else {
         return cannot_be_read(SETTING);
     };

@@ -3,7 +3,8 @@
 use super::{
     Confidence, Documentation, Evidence, Finding, Outcome, Rule, Severity, cannot_be_read,
 };
-use crate::facts::Facts;
+use advisor_facts::Facts;
+use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB312",
@@ -36,7 +37,7 @@ const DOCUMENTATION: Documentation = Documentation {
 const SETTING: &str = "net.ipv4.tcp_timestamps";
 const REUSE: &str = "net.ipv4.tcp_tw_reuse";
 
-fn check(facts: &Facts) -> Outcome {
+fn check(facts: &Facts, _: &Measured) -> Outcome {
     let (Some(timestamps), Some(reuse)) =
         (facts.settings.tcp_timestamps, facts.settings.tcp_tw_reuse)
     else {

@@ -20,7 +20,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use advisor::facts::sock_diag::{SockDiag, TcpState};
+use advisor_facts::sock_diag::{SockDiag, TcpState};
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};

@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use advisor::evidence::calibration::Calibration;
-use advisor::evidence::{Scenario as ScenarioResult, Verdict};
+use advisor_report::calibration::Calibration;
+use advisor_report::{Scenario as ScenarioResult, Verdict};
 use clap::Args;
 
 use super::{

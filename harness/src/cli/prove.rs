@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use advisor::evidence::document::DocumentError;
-use advisor::evidence::proof::{self, Advised, Proof, Verdict};
-use advisor::facts::file::{self, FactsFileError};
-use advisor::facts::{FactError, Facts, Root};
 use advisor::plan;
+use advisor_facts::file::{self, FactsFileError};
+use advisor_facts::{FactError, Facts, Root};
+use advisor_report::advice::{self, Advised};
+use advisor_report::document::DocumentError;
+use advisor_report::proof::{Proof, Verdict};
 use clap::Args;
 
 use super::{ENVIRONMENT, FAILURE, SUCCESS, USAGE, complain, complain_of_kernel};
@@ -150,13 +151,13 @@ impl Prove {
     /// The advice that is to be proven.
     fn advised(&self) -> Result<Advised, Error> {
         if let Some(path) = &self.advice {
-            return Ok(proof::read_advice(path)?);
+            return Ok(advice::read(path)?);
         }
-        let mut facts = match &self.facts {
+        let facts = match &self.facts {
             Some(path) => file::read(path)?,
             None => Facts::read(&Root::Live)?,
         };
-        Ok(Advised::of(&plan::advise(&mut facts, &[])))
+        Ok(plan::advise(&facts, &[]).advised())
     }
 }
 

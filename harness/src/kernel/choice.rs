@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
-use advisor::evidence::release;
+use advisor_facts::release;
 
 use super::cache::{Cache, Stored};
 use super::qemu::file_identity;

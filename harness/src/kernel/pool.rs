@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use advisor::evidence::{self, Kernel, Place, Verdict};
+use advisor_report::{Kernel, Place, Verdict};
 
 use super::cache::{Cache, Stored};
 use super::guest::{Death, Guest};
@@ -77,7 +77,7 @@ pub fn run_all(
     guests: usize,
     cache: &Cache,
     progress: &(dyn Fn(Progress) + Sync),
-) -> Result<Vec<evidence::Scenario>, KernelError> {
+) -> Result<Vec<advisor_report::Scenario>, KernelError> {
     let Some(first) = jobs.first() else {
         return Ok(Vec::new());
     };
@@ -116,7 +116,7 @@ pub fn run_all(
         (!scenario.long, *kernel, scenario.wants_a_fresh_guest())
     });
     let queue = Mutex::new(VecDeque::from(order));
-    let results: Mutex<Vec<Option<evidence::Scenario>>> = Mutex::new(vec![None; jobs.len()]);
+    let results: Mutex<Vec<Option<advisor_report::Scenario>>> = Mutex::new(vec![None; jobs.len()]);
     std::thread::scope(|scope| {
         for _ in 0..guests.clamp(1, jobs.len()) {
             scope.spawn(|| {
@@ -201,7 +201,7 @@ fn run_one(
     accelerator: Accelerator,
     cache: &Cache,
     progress: &(dyn Fn(Progress) + Sync),
-) -> (evidence::Scenario, Option<Guest>) {
+) -> (advisor_report::Scenario, Option<Guest>) {
     if scenario.skips_emulation && accelerator == Accelerator::Tcg {
         let mut result = blank(scenario, settings.carrier.link(scenario));
         result.verdict = Verdict::Skipped;
@@ -263,7 +263,7 @@ fn run_in(
     files: &[PathBuf],
     settings: &Settings,
     progress: &(dyn Fn(Progress) + Sync),
-) -> Result<evidence::Scenario, Death> {
+) -> Result<advisor_report::Scenario, Death> {
     guest.give(files)?;
     let resolved = Box::new(scenario.with_resolved_commands());
     guest.order(&Order::Run(resolved, settings.clone()))?;
@@ -376,7 +376,7 @@ fn measure_link(guest: &mut Guest, link: &str, packets: u32) -> Result<links::Pa
 }
 
 /// The result of a scenario whose guest gave none.
-fn errored(scenario: &Scenario, settings: &Settings, death: &Death) -> evidence::Scenario {
+fn errored(scenario: &Scenario, settings: &Settings, death: &Death) -> advisor_report::Scenario {
     let mut result = blank(scenario, settings.carrier.link(scenario));
     result.verdict = Verdict::Errored;
     result.reason = Some(death.to_string());

@@ -70,7 +70,7 @@ pub enum News {
         content: Vec<u8>,
     },
     /// The scenario's result.
-    Ended(Box<advisor::evidence::Scenario>),
+    Ended(Box<advisor_report::Scenario>),
     /// What came over the links.
     Measured(Box<links::Pair>),
     /// An order could not be understood or followed.

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use crate::suite::release::Release;
-use advisor::facts::sock_diag::{Family, SockDiag, TcpSocket, TcpState};
+use advisor_facts::sock_diag::{Family, SockDiag, TcpSocket, TcpState};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
 };
@@ -19,7 +19,7 @@ const FLAGS: u16 = 0x1 | 0x4;
 /// `NLMSG_ERROR`, which is also the acknowledgement.
 const NLMSG_ERROR: u16 = 2;
 /// `struct nlmsghdr` and `struct inet_diag_req_v2`.
-const LENGTH: usize = 16 + 8 + advisor::facts::sock_diag::SOCKID_LEN;
+const LENGTH: usize = 16 + 8 + advisor_facts::sock_diag::SOCKID_LEN;
 
 /// Whether this kernel ends an orphan that is destroyed. Before 6.11 it only
 /// empties the orphan's queue and stops its timer: the socket is then there for

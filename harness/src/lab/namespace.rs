@@ -10,9 +10,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use advisor::facts::counters::Counters;
-use advisor::facts::sock_diag::{SockDiag, TcpSocket};
-use advisor::facts::sockstat::Sockstat;
+use advisor_facts::counters::Counters;
+use advisor_facts::sock_diag::{SockDiag, TcpSocket};
+use advisor_facts::sockstat::Sockstat;
 use nix::sched::{CloneFlags, setns, unshare};
 
 use super::LabError;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use advisor::evidence::release::release_distance;
+use advisor_facts::release::release_distance;
 
 use crate::kernel::cache::{Cache, Stored};
 use crate::kernel::choice::{Choice, check_modules, nearest};

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use advisor::evidence::proof::{Load, Proof, Side, Trial, Verdict};
-use advisor::render::markdown::escaped;
-use advisor::render::text::inert;
+use advisor_report::escape::escaped;
+use advisor_report::escape::inert;
+use advisor_report::proof::{Load, Proof, Side, Trial, Verdict};
 use anstyle::{AnsiColor, Style};
 
 use crate::report::describe_seen;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use advisor::evidence::proof::Claim;
+use advisor_report::advice::Claim;
 
 use crate::suite::error::SuiteError;
 use crate::suite::scenario::{Scenario, Side};

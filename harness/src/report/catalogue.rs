@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use advisor::evidence::{Place, Report, Scenario as ScenarioResult, Verdict};
+use advisor_report::{Place, Report, Scenario as ScenarioResult, Verdict};
 
 use crate::suite::scenario::Scenario;
 use crate::suite::story::{axes, blocks};

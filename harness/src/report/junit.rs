@@ -4,7 +4,7 @@
 use std::io;
 use std::time::Duration;
 
-use advisor::evidence::{Report, Scenario, Verdict};
+use advisor_report::{Report, Scenario, Verdict};
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
 use super::matrix::Matrix;

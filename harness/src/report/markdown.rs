@@ -3,8 +3,8 @@
 
 use std::fmt::Write as _;
 
-use advisor::evidence::{Report, Scenario, Verdict};
-use advisor::render::markdown::escaped;
+use advisor_report::escape::escaped;
+use advisor_report::{Report, Scenario, Verdict};
 
 use super::matrix::Matrix;
 use super::{Tally, describe_held, describe_seen, printed};

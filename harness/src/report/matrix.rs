@@ -1,7 +1,7 @@
 //! Results side by side: each scenario on each kernel or over each kind of link,
 //! and where they differ.
 
-use advisor::evidence::{Difference, Group, Link, Place, Scenario, Seen};
+use advisor_report::{Difference, Group, Link, Place, Scenario, Seen};
 
 /// A column: a kernel, with the link where results over several are compared.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -254,7 +254,7 @@ impl Range {
 
 #[cfg(test)]
 mod tests {
-    use advisor::evidence::{Expectation, Kernel, Quantifier, Verdict};
+    use advisor_report::{Expectation, Kernel, Quantifier, Verdict};
 
     use super::*;
     use crate::report::tests::sample;

@@ -12,7 +12,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use advisor::evidence::{Scenario, Verdict};
+use advisor_report::{Scenario, Verdict};
 
 use super::{describe_held, output};
 

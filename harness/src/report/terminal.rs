@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use advisor::evidence::{Link, Place, Report, Scenario, Verdict};
+use advisor_report::{Link, Place, Report, Scenario, Verdict};
 use anstyle::{AnsiColor, Style};
 use comfy_table::{ContentArrangement, Table};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use advisor::evidence::{Expectation, Quantifier, Run, Seen, Value};
+use advisor_report::{Expectation, Quantifier, Run, Seen, Value};
 
 use crate::suite::condition::Condition;
 use crate::suite::scenario::{Expected, Scenario};

@@ -4,8 +4,6 @@ use std::cmp::Reverse;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use advisor::evidence;
-
 use super::{Settings, run_scenario};
 use crate::suite::scenario::Scenario;
 
@@ -24,7 +22,7 @@ pub enum Progress<'a> {
     /// A scenario has had that many runs.
     Ran(&'a Scenario, u64),
     /// A scenario has ended.
-    Ended(&'a evidence::Scenario),
+    Ended(&'a advisor_report::Scenario),
 }
 
 /// Runs scenarios on up to `jobs` threads and returns their results in the
@@ -35,8 +33,8 @@ pub fn run_all(
     settings: &Settings,
     jobs: usize,
     progress: &(dyn Fn(Progress) + Sync),
-) -> Vec<evidence::Scenario> {
-    let results: Vec<OnceLock<evidence::Scenario>> =
+) -> Vec<advisor_report::Scenario> {
+    let results: Vec<OnceLock<advisor_report::Scenario>> =
         scenarios.iter().map(|_| OnceLock::new()).collect();
     let run = |index: usize| {
         let scenario: &Scenario = &scenarios[index];

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use advisor::evidence::Value;
+use advisor_report::Value;
 use nix::sys::signal::Signal;
 
 use super::watch::{Observations, gauge, observe_fields, observe_outcome, observe_sockets};

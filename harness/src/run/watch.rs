@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use advisor::evidence::{SocketLine, Value};
-use advisor::facts::counters::Counters;
-use advisor::facts::sock_diag::{TcpSocket, TcpState, Timer};
-use advisor::facts::sockstat::Sockstat;
+use advisor_facts::counters::Counters;
+use advisor_facts::sock_diag::{TcpSocket, TcpState, Timer};
+use advisor_facts::sockstat::Sockstat;
+use advisor_report::{SocketLine, Value};
 
 use crate::actor::protocol::Outcome;
 use crate::lab::kernel_log::KernelLog;
@@ -226,7 +226,7 @@ fn tcp_info_fields(socket: &TcpSocket) -> impl Iterator<Item = (&'static str, u6
         .info
         .iter()
         .filter(|_| socket.state != TcpState::Listen)
-        .flat_map(advisor::facts::tcp_info::TcpInfo::fields)
+        .flat_map(advisor_facts::tcp_info::TcpInfo::fields)
         .filter(|(name, _)| SOCKET_FIELDS.contains(name))
         .collect::<Vec<_>>()
         .into_iter()

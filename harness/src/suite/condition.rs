@@ -10,7 +10,7 @@
 
 use std::fmt;
 
-use advisor::evidence::Value;
+use advisor_report::Value;
 use serde::{Deserialize, Serialize};
 
 use super::units;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use advisor::evidence::Value;
+use advisor_report::Value;
 use serde::{Deserialize, Serialize};
 
 use super::condition::Expression;

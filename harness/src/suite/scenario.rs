@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use advisor::evidence::Quantifier;
+use advisor_report::Quantifier;
 use nix::unistd::Uid;
 use serde::{Deserialize, Serialize};
 

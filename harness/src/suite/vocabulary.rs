@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use advisor::facts::counters::Counters;
+use advisor_facts::counters::Counters;
 
 use super::condition::is_quantity;
 use super::error::{Place, nearest};

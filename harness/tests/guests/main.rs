@@ -18,9 +18,9 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use advisor::evidence::calibration;
-use advisor::evidence::release::kernel_line;
-use advisor::evidence::{Link, Place, Report, Verdict};
+use advisor_facts::release::kernel_line;
+use advisor_report::calibration;
+use advisor_report::{Link, Place, Report, Verdict};
 use harness::kernel::cache::Cache;
 use harness::kernel::qemu::PROGRAM;
 use nix::sys::signal::{Signal, kill};
@@ -91,7 +91,7 @@ fn start(suite: &Suite, more: &[&str], variables: &[(&str, &OsStr)]) -> Running 
 }
 
 fn report(suite: &Suite) -> Report {
-    advisor::evidence::read(&suite.beside("report")).unwrap()
+    advisor_report::read(&suite.beside("report")).unwrap()
 }
 
 fn verdicts(report: &Report) -> Vec<Verdict> {
@@ -375,7 +375,7 @@ fn what_was_calibrated_is_measured_again() {
         .status()
         .unwrap();
     assert!(status.success(), "{status}");
-    let report = advisor::evidence::read(directory.path()).unwrap();
+    let report = advisor_report::read(directory.path()).unwrap();
     let release = &report.scenarios[0].kernel.release;
     let calibration = calibration::nearest(release).unwrap();
     assert_eq!(calibration.line, kernel_line(release));
@@ -421,7 +421,7 @@ fn the_relay_loses_what_netem_loses() {
 /// low, and is not taken for proven.
 #[test]
 fn advice_is_proven_where_it_helps_and_only_there() {
-    use advisor::evidence::proof::{self, Verdict};
+    use advisor_report::proof::{self, Verdict};
     let directory = tempfile::tempdir().unwrap();
     let advice = directory.path().join("advice.json");
     let recommendation = |proposed: u32| {

@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::fs;
 
-use advisor::evidence::Verdict;
+use advisor_report::Verdict;
 
 use super::machine;
 use super::program::{Ended, Suite, harness, suite};
@@ -46,7 +46,7 @@ scenarios:
         let mut arguments: Vec<OsString> = vec!["--report".into(), report.clone().into()];
         arguments.extend((!more.is_empty()).then(|| more.into()));
         run(&suite, &arguments).expect(0);
-        let results = advisor::evidence::read(&report).unwrap().scenarios;
+        let results = advisor_report::read(&report).unwrap().scenarios;
         assert!(
             results
                 .iter()

@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::fs;
 
-use advisor::evidence::{Report, Value, Verdict};
+use advisor_report::{Report, Value, Verdict};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
 use super::machine;
@@ -28,7 +28,7 @@ fn run(suite: &Suite, status: i32) -> (Ended, Report) {
         report.clone().into(),
     ];
     let ended = harness(arguments).expect(status);
-    (ended, advisor::evidence::read(&report).unwrap())
+    (ended, advisor_report::read(&report).unwrap())
 }
 
 /// A scenario whose actor `program` has these keys.
@@ -332,7 +332,7 @@ fn a_suite_for_a_server_of_ones_own_answers_its_questions() {
         report.clone().into(),
     ];
     harness(run).expect(1);
-    let report = advisor::evidence::read(&report).unwrap();
+    let report = advisor_report::read(&report).unwrap();
     let verdicts: Vec<(&str, Verdict)> = report
         .scenarios
         .iter()

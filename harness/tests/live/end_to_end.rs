@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
-use advisor::evidence::{Link, Report, Verdict};
+use advisor_report::{Link, Report, Verdict};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value as Json;
@@ -80,7 +80,7 @@ fn run_and_report(suite: &Suite, more: &[&str], status: i32) -> (Ended, Report) 
     let mut arguments: Vec<OsString> = more.iter().map(OsString::from).collect();
     arguments.extend(["--report".into(), directory.clone().into()]);
     let ended = run_with(suite, arguments).expect(status);
-    (ended, advisor::evidence::read(&directory).unwrap())
+    (ended, advisor_report::read(&directory).unwrap())
 }
 
 fn verdicts(report: &Report) -> Vec<(&str, Verdict)> {

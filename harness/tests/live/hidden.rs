@@ -5,8 +5,8 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 
-use advisor::facts::{Facts, Looking, Root};
 use advisor::sockets::{By, Question, Row};
+use advisor_facts::{Facts, Looking, Root};
 use harness::lab::namespace::Namespace;
 
 #[test]

@@ -7,9 +7,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
-use advisor::facts::counters::Counters;
-use advisor::facts::sock_diag::{SockDiag, TcpSocket};
-use advisor::facts::sockstat::Sockstat;
+use advisor_facts::counters::Counters;
+use advisor_facts::sock_diag::{SockDiag, TcpSocket};
+use advisor_facts::sockstat::Sockstat;
 use harness::lab::namespace::Namespace;
 
 /// What is compared of a socket, by name.

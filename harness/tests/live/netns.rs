@@ -8,7 +8,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use advisor::facts::sock_diag::{SockDiag, TcpSocket};
+use advisor_facts::sock_diag::{SockDiag, TcpSocket};
 use harness::lab::destroy::destroy;
 use harness::lab::namespace::Namespace;
 use nix::sched::{CloneFlags, setns};

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use advisor::evidence::Verdict;
+use advisor_report::Verdict;
 
 use super::machine;
 use super::program::Running;
@@ -37,7 +37,7 @@ fn the_suites_are_as_their_snapshots_say() {
         .chain([report.path().as_os_str()])
         .chain(topics.iter().map(AsRef::as_ref));
     let ended = Running::start(arguments).wait_within(HANG).expect(0);
-    let results = advisor::evidence::read(report.path()).unwrap().scenarios;
+    let results = advisor_report::read(report.path()).unwrap().scenarios;
     assert!(!results.is_empty());
     for result in results {
         // Root that allows everything has nothing to skip but what asks for a

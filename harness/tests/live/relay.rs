@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use advisor::evidence::Link;
+use advisor_report::Link;
 use harness::lab::Lab;
 use harness::lab::impairment::Probability;
 use harness::lab::relay::WireCounts;

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::Duration;
 
-use advisor::evidence::Link;
+use advisor_report::Link;
 use harness::lab::Lab;
 use harness::lab::relay::receive_socket;
 use harness::lab::topology::Position;

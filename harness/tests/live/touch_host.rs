@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use advisor::facts::sockstat::Sockstat;
+use advisor_facts::sockstat::Sockstat;
 use harness::lab::namespace::{read_sysctl, write_sysctl};
 use harness::touch::STATE_DIRECTORY;
 use nix::fcntl::{Flock, FlockArg};

@@ -8,9 +8,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use advisor::evidence::proof::{self, Proof, Verdict};
-use advisor::facts::{Facts, Root};
 use advisor::plan::{Advice, advise};
+use advisor_facts::{Facts, Root};
+use advisor_report::proof::{self, Proof, Verdict};
 use harness::prove::{render, templates};
 use recorded::copy;
 
@@ -40,8 +40,8 @@ fn advice_for_all() -> Vec<Advice> {
             }
             copy(&recorded, directory.path());
             let recorded = Root::Recorded(directory.path().to_owned());
-            let mut facts = Facts::read(&recorded).unwrap();
-            all.push(advise(&mut facts, &[]));
+            let facts = Facts::read(&recorded).unwrap();
+            all.push(advise(&facts, &[]));
         }
     }
     all

@@ -1,0 +1,230 @@
+//! The sysctls that the rules use, with their types.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{FactError, Unseen, sysctl};
+
+/// The type of a sysctl's value, read and printed as the kernel does.
+trait SettingValue: Sized {
+    /// The value of a text; `None` where it has another form.
+    fn parse(text: &str) -> Option<Self>;
+    /// The text that sysctl(8) takes.
+    fn print(&self) -> String;
+}
+
+macro_rules! number_is_a_setting_value {
+    ($($number:ty),*) => {$(
+        impl SettingValue for $number {
+            fn parse(text: &str) -> Option<Self> {
+                text.trim().parse().ok()
+            }
+
+            fn print(&self) -> String {
+                self.to_string()
+            }
+        }
+    )*};
+}
+
+number_is_a_setting_value!(i64, u64);
+
+impl SettingValue for [u64; 3] {
+    fn parse(text: &str) -> Option<Self> {
+        sysctl::triple(text)
+    }
+
+    fn print(&self) -> String {
+        let [first, second, third] = self;
+        format!("{first} {second} {third}")
+    }
+}
+
+impl SettingValue for [u16; 2] {
+    fn parse(text: &str) -> Option<Self> {
+        let mut ports = text.split_whitespace().map(str::parse);
+        let range = [ports.next()?.ok()?, ports.next()?.ok()?];
+        ports.next().is_none().then_some(range)
+    }
+
+    fn print(&self) -> String {
+        let [first, last] = self;
+        format!("{first} {last}")
+    }
+}
+
+/// Makes [`Settings`] of a table: a line for each setting with its type and its
+/// dotted name.
+macro_rules! settings {
+    ($($(#[$doc:meta])* $field:ident: $type:ty = $name:literal;)*) => {
+        /// The settings that the rules use; `None` where the kernel or the
+        /// network namespace does not have one, or it may not be read.
+        #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+        #[serde(default)]
+        pub struct Settings {
+            $($(#[$doc])* pub $field: Option<$type>,)*
+        }
+
+        impl Settings {
+            /// The dotted names of the settings.
+            pub const NAMES: &[&str] = &[$($name),*];
+
+            /// The value of a setting as sysctl(8) takes it.
+            pub fn get(&self, name: &str) -> Option<String> {
+                match name {
+                    $($name => self.$field.as_ref().map(SettingValue::print),)*
+                    _ => None,
+                }
+            }
+
+            /// Gives a setting the value of a text. False where it is none of
+            /// these settings, or the text has not the form of its value.
+            pub fn set(&mut self, name: &str, value: &str) -> bool {
+                match name {
+                    $($name => match SettingValue::parse(value) {
+                        Some(parsed) => {
+                            self.$field = Some(parsed);
+                            true
+                        }
+                        None => false,
+                    },)*
+                    _ => false,
+                }
+            }
+        }
+    };
+}
+
+settings! {
+    /// In sockets; the initial network namespace's.
+    tcp_max_orphans: i64 = "net.ipv4.tcp_max_orphans";
+    /// In pages: low mark, pressure mark, high mark; the initial network
+    /// namespace's.
+    tcp_mem: [u64; 3] = "net.ipv4.tcp_mem";
+    /// In seconds.
+    tcp_fin_timeout: i64 = "net.ipv4.tcp_fin_timeout";
+    /// 0 means 8.
+    tcp_orphan_retries: i64 = "net.ipv4.tcp_orphan_retries";
+    /// The first and the last port that connect() and bind() to port 0 take.
+    ip_local_port_range: [u16; 2] = "net.ipv4.ip_local_port_range";
+    /// In pages a CPU (6.6 and later).
+    mem_pcpu_rsv: u64 = "net.core.mem_pcpu_rsv";
+    /// Buckets of the table of established connections (6.2 and later);
+    /// negative where the namespace shares the initial one's.
+    tcp_ehash_entries: i64 = "net.ipv4.tcp_ehash_entries";
+    /// Records of TIME_WAIT and FIN_WAIT2.
+    tcp_max_tw_buckets: i64 = "net.ipv4.tcp_max_tw_buckets";
+    /// 0 never, 1 for all destinations, 2 for loopback only.
+    tcp_tw_reuse: i64 = "net.ipv4.tcp_tw_reuse";
+    /// In milliseconds (6.14 and later; 1000 before).
+    tcp_tw_reuse_delay: i64 = "net.ipv4.tcp_tw_reuse_delay";
+    /// 0 off, 1 with a random offset, 2 without.
+    tcp_timestamps: i64 = "net.ipv4.tcp_timestamps";
+    /// Least, first and greatest receive buffer of a socket, in bytes.
+    tcp_rmem: [u64; 3] = "net.ipv4.tcp_rmem";
+    /// Least, first and greatest send buffer of a socket, in bytes.
+    tcp_wmem: [u64; 3] = "net.ipv4.tcp_wmem";
+    /// The greatest SO_RCVBUF, in bytes.
+    rmem_max: u64 = "net.core.rmem_max";
+    /// The greatest SO_SNDBUF, in bytes.
+    wmem_max: u64 = "net.core.wmem_max";
+    /// The greatest backlog of listen().
+    somaxconn: i64 = "net.core.somaxconn";
+    /// 0 off, 1 where the queue overflows, 2 always.
+    tcp_syncookies: i64 = "net.ipv4.tcp_syncookies";
+    /// 1 answers a full accept queue with a reset.
+    tcp_abort_on_overflow: i64 = "net.ipv4.tcp_abort_on_overflow";
+    /// 1 ignores resets in TIME_WAIT.
+    tcp_rfc1337: i64 = "net.ipv4.tcp_rfc1337";
+    /// Retransmissions until a connection is given up.
+    tcp_retries2: i64 = "net.ipv4.tcp_retries2";
+}
+
+impl Settings {
+    /// Reads them under `root`; what may not be read is added to `unseen`.
+    pub(crate) fn read(root: &Path, unseen: &mut Vec<Unseen>) -> Result<Self, FactError> {
+        let mut settings = Self::default();
+        for name in Self::NAMES {
+            match sysctl::read(root, name) {
+                Ok(Some(value)) if settings.set(name, &value) => {}
+                Ok(Some(value)) => {
+                    return Err(FactError::malformed(
+                        &root.join(sysctl::path(name)?),
+                        1,
+                        format!("{value:?} is no value of {name}"),
+                    ));
+                }
+                Ok(None) => {}
+                Err(FactError::Read { source, .. })
+                    if source.kind() == io::ErrorKind::PermissionDenied =>
+                {
+                    unseen.push(Unseen {
+                        what: (*name).to_owned(),
+                        why: source.to_string(),
+                    });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let denied = |unseen: &Unseen| unseen.what == "net.ipv4.tcp_max_orphans";
+        if settings.tcp_max_orphans.is_none() && !unseen.iter().any(denied) {
+            unseen.push(Unseen {
+                what: "net.ipv4.tcp_max_orphans and net.ipv4.tcp_mem".to_owned(),
+                why: "this is not the initial network namespace, and only that one has them"
+                    .to_owned(),
+            });
+        }
+        Ok(settings)
+    }
+
+    /// The settings as a set of assignments makes them, without a host; what has
+    /// not the form of its setting is left out.
+    pub fn assigned(values: &BTreeMap<String, String>) -> Self {
+        let mut settings = Self::default();
+        for (name, value) in values {
+            settings.set(name, value);
+        }
+        settings
+    }
+
+    /// The kernel's default of tcp_max_orphans and of tcp_max_tw_buckets: half
+    /// the buckets of the table of established connections (tcp_init and
+    /// tcp_sk_init in net/ipv4 of Linux).
+    pub fn half_ehash_entries(&self) -> Option<i64> {
+        self.tcp_ehash_entries
+            .map(|entries| entries.saturating_abs() / 2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_is_set_and_got_by_its_name() {
+        let mut settings = Settings::default();
+        for name in Settings::NAMES {
+            assert_eq!(settings.get(name), None, "{name}");
+            let value = ["7", "7 8", "7 8 9"]
+                .into_iter()
+                .find(|value| settings.set(name, value));
+            assert_eq!(settings.get(name).as_deref(), value, "{name}");
+        }
+        assert!(!settings.set("net.ipv4.tcp_no_such_setting", "1"));
+        assert!(!settings.set("net.ipv4.tcp_mem", "1 2"));
+        assert!(!settings.set("net.ipv4.ip_local_port_range", "1 65536"));
+    }
+
+    #[test]
+    fn a_shared_table_counts_as_well() {
+        let mut settings = Settings::default();
+        assert_eq!(settings.half_ehash_entries(), None);
+        for entries in ["262144", "-262144"] {
+            settings.set("net.ipv4.tcp_ehash_entries", entries);
+            assert_eq!(settings.half_ehash_entries(), Some(131_072));
+        }
+    }
+}

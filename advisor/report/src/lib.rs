@@ -1,0 +1,16 @@
+//! The formats that the harness and the advisor exchange, and what is read of
+//! them: the [`report`] of a run, the [`calibration`] of a kernel, the [`advice`]
+//! for a host and its [`proof`].
+
+pub mod advice;
+pub mod calibration;
+pub mod document;
+pub mod escape;
+pub mod measured;
+pub mod proof;
+pub mod report;
+
+pub use report::{
+    Difference, Expectation, Group, Kernel, Link, Place, Quantifier, Report, Run, SCHEMA, Scenario,
+    Seen, SocketLine, Value, Verdict, parse, read,
+};

@@ -1,0 +1,338 @@
+//! Proofs of advice: what was recommended for a host, tried on a kernel like its
+//! own, before and after.
+//!
+//! `harness prove` takes advice and writes a proof; `advisor recommend --proof`
+//! reads it. Keys may be added, never renamed; a change of meaning raises
+//! [`SCHEMA`]. `docs/proof.schema.json` is generated from these types.
+
+use std::fmt;
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::advice::{Claim, Host};
+
+use crate::document::{self, DocumentError, Kind};
+use crate::report::{Kernel, Link, Place, Seen};
+
+/// The version of the format.
+pub const SCHEMA: u32 = 1;
+
+/// What became of the advice for a host when it was tried.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct Proof {
+    /// Version of the format, [`SCHEMA`].
+    pub schema: u32,
+    /// Version of the harness that tried it.
+    pub harness: String,
+    /// The host that the advice is for.
+    pub host: Host,
+    /// The kernel that it was tried on; null where none was to be had.
+    pub kernel: Option<Kernel>,
+    /// How that kernel was chosen, in words.
+    pub choice: String,
+    /// When something counts as proven, in words.
+    pub rule: String,
+    /// A trial of each recommendation, in its order.
+    pub trials: Vec<Trial>,
+}
+
+/// The trial of a recommendation.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct Trial {
+    /// The recommendation.
+    pub claim: Claim,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// Why the verdict is not `proven`.
+    pub reason: Option<String>,
+    /// The scenario that tried it, without the side; null where there is none.
+    pub scenario: Option<String>,
+    /// What the scenario shows.
+    pub explains: String,
+    /// What carried the impaired link.
+    pub link: Option<Link>,
+    /// The numbers that were taken from the host.
+    pub workload: Vec<Load>,
+    /// What shows that the failure happened in a run.
+    pub failure: String,
+    /// As the host is.
+    pub before: Option<Side>,
+    /// As it is advised.
+    pub after: Option<Side>,
+    /// How likely chance alone separates the two sides as clearly, if the change
+    /// changed nothing (Fisher's exact test, one-sided); null where a side is
+    /// missing.
+    pub chance: Option<f64>,
+}
+
+/// What became of a recommendation that was tried.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It fails before and holds after, more often than chance has it.
+    Proven,
+    /// It fails before, and after as well.
+    NoDifference,
+    /// It doesn't fail before.
+    NotReproduced,
+    /// It could not be tried; the reason says why.
+    CannotBeTried,
+}
+
+impl Verdict {
+    /// In words.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Proven => "proven",
+            Self::NoDifference => "no difference",
+            Self::NotReproduced => "not reproduced",
+            Self::CannotBeTried => "can't be tried here",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A number of the host, and what was tried in its place.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Load {
+    /// Its name in the scenario.
+    pub name: String,
+    /// The observation that it is; empty where it is made from others.
+    pub observation: String,
+    /// The value on the host.
+    pub host: u64,
+    /// The value that was tried.
+    pub tried: u64,
+}
+
+/// One side of a trial.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Side {
+    /// Runs that gave an answer.
+    pub runs: usize,
+    /// Runs of these in which the failure happened.
+    pub failed: usize,
+    /// What was seen of the failure's observation, most frequent first.
+    pub seen: Vec<Seen>,
+}
+
+/// A proof of other advice, or of another host.
+#[derive(Debug, Eq, PartialEq, thiserror::Error)]
+#[error("the proof is of another host: {proof}; this one has {here}")]
+pub struct OtherHost {
+    proof: Host,
+    here: Host,
+}
+
+impl OtherHost {
+    /// What to do about it.
+    pub const HINT: &str =
+        "a proof is of one host's advice: capture this one and prove it, harness prove --facts";
+}
+
+impl Proof {
+    /// Whether it is of this host's advice.
+    pub fn is_of(&self, host: &Host) -> Result<(), OtherHost> {
+        if self.host == *host {
+            return Ok(());
+        }
+        Err(OtherHost {
+            proof: self.host.clone(),
+            here: host.clone(),
+        })
+    }
+
+    /// What became of a recommendation. A trial of another value is named and
+    /// proves nothing.
+    pub fn of(&self, claim: &Claim) -> Proven {
+        if let Some(trial) = self.trials.iter().find(|trial| trial.claim == *claim) {
+            return Proven {
+                verdict: Some(trial.verdict),
+                words: trial.describe(self.kernel.as_ref()),
+            };
+        }
+        let mut claims = self.trials.iter().map(|trial| &trial.claim);
+        let other = claims.find(|other| other.code == claim.code && other.setting == claim.setting);
+        let words = match other {
+            Some(other) => format!(
+                "no: the proof is of other advice, from {} to {} for {}",
+                other.current, other.proposed, other.subject
+            ),
+            None => format!("no: the proof has no trial of {}", claim.code),
+        };
+        Proven {
+            verdict: None,
+            words,
+        }
+    }
+}
+
+impl Trial {
+    /// What was seen, in a sentence.
+    pub fn describe(&self, kernel: Option<&Kernel>) -> String {
+        let mut words = self.verdict.to_string();
+        if let (Some(before), Some(after)) = (&self.before, &self.after) {
+            words = format!(
+                "{words}: {} in {} of {} runs before and in {} of {} after",
+                self.failure, before.failed, before.runs, after.failed, after.runs
+            );
+        }
+        if let (Some(kernel), Some(_)) = (kernel, &self.before) {
+            let place = match kernel.place {
+                Place::Host => "",
+                Place::QemuKvm | Place::QemuTcg => " in a guest",
+            };
+            words = format!("{words}, on Linux {}{place}", kernel.release);
+        }
+        let scaled: Vec<String> = self
+            .workload
+            .iter()
+            .filter(|load| !load.observation.is_empty())
+            .map(|load| {
+                if load.host == load.tried {
+                    format!("{} {}", load.name, load.host)
+                } else {
+                    format!("{} {} as {}", load.name, load.host, load.tried)
+                }
+            })
+            .collect();
+        if !scaled.is_empty() && self.before.is_some() {
+            words = format!("{words}; with {}", scaled.join(", "));
+        }
+        match &self.reason {
+            Some(reason) => format!("{words}; {reason}"),
+            None => words,
+        }
+    }
+}
+
+/// What a proof says of a recommendation.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Proven {
+    /// The verdict; `None` where the proof has no trial of this.
+    pub verdict: Option<Verdict>,
+    /// The same with the numbers, for people.
+    pub words: String,
+}
+
+impl Proven {
+    /// Whether it was tried and did not help.
+    pub fn has_failed(&self) -> bool {
+        matches!(
+            self.verdict,
+            Some(Verdict::NoDifference | Verdict::NotReproduced)
+        )
+    }
+}
+
+/// A proof, as a file.
+const PROOF: Kind = Kind {
+    name: "proof",
+    what: "a proof of the harness",
+    schema: SCHEMA,
+    limit_bytes: 16 << 20,
+    given: "--proof takes a proof.json that `harness prove --output DIR` wrote",
+    anew: "write it anew with a harness of this release: harness prove --output DIR",
+};
+
+/// Reads a proof.
+pub fn read(path: &Path) -> Result<Proof, DocumentError> {
+    document::read(path, &PROOF)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(proposed: &str) -> Claim {
+        Claim {
+            code: "LB101".to_owned(),
+            name: "orphan-limit-near".to_owned(),
+            subject: "the whole kernel".to_owned(),
+            setting: "net.ipv4.tcp_max_orphans".to_owned(),
+            current: "16384".to_owned(),
+            proposed: proposed.to_owned(),
+        }
+    }
+
+    fn side(failed: usize) -> Side {
+        Side {
+            runs: 5,
+            failed,
+            seen: Vec::new(),
+        }
+    }
+
+    fn proof() -> Proof {
+        Proof {
+            schema: SCHEMA,
+            harness: "0.1.0".to_owned(),
+            host: Host {
+                kernel: "6.12.48".to_owned(),
+                ram_bytes: 8 << 30,
+                page_bytes: 4096,
+                cpus: 4,
+            },
+            kernel: Some(Kernel {
+                release: "6.12.117".to_owned(),
+                place: Place::QemuTcg,
+            }),
+            choice: String::new(),
+            rule: String::new(),
+            trials: vec![Trial {
+                claim: claim("32768"),
+                verdict: Verdict::Proven,
+                reason: None,
+                scenario: Some("proof/orphan-limit-near/limit".to_owned()),
+                explains: String::new(),
+                link: None,
+                workload: vec![Load {
+                    name: "seen".to_owned(),
+                    observation: "kernel.sockstat.TCP.orphan".to_owned(),
+                    host: 4410,
+                    tried: 60,
+                }],
+                failure: "client.TcpExt.TCPAbortOnMemory >= 1".to_owned(),
+                before: Some(side(5)),
+                after: Some(side(0)),
+                chance: Some(0.004),
+            }],
+        }
+    }
+
+    #[test]
+    fn a_trial_is_of_one_value_on_one_host() {
+        let proof = proof();
+        let proven = proof.of(&claim("32768"));
+        assert_eq!(proven.verdict, Some(Verdict::Proven));
+        assert_eq!(
+            proven.words,
+            "proven: client.TcpExt.TCPAbortOnMemory >= 1 in 5 of 5 runs before and in 0 of 5 \
+             after, on Linux 6.12.117 in a guest; with seen 4410 as 60"
+        );
+        let other = proof.of(&claim("65536"));
+        assert_eq!(other.verdict, None);
+        assert_eq!(
+            other.words,
+            "no: the proof is of other advice, from 16384 to 32768 for the whole kernel"
+        );
+        let mut none = claim("1");
+        none.code = "LB401".to_owned();
+        assert_eq!(proof.of(&none).words, "no: the proof has no trial of LB401");
+        assert_eq!(proof.is_of(&proof.host), Ok(()));
+        let mut here = proof.host.clone();
+        here.ram_bytes = 16 << 30;
+        assert_eq!(
+            proof.is_of(&here).unwrap_err().to_string(),
+            "the proof is of another host: Linux 6.12.48, 8.0 GiB RAM, 4 CPUs; this one has \
+             Linux 6.12.48, 16.0 GiB RAM, 4 CPUs"
+        );
+    }
+}
