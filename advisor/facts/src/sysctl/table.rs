@@ -117,6 +117,8 @@ pub enum Relation {
     BelowPortRange,
     /// It is not above `net.ipv4.tcp_max_reordering`.
     BelowMaxReordering,
+    /// Something else, so that the kernel may refuse more, or round.
+    Other,
 }
 
 /// What a number counts.
@@ -234,6 +236,13 @@ const fn flag(name: &'static str, default: &'static str) -> Setting {
 const fn seconds(name: &'static str, default: &'static str) -> Setting {
     let form = numbers(Width::Seconds, -SECONDS_MAX, SECONDS_MAX);
     setting(name, form, default).unit(Unit::Seconds)
+}
+
+/// Milliseconds that the kernel keeps in ticks. What it does with a number that
+/// is none of an int depends on the release.
+const fn milliseconds(name: &'static str, default: &'static str) -> Setting {
+    let form = numbers(Width::Milliseconds, -ULONG_MAX, ULONG_MAX);
+    setting(name, form, default).unit(Unit::Milliseconds)
 }
 
 /// An unsigned int between two bounds.

@@ -26,8 +26,9 @@ pub struct Written {
 /// What is set.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Value {
-    /// The numbers, from the first; none where nothing is set.
-    Numbers(Vec<i128>),
+    /// The numbers, from the first; none where nothing is set. `None` is one that
+    /// stays as it was.
+    Numbers(Vec<Option<i128>>),
     /// A text, which the kernel may still not know.
     Text(String),
 }
@@ -70,8 +71,7 @@ impl fmt::Display for Refusal {
 impl Written {
     /// Whether nothing of the text has an effect.
     pub fn sets_nothing(&self) -> bool {
-        matches!(&self.value, Value::Numbers(numbers) if numbers.is_empty())
-            && self.refused.is_some()
+        matches!(&self.value, Value::Numbers(numbers) if numbers.iter().all(Option::is_none))
     }
 
     /// What the setting is afterwards, as the kernel prints it, with single
@@ -81,10 +81,15 @@ impl Written {
         match &self.value {
             Value::Text(text) => Some(text.clone()),
             Value::Numbers(numbers) => {
-                let mut words: Vec<String> = numbers.iter().map(ToString::to_string).collect();
-                let rest = before.into_iter().flat_map(str::split_whitespace);
-                words.extend(rest.skip(words.len()).map(str::to_owned));
-                (words.len() == count).then(|| words.join(" "))
+                let before: Vec<&str> =
+                    before.map_or_else(Vec::new, |before| before.split_whitespace().collect());
+                let words: Option<Vec<String>> = (0..count)
+                    .map(|at| match numbers.get(at) {
+                        Some(Some(number)) => Some(number.to_string()),
+                        _ => before.get(at).map(|word| (*word).to_owned()),
+                    })
+                    .collect();
+                Some(words?.join(" "))
             }
         }
     }
@@ -134,15 +139,26 @@ impl Setting {
                 },
                 Err(refusal) => refused(refusal),
             },
-            Form::Numbers(numbers) => write_numbers(numbers, text, release, others),
+            Form::Numbers(numbers) => {
+                let own = others(self.name)
+                    .or_else(|| Some(self.default_value(release)?.to_owned()))
+                    .unwrap_or_default();
+                write_numbers(numbers, text, &own, release, others)
+            }
         }
     }
 
     /// What the setting is after a text was written, as the kernel prints it;
     /// numbers that the text does not name are as in `before`, or as at boot.
-    pub fn after(&self, text: &str, before: Option<&str>, release: Option<Release>) -> Option<String> {
+    pub fn after(
+        &self,
+        text: &str,
+        before: Option<&str>,
+        release: Option<Release>,
+    ) -> Option<String> {
         let before = before.or_else(|| self.default_value(release));
-        self.write(text, release).result(before, self.count(release))
+        self.write(text, release)
+            .result(before, self.count(release))
     }
 }
 
@@ -154,6 +170,7 @@ fn is_blank(character: char) -> bool {
 fn write_numbers(
     form: Numbers,
     text: &str,
+    own: &str,
     release: Option<Release>,
     others: &dyn Fn(&str) -> Option<String>,
 ) -> Written {
@@ -167,9 +184,7 @@ fn write_numbers(
         }
         let (word, after) = rest.split_at(rest.find(is_blank).unwrap_or(rest.len()));
         match number(word).and_then(|number| judged(form, number, release)) {
-            Ok(Some(number)) => set.push(number),
-            // A negative number of an unsigned long leaves it as it was.
-            Ok(None) => break,
+            Ok(number) => set.push(number),
             Err(refusal) => {
                 refused = Some(refusal);
                 break;
@@ -182,11 +197,11 @@ fn write_numbers(
     }
     let rest = rest.trim_start_matches(is_blank);
     let passed_over = (refused.is_none() && !rest.is_empty()).then(|| rest.to_owned());
-    if refused.is_none()
-        && let Some(refusal) = related(form, &set, release, others)
-    {
-        refused = Some(refusal);
-        // Looked at together: none of them is set.
+    if refused.is_none() {
+        refused = related(form, &set, own, release, others);
+    }
+    if refused.is_some() && !matches!(form.relation, Relation::None | Relation::Other) {
+        // Both are looked at together, and neither is set.
         set.clear();
     }
     Written {
@@ -243,7 +258,8 @@ fn judged(form: Numbers, number: i128, release: Option<Release>) -> Result<Optio
 /// another setting.
 fn related(
     form: Numbers,
-    numbers: &[i128],
+    numbers: &[Option<i128>],
+    own: &str,
     release: Option<Release>,
     others: &dyn Fn(&str) -> Option<String>,
 ) -> Option<Refusal> {
@@ -251,14 +267,19 @@ fn related(
         let text = others(name).or_else(|| Some(find(name)?.default_value(release)?.to_owned()))?;
         number(text.split(is_blank).next()?).ok()
     };
-    let first = *numbers.first()?;
+    let first = (*numbers.first()?)?;
     let (holds, what, other) = match form.relation {
-        Relation::None => return None,
+        Relation::None | Relation::Other => return None,
         Relation::PortRange => {
-            if let [first, last] = numbers
-                && last < first
-            {
-                return Some(last_below_first(*first, *last));
+            let last = match numbers.get(1) {
+                Some(last) => *last,
+                None => own
+                    .split(is_blank)
+                    .nth(1)
+                    .and_then(|last| number(last).ok()),
+            };
+            if let Some(last) = last.filter(|last| *last < first) {
+                return Some(last_below_first(first, last));
             }
             const START: &str = "net.ipv4.ip_unprivileged_port_start";
             let start = first_of(START)?;
@@ -280,7 +301,9 @@ fn related(
 }
 
 fn last_below_first(first: impl fmt::Display, last: impl fmt::Display) -> Refusal {
-    Refusal::Relation(format!("the last port, {last}, is below the first, {first}"))
+    Refusal::Relation(format!(
+        "the last port, {last}, is below the first, {first}"
+    ))
 }
 
 /// Ports and ranges, as the kernel prints them.

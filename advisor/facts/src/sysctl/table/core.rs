@@ -1,8 +1,8 @@
 //! `net.core.*`: one for the whole kernel, but for a few.
 
 use super::{
-    Default, Form, INT, INT_MAX, Setting, UINT_MAX, Unit, Width, any_int, byte, flag, int,
-    numbers, read_only, seconds, setting, text,
+    Default, Form, INT, INT_MAX, Relation, Setting, UINT_MAX, Unit, Width, any_int, byte, flag,
+    int, milliseconds, numbers, read_only, seconds, setting, text,
 };
 
 /// `SOCK_MIN_SNDBUF` and `SOCK_MIN_RCVBUF` of 64-bit kernels.
@@ -34,6 +34,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         numbers(Width::UnsignedLong, 1, super::ULONG_MAX),
         "",
     )
+    .relation(Relation::Other)
     .unit(Unit::Bytes)
     .computed("a quarter of the room for modules")
     .since(4, 20)
@@ -54,14 +55,14 @@ pub(super) const SETTINGS: &[Setting] = &[
     .since(3, 12)
     .kernel(),
     int("net.core.dev_weight", 1, INT_MAX, "64")
-        .formerly(&[((5, 17), INT)])
+        .formerly(&[((5, 10), INT)])
         .kernel(),
     int("net.core.dev_weight_rx_bias", 1, INT_MAX, "1")
-        .formerly(&[((5, 17), INT)])
+        .formerly(&[((5, 10), INT)])
         .since(4, 11)
         .kernel(),
     int("net.core.dev_weight_tx_bias", 1, INT_MAX, "1")
-        .formerly(&[((5, 17), INT)])
+        .formerly(&[((5, 10), INT)])
         .since(4, 11)
         .kernel(),
     int("net.core.devconf_inherit_init_net", 0, 3, "0")
@@ -74,7 +75,9 @@ pub(super) const SETTINGS: &[Setting] = &[
         .computed("no CPU")
         .since(3, 11)
         .kernel(),
+    // A power of two.
     any_int("net.core.flow_limit_table_len", "4096")
+        .relation(Relation::Other)
         .since(3, 11)
         .kernel(),
     int("net.core.gro_normal_batch", 1, INT_MAX, "8")
@@ -91,16 +94,23 @@ pub(super) const SETTINGS: &[Setting] = &[
         .computed("CONFIG_MAX_SKB_FRAGS, 17 mostly")
         .since(4, 5)
         .kernel(),
-    setting("net.core.mem_pcpu_rsv", numbers(Width::Int, 256, INT_MAX), "")
-        .unit(Unit::Pages)
-        .computed("1 MiB in pages")
-        .since(6, 7)
-        .backported(&[(6, 1), (6, 6)])
-        .kernel(),
+    setting(
+        "net.core.mem_pcpu_rsv",
+        numbers(Width::Int, 256, INT_MAX),
+        "",
+    )
+    .unit(Unit::Pages)
+    .computed("1 MiB in pages")
+    .since(6, 7)
+    .backported(&[(6, 1), (6, 6)])
+    .kernel(),
     any_int("net.core.message_burst", "10").kernel(),
     seconds("net.core.message_cost", "5").kernel(),
     any_int("net.core.netdev_budget", "300").kernel(),
-    int("net.core.netdev_budget_usecs", 0, INT_MAX, "")
+    // Two ticks at the least.
+    int("net.core.netdev_budget_usecs", 2000, INT_MAX, "")
+        .relation(Relation::Other)
+        .formerly(&[((5, 17), numbers(Width::Int, 0, INT_MAX))])
         .computed("two ticks of CONFIG_HZ: 8000 with 250")
         .unit(Unit::Microseconds)
         .since(4, 12)
@@ -119,14 +129,19 @@ pub(super) const SETTINGS: &[Setting] = &[
         .unit(Unit::Bytes)
         .default_formerly(&[((6, 8), Default::Value("20480"))])
         .namespaced(6, 8),
-    any_int("net.core.qdisc_max_burst", "1000").since(6, 19).kernel(),
+    any_int("net.core.qdisc_max_burst", "1000")
+        .since(6, 19)
+        .kernel(),
     buffer("net.core.rmem_default", LEAST_RECEIVE_BUFFER, "212992"),
     buffer("net.core.rmem_max", LEAST_RECEIVE_BUFFER, BUFFER_MAX)
         .default_formerly(FORMER_BUFFER_MAX),
     setting("net.core.rps_default_mask", Form::Text, "")
         .computed("no CPU")
         .since(6, 3),
-    int("net.core.rps_sock_flow_entries", 0, 1 << 29, "0").kernel(),
+    // Rounded up to a power of two.
+    int("net.core.rps_sock_flow_entries", 0, 1 << 29, "0")
+        .relation(Relation::Other)
+        .kernel(),
     setting(
         "net.core.skb_defer_max",
         numbers(Width::Int, 0, INT_MAX),
@@ -138,27 +153,15 @@ pub(super) const SETTINGS: &[Setting] = &[
     int("net.core.somaxconn", 0, INT_MAX, "4096")
         .default_formerly(&[((5, 4), Default::Value("128"))]),
     byte("net.core.tstamp_allow_data", 0, 1, "1")
-        .formerly(&[((6, 19), numbers(Width::Int, 0, 1))])
+        .formerly(&[((6, 18), numbers(Width::Int, 0, 1))])
         .since(4, 0)
-        .namespaced(6, 19),
+        .namespaced(6, 18),
     flag("net.core.txrehash", "1").since(5, 18),
-    setting(
-        "net.core.txq_reselection_ms",
-        numbers(Width::Milliseconds, 0, INT_MAX),
-        "1000",
-    )
-    .unit(Unit::Milliseconds)
-    .since(6, 19),
+    milliseconds("net.core.txq_reselection_ms", "1000").since(6, 19),
     any_int("net.core.warnings", "0").kernel(),
     buffer("net.core.wmem_default", LEAST_SEND_BUFFER, "212992"),
-    buffer("net.core.wmem_max", LEAST_SEND_BUFFER, BUFFER_MAX)
-        .default_formerly(FORMER_BUFFER_MAX),
-    setting(
-        "net.core.xfrm_acq_expires",
-        INT,
-        "30",
-    )
-    .unit(Unit::Seconds),
+    buffer("net.core.wmem_max", LEAST_SEND_BUFFER, BUFFER_MAX).default_formerly(FORMER_BUFFER_MAX),
+    setting("net.core.xfrm_acq_expires", INT, "30").unit(Unit::Seconds),
     setting(
         "net.core.xfrm_aevent_etime",
         numbers(Width::Unsigned, 0, UINT_MAX),

@@ -13,8 +13,13 @@ const fn gone(name: &'static str, major: u32, minor: u32, instead: &'static str)
 
 pub(super) const SETTINGS: &[Setting] = &[
     gone("net.ipv4.ip_conntrack_max", 2, 6, CONNTRACK),
-    gone("net.ipv4.netfilter.ip_conntrack_buckets", 4, 9, "its name is \
-        net.netfilter.nf_conntrack_buckets"),
+    gone(
+        "net.ipv4.netfilter.ip_conntrack_buckets",
+        4,
+        9,
+        "its name is \
+        net.netfilter.nf_conntrack_buckets",
+    ),
     gone("net.ipv4.netfilter.ip_conntrack_max", 4, 9, CONNTRACK),
     gone(
         "net.ipv4.netfilter.ip_conntrack_tcp_timeout_established",
@@ -28,7 +33,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         9,
         "its name is net.netfilter.nf_conntrack_tcp_timeout_time_wait",
     ),
-    gone("net.ipv4.tcp_abc", 3, 9, "appropriate byte counting is always on"),
+    gone(
+        "net.ipv4.tcp_abc",
+        3,
+        9,
+        "appropriate byte counting is always on",
+    ),
     gone(
         "net.ipv4.tcp_cookie_size",
         3,
@@ -53,15 +63,11 @@ pub(super) const SETTINGS: &[Setting] = &[
         13,
         "limited slow start is gone",
     ),
-    setting(
-        "net.ipv4.tcp_rx_skb_cache",
-        numbers(Width::Int, 0, 1),
-        "0",
-    )
-    .since(5, 3)
-    .until(5, 16)
-    .kernel()
-    .instead("the cache that it switched is gone"),
+    setting("net.ipv4.tcp_rx_skb_cache", numbers(Width::Int, 0, 1), "0")
+        .since(5, 3)
+        .until(5, 16)
+        .kernel()
+        .instead("the cache that it switched is gone"),
     gone(
         "net.ipv4.tcp_thin_dupack",
         4,
@@ -75,14 +81,9 @@ pub(super) const SETTINGS: &[Setting] = &[
         "it broke clients behind NAT, and nothing replaces it: SO_REUSEADDR helps bind(), \
          tcp_tw_reuse helps connect()",
     ),
-    setting(
-        "net.ipv4.tcp_tx_skb_cache",
-        numbers(Width::Int, 0, 1),
-        "0",
-    )
-    .since(5, 3)
-    .until(5, 16)
-    .kernel()
-    .instead("the cache that it switched is gone"),
+    setting("net.ipv4.tcp_tx_skb_cache", numbers(Width::Int, 0, 1), "0")
+        .since(5, 3)
+        .until(5, 16)
+        .kernel()
+        .instead("the cache that it switched is gone"),
 ];
-

@@ -1,9 +1,9 @@
 //! `net.ipv4.*` that is not TCP's: ports, UDP, ICMP, fragments, routes.
 
 use super::{
-    BYTES_SINCE, Default, Form, INT, INT_MAX, Numbers, Relation, Setting,
-    UINT_MAX, ULONG_MAX, Unit, Width, any_byte, any_int, byte, flag, int, numbers, read_only,
-    seconds, setting, unsigned,
+    BYTES_SINCE, Default, Form, INT, INT_MAX, Numbers, Relation, Setting, UINT_MAX, ULONG_MAX,
+    Unit, Width, any_byte, any_int, byte, flag, int, milliseconds, numbers, read_only, seconds,
+    setting, text, unsigned,
 };
 
 const PORTS: Form = Form::Numbers(Numbers {
@@ -19,11 +19,9 @@ pub(super) const SETTINGS: &[Setting] = &[
     any_int("net.ipv4.cipso_cache_enable", "1").kernel(),
     any_int("net.ipv4.cipso_rbm_optfmt", "0").kernel(),
     any_int("net.ipv4.cipso_rbm_strictvalid", "1").kernel(),
-    unsigned("net.ipv4.fib_multipath_hash_fields", 1, 0x1fff, "7").since(5, 14),
+    unsigned("net.ipv4.fib_multipath_hash_fields", 1, 0xfff, "7").since(5, 14),
     byte("net.ipv4.fib_multipath_hash_policy", 0, 3, "0")
-        .formerly(&[
-            ((5, 13), numbers(Width::Int, 0, 2)),
-        ])
+        .formerly(&[((5, 13), numbers(Width::Int, 0, 2))])
         .since(4, 12),
     unsigned("net.ipv4.fib_multipath_hash_seed", 0, UINT_MAX, "0").since(6, 11),
     flag("net.ipv4.fib_multipath_use_neigh", "0").since(4, 7),
@@ -34,37 +32,28 @@ pub(super) const SETTINGS: &[Setting] = &[
         .kernel(),
     any_byte("net.ipv4.fwmark_reflect", "0").since(3, 16),
     flag("net.ipv4.icmp_echo_enable_probe", "0").since(5, 13),
-    byte("net.ipv4.icmp_echo_ignore_all", 0, 1, "0").formerly(&[
-        ((5, 13), numbers(Width::Byte, 0, 255)),
-        (BYTES_SINCE, INT),
-    ]),
-    byte("net.ipv4.icmp_echo_ignore_broadcasts", 0, 1, "1").formerly(&[
-        ((5, 13), numbers(Width::Byte, 0, 255)),
-        (BYTES_SINCE, INT),
-    ]),
-    unsigned("net.ipv4.icmp_errors_extension_mask", 0, 255, "0").since(6, 19),
-    byte("net.ipv4.icmp_errors_use_inbound_ifaddr", 0, 1, "0").formerly(&[
-        ((5, 13), numbers(Width::Byte, 0, 255)),
-        (BYTES_SINCE, INT),
-    ]),
-    byte("net.ipv4.icmp_ignore_bogus_error_responses", 0, 1, "1").formerly(&[
-        ((5, 13), numbers(Width::Byte, 0, 255)),
-        (BYTES_SINCE, INT),
-    ]),
-    int("net.ipv4.icmp_msgs_burst", 0, INT_MAX, "50")
+    byte("net.ipv4.icmp_echo_ignore_all", 0, 1, "0")
+        .formerly(&[((5, 13), numbers(Width::Byte, 0, 255)), (BYTES_SINCE, INT)]),
+    byte("net.ipv4.icmp_echo_ignore_broadcasts", 0, 1, "1")
+        .formerly(&[((5, 13), numbers(Width::Byte, 0, 255)), (BYTES_SINCE, INT)]),
+    unsigned("net.ipv4.icmp_errors_extension_mask", 0, 1, "0").since(6, 19),
+    byte("net.ipv4.icmp_errors_use_inbound_ifaddr", 0, 1, "0")
+        .formerly(&[((5, 13), numbers(Width::Byte, 0, 255)), (BYTES_SINCE, INT)]),
+    byte("net.ipv4.icmp_ignore_bogus_error_responses", 0, 1, "1")
+        .formerly(&[((5, 13), numbers(Width::Byte, 0, 255)), (BYTES_SINCE, INT)]),
+    int("net.ipv4.icmp_msgs_burst", 0, INT_MAX, "10000")
+        .default_formerly(&[((7, 0), Default::Value("50"))])
         .since(3, 18)
         .namespaced(5, 17),
-    int("net.ipv4.icmp_msgs_per_sec", 0, INT_MAX, "1000")
+    int("net.ipv4.icmp_msgs_per_sec", 0, INT_MAX, "10000")
+        .default_formerly(&[((7, 0), Default::Value("1000"))])
         .since(3, 18)
         .namespaced(5, 17),
-    setting(
-        "net.ipv4.icmp_ratelimit",
-        numbers(Width::Milliseconds, 0, INT_MAX),
-        "1000",
-    )
-    .unit(Unit::Milliseconds),
+    milliseconds("net.ipv4.icmp_ratelimit", "1000"),
     any_int("net.ipv4.icmp_ratemask", "6168"),
-    any_byte("net.ipv4.igmp_link_local_mcast_reports", "1").since(4, 3),
+    any_byte("net.ipv4.igmp_link_local_mcast_reports", "1")
+        .formerly(&[((5, 13), INT)])
+        .since(4, 3),
     any_int("net.ipv4.igmp_max_memberships", "20"),
     any_int("net.ipv4.igmp_max_msf", "10"),
     int("net.ipv4.igmp_qrv", 1, INT_MAX, "2").since(3, 17),
@@ -98,24 +87,20 @@ pub(super) const SETTINGS: &[Setting] = &[
         numbers(Width::UnsignedLong, 0, ULONG_MAX),
         "4194304",
     )
+    .relation(Relation::Other)
     .unit(Unit::Bytes),
     setting(
         "net.ipv4.ipfrag_low_thresh",
         numbers(Width::UnsignedLong, 0, ULONG_MAX),
         "3145728",
     )
+    .relation(Relation::Other)
     .unit(Unit::Bytes),
     int("net.ipv4.ipfrag_max_dist", 0, INT_MAX, "64"),
     seconds("net.ipv4.ipfrag_secret_interval", "0").kernel(),
     seconds("net.ipv4.ipfrag_time", "30"),
     flag("net.ipv4.nexthop_compat_mode", "1").since(5, 8),
-    setting(
-        "net.ipv4.ping_group_range",
-        numbers(Width::UnsignedLong, 0, (1 << 32) - 2),
-        "1 0",
-    )
-    .times(2)
-    .since(3, 0),
+    text("net.ipv4.ping_group_range", Default::Value("1 0")).since(3, 0),
     flag("net.ipv4.raw_l3mdev_accept", "1").since(5, 0),
     unsigned("net.ipv4.udp_child_hash_entries", 0, 1 << 16, "0").since(6, 2),
     byte("net.ipv4.udp_early_demux", 0, 255, "1")
@@ -143,4 +128,3 @@ pub(super) const SETTINGS: &[Setting] = &[
     int("net.ipv4.xfrm4_gc_thresh", super::INT_MIN, INT_MAX, "32768")
         .computed("nothing since 4.14"),
 ];
-

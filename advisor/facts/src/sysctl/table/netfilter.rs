@@ -2,8 +2,8 @@
 //! `net.nf_conntrack_max`. They are there once its module is.
 
 use super::{
-    Default, Form, INT, INT_MAX, Release, Setting, Unit, Width, any_byte, any_int, byte, flag, int, numbers,
-    read_only, seconds, setting,
+    Default, Form, INT, INT_MAX, Relation, Release, Setting, Unit, Width, any_byte, any_int, byte,
+    flag, int, numbers, read_only, seconds, setting,
 };
 
 /// Bytes since 5.14.
@@ -14,10 +14,7 @@ const fn tracking_flag(name: &'static str, default: &'static str) -> Setting {
 }
 
 const MAX: Setting = int("net.netfilter.nf_conntrack_max", 1, INT_MAX, "")
-    .formerly(&[
-        ((7, 0), numbers(Width::Int, 0, INT_MAX)),
-        ((5, 15), INT),
-    ])
+    .formerly(&[((7, 0), numbers(Width::Int, 0, INT_MAX)), ((5, 15), INT)])
     .computed("nf_conntrack_buckets")
     .kernel_readable(2, 6);
 
@@ -51,12 +48,14 @@ pub(super) const SETTINGS: &[Setting] = &[
         numbers(Width::UnsignedLong, 0, super::ULONG_MAX),
         "4194304",
     )
+    .relation(Relation::Other)
     .unit(Unit::Bytes),
     setting(
         "net.netfilter.nf_conntrack_frag6_low_thresh",
         numbers(Width::UnsignedLong, 0, super::ULONG_MAX),
         "3145728",
     )
+    .relation(Relation::Other)
     .unit(Unit::Bytes),
     seconds("net.netfilter.nf_conntrack_frag6_timeout", "60"),
     seconds("net.netfilter.nf_conntrack_generic_timeout", "600"),
@@ -72,11 +71,21 @@ pub(super) const SETTINGS: &[Setting] = &[
     seconds("net.netfilter.nf_conntrack_sctp_timeout_cookie_wait", "3"),
     seconds("net.netfilter.nf_conntrack_sctp_timeout_established", "210")
         .default_formerly(&[((6, 3), Default::Value("432000"))]),
-    seconds("net.netfilter.nf_conntrack_sctp_timeout_heartbeat_acked", "210")
-        .since(3, 16)
-        .until(6, 3),
-    seconds("net.netfilter.nf_conntrack_sctp_timeout_heartbeat_sent", "30").since(3, 16),
-    seconds("net.netfilter.nf_conntrack_sctp_timeout_shutdown_ack_sent", "3"),
+    seconds(
+        "net.netfilter.nf_conntrack_sctp_timeout_heartbeat_acked",
+        "210",
+    )
+    .since(3, 16)
+    .until(6, 3),
+    seconds(
+        "net.netfilter.nf_conntrack_sctp_timeout_heartbeat_sent",
+        "30",
+    )
+    .since(3, 16),
+    seconds(
+        "net.netfilter.nf_conntrack_sctp_timeout_shutdown_ack_sent",
+        "3",
+    ),
     seconds("net.netfilter.nf_conntrack_sctp_timeout_shutdown_recd", "3")
         .default_formerly(&[((6, 2), Default::Value("0"))]),
     seconds("net.netfilter.nf_conntrack_sctp_timeout_shutdown_sent", "3")
@@ -87,14 +96,20 @@ pub(super) const SETTINGS: &[Setting] = &[
     any_byte("net.netfilter.nf_conntrack_tcp_max_retrans", "3").formerly(&[((5, 14), INT)]),
     seconds("net.netfilter.nf_conntrack_tcp_timeout_close", "10"),
     seconds("net.netfilter.nf_conntrack_tcp_timeout_close_wait", "60"),
-    seconds("net.netfilter.nf_conntrack_tcp_timeout_established", "432000"),
+    seconds(
+        "net.netfilter.nf_conntrack_tcp_timeout_established",
+        "432000",
+    ),
     seconds("net.netfilter.nf_conntrack_tcp_timeout_fin_wait", "120"),
     seconds("net.netfilter.nf_conntrack_tcp_timeout_last_ack", "30"),
     seconds("net.netfilter.nf_conntrack_tcp_timeout_max_retrans", "300"),
     seconds("net.netfilter.nf_conntrack_tcp_timeout_syn_recv", "60"),
     seconds("net.netfilter.nf_conntrack_tcp_timeout_syn_sent", "120"),
     seconds("net.netfilter.nf_conntrack_tcp_timeout_time_wait", "120"),
-    seconds("net.netfilter.nf_conntrack_tcp_timeout_unacknowledged", "300"),
+    seconds(
+        "net.netfilter.nf_conntrack_tcp_timeout_unacknowledged",
+        "300",
+    ),
     tracking_flag("net.netfilter.nf_conntrack_timestamp", "0"),
     seconds("net.netfilter.nf_conntrack_udp_timeout", "30"),
     seconds("net.netfilter.nf_conntrack_udp_timeout_stream", "120")

@@ -1,11 +1,26 @@
 //! `net.ipv4.tcp_*`.
 
 use super::{
-    BYTES_SINCE, Default, INT, INT_MAX, Relation, Setting, UINT_MAX, ULONG_MAX, Unit, Width,
-    any_byte, any_int, byte, flag, int, numbers, read_only, seconds, setting, text, unsigned,
+    BYTES_SINCE, Default, Form, INT, INT_MAX, Numbers, Relation, Setting, UINT_MAX, ULONG_MAX,
+    Unit, Width, any_byte, any_int, byte, flag, int, milliseconds, numbers, read_only, seconds,
+    setting, text, unsigned,
 };
 
 const UNSIGNED_LONG: super::Form = numbers(Width::UnsignedLong, 0, ULONG_MAX);
+
+/// Triples of buffer sizes.
+const NOT_BELOW_1: Form = triple(1);
+const NOT_BELOW_PAGE: Form = triple(4096);
+
+const fn triple(least: i128) -> Form {
+    Form::Numbers(Numbers {
+        count: 3,
+        width: Width::Int,
+        least,
+        greatest: INT_MAX,
+        relation: Relation::None,
+    })
+}
 
 /// Most became each namespace's own in 4.15.
 pub(super) const SETTINGS: &[Setting] = &[
@@ -14,11 +29,10 @@ pub(super) const SETTINGS: &[Setting] = &[
     text(
         "net.ipv4.tcp_allowed_congestion_control",
         Default::Computed("what the kernel has built in and what it allows"),
-    ),
+    )
+    .kernel_readable(2, 6),
     byte("net.ipv4.tcp_app_win", 0, 31, "31")
-        .formerly(&[
-            (BYTES_SINCE, INT),
-        ])
+        .formerly(&[(BYTES_SINCE, INT)])
         .namespaced(4, 15),
     byte("net.ipv4.tcp_autocorking", 0, 1, "1")
         .formerly(super::FLAG_BEFORE_BYTE)
@@ -27,7 +41,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     read_only("net.ipv4.tcp_available_congestion_control"),
     read_only("net.ipv4.tcp_available_ulp")
         .since(4, 13)
-        .kernel_readable(4, 13),
+        .kernel(),
     flag("net.ipv4.tcp_backlog_ack_defer", "1").since(6, 7),
     any_int("net.ipv4.tcp_base_mss", "1024")
         .unit(Unit::Bytes)
@@ -56,25 +70,26 @@ pub(super) const SETTINGS: &[Setting] = &[
     )
     .namespaced(4, 15),
     any_byte("net.ipv4.tcp_dsack", "1").namespaced(4, 15),
-    any_byte("net.ipv4.tcp_early_demux", "1").since(4, 12),
+    any_byte("net.ipv4.tcp_early_demux", "1")
+        .formerly(&[((5, 13), numbers(Width::Unsigned, 0, UINT_MAX))])
+        .since(4, 12),
     byte("net.ipv4.tcp_early_retrans", 0, 4, "3")
         .formerly(&[(BYTES_SINCE, numbers(Width::Int, 0, 4))])
         .since(3, 5)
         .namespaced(4, 15),
     byte("net.ipv4.tcp_ecn", 0, 5, "2")
         .formerly(&[
-            ((6, 18), numbers(Width::Byte, 0, 2)),
+            ((6, 19), numbers(Width::Byte, 0, 2)),
             ((5, 12), numbers(Width::Byte, 0, 255)),
             (BYTES_SINCE, INT),
         ])
         .namespaced(3, 9),
     byte("net.ipv4.tcp_ecn_fallback", 0, 1, "1")
-        .formerly(&[
-            ((5, 12), numbers(Width::Byte, 0, 255)),
-            (BYTES_SINCE, INT),
-        ])
+        .formerly(&[((5, 12), numbers(Width::Byte, 0, 255)), (BYTES_SINCE, INT)])
         .since(4, 2),
-    byte("net.ipv4.tcp_ecn_option", 0, 3, "2").since(6, 18),
+    byte("net.ipv4.tcp_ecn_option", 0, 3, "2")
+        .formerly(&[((6, 19), numbers(Width::Byte, 0, 2))])
+        .since(6, 18),
     byte("net.ipv4.tcp_ecn_option_beacon", 0, 3, "3").since(6, 18),
     read_only("net.ipv4.tcp_ehash_entries").since(6, 1),
     any_byte("net.ipv4.tcp_fack", "0").namespaced(4, 15),
@@ -88,7 +103,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "0",
     )
     .unit(Unit::Seconds)
-    .default_formerly(&[((5, 14), Default::Value("3600"))])
+    .default_formerly(&[((5, 10), Default::Value("3600"))])
     .since(4, 12)
     .namespaced(4, 15),
     text(
@@ -100,14 +115,9 @@ pub(super) const SETTINGS: &[Setting] = &[
     seconds("net.ipv4.tcp_fin_timeout", "60").namespaced(4, 6),
     any_byte("net.ipv4.tcp_frto", "2").namespaced(4, 15),
     any_byte("net.ipv4.tcp_fwmark_accept", "0").since(3, 16),
-    setting(
-        "net.ipv4.tcp_invalid_ratelimit",
-        numbers(Width::Milliseconds, 0, INT_MAX),
-        "500",
-    )
-    .unit(Unit::Milliseconds)
-    .since(4, 0)
-    .namespaced(4, 15),
+    milliseconds("net.ipv4.tcp_invalid_ratelimit", "500")
+        .since(4, 0)
+        .namespaced(4, 15),
     seconds("net.ipv4.tcp_keepalive_intvl", "75").namespaced(4, 5),
     any_byte("net.ipv4.tcp_keepalive_probes", "9").namespaced(4, 5),
     seconds("net.ipv4.tcp_keepalive_time", "7200").namespaced(4, 5),
@@ -115,7 +125,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     any_int("net.ipv4.tcp_limit_output_bytes", "4194304")
         .unit(Unit::Bytes)
         .default_formerly(&[
-            ((6, 9), Default::Value("1048576")),
+            ((6, 16), Default::Value("1048576")),
             ((4, 20), Default::Value("262144")),
         ])
         .since(3, 6)
@@ -125,7 +135,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         .computed("half of tcp_ehash_entries")
         .kernel(),
     int("net.ipv4.tcp_max_reordering", 1, INT_MAX, "300")
-        .formerly(&[((5, 15), INT)])
+        .formerly(&[((5, 10), INT)])
         .since(3, 19)
         .namespaced(4, 15),
     any_int("net.ipv4.tcp_max_syn_backlog", "")
@@ -198,7 +208,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     flag("net.ipv4.tcp_reflect_tos", "0").since(5, 10),
     int("net.ipv4.tcp_reordering", 1, INT_MAX, "3")
         .relation(Relation::BelowMaxReordering)
-        .formerly(&[((5, 15), INT)])
+        .formerly(&[((5, 10), INT)])
         .namespaced(4, 6),
     any_byte("net.ipv4.tcp_retrans_collapse", "1").namespaced(4, 15),
     byte("net.ipv4.tcp_retries1", 0, 255, "3")
@@ -209,8 +219,15 @@ pub(super) const SETTINGS: &[Setting] = &[
     int("net.ipv4.tcp_rmem", 4096, INT_MAX, "4096 131072 33554432")
         .times(3)
         .unit(Unit::Bytes)
-        .formerly(&[((6, 0), numbers(Width::Int, 1, INT_MAX))])
-        .computed("a page, 131072 and at most 33554432 (6291456 before 6.18), less with little RAM")
+        // The least came late, and to stable releases of two older lines.
+        .formerly(&[
+            ((7, 0), NOT_BELOW_1),
+            ((6, 13), NOT_BELOW_PAGE),
+            ((6, 12), NOT_BELOW_1),
+            ((6, 2), NOT_BELOW_PAGE),
+            ((6, 1), NOT_BELOW_1),
+        ])
+        .computed("a page, 131072 and at most 33554432 (6291456 before 6.16), less with little RAM")
         .namespaced(4, 15),
     int("net.ipv4.tcp_rto_max_ms", 1000, 120_000, "120000")
         .unit(Unit::Milliseconds)
@@ -233,14 +250,16 @@ pub(super) const SETTINGS: &[Setting] = &[
     any_byte("net.ipv4.tcp_thin_linear_timeouts", "0").namespaced(4, 15),
     any_byte("net.ipv4.tcp_timestamps", "1").namespaced(4, 14),
     byte("net.ipv4.tcp_tso_rtt_log", 0, 31, "9")
-        .formerly(&[((6, 6), numbers(Width::Byte, 0, 255))])
+        // As with tcp_rmem.
+        .formerly(&[
+            ((7, 3), numbers(Width::Byte, 0, 255)),
+            ((6, 13), numbers(Width::Byte, 0, 31)),
+            ((6, 12), numbers(Width::Byte, 0, 255)),
+        ])
         .since(5, 18),
     any_byte("net.ipv4.tcp_tso_win_divisor", "3").namespaced(4, 15),
     byte("net.ipv4.tcp_tw_reuse", 0, 2, "2")
-        .formerly(&[
-            (BYTES_SINCE, numbers(Width::Int, 0, 2)),
-            ((4, 19), INT),
-        ])
+        .formerly(&[(BYTES_SINCE, numbers(Width::Int, 0, 2)), ((4, 19), INT)])
         .default_formerly(&[((4, 19), Default::Value("0"))])
         .namespaced(4, 11),
     unsigned("net.ipv4.tcp_tw_reuse_delay", 1, 60_000, "1000")
