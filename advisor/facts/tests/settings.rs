@@ -166,7 +166,11 @@ fn the_kernel_answers_each_text_as_the_table_says() {
 /// `None` where the table doesn't tell: which words the kernel knows.
 fn expected(setting: &Setting, text: &str, boot: &str, release: table::Release) -> Option<String> {
     let written = setting.write(text, Some(release));
-    let after = match (&written.value, setting.form(Some(release))) {
+    let form = setting.form(Some(release));
+    if form == Form::Word && written.refused.is_some() {
+        return Some("ENOENT".to_owned());
+    }
+    let after = match (&written.value, form) {
         (Value::Text(text), Form::Ports) => text.clone(),
         (Value::Text(_), _) => return None,
         (Value::Numbers(_), _) => written

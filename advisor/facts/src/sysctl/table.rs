@@ -66,7 +66,9 @@ pub enum Form {
     Numbers(Numbers),
     /// Ports and ranges of ports, separated by commas, without blanks.
     Ports,
-    /// A word or a text; the kernel may know only some.
+    /// A word, without blanks; the kernel may know only some.
+    Word,
+    /// A text.
     Text,
     /// It can be read and not be written.
     ReadOnly,
@@ -161,6 +163,8 @@ pub enum Default {
     Value(&'static str),
     /// The kernel computes it, or it is chosen when the kernel is built: how.
     Computed(&'static str),
+    /// The kernel computes it, and this is what most hosts have; how.
+    Typical(&'static str, &'static str),
 }
 
 const INT_MAX: i128 = i32::MAX as i128;
@@ -261,6 +265,13 @@ const fn read_only(name: &'static str) -> Setting {
 }
 
 /// A word.
+const fn word(name: &'static str, default: Default) -> Setting {
+    let mut setting = text(name, default);
+    setting.form = Form::Word;
+    setting
+}
+
+/// A text.
 const fn text(name: &'static str, default: Default) -> Setting {
     let mut setting = setting(name, Form::Text, "");
     setting.default = default;
@@ -333,6 +344,11 @@ impl Setting {
         self
     }
 
+    const fn typical(mut self, value: &'static str, how: &'static str) -> Self {
+        self.default = Default::Typical(value, how);
+        self
+    }
+
     const fn default_formerly(mut self, formerly: &'static [(Release, Default)]) -> Self {
         self.default_formerly = formerly;
         self
@@ -353,10 +369,10 @@ impl Setting {
         at(self.default, self.default_formerly, release)
     }
 
-    /// The value at boot, where every host of a release has the same one.
+    /// The value at boot that every host of a release has, or most of them.
     pub fn default_value(&self, release: Option<Release>) -> Option<&'static str> {
         match self.default(release) {
-            Default::Value(value) => Some(value),
+            Default::Value(value) | Default::Typical(value, _) => Some(value),
             Default::Computed(_) => None,
         }
     }

@@ -40,6 +40,8 @@ pub enum Refusal {
     Empty,
     /// This is no number.
     NoNumber(String),
+    /// This is no word that the kernel could know: it has blanks or quotes.
+    NoWord(String),
     /// A number is not between the bounds.
     OutOfBounds {
         /// The number.
@@ -58,6 +60,10 @@ impl fmt::Display for Refusal {
         match self {
             Self::Empty => f.write_str("there is no number"),
             Self::NoNumber(text) => write!(f, "{text:?} is not a number"),
+            Self::NoWord(text) => write!(
+                f,
+                "{text:?} is taken as it stands, with its blanks and quotes"
+            ),
             Self::OutOfBounds {
                 number,
                 bounds: (least, greatest),
@@ -100,7 +106,7 @@ impl Setting {
     pub fn count(&self, release: Option<Release>) -> usize {
         match self.form(release) {
             Form::Numbers(numbers) => numbers.count,
-            Form::Ports | Form::Text | Form::ReadOnly => 1,
+            Form::Ports | Form::Word | Form::Text | Form::ReadOnly => 1,
         }
     }
 
@@ -126,7 +132,10 @@ impl Setting {
         };
         match self.form(release) {
             Form::ReadOnly => refused(Refusal::ReadOnly),
-            Form::Text => Written {
+            Form::Word if text.contains(|c: char| is_blank(c) || c == '"' || c == '\'') => {
+                refused(Refusal::NoWord(text.to_owned()))
+            }
+            Form::Word | Form::Text => Written {
                 value: Value::Text(text.to_owned()),
                 passed_over: None,
                 refused: None,

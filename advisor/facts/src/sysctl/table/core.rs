@@ -2,7 +2,7 @@
 
 use super::{
     Default, Form, INT, INT_MAX, Relation, Setting, UINT_MAX, Unit, Width, any_int, byte, flag,
-    int, milliseconds, numbers, read_only, seconds, setting, text,
+    int, milliseconds, numbers, read_only, seconds, setting, word,
 };
 
 /// `SOCK_MIN_SNDBUF` and `SOCK_MIN_RCVBUF` of 64-bit kernels.
@@ -48,7 +48,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         .since(3, 11)
         .kernel(),
     flag("net.core.bypass_prot_mem", "0").since(6, 19),
-    text(
+    word(
         "net.core.default_qdisc",
         Default::Computed("CONFIG_DEFAULT_NET_SCH, mostly pfifo_fast or fq_codel"),
     )

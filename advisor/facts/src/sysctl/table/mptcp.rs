@@ -2,7 +2,7 @@
 
 use super::{
     Default, INT_MAX, Setting, Unit, Width, any_byte, byte, flag, int, numbers, read_only, seconds,
-    text, unsigned,
+    word, unsigned,
 };
 
 pub(super) const SETTINGS: &[Setting] = &[
@@ -19,9 +19,9 @@ pub(super) const SETTINGS: &[Setting] = &[
     byte("net.mptcp.enabled", 0, 1, "1")
         .formerly(&[((5, 14), numbers(Width::Int, super::INT_MIN, INT_MAX))])
         .since(5, 6),
-    text("net.mptcp.path_manager", Default::Value("kernel")).since(6, 16),
+    word("net.mptcp.path_manager", Default::Value("kernel")).since(6, 16),
     byte("net.mptcp.pm_type", 0, 1, "0").since(5, 18),
-    text("net.mptcp.scheduler", Default::Value("default")).since(6, 7),
+    word("net.mptcp.scheduler", Default::Value("default")).since(6, 7),
     unsigned("net.mptcp.stale_loss_cnt", 0, super::UINT_MAX, "4").since(5, 15),
     any_byte("net.mptcp.syn_retrans_before_tcp_fallback", "2").since(6, 15),
 ];

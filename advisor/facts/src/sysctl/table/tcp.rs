@@ -3,7 +3,7 @@
 use super::{
     BYTES_SINCE, Default, Form, INT, INT_MAX, Numbers, Relation, Setting, UINT_MAX, ULONG_MAX,
     Unit, Width, any_byte, any_int, byte, flag, int, milliseconds, numbers, read_only, seconds,
-    setting, text, unsigned,
+    setting, text, word, unsigned,
 };
 
 const UNSIGNED_LONG: super::Form = numbers(Width::UnsignedLong, 0, ULONG_MAX);
@@ -21,6 +21,9 @@ const fn triple(least: i128) -> Form {
         relation: Relation::None,
     })
 }
+
+/// How the kernel sets the sizes of buffers.
+const BY_RAM: &str = "the first is a page; the third is less on hosts with little RAM";
 
 /// Most became each namespace's own in 4.15.
 pub(super) const SETTINGS: &[Setting] = &[
@@ -64,7 +67,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         .unit(Unit::Nanoseconds)
         .default_formerly(&[((6, 19), Default::Value("100000"))])
         .since(5, 8),
-    text(
+    word(
         "net.ipv4.tcp_congestion_control",
         Default::Computed("CONFIG_DEFAULT_TCP_CONG, mostly cubic"),
     )
@@ -227,7 +230,11 @@ pub(super) const SETTINGS: &[Setting] = &[
             ((6, 2), NOT_BELOW_PAGE),
             ((6, 1), NOT_BELOW_1),
         ])
-        .computed("a page, 131072 and at most 33554432 (6291456 before 6.16), less with little RAM")
+        .typical("4096 131072 33554432", BY_RAM)
+        .default_formerly(&[
+            ((6, 16), Default::Typical("4096 131072 6291456", BY_RAM)),
+            ((4, 20), Default::Typical("4096 87380 6291456", BY_RAM)),
+        ])
         .namespaced(4, 15),
     int("net.ipv4.tcp_rto_max_ms", 1000, 120_000, "120000")
         .unit(Unit::Milliseconds)
@@ -269,7 +276,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     int("net.ipv4.tcp_wmem", 1, INT_MAX, "4096 16384 4194304")
         .times(3)
         .unit(Unit::Bytes)
-        .computed("a page, 16384 and at most 4194304, less with little RAM")
+        .typical("4096 16384 4194304", BY_RAM)
         .namespaced(4, 15),
     any_byte("net.ipv4.tcp_workaround_signed_windows", "0").namespaced(4, 15),
 ];
