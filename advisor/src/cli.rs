@@ -60,7 +60,7 @@ struct Recommend {
     /// How to write the answer
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// Say what each quiet rule saw
+    /// Say what each rule saw that found nothing
     #[arg(long, short)]
     verbose: bool,
     /// A report of `harness run` as evidence, the file or its directory; may be

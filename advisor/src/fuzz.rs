@@ -113,7 +113,6 @@ fn tcp_info() {
 
 #[test]
 fn facts() {
-    let hosts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts");
     let texts: Vec<_> = [
         "dead-peer-holds-memory",
         "close-wait-left",
@@ -121,7 +120,8 @@ fn facts() {
     ]
     .into_iter()
     .map(|name| {
-        let facts = Facts::read(&Root::Recorded(hosts.join(name))).expect("a host");
+        let host = crate::recorded::directory(name);
+        let facts = Facts::read(&Root::Recorded(host.path().to_owned())).expect("a host");
         let mut text = Vec::new();
         file::write(&mut text, &facts).expect("it can be written");
         text

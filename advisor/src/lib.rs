@@ -13,3 +13,7 @@ pub mod plan;
 pub mod render;
 pub mod rules;
 pub mod sockets;
+
+#[cfg(test)]
+#[path = "../tests/recorded/mod.rs"]
+mod recorded;

@@ -76,6 +76,12 @@ impl Recommendation {
 }
 
 impl Advice {
+    /// The rules with this outcome, by code.
+    pub fn with_outcome(&self, outcome: OutcomeWord) -> impl Iterator<Item = &RuleOutcome> {
+        let rules = self.rules.iter();
+        rules.filter(move |rule| rule.outcome == outcome)
+    }
+
     /// What there is to try of it.
     pub fn advised(&self) -> Advised {
         let recommended = |step: &Recommendation| Recommended {

@@ -544,14 +544,10 @@ mod tests {
     use super::*;
     use advisor_facts::sock_diag::SocketMemory;
 
-    fn hosts(name: &str) -> Root {
-        let hosts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts");
-        Root::Recorded(hosts.join(name))
-    }
-
     /// A socket of the recorded host that holds so many bytes for a peer.
     fn socket(bytes: u32, peer: u32) -> TcpSocket {
-        let facts = Facts::read(&hosts("dead-peer-holds-memory")).unwrap();
+        let host = crate::recorded::directory("dead-peer-holds-memory");
+        let facts = Facts::read(&Root::Recorded(host.path().to_owned())).unwrap();
         let (_, socket) = facts.now.every_socket().next().unwrap();
         let mut socket = socket.clone();
         socket.peer.set_ip(Ipv4Addr::from_bits(peer).into());
@@ -639,7 +635,8 @@ mod tests {
     fn facts_and_the_host_that_they_are_of_answer_alike() {
         for by in [By::Memory, By::Process, By::Peer, By::State] {
             let question = Question { by, top: 5 };
-            let root = hosts("dead-peer-holds-memory");
+            let host = crate::recorded::directory("dead-peer-holds-memory");
+            let root = Root::Recorded(host.path().to_owned());
             let survey = question.ask(&root, Looking::default()).unwrap();
             let of_facts = question.ask_facts(&Facts::read(&root).unwrap());
             assert_eq!(format!("{:?}", survey.rows), format!("{:?}", of_facts.rows));

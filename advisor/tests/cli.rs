@@ -11,8 +11,6 @@ use std::io::Read as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use recorded::copy;
-
 mod recorded;
 
 /// The program, in the directory of the tests and without a terminal.
@@ -57,26 +55,103 @@ fn help() {
     }
 }
 
+/// The advice for a recorded host.
+fn recommend(name: &str, args: &[&str]) -> Output {
+    let host = recorded::directory(name);
+    let root = ["recommend", "--root", host.path().to_str().unwrap()];
+    run(&[&root, args].concat())
+}
+
+/// What stands above the first of these titles is about what was found. The rest
+/// is the same for most hosts, and changes with the number of rules.
+const AFTER_WHAT_WAS_FOUND: [&str; 4] = [
+    "\nLeave as it is\n",
+    "\nNot evaluated\n",
+    "\nNot seen\n",
+    "\nEvery other rule",
+];
+
+/// What an answer says of what was found.
+fn found(output: &Output) -> String {
+    let mut answer = shown(output);
+    let ends = AFTER_WHAT_WAS_FOUND
+        .iter()
+        .filter_map(|title| answer.find(title));
+    answer.truncate(ends.min().expect("an answer ends with what was not found"));
+    answer
+}
+
 #[test]
 fn every_recorded_host_has_its_answer() {
-    let hosts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts");
-    let mut names: Vec<_> = fs::read_dir(hosts)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    assert!(names.len() > 8, "{names:?}");
-    for name in names {
-        let root = format!("hosts/{name}");
-        let output = run(&["recommend", "--root", &root]);
-        insta::assert_snapshot!(format!("host-{name}"), shown(&output));
+    for name in recorded::names() {
+        let output = recommend(&name, &[]);
+        insta::assert_snapshot!(format!("host-{name}"), found(&output));
         assert_fits(&output);
     }
 }
 
 #[test]
+fn a_host_without_a_problem_is_told_so_and_no_rule_is_listed() {
+    let output = recommend("quiet", &[]);
+    insta::assert_snapshot!("quiet-in-full", shown(&output));
+    let verbose = recommend("quiet", &["--verbose"]);
+    assert_fits(&verbose);
+    let verbose = String::from_utf8(verbose.stdout).unwrap();
+    let advice = recommend("quiet", &["--format", "json"]);
+    for rule in rules_of(&advice) {
+        let line = format!("\n  {} {}: ", rule.code, rule.name);
+        assert!(verbose.contains(&line), "{line}{verbose}");
+    }
+}
+
+#[test]
+fn what_could_not_be_told_is_listed_with_the_reason() {
+    let text = String::from_utf8(recommend("container", &[]).stdout).unwrap();
+    assert!(
+        text.starts_with("No problem found in what was seen.\n"),
+        "{text}"
+    );
+    let (_, rest) = text.split_once("\nNot evaluated\n").unwrap();
+    let (not_evaluated, rest) = rest.split_once("\nNot seen\n").unwrap();
+    insta::assert_snapshot!("container-not-seen", rest);
+    let advice = recommend("container", &["--format", "json"]);
+    let mut rules = rules_of(&advice);
+    rules.retain(|rule| rule.outcome == "not-evaluated");
+    assert!(!rules.is_empty());
+    for rule in rules {
+        assert!(not_evaluated.contains(&rule.code), "{}", rule.code);
+        assert!(
+            in_a_line(not_evaluated).contains(&in_a_line(&rule.reason)),
+            "{}",
+            rule.reason
+        );
+    }
+}
+
+/// What became of a rule, in the JSON of an answer.
+#[derive(serde::Deserialize)]
+struct RuleOutcome {
+    code: String,
+    name: String,
+    outcome: String,
+    reason: String,
+}
+
+fn rules_of(advice: &Output) -> Vec<RuleOutcome> {
+    let advice: serde_json::Value = serde_json::from_slice(&advice.stdout).unwrap();
+    serde_json::from_value(advice["rules"].clone()).unwrap()
+}
+
+/// A text without its line breaks.
+fn in_a_line(text: &str) -> String {
+    let words: Vec<_> = text.split_whitespace().collect();
+    words.join(" ")
+}
+
+#[test]
 fn sockets_are_put_together_as_asked() {
-    let root = "hosts/dead-peer-holds-memory";
+    let host = recorded::directory("dead-peer-holds-memory");
+    let root = host.path().to_str().unwrap();
     for by in ["memory", "process", "peer", "state"] {
         let args = ["sockets", "--root", root, "--by", by, "--top", "3"];
         let output = run(&args);
@@ -89,9 +164,7 @@ fn sockets_are_put_together_as_asked() {
 
 #[test]
 fn a_hostile_name_is_inert() {
-    let directory = tempfile::tempdir().unwrap();
-    let quiet = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts/dead-peer-holds-memory");
-    copy(&quiet, directory.path());
+    let directory = recorded::directory("dead-peer-holds-memory");
     let process = directory.path().join("proc/4711");
     fs::create_dir_all(process.join("fd")).unwrap();
     fs::write(process.join("comm"), "\u{1b}[31mred\r\u{202e}\u{9b}K\n").unwrap();
@@ -129,22 +202,21 @@ fn a_hostile_name_is_inert() {
 fn a_captured_host_has_the_same_answer_elsewhere_and_later() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("host.json");
-    let hosts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts");
-    for entry in fs::read_dir(hosts).unwrap() {
-        let root = entry.unwrap().path();
-        let root = root.to_str().unwrap();
+    for name in recorded::names() {
+        let host = recorded::directory(&name);
+        let root = host.path().to_str().unwrap();
         let captured = run(&["capture", "--root", root]);
         assert_eq!(captured.status.code(), Some(0));
         fs::write(&file, &captured.stdout).unwrap();
         let here = run(&["recommend", "--root", root]);
         let there = run(&["recommend", "--facts", file.to_str().unwrap()]);
-        assert_eq!(shown(&here), shown(&there), "{root}");
+        assert_eq!(shown(&here), shown(&there), "{name}");
         // Without addresses it is the same but for them.
         let redacted = run(&["capture", "--redact", "--root", root]);
         fs::write(&file, &redacted.stdout).unwrap();
         let there = run(&["recommend", "--facts", file.to_str().unwrap()]);
-        assert_eq!(here.status.code(), there.status.code(), "{root}");
-        assert!(!shown(&there).contains("192.0.2."), "{root}");
+        assert_eq!(here.status.code(), there.status.code(), "{name}");
+        assert!(!shown(&there).contains("192.0.2."), "{name}");
     }
 }
 
@@ -161,35 +233,6 @@ fn a_capture_is_a_baseline_for_a_later_look() {
     assert!(text.contains("in two looks"), "{text}");
 }
 
-/// The quiet host with what tests/overlays has in place of its files.
-fn overlaid(name: &str) -> tempfile::TempDir {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    let directory = tempfile::tempdir().unwrap();
-    copy(&tests.join("hosts/quiet"), directory.path());
-    copy(&tests.join("overlays").join(name), directory.path());
-    directory
-}
-
-#[test]
-fn every_overlaid_host_has_its_recommendation() {
-    let overlays = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/overlays");
-    let mut names: Vec<_> = fs::read_dir(overlays)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    assert!(names.len() > 20, "{names:?}");
-    for name in names {
-        let root = overlaid(&name);
-        let output = run(&["recommend", "--root", root.path().to_str().unwrap()]);
-        assert_fits(&output);
-        // What comes after the recommendations is the same for all.
-        let shown = shown(&output);
-        let (answer, _) = shown.split_once("\nLeave as it is").unwrap();
-        insta::assert_snapshot!(format!("overlay-{name}"), answer);
-    }
-}
-
 /// A line may be longer than 80 columns only where a word is: it has to stay
 /// whole.
 fn assert_fits(output: &Output) {
@@ -204,17 +247,18 @@ fn assert_fits(output: &Output) {
 
 #[test]
 fn json() {
-    let output = run(&[
-        "recommend",
-        "--format",
-        "json",
-        "--root",
-        "hosts/orphan-limit-near",
-        "--report",
-        "reports/report.json",
-    ]);
-    insta::assert_snapshot!("json", shown(&output));
-    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let args = ["--format", "json", "--report", "reports/report.json"];
+    let output = recommend("orphan-limit-near", &args);
+    assert_eq!(output.status.code(), Some(1));
+    let mut answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rules = answer["rules"].as_array_mut().unwrap();
+    assert_eq!(
+        codes(rules),
+        codes(&all_rules()),
+        "every rule has an outcome"
+    );
+    rules.retain(|rule| rule["outcome"] == "fired");
+    insta::assert_snapshot!("json", format!("{answer:#}"));
     let recommendation = answer["recommendations"][0].as_object().unwrap();
     let mut keys: Vec<_> = recommendation.keys().map(String::as_str).collect();
     keys.sort_unstable();
@@ -248,16 +292,17 @@ fn json() {
 
 #[test]
 fn a_plan_is_written_for_a_wiki_and_for_sysctl() {
-    for format in ["markdown", "sysctl"] {
-        let output = run(&[
-            "recommend",
-            "--format",
-            format,
-            "--root",
-            "hosts/orphan-limit-near-unpaid",
-        ]);
-        insta::assert_snapshot!(format!("format-{format}"), shown(&output));
-    }
+    let sysctl = recommend("orphan-limit-near-unpaid", &["--format", "sysctl"]);
+    insta::assert_snapshot!("format-sysctl", shown(&sysctl));
+    let markdown = recommend("orphan-limit-near-unpaid", &["--format", "markdown"]);
+    let markdown = String::from_utf8(markdown.stdout).unwrap();
+    let (found, rest) = markdown.split_once("\n## Not evaluated\n").unwrap();
+    insta::assert_snapshot!("format-markdown", found);
+    assert!(rest.contains("\n- LB"), "{rest}");
+    assert!(
+        rest.ends_with("\n\nEvery other rule found nothing.\n"),
+        "{rest}"
+    );
 }
 
 #[test]
@@ -269,11 +314,11 @@ fn files_are_judged_by_line() {
     insta::assert_snapshot!(
         "lint-hosts",
         lint(&[
-            "overlays/file-line-overruled",
-            "overlays/file-line-not-understood",
-            "overlays/file-holds-wrong-value",
-            "overlays/orphan-limit-beyond-memory/etc/sysctl.d",
-            "overlays/setting-unknown-here/etc/sysctl.d/60-tuning.conf",
+            "hosts/file-line-overruled",
+            "hosts/file-line-not-understood",
+            "hosts/file-holds-wrong-value",
+            "hosts/orphan-limit-beyond-memory/etc/sysctl.d",
+            "hosts/setting-unknown-here/etc/sysctl.d/60-tuning.conf",
         ])
     );
     insta::assert_snapshot!("lint-wrong", lint(&["settings/circulating.conf"]));
@@ -292,7 +337,7 @@ fn files_are_judged_by_line() {
     insta::assert_snapshot!("lint-quiet", lint(&["hosts/quiet"]));
     insta::assert_snapshot!(
         "lint-json",
-        lint(&["--format", "json", "overlays/tw-buckets-few"])
+        lint(&["--format", "json", "hosts/tw-buckets-few"])
     );
     let junk = tempfile::tempdir().unwrap();
     fs::write(junk.path().join("junk.conf"), b"a.b = 1\n\x7fELF\x02\0\0\n").unwrap();
@@ -307,23 +352,50 @@ fn files_are_judged_by_line() {
 
 #[test]
 fn every_rule_is_listed_and_explained() {
-    let list = shown(&run(&["rules"]));
-    insta::assert_snapshot!("rules", list);
-    for line in list.lines().filter(|line| line.starts_with("LB")) {
-        let (code, rest) = line.split_once(' ').unwrap();
-        let name = rest.split_whitespace().next().unwrap();
+    let list = String::from_utf8(run(&["rules"]).stdout).unwrap();
+    let rules = all_rules();
+    assert_eq!(list.lines().count(), rules.len());
+    for (line, rule) in list.lines().zip(&rules) {
+        let text = |key: &str| rule[key].as_str();
+        let (code, name) = (text("code").unwrap(), text("name").unwrap());
+        let scenario = text("scenario").unwrap_or_default();
+        assert_eq!(
+            in_a_line(line),
+            in_a_line(&format!("{code} {name} {scenario}"))
+        );
         let by_code = run(&["explain", code]);
         assert_eq!(by_code.stdout, run(&["explain", name]).stdout);
         assert_fits(&by_code);
         assert!(by_code.status.success());
-        insta::assert_snapshot!(format!("explain-{code}"), shown(&by_code));
+        let explained = in_a_line(&String::from_utf8(by_code.stdout).unwrap());
+        let references = rule["references"].as_array().unwrap().iter();
+        let documentation = [
+            "detects",
+            "evidence",
+            "recommendation",
+            "cost",
+            "risk",
+            "undo",
+        ];
+        let documentation = documentation.map(|key| &rule[key]);
+        for said in documentation.into_iter().chain(references) {
+            let said = said.as_str().unwrap();
+            assert!(explained.contains(&in_a_line(said)), "{code}: {said}");
+        }
     }
-    let json = run(&["rules", "--format", "json"]).stdout;
-    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
-    assert_eq!(
-        json.as_array().unwrap().len(),
-        list.lines().filter(|line| line.starts_with("LB")).count()
-    );
+    insta::assert_snapshot!("explain", shown(&run(&["explain", "LB101"])));
+}
+
+/// Every rule with its documentation.
+fn all_rules() -> Vec<serde_json::Value> {
+    serde_json::from_slice(&run(&["rules", "--format", "json"]).stdout).unwrap()
+}
+
+fn codes(rules: &[serde_json::Value]) -> Vec<&str> {
+    rules
+        .iter()
+        .map(|rule| rule["code"].as_str().unwrap())
+        .collect()
 }
 
 /// docs/questions.md leads to rules and commands that there are.
@@ -374,11 +446,10 @@ fn every_question_has_an_answer() {
 #[test]
 fn a_report_is_evidence_and_its_text_is_inert() {
     // The directory that holds the report will do as well.
-    let root = "hosts/port-held-without-listener";
-    let output = run(&["recommend", "--root", root, "--report", "reports"]);
+    let output = recommend("port-held-without-listener", &["--report", "reports"]);
     assert!(!output.stdout.contains(&0x1b));
     assert_fits(&output);
-    insta::assert_snapshot!("report", shown(&output));
+    insta::assert_snapshot!("report", found(&output));
 }
 
 /// Made by `harness prove --advice`, of the advice for this recorded host.
@@ -386,30 +457,21 @@ const PROOF: &str = "proofs/orphan-limit-near.json";
 
 #[test]
 fn a_proof_stands_beside_what_it_is_of() {
-    let proven = |root: &str, proof: &str, format: &str| {
-        let args = [
-            "recommend",
-            "--root",
-            root,
-            "--proof",
-            proof,
-            "--format",
-            format,
-        ];
-        let output = run(&args);
+    let proven = |host: &str, format: &str| {
+        let output = recommend(host, &["--proof", PROOF, "--format", format]);
         assert_eq!(output.status.code(), Some(1));
         output
     };
-    let text = proven("hosts/orphan-limit-near", PROOF, "text");
+    let text = proven("orphan-limit-near", "text");
     assert_fits(&text);
-    insta::assert_snapshot!("proof", shown(&text));
+    insta::assert_snapshot!("proof", found(&text));
     for format in ["markdown", "sysctl", "json"] {
-        let output = proven("hosts/orphan-limit-near", PROOF, format);
+        let output = proven("orphan-limit-near", format);
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(text.contains("5 of 5 runs before"), "{text}");
     }
     // Of the same kind of host, and of other advice.
-    let other = proven("hosts/dead-peer-holds-memory", PROOF, "json");
+    let other = proven("dead-peer-holds-memory", "json");
     let other = String::from_utf8(other.stdout).unwrap();
     assert!(
         other.contains("no: the proof has no trial of LB401"),
@@ -427,19 +489,17 @@ fn what_did_not_help_is_not_set_and_comes_last() {
     assert_ne!(proof, failed);
     fs::write(&path, failed).unwrap();
     let path = path.to_str().unwrap();
-    let args = [
-        "recommend",
-        "--root",
-        "hosts/orphan-limit-near",
-        "--proof",
-        path,
-    ];
-    let text = String::from_utf8(run(&args).stdout).unwrap();
+    let text = recommend("orphan-limit-near", &["--proof", path]).stdout;
+    let text = String::from_utf8(text).unwrap();
     assert!(
         text.contains("The last one was tried and did not help."),
         "{text}"
     );
-    let sysctl = run(&[&args[..], &["--format", "sysctl"]].concat()).stdout;
+    let sysctl = recommend(
+        "orphan-limit-near",
+        &["--proof", path, "--format", "sysctl"],
+    )
+    .stdout;
     let sysctl = String::from_utf8(sysctl).unwrap();
     assert!(
         sysctl.contains("\n# net.ipv4.tcp_max_orphans = 23552\n"),
@@ -534,7 +594,6 @@ fn regex_of(path: &Path) -> String {
 
 #[test]
 fn a_damaged_host_is_named_by_file_and_line() {
-    let quiet = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts/quiet");
     for (file, text, expected) in [
         (
             "page-size",
@@ -589,8 +648,7 @@ fn a_damaged_host_is_named_by_file_and_line() {
              where its header has 16",
         ),
     ] {
-        let directory = tempfile::tempdir().unwrap();
-        copy(&quiet, directory.path());
+        let directory = recorded::directory("quiet");
         let path = directory.path().join(file);
         match text {
             Some(text) => fs::write(&path, text).unwrap(),
@@ -620,7 +678,8 @@ fn this_host_is_read_with_one_look_and_with_two() {
 
 #[test]
 fn colour_is_for_terminals() {
-    let root = ["recommend", "--root", "hosts/orphan-limit-near"];
+    let host = recorded::directory("orphan-limit-near");
+    let root = ["recommend", "--root", host.path().to_str().unwrap()];
     assert!(!run(&root).stdout.contains(&0x1b));
     let forced = advisor(&root).env("CLICOLOR_FORCE", "1").output().unwrap();
     assert!(forced.stdout.contains(&0x1b));

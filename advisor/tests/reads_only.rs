@@ -22,6 +22,8 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+mod recorded;
+
 /// What a traced program did.
 #[derive(Debug, Default)]
 struct Trace {
@@ -256,6 +258,8 @@ impl Trace {
 
 #[test]
 fn recommend_changes_nothing() {
+    let host = recorded::directory("orphan-limit-near");
+    let host = host.path().to_str().unwrap();
     for args in [
         &["recommend"][..],
         &["recommend", "--over", "200ms", "--format", "json"],
@@ -264,13 +268,7 @@ fn recommend_changes_nothing() {
         &["capture", "--redact"],
         &["sockets"],
         &["sockets", "--by", "process"],
-        &[
-            "recommend",
-            "--report",
-            "reports",
-            "--root",
-            "hosts/orphan-limit-near",
-        ],
+        &["recommend", "--report", "reports", "--root", host],
         &["recommend", "--report", "nowhere"],
     ] {
         let trace = trace(env!("CARGO_BIN_EXE_advisor"), args);

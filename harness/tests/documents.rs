@@ -50,7 +50,7 @@ fn the_list_of_proofs_is_current() {
     use advisor_report::proof;
     use harness::prove::{render, templates};
     let proof = proof::read(&root().join("docs/proofs.json")).unwrap();
-    assert_current("proofs.md", &render::list(&proof, templates::WITHOUT));
+    assert_current("proofs.md", &render::list(&proof, &templates::without()));
     // The advice of each rule that a scenario tries has been proven.
     let scenarios = templates::scenarios();
     for proves in scenarios.iter().flat_map(|(_, scenario)| &scenario.proves) {

@@ -261,8 +261,8 @@ mod tests {
     }
 
     fn recorded(name: &str) -> Facts {
-        let hosts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/hosts");
-        Facts::read(&Root::Recorded(hosts.join(name))).unwrap()
+        let host = crate::recorded::directory(name);
+        Facts::read(&Root::Recorded(host.path().to_owned())).unwrap()
     }
 
     #[test]

@@ -21,6 +21,10 @@ pub mod sysctl_files;
 pub mod tcp_info;
 pub mod units;
 
+#[cfg(test)]
+#[path = "../../tests/recorded/mod.rs"]
+mod recorded;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};

@@ -104,16 +104,14 @@ impl<T: Eq + std::hash::Hash> Names<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::processes::Process;
     use crate::{Root, file};
 
     #[test]
     fn no_address_and_no_name_is_left() {
-        let hosts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/hosts");
-        let mut facts = Facts::read(&Root::Recorded(hosts.join("close-wait-left"))).unwrap();
+        let host = crate::recorded::directory("close-wait-left");
+        let mut facts = Facts::read(&Root::Recorded(host.path().to_owned())).unwrap();
         facts.processes.all.push(Process {
             pid: 7,
             name: "nginx".to_owned(),

@@ -6,7 +6,7 @@ use std::io;
 use serde::Serialize;
 
 use super::text::{FAINT, NARROWEST, STRONG, WIDEST, fill, heading};
-use crate::rules::{Documentation, RULES, Rule};
+use crate::rules::{Documentation, ProvenBy, RULES, Rule};
 
 /// The rule of a code or a name, whatever its case.
 pub fn find(wanted: &str) -> Option<&'static Rule> {
@@ -51,6 +51,21 @@ pub fn write(out: &mut dyn io::Write, rule: &Rule, width: usize) -> io::Result<(
             fill(&mut text, &line, "  ", "    ", width);
         }
     }
+    heading(&mut text, "Proof");
+    let proof = match rule.proven_by {
+        ProvenBy::Suites(suites) => {
+            let files: Vec<_> = suites
+                .iter()
+                .map(|suite| format!("suites/proof/{suite}.yaml"))
+                .collect();
+            format!(
+                "harness prove tries the advice with {}",
+                files.join(" and ")
+            )
+        }
+        ProvenBy::Nothing(why) => format!("none: {why}"),
+    };
+    fill(&mut text, &proof, "  ", "    ", width);
     heading(&mut text, "References");
     for reference in references {
         fill(&mut text, reference, "  ", "    ", width);
@@ -84,6 +99,7 @@ struct Documented {
     name: &'static str,
     scenario: Option<&'static str>,
     cure: Option<&'static str>,
+    proven_by: ProvenBy,
     #[serde(flatten)]
     documentation: Documentation,
 }
@@ -97,6 +113,7 @@ pub fn all() -> impl Serialize {
             name: rule.name,
             scenario: rule.scenario,
             cure: rule.cure,
+            proven_by: rule.proven_by,
             documentation: rule.documentation,
         })
         .collect::<Vec<_>>()

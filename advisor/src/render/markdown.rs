@@ -7,6 +7,7 @@ use advisor_facts::Facts;
 use advisor_facts::units::bytes;
 use advisor_report::escape::{escaped, inert};
 
+use super::text::no_problem;
 use crate::plan::{Advice, OutcomeWord, Recommendation};
 
 /// Writes the answer as Markdown.
@@ -16,7 +17,7 @@ pub fn write(out: &mut dyn io::Write, advice: &Advice, facts: &Facts) -> io::Res
         text,
         "# {}\n\nLinux {}, {} RAM.",
         match advice.recommendations.len() {
-            0 => "Nothing is wrong with what was looked at".to_owned(),
+            0 => no_problem(advice, facts).trim_end_matches('.').to_owned(),
             1 => "1 recommendation".to_owned(),
             count => format!("{count} recommendations, the greatest harm first"),
         },
@@ -38,11 +39,7 @@ pub fn write(out: &mut dyn io::Write, advice: &Advice, facts: &Facts) -> io::Res
             );
         }
     }
-    let not_evaluated: Vec<_> = advice
-        .rules
-        .iter()
-        .filter(|rule| rule.outcome == OutcomeWord::NotEvaluated)
-        .collect();
+    let not_evaluated: Vec<_> = advice.with_outcome(OutcomeWord::NotEvaluated).collect();
     if !not_evaluated.is_empty() {
         text.push_str("\n## Not evaluated\n\n");
         for rule in not_evaluated {
@@ -65,6 +62,9 @@ pub fn write(out: &mut dyn io::Write, advice: &Advice, facts: &Facts) -> io::Res
                 escaped(&unseen.why)
             );
         }
+    }
+    if advice.with_outcome(OutcomeWord::Quiet).next().is_some() {
+        text.push_str("\nEvery other rule found nothing.\n");
     }
     out.write_all(text.as_bytes())
 }

@@ -23,8 +23,9 @@ const INDENT: &str = "            ";
 pub(super) const STRONG: Style = Style::new().bold();
 pub(super) const FAINT: Style = Style::new().dimmed();
 
-/// Writes the answer in lines of `width` columns, as near as is readable. With
-/// `verbose` it says what each quiet rule saw.
+/// Writes the answer in lines of `width` columns, 40 to 100. It names what was found,
+/// what could not be seen and what to leave alone, and never counts or lists the rules
+/// that found nothing, unless `verbose` asks for what each of them saw.
 pub fn write(
     out: &mut dyn io::Write,
     advice: &Advice,
@@ -46,18 +47,7 @@ pub fn write(
             fill(&mut text, &line, "  ", "    ", width);
         }
     }
-    write_rules(
-        &mut text,
-        "Not evaluated",
-        advice,
-        OutcomeWord::NotEvaluated,
-        width,
-    );
-    if verbose {
-        write_rules(&mut text, "Quiet", advice, OutcomeWord::Quiet, width);
-    } else {
-        write_quiet(&mut text, advice, width);
-    }
+    write_not_evaluated(&mut text, advice, width);
     if !facts.unseen.is_empty() {
         heading(&mut text, "Not seen");
         for unseen in &facts.unseen {
@@ -65,37 +55,45 @@ pub fn write(
             fill(&mut text, &line, "  ", "    ", width);
         }
     }
+    write_quiet(&mut text, advice, width, verbose);
     out.write_all(text.as_bytes())
 }
 
-/// The quiet rules by their codes.
-fn write_quiet(text: &mut String, advice: &Advice, width: usize) {
-    let codes: Vec<_> = advice
-        .rules
-        .iter()
-        .filter(|rule| rule.outcome == OutcomeWord::Quiet)
-        .map(|rule| rule.code)
-        .collect();
-    if codes.is_empty() {
+/// What the rules that found nothing saw; without `verbose` only that there are some.
+fn write_quiet(text: &mut String, advice: &Advice, width: usize, verbose: bool) {
+    let mut quiet = advice.with_outcome(OutcomeWord::Quiet).peekable();
+    if quiet.peek().is_none() {
+        return;
+    }
+    if !verbose {
+        text.push('\n');
+        fill(text, QUIET, "", "", width);
         return;
     }
     heading(text, "Quiet");
-    let line = format!(
-        "{} (`advisor explain CODE` says what a rule looks for, --verbose what it saw)",
-        codes.join(" ")
-    );
-    fill(text, &line, "  ", "  ", width);
+    for rule in quiet {
+        let line = format!("{} {}: {}", rule.code, rule.name, rule.reason);
+        fill(text, &line, "  ", "    ", width);
+    }
+}
+
+/// The line for the rules that found nothing.
+const QUIET: &str = "Every other rule found nothing (--verbose: what each of them saw).";
+
+/// The answer without a recommendation. It speaks only for what was seen.
+pub(super) fn no_problem(advice: &Advice, facts: &Facts) -> &'static str {
+    let mut not_evaluated = advice.with_outcome(OutcomeWord::NotEvaluated);
+    if facts.unseen.is_empty() && not_evaluated.next().is_none() {
+        "No problem found."
+    } else {
+        "No problem found in what was seen."
+    }
 }
 
 /// The first lines: the answer, and what was looked at.
 fn answer(text: &mut String, advice: &Advice, facts: &Facts, width: usize) {
-    let evaluated = advice
-        .rules
-        .iter()
-        .filter(|rule| rule.outcome != OutcomeWord::NotEvaluated)
-        .count();
     let first = match advice.recommendations.len() {
-        0 => "Nothing is wrong with what was looked at.".to_owned(),
+        0 => no_problem(advice, facts).to_owned(),
         1 => "1 recommendation.".to_owned(),
         count => format!("{count} recommendations, the greatest harm first."),
     };
@@ -149,8 +147,7 @@ fn answer(text: &mut String, advice: &Advice, facts: &Facts, width: usize) {
         |(window, _)| format!("two looks {} apart", seconds(window)),
     );
     let line = format!(
-        "Looked at {evaluated} of {} rules, in {look}: {sockets}; Linux {}, {} RAM.",
-        advice.rules.len(),
+        "Seen in {look}: {sockets}; Linux {}, {} RAM.",
         facts.kernel,
         bytes(facts.ram_bytes),
     );
@@ -272,17 +269,10 @@ fn write_evidence(text: &mut String, recommendation: &Recommendation, width: usi
     }
 }
 
-/// The rules with an outcome and what they saw; those that saw the same stand
-/// together.
-fn write_rules(
-    text: &mut String,
-    title: &str,
-    advice: &Advice,
-    outcome: OutcomeWord,
-    width: usize,
-) {
+/// Which rules could not tell, and why; those with the same reason stand together.
+fn write_not_evaluated(text: &mut String, advice: &Advice, width: usize) {
     let mut groups: Vec<(&str, Vec<&RuleOutcome>)> = Vec::new();
-    for rule in advice.rules.iter().filter(|rule| rule.outcome == outcome) {
+    for rule in advice.with_outcome(OutcomeWord::NotEvaluated) {
         match groups.iter_mut().find(|(reason, _)| *reason == rule.reason) {
             Some((_, rules)) => rules.push(rule),
             None => groups.push((&rule.reason, vec![rule])),
@@ -291,7 +281,7 @@ fn write_rules(
     if groups.is_empty() {
         return;
     }
-    heading(text, title);
+    heading(text, "Not evaluated");
     for (reason, rules) in groups {
         let who = match rules.as_slice() {
             [rule] => format!("{} {}", rule.code, rule.name),

@@ -9,6 +9,7 @@ pub(super) const RULE: Rule = Rule {
     name: "abort-on-overflow",
     scenario: Some("listen/queue/last-ack-finds-it-full[abort-on-overflow=1]"),
     cure: Some("listen/queue/last-ack-finds-it-full[abort-on-overflow=0]"),
+    proven_by: super::ProvenBy::Suites(&["abort-on-overflow"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -51,4 +52,15 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
             .to_owned(),
         ..Finding::of_setting(facts, &DOCUMENTATION, SETTING, "0")
     }])
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::host;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("abort-on-overflow")
+    }
 }

@@ -13,6 +13,7 @@ pub(super) const RULE: Rule = Rule {
     name: "accept-queue-full",
     scenario: Some("listen/queue/overflow[backlog=1,family=ipv4]"),
     cure: Some("listen/queue/room-again"),
+    proven_by: super::ProvenBy::Suites(&["listen-queue-overflows"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -118,5 +119,16 @@ fn finding(facts: &Facts, socket: &TcpSocket, somaxconn: Option<i64>) -> Finding
             "ss -tln 'sport = :{}': Recv-Q stays below Send-Q",
             address.port()
         ),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::host;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("accept-queue-full")
     }
 }

@@ -13,6 +13,10 @@ pub(super) const RULE: Rule = Rule {
     name: "buffers-raised-under-pressure",
     scenario: None,
     cure: None,
+    proven_by: super::ProvenBy::Nothing(
+        "the traffic decides how much of a larger buffer is filled; tcp-mem-near tries what \
+         full buffers do to tcp_mem",
+    ),
     documentation: DOCUMENTATION,
     check,
 };
@@ -106,4 +110,15 @@ fn finding(facts: &Facts, setting: &'static str, place: usize, most: u64) -> Opt
         verify: "`mem` in /proc/net/sockstat falls below the second value of tcp_mem".to_owned(),
         ..finding
     })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::host;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("buffers-raised-under-pressure")
+    }
 }

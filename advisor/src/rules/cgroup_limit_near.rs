@@ -11,6 +11,7 @@ pub(super) const RULE: Rule = Rule {
     name: "cgroup-limit-near",
     scenario: Some("limits/cgroup/crowd[limit=cgroup]"),
     cure: Some("limits/cgroup/crowd[limit=none]"),
+    proven_by: super::ProvenBy::Suites(&["cgroup-limit-near"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -110,5 +111,47 @@ fn finding_v1(cgroup: &CgroupV1, limit: u64, usage: u64) -> Finding {
         ),
         undo: DOCUMENTATION.undo.to_owned(),
         verify: format!("memory.kmem.tcp.usage_in_bytes of {source} stays below the limit"),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::{assert_quiet, fired, host};
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("cgroup-limit-near")
+    }
+
+    #[test]
+    fn the_limit_of_tcp_in_a_cgroup_of_version_1_is_told_apart() {
+        let mut facts = host("quiet");
+        let mut cgroup = CgroupV1 {
+            path: "/docker/web".to_owned(),
+            tcp_limit_bytes: Some(10_000_000),
+            tcp_usage_bytes: Some(9_499_999),
+            tcp_failures: Some(3),
+            ..CgroupV1::default()
+        };
+        facts.cgroups_v1 = vec![cgroup.clone()];
+        assert_quiet(&RULE, &facts);
+        cgroup.tcp_usage_bytes = Some(9_500_000);
+        facts.cgroups_v1 = vec![cgroup.clone()];
+        facts.cgroups.clear();
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(finding.setting, "memory.kmem.tcp.limit_in_bytes");
+        assert!(
+            finding.proposed.starts_with("20000000,"),
+            "{}",
+            finding.proposed
+        );
+        // Without a limit there is nothing to be near to, and nothing is held of 0.
+        for (limit, usage) in [(None, Some(1)), (Some(0), Some(0))] {
+            cgroup.tcp_limit_bytes = limit;
+            cgroup.tcp_usage_bytes = usage;
+            facts.cgroups_v1 = vec![cgroup.clone()];
+            assert_quiet(&RULE, &facts);
+        }
     }
 }

@@ -10,6 +10,7 @@ pub(super) const RULE: Rule = Rule {
     name: "cgroup-slowed-down",
     scenario: Some("limits/cgroup/slowed-down[limit=high]"),
     cure: Some("limits/cgroup/slowed-down[limit=none]"),
+    proven_by: super::ProvenBy::Suites(&["cgroup-slowed-down"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -51,5 +52,58 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
             Outcome::Quiet("no cgroup with sockets is at its memory.high".to_owned())
         }
         findings => Outcome::Fired(findings),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use advisor_facts::cgroups::Cgroup;
+
+    use super::*;
+    use crate::rules::testing::{assert_quiet, fired, host};
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("cgroup-slowed-down")
+    }
+
+    #[test]
+    fn memory_high_of_a_cgroup_is_a_limit_of_its_own() {
+        let mut facts = host("quiet");
+        let mut cgroup = Cgroup {
+            path: "/web".to_owned(),
+            memory_max_bytes: Some(10_500_000),
+            memory_high_bytes: Some(10_000_000),
+            memory_current_bytes: Some(9_500_000),
+            sock_bytes: Some(625_000),
+            events: [("high".to_owned(), 7), ("max".to_owned(), 1)].into(),
+        };
+        facts.cgroups = [(1, cgroup.clone())].into();
+        assert_quiet(&crate::rules::cgroup_limit_near::RULE, &facts);
+        let findings = fired(&RULE, &facts);
+        assert_eq!(findings.len(), 1);
+        assert_eq!(findings[0].setting, "memory.high");
+        assert!(findings[0].proposed.starts_with("10625000,"));
+        assert!(
+            findings[0]
+                .apply
+                .ends_with("and memory.max, which is 10.0 MiB, above it"),
+            "{}",
+            findings[0].apply
+        );
+        let events: Vec<&str> = findings[0]
+            .evidence
+            .iter()
+            .map(|evidence| evidence.observation.as_str())
+            .filter(|name| name.starts_with("memory.events"))
+            .collect();
+        assert_eq!(events, ["memory.events.high"]);
+        // What fills it is not the sockets, or nothing was slowed down for it.
+        for (sock, high) in [(624_999, 7), (625_000, 0)] {
+            cgroup.sock_bytes = Some(sock);
+            cgroup.events.insert("high".to_owned(), high);
+            facts.cgroups = [(1, cgroup.clone())].into();
+            assert_quiet(&RULE, &facts);
+        }
     }
 }

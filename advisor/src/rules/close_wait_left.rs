@@ -14,6 +14,7 @@ pub(super) const RULE: Rule = Rule {
     name: "close-wait-left",
     scenario: Some("crash/leak/close-wait"),
     cure: None,
+    proven_by: super::ProvenBy::Suites(&["close-wait-left"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -245,5 +246,73 @@ fn finding(
         ),
         undo: DOCUMENTATION.undo.to_owned(),
         verify: format!("ss -tan state close-wait '{peek}' | wc -l stays small"),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::{assert_not_evaluated, assert_quiet, fired, host};
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("close-wait-left")
+    }
+
+    #[test]
+    fn close_wait_needs_many_or_old_sockets() {
+        let facts = firing();
+        assert_eq!(fired(&RULE, &facts).len(), 1, "four to one peer are a pool");
+
+        // Of unknown age: only very many are told from chance.
+        let mut unknown = facts.clone();
+        let all = &mut unknown.now.sockets.as_mut().unwrap().all;
+        for socket in all.iter_mut() {
+            socket.info = None;
+        }
+        assert_quiet(&RULE, &unknown);
+        let all = &mut unknown.now.sockets.as_mut().unwrap().all;
+        let one = all
+            .iter()
+            .find(|socket| socket.state.as_str() == "CLOSE_WAIT")
+            .unwrap();
+        let many = vec![one.clone(); 100];
+        all.extend(many);
+        assert!(fired(&RULE, &unknown)[0].summary.contains("of unknown age"));
+
+        // Young by tcp_info, but there in both looks.
+        let mut young = facts.clone();
+        for socket in &mut young.now.sockets.as_mut().unwrap().all {
+            if let Some(info) = &mut socket.info {
+                assert!(info.set("last_ack_recv", 5));
+            }
+        }
+        assert_quiet(&RULE, &young);
+        let mut earlier = young.now.clone();
+        earlier.uptime = young
+            .now
+            .uptime
+            .checked_sub(Duration::from_secs(30))
+            .unwrap();
+        young.set_earlier(earlier);
+        assert!(
+            fired(&RULE, &young)[0]
+                .summary
+                .ends_with("all for 30.0 s or longer")
+        );
+
+        // What is still sending is not left.
+        let mut sending = facts;
+        for socket in &mut sending.now.sockets.as_mut().unwrap().all {
+            socket.send_queue_bytes = 1;
+        }
+        assert_quiet(&RULE, &sending);
+    }
+
+    #[test]
+    fn without_sockets_it_is_not_evaluated() {
+        let mut facts = firing();
+        facts.now.sockets = None;
+        assert_not_evaluated(&RULE, &facts, "the sockets cannot be seen");
     }
 }

@@ -20,6 +20,7 @@ pub(super) const RULE: Rule = Rule {
     name: "close-with-unread-data",
     scenario: Some("close/unread-data/plain-close"),
     cure: Some("close/unread-data/shutdown-then-read-to-eof"),
+    proven_by: super::ProvenBy::Suites(&["close-with-unread-data"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -344,5 +345,218 @@ impl Suspects {
                 "socket table",
             )
         })
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use advisor_facts::processes::Holder;
+    use advisor_facts::processes::Process;
+
+    use super::*;
+    use crate::rules::testing::{
+        add_namespace, assert_not_evaluated, assert_quiet, counters, fired, host, outcome,
+    };
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("close-with-unread-data")
+    }
+
+    #[test]
+    fn a_counter_since_boot_alone_never_fires() {
+        let mut facts = firing();
+        facts.earlier = None;
+        assert_not_evaluated(
+            &RULE,
+            &facts,
+            "needs a window: --over 30s (TCPAbortOnClose since boot: 64)",
+        );
+        facts.settings.tcp_max_orphans = None;
+        assert_not_evaluated(
+            &RULE,
+            &facts,
+            "TCPAbortOnClose since the network namespace was made: 64",
+        );
+        let evidence = Evidence::counter("TcpExt.TCPAbortOnClose", &facts).unwrap();
+        assert_eq!(
+            evidence.source,
+            "/proc/net/netstat, since the network namespace was made"
+        );
+    }
+
+    /// A host that closed so often with unread data, and opened so many connections.
+    fn closes(closes: i64, active: i64, passive: i64) -> Facts {
+        let mut facts = firing();
+        let text = |closes: i64, active: i64, passive: i64| {
+            format!(
+                "TcpExt: TCPAbortOnClose\nTcpExt: {closes}\n\
+                 Tcp: ActiveOpens PassiveOpens\nTcp: {active} {passive}\n"
+            )
+        };
+        facts.now.counters = counters(&text(1000 + closes, 2000 + active, 3000 + passive));
+        facts.earlier.as_mut().unwrap().counters = counters(&text(1000, 2000, 3000));
+        facts
+    }
+
+    #[test]
+    fn closes_with_unread_data_count_by_their_share() {
+        assert_quiet(&RULE, &closes(0, 0, 0));
+        assert_quiet(&RULE, &closes(1, 0, 1));
+        assert_quiet(&RULE, &closes(4, 2, 2));
+        fired(&RULE, &closes(5, 0, 0));
+        fired(&RULE, &closes(5, 100, 400));
+        assert_quiet(&RULE, &closes(5, 100, 401));
+        fired(&RULE, &closes(100, 0, 10_000));
+        let Outcome::Quiet(reason) = outcome(&RULE, &closes(1, 20, 400)) else {
+            panic!("it fired");
+        };
+        assert!(
+            reason.starts_with(
+                "1 close() with unread data and 420 active and passive opens in 30.0 s"
+            ),
+            "{reason}"
+        );
+    }
+
+    /// Has a program hold a socket of the last network namespace that was added,
+    /// with so many bytes unread.
+    fn hold(facts: &mut Facts, name: &str, inode: u32, unread: u32) {
+        let process = u32::try_from(facts.processes.all.len()).unwrap();
+        facts.processes.all.push(Process {
+            pid: 4000 + process,
+            name: name.to_owned(),
+            command: None,
+            cgroup: None,
+            container: None,
+        });
+        facts.processes.holders.push(Holder {
+            inode,
+            process,
+            descriptor: 3,
+        });
+        facts.processes.holders.sort_unstable();
+        let namespace = facts.now.elsewhere.last_mut().unwrap();
+        let sockets = &mut namespace.sockets.as_mut().unwrap().all;
+        let mut socket = sockets
+            .iter()
+            .find(|socket| socket.state == TcpState::Established)
+            .unwrap()
+            .clone();
+        socket.inode = inode;
+        socket.recv_queue_bytes = unread;
+        sockets.push(socket);
+    }
+
+    #[test]
+    fn closes_are_told_of_the_namespace_and_the_program_that_is_likely() {
+        let mut facts = closes(0, 0, 0);
+        add_namespace(&mut facts, 7, &[("TCPAbortOnClose", 40)]);
+        facts.now.elsewhere[0]
+            .sockets
+            .as_mut()
+            .unwrap()
+            .all
+            .retain(|socket| socket.inode == 0 || socket.state == TcpState::Established);
+        for socket in &mut facts.now.elsewhere[0].sockets.as_mut().unwrap().all {
+            socket.inode = 0;
+        }
+        let [finding] = &fired(&RULE, &facts)[..] else {
+            panic!("more than one");
+        };
+        assert_eq!(
+            finding.subject,
+            "the program in network namespace pod-7 that closes these connections"
+        );
+        assert!(finding.summary.starts_with("40 close() with unread data"));
+        let source = "/proc/net/netstat of network namespace pod-7, in 30.0 s";
+        assert_eq!(finding.evidence[0].source, source);
+
+        let subject = |facts: &Facts| fired(&RULE, facts).remove(0).subject;
+        hold(&mut facts, "proxy", 900_001, 0);
+        assert_eq!(
+            subject(&facts),
+            "proxy (4000) in network namespace pod-7, the likely one",
+            "no other has sockets there"
+        );
+        hold(&mut facts, "cache", 900_002, 0);
+        assert_eq!(
+            subject(&facts),
+            "one of these in network namespace pod-7: proxy (4000), cache (4001)"
+        );
+        hold(&mut facts, "mailer", 900_003, 17);
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(
+            finding.subject,
+            "mailer (4002) in network namespace pod-7, the likely one"
+        );
+        let last = finding.evidence.last().unwrap();
+        assert_eq!(
+            (&*last.observation, last.value.to_string()),
+            (
+                "mailer (4002)",
+                "1 of 1 connections hold unread data now".to_owned()
+            )
+        );
+
+        // Who listens on the port of a connection has accepted it.
+        let sockets = &mut facts.now.elsewhere[0].sockets.as_mut().unwrap().all;
+        let mut gone = sockets.last().unwrap().clone();
+        gone.inode = 900_004;
+        gone.local.set_port(9999);
+        let mut listener = gone.clone();
+        listener.inode = 900_001;
+        listener.state = TcpState::Listen;
+        sockets.extend([gone, listener]);
+        assert_eq!(
+            subject(&facts),
+            "likely one of these in network namespace pod-7: proxy (4000), mailer (4002)"
+        );
+        let sockets = &mut facts.now.elsewhere[0].sockets.as_mut().unwrap().all;
+        sockets.truncate(sockets.len() - 2);
+
+        // One that nobody could be found for may be the one.
+        facts.processes.holders.retain(|holder| holder.process == 0);
+        assert_eq!(
+            subject(&facts),
+            "perhaps proxy (4000) in network namespace pod-7"
+        );
+    }
+
+    #[test]
+    fn data_after_close_alone_is_a_notice() {
+        let mut facts = closes(0, 0, 0);
+        add_namespace(
+            &mut facts,
+            7,
+            &[("TCPAbortOnClose", 4), ("TCPAbortOnData", 5)],
+        );
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(
+            (finding.severity, finding.confidence),
+            (Severity::Notice, Confidence::Low)
+        );
+        assert!(
+            finding
+                .summary
+                .starts_with("5 resets by data after close()")
+        );
+        let mut facts = closes(0, 0, 0);
+        add_namespace(
+            &mut facts,
+            7,
+            &[("TCPAbortOnClose", 0), ("TCPAbortOnData", 4)],
+        );
+        let Outcome::Quiet(reason) = outcome(&RULE, &facts) else {
+            panic!("it fired");
+        };
+        assert!(
+            reason.starts_with("4 close() before the last data came"),
+            "{reason}"
+        );
+        // A namespace that is new has no rate.
+        facts.earlier.as_mut().unwrap().elsewhere.clear();
+        facts.now.elsewhere[0].counters = counters("TcpExt: TCPAbortOnClose\nTcpExt: 99\n");
+        assert_quiet(&RULE, &facts);
     }
 }

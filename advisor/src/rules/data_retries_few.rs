@@ -9,6 +9,7 @@ pub(super) const RULE: Rule = Rule {
     name: "data-retries-few",
     scenario: Some("crash/vanished-peer/user-timeout"),
     cure: None,
+    proven_by: super::ProvenBy::Suites(&["data-retries-few"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -55,4 +56,15 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
             .to_owned(),
         ..Finding::of_setting(facts, &DOCUMENTATION, SETTING, &LEAST.to_string())
     }])
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::host;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("data-retries-few")
+    }
 }

@@ -14,6 +14,7 @@ pub(super) const RULE: Rule = Rule {
     name: "dead-peer-holds-memory",
     scenario: Some("crash/vanished-peer/unacknowledged"),
     cure: Some("crash/vanished-peer/user-timeout"),
+    proven_by: super::ProvenBy::Suites(&["dead-peer-holds-memory"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -172,4 +173,26 @@ fn evidence(dead: &[&TcpSocket], held: u64, programs: &[Program<'_>]) -> Vec<Evi
 /// What no process holds is an orphan, and the limit of those is its matter.
 fn has_dead_peer(socket: &TcpSocket) -> bool {
     socket.inode != 0 && Condition::of(socket) == Condition::Dead
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use advisor_facts::SocketSource;
+
+    use super::*;
+    use crate::rules::testing::{assert_not_evaluated, host};
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("dead-peer-holds-memory")
+    }
+
+    #[test]
+    fn sockets_as_text_have_no_tcp_info() {
+        let mut facts = firing();
+        facts.now.sockets.as_mut().unwrap().source = SocketSource::ProcNetTcp;
+        assert_not_evaluated(&RULE, &facts, "tcp_info");
+        facts.now.sockets = None;
+        assert_not_evaluated(&RULE, &facts, "tcp_info");
+    }
 }

@@ -10,6 +10,7 @@ pub(super) const RULE: Rule = Rule {
     name: "file-differs-from-live",
     scenario: None,
     cure: None,
+    proven_by: super::ProvenBy::FILES_ONLY,
     documentation: DOCUMENTATION,
     check,
 };
@@ -86,4 +87,15 @@ fn is_numeric(value: &str) -> bool {
         && value
             .split_whitespace()
             .all(|word| word.parse::<i64>().is_ok())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::host;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("file-differs-from-live")
+    }
 }

@@ -10,6 +10,7 @@ pub(super) const RULE: Rule = Rule {
     name: "file-holds-wrong-value",
     scenario: None,
     cure: None,
+    proven_by: super::ProvenBy::FILES_ONLY,
     documentation: DOCUMENTATION,
     check,
 };
@@ -61,4 +62,15 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         return Outcome::Quiet("the files hold no wrong value that is not live".to_owned());
     }
     Outcome::Fired(findings)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::host;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("file-holds-wrong-value")
+    }
 }

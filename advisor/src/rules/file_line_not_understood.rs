@@ -12,6 +12,7 @@ pub(crate) const RULE: Rule = Rule {
     name: "file-line-not-understood",
     scenario: None,
     cure: None,
+    proven_by: super::ProvenBy::FILES_ONLY,
     documentation: DOCUMENTATION,
     check,
 };
@@ -62,4 +63,15 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         return Outcome::Quiet("every line of the files is understood".to_owned());
     }
     Outcome::Fired(findings)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::host;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("file-line-not-understood")
+    }
 }

@@ -12,6 +12,7 @@ pub(crate) const RULE: Rule = Rule {
     name: "file-line-overruled",
     scenario: None,
     cure: None,
+    proven_by: super::ProvenBy::FILES_ONLY,
     documentation: DOCUMENTATION,
     check,
 };
@@ -134,4 +135,15 @@ pub(crate) fn overruled(files: &SysctlFiles) -> impl Iterator<Item = Overruled<'
             procps,
         })
     })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::host;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("file-line-overruled")
+    }
 }

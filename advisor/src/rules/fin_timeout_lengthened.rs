@@ -12,6 +12,7 @@ pub(super) const RULE: Rule = Rule {
     name: "fin-timeout-lengthened",
     scenario: Some("orphans/life/fin-wait2[fin-timeout=120]"),
     cure: Some("orphans/life/fin-wait2[fin-timeout=60]"),
+    proven_by: super::ProvenBy::Suites(&["fin-timeout-lengthened"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -68,4 +69,15 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         undo: unset(SETTING, &current.to_string()),
         verify: "`orphan` in /proc/net/sockstat falls".to_owned(),
     }])
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::host;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("fin-timeout-lengthened")
+    }
 }

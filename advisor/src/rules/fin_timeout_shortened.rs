@@ -12,6 +12,10 @@ pub(super) const RULE: Rule = Rule {
     name: "fin-timeout-shortened",
     scenario: Some("bind/time-wait/fin-timeout"),
     cure: None,
+    proven_by: super::ProvenBy::Nothing(
+        "tcp_fin_timeout does not change TIME_WAIT, so there is no failure to mend \
+         (bind/time-wait/fin-timeout shows the same before and after)",
+    ),
     documentation: DOCUMENTATION,
     check,
 };
@@ -80,4 +84,15 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
             counted there too)"
             .to_owned(),
     }])
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::host;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("fin-timeout-shortened")
+    }
 }

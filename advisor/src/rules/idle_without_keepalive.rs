@@ -14,6 +14,7 @@ pub(super) const RULE: Rule = Rule {
     name: "idle-without-keepalive",
     scenario: Some("crash/half-open/idle[option=none]"),
     cure: Some("crash/half-open/idle[option=keepalive]"),
+    proven_by: super::ProvenBy::Suites(&["idle-without-keepalive"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -117,4 +118,15 @@ fn is_forgotten(socket: &TcpSocket) -> bool {
         && !socket.options.is_some_and(|options| options.keepalive)
         && Condition::of(socket) == Condition::Idle
         && idle_ms(socket).is_some_and(|idle| idle >= IDLE_MS)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::host;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("idle-without-keepalive")
+    }
 }

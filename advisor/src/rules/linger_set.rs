@@ -15,6 +15,7 @@ pub(super) const RULE: Rule = Rule {
         "close/truth-table/endings[ending=linger-zero,link=10mbit,greeting=none,family=ipv4-mapped]",
     ),
     cure: Some("close/unread-data/shutdown-then-read-to-eof"),
+    proven_by: super::ProvenBy::Suites(&["close-with-unread-data"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -122,4 +123,15 @@ fn evidence(times: &BTreeMap<i32, i64>, inspected: usize) -> Vec<Evidence> {
 
 fn linger_s(socket: &TcpSocket) -> Option<i32> {
     socket.options?.linger_s
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::host;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("linger-set")
+    }
 }

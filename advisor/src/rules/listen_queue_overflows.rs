@@ -15,6 +15,7 @@ pub(super) const RULE: Rule = Rule {
     name: "listen-queue-overflows",
     scenario: Some("listen/queue/overflow[backlog=1,family=ipv4]"),
     cure: Some("listen/queue/overflow[backlog=4,family=ipv4]"),
+    proven_by: super::ProvenBy::Suites(&["listen-queue-overflows"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -155,4 +156,29 @@ fn finding(facts: &Facts, place: &Place<'_>, drops: i64, window: Duration) -> Op
         evidence,
         ..common
     })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::{add_namespace, fired, host};
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("listen-queue-overflows")
+    }
+
+    #[test]
+    fn drops_of_another_namespace_are_seen() {
+        let mut facts = host("quiet");
+        add_namespace(&mut facts, 7, &[("ListenOverflows", 30)]);
+        facts.now.elsewhere[0].settings.somaxconn = Some(128);
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(
+            finding.subject,
+            "the listener in network namespace pod-7 whose queue is full"
+        );
+        assert_eq!(finding.kind, Kind::Program);
+        assert!(finding.apply.contains("somaxconn is 128 there"));
+    }
 }

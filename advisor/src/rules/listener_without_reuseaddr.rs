@@ -13,6 +13,7 @@ pub(super) const RULE: Rule = Rule {
     name: "listener-without-reuseaddr",
     scenario: Some("bind/time-wait/neither"),
     cure: Some("bind/time-wait/both"),
+    proven_by: super::ProvenBy::Suites(&["port-held-without-listener"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -128,4 +129,15 @@ fn evidence(facts: &Facts, listener: &TcpSocket) -> [Evidence; 2] {
             "socket table, by the local port",
         ),
     ]
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::host;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("listener-without-reuseaddr")
+    }
 }

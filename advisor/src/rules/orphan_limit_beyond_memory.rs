@@ -13,6 +13,7 @@ pub(super) const RULE: Rule = Rule {
     name: "orphan-limit-beyond-memory",
     scenario: Some("orphans/flood/over-the-limit"),
     cure: None,
+    proven_by: super::ProvenBy::Suites(&["orphan-limit-beyond-memory"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -124,4 +125,30 @@ fn without_memory(facts: &Facts, limit: i64) -> Outcome {
             &GREATEST_DEFAULT.to_string(),
         )
     }])
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::{fired, host};
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("orphan-limit-beyond-memory")
+    }
+
+    #[test]
+    fn wrong_marks_of_tcp_mem_pay_for_no_orphans() {
+        let mut facts = host("quiet");
+        // Both circulate in one list: 256 GiB in pages would pay for it.
+        facts.settings.tcp_max_orphans = Some(3_276_800);
+        let of_right_marks = fired(&RULE, &facts).remove(0).proposed;
+        facts.settings.tcp_mem = Some([4096, 87_380, 67_108_864]);
+        let of_wrong_marks = fired(&RULE, &facts).remove(0).proposed;
+        let near = |text: &str| text.parse::<i64>().unwrap();
+        assert!(
+            near(&of_wrong_marks) <= 2 * near(&of_right_marks),
+            "{of_wrong_marks}"
+        );
+    }
 }

@@ -10,6 +10,7 @@ pub(super) const RULE: Rule = Rule {
     name: "orphan-limit-lowered",
     scenario: Some("orphans/flood/over-the-limit"),
     cure: Some("orphans/flood/under-the-limit"),
+    proven_by: super::ProvenBy::Suites(&["orphan-limit-lowered"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -71,4 +72,15 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
         verify: "TCPAbortOnMemory stops rising (nstat -az TcpExtTCPAbortOnMemory)".to_owned(),
         ..Finding::of_setting(facts, &DOCUMENTATION, SETTING, &proposed.to_string())
     }])
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::host;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("orphan-limit-lowered")
+    }
 }

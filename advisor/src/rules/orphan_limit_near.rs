@@ -14,6 +14,7 @@ pub(super) const RULE: Rule = Rule {
     name: "orphan-limit-near",
     scenario: Some("orphans/flood/over-the-limit"),
     cure: Some("orphans/flood/under-the-limit"),
+    proven_by: super::ProvenBy::Suites(&["orphan-limit-near", "orphan-retries-misread"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -335,5 +336,239 @@ impl Found {
                 evidence: self.evidence,
             },
         }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::time::Duration;
+
+    use advisor_facts::SocketSource;
+    use advisor_facts::sock_diag::TcpState;
+    use advisor_facts::sock_diag::Timer;
+
+    use super::*;
+    use crate::rules::testing::{
+        assert_not_evaluated, assert_quiet, fired, fired_with, host, sockstat,
+    };
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("orphan-limit-near")
+    }
+
+    /// A host with `orphans` and a limit, whose tcp_mem pays for `affordable`.
+    fn orphans(orphans: i64, limit: i64, affordable: u64) -> Facts {
+        let mut facts = host("quiet");
+        facts.now.sockstat = sockstat(&format!("TCP: orphan {orphans} mem 1\n"));
+        facts.settings.tcp_max_orphans = Some(limit);
+        let pages = affordable * (64 << 10) / facts.page_bytes;
+        facts.settings.tcp_mem = Some([pages, pages, pages]);
+        facts
+    }
+
+    #[test]
+    fn orphans_warn_above_a_quarter_and_are_critical_above_a_half() {
+        assert_quiet(&RULE, &orphans(100, 400, 1 << 20));
+        assert_eq!(
+            fired(&RULE, &orphans(101, 400, 1 << 20))[0].severity,
+            Severity::Warning
+        );
+        assert_eq!(
+            fired(&RULE, &orphans(200, 400, 1 << 20))[0].severity,
+            Severity::Warning
+        );
+        assert_eq!(
+            fired(&RULE, &orphans(201, 400, 1 << 20))[0].severity,
+            Severity::Critical
+        );
+    }
+
+    #[test]
+    fn a_proposed_orphan_limit_is_quiet_and_paid_for() {
+        for count in [1, 2, 16, 101, 4096, 5000, 100_000] {
+            for affordable in [0, 1, 64, 1000, 20_001, 1 << 20] {
+                let facts = orphans(count, count, affordable);
+                let finding = &fired(&RULE, &facts)[0];
+                if finding.setting != "net.ipv4.tcp_max_orphans" {
+                    assert!(affordable <= 4 * count.cast_unsigned(), "{finding:?}");
+                    continue;
+                }
+                let proposed: i64 = finding.proposed.parse().unwrap();
+                assert!(proposed.cast_unsigned() <= affordable);
+                assert_quiet(&RULE, &orphans(count, proposed, affordable));
+            }
+        }
+    }
+
+    #[test]
+    fn orphans_that_memory_cannot_pay_for_are_to_live_shorter() {
+        let mut facts = host("orphan-limit-near-unpaid");
+        for retries in [0, 8, 4] {
+            facts.settings.tcp_orphan_retries = Some(retries);
+            let finding = &fired(&RULE, &facts)[0];
+            assert_eq!(finding.setting, "net.ipv4.tcp_orphan_retries");
+            assert_eq!(
+                (finding.current.as_str(), finding.proposed.as_str()),
+                (&*retries.to_string(), "3")
+            );
+        }
+        facts.settings.tcp_orphan_retries = Some(2);
+        let finding = &fired(&RULE, &facts)[0];
+        assert_eq!(finding.kind, Kind::Program);
+        assert!(finding.risk.contains("a peer that does not read"));
+    }
+
+    #[test]
+    fn orphans_of_another_namespace_are_not_mended_by_a_setting_here() {
+        let elsewhere = |facts: &Facts| {
+            let finding = fired(&RULE, facts).remove(0);
+            assert_eq!(finding.setting, "none here");
+            finding.subject
+        };
+        assert_eq!(
+            elsewhere(&host("orphan-limit-near-elsewhere")),
+            "another network namespace of this machine"
+        );
+
+        let mut facts = host("orphan-limit-near-unpaid");
+        let is_here = |facts: &Facts| fired(&RULE, facts)[0].subject == "this network namespace";
+        assert!(is_here(&facts), "six of ten");
+        // As text they are seen as well, though not what they hold.
+        facts.now.sockets.as_mut().unwrap().source = SocketSource::ProcNetTcp;
+        facts.settings.tcp_mem = Some([1, 2, 3]);
+        assert!(is_here(&facts));
+        // A record of FIN_WAIT2 is no orphan.
+        for socket in &mut facts.now.sockets.as_mut().unwrap().all {
+            if socket.state == TcpState::FinWait1 {
+                socket.state = TcpState::FinWait2;
+                socket.timer = Timer::TimeWait;
+            }
+        }
+        elsewhere(&facts);
+        facts.now.sockets = None;
+        assert_eq!(
+            elsewhere(&facts),
+            "the network namespace that has the orphans"
+        );
+    }
+
+    #[test]
+    fn the_orphans_are_looked_for_in_the_look_that_had_the_most() {
+        let mut facts = host("orphan-limit-near-unpaid");
+        let mut earlier = facts.now.clone();
+        earlier.uptime = Duration::ZERO;
+        facts.set_earlier(earlier);
+        facts.now = host("quiet").now;
+        assert_eq!(fired(&RULE, &facts)[0].subject, "this network namespace");
+    }
+
+    #[test]
+    fn the_memory_of_orphans_is_measured_where_most_of_them_are_seen() {
+        let mut facts = orphans(8, 16, 4);
+        let mut orphan = host("dead-peer-holds-memory")
+            .now
+            .sockets
+            .as_mut()
+            .unwrap()
+            .all
+            .pop()
+            .unwrap();
+        orphan.inode = 0;
+        orphan.state = TcpState::FinWait1;
+        orphan.memory.as_mut().unwrap().send_queued_bytes = 100;
+        // A page for each of them: 64 KiB pay for 16, the whole mark for 64.
+        facts.now.sockets.as_mut().unwrap().all = vec![orphan; 4];
+        let finding = &fired(&RULE, &facts)[0];
+        assert_eq!(
+            (finding.setting.as_str(), finding.proposed.as_str()),
+            ("net.ipv4.tcp_max_orphans", "64")
+        );
+        facts.now.sockets.as_mut().unwrap().all.pop();
+        let finding = &fired(&RULE, &facts)[0];
+        assert_eq!(finding.setting, "none here", "three of eight are too few");
+    }
+
+    #[test]
+    fn what_a_report_measured_replaces_the_formula() {
+        use advisor_report::measured::Measurement;
+
+        // 64 KiB each pay for 15, and 16 are needed; two pages each pay for 120.
+        let facts = orphans(4, 8, 15);
+        assert_eq!(fired(&RULE, &facts)[0].setting, "none here");
+        let mut measured = Measured {
+            orphan_pages: Some(Measurement {
+                value: 2,
+                source: "report r.json".to_owned(),
+            }),
+            ..Measured::default()
+        };
+        let finding = &fired_with(&RULE, &facts, &measured)[0];
+        assert_eq!(finding.proposed, "32");
+        assert!(finding.why.contains("(report r.json)"), "{}", finding.why);
+
+        // Above a half it is serious by the formula; a replay saw it from the whole
+        // limit on.
+        let facts = orphans(300, 400, 1 << 20);
+        assert_eq!(fired(&RULE, &facts)[0].severity, Severity::Critical);
+        measured.orphan_counts = Some(Measurement {
+            value: 1,
+            source: "report r.json".to_owned(),
+        });
+        let finding = &fired_with(&RULE, &facts, &measured)[0];
+        assert_eq!(finding.severity, Severity::Warning);
+        assert!(
+            finding
+                .evidence
+                .iter()
+                .any(|evidence| evidence.observation == "orphan.counts")
+        );
+    }
+
+    #[test]
+    fn a_calibration_says_no_less_than_the_worst_case_and_makes_nothing_more_severe() {
+        use advisor_report::calibration::{self, Unsent};
+        use advisor_report::measured::Calibrated;
+
+        let mut calibration = calibration::nearest("6.12").unwrap();
+        let calibrated = |calibration: &calibration::Calibration| {
+            let measured = Measured {
+                calibrated: Calibrated::Nearest(Box::new(calibration.clone())),
+                ..Measured::default()
+            };
+            fired_with(&RULE, &orphans(4, 8, 17), &measured)[0].clone()
+        };
+        // 64 KiB each pay for 17 with and without it.
+        let without = &fired(&RULE, &orphans(4, 8, 17))[0];
+        let with = calibrated(&calibration);
+        assert_eq!(with.proposed, without.proposed);
+        assert_eq!(with.severity, without.severity);
+        assert_eq!(with.confidence, without.confidence);
+        assert!(with.why.contains("measured on Linux 6.12."), "{}", with.why);
+        // A kernel that charges more makes orphans dearer.
+        let orphan = calibration
+            .orphan_memory
+            .iter_mut()
+            .find(|orphan| orphan.unsent == Unsent::FullBuffer)
+            .unwrap();
+        orphan.held_bytes = 70_000;
+        assert_eq!(calibrated(&calibration).setting, "none here");
+    }
+
+    #[test]
+    fn an_earlier_look_with_more_orphans_counts() {
+        let mut facts = orphans(1, 400, 1 << 20);
+        let mut earlier = orphans(300, 400, 1 << 20).now;
+        earlier.uptime = Duration::ZERO;
+        facts.set_earlier(earlier);
+        assert_eq!(fired(&RULE, &facts)[0].severity, Severity::Critical);
+    }
+
+    #[test]
+    fn a_child_namespace_leaves_the_limits_of_the_kernel_out() {
+        let facts = host("container");
+        assert_not_evaluated(&RULE, &facts, "initial network namespace");
+        let mut unseen = facts.unseen.iter();
+        assert!(unseen.any(|unseen| unseen.what.contains("tcp_max_orphans")));
     }
 }

@@ -11,6 +11,7 @@ pub(super) const RULE: Rule = Rule {
     name: "orphan-retries-misread",
     scenario: Some("orphans/life/silent-peer-by-default"),
     cure: Some("orphans/life/silent-peer[retries=3]"),
+    proven_by: super::ProvenBy::Suites(&["orphan-retries-misread"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -118,7 +119,30 @@ fn life_s(retries: i64) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::{fired_with, host};
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("orphan-retries-misread")
+    }
+
+    #[test]
+    fn what_a_report_measured_replaces_the_formula() {
+        let mut measured = Measured::default();
+        let facts = firing();
+        measured.life_s.insert(
+            0,
+            advisor_report::measured::Measurement {
+                value: 109,
+                source: "report r.json".to_owned(),
+            },
+        );
+        let finding = &fired_with(&RULE, &facts, &measured)[0];
+        assert!(finding.why.contains("109 s as measured"), "{}", finding.why);
+    }
+
     #[test]
     fn a_life_is_as_documented_for_tcp_retries2() {
         // ip-sysctl.rst: 15 retries are 924.6 s.

@@ -14,6 +14,7 @@ pub(super) const RULE: Rule = Rule {
     name: "port-held-without-listener",
     scenario: Some("bind/time-wait/new-only"),
     cure: Some("bind/time-wait/both"),
+    proven_by: super::ProvenBy::Suites(&["port-held-without-listener"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -210,5 +211,76 @@ fn finding(port: u16, sockets: &[&TcpSocket], range: &str, source: &str) -> Find
             "restart the program twice while connections are there: the second time bind() to \
              port {port} works at once"
         ),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::{assert_not_evaluated, assert_quiet, fired, host};
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("port-held-without-listener")
+    }
+
+    #[test]
+    fn a_listener_or_a_port_of_connect_is_not_held() {
+        let facts = firing();
+        let mut listening = facts.clone();
+        for socket in &mut listening.now.sockets.as_mut().unwrap().all {
+            if socket.state.as_str() == "LISTEN" {
+                socket.local.set_port(9000);
+            }
+            if socket.local.port() == 8080 {
+                socket.state = TcpState::Established;
+            }
+        }
+        assert_quiet(&RULE, &listening);
+        let mut range = facts;
+        range.settings.ip_local_port_range = Some([9000, 60999]);
+        assert_quiet(&RULE, &range);
+    }
+
+    #[test]
+    fn a_client_with_a_fixed_source_port_is_no_dead_server_for_sure() {
+        // Two connections from port 10500 to port 8443 of two peers, and two of
+        // active FTP from port 20.
+        let mut facts = host("port-held-by-client");
+        let findings = fired(&RULE, &facts);
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert_eq!(findings[0].severity, Severity::Notice);
+        assert!(findings[0].summary.contains("10500"));
+        assert!(
+            findings[0]
+                .summary
+                .contains("or of a client with a fixed source port")
+        );
+
+        // From two ports of peers: a server's clients.
+        let all = &mut facts.now.sockets.as_mut().unwrap().all;
+        let first = all
+            .iter_mut()
+            .find(|socket| socket.local.port() == 10500)
+            .unwrap();
+        first.peer.set_port(43000);
+        let findings = fired(&RULE, &facts);
+        assert_eq!(findings[0].severity, Severity::Warning);
+        assert_eq!(
+            findings[0].subject,
+            "the server that was on 192.0.2.10:10500"
+        );
+
+        // One alone tells nothing.
+        let all = &mut facts.now.sockets.as_mut().unwrap().all;
+        all.retain(|socket| socket.peer.port() != 8443);
+        assert_eq!(fired(&RULE, &facts)[0].severity, Severity::Notice);
+    }
+
+    #[test]
+    fn without_sockets_it_is_not_evaluated() {
+        let mut facts = firing();
+        facts.now.sockets = None;
+        assert_not_evaluated(&RULE, &facts, "the sockets cannot be seen");
     }
 }

@@ -17,6 +17,7 @@ pub(super) const RULE: Rule = Rule {
     name: "ports-run-out",
     scenario: Some("bind/ports/ten-ports[way=bind]"),
     cure: Some("bind/ports/ten-ports[way=bind-no-port]"),
+    proven_by: super::ProvenBy::Suites(&["ports-run-out"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -227,5 +228,16 @@ impl<'a> Ports<'a> {
             proposed,
             ..common
         }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::host;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("ports-run-out")
     }
 }

@@ -15,6 +15,7 @@ pub(super) const RULE: Rule = Rule {
     name: "reset-for-memory",
     scenario: Some("orphans/limit/which-one-fired[limit=tcp_max_orphans]"),
     cure: Some("orphans/flood/under-the-limit"),
+    proven_by: super::ProvenBy::Suites(&["orphan-limit-near", "reset-for-memory"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -201,5 +202,48 @@ fn unpaid(confidence: Confidence, summary: String, evidence: Vec<Evidence>) -> F
         apply: "ss -tanmo shows what each socket holds and which timer it runs".to_owned(),
         undo: "take the change of the program out again".to_owned(),
         verify: "TCPAbortOnMemory stops rising (nstat -az TcpExtTCPAbortOnMemory)".to_owned(),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::{add_namespace, fired, host};
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("reset-for-memory")
+    }
+
+    #[test]
+    fn the_kernels_log_says_which_limit_fired() {
+        let mut facts = firing();
+        let summary = |facts: &Facts| fired(&RULE, facts)[0].summary.clone();
+        assert!(summary(&facts).ends_with("tcp_max_orphans fired, not tcp_mem"));
+        assert_eq!(fired(&RULE, &facts)[0].confidence, Confidence::High);
+        assert_eq!(fired(&RULE, &facts)[0].proposed, "16384");
+
+        // Without a line in the window the gauges have to do.
+        let log = facts.kernel_log.as_mut().unwrap();
+        log.too_many_orphans = vec![Duration::from_secs(100)];
+        assert_eq!(fired(&RULE, &facts)[0].confidence, Confidence::Medium);
+        assert!(summary(&facts).ends_with("tcp_max_orphans fired, not tcp_mem"));
+
+        // By its log it was the other one, however near the orphans are.
+        let log = facts.kernel_log.as_mut().unwrap();
+        log.out_of_memory = vec![facts.now.uptime];
+        assert!(summary(&facts).ends_with("tcp_mem fired, not tcp_max_orphans"));
+        assert_eq!(fired(&RULE, &facts)[0].kind, Kind::Program);
+    }
+
+    #[test]
+    fn resets_of_another_namespace_are_seen() {
+        let mut facts = host("quiet");
+        add_namespace(&mut facts, 8, &[("TCPAbortOnMemory", 12)]);
+        facts.settings.tcp_max_orphans = Some(16);
+        let finding = fired(&RULE, &facts).remove(0);
+        assert!(finding.summary.starts_with("12 connections were reset"));
+        let mut evidence = finding.evidence.iter();
+        assert!(evidence.any(|seen| seen.source.contains("network namespace pod-8")));
     }
 }

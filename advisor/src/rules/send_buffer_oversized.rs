@@ -14,6 +14,7 @@ pub(super) const RULE: Rule = Rule {
     name: "send-buffer-oversized",
     scenario: None,
     cure: None,
+    proven_by: super::ProvenBy::Suites(&["send-buffer-oversized"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -148,4 +149,15 @@ fn is_oversized(socket: &TcpSocket) -> bool {
     socket.state == TcpState::Established
         && buffer(socket) > u64::from(GROWN_BYTES)
         && need_bytes(socket).is_some_and(|need| buffer(socket) / FAR > need)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::host;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("send-buffer-oversized")
+    }
 }

@@ -12,6 +12,7 @@ pub(crate) const RULE: Rule = Rule {
     name: "setting-unknown-here",
     scenario: None,
     cure: None,
+    proven_by: super::ProvenBy::FILES_ONLY,
     documentation: DOCUMENTATION,
     check,
 };
@@ -269,9 +270,16 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{GONE, NEW, TCP_NAMES, Unknown, unknown};
+pub(super) mod tests {
     use advisor_facts::Settings;
+
+    use super::*;
+    use crate::rules::testing::host;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("setting-unknown-here")
+    }
 
     #[test]
     fn a_setting_is_gone_or_not_yet_there_by_the_kernel() {

@@ -9,6 +9,7 @@ pub(super) const RULE: Rule = Rule {
     name: "somaxconn-low",
     scenario: Some("listen/queue/overflow[backlog=1,family=ipv4]"),
     cure: Some("listen/queue/overflow[backlog=4,family=ipv4]"),
+    proven_by: super::ProvenBy::Suites(&["listen-queue-overflows"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -62,4 +63,15 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
             .to_owned(),
         ..Finding::of_setting(facts, &DOCUMENTATION, SETTING, "4096")
     }])
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::host;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("somaxconn-low")
+    }
 }

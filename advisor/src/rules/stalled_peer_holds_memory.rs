@@ -12,6 +12,7 @@ pub(super) const RULE: Rule = Rule {
     name: "stalled-peer-holds-memory",
     scenario: Some("memory/vanished-client/dead-or-slow"),
     cure: None,
+    proven_by: super::ProvenBy::Suites(&["stalled-peer-holds-memory"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -131,4 +132,15 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         });
     }
     Outcome::Fired(findings)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::host;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("stalled-peer-holds-memory")
+    }
 }

@@ -9,6 +9,7 @@ pub(super) const RULE: Rule = Rule {
     name: "syncookies-off",
     scenario: None,
     cure: None,
+    proven_by: super::ProvenBy::Suites(&["syncookies-off"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -49,4 +50,15 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
             .to_owned(),
         ..Finding::of_setting(facts, &DOCUMENTATION, SETTING, "1")
     }])
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::host;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("syncookies-off")
+    }
 }

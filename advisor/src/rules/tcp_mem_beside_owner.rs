@@ -11,6 +11,7 @@ pub(super) const RULE: Rule = Rule {
     name: "tcp-mem-beside-owner",
     scenario: None,
     cure: None,
+    proven_by: super::ProvenBy::Suites(&["tcp-mem-in-bytes"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -56,4 +57,15 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         }
         },
     )
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::host;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("tcp-mem-beside-owner")
+    }
 }

@@ -11,6 +11,7 @@ pub(super) const RULE: Rule = Rule {
     name: "tcp-mem-far-from-default",
     scenario: None,
     cure: None,
+    proven_by: super::ProvenBy::Suites(&["tcp-mem-far-from-default"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -54,4 +55,15 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         }
         },
     )
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::host;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("tcp-mem-far-from-default")
+    }
 }

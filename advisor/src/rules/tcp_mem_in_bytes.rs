@@ -13,6 +13,7 @@ pub(super) const RULE: Rule = Rule {
     name: "tcp-mem-in-bytes",
     scenario: None,
     cure: None,
+    proven_by: super::ProvenBy::Suites(&["tcp-mem-in-bytes"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -139,4 +140,15 @@ pub(super) fn tcp_mem_fault(
             ..finding
         },
     }])
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::host;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("tcp-mem-in-bytes")
+    }
 }

@@ -15,6 +15,7 @@ pub(super) const RULE: Rule = Rule {
     name: "tcp-mem-near",
     scenario: Some("memory/pressure/crowd[tcp-mem=small,victim=same-namespace]"),
     cure: Some("memory/pressure/crowd[tcp-mem=raised,victim=same-namespace]"),
+    proven_by: super::ProvenBy::Suites(&["tcp-mem-near"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -220,4 +221,89 @@ fn held_bytes(socket: &TcpSocket) -> u64 {
     socket.memory.as_ref().map_or(0, |memory| {
         u64::from(memory.send_queued_bytes) + u64::from(memory.recv_alloc_bytes)
     })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::{
+        assert_not_evaluated, assert_quiet, fired, host, outcome, sockstat,
+    };
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("tcp-mem-near")
+    }
+
+    /// A host whose sockets hold `usage` pages.
+    fn memory(usage: u64, marks: [u64; 3], ram_pages: u64) -> Facts {
+        let mut facts = host("quiet");
+        facts.now.sockstat = sockstat(&format!("TCP: orphan 0 mem {usage}\n"));
+        facts.settings.tcp_mem = Some(marks);
+        facts.ram_bytes = ram_pages * facts.page_bytes;
+        facts
+    }
+
+    #[test]
+    fn memory_warns_above_pressure_and_is_critical_near_the_high_mark() {
+        let marks = [30_000, 40_000, 60_000];
+        assert_quiet(&RULE, &memory(40_000, marks, 1 << 22));
+        assert_eq!(
+            fired(&RULE, &memory(40_001, marks, 1 << 22))[0].severity,
+            Severity::Warning
+        );
+        assert_eq!(
+            fired(&RULE, &memory(54_000, marks, 1 << 22))[0].severity,
+            Severity::Warning
+        );
+        assert_eq!(
+            fired(&RULE, &memory(54_001, marks, 1 << 22))[0].severity,
+            Severity::Critical
+        );
+    }
+
+    #[test]
+    fn memory_within_the_noise_of_the_cpus_is_quiet() {
+        let mut facts = memory(900, [10, 20, 30], 1 << 22);
+        assert_quiet(&RULE, &facts);
+        facts.settings.mem_pcpu_rsv = None;
+        fired(&RULE, &facts);
+    }
+
+    #[test]
+    fn proposed_memory_marks_are_in_order_within_ram_and_quiet() {
+        for marks in [
+            [30_000, 40_000, 60_000],
+            [1, 2, 3],
+            [50_000, 40_000, 30_000],
+            [9_000; 3],
+        ] {
+            for usage in [5_000, 9_999, 40_001, 60_000, 1_000_000] {
+                for ram_pages in [1 << 16, 1 << 18, 1 << 22, 1 << 26] {
+                    for page_bytes in [4 << 10, 16 << 10, 64 << 10] {
+                        let mut facts = memory(usage, marks, ram_pages);
+                        facts.ram_bytes = ram_pages * page_bytes;
+                        facts.page_bytes = page_bytes;
+                        let Outcome::Fired(findings) = outcome(&RULE, &facts) else {
+                            continue;
+                        };
+                        if findings[0].kind == Kind::Program {
+                            continue;
+                        }
+                        let proposed =
+                            advisor_facts::sysctl::triple(&findings[0].proposed).unwrap();
+                        assert!(proposed.is_sorted(), "{proposed:?}");
+                        assert!(proposed[2] <= ram_pages / 4, "{proposed:?} of {ram_pages}");
+                        facts.settings.tcp_mem = Some(proposed);
+                        assert_quiet(&RULE, &facts);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_child_namespace_has_no_tcp_mem() {
+        assert_not_evaluated(&RULE, &host("container"), "initial network namespace");
+    }
 }

@@ -9,6 +9,10 @@ pub(super) const RULE: Rule = Rule {
     name: "time-wait-ignores-resets",
     scenario: None,
     cure: None,
+    proven_by: super::ProvenBy::Nothing(
+        "tcp_rfc1337 only keeps sockets in TIME_WAIT when a reset arrives, so there is no \
+         failure to mend",
+    ),
     documentation: DOCUMENTATION,
     check,
 };
@@ -48,4 +52,15 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
 
         ..Finding::of_setting(facts, &DOCUMENTATION, SETTING, "0")
     }])
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::host;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("time-wait-ignores-resets")
+    }
 }

@@ -11,6 +11,7 @@ pub(super) const RULE: Rule = Rule {
     name: "tw-buckets-few",
     scenario: Some("bind/ports/too-many-time-wait"),
     cure: None,
+    proven_by: super::ProvenBy::Suites(&["tw-buckets-overflow"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -90,4 +91,15 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         verify: "TCPTimeWaitOverflow stops rising (nstat -az TcpExtTCPTimeWaitOverflow)".to_owned(),
         ..finding
     }])
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::host;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("tw-buckets-few")
+    }
 }

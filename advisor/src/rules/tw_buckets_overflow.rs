@@ -13,6 +13,7 @@ pub(super) const RULE: Rule = Rule {
     name: "tw-buckets-overflow",
     scenario: Some("bind/ports/too-many-time-wait"),
     cure: None,
+    proven_by: super::ProvenBy::Suites(&["tw-buckets-overflow"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -117,4 +118,15 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         undo: "take the change of the program out again".to_owned(),
         ..finding
     }])
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::host;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("tw-buckets-overflow")
+    }
 }

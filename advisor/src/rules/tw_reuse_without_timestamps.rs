@@ -11,6 +11,7 @@ pub(super) const RULE: Rule = Rule {
     name: "tw-reuse-without-timestamps",
     scenario: Some("bind/ports/tw-reuse[tw-reuse=1,timestamps=0]"),
     cure: Some("bind/ports/tw-reuse[tw-reuse=1,timestamps=1]"),
+    proven_by: super::ProvenBy::Suites(&["tw-reuse-without-timestamps"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -64,4 +65,15 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
             .to_owned(),
         ..finding
     }])
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::host;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("tw-reuse-without-timestamps")
+    }
 }

@@ -12,6 +12,7 @@ pub(super) const RULE: Rule = Rule {
     name: "unread-data-holds-memory",
     scenario: None,
     cure: None,
+    proven_by: super::ProvenBy::Suites(&["unread-data-holds-memory"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -110,4 +111,15 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         });
     }
     Outcome::Fired(findings)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::host;
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        host("unread-data-holds-memory")
+    }
 }

@@ -3,149 +3,27 @@
 
 use std::collections::BTreeMap;
 
+use advisor::rules::{ProvenBy, RULES};
 use advisor_report::advice::Claim;
 
 use crate::suite::error::SuiteError;
 use crate::suite::scenario::{Scenario, Side};
 use crate::suite::{self};
 
-/// The files of `suites/proof` without their ending, with their text.
-pub const FILES: &[(&str, &str)] = &[
-    (
-        "abort-on-overflow",
-        include_str!("../../../suites/proof/abort-on-overflow.yaml"),
-    ),
-    (
-        "cgroup-limit-near",
-        include_str!("../../../suites/proof/cgroup-limit-near.yaml"),
-    ),
-    (
-        "cgroup-slowed-down",
-        include_str!("../../../suites/proof/cgroup-slowed-down.yaml"),
-    ),
-    (
-        "close-wait-left",
-        include_str!("../../../suites/proof/close-wait-left.yaml"),
-    ),
-    (
-        "close-with-unread-data",
-        include_str!("../../../suites/proof/close-with-unread-data.yaml"),
-    ),
-    (
-        "data-retries-few",
-        include_str!("../../../suites/proof/data-retries-few.yaml"),
-    ),
-    (
-        "dead-peer-holds-memory",
-        include_str!("../../../suites/proof/dead-peer-holds-memory.yaml"),
-    ),
-    (
-        "fin-timeout-lengthened",
-        include_str!("../../../suites/proof/fin-timeout-lengthened.yaml"),
-    ),
-    (
-        "idle-without-keepalive",
-        include_str!("../../../suites/proof/idle-without-keepalive.yaml"),
-    ),
-    (
-        "listen-queue-overflows",
-        include_str!("../../../suites/proof/listen-queue-overflows.yaml"),
-    ),
-    (
-        "orphan-limit-beyond-memory",
-        include_str!("../../../suites/proof/orphan-limit-beyond-memory.yaml"),
-    ),
-    (
-        "orphan-limit-lowered",
-        include_str!("../../../suites/proof/orphan-limit-lowered.yaml"),
-    ),
-    (
-        "orphan-limit-near",
-        include_str!("../../../suites/proof/orphan-limit-near.yaml"),
-    ),
-    (
-        "orphan-retries-misread",
-        include_str!("../../../suites/proof/orphan-retries-misread.yaml"),
-    ),
-    (
-        "port-held-without-listener",
-        include_str!("../../../suites/proof/port-held-without-listener.yaml"),
-    ),
-    (
-        "ports-run-out",
-        include_str!("../../../suites/proof/ports-run-out.yaml"),
-    ),
-    (
-        "reset-for-memory",
-        include_str!("../../../suites/proof/reset-for-memory.yaml"),
-    ),
-    (
-        "send-buffer-oversized",
-        include_str!("../../../suites/proof/send-buffer-oversized.yaml"),
-    ),
-    (
-        "stalled-peer-holds-memory",
-        include_str!("../../../suites/proof/stalled-peer-holds-memory.yaml"),
-    ),
-    (
-        "syncookies-off",
-        include_str!("../../../suites/proof/syncookies-off.yaml"),
-    ),
-    (
-        "tcp-mem-far-from-default",
-        include_str!("../../../suites/proof/tcp-mem-far-from-default.yaml"),
-    ),
-    (
-        "tcp-mem-in-bytes",
-        include_str!("../../../suites/proof/tcp-mem-in-bytes.yaml"),
-    ),
-    (
-        "tcp-mem-near",
-        include_str!("../../../suites/proof/tcp-mem-near.yaml"),
-    ),
-    (
-        "tcp-mem-out-of-order",
-        include_str!("../../../suites/proof/tcp-mem-out-of-order.yaml"),
-    ),
-    (
-        "tw-buckets-overflow",
-        include_str!("../../../suites/proof/tw-buckets-overflow.yaml"),
-    ),
-    (
-        "tw-reuse-without-timestamps",
-        include_str!("../../../suites/proof/tw-reuse-without-timestamps.yaml"),
-    ),
-    (
-        "unread-data-holds-memory",
-        include_str!("../../../suites/proof/unread-data-holds-memory.yaml"),
-    ),
-];
+/// The files of `suites/proof`, by name without `.yaml`, with their text. The build
+/// script finds them.
+pub const FILES: &[(&str, &str)] = &include!(concat!(env!("OUT_DIR"), "/proof_suites.rs"));
 
-/// Rules whose advice no scenario tries, by code, with the reason.
-pub const WITHOUT: &[(&str, &str)] = &[
-    (
-        "LB302",
-        "no failure is mended: tcp_fin_timeout has no say over TIME_WAIT, before and after \
-         (bind/time-wait/fin-timeout), and setting it back ends a false belief",
-    ),
-    (
-        "LB314",
-        "no failure is mended: tcp_rfc1337 only keeps sockets in TIME_WAIT through a reset",
-    ),
-    (
-        "LB415",
-        "how much of a larger buffer is filled is the traffic's doing; what full buffers do to \
-         tcp_mem is tried for LB402",
-    ),
-    ("LB601", FILES_ONLY),
-    ("LB602", FILES_ONLY),
-    ("LB603", FILES_ONLY),
-    ("LB604", FILES_ONLY),
-    ("LB605", FILES_ONLY),
-];
-
-/// A line of a file does nothing on a kernel before it is applied.
-const FILES_ONLY: &str = "it is about a line of a file, which no kernel sees before it is applied";
+/// The rules whose advice no suite tries: code and reason.
+pub fn without() -> Vec<(&'static str, &'static str)> {
+    RULES
+        .iter()
+        .filter_map(|rule| match rule.proven_by {
+            ProvenBy::Nothing(why) => Some((rule.code, why)),
+            ProvenBy::Suites(_) => None,
+        })
+        .collect()
+}
 
 /// A file of [`FILES`], read.
 #[derive(Debug)]
@@ -201,8 +79,8 @@ pub fn find<'a>(templates: &'a [Template], claim: &Claim) -> Option<(&'a Templat
 
 /// Why no scenario tries a claim.
 pub fn why_not(claim: &Claim) -> String {
-    match WITHOUT.iter().find(|(code, _)| *code == claim.code) {
-        Some((_, why)) => (*why).to_owned(),
+    match without().into_iter().find(|(code, _)| *code == claim.code) {
+        Some((_, why)) => why.to_owned(),
         None => format!("no scenario tries {} for {}", claim.code, claim.setting),
     }
 }
@@ -234,25 +112,13 @@ impl Template {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use advisor::rules::RULES;
+    use std::collections::BTreeSet;
 
     use super::*;
 
     #[test]
-    fn every_file_of_the_directory_is_here_and_reads() {
-        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../suites/proof");
-        let mut there: Vec<String> = directory
-            .read_dir()
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.extension().is_some_and(|end| end == "yaml"))
-            .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
-            .collect();
-        there.sort_unstable();
-        let here: Vec<&str> = FILES.iter().map(|(name, _)| *name).collect();
-        assert_eq!(here, there, "in the order of their names");
+    fn every_file_reads_and_says_what_it_proves() {
+        assert!(FILES.len() > 20);
         for (name, text) in FILES {
             let scenarios = suite::parse(text, name).unwrap_or_else(|error| panic!("{error}"));
             for scenario in scenarios {
@@ -264,13 +130,22 @@ mod tests {
     }
 
     #[test]
-    fn each_rule_has_a_proof_or_a_reason_to_have_none() {
+    fn each_rule_names_the_suites_that_prove_it() {
         let scenarios = scenarios();
         for rule in RULES {
-            let mut proves = scenarios.iter().flat_map(|(_, scenario)| &scenario.proves);
-            let has_proof = proves.any(|known| known.rule == rule.code);
-            let has_reason = WITHOUT.iter().any(|(code, _)| *code == rule.code);
-            assert_ne!(has_proof, has_reason, "{}", rule.code);
+            let proving: BTreeSet<&str> = scenarios
+                .iter()
+                .filter(|(_, scenario)| {
+                    let mut proves = scenario.proves.iter();
+                    proves.any(|known| known.rule == rule.code)
+                })
+                .map(|(name, _)| *name)
+                .collect();
+            let named = match rule.proven_by {
+                ProvenBy::Suites(names) => names.iter().copied().collect(),
+                ProvenBy::Nothing(_) => BTreeSet::new(),
+            };
+            assert_eq!(named, proving, "{}", rule.code);
         }
     }
 }

@@ -12,7 +12,6 @@ use advisor::plan::{Advice, advise};
 use advisor_facts::{Facts, Root};
 use advisor_report::proof::{self, Proof, Verdict};
 use harness::prove::{render, templates};
-use recorded::copy;
 
 #[path = "../../../advisor/tests/recorded/mod.rs"]
 mod recorded;
@@ -21,30 +20,14 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The advice for each recorded host, and for the quiet one with each overlay.
+/// The advice for each recorded host.
 fn advice_for_all() -> Vec<Advice> {
-    let tests = root().join("advisor/tests");
-    let mut all = Vec::new();
-    for kind in ["hosts", "overlays"] {
-        let mut names: Vec<PathBuf> = tests
-            .join(kind)
-            .read_dir()
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .collect();
-        names.sort_unstable();
-        for recorded in names {
-            let directory = tempfile::tempdir().unwrap();
-            if kind == "overlays" {
-                copy(&tests.join("hosts/quiet"), directory.path());
-            }
-            copy(&recorded, directory.path());
-            let recorded = Root::Recorded(directory.path().to_owned());
-            let facts = Facts::read(&recorded).unwrap();
-            all.push(advise(&facts, &[]));
-        }
-    }
-    all
+    let advice = |name: String| {
+        let host = recorded::directory(&name);
+        let facts = Facts::read(&Root::Recorded(host.path().to_owned())).unwrap();
+        advise(&facts, &[])
+    };
+    recorded::names().into_iter().map(advice).collect()
 }
 
 /// The advice for all of them, as for one host: their kernel is the same, and the
@@ -88,7 +71,7 @@ fn what_is_advised_helps() {
     let proof = proof::read(&path).unwrap();
     if std::env::var_os("UPDATE_DOCUMENTS").is_some() {
         std::fs::copy(path, root().join("docs/proofs.json")).unwrap();
-        let page = render::list(&proof, templates::WITHOUT);
+        let page = render::list(&proof, &templates::without());
         std::fs::write(root().join("docs/proofs.md"), page).unwrap();
     }
     assert_all_proven(&proof);

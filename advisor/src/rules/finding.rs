@@ -1,0 +1,285 @@
+//! What a rule found: the advice, and the evidence for it.
+
+use std::fmt;
+use std::time::Duration;
+
+use advisor_facts::sysctl_files::Assignment;
+use advisor_facts::units::seconds;
+use advisor_facts::{Facts, Place};
+use advisor_report::Value;
+use serde::Serialize;
+
+use super::Documentation;
+use super::apply::{TAKE_OUT, there_and_back};
+
+/// The harm.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Connections or data are being lost, or are about to be.
+    Critical,
+    /// They will be if the load grows.
+    Warning,
+    /// Nothing is lost. A setting does not do what people expect of it.
+    Notice,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Critical => "critical",
+            Self::Warning => "warning",
+            Self::Notice => "notice",
+        })
+    }
+}
+
+/// How sure a recommendation is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Confidence {
+    /// The facts have no other explanation: a value, a count at a limit.
+    High,
+    /// It rests in part on a formula, a worst case or a sample.
+    Medium,
+    /// It may be on purpose or have another cause: check before you follow it.
+    Low,
+}
+
+impl fmt::Display for Confidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::High => "high",
+            Self::Medium => "medium",
+            Self::Low => "low",
+        })
+    }
+}
+
+/// Where to apply a recommendation.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A setting of the host.
+    Host,
+    /// The code of a program.
+    Program,
+    /// A setting of the host that helps only together with a change of a program.
+    Both,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Host => "a setting of the host",
+            Self::Program => "a change of a program",
+            Self::Both => "a host's setting and a program",
+        })
+    }
+}
+
+/// What a rule found, and the advice.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Finding {
+    /// The harm.
+    pub severity: Severity,
+    /// How sure the rule is.
+    pub confidence: Confidence,
+    /// What is wrong, in one line.
+    pub summary: String,
+    /// Why the proposal helps.
+    pub why: String,
+    /// Where to apply it.
+    pub kind: Kind,
+    /// The host, the network namespace or the program.
+    pub subject: String,
+    /// The setting, the socket option or the system call.
+    pub setting: String,
+    /// The value now, as far as it can be seen.
+    pub current: String,
+    /// The value to set.
+    pub proposed: String,
+    /// The facts that it rests on.
+    pub evidence: Vec<Evidence>,
+    /// The cost of following it.
+    pub cost: String,
+    /// What may go wrong.
+    pub risk: String,
+    /// How to apply it.
+    pub apply: String,
+    /// How to undo it.
+    pub undo: String,
+    /// How to see that it helped.
+    pub verify: String,
+}
+
+/// An observation and its source.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Evidence {
+    /// Dotted name.
+    pub observation: String,
+    /// Value.
+    pub value: Value,
+    /// The file of the host, or the report, that it was read from.
+    pub source: String,
+}
+
+impl Evidence {
+    pub(super) fn new(
+        observation: impl Into<String>,
+        value: Value,
+        source: impl Into<String>,
+    ) -> Self {
+        Self {
+            observation: observation.into(),
+            value,
+            source: source.into(),
+        }
+    }
+
+    /// A value of /proc/net/sockstat.
+    pub(super) fn sockstat(name: &str, value: i64) -> Self {
+        Self::new(
+            format!("kernel.sockstat.{name}"),
+            value.into(),
+            "/proc/net/sockstat",
+        )
+    }
+
+    /// A setting, by its dotted name.
+    pub(super) fn sysctl(name: &str, value: Value) -> Self {
+        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        Self::new(name, value, path)
+    }
+
+    /// The growth of a counter: in the window if there is one, else since the counter
+    /// began.
+    pub(super) fn counter(name: &str, facts: &Facts) -> Option<Self> {
+        let file = counter_file(name);
+        let (grown, span) = match facts.window() {
+            Some((window, _)) => (facts.grown(name)?, format!("in {}", seconds(window))),
+            None => (
+                facts.now.counters.get(name)?,
+                facts.counters_begin().to_owned(),
+            ),
+        };
+        let source = format!("{file}, {span}");
+        Some(Self::new(format!("host.{name}"), grown.into(), source))
+    }
+
+    /// The growth of a counter of a network namespace in the window.
+    pub(super) fn counter_at(place: &Place<'_>, name: &str, window: Duration) -> Option<Self> {
+        let mut source = counter_file(name).to_owned();
+        if let Some(namespace) = place.namespace {
+            source = format!("{source} of {}", namespace.label());
+        }
+        Some(Self::new(
+            format!("host.{name}"),
+            place.grown(name)?.into(),
+            format!("{source}, in {}", seconds(window)),
+        ))
+    }
+}
+
+/// The file of a counter.
+fn counter_file(name: &str) -> &'static str {
+    if name.starts_with("TcpExt.") {
+        "/proc/net/netstat"
+    } else {
+        "/proc/net/snmp"
+    }
+}
+
+impl Finding {
+    /// A finding about the value of a setting. The rule adds the summary, the reason and
+    /// how to verify.
+    pub(super) fn of_setting(
+        facts: &Facts,
+        documentation: &Documentation,
+        name: &'static str,
+        proposed: &str,
+    ) -> Self {
+        let current = facts.settings.get(name).unwrap_or_default();
+        let mut evidence = vec![Evidence::sysctl(name, current.as_str().into())];
+        let files = &facts.sysctl_files;
+        if let Some(line) = files.winner(files.loader(), name) {
+            evidence.push(Evidence::new(
+                line.to_string(),
+                line.value.into(),
+                "the files that set sysctls at boot",
+            ));
+        }
+        let (apply, undo) = there_and_back(facts, name, proposed);
+        Self {
+            severity: Severity::Notice,
+            confidence: Confidence::High,
+            summary: String::new(),
+            why: String::new(),
+            kind: Kind::Host,
+            subject: scope(name).to_owned(),
+            setting: name.to_owned(),
+            proposed: proposed.to_owned(),
+            evidence,
+            cost: documentation.cost.to_owned(),
+            risk: documentation.risk.to_owned(),
+            apply,
+            undo,
+            verify: format!("sysctl {name} says {proposed}"),
+            current,
+        }
+    }
+
+    /// A finding about a line of a file. The rule adds the summary, the reason and how
+    /// to verify.
+    pub(super) fn of_line(
+        facts: &Facts,
+        documentation: &Documentation,
+        line: &Assignment<'_>,
+        proposed: String,
+    ) -> Self {
+        let mut evidence = vec![Evidence::new(
+            line.to_string(),
+            format!("{} = {}", line.key, line.value).as_str().into(),
+            "the files that set sysctls at boot",
+        )];
+        let live = facts.sysctl_files.live.get(line.key);
+        evidence.extend(
+            live.and_then(Option::as_deref)
+                .map(|live| Evidence::sysctl(line.key, live.into())),
+        );
+        let file = line.path.display();
+        Self {
+            severity: Severity::Notice,
+            confidence: Confidence::High,
+            summary: String::new(),
+            why: String::new(),
+            kind: Kind::Host,
+            subject: "the files that set sysctls at boot".to_owned(),
+            setting: line.to_string(),
+            current: format!("{} = {}", line.key, line.value),
+            evidence,
+            cost: documentation.cost.to_owned(),
+            risk: documentation.risk.to_owned(),
+            apply: if proposed == TAKE_OUT {
+                format!("take line {} out of {file}", line.line)
+            } else {
+                format!("write `{proposed}` in line {} of {file}", line.line)
+            },
+            undo: documentation.undo.to_owned(),
+            verify: String::new(),
+            proposed,
+        }
+    }
+}
+
+/// Who has a setting: some exist once for all network namespaces.
+fn scope(name: &str) -> &'static str {
+    match name {
+        "net.ipv4.tcp_mem"
+        | "net.ipv4.tcp_max_orphans"
+        | "net.core.rmem_max"
+        | "net.core.wmem_max"
+        | "net.core.mem_pcpu_rsv" => "the whole kernel",
+        _ => "this network namespace",
+    }
+}
