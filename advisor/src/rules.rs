@@ -75,6 +75,8 @@ rules! {
     tcp_mem_beside_owner
     buffers_raised_under_pressure
     data_retries_few
+    buffers_out_of_order
+    least_buffers_raised
     accept_queue_full
     listener_without_reuseaddr
     listen_queue_overflows
@@ -86,6 +88,7 @@ rules! {
     file_differs_from_live
     file_holds_wrong_value
     file_line_not_understood
+    value_refused
 }
 
 /// A rule.

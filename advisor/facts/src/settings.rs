@@ -260,14 +260,30 @@ mod tests {
             ("net.ipv4.tcp_retries2", "300", None),
             ("net.ipv4.tcp_tw_reuse", "\"1\"", None),
             // The third is as at boot, and then as it was.
-            ("net.ipv4.tcp_rmem", "4096 87380", Some("4096 87380 33554432")),
-            ("net.ipv4.tcp_rmem", "8192 87380 6291456 9 # a", Some("8192 87380 6291456")),
+            (
+                "net.ipv4.tcp_rmem",
+                "4096 87380",
+                Some("4096 87380 33554432"),
+            ),
+            (
+                "net.ipv4.tcp_rmem",
+                "8192 87380 6291456 9 # a",
+                Some("8192 87380 6291456"),
+            ),
             ("net.ipv4.tcp_rmem", "16384", Some("16384 87380 6291456")),
             // The first is set although the second is refused.
-            ("net.ipv4.tcp_rmem", "4096 0 5000", Some("4096 87380 6291456")),
+            (
+                "net.ipv4.tcp_rmem",
+                "4096 0 5000",
+                Some("4096 87380 6291456"),
+            ),
             ("net.ipv4.tcp_mem", "1 2", None),
             ("net.ipv4.ip_local_port_range", "65000 1024", None),
-            ("net.ipv4.ip_local_port_range", "1024 65535 # all", Some("1024 65535")),
+            (
+                "net.ipv4.ip_local_port_range",
+                "1024 65535 # all",
+                Some("1024 65535"),
+            ),
         ] {
             assert_eq!(write(name, text).as_deref(), after, "{name} = {text}");
         }
@@ -281,7 +297,10 @@ mod tests {
         assert_eq!(settings.somaxconn, Some(1));
         assert_eq!(settings.rmem_max, Some(212_992));
         assert_eq!(settings.tcp_rmem, Some([4096, 131_072, 6_291_456]));
-        assert_eq!((settings.tcp_mem, settings.tcp_tw_reuse_delay), (None, None));
+        assert_eq!(
+            (settings.tcp_mem, settings.tcp_tw_reuse_delay),
+            (None, None)
+        );
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub const CONF: &str = "/etc/sysctl.conf";
 pub const PLANNED_FILE: &str = "/etc/sysctl.d/zz-planned.conf";
 
 /// The largest file that is read, in bytes; procps reads lines of up to 4096.
-const FILE_LIMIT_BYTES: u64 = 1 << 20;
+pub const FILE_LIMIT_BYTES: u64 = 1 << 20;
 
 /// A program that applies the files.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -447,7 +447,7 @@ fn links_to_conf(root: &Path, path: &Path) -> bool {
 }
 
 /// The bytes of one file; of what is no regular file, none.
-pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     if !fs::metadata(path)?.is_file() {
         return Ok(Vec::new());
     }

@@ -1,8 +1,8 @@
 //! What a file sets is not what is set now.
 
 use super::{Confidence, Documentation, Finding, Outcome, Rule, Severity, not_initial_namespace};
-use advisor_facts::Facts;
 use advisor_facts::sysctl_files::is_glob;
+use advisor_facts::{Facts, release};
 use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
@@ -38,6 +38,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         return not_initial_namespace("net.ipv4.tcp_max_orphans");
     }
     let files = &facts.sysctl_files;
+    let release = release(&facts.kernel);
     let findings: Vec<_> = files
         .live
         .iter()
@@ -50,13 +51,14 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         .filter_map(|(key, live)| Some((files.winner(files.loader(), key)?, live)))
         // A glob's line is for other keys as well.
         .filter(|(line, _)| !is_glob(line.key))
-        .filter(|(line, live)| is_numeric(line.value) && is_numeric(live) && line.value != *live)
-        .map(|(line, live)| Finding {
+        .filter_map(|(line, live)| Some((line, live, line.result(Some(live), release)?)))
+        .filter(|(_, live, sets)| is_numeric(sets) && is_numeric(live) && sets != live)
+        .map(|(line, live, sets)| Finding {
             severity: Severity::Notice,
             confidence: Confidence::Low,
             summary: format!(
-                "{} is {live}, and the next boot sets it to {}",
-                line.key, line.value
+                "{} is {live}, and the next boot sets it to {sets}",
+                line.key
             ),
             why: format!(
                 "{line} wins at boot ({}). Either the live value is a trial that ends with the \

@@ -2,7 +2,7 @@
 
 use super::{Documentation, Finding, Outcome, Rule, Severity, TAKE_OUT};
 use crate::lint;
-use advisor_facts::Facts;
+use advisor_facts::{Facts, release};
 use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
@@ -33,11 +33,13 @@ const DOCUMENTATION: Documentation = Documentation {
 };
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
+    let release = release(&facts.kernel);
     let findings: Vec<_> = lint::wrong_values(&facts.sysctl_files, facts)
         .into_iter()
         .filter(|wrong| {
             let live = facts.sysctl_files.live.get(wrong.line.key);
-            live.and_then(Option::as_deref) != Some(wrong.line.value)
+            let live = live.and_then(Option::as_deref);
+            live.is_none() || live != wrong.line.result(live, release).as_deref()
         })
         .map(|wrong| {
             let live = facts.settings.get(wrong.line.key);

@@ -18,9 +18,8 @@ pub(crate) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A line of a file of settings that is no assignment, a value that its setting \
-        cannot have, or bytes that are no text. The programs that apply the files pass over it, \
-        and what it was to set stays as it was. A comment after a value is part of the value.",
+    detects: "A line of a file of settings that is no assignment, or bytes that are no text. The \
+        programs that apply the files pass over it, and what it was to set stays as it was.",
     evidence: "Every line of the files.",
     recommendation: "Take the line out, or write it as `key = value`.",
     cost: "None.",

@@ -18,7 +18,8 @@ pub(crate) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A key that several files set to different values. Files apply by their names, \
+    detects: "A key that several lines set to different values. Of two lines in one file the \
+        last one counts. Files apply by their names, \
         whichever directory they are in, so the last name wins, and /etc/sysctl.d/10-mine.conf \
         loses against /usr/lib/sysctl.d/50-default.conf. `sysctl --system` reads \
         /etc/sysctl.conf after all of them, and systemd-sysctl does not read it at all: then the \
@@ -40,11 +41,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     let findings: Vec<_> = overruled(&facts.sysctl_files)
         .filter(|line| line.loser.key.starts_with("net."))
         .map(|line| Finding {
-            severity: if line.programs_disagree() {
-                Severity::Warning
-            } else {
-                Severity::Notice
-            },
+            severity: line.severity(),
             confidence: Confidence::High,
             summary: line.summary(),
             why: line.why(),
@@ -71,7 +68,21 @@ pub(crate) struct Overruled<'a> {
 impl Overruled<'_> {
     /// Whether the value depends on the program that applies the files.
     pub(crate) fn programs_disagree(&self) -> bool {
-        self.systemd.map(|line| line.value) != self.procps.map(|line| line.value)
+        self.systemd.and_then(value) != self.procps.and_then(value)
+    }
+
+    pub(crate) fn severity(&self) -> Severity {
+        if self.programs_disagree() {
+            Severity::Warning
+        } else {
+            Severity::Notice
+        }
+    }
+
+    /// The line of the same file that wins, where both programs take that one.
+    pub(crate) fn winner_in_its_file(&self) -> Option<Assignment<'_>> {
+        let winner = self.procps.filter(|_| !self.programs_disagree())?;
+        (winner.path == self.loser.path).then_some(winner)
     }
 
     pub(crate) fn summary(&self) -> String {
@@ -96,7 +107,12 @@ impl Overruled<'_> {
                 |line| format!("takes {} from {line}", line.value),
             )
         };
-        if self.programs_disagree() {
+        if let Some(winner) = self.winner_in_its_file() {
+            format!(
+                "Line {} of the same file sets it to {}, and the last line counts.",
+                winner.line, winner.value
+            )
+        } else if self.programs_disagree() {
             format!(
                 "{} {}; {} {}.",
                 Loader::SystemdSysctl,
@@ -114,6 +130,12 @@ impl Overruled<'_> {
     }
 }
 
+/// What a line sets its key to, as the kernel prints it.
+fn value(line: Assignment<'_>) -> Option<String> {
+    line.result(None, None)
+        .or_else(|| (!line.sets_nothing(None)).then(|| line.value.to_owned()))
+}
+
 /// The lines that have no effect, with one program at least. Those of packages
 /// are there to be overruled.
 pub(crate) fn overruled(files: &SysctlFiles) -> impl Iterator<Item = Overruled<'_>> {
@@ -124,7 +146,9 @@ pub(crate) fn overruled(files: &SysctlFiles) -> impl Iterator<Item = Overruled<'
             Loader::SystemdSysctl => systemd.or(procps),
             Loader::Procps => procps,
         };
-        let loses = winner.is_some_and(|winner| winner.value != line.value);
+        // One that the kernel refuses has no effect anyway.
+        let own = value(line)?;
+        let loses = winner.is_some_and(|winner| value(winner).is_some_and(|wins| wins != own));
         let of_a_package = line.path.starts_with("/usr") || line.path.starts_with("/lib");
         // What only systemd-sysctl does not read is no loser if nothing else
         // sets the key.

@@ -3,6 +3,7 @@
 use super::{
     Confidence, Documentation, Finding, Outcome, Rule, Severity, TAKE_OUT, not_initial_namespace,
 };
+use advisor_facts::sysctl::table::{self, Release, Setting};
 use advisor_facts::sysctl_files::is_glob;
 use advisor_facts::{Facts, release};
 use advisor_report::measured::Measured;
@@ -18,13 +19,15 @@ pub(crate) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A setting of TCP in a file that this kernel does not have: one that was taken \
-        out of Linux, such as tcp_tw_recycle, one that a later kernel brought, or a name with a \
-        mistake. Nothing sets it, and systemd-sysctl says so only in its debug log.",
-    evidence: "Keys of net.ipv4.tcp_* and net.core.* that the files set and /proc/sys does not \
-        have, in the initial network namespace, which has them all. Keys of modules may appear \
-        later and are passed over. `advisor lint` asks no kernel: it knows the net.ipv4.tcp_* of \
-        five kernels from 5.10 to 7.3 by name, and of net.core.* only what came later.",
+    detects: "A setting of the network in a file that this kernel does not have: one that was \
+        taken out of Linux, such as tcp_tw_recycle or ip_conntrack_max, one that a later kernel \
+        brought, or a name with a mistake. Nothing sets it, and systemd-sysctl says so only in \
+        its debug log.",
+    evidence: "Keys of net.ipv4 and net.core that the files set and /proc/sys does not have, in \
+        the initial network namespace, which has them all. Keys of modules may appear later and \
+        are passed over. `advisor lint` asks no kernel: it knows the settings of Linux 5.10 to \
+        7.3 by name, and since and until which release there is each. A setting that a stable \
+        release brought to an older line is known to all of that line.",
     recommendation: "Take the line out, and look for what it was to bring.",
     cost: "None.",
     risk: "The same files may be for other kernels as well, which have the setting.",
@@ -32,130 +35,10 @@ const DOCUMENTATION: Documentation = Documentation {
     references: &[
         "sysctl.d(5), sysctl(8)",
         "commit 4396e46187ca of Linux: tcp_tw_recycle is gone since 4.12",
-        "tcp_tw_reuse_delay since 6.14, tcp_rto_max_ms since 6.15: \
-        Documentation/networking/ip-sysctl.rst of Linux",
+        "Documentation/networking/ip-sysctl.rst and the tables of sysctls in net/ of Linux, \
+        held against five kernels by ci/settings",
     ],
 };
-
-/// Settings that are gone, since when, and what there is instead.
-const GONE: &[(&str, (u32, u32), &str)] = &[(
-    "net.ipv4.tcp_tw_recycle",
-    (4, 12),
-    "it broke clients behind NAT, and nothing replaces it: SO_REUSEADDR helps bind(), tcp_tw_reuse \
-     helps connect()",
-)];
-
-/// Settings that are not old, and since when there are.
-const NEW: &[(&str, (u32, u32))] = &[
-    ("net.core.mem_pcpu_rsv", (6, 6)),
-    ("net.ipv4.tcp_tw_reuse_delay", (6, 14)),
-    ("net.ipv4.tcp_rto_max_ms", (6, 15)),
-];
-
-/// The kernels that [`TCP_NAMES`] was read from, and the first and the last of them.
-const READ_FROM: &str = "5.10, 6.1, 6.12, 6.18 and 7.3";
-const FIRST: (u32, u32) = (5, 10);
-const LAST: (u32, u32) = (7, 3);
-
-/// Every net.ipv4.tcp_* that these kernels have, without its prefix: what
-/// /proc/sys/net/ipv4 lists in the initial network namespace of Debian's 5.10, 6.1, 6.12
-/// and 7.3, and of 6.18.44.
-const TCP_NAMES: &[&str] = &[
-    "tcp_abort_on_overflow",
-    "tcp_adv_win_scale",
-    "tcp_allowed_congestion_control",
-    "tcp_app_win",
-    "tcp_autocorking",
-    "tcp_available_congestion_control",
-    "tcp_available_ulp",
-    "tcp_backlog_ack_defer",
-    "tcp_base_mss",
-    "tcp_challenge_ack_limit",
-    "tcp_child_ehash_entries",
-    "tcp_comp_sack_delay_ns",
-    "tcp_comp_sack_nr",
-    "tcp_comp_sack_rtt_percent",
-    "tcp_comp_sack_slack_ns",
-    "tcp_congestion_control",
-    "tcp_dsack",
-    "tcp_early_demux",
-    "tcp_early_retrans",
-    "tcp_ecn",
-    "tcp_ecn_fallback",
-    "tcp_ecn_option",
-    "tcp_ecn_option_beacon",
-    "tcp_ehash_entries",
-    "tcp_fack",
-    "tcp_fastopen",
-    "tcp_fastopen_blackhole_timeout_sec",
-    "tcp_fastopen_key",
-    "tcp_fin_timeout",
-    "tcp_frto",
-    "tcp_fwmark_accept",
-    "tcp_invalid_ratelimit",
-    "tcp_keepalive_intvl",
-    "tcp_keepalive_probes",
-    "tcp_keepalive_time",
-    "tcp_l3mdev_accept",
-    "tcp_limit_output_bytes",
-    "tcp_low_latency",
-    "tcp_max_orphans",
-    "tcp_max_reordering",
-    "tcp_max_syn_backlog",
-    "tcp_max_tw_buckets",
-    "tcp_mem",
-    "tcp_migrate_req",
-    "tcp_min_rtt_wlen",
-    "tcp_min_snd_mss",
-    "tcp_min_tso_segs",
-    "tcp_moderate_rcvbuf",
-    "tcp_mtu_probe_floor",
-    "tcp_mtu_probing",
-    "tcp_no_metrics_save",
-    "tcp_no_ssthresh_metrics_save",
-    "tcp_notsent_lowat",
-    "tcp_orphan_retries",
-    "tcp_pacing_ca_ratio",
-    "tcp_pacing_ss_ratio",
-    "tcp_pingpong_thresh",
-    "tcp_plb_cong_thresh",
-    "tcp_plb_enabled",
-    "tcp_plb_idle_rehash_rounds",
-    "tcp_plb_rehash_rounds",
-    "tcp_plb_suspend_rto_sec",
-    "tcp_probe_interval",
-    "tcp_probe_threshold",
-    "tcp_rcvbuf_low_rtt",
-    "tcp_recovery",
-    "tcp_reflect_tos",
-    "tcp_reordering",
-    "tcp_retrans_collapse",
-    "tcp_retries1",
-    "tcp_retries2",
-    "tcp_rfc1337",
-    "tcp_rmem",
-    "tcp_rto_max_ms",
-    "tcp_rto_min_us",
-    "tcp_rx_skb_cache",
-    "tcp_sack",
-    "tcp_shrink_window",
-    "tcp_slow_start_after_idle",
-    "tcp_stdurg",
-    "tcp_syn_linear_timeouts",
-    "tcp_syn_retries",
-    "tcp_synack_retries",
-    "tcp_syncookies",
-    "tcp_thin_linear_timeouts",
-    "tcp_timestamps",
-    "tcp_tso_rtt_log",
-    "tcp_tso_win_divisor",
-    "tcp_tw_reuse",
-    "tcp_tw_reuse_delay",
-    "tcp_tx_skb_cache",
-    "tcp_window_scaling",
-    "tcp_wmem",
-    "tcp_workaround_signed_windows",
-];
 
 /// With more edits than this it is another name, and with one for less than so many
 /// letters.
@@ -181,7 +64,7 @@ impl Unknown {
     fn unexplained(why: String, key: &str) -> Self {
         match like(key) {
             Some(name) => Self {
-                why: format!("{why}; net.ipv4.{name} is like it"),
+                why: format!("{why}; {name} is like it"),
                 hint: "write the name that was meant, or take the line out",
             },
             None => Self::explained(why),
@@ -192,46 +75,66 @@ impl Unknown {
 /// Judges a setting without a look at the kernel, whose release is `kernel`; empty
 /// where none is known.
 pub(crate) fn unknown(key: &str, kernel: &str) -> Option<Unknown> {
-    if let Some(why) = came_or_went(key, kernel) {
-        return Some(Unknown::explained(why));
-    }
-    let name = tcp_name(key).filter(|_| !is_glob(key))?;
-    let is_covered = release(kernel).is_none_or(|release| (FIRST..=LAST).contains(&release));
-    if !is_covered || TCP_NAMES.contains(&name) {
+    if is_glob(key) {
         return None;
     }
-    let why = format!("none of Linux {READ_FROM} has {key}");
+    let release = release(kernel);
+    if let Some(setting) = table::find(key) {
+        return came_or_went(setting, release).map(Unknown::explained);
+    }
+    let (first, last) = table::COVERED;
+    let is_covered = release.is_none_or(|release| (first..=last).contains(&release));
+    if !is_covered || !table::is_covered(key) {
+        return None;
+    }
+    let why = format!(
+        "no Linux from {} to {} has {key}",
+        dotted(first),
+        dotted(last)
+    );
     Some(Unknown::unexplained(why, key))
 }
 
-/// Whether a setting is gone, or not there yet, and what to say.
-fn came_or_went(key: &str, kernel: &str) -> Option<String> {
-    let release = release(kernel);
-    if let Some((_, (major, minor), instead)) = GONE.iter().find(|(gone, _, _)| *gone == key)
-        && release.is_none_or(|release| release >= (*major, *minor))
-    {
-        return Some(format!(
-            "{key} is gone since Linux {major}.{minor}: {instead}"
-        ));
-    }
-    let (_, since @ (major, minor)) = NEW.iter().find(|(new, _)| *new == key)?;
-    (release? < *since).then(|| format!("{key} is of Linux {major}.{minor} and later"))
+fn dotted((major, minor): Release) -> String {
+    format!("{major}.{minor}")
 }
 
-fn tcp_name(key: &str) -> Option<&str> {
-    key.strip_prefix("net.ipv4.")
-        .filter(|name| name.starts_with("tcp_"))
+/// Whether a setting is gone, or not there yet, and what to say.
+fn came_or_went(setting: &Setting, release: Option<Release>) -> Option<String> {
+    let name = setting.name;
+    if let Some(until) = setting.until
+        && release.is_none_or(|release| release >= until)
+    {
+        let instead = match setting.instead {
+            "" => String::new(),
+            instead => format!(": {instead}"),
+        };
+        return Some(format!("{name} is gone since Linux {}{instead}", dotted(until)));
+    }
+    (!setting.exists(release?))
+        .then(|| format!("{name} is of Linux {} and later", dotted(setting.since)))
 }
 
 /// The name that a misspelled one was perhaps meant to be.
 fn like(key: &str) -> Option<&'static str> {
-    let name = tcp_name(key)?;
-    let edits = TCP_NAMES
+    let family = table::FAMILIES
         .iter()
-        .map(|known| (strsim::osa_distance(name, known), *known));
-    let (edits, nearest) = edits.min()?;
-    let letters = name.len() - "tcp_".len();
+        .find(|family| key.starts_with(**family))?;
+    let (edits, nearest) = table::settings()
+        .filter(|setting| setting.name.starts_with(family) && setting.until.is_none())
+        .map(|setting| (strsim::osa_distance(key, setting.name), setting.name))
+        .min()?;
+    let letters = key.trim_start_matches("net.ipv4.tcp_").trim_start_matches(family).len();
     (edits <= MOST_EDITS && edits * LETTERS_AN_EDIT <= letters).then_some(nearest)
+}
+
+/// Whether a setting is there only once its module is loaded, or is none of those
+/// that the table lists in full.
+fn is_of_a_module(key: &str) -> bool {
+    match table::find(key) {
+        Some(setting) if setting.until.is_some() => false,
+        _ => !(table::is_covered(key) && (key.starts_with("net.ipv4.") || key.starts_with("net.core."))),
+    }
 }
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
@@ -242,11 +145,12 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     let findings: Vec<_> = files
         .assignments()
         .filter(|line| {
-            let ours = line.key.starts_with("net.ipv4.tcp_") || line.key.starts_with("net.core.");
-            ours && files.live.get(line.key) == Some(&None)
+            files.live.get(line.key) == Some(&None) && !is_of_a_module(line.key)
         })
         .map(|line| {
-            let Unknown { why, hint } = came_or_went(line.key, &facts.kernel).map_or_else(
+            let went = table::find(line.key)
+                .and_then(|setting| came_or_went(setting, release(&facts.kernel)));
+            let Unknown { why, hint } = went.map_or_else(
                 || Unknown::unexplained(format!("{} has no {}", facts.kernel, line.key), line.key),
                 Unknown::explained,
             );
@@ -271,7 +175,6 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use advisor_facts::Settings;
 
     use super::*;
     use crate::rules::testing::host;
@@ -297,6 +200,22 @@ pub(super) mod tests {
             ("net.ipv4.tcp_men", "7.4", false),
             ("net.ipv4.tcp_*", "", false),
             ("net.ipv4.ip_forward", "", false),
+            ("net.ipv4.tcp_rto_min_us", "5.10", true),
+            ("net.ipv4.tcp_rto_min_us", "6.12.3-arch", false),
+            // Brought to stable releases of two older lines.
+            ("net.core.mem_pcpu_rsv", "5.10", true),
+            ("net.core.mem_pcpu_rsv", "6.1.0-57-amd64", false),
+            ("net.core.mem_pcpu_rsv", "6.2", true),
+            ("net.ipv4.ip_conntrack_max", "", true),
+            ("net.ipv4.netfilter.ip_conntrack_max", "6.12", true),
+            ("net.netfilter.nf_conntrack_max", "6.12", false),
+            ("net.netfilter.nf_conntrack_maxx", "6.12", true),
+            ("net.netfilter.nf_log.0", "6.12", false),
+            ("net.core.rmem_maxx", "6.12", true),
+            ("net.ipv4.conf.all.rp_filter", "6.12", false),
+            ("net.ipv4.neigh.default.gc_thresh3", "6.12", false),
+            ("net.ipv4.tcp_abc", "3.8", false),
+            ("net.ipv4.tcp_abc", "3.10", true),
         ] {
             assert_eq!(unknown(key, kernel).is_some(), is_unknown, "{key} {kernel}");
         }
@@ -310,26 +229,14 @@ pub(super) mod tests {
         };
         assert_eq!(
             says("net.ipv4.tcp_max_orphan"),
-            "none of Linux 5.10, 6.1, 6.12, 6.18 and 7.3 has net.ipv4.tcp_max_orphan; \
+            "no Linux from 5.10 to 7.3 has net.ipv4.tcp_max_orphan; \
              net.ipv4.tcp_max_orphans is like it: write the name that was meant, or take the \
              line out"
         );
-        // An old one, and no mistake.
-        for key in ["net.ipv4.tcp_abc", "net.ipv4.tcp_go_faster"] {
+        assert!(says("net.core.somaxcon").contains("net.core.somaxconn is like it"));
+        // No mistake of spelling.
+        for key in ["net.ipv4.tcp_abd", "net.ipv4.tcp_go_faster"] {
             assert!(says(key).ends_with(&format!("has {key}: take the line out")));
-        }
-    }
-
-    #[test]
-    fn the_names_are_those_of_the_rules_as_well() {
-        assert!(TCP_NAMES.is_sorted());
-        let ours = Settings::NAMES.iter().chain(NEW.iter().map(|(new, _)| new));
-        for name in ours.filter_map(|name| name.strip_prefix("net.ipv4.")) {
-            let known = TCP_NAMES.contains(&name);
-            assert_eq!(known, name.starts_with("tcp_"), "{name}");
-        }
-        for (gone, _, _) in GONE {
-            assert!(!TCP_NAMES.contains(&gone.strip_prefix("net.ipv4.").unwrap()));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! tcp_mem holds bytes, and counts pages.
 
-use super::sizing::{MarksFault, expected_tcp_mem, sound_tcp_mem};
+use super::sizing::{MarksFault, expected_tcp_mem, ram_of_high_mark, sound_tcp_mem};
 use super::{
     Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes,
     not_initial_namespace,
@@ -21,16 +21,17 @@ pub(super) const RULE: Rule = Rule {
 const DOCUMENTATION: Documentation = Documentation {
     detects: "A tcp_mem that was meant as bytes, mostly a triple of tcp_rmem such as `4096 \
         87380 67108864`, which guides of large vendors have. In pages that is a high mark of 256 \
-        GiB: TCP has no limit in effect, and below a low mark of 16 MiB nothing else is looked \
-        at.",
-    evidence: "A first value of a page or so with a second one of the known buffer sizes, or a \
-        high mark of more than eight times the RAM, or above 64 TiB.",
+        GiB, which is never reached: the kernel stops the growth of buffers beyond the first \
+        value and shrinks them beyond the second, but refuses no memory.",
+    evidence: "Rising values of which one is 16 times the one before or more (the kernel's own \
+        are 4/3 and 3/2 apart); or a high mark of more than eight times the RAM. Where no RAM is \
+        known, one that the kernel computes on hosts with more than 2 TiB.",
     recommendation: "Marks around the kernel's own pressure mark, a sixteenth of the free \
         buffer pages, or one and a half times the usage where that is more, in the proportion of \
         3/4, 1 and 3/2; the high mark at most a quarter of RAM, or a tenth where programs own \
         three quarters of it. Without a known RAM: no value at all, because the kernel computes \
         a right one at boot.",
-    cost: "None: there was no limit before.",
+    cost: "None: nothing was refused before.",
     risk: "Where TCP holds more than the new marks now, the buffers of connections shrink.",
     undo: "Set the former three values.",
     references: &[
@@ -56,9 +57,16 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                 "tcp_mem is in bytes by mistake: in pages its high mark is {}",
                 bytes(marks[2].saturating_mul(facts.page_bytes))
             ),
-            why: "tcp_mem counts pages, tcp_rmem and tcp_wmem count bytes. With these values TCP \
-                may take all memory before the kernel holds it back."
-                .to_owned(),
+            why: match facts.ram_bytes {
+                0 => format!(
+                    "tcp_mem counts pages, tcp_rmem and tcp_wmem count bytes. A kernel computes \
+                     such a high mark on a host with {} RAM; if it is for one, say so with --ram.",
+                    bytes(ram_of_high_mark(facts, marks[2]))
+                ),
+                _ => "tcp_mem counts pages, tcp_rmem and tcp_wmem count bytes. With these values \
+                      TCP may take all memory before the kernel refuses it any."
+                    .to_owned(),
+            },
         },
     )
 }

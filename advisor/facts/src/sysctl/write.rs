@@ -157,6 +157,26 @@ impl Setting {
         }
     }
 
+    /// Numbers as the kernel of a release takes them: one that is beyond a bound
+    /// becomes that bound. A text that is no numbers stays as it is.
+    pub fn within_bounds(&self, text: &str, release: Option<Release>) -> String {
+        let Form::Numbers(form) = self.form(release) else {
+            return text.to_owned();
+        };
+        let numbers: Option<Vec<i128>> = text
+            .split_whitespace()
+            .map(|word| number(word).ok())
+            .collect();
+        let Some(numbers) = numbers else {
+            return text.to_owned();
+        };
+        let bounded: Vec<String> = numbers
+            .into_iter()
+            .map(|number| number.clamp(form.least, form.greatest).to_string())
+            .collect();
+        bounded.join(" ")
+    }
+
     /// What the setting is after a text was written, as the kernel prints it;
     /// numbers that the text does not name are as in `before`, or as at boot.
     pub fn after(
@@ -355,4 +375,110 @@ fn ports(text: &str) -> Result<String, Refusal> {
         })
         .collect();
     Ok(words.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::table;
+    use super::*;
+
+    #[test]
+    fn a_number_beyond_a_bound_becomes_the_bound() {
+        for (name, text, expected) in [
+            ("net.ipv4.tcp_rmem", "1 2 8388608", "4096 4096 8388608"),
+            ("net.ipv4.tcp_retries2", "300", "255"),
+            ("net.ipv4.tcp_retries2", "-1", "0"),
+            ("net.ipv4.tcp_mem", "1 2 3", "1 2 3"),
+            ("net.ipv4.tcp_mem", "the kernel's own", "the kernel's own"),
+        ] {
+            let setting = table::find(name).unwrap();
+            assert_eq!(setting.within_bounds(text, None), expected);
+        }
+    }
+
+    #[test]
+    fn the_table_is_well_formed() {
+        let mut names: Vec<_> = table::settings().map(|setting| setting.name).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count, "each name stands once");
+        for setting in table::settings() {
+            let name = setting.name;
+            assert!(
+                setting.until.is_none_or(|until| until > setting.since),
+                "{name}"
+            );
+            // Each default is a value that the kernel takes.
+            for release in [(3, 10), (4, 19), (5, 10), (6, 1), (6, 12), (6, 18), (7, 3)] {
+                if let Some(default) = setting.default_value(Some(release))
+                    && setting.exists(release)
+                {
+                    let written = setting.write(default, Some(release));
+                    assert_eq!(written.refused, None, "{name} = {default}");
+                    let count = setting.count(Some(release));
+                    assert_eq!(
+                        written.result(None, count).as_deref(),
+                        Some(default),
+                        "{name}"
+                    );
+                }
+            }
+        }
+    }
+
+    fn any_text() -> impl Strategy<Value = String> {
+        prop_oneof![
+            any::<String>(),
+            prop::collection::vec(
+                prop::sample::select(vec![
+                    "0",
+                    "1",
+                    "08",
+                    "0x",
+                    "0xf",
+                    "-",
+                    "+",
+                    " ",
+                    "\t",
+                    "\n",
+                    "#",
+                    ",",
+                    "\"",
+                    "65535",
+                    "2147483648",
+                    "18446744073709551616",
+                    "é",
+                    "\u{0}",
+                ]),
+                0..12,
+            )
+            .prop_map(|pieces| pieces.concat()),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_judged(
+            text in any_text(),
+            release in prop::option::of((0_u32..9, 0_u32..21)),
+        ) {
+            for setting in table::settings() {
+                let written = setting.write(&text, release);
+                // Numbers that are set are within the bounds.
+                if let (Value::Numbers(numbers), Form::Numbers(form)) =
+                    (&written.value, setting.form(release))
+                {
+                    prop_assert!(numbers.len() <= form.count);
+                    for number in numbers.iter().flatten() {
+                        prop_assert!((form.least..=form.greatest).contains(number));
+                    }
+                }
+                let _ = setting.within_bounds(&text, release);
+                let _ = setting.after(&text, Some("1 2 3"), release);
+            }
+        }
+    }
 }

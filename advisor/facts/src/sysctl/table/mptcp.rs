@@ -2,7 +2,7 @@
 
 use super::{
     Default, INT_MAX, Setting, Unit, Width, any_byte, byte, flag, int, numbers, read_only, seconds,
-    word, unsigned,
+    unsigned, word,
 };
 
 pub(super) const SETTINGS: &[Setting] = &[

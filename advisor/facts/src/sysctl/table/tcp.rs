@@ -3,7 +3,7 @@
 use super::{
     BYTES_SINCE, Default, Form, INT, INT_MAX, Numbers, Relation, Setting, UINT_MAX, ULONG_MAX,
     Unit, Width, any_byte, any_int, byte, flag, int, milliseconds, numbers, read_only, seconds,
-    setting, text, word, unsigned,
+    setting, text, unsigned, word,
 };
 
 const UNSIGNED_LONG: super::Form = numbers(Width::UnsignedLong, 0, ULONG_MAX);
