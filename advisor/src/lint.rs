@@ -143,6 +143,12 @@ impl Problem {
             ignored: None,
         }
     }
+
+    /// What is wrong and what to do about it, for one line of text.
+    pub fn sentences(&self) -> String {
+        let end = if self.message.ends_with('.') { "" } else { "." };
+        format!("{}{end} hint: {}", self.message, self.hint)
+    }
 }
 
 fn place<'a>(line: &Assignment<'a>) -> (&'a Path, usize) {

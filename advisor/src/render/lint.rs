@@ -79,7 +79,7 @@ pub fn write_github(out: &mut dyn io::Write, problems: &[Problem]) -> io::Result
             property(&problem.path.display().to_string()),
             problem.line,
             property(&format!("{} {}", problem.code, problem.name)),
-            message(&format!("{} hint: {}", problem.message, problem.hint)),
+            message(&problem.sentences()),
         );
     }
     out.write_all(text.as_bytes())

@@ -64,7 +64,7 @@ fn result(problem: &Problem, rules: &[&Rule]) -> Value {
         "ruleId": problem.code,
         "ruleIndex": rules.iter().position(|rule| rule.code == problem.code),
         "level": level,
-        "message": { "text": format!("{} hint: {}", problem.message, problem.hint) },
+        "message": { "text": problem.sentences() },
         "locations": [{
             "physicalLocation": {
                 "artifactLocation": { "uri": uri(&problem.path) },

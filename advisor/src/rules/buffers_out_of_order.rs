@@ -90,9 +90,14 @@ fn finding(
             bytes(default),
             bytes(most_bytes)
         ),
-        why: "A socket begins with the default, whatever the maximum is. Programs that set their \
-              buffers get less than those that set none, and a TCP buffer never grows."
-            .to_owned(),
+        why: if name.starts_with("net.core.") {
+            "A socket that is not TCP's begins with the default, whatever the maximum is: a \
+             program that sets its buffer gets less than one that sets none."
+        } else {
+            "A TCP socket begins with the default, whatever the maximum is, and autotuning never \
+             makes its buffer greater: that stops at the maximum."
+        }
+        .to_owned(),
         ..Finding::of_setting(facts, &DOCUMENTATION, name, proposed)
     }
 }

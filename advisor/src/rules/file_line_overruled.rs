@@ -95,7 +95,8 @@ impl Overruled<'_> {
         } else {
             format!(
                 "{} = {} has no effect: another line wins",
-                self.loser.key, self.loser.value
+                self.loser.key,
+                shown(self.loser)
             )
         }
     }
@@ -104,13 +105,14 @@ impl Overruled<'_> {
         let wins = |line: Option<Assignment<'_>>| {
             line.map_or_else(
                 || "leaves the key alone".to_owned(),
-                |line| format!("takes {} from {line}", line.value),
+                |line| format!("takes {} from {line}", shown(line)),
             )
         };
         if let Some(winner) = self.winner_in_its_file() {
             format!(
                 "Line {} of the same file sets it to {}, and the last line counts.",
-                winner.line, winner.value
+                winner.line,
+                shown(winner)
             )
         } else if self.programs_disagree() {
             format!(
@@ -134,6 +136,11 @@ impl Overruled<'_> {
 fn value(line: Assignment<'_>) -> Option<String> {
     line.result(None, None)
         .or_else(|| (!line.sets_nothing(None)).then(|| line.value.to_owned()))
+}
+
+/// What a line sets its key to, without what the kernel passes over.
+fn shown(line: Assignment<'_>) -> String {
+    value(line).unwrap_or_else(|| line.value.to_owned())
 }
 
 /// The lines that have no effect, with one program at least. Those of packages

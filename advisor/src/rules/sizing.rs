@@ -252,13 +252,17 @@ const FARTHEST_MARKS: u64 = 16;
 /// Whether rising marks of tcp_mem make sense as bytes alone: read as pages they are for
 /// no host there is, or so far apart that no host needs them.
 fn are_in_bytes(facts: &Facts, [low, pressure, high]: [u64; 3]) -> bool {
-    let far_apart = pressure / FARTHEST_MARKS >= low || high / FARTHEST_MARKS >= pressure;
     let bytes = u128::from(high) * u128::from(facts.page_bytes);
     let too_large = match facts.ram_bytes {
         0 => u128::from(ram_of_high_mark(facts, high)) > PLAUSIBLE_RAM_BYTES,
         ram => bytes > u128::from(ram) * 8,
     };
-    far_apart || too_large
+    are_far_apart([low, pressure, high]) || too_large
+}
+
+/// Whether rising marks of tcp_mem are farther apart than any host needs them.
+pub(super) fn are_far_apart([low, pressure, high]: [u64; 3]) -> bool {
+    pressure / FARTHEST_MARKS >= low || high / FARTHEST_MARKS >= pressure
 }
 
 /// The RAM of a host whose kernel computes this high mark of tcp_mem: 3/2 of a sixteenth

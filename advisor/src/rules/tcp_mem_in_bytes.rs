@@ -1,6 +1,8 @@
 //! tcp_mem holds bytes, and counts pages.
 
-use super::sizing::{MarksFault, expected_tcp_mem, ram_of_high_mark, sound_tcp_mem};
+use super::sizing::{
+    MarksFault, are_far_apart, expected_tcp_mem, ram_of_high_mark, sound_tcp_mem,
+};
 use super::{
     Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes,
     not_initial_namespace,
@@ -58,6 +60,13 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                 bytes(marks[2].saturating_mul(facts.page_bytes))
             ),
             why: match facts.ram_bytes {
+                _ if are_far_apart(marks) => format!(
+                    "tcp_mem counts pages, tcp_rmem and tcp_wmem count bytes. In pages these are \
+                     {}, {} and {}; the kernel's own marks are 4/3 and 3/2 apart.",
+                    bytes(marks[0].saturating_mul(facts.page_bytes)),
+                    bytes(marks[1].saturating_mul(facts.page_bytes)),
+                    bytes(marks[2].saturating_mul(facts.page_bytes))
+                ),
                 0 => format!(
                     "tcp_mem counts pages, tcp_rmem and tcp_wmem count bytes. A kernel computes \
                      such a high mark on a host with {} RAM; if it is for one, say so with --ram.",
