@@ -7,8 +7,9 @@ mod read;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use advisor_facts::release::Release;
 use advisor_facts::sysctl_files::{Assignment, Content, Loader, SysctlFile, SysctlFiles, is_glob};
-use advisor_facts::{Facts, Settings, release};
+use advisor_facts::{Facts, Settings};
 use advisor_report::measured::Measured;
 use serde::Serialize;
 
@@ -222,7 +223,7 @@ pub(crate) fn wrong_values<'a>(files: &'a SysctlFiles, base: &Facts) -> Vec<Wron
 /// What the rules find in a set of assignments alone, with every other setting as it
 /// is at boot.
 fn judge(set: &BTreeMap<&str, Assignment<'_>>, base: &Facts) -> Vec<(&'static Rule, Finding)> {
-    let release = release(&base.kernel);
+    let release = Release::of_kernel(&base.kernel);
     let mut facts = Facts::without_host(&base.kernel, base.ram_bytes, base.page_bytes);
     facts.memory = base.memory.clone();
     // What no file of settings sets, but the kernel's size does.

@@ -13,13 +13,12 @@ use std::thread;
 use clap::ValueEnum;
 
 use advisor_facts::condition::Condition;
+use advisor_facts::look::{look_elsewhere, recorded_namespaces};
 use advisor_facts::namespaces::{Door, doors, hidden_doors};
 use advisor_facts::processes::{Inodes, Process, Processes};
 use advisor_facts::sock_diag::{Gather, TcpSocket, TcpState};
-use advisor_facts::{
-    FactError, Facts, Looking, Root, SocketSource, Unseen, gather_live, gather_recorded,
-    look_elsewhere, recorded_namespaces,
-};
+use advisor_facts::sockets::{gather_live, gather_recorded};
+use advisor_facts::{FactError, Facts, Looking, Root, SocketSource, Unseen};
 
 /// What sockets are put together by.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]

@@ -9,10 +9,10 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::kernel::cache::{Cache, Stored};
-use harness::kernel::guest::Guest;
-use harness::kernel::state::State;
-use harness::kernel::{init, qemu};
+use harness::guest::Guest;
+use harness::guest::state::State;
+use harness::guest::{init, qemu};
+use harness::kernels::cache::{Cache, Stored};
 use harness::lab::namespace::kernel_release;
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;

@@ -162,7 +162,7 @@ fn extract(results: &[Scenario], page_bytes: u64) -> Result<Calibration, Unmeasu
     Ok(Calibration {
         schema: SCHEMA,
         harness: env!("CARGO_PKG_VERSION").to_owned(),
-        line: kernel_line(&release).to_owned(),
+        line: kernel_line(&release),
         release,
         page_bytes,
         orphan_memory: ORPHAN_MEMORY

@@ -13,12 +13,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::actor;
 use crate::doctor;
-use crate::kernel::cache::{Cache, Stored};
-use crate::kernel::choice::{Choice, Host, check_modules};
-use crate::kernel::fetch::{self, Stage};
-use crate::kernel::pool::{self, Job};
-use crate::kernel::state::State;
-use crate::kernel::{self, KernelError, catalogue, qemu};
+use crate::guest::state::State;
+use crate::guest::{self, qemu};
+use crate::kernels::cache::{Cache, Stored};
+use crate::kernels::choice::{Choice, Host, check_modules};
+use crate::kernels::fetch::{self, Stage};
+use crate::kernels::{KernelError, catalogue};
 use crate::lab::{self, Carrier};
 use crate::links;
 use crate::new;
@@ -26,8 +26,9 @@ use crate::privilege::{self, Privilege};
 use crate::report::snapshot::{self, Difference};
 use crate::report::terminal::{self, Lines, Terminal, comparison, reasons, summary};
 use crate::report::{self, Tally};
-use crate::run::schedule::{Progress, run_all};
-use crate::run::{Settings, Touching};
+use crate::runner::guests::{self, Job};
+use crate::runner::schedule::{Progress, run_all};
+use crate::runner::{Settings, Touching};
 use crate::suite::scenario::Scenario;
 use crate::suite::{self, LoadError, story};
 use crate::touch;
@@ -283,7 +284,7 @@ pub fn main() -> ExitCode {
             Err(error) => complain_of_kernel(&error),
         },
         Command::Calibrate(calibrate) => calibrate.run(),
-        Command::Guest => serve("guest", kernel::init::serve()),
+        Command::Guest => serve("guest", guest::init::serve()),
         Command::Actor => serve("actor", actor::interpreter::run()),
         Command::Watcher => serve("watcher", touch::watch()),
     };
@@ -654,9 +655,9 @@ fn run_in_guests(
     }
     // The whole machine is the guest's.
     let settings = settings(run, Touching::Allowed);
-    let side_by_side = run.jobs.map_or_else(pool::most_guests, usize::from);
+    let side_by_side = run.jobs.map_or_else(guests::most_guests, usize::from);
     let terminal = Terminal::new(jobs.len(), run.verbose, run.lines);
-    let results = pool::run_all(
+    let results = guests::run_all(
         &jobs,
         &settings,
         side_by_side,
@@ -704,7 +705,7 @@ fn compare_links(options: &Links) -> Result<u8, KernelError> {
     let progress = |progress: Progress| terminal.show(&progress);
     let mut comparisons = Vec::new();
     let mut release = String::new();
-    pool::measure_links(&kernel, options.packets, &cache, &progress, |of, pair| {
+    guests::measure_links(&kernel, options.packets, &cache, &progress, |of, pair| {
         of.clone_into(&mut release);
         let comparison = links::compare(pair);
         terminal.say(&format!("{} {}", comparison.verdict(), pair.link));
@@ -728,10 +729,10 @@ fn compare_links(options: &Links) -> Result<u8, KernelError> {
                 scenario,
             })
             .collect();
-        results.extend(pool::run_all(
+        results.extend(guests::run_all(
             &jobs,
             &settings,
-            pool::most_guests(),
+            guests::most_guests(),
             &cache,
             &progress,
         )?);
@@ -926,10 +927,10 @@ fn conclude(run: &Run, all: &[Scenario], results: Vec<ScenarioResult>) -> u8 {
 /// Whether what is to be written can be, before the work.
 fn check_outputs(run: &Run) -> Result<(), u8> {
     if let Some(directory) = &run.report {
-        report::output::check(directory).map_err(|error| complain_of_report(directory, &error))?;
+        crate::output::check(directory).map_err(|error| complain_of_report(directory, &error))?;
     }
     if let Some(directory) = run.snapshot.as_ref().filter(|_| run.update) {
-        report::output::check(directory)
+        crate::output::check(directory)
             .map_err(|error| complain_of_snapshots(directory, &error))?;
     }
     Ok(())

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use anstyle::AnsiColor;
 
-use crate::kernel::cache::Cache;
-use crate::kernel::{catalogue, qemu};
+use crate::guest::qemu;
+use crate::kernels::cache::Cache;
+use crate::kernels::catalogue;
 use crate::lab::kernel_log::KernelLog;
 use crate::lab::namespace::{Namespace, kernel_release};
 use crate::lab::{self, destroy};

@@ -3,7 +3,6 @@
 //! This module is the only home of rtnetlink and of tokio.
 
 pub mod destroy;
-pub mod impairment;
 pub mod kernel_log;
 pub mod namespace;
 pub mod netem;
@@ -23,8 +22,9 @@ use rtnetlink::Handle;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
+use crate::suite::errno::errno_name;
+use crate::suite::impairment::{Impairment, spread_seed};
 use crate::suite::scenario::Scenario;
-use impairment::{Impairment, spread_seed};
 use namespace::Namespace;
 use offload::Offload;
 use relay::{Relay, Wire, WireCounts};
@@ -68,14 +68,6 @@ impl fmt::Display for LabError {
 impl std::error::Error for LabError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.source)
-    }
-}
-
-/// The name of an errno: `ECONNRESET`.
-pub fn errno_name(number: i32) -> String {
-    match nix::errno::Errno::from_raw(number) {
-        nix::errno::Errno::UnknownErrno => format!("errno {number}"),
-        errno => format!("{errno:?}"),
     }
 }
 

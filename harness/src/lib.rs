@@ -1,7 +1,7 @@
 //! Replays documented TCP failures on a real kernel, from YAML suites.
 //!
 //! Data flows one way: a [`suite`] file is read into scenarios, each is made
-//! real by a [`lab`] and its [`actor`]s, a [`run`] observes and judges it, and
+//! real by a [`lab`] and its [`actor`]s, a [`runner`] observes and judges it, and
 //! the [`report`] tells of it.
 
 pub mod actor;
@@ -9,13 +9,15 @@ pub mod calibrate;
 pub mod cli;
 pub mod descriptor;
 pub mod doctor;
-pub mod kernel;
+pub mod guest;
+pub mod kernels;
 pub mod lab;
 pub mod links;
 pub mod new;
+pub mod output;
 pub mod privilege;
 pub mod prove;
 pub mod report;
-pub mod run;
+pub mod runner;
 pub mod suite;
 pub mod touch;

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if harness::kernel::init::is_init() {
-        harness::kernel::init::run();
+    if harness::guest::init::is_init() {
+        harness::guest::init::run();
     }
     harness::cli::main()
 }

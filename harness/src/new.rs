@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::report::output;
+use crate::output;
 
 /// Five questions to a server, with marks for its command and its port.
 const SERVER: &str = include_str!("new/server.yaml");

@@ -11,12 +11,12 @@ use advisor_report::advice::{Advised, Claim, Recommended};
 use advisor_report::proof::{Load, Proof, SCHEMA, Side as Tried, Trial, Verdict};
 use advisor_report::{Kernel, Link, Value};
 
-use crate::kernel::KernelError;
-use crate::kernel::cache::{Cache, Stored};
-use crate::kernel::pool::{self, Job};
+use crate::kernels::KernelError;
+use crate::kernels::cache::{Cache, Stored};
 use crate::lab::Carrier;
-use crate::run::schedule::Progress;
-use crate::run::{Settings, Touching, judge};
+use crate::runner::guests::{self, Job};
+use crate::runner::schedule::Progress;
+use crate::runner::{Settings, Touching, judge};
 use crate::suite::parameter;
 use crate::suite::scenario::{Scenario, Side};
 use chance::Answer;
@@ -220,14 +220,14 @@ fn round(
         .flat_map(|sides| [&sides.before, &sides.after])
         .map(|scenario| Job { kernel, scenario })
         .collect();
-    let guests = pool::most_guests();
-    let mut results = pool::run_all(&jobs, &settings, guests, cache, progress)?;
+    let guests = guests::most_guests();
+    let mut results = guests::run_all(&jobs, &settings, guests, cache, progress)?;
     // A busy machine can make a guest's clock run wrong, or a run take too long.
     let again: Vec<usize> = (0..jobs.len())
         .filter(|index| results[*index].verdict == advisor_report::Verdict::Errored)
         .collect();
     let errored: Vec<Job> = again.iter().map(|index| jobs[*index]).collect();
-    let anew = pool::run_all(&errored, &settings, guests, cache, progress)?;
+    let anew = guests::run_all(&errored, &settings, guests, cache, progress)?;
     for (index, result) in again.into_iter().zip(anew) {
         results[index] = result;
     }

@@ -5,7 +5,6 @@ pub mod catalogue;
 mod junit;
 mod markdown;
 pub mod matrix;
-pub mod output;
 pub mod snapshot;
 pub mod terminal;
 
@@ -61,12 +60,12 @@ pub fn assemble(scenarios: Vec<Scenario>, pinned_sysctls: BTreeMap<String, Strin
 pub fn write(report: &Report, directory: &Path) -> io::Result<()> {
     let mut json = serde_json::to_vec_pretty(report)?;
     json.push(b'\n');
-    output::write(&directory.join("report.json"), &json)?;
-    output::write(
+    crate::output::write(&directory.join("report.json"), &json)?;
+    crate::output::write(
         &directory.join("report.md"),
         markdown::render(report).as_bytes(),
     )?;
-    output::write(
+    crate::output::write(
         &directory.join("junit.xml"),
         junit::render(report)?.as_bytes(),
     )

@@ -2,12 +2,13 @@
 
 pub mod command;
 pub mod condition;
+pub mod errno;
 pub mod error;
 pub mod form;
+pub mod impairment;
 pub mod matrix;
 pub mod node;
 pub mod parameter;
-pub mod release;
 pub mod scenario;
 pub mod step;
 pub mod story;

@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use crate::descriptor;
 use crate::lab::namespace::{read_sysctl, write_sysctl};
 use crate::lab::{Lab, LabError, destroy};
-use crate::run::watch::kernel_gauges_before;
+use crate::runner::watch::kernel_gauges_before;
 use crate::suite::scenario::Scenario;
 
 /// Where the lock and the record are kept. /run is emptied by a reboot, as the

@@ -11,7 +11,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::processes::{Processes, has_vanished};
-use crate::{FactError, Unseen, read_text};
+use crate::read::{FactError, Unseen, read_text};
 
 /// Where the hierarchy of version 2 is mounted: alone, or beside version 1.
 const MOUNTS: [&str; 2] = ["sys/fs/cgroup", "sys/fs/cgroup/unified"];

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::FactError;
+use crate::read::FactError;
 
 /// Counters by dotted name: `TcpExt.TCPAbortOnClose`, `Tcp.ActiveOpens`.
 ///

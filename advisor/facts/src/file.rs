@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::Facts;
+use crate::facts::Facts;
 
 /// The version of the format. Any change of [`Facts`] raises it: facts of
 /// another version are refused, not guessed at.
@@ -246,7 +246,7 @@ impl Facts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Root;
+    use crate::root::Root;
 
     fn text(facts: &Facts) -> Vec<u8> {
         let mut text = Vec::new();

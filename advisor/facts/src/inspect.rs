@@ -13,9 +13,10 @@ use nix::libc;
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::stat::fstat;
 
-use crate::processes::{Holder, has_vanished};
+use crate::look::Look;
+use crate::processes::{Holder, Processes, has_vanished};
+use crate::read::Unseen;
 use crate::sock_diag::{SocketOptions, TcpState};
-use crate::{Facts, Unseen};
 
 /// Connections of one process that are looked at: those with the most memory.
 const CONNECTIONS: usize = 32;
@@ -24,11 +25,11 @@ const SOCKETS: usize = 4096;
 
 /// Asks for the options of the listeners, and of those connections of each
 /// process that hold the most memory.
-pub(crate) fn inspect(facts: &mut Facts) {
+pub(crate) fn inspect(now: &mut Look, processes: &Processes, unseen: &mut Vec<Unseen>) {
     let mut chosen: Vec<Holder> = Vec::new();
     let mut connections: BTreeMap<u32, Vec<(u64, Holder)>> = BTreeMap::new();
-    for (_, socket) in facts.now.every_socket() {
-        let Some(holder) = facts.processes.holders_of(socket.inode).first() else {
+    for (_, socket) in now.every_socket() {
+        let Some(holder) = processes.holders_of(socket.inode).first() else {
             continue;
         };
         if socket.state == TcpState::Listen {
@@ -50,7 +51,7 @@ pub(crate) fn inspect(facts: &mut Facts) {
     let mut options = BTreeMap::new();
     let mut refused: Option<(usize, io::Error)> = None;
     for holders in chosen.chunk_by(|one, other| one.process == other.process) {
-        let Some(process) = facts.processes.all.get(holders[0].process as usize) else {
+        let Some(process) = processes.all.get(holders[0].process as usize) else {
             continue;
         };
         match of_process(process.pid, holders, &mut options) {
@@ -63,18 +64,18 @@ pub(crate) fn inspect(facts: &mut Facts) {
         }
     }
     if let Some((count, why)) = refused {
-        facts.unseen.push(Unseen {
+        unseen.push(Unseen {
             what: format!("the socket options of {count} processes"),
             why: why.to_string(),
         });
     }
     if left_out > 0 {
-        facts.unseen.push(Unseen {
+        unseen.push(Unseen {
             what: format!("the options of {left_out} sockets"),
             why: format!("no more than {SOCKETS} are looked at"),
         });
     }
-    facts.now.set_options(&options);
+    now.set_options(&options);
 }
 
 /// Reads the options of sockets of one process.
@@ -146,7 +147,8 @@ mod tests {
     use nix::sys::socket::setsockopt;
 
     use super::*;
-    use crate::{Looking, Root};
+    use crate::facts::Facts;
+    use crate::root::{Looking, Root};
 
     #[test]
     fn the_options_of_sockets_of_ours_are_read() {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use nix::libc;
 use serde::{Deserialize, Serialize};
 
-use crate::{FactError, Root, Unseen, read_text};
+use crate::read::{FactError, Unseen, read_text};
+use crate::root::Root;
 
 /// Of too many orphans: tcp_check_oom in net/ipv4/tcp.c of Linux.
 const TOO_MANY_ORPHANS: &str = "too many orphaned sockets";

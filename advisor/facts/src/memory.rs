@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FactError, Unseen, read_required, read_text};
+use crate::read::{FactError, Unseen, read_required, read_text};
 
 /// The memory of a host.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]

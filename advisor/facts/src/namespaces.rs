@@ -13,8 +13,12 @@ use std::thread;
 use nix::sched::CloneFlags;
 use serde::{Deserialize, Serialize};
 
+use crate::counters::Counters;
 use crate::processes::{OpenNamespace, bracketed, has_vanished, pids};
-use crate::{Counters, Settings, Sockets, Sockstat, Unseen, read_text};
+use crate::read::{Unseen, read_text};
+use crate::settings::Settings;
+use crate::sockets::Sockets;
+use crate::sockstat::Sockstat;
 
 /// A network namespace other than the reader's.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

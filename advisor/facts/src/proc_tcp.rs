@@ -5,7 +5,7 @@ use std::io::{self, BufRead};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
-use crate::FactError;
+use crate::read::FactError;
 use crate::sock_diag::{Family, NO_COOKIE, TcpSocket, TcpState, Timer};
 
 /// Milliseconds in a tick of the times in /proc, of which there are 100 a

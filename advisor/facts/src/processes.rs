@@ -20,7 +20,7 @@ use nix::fcntl::{OFlag, readlinkat};
 use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
 
-use crate::Unseen;
+use crate::read::Unseen;
 
 /// The longest command line that is kept, in bytes.
 const COMMAND_LIMIT_BYTES: u64 = 256;

@@ -7,8 +7,9 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::facts::Facts;
+use crate::look::Look;
 use crate::sock_diag::TcpSocket;
-use crate::{Facts, Look};
 
 /// Takes out of the facts what is of this host alone.
 pub fn redact(facts: &mut Facts) {
@@ -105,8 +106,9 @@ impl<T: Eq + std::hash::Hash> Names<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::file;
     use crate::processes::Process;
-    use crate::{Root, file};
+    use crate::root::Root;
 
     #[test]
     fn no_address_and_no_name_is_left() {

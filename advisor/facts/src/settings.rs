@@ -5,8 +5,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::sysctl::table::{self, Release};
-use crate::{FactError, Unseen, sysctl};
+use crate::read::{FactError, Unseen};
+use crate::release::Release;
+use crate::sysctl;
+use crate::sysctl::table;
 
 /// The type of a sysctl's value, read and printed as the kernel does.
 trait SettingValue: Sized {
@@ -293,7 +295,7 @@ mod tests {
     fn defaults_fill_what_is_not_known() {
         let mut settings = Settings::default();
         settings.set("net.core.somaxconn", "1");
-        settings.fill_with_defaults(Some((5, 2)));
+        settings.fill_with_defaults(Some(Release::new(5, 2)));
         assert_eq!(settings.somaxconn, Some(1));
         assert_eq!(settings.rmem_max, Some(212_992));
         assert_eq!(settings.tcp_rmem, Some([4096, 131_072, 6_291_456]));

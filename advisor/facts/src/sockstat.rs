@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::FactError;
+use crate::read::FactError;
 
 /// The values by dotted name: `TCP.orphan`, `TCP.mem`, `sockets.used`.
 ///

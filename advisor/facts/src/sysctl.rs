@@ -5,7 +5,7 @@ pub mod write;
 
 use std::path::{Path, PathBuf};
 
-use crate::{FactError, read_text};
+use crate::read::{FactError, read_text};
 
 /// Reads a setting by its dotted name, `net.ipv4.tcp_mem`, under `root` (`/`
 /// on a live host). The value is as the kernel prints it, without the newline.

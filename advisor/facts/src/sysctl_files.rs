@@ -18,8 +18,10 @@ use std::path::{Path, PathBuf};
 use glob::{MatchOptions, Pattern};
 use serde::{Deserialize, Serialize};
 
-use crate::sysctl::table::{self, Release, Setting};
-use crate::{FactError, Unseen, sysctl};
+use crate::read::{FactError, Unseen};
+use crate::release::Release;
+use crate::sysctl;
+use crate::sysctl::table::{self, Setting};
 
 /// The directories, the one whose file hides those of the same name first.
 pub const DIRECTORIES: [&str; 5] = [

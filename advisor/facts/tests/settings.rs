@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use advisor_facts::release::Release;
 use advisor_facts::sysctl::table::{self, Default, Form, Relation, Scope, Setting, Width};
 use advisor_facts::sysctl::write::Value;
 use serde::Deserialize;
@@ -49,10 +50,10 @@ fn captures() -> Vec<Capture> {
 }
 
 /// Everything that is not as the table says, a line each.
-fn differences(judge: impl Fn(&Capture, table::Release, &mut String)) -> String {
+fn differences(judge: impl Fn(&Capture, Release, &mut String)) -> String {
     let mut text = String::new();
     for capture in captures() {
-        let release = advisor_facts::release(&capture.kernel).unwrap();
+        let release = Release::of_kernel(&capture.kernel).unwrap();
         let mut of_this = String::new();
         judge(&capture, release, &mut of_this);
         for line in of_this.lines() {
@@ -164,7 +165,7 @@ fn the_kernel_answers_each_text_as_the_table_says() {
 
 /// What the program of `ci/settings` would print: `=VALUE`, the error, or both.
 /// `None` where the table doesn't tell: which words the kernel knows.
-fn expected(setting: &Setting, text: &str, boot: &str, release: table::Release) -> Option<String> {
+fn expected(setting: &Setting, text: &str, boot: &str, release: Release) -> Option<String> {
     let written = setting.write(text, Some(release));
     let form = setting.form(Some(release));
     if form == Form::Word && written.refused.is_some() {

@@ -81,7 +81,7 @@ impl Measured {
             calibrated: match calibration::nearest(kernel) {
                 Some(nearest) => Calibrated::Nearest(Box::new(nearest)),
                 None if line.is_empty() => Calibrated::Unknown,
-                None => Calibrated::TooFar(line.to_owned()),
+                None => Calibrated::TooFar(line.clone()),
             },
             ..Self::default()
         };

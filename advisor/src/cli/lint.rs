@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use advisor_facts::{Facts, release};
+use advisor_facts::Facts;
+use advisor_facts::release::Release;
 use clap::ValueEnum;
 
 use super::{Error, print};
@@ -126,7 +127,7 @@ fn rule(text: &str) -> Result<&'static Rule, String> {
 
 /// A kernel release: two numbers at least.
 fn kernel(text: &str) -> Result<String, String> {
-    match release(text) {
+    match Release::of_kernel(text) {
         Some(_) => Ok(text.to_owned()),
         None => Err("two numbers at least: 6.12".to_owned()),
     }

@@ -1,6 +1,8 @@
-//! A full accept queue is answered with a reset.
+//! A full accept queue that resets clients.
 
-use super::{Confidence, Documentation, Finding, Outcome, Rule, Severity, cannot_be_read};
+use super::{
+    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Severity, cannot_be_read,
+};
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
 
@@ -9,23 +11,23 @@ pub(super) const RULE: Rule = Rule {
     name: "abort-on-overflow",
     scenario: Some("listen/queue/last-ack-finds-it-full[abort-on-overflow=1]"),
     cure: Some("listen/queue/last-ack-finds-it-full[abort-on-overflow=0]"),
-    proven_by: super::ProvenBy::Suites(&["abort-on-overflow"]),
+    proven_by: ProvenBy::Suites(&["abort-on-overflow"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "tcp_abort_on_overflow set to 1: a client whose last packet of the handshake \
-        finds the accept queue full is reset. With 0 that packet is dropped, the client sends it \
-        or its data again, and a burst is got over. The setting has no say over SYNs that find \
-        the queue full: those are dropped either way.",
+    detects: "tcp_abort_on_overflow set to 1: a full accept queue resets clients. It resets a \
+        client whose last packet of the handshake finds the queue full. With 0 the kernel drops \
+        that packet, the client sends it or its data again, and a burst passes. SYNs that find \
+        the queue full are dropped with either value.",
     evidence: "The value of net.ipv4.tcp_abort_on_overflow. ListenOverflows shows whether the \
-        queue is full at all.",
-    recommendation: "The kernel's default of 0; and a greater backlog, or a program that \
-        accepts sooner, where the queue is full.",
+        queue is ever full.",
+    recommendation: "The kernel's default of 0. If the queue is full: a larger backlog, or a \
+        program that accepts sooner.",
     cost: "None.",
-    risk: "Clients wait for a listener that never gets better where they were told at once; if \
-        that was meant, leave it.",
+    risk: "With a listener that never recovers, clients wait instead of failing at once. If that \
+        was the purpose, leave the setting.",
     undo: "Set the former value.",
     references: &[
         "tcp_abort_on_overflow: Documentation/networking/ip-sysctl.rst of Linux",
@@ -46,10 +48,11 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         severity: Severity::Notice,
         confidence: Confidence::Medium,
         summary: "tcp_abort_on_overflow is 1: a burst of clients gets resets".to_owned(),
-        why: "A queue that is full for a moment costs a client a second with 0 and the connection with 1. The clients that are reset see ECONNRESET or ECONNREFUSED from a service that is up."
+        why: "A queue that is full for a moment costs a client a second with 0, and the \
+            connection with 1. The reset clients see ECONNRESET or ECONNREFUSED from a service \
+            that is up."
             .to_owned(),
-        verify: "EmbryonicRsts stops rising (nstat -az TcpExtEmbryonicRsts)"
-            .to_owned(),
+        verify: "EmbryonicRsts stops rising (nstat -az TcpExtEmbryonicRsts)".to_owned(),
         ..Finding::of_setting(facts, &DOCUMENTATION, SETTING, "0")
     }])
 }
@@ -57,10 +60,19 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::host;
+    use crate::rules::testing::{assert_quiet, fired, host, set};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("abort-on-overflow")
+    }
+
+    #[test]
+    fn it_fires_on_1() {
+        let mut facts = host("quiet");
+        set(&mut facts, SETTING, "0");
+        assert_quiet(&RULE, &facts);
+        set(&mut facts, SETTING, "1");
+        assert_eq!(fired(&RULE, &facts)[0].proposed, "0");
     }
 }

@@ -1,9 +1,11 @@
-//! A listener's queue is full now: which one, and how long it is.
+//! A listener whose accept queue is full now.
 
 use super::close_wait_left::plain;
 use super::program::name;
 use super::somaxconn_low::SETTING;
-use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity};
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
+};
 use advisor_facts::sock_diag::{TcpSocket, TcpState};
 use advisor_facts::{Facts, SocketSource};
 use advisor_report::measured::Measured;
@@ -13,20 +15,20 @@ pub(super) const RULE: Rule = Rule {
     name: "accept-queue-full",
     scenario: Some("listen/queue/overflow[backlog=1,family=ipv4]"),
     cure: Some("listen/queue/room-again"),
-    proven_by: super::ProvenBy::Suites(&["listen-queue-overflows"]),
+    proven_by: ProvenBy::Suites(&["listen-queue-overflows"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A listener whose accept queue is full: whoever connects now gets no answer, and \
-        tries again after a second.",
+    detects: "A listener whose accept queue is full now. A client that connects gets no answer \
+        and tries again after a second.",
     evidence: "The queue and the backlog of each listener: a backlog of N holds N+1 connections. \
-        It is what is seen at one moment; LB510 sees by counters what was dropped.",
-    recommendation: "accept() sooner: a thread for it alone, or in a loop until EAGAIN. A longer \
-        backlog where the program is only late at times; somaxconn cuts it.",
-    cost: "Memory for connections that wait, about 2 KiB each.",
-    risk: "A longer queue in front of a program that is too slow makes its clients wait longer.",
+        This shows one moment; LB510 shows by counters what was dropped.",
+    recommendation: "accept() sooner: in a thread of its own, or in a loop until EAGAIN. A \
+        longer backlog if the program is only late at times; somaxconn limits it.",
+    cost: "Memory for waiting connections, about 2 KiB each.",
+    risk: "If the program is too slow, a longer queue makes its clients wait longer.",
     undo: "Set the former backlog.",
     references: &[
         "sk_acceptq_is_full: include/net/sock.h of Linux",
@@ -35,7 +37,7 @@ const DOCUMENTATION: Documentation = Documentation {
     ],
 };
 
-/// Listeners that are reported.
+/// Largest number of listeners reported.
 const LISTENERS: usize = 5;
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
@@ -54,9 +56,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         }
     }
     if full.is_empty() {
-        return Outcome::Quiet(format!(
-            "the queue of none of {listeners} listeners is full"
-        ));
+        return Outcome::Quiet(format!("none of {listeners} listeners has a full queue"));
     }
     full.sort_by_key(|(socket, _)| std::cmp::Reverse(socket.recv_queue_bytes));
     full.truncate(LISTENERS);
@@ -91,27 +91,28 @@ fn finding(facts: &Facts, socket: &TcpSocket, somaxconn: Option<i64>) -> Finding
         severity: Severity::Critical,
         confidence: Confidence::High,
         summary: format!(
-            "the queue of {program} on {address} is full: {waiting} wait for accept()"
+            "the accept queue of {program} on {address} is full: {waiting} wait for accept()"
         ),
         why: if cut {
             "The program does not accept as fast as connections come. Its backlog is as long as \
-             somaxconn lets it be: to lengthen it, both have to be raised."
+             somaxconn allows: to lengthen it, raise both."
                 .to_owned()
         } else {
-            "The program does not accept as fast as connections come, and its backlog is shorter \
-             than somaxconn would let it be: a longer one is the program's to ask for."
+            "The program does not accept as fast as connections come. somaxconn allows a longer \
+             backlog than the one it asks for."
                 .to_owned()
         },
         kind: Kind::Program,
         subject: format!("{program}, the listener on {address}"),
         setting: "accept() and the backlog of listen()".to_owned(),
         current: format!("{waiting} wait, backlog {backlog}"),
-        proposed: "accept() in a loop until EAGAIN; a backlog of as many as come while it is busy"
+        proposed: "accept() in a loop until EAGAIN; a backlog of as many as come while it is \
+            busy"
             .to_owned(),
         evidence,
         cost: DOCUMENTATION.cost.to_owned(),
         risk: DOCUMENTATION.risk.to_owned(),
-        apply: "in the program: see what it does in place of accept(); listen(fd, 4096); most \
+        apply: "in the program: see what it does instead of accept(); listen(fd, 4096); most \
             servers have a setting for it (backlog)"
             .to_owned(),
         undo: DOCUMENTATION.undo.to_owned(),
@@ -125,10 +126,29 @@ fn finding(facts: &Facts, socket: &TcpSocket, somaxconn: Option<i64>) -> Finding
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::host;
+    use crate::rules::testing::{assert_not_evaluated, assert_quiet, fired, host};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("accept-queue-full")
+    }
+
+    #[test]
+    fn a_backlog_of_n_holds_one_more() {
+        let mut facts = firing();
+        let queue = |facts: &mut Facts, waiting: u32, backlog: u32| {
+            for socket in &mut facts.now.sockets.as_mut().unwrap().all {
+                if socket.state == TcpState::Listen {
+                    socket.recv_queue_bytes = waiting;
+                    socket.send_queue_bytes = backlog;
+                }
+            }
+        };
+        queue(&mut facts, 5, 5);
+        assert_quiet(&RULE, &facts);
+        queue(&mut facts, 6, 5);
+        fired(&RULE, &facts);
+        facts.now.sockets.as_mut().unwrap().source = SocketSource::ProcNetTcp;
+        assert_not_evaluated(&RULE, &facts, "sock_diag");
     }
 }

@@ -1,7 +1,8 @@
 //! A buffer begins with more than it may grow to.
 
 use super::{Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Severity, bytes};
-use advisor_facts::{Facts, Settings, release};
+use advisor_facts::release::Release;
+use advisor_facts::{Facts, Settings};
 use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
@@ -43,7 +44,7 @@ const TRIPLES: [&str; 2] = ["net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem"];
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
     let mut boot = Settings::default();
-    boot.fill_with_defaults(release(&facts.kernel));
+    boot.fill_with_defaults(Release::of_kernel(&facts.kernel));
     let single = DEFAULTS.into_iter().filter_map(|(name, most)| {
         let [default] = values(&facts.settings, name)?;
         let [most_bytes] = values(&facts.settings, most)?;

@@ -1,4 +1,4 @@
-//! The limits that a cgroup of version 2 has of its memory, for rules about them.
+//! The memory limits of a cgroup of version 2, for the rules about them.
 
 use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Severity, bytes};
 use advisor_facts::Facts;
@@ -6,23 +6,23 @@ use advisor_facts::cgroups::Cgroup;
 
 /// One of the limits.
 pub(super) struct Limit {
-    /// Its file.
+    /// The file of the limit.
     pub(super) file: &'static str,
-    /// What systemd calls it.
+    /// The property of a systemd unit.
     pub(super) unit_property: &'static str,
-    /// What the kernel does at it.
+    /// What the kernel does at the limit.
     pub(super) effect: &'static str,
-    /// What of memory.events tells that it was met, the plainest first.
+    /// The counters of memory.events that show it, the clearest first.
     pub(super) events: &'static [&'static str],
-    /// The limit in bytes, where there is one.
+    /// The limit in bytes; `None` if there is none.
     pub(super) read: fn(&Cgroup) -> Option<u64>,
-    /// Whether a cgroup that is near it suffers.
+    /// Whether a cgroup near the limit suffers.
     pub(super) is_felt: fn(&Cgroup) -> bool,
-    /// The rule's.
+    /// The documentation of the rule.
     pub(super) documentation: &'static Documentation,
 }
 
-/// Why a rule about cgroups can't be evaluated where none was seen.
+/// The answer if no cgroup was seen.
 pub(super) fn none_seen(facts: &Facts) -> Outcome {
     let why = facts
         .unseen
@@ -34,13 +34,13 @@ pub(super) fn none_seen(facts: &Facts) -> Outcome {
     Outcome::NotEvaluated(why.to_owned())
 }
 
-/// Whether 95 percent of a limit are used, or more.
+/// Whether at least 95 percent of a limit are in use.
 pub(super) fn is_near(used: u64, limit: u64) -> bool {
     used > 0 && u128::from(used) * 100 >= u128::from(limit) * 95
 }
 
 impl Limit {
-    /// The cgroups that are at the limit, with a sixteenth of it or more in sockets.
+    /// The cgroups at the limit, with at least a sixteenth of it in sockets.
     pub(super) fn findings(&self, facts: &Facts) -> Vec<Finding> {
         let found = |cgroup| {
             let most = (self.read)(cgroup)?;
@@ -68,7 +68,7 @@ impl Limit {
             ))
         }));
         let proposed = most.saturating_add(sock);
-        // The one must stay below the other.
+        // memory.high must stay below memory.max.
         let and_max = cgroup
             .memory_max_bytes
             .filter(|max| *max > most && proposed >= *max)
@@ -85,8 +85,8 @@ impl Limit {
                 bytes(sock)
             ),
             why: format!(
-                "The kernel counts socket memory into the cgroup. At this limit {}, whatever \
-                 room tcp_mem has.",
+                "The kernel charges socket memory to the cgroup. At this limit {}, whatever room \
+                 tcp_mem has.",
                 self.effect
             ),
             kind: Kind::Both,

@@ -1,7 +1,9 @@
-//! Sockets are short of memory because of their cgroup's limit, not of tcp_mem.
+//! Sockets short of memory because of the limit of their cgroup, not tcp_mem.
 
 use super::cgroup::{self, Limit};
-use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes};
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, bytes,
+};
 use advisor_facts::Facts;
 use advisor_facts::cgroups::CgroupV1;
 use advisor_report::measured::Measured;
@@ -11,26 +13,27 @@ pub(super) const RULE: Rule = Rule {
     name: "cgroup-limit-near",
     scenario: Some("limits/cgroup/crowd[limit=cgroup]"),
     cure: Some("limits/cgroup/crowd[limit=none]"),
-    proven_by: super::ProvenBy::Suites(&["cgroup-limit-near"]),
+    proven_by: ProvenBy::Suites(&["cgroup-limit-near"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A cgroup that is at its memory limit, with a good part of it in sockets: their \
-        buffers are held small and their windows closed, as under memory pressure of TCP, \
-        while tcp_mem has room, and the kernel kills a process for what can't be held small. \
-        Raising tcp_mem does not help.",
-    evidence: "memory.current at 95 percent of memory.max or more, and a sixteenth of the limit \
-        or more in `sock` of memory.stat. `max` and `sock_throttled` of memory.events support \
-        it; they count since the cgroup was made. Of cgroups of version 1, where TCP has a \
-        limit of its own, memory.kmem.tcp.usage_in_bytes at 95 percent of \
-        memory.kmem.tcp.limit_in_bytes or more. memory.kmem.tcp.failcnt tells little: what \
-        the kernel charges by force it does not count.",
-    recommendation: "A higher memory.max (in a container its memory limit) by what the sockets \
-        hold, or a program that queues less. Of version 1, twice what TCP may or does hold.",
+    detects: "A cgroup at its memory limit, with a good part of it in sockets. The kernel keeps \
+        their buffers small and closes their windows, as under TCP memory pressure, while \
+        tcp_mem has room. If that does not suffice, it kills a process. A higher tcp_mem does \
+        not help.",
+    evidence: "memory.current at 95 percent of memory.max or more, and at least a sixteenth of \
+        the limit in `sock` of memory.stat. `max` and `sock_throttled` of memory.events support \
+        it; they count since the cgroup was made. In cgroups of version 1, where TCP has its own \
+        limit: memory.kmem.tcp.usage_in_bytes at 95 percent of memory.kmem.tcp.limit_in_bytes or \
+        more. memory.kmem.tcp.failcnt says little: it does not count what the kernel charges by \
+        force.",
+    recommendation: "A memory.max (for a container: its memory limit) that is higher by what the \
+        sockets hold, or a program that queues less. In version 1: twice what TCP may hold, or \
+        holds.",
     cost: "As much RAM as the limit is raised by.",
-    risk: "RAM that others on the host count on.",
+    risk: "Others on the host may rely on that RAM.",
     undo: "Set the former limit.",
     references: &[
         "memory.max, memory.stat, memory.events: Documentation/admin-guide/cgroup-v2.rst of Linux",
@@ -43,11 +46,11 @@ const DOCUMENTATION: Documentation = Documentation {
 const LIMIT: Limit = Limit {
     file: "memory.max",
     unit_property: "MemoryMax",
-    effect: "it holds the buffers of these sockets small and closes their windows, or kills a \
+    effect: "it keeps the buffers of these sockets small and closes their windows, or kills a \
         process of the cgroup",
     events: &["max", "sock_throttled"],
     read: |cgroup| cgroup.memory_max_bytes,
-    // Short of it the kernel reclaims, which it counts nowhere.
+    // Below the limit the kernel reclaims memory, which no event counts.
     is_felt: |_| true,
     documentation: &DOCUMENTATION,
 };
@@ -81,20 +84,20 @@ fn finding_v1(cgroup: &CgroupV1, limit: u64, usage: u64) -> Finding {
             format!("{source}, since the cgroup was made"),
         )
     }));
-    // It may be exceeded: what the kernel must have it charges by force.
+    // The usage may exceed the limit: the kernel charges by force what it must have.
     let proposed = limit.max(usage).saturating_mul(2);
     Finding {
         severity: Severity::Warning,
         confidence: Confidence::Medium,
         summary: format!(
-            "the sockets of the cgroup {} hold {} of the {} that it grants TCP",
+            "the sockets of the cgroup {} hold {} of the {} allowed for TCP",
             cgroup.path,
             bytes(usage),
             bytes(limit)
         ),
-        why: "The memory controller of version 1 has a limit for TCP alone. At it the kernel \
-            holds the buffers of these sockets small and closes their windows, whatever room \
-            tcp_mem and memory.limit_in_bytes have."
+        why: "The memory controller of version 1 has a limit for TCP alone. At that limit the \
+            kernel keeps the buffers of these sockets small and closes their windows, whatever \
+            room tcp_mem and memory.limit_in_bytes have."
             .to_owned(),
         kind: Kind::Both,
         subject: format!("the cgroup {}", cgroup.path),

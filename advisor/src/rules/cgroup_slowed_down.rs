@@ -1,7 +1,7 @@
-//! A program is slow because its cgroup is at memory.high, filled by its sockets.
+//! A program slowed down because its sockets fill its cgroup up to memory.high.
 
 use super::cgroup::{self, Limit};
-use super::{Documentation, Outcome, Rule};
+use super::{Documentation, Outcome, ProvenBy, Rule};
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
 
@@ -10,22 +10,23 @@ pub(super) const RULE: Rule = Rule {
     name: "cgroup-slowed-down",
     scenario: Some("limits/cgroup/slowed-down[limit=high]"),
     cure: Some("limits/cgroup/slowed-down[limit=none]"),
-    proven_by: super::ProvenBy::Suites(&["cgroup-slowed-down"]),
+    proven_by: ProvenBy::Suites(&["cgroup-slowed-down"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A cgroup that is at its memory.high, with a good part of it in sockets: every \
-        process of it that asks for more memory is slowed down, also where it serves a client \
-        that is well. Nothing is killed and nothing is logged, and tcp_mem has room.",
-    evidence: "memory.current at 95 percent of memory.high or more, a sixteenth of it or more in \
-        `sock` of memory.stat, and `high` of memory.events, which counts since the cgroup was \
-        made.",
+    detects: "A cgroup at its memory.high, with a good part of it in sockets. The kernel slows \
+        down every process of the cgroup that asks for more memory, even one that serves a \
+        healthy client. It kills nothing and logs nothing, and tcp_mem has room.",
+    evidence: "memory.current at 95 percent of memory.high or more, at least a sixteenth of it \
+        in `sock` of memory.stat, and `high` of memory.events above 0; it counts since the \
+        cgroup was made.",
     recommendation: "A memory.high that is higher by what the sockets hold, or a program that \
         queues less.",
     cost: "As much RAM as the limit is raised by.",
-    risk: "RAM that others on the host count on. At memory.max, if there is one, the kernel kills.",
+    risk: "Others on the host may rely on that RAM. At memory.max, if there is one, the kernel \
+        kills.",
     undo: "Set the former limit.",
     references: &[
         "memory.high, memory.stat, memory.events: Documentation/admin-guide/cgroup-v2.rst of Linux",
@@ -36,7 +37,7 @@ const DOCUMENTATION: Documentation = Documentation {
 const LIMIT: Limit = Limit {
     file: "memory.high",
     unit_property: "MemoryHigh",
-    effect: "it slows down every process of it that asks for more",
+    effect: "it slows down every process of the cgroup that asks for more",
     events: &["high"],
     read: |cgroup| cgroup.memory_high_bytes,
     is_felt: |cgroup| cgroup.events.get("high").is_some_and(|times| *times > 0),

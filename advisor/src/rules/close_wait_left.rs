@@ -1,10 +1,12 @@
-//! A program does not close connections that its peers have closed.
+//! Connections that the peer has closed and the program has not.
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, seconds};
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, seconds,
+};
 use advisor_facts::sock_diag::{TcpSocket, TcpState};
 use advisor_facts::{Facts, Look};
 use advisor_report::measured::Measured;
@@ -14,24 +16,24 @@ pub(super) const RULE: Rule = Rule {
     name: "close-wait-left",
     scenario: Some("crash/leak/close-wait"),
     cure: None,
-    proven_by: super::ProvenBy::Suites(&["close-wait-left"]),
+    proven_by: ProvenBy::Suites(&["close-wait-left"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
     detects: "Sockets in CLOSE_WAIT: the peer has closed, the local program has not. No timer \
-        ends the state and no counter shows it; the descriptors run out in the end.",
-    evidence: "Sockets in CLOSE_WAIT with nothing left to send, at one endpoint. 10 that are old: \
-        in both looks at least 10 seconds apart, or with no acknowledgment for a minute \
-        (tcp_info). Fewer are what a pool of idle connections holds. Without either way of \
-        telling the age, 100 of any age: for so many by chance a program that closes within \
-        100 ms would have to lose 1000 connections a second.",
+        ends this state and no counter shows it. In the end the program runs out of descriptors.",
+    evidence: "Sockets in CLOSE_WAIT with nothing left to send, per endpoint. It fires at 10 old \
+        ones: in both looks at least 10 seconds apart, or without an acknowledgment for a minute \
+        (tcp_info). Fewer are usual in a pool of idle connections. If no age is known it fires \
+        at 100: for so many by chance, a program that closes within 100 ms would have to lose \
+        1000 connections a second.",
     recommendation: "close() when read() returns 0.",
     cost: "None.",
-    risk: "A program may keep its half open on purpose, to send on after the peer's shutdown(); \
-        sockets with data to send are not counted.",
-    undo: "Take the change of the program out again.",
+    risk: "A program may keep its half open on purpose, to send more after the peer's \
+        shutdown(). Sockets with data to send are not counted.",
+    undo: "Revert the change of the program.",
     references: &[
         "RFC 9293 section 3.6, CLOSE-WAIT",
         "last_ack_recv of tcp_info: tcp_ack in net/ipv4/tcp_input.c of Linux",
@@ -39,24 +41,24 @@ const DOCUMENTATION: Documentation = Documentation {
     ],
 };
 
-/// So many old ones at one endpoint are no pool of idle connections.
+/// Old sockets at one endpoint: more than a pool of idle connections has.
 const MANY_OLD: usize = 10;
-/// So many of unknown age at one endpoint are no chance.
+/// Sockets of unknown age at one endpoint: more than chance.
 const MANY: usize = 100;
-/// Two looks this far apart tell the old ones.
+/// A socket that is in two looks this far apart is old.
 const WINDOW: Duration = Duration::from_secs(10);
-/// No acknowledgment for this long tells an old one, in milliseconds: the FIN
-/// that began CLOSE_WAIT carried one.
+/// A socket without an acknowledgment for this long is old, in milliseconds: the FIN that
+/// began CLOSE_WAIT carried one.
 const OLD_MS: u32 = 60_000;
-/// Endpoints that are reported.
+/// Largest number of endpoints reported.
 const ENDPOINTS: usize = 5;
 
-/// The program's end of the connections, as far as it can be told.
+/// The program's end of the connections.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Endpoint {
-    /// It accepted them on this address.
+    /// The program accepted them on this address.
     Server(SocketAddr),
-    /// It connected to this address.
+    /// The program connected to this address.
     ClientOf(SocketAddr),
 }
 
@@ -132,7 +134,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     Outcome::Fired(findings.into_iter().map(|(_, finding)| finding).collect())
 }
 
-/// The sockets that were in CLOSE_WAIT, by the kernel's id.
+/// The sockets in CLOSE_WAIT, by the kernel's id.
 fn in_close_wait(look: &Look) -> HashSet<[u8; 48]> {
     look.every_socket()
         .filter(|(_, socket)| socket.state == TcpState::CloseWait)
@@ -140,7 +142,7 @@ fn in_close_wait(look: &Look) -> HashSet<[u8; 48]> {
         .collect()
 }
 
-/// The ports that are listened on, each with its network namespace.
+/// The ports with a listener, each with its network namespace.
 fn listening_ports(look: &Look) -> HashSet<(Option<u32>, u16)> {
     look.every_socket()
         .filter(|(_, socket)| socket.state == TcpState::Listen)
@@ -148,8 +150,8 @@ fn listening_ports(look: &Look) -> HashSet<(Option<u32>, u16)> {
         .collect()
 }
 
-/// A program that listens on the port accepted the connection, and so did one
-/// whose port connect() would not have taken.
+/// A server accepted the connection if it listens on the port, or if connect() would not
+/// have picked that port.
 fn endpoint(socket: &TcpSocket, listens: bool, range: Option<[u16; 2]>) -> Endpoint {
     let port = socket.local.port();
     let taken_by_connect = range.is_none_or(|[first, last]| (first..=last).contains(&port));
@@ -160,7 +162,7 @@ fn endpoint(socket: &TcpSocket, listens: bool, range: Option<[u16; 2]>) -> Endpo
     }
 }
 
-/// An IPv4 address in an IPv6 socket, as people write it.
+/// The address without the IPv6 mapping of an IPv4 one.
 pub(super) fn plain(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
@@ -187,7 +189,7 @@ fn finding(
             format!("peer {address}"),
         ),
     };
-    // Most are of one process, if not all.
+    // Usually all are of one process.
     let process = sockets
         .iter()
         .find_map(|socket| facts.processes.of(socket.inode).next());
@@ -228,8 +230,8 @@ fn finding(
         severity: Severity::Warning,
         summary: format!("{subject} leaves {count} sockets in CLOSE_WAIT, {age}"),
         why: "The peer has closed these connections and the program has not: it does not read \
-            the end of file, or forgets the descriptor. No timer frees them, and no setting of \
-            the kernel does; the process runs out of descriptors in the end."
+            the end of file, or it forgets the descriptor. No timer and no setting of the kernel \
+            frees them. In the end the process runs out of descriptors."
             .to_owned(),
         kind: Kind::Program,
         subject,
@@ -241,8 +243,8 @@ fn finding(
         risk: DOCUMENTATION.risk.to_owned(),
         apply: format!(
             "find the process: ss -tanp state close-wait '{peek}'; in it, close each connection \
-             whose read() returns 0 and drop idle ones from pools; until then, restarting it \
-             frees them"
+             whose read() returns 0, and remove idle connections from pools; until then, a \
+             restart of it frees them"
         ),
         undo: DOCUMENTATION.undo.to_owned(),
         verify: format!("ss -tan state close-wait '{peek}' | wc -l stays small"),

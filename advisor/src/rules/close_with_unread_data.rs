@@ -1,18 +1,17 @@
-//! A program closes connections with data unread, which resets them and loses
-//! what it had still to send.
+//! A program that closes connections with unread data, which resets them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::program::process_name;
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, needs_a_window,
-    seconds,
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
+    needs_a_window, seconds,
 };
 use advisor_facts::condition::unread_bytes;
 use advisor_facts::namespaces::Namespace;
 use advisor_facts::sock_diag::{TcpSocket, TcpState};
-use advisor_facts::{Facts, Place};
+use advisor_facts::{Facts, NamespaceCounters};
 use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
@@ -20,32 +19,32 @@ pub(super) const RULE: Rule = Rule {
     name: "close-with-unread-data",
     scenario: Some("close/unread-data/plain-close"),
     cure: Some("close/unread-data/shutdown-then-read-to-eof"),
-    proven_by: super::ProvenBy::Suites(&["close-with-unread-data"]),
+    proven_by: ProvenBy::Suites(&["close-with-unread-data"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A program calls close() on a connection while received data is unread. The kernel \
-        then sends a reset in place of a FIN and throws away what was written and not yet \
-        acknowledged: the peer's transfer is cut short, and close() returns 0. Data that comes \
-        after close() does the same.",
-    evidence: "TCPAbortOnClose of a network namespace between two looks (--over): 5 or more, and \
-        at least one for each 100 active and passive opens meanwhile (ActiveOpens, attempts that \
-        fail included, and PassiveOpens, for want of a counter of closes; a connection within \
-        the namespace is one of each). Both bounds are a judgement of this project, from no \
-        source: any server closes on a peer that misbehaves now and then, and a program that \
-        forgets to read does it to a good part of its peers. A total without a window says \
-        nothing of now. As many by TCPAbortOnData alone are a notice: it counts data that came \
-        after close(), and SO_LINGER {1,0}, and either may be meant. The kernel counts by \
-        namespace and not by program: named are those that hold connections with unread data \
-        there at the second look, or where none does, those that have TCP sockets there.",
-    recommendation: "shutdown(SHUT_WR), read to the end, then close(). Not SO_LINGER: it changes \
-        nothing about the reset.",
-    cost: "The connection stays open until the peer has closed its half; bound the wait, for \
-        example by 2 seconds or 64 KiB.",
-    risk: "A peer that never closes holds the socket for as long as the wait is bound to.",
-    undo: "Take the change of the program out again.",
+    detects: "A program that calls close() while received data is unread. The kernel then sends \
+        a reset instead of a FIN and discards what was written and not yet acknowledged. The \
+        peer's transfer is cut short, and close() returns 0. Data that arrives after close() has \
+        the same effect.",
+    evidence: "Growth of TCPAbortOnClose of a network namespace between two looks (--over): at \
+        least 5, and at least one per 100 active and passive opens in that time. ActiveOpens \
+        (which includes failed attempts) and PassiveOpens stand in for a counter of closes; a \
+        connection within the namespace counts in both. Both bounds are a judgement of this \
+        project: any server closes on a misbehaving peer now and then, and a program that \
+        forgets to read does it to many of its peers. A total without a window says nothing \
+        about now. TCPAbortOnData alone, with the same bounds, gives a notice: it counts data \
+        that arrived after close(), and SO_LINGER {1,0}, and either may be on purpose. The \
+        kernel counts per namespace, not per program. The programs named hold connections with \
+        unread data there at the second look; if none does, they have TCP sockets there.",
+    recommendation: "shutdown(SHUT_WR), read to the end, then close(). Not SO_LINGER: it does \
+        not prevent the reset.",
+    cost: "The connection stays open until the peer has closed its half. Limit the wait, for \
+        example to 2 seconds or 64 KiB.",
+    risk: "A peer that never closes holds the socket until that limit.",
+    undo: "Revert the change of the program.",
     references: &[
         "RFC 1122 section 4.2.2.13; RFC 2525 section 2.17",
         "data_was_unread in __tcp_close: net/ipv4/tcp.c of Linux",
@@ -55,19 +54,19 @@ const DOCUMENTATION: Documentation = Documentation {
 };
 
 const COUNTER: &str = "TcpExt.TCPAbortOnClose";
-/// Data that came after close(), and close() with SO_LINGER {1,0}.
+/// Data that arrived after close(), and close() with SO_LINGER {1,0}.
 const LATE: &str = "TcpExt.TCPAbortOnData";
-/// What is opened, which over a window is about what is closed: each end by itself, as
-/// close() is called for each.
+/// Opens. Over a window they are about as many as closes. Each end of a connection counts,
+/// because each calls close().
 const OPENS: [&str; 2] = ["Tcp.ActiveOpens", "Tcp.PassiveOpens"];
 
-/// Fewer closes than this are chance: our judgement.
+/// Fewer closes than this count as chance (our judgement).
 const FEW: i64 = 5;
-/// Of so many connections one close is a misbehaving peer: our judgement.
+/// One close in so many connections counts as a misbehaving peer (our judgement).
 const OPENS_A_CLOSE: i64 = 100;
-/// Network namespaces that are reported.
+/// Largest number of network namespaces reported.
 const NAMESPACES: usize = 5;
-/// Programs that are named.
+/// Largest number of programs named.
 const SUSPECTS: usize = 3;
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
@@ -78,7 +77,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         return needs_a_window(COUNTER, facts);
     };
     let mut seen: Vec<Resets<'_>> = facts.places().map(Resets::at).collect();
-    // The sort keeps the reader's own namespace first among equals.
+    // The sort is stable: among equals the own namespace comes first.
     seen.sort_by_key(|resets| std::cmp::Reverse(resets.unread + resets.late));
     let findings: Vec<_> = seen
         .iter()
@@ -91,18 +90,18 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     Outcome::Fired(findings)
 }
 
-/// What was reset by close() in a network namespace.
+/// The resets by close() in a network namespace.
 struct Resets<'a> {
-    place: Place<'a>,
-    /// For data that was unread at close().
+    place: NamespaceCounters<'a>,
+    /// By data that was unread at close().
     unread: i64,
-    /// For data that came after close(), or by SO_LINGER {1,0}.
+    /// By data that arrived after close(), or by SO_LINGER {1,0}.
     late: i64,
     opens: i64,
 }
 
 impl<'a> Resets<'a> {
-    fn at(place: Place<'a>) -> Self {
+    fn at(place: NamespaceCounters<'a>) -> Self {
         let grown = |name| place.grown(name).unwrap_or(0).max(0);
         Self {
             place,
@@ -128,11 +127,11 @@ impl<'a> Resets<'a> {
         match closes {
             0 => format!("no close() with unread data in {window}"),
             closes if closes < FEW => {
-                format!("{closes} {what} and {seen}: fewer than {FEW} are taken for chance")
+                format!("{closes} {what} and {seen}: fewer than {FEW} count as chance")
             }
             closes => format!(
-                "{closes} {what} and {seen}: fewer than one in {OPENS_A_CLOSE} are taken for \
-                 peers that misbehave"
+                "{closes} {what} and {seen}: fewer than one in {OPENS_A_CLOSE} count as \
+                 misbehaving peers"
             ),
         }
     }
@@ -165,11 +164,11 @@ impl<'a> Resets<'a> {
                 self.unread
             ),
             why: format!(
-                "close() with unread data resets the connection, and data that was written and \
-                 not yet acknowledged is lost without an error. After shutdown(SHUT_WR) and a \
-                 read to the end of file nothing is unread, and the peer has everything. \
-                 SO_LINGER does not help. {} Where such closes are meant, for clients that \
-                 misbehave, there is nothing to mend.",
+                "close() with unread data resets the connection. Data that was written and not \
+                 yet acknowledged is lost without an error. After shutdown(SHUT_WR) and a read \
+                 to the end of file, nothing is unread and the peer has everything. SO_LINGER \
+                 does not help. {} If such closes are on purpose, against misbehaving clients, \
+                 there is nothing to mend.",
                 suspects.sentence()
             ),
             kind: Kind::Program,
@@ -180,31 +179,32 @@ impl<'a> Resets<'a> {
             evidence,
             cost: DOCUMENTATION.cost.to_owned(),
             risk: DOCUMENTATION.risk.to_owned(),
-            apply: "in the program: shutdown(fd, SHUT_WR); read(fd) until it returns 0, an \
-                error, or 2 s or 64 KiB are over; close(fd). Better still: have the peer \
+            apply: "in the program: shutdown(fd, SHUT_WR); read(fd) until it returns 0 or an \
+                error, or until 2 s or 64 KiB have passed; close(fd). Better: have the peer \
                 acknowledge the length it received"
                 .to_owned(),
             undo: DOCUMENTATION.undo.to_owned(),
-            verify: "TCPAbortOnClose stops rising: `advisor recommend --over 30s` calls LB201 \
-                quiet, or nstat -az TcpExtTCPAbortOnClose"
+            verify: "TCPAbortOnClose stops rising: `advisor recommend --over 30s` no longer \
+                reports LB201, or nstat -az TcpExtTCPAbortOnClose"
                 .to_owned(),
         };
         if by_unread {
             return Some(common);
         }
-        // One counter for two causes, and both may be meant.
+        // One counter has two causes, and both may be on purpose.
         Some(Finding {
             severity: Severity::Notice,
             confidence: Confidence::Low,
             summary: format!(
-                "{} resets by data after close(), or by SO_LINGER {{1,0}}, and {opens}",
+                "{} resets by data after close() or by SO_LINGER {{1,0}}, and {opens}",
                 self.late
             ),
             why: format!(
-                "Data that comes after close() is answered with a reset, and so is a close() \
-                 with SO_LINGER {{1,0}}: what was written and not yet acknowledged is lost \
-                 without an error. One counter stands for both; LB203 tells who uses SO_LINGER. \
-                 {} Where a transfer is given up on purpose there is nothing to mend.",
+                "The kernel answers data that arrives after close() with a reset, and it resets \
+                 at close() with SO_LINGER {{1,0}}. What was written and not yet acknowledged is \
+                 lost without an error. One counter stands for both causes; LB203 names the \
+                 programs that use SO_LINGER. {} If a transfer is abandoned on purpose, there is \
+                 nothing to mend.",
                 suspects.sentence()
             ),
             current: "close() while the peer sends, or SO_LINGER {1,0}".to_owned(),
@@ -214,12 +214,12 @@ impl<'a> Resets<'a> {
     }
 }
 
-/// The programs of a network namespace that may be the one. The kernel does not
-/// count by program, so what their sockets hold now has to do.
+/// The programs of a network namespace that may cause the resets. The kernel does not
+/// count per program, so their sockets are judged by what they hold now.
 struct Suspects {
     /// The most suspicious first.
     programs: Vec<Suspect>,
-    /// There are sockets of programs that could not be seen.
+    /// Some sockets belong to programs that could not be seen.
     others: bool,
 }
 
@@ -227,7 +227,7 @@ struct Suspects {
 struct Suspect {
     name: String,
     connections: usize,
-    /// Of these, how many hold data that it has not read.
+    /// Connections with data that it has not read.
     unread: usize,
 }
 
@@ -243,8 +243,8 @@ impl Suspects {
             let holder = facts.processes.holders_of(socket.inode).first();
             holder.map(|holder| holder.process)
         };
-        // A connection may be closed before its descriptor is looked for; who
-        // listens on its port has accepted it.
+        // A connection may be closed before its descriptor is looked up. The program that
+        // listens on its port accepted it.
         let listeners: BTreeMap<u16, u32> = sockets()
             .filter(|socket| socket.state == TcpState::Listen)
             .filter_map(|socket| Some((socket.local.port(), holder(socket)?)))
@@ -313,21 +313,20 @@ impl Suspects {
     fn sentence(&self) -> &'static str {
         match &self.programs[..] {
             [] => {
-                "The counter does not say which program: look for one whose peers report \
+                "The counter does not say which program. Look for one whose peers report \
                  ECONNRESET or short transfers."
             }
             _ if self.leave_unread() => {
-                "The counter does not say which program; the one named holds connections with \
-                 unread data at this moment."
+                "The counter does not say which program. The one named holds connections with \
+                 unread data now."
             }
             [_] if !self.others => {
-                "The counter does not say which program; no other one has TCP sockets in that \
-                 network namespace."
+                "The counter does not say which program. No other program has TCP sockets in \
+                 that network namespace."
             }
             _ => {
-                "The counter does not say which program, and at this moment none holds a \
-                 connection with unread data: look for one whose peers report ECONNRESET or \
-                 short transfers."
+                "The counter does not say which program, and none holds a connection with unread \
+                 data now. Look for one whose peers report ECONNRESET or short transfers."
             }
         }
     }
@@ -499,7 +498,7 @@ pub(super) mod tests {
             )
         );
 
-        // Who listens on the port of a connection has accepted it.
+        // The program that listens on the port of a connection accepted it.
         let sockets = &mut facts.now.elsewhere[0].sockets.as_mut().unwrap().all;
         let mut gone = sockets.last().unwrap().clone();
         gone.inode = 900_004;
@@ -515,7 +514,7 @@ pub(super) mod tests {
         let sockets = &mut facts.now.elsewhere[0].sockets.as_mut().unwrap().all;
         sockets.truncate(sockets.len() - 2);
 
-        // One that nobody could be found for may be the one.
+        // A socket whose program is not known may be the cause.
         facts.processes.holders.retain(|holder| holder.process == 0);
         assert_eq!(
             subject(&facts),

@@ -1,6 +1,8 @@
-//! tcp_retries2 is lower than the standard allows.
+//! A tcp_retries2 lower than the standard allows.
 
-use super::{Confidence, Documentation, Finding, Outcome, Rule, Severity, cannot_be_read};
+use super::{
+    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Severity, cannot_be_read,
+};
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
 
@@ -9,23 +11,23 @@ pub(super) const RULE: Rule = Rule {
     name: "data-retries-few",
     scenario: Some("crash/vanished-peer/user-timeout"),
     cure: None,
-    proven_by: super::ProvenBy::Suites(&["data-retries-few"]),
+    proven_by: ProvenBy::Suites(&["data-retries-few"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A tcp_retries2 below 8. It bounds how long data may stay unacknowledged before \
-        the connection is given up: 15, the default, is 924.6 s, 8 about 100 s, 5 about 13 s, 3 \
-        about 3 s. RFC 1122 asks for at least 100 s. It is lowered for a quick failover, for one \
-        program, and cuts off every connection of the network namespace.",
-    evidence: "The value of net.ipv4.tcp_retries2. TCPAbortOnTimeout counts the connections \
-        that were given up.",
-    recommendation: "8, the lowest that the standard allows; and TCP_USER_TIMEOUT in the \
-        program that wants to know sooner.",
-    cost: "Data to a dead peer is kept for about 100 s.",
-    risk: "A program that relies on the short time without saying so waits longer for its \
-        failover; it needs TCP_USER_TIMEOUT.",
+    detects: "A tcp_retries2 below 8. It limits how long data may stay unacknowledged before the \
+        kernel ends the connection: 15, the default, means 924.6 s; 8 about 100 s; 5 about 13 s; \
+        3 about 3 s. RFC 1122 asks for at least 100 s. People lower it for the quick failover of \
+        one program, and it cuts off every connection of the network namespace.",
+    evidence: "The value of net.ipv4.tcp_retries2. TCPAbortOnTimeout counts the connections that \
+        the kernel ended.",
+    recommendation: "8, the lowest value that the standard allows, and TCP_USER_TIMEOUT in the \
+        program that needs to know sooner.",
+    cost: "The kernel keeps data to a dead peer for about 100 s.",
+    risk: "A program that relies on the short time waits longer for its failover. It needs \
+        TCP_USER_TIMEOUT.",
     undo: "Set the former value.",
     references: &[
         "tcp_retries2: Documentation/networking/ip-sysctl.rst of Linux",
@@ -36,7 +38,7 @@ const DOCUMENTATION: Documentation = Documentation {
 
 const SETTING: &str = "net.ipv4.tcp_retries2";
 
-/// RFC 1122 asks for 100 s, which are 8 retransmissions.
+/// RFC 1122 asks for 100 s: 8 retransmissions.
 const LEAST: i64 = 8;
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
@@ -50,7 +52,9 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         severity: Severity::Notice,
         confidence: Confidence::Medium,
         summary: format!("tcp_retries2 is {current}: a short outage ends every connection"),
-        why: "An outage of a few seconds, a route that moves or a virtual machine that migrates, is longer than these retries last. For one program TCP_USER_TIMEOUT does the same without touching the others."
+        why: "An outage of a few seconds lasts longer than these retries: a route changes, or a \
+            virtual machine migrates. For one program TCP_USER_TIMEOUT does the same without \
+            touching the others."
             .to_owned(),
         verify: "TCPAbortOnTimeout rises more slowly (nstat -az TcpExtTCPAbortOnTimeout)"
             .to_owned(),
@@ -61,10 +65,19 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::host;
+    use crate::rules::testing::{assert_quiet, fired, host, set};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("data-retries-few")
+    }
+
+    #[test]
+    fn it_fires_below_8() {
+        let mut facts = host("quiet");
+        set(&mut facts, SETTING, "8");
+        assert_quiet(&RULE, &facts);
+        set(&mut facts, SETTING, "7");
+        assert_eq!(fired(&RULE, &facts)[0].proposed, "8");
     }
 }

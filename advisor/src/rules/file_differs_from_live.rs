@@ -1,8 +1,11 @@
-//! What a file sets is not what is set now.
+//! A live value that differs from the one in the files.
 
-use super::{Confidence, Documentation, Finding, Outcome, Rule, Severity, not_initial_namespace};
+use super::{
+    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Severity, not_initial_namespace,
+};
+use advisor_facts::Facts;
+use advisor_facts::release::Release;
 use advisor_facts::sysctl_files::is_glob;
-use advisor_facts::{Facts, release};
 use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
@@ -10,21 +13,21 @@ pub(super) const RULE: Rule = Rule {
     name: "file-differs-from-live",
     scenario: None,
     cure: None,
-    proven_by: super::ProvenBy::FILES_ONLY,
+    proven_by: ProvenBy::FILES_ONLY,
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A setting of TCP whose live value is not the one that the files set: it was \
-        changed by hand or by a program, or the file was changed and not applied. The next boot \
-        changes it back without a word.",
+    detects: "A TCP setting whose live value is not the one in the files. A person or a program \
+        changed it, or somebody changed the file and did not apply it. The next boot changes it \
+        back without a word.",
     evidence: "The winning lines for net.ipv4.tcp_*, net.core.* and ip_local_port_range, in \
         the order of the program that applies them at boot, against /proc/sys.",
-    recommendation: "The live value in the file, which changes nothing now; or `sysctl \
-        --system`, if the file is right.",
+    recommendation: "Write the live value into the file, which changes nothing now. If the file \
+        is right: `sysctl --system`.",
     cost: "None.",
-    risk: "If the live value was a trial, the file is right and not the live value.",
+    risk: "If the live value was an experiment, the file is right.",
     undo: "Put the former line back.",
     references: &[
         "sysctl.d(5), sysctl(8)",
@@ -34,11 +37,11 @@ const DOCUMENTATION: Documentation = Documentation {
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
     if facts.settings.tcp_max_orphans.is_none() {
-        // The files are applied to the initial namespace only.
+        // Files are applied to the initial namespace only.
         return not_initial_namespace("net.ipv4.tcp_max_orphans");
     }
     let files = &facts.sysctl_files;
-    let release = release(&facts.kernel);
+    let release = Release::of_kernel(&facts.kernel);
     let findings: Vec<_> = files
         .live
         .iter()
@@ -49,7 +52,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                 || *key == "net.ipv4.ip_local_port_range"
         })
         .filter_map(|(key, live)| Some((files.winner(files.loader(), key)?, live)))
-        // A glob's line is for other keys as well.
+        // The line of a glob sets other keys too.
         .filter(|(line, _)| !is_glob(line.key))
         .filter_map(|(line, live)| Some((line, live, line.result(Some(live), release)?)))
         .filter(|(_, live, sets)| is_numeric(sets) && is_numeric(live) && sets != live)
@@ -61,8 +64,8 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                 line.key
             ),
             why: format!(
-                "{line} wins at boot ({}). Either the live value is a trial that ends with the \
-                 next boot, or the file was never applied.",
+                "{line} wins at boot ({}). Either the live value is an experiment that ends at \
+                 the next boot, or nobody applied the file.",
                 files.loader()
             ),
             verify: format!(
@@ -78,12 +81,13 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         })
         .collect();
     if findings.is_empty() {
-        return Outcome::Quiet("what the files set for TCP is what is set".to_owned());
+        return Outcome::Quiet("the live TCP settings are those of the files".to_owned());
     }
     Outcome::Fired(findings)
 }
 
-/// Names and lists may be printed in another form than they were written in.
+/// Whether a value can be compared: the kernel may print names and lists in another form
+/// than they were written.
 fn is_numeric(value: &str) -> bool {
     !value.is_empty()
         && value
@@ -94,10 +98,31 @@ fn is_numeric(value: &str) -> bool {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::host;
+    use crate::rules::testing::{assert_quiet, fired, host, with_file};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("file-differs-from-live")
+    }
+
+    #[test]
+    fn only_another_number_differs() {
+        let mut facts = host("quiet");
+        facts.sysctl_files.files.clear();
+        with_file(
+            &mut facts,
+            "/etc/sysctl.d/50-a.conf",
+            "net.ipv4.tcp_fin_timeout = 60\nnet.ipv4.tcp_congestion_control = other",
+        );
+        assert_quiet(&RULE, &facts);
+        with_file(
+            &mut facts,
+            "/etc/sysctl.d/60-b.conf",
+            "net.ipv4.tcp_fin_timeout = 61",
+        );
+        assert_eq!(
+            fired(&RULE, &facts)[0].proposed,
+            "net.ipv4.tcp_fin_timeout = 60"
+        );
     }
 }

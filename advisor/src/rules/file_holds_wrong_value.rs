@@ -1,8 +1,9 @@
-//! A file holds a value that is wrong, though the live one is not.
+//! A file with a wrong value that is not live.
 
-use super::{Documentation, Finding, Outcome, Rule, Severity, TAKE_OUT};
+use super::{Documentation, Finding, Outcome, ProvenBy, Rule, Severity, TAKE_OUT};
 use crate::lint;
-use advisor_facts::{Facts, release};
+use advisor_facts::Facts;
+use advisor_facts::release::Release;
 use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
@@ -10,19 +11,18 @@ pub(super) const RULE: Rule = Rule {
     name: "file-holds-wrong-value",
     scenario: None,
     cure: None,
-    proven_by: super::ProvenBy::FILES_ONLY,
+    proven_by: ProvenBy::FILES_ONLY,
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A value in a file that a rule of this program would call wrong if it were set: \
-        it is not live now, or another line wins, and the next boot or the next change of the \
-        files may bring it back.",
-    evidence: "Each file for itself, and all together, judged by the rules about settings. A \
-        value that is live as well is that rule's own.",
-    recommendation: "The live value in place of the wrong one, or the line taken out where the \
-        live one is not known.",
+    detects: "A file with a value that a rule about settings calls wrong. It is not live now, or \
+        another line wins. The next boot, or the next change of the files, may apply it.",
+    evidence: "Each file by itself and all files together, judged by the rules about settings. \
+        If the value is live too, that rule reports it.",
+    recommendation: "The live value instead of the wrong one. If the live value is not known, \
+        remove the line.",
     cost: "None.",
     risk: "The line may be for another kind of host.",
     undo: "Put the former line back.",
@@ -33,7 +33,7 @@ const DOCUMENTATION: Documentation = Documentation {
 };
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
-    let release = release(&facts.kernel);
+    let release = Release::of_kernel(&facts.kernel);
     let findings: Vec<_> = lint::wrong_values(&facts.sysctl_files, facts)
         .into_iter()
         .filter(|wrong| {
@@ -50,12 +50,12 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
             Finding {
                 severity: wrong.finding.severity.max(Severity::Warning),
                 confidence: wrong.finding.confidence,
-                summary: format!("in a file, though not live: {}", wrong.finding.summary),
+                summary: format!("in a file, but not live: {}", wrong.finding.summary),
                 why: format!(
                     "{} ({} {})",
                     wrong.finding.why, wrong.rule.code, wrong.rule.name
                 ),
-                verify: format!("advisor lint names {} no more", wrong.line),
+                verify: format!("advisor lint no longer names {}", wrong.line),
                 ..Finding::of_line(facts, &DOCUMENTATION, &wrong.line, proposed)
             }
         })
@@ -69,10 +69,38 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::host;
+    use crate::rules::testing::{assert_quiet, fired, host, set, with_file};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("file-holds-wrong-value")
+    }
+
+    #[test]
+    fn a_value_that_is_live_too_is_of_another_rule() {
+        let mut facts = host("quiet");
+        facts.sysctl_files.files.clear();
+        with_file(
+            &mut facts,
+            "/etc/sysctl.d/50-a.conf",
+            "net.ipv4.tcp_syncookies = 1",
+        );
+        assert_quiet(&RULE, &facts);
+        with_file(
+            &mut facts,
+            "/etc/sysctl.d/60-b.conf",
+            "net.ipv4.tcp_syncookies = 0",
+        );
+        assert!(
+            fired(&RULE, &facts)[0]
+                .why
+                .ends_with("(LB513 syncookies-off)")
+        );
+        set(&mut facts, "net.ipv4.tcp_syncookies", "0");
+        facts
+            .sysctl_files
+            .live
+            .insert("net.ipv4.tcp_syncookies".to_owned(), Some("0".to_owned()));
+        assert_quiet(&RULE, &facts);
     }
 }

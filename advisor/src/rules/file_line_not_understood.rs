@@ -1,7 +1,7 @@
-//! A line of a file sets nothing, because no program understands it.
+//! A line of a file that sets nothing, because no program understands it.
 
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, TAKE_OUT,
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, TAKE_OUT,
 };
 use crate::lint;
 use advisor_facts::Facts;
@@ -12,18 +12,18 @@ pub(crate) const RULE: Rule = Rule {
     name: "file-line-not-understood",
     scenario: None,
     cure: None,
-    proven_by: super::ProvenBy::FILES_ONLY,
+    proven_by: ProvenBy::FILES_ONLY,
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A line of a file of settings that is no assignment, or bytes that are no text. The \
-        programs that apply the files pass over it, and what it was to set stays as it was.",
+    detects: "A line of a file that no program understands: it is no assignment, or not text. The \
+        programs that apply the files skip it, and the setting keeps its value.",
     evidence: "Every line of the files.",
-    recommendation: "Take the line out, or write it as `key = value`.",
+    recommendation: "Remove the line, or write it as `key = value`.",
     cost: "None.",
-    risk: "The line may say what somebody wanted: look before it goes.",
+    risk: "The line may say what somebody wanted: read it before you remove it.",
     undo: "Put the line back.",
     references: &[
         "sysctl.d(5), sysctl(8)",
@@ -48,7 +48,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                     "the files that set sysctls at boot",
                 )],
                 apply: format!("take line {number} out of {}", path.display()),
-                verify: "advisor lint names the line no more".to_owned(),
+                verify: "advisor lint no longer names the line".to_owned(),
                 setting: place,
                 current: "a line that no program understands".to_owned(),
                 proposed: TAKE_OUT.to_owned(),
@@ -67,10 +67,28 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::host;
+    use crate::rules::testing::{assert_quiet, fired, host, with_file};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("file-line-not-understood")
+    }
+
+    #[test]
+    fn a_line_is_an_assignment_of_a_possible_value() {
+        let mut facts = host("quiet");
+        facts.sysctl_files.files.clear();
+        with_file(
+            &mut facts,
+            "/etc/sysctl.d/50-a.conf",
+            "# a comment\nnet.ipv4.tcp_fin_timeout = 60",
+        );
+        assert_quiet(&RULE, &facts);
+        with_file(
+            &mut facts,
+            "/etc/sysctl.d/60-b.conf",
+            "net.ipv4.tcp_fin_timeout 60\nnet.ipv4.tcp_mem = 1 2",
+        );
+        assert_eq!(fired(&RULE, &facts).len(), 2);
     }
 }

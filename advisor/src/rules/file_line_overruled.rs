@@ -1,8 +1,8 @@
-//! A line of a file has no effect, because another one wins.
+//! A line of a file without effect, because another line wins.
 
 use std::path::Path;
 
-use super::{Confidence, Documentation, Finding, Outcome, Rule, Severity, TAKE_OUT};
+use super::{Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Severity, TAKE_OUT};
 use advisor_facts::Facts;
 use advisor_facts::sysctl_files::{Assignment, CONF, Loader, SysctlFiles, is_glob};
 use advisor_report::measured::Measured;
@@ -12,22 +12,23 @@ pub(crate) const RULE: Rule = Rule {
     name: "file-line-overruled",
     scenario: None,
     cure: None,
-    proven_by: super::ProvenBy::FILES_ONLY,
+    proven_by: ProvenBy::FILES_ONLY,
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A key that several lines set to different values. Of two lines in one file the \
-        last one counts. Files apply by their names, \
-        whichever directory they are in, so the last name wins, and /etc/sysctl.d/10-mine.conf \
+    detects: "A key that several lines set to different values. In one file the last line \
+        counts. Files apply in the order of \
+        their names, whatever their directory, and the last one wins: /etc/sysctl.d/10-mine.conf \
         loses against /usr/lib/sysctl.d/50-default.conf. `sysctl --system` reads \
-        /etc/sysctl.conf after all of them, and systemd-sysctl does not read it at all: then the \
-        value depends on who applied the files last.",
-    evidence: "The assignments of net. keys in all files, in the orders of systemd-sysctl and \
-        of `sysctl --system`. A file of a package that one of /etc overrules is as it should be.",
-    recommendation: "Take out the line that loses; or, where its value is what is wanted, the \
-        one that wins.",
+        /etc/sysctl.conf last, and systemd-sysctl does not read it at all: then the value \
+        depends on which program applied the files last.",
+    evidence: "The assignments of net.* keys in all files, in the orders of systemd-sysctl and \
+        of `sysctl --system`. A file of a package may be overruled by one in /etc: that is its \
+        purpose.",
+    recommendation: "Remove the line that loses. If its value is the right one, remove the line \
+        that wins.",
     cost: "None.",
     risk: "The line may be there for another program or another kind of host.",
     undo: "Put the line back.",
@@ -53,12 +54,12 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         })
         .collect();
     if findings.is_empty() {
-        return Outcome::Quiet("no file is overruled by another".to_owned());
+        return Outcome::Quiet("no line is overruled by another".to_owned());
     }
     Outcome::Fired(findings)
 }
 
-/// A line that loses, and what wins with each program.
+/// A line that loses, and the line that wins with each program.
 pub(crate) struct Overruled<'a> {
     pub loser: Assignment<'a>,
     systemd: Option<Assignment<'a>>,
@@ -88,7 +89,7 @@ impl Overruled<'_> {
     pub(crate) fn summary(&self) -> String {
         if self.programs_disagree() {
             format!(
-                "{} is set to different values, and systemd-sysctl and sysctl --system take \
+                "files set {} to different values, and systemd-sysctl and sysctl --system take \
                  different ones",
                 self.loser.key
             )
@@ -104,7 +105,7 @@ impl Overruled<'_> {
     pub(crate) fn why(&self) -> String {
         let wins = |line: Option<Assignment<'_>>| {
             line.map_or_else(
-                || "leaves the key alone".to_owned(),
+                || "does not set the key".to_owned(),
                 |line| format!("takes {} from {line}", shown(line)),
             )
         };
@@ -143,8 +144,8 @@ fn shown(line: Assignment<'_>) -> String {
     value(line).unwrap_or_else(|| line.value.to_owned())
 }
 
-/// The lines that have no effect, with one program at least. Those of packages
-/// are there to be overruled.
+/// The lines without effect, with at least one of the programs. Lines of packages are
+/// left out: they are there to be overruled.
 pub(crate) fn overruled(files: &SysctlFiles) -> impl Iterator<Item = Overruled<'_>> {
     files.assignments().filter_map(move |line| {
         let systemd = files.winner(Loader::SystemdSysctl, line.key);
@@ -157,7 +158,7 @@ pub(crate) fn overruled(files: &SysctlFiles) -> impl Iterator<Item = Overruled<'
         let own = value(line)?;
         let loses = winner.is_some_and(|winner| value(winner).is_some_and(|wins| wins != own));
         let of_a_package = line.path.starts_with("/usr") || line.path.starts_with("/lib");
-        // What only systemd-sysctl does not read is no loser if nothing else
+        // /etc/sysctl.conf, which systemd-sysctl does not read, loses only if another file
         // sets the key.
         let unread = line.path == Path::new(CONF) && systemd.is_none();
         (loses && !of_a_package && !unread && !is_glob(line.key)).then_some(Overruled {
@@ -171,10 +172,32 @@ pub(crate) fn overruled(files: &SysctlFiles) -> impl Iterator<Item = Overruled<'
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::host;
+    use crate::rules::testing::{assert_quiet, fired, host, with_file};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("file-line-overruled")
+    }
+
+    #[test]
+    fn the_last_name_wins() {
+        let mut facts = host("quiet");
+        facts.sysctl_files.files.clear();
+        with_file(
+            &mut facts,
+            "/etc/sysctl.d/50-a.conf",
+            "net.ipv4.tcp_fin_timeout = 60",
+        );
+        assert_quiet(&RULE, &facts);
+        with_file(
+            &mut facts,
+            "/etc/sysctl.d/60-b.conf",
+            "net.ipv4.tcp_fin_timeout = 30",
+        );
+        assert!(
+            fired(&RULE, &facts)[0]
+                .setting
+                .starts_with("/etc/sysctl.d/50-a.conf:1")
+        );
     }
 }

@@ -1,8 +1,9 @@
-//! tcp_fin_timeout was raised, which keeps whole sockets as orphans.
+//! A raised tcp_fin_timeout, which keeps closed sockets as orphans.
 
 use super::fin_timeout_shortened::{DEFAULT, SETTING};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, set, unset,
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, set,
+    unset,
 };
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
@@ -12,19 +13,19 @@ pub(super) const RULE: Rule = Rule {
     name: "fin-timeout-lengthened",
     scenario: Some("orphans/life/fin-wait2[fin-timeout=120]"),
     cure: Some("orphans/life/fin-wait2[fin-timeout=60]"),
-    proven_by: super::ProvenBy::Suites(&["fin-timeout-lengthened"]),
+    proven_by: ProvenBy::Suites(&["fin-timeout-lengthened"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
     detects: "A tcp_fin_timeout above 60. Up to 60 a closed socket in FIN_WAIT2 becomes a small \
-        record at once; above, it stays a whole socket and counts as an orphan for the first \
-        seconds beyond 60.",
+        record at once. Above 60 it stays a whole socket, and an orphan, for the seconds beyond \
+        60.",
     evidence: "The value of net.ipv4.tcp_fin_timeout.",
     recommendation: "The kernel's default of 60.",
     cost: "None; it frees memory and orphans.",
-    risk: "A peer that takes longer than 60 seconds to close its half is answered with a reset.",
+    risk: "A peer that takes longer than 60 seconds to close its half gets a reset.",
     undo: "Set the former value.",
     references: &[
         "TCP_FIN_WAIT2 in __tcp_close: net/ipv4/tcp.c of Linux",
@@ -52,9 +53,8 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         severity: Severity::Notice,
         summary: format!("tcp_fin_timeout is {current}, which keeps closed sockets as orphans"),
         why: format!(
-            "A socket that was closed here and not by its peer stays a whole socket for {} s, \
-             counts against tcp_max_orphans, and only then becomes the small record that it \
-             would be at once with {DEFAULT}.",
+            "A socket that only this side has closed stays a whole socket for {} s and counts \
+             against tcp_max_orphans. With {DEFAULT} it becomes a small record at once.",
             current.saturating_sub(DEFAULT)
         ),
         kind: Kind::Host,
@@ -74,10 +74,19 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::host;
+    use crate::rules::testing::{assert_quiet, fired, host, set};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("fin-timeout-lengthened")
+    }
+
+    #[test]
+    fn it_fires_above_60() {
+        let mut facts = host("quiet");
+        set(&mut facts, SETTING, "60");
+        assert_quiet(&RULE, &facts);
+        set(&mut facts, SETTING, "61");
+        assert_eq!(fired(&RULE, &facts)[0].proposed, "60");
     }
 }

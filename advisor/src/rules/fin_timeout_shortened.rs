@@ -1,8 +1,8 @@
-//! tcp_fin_timeout was lowered, mostly in the hope of a shorter TIME_WAIT, over
-//! which it has no say.
+//! A lowered tcp_fin_timeout, which does not shorten TIME_WAIT.
 
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, set, unset,
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, set,
+    unset,
 };
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
@@ -12,7 +12,7 @@ pub(super) const RULE: Rule = Rule {
     name: "fin-timeout-shortened",
     scenario: Some("bind/time-wait/fin-timeout"),
     cure: None,
-    proven_by: super::ProvenBy::Nothing(
+    proven_by: ProvenBy::Nothing(
         "tcp_fin_timeout does not change TIME_WAIT, so there is no failure to mend \
          (bind/time-wait/fin-timeout shows the same before and after)",
     ),
@@ -21,13 +21,13 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A tcp_fin_timeout below 60. It is widely set to shorten TIME_WAIT and has no say \
-        over it: TIME_WAIT lasts 60 seconds whatever the setting. It bounds FIN_WAIT2 only, the \
+    detects: "A tcp_fin_timeout below 60. It is widely set to shorten TIME_WAIT, which it does \
+        not affect: TIME_WAIT always lasts 60 seconds. The setting limits FIN_WAIT2 only, the \
         wait for a peer that does not close.",
     evidence: "The value of net.ipv4.tcp_fin_timeout.",
-    recommendation: "The kernel's default of 60, unless short FIN_WAIT2 is what is wanted.",
-    cost: "None: a record of FIN_WAIT2 takes less than a kilobyte.",
-    risk: "Where peers never close their half, ports and records in FIN_WAIT2 stay for 60 seconds \
+    recommendation: "The kernel's default of 60, unless a short FIN_WAIT2 is wanted.",
+    cost: "None: a record in FIN_WAIT2 takes less than a kilobyte.",
+    risk: "If peers never close their half, ports and records stay in FIN_WAIT2 for 60 seconds \
         again.",
     undo: "Set the former value.",
     references: &[
@@ -65,10 +65,10 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
         confidence: Confidence::High,
         severity: Severity::Notice,
         summary: format!("tcp_fin_timeout is {current}, which does not shorten TIME_WAIT"),
-        why: "TIME_WAIT lasts 60 s whatever this setting says. Against a bind() that fails after \
-            a restart, SO_REUSEADDR on the old and the new socket helps; against ports that run \
-            out, more destinations or addresses, or net.ipv4.tcp_tw_reuse. If FIN_WAIT2 was \
-            meant to be short, leave it."
+        why: "TIME_WAIT lasts 60 s whatever this setting says. If bind() fails after a restart, \
+            set SO_REUSEADDR on the old and the new socket. If ports run out, use more \
+            destinations or addresses, or net.ipv4.tcp_tw_reuse. If a short FIN_WAIT2 is wanted, \
+            leave the setting."
             .to_owned(),
         kind: Kind::Host,
         subject: "this network namespace".to_owned(),
@@ -80,8 +80,8 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
         risk: DOCUMENTATION.risk.to_owned(),
         apply: set(SETTING, &DEFAULT.to_string()),
         undo: unset(SETTING, &current.to_string()),
-        verify: "`tw` in /proc/net/sockstat does not grow because of it (FIN_WAIT2 records are \
-            counted there too)"
+        verify: "`tw` in /proc/net/sockstat does not grow because of it (it counts records in \
+            FIN_WAIT2 too)"
             .to_owned(),
     }])
 }
@@ -89,10 +89,19 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::host;
+    use crate::rules::testing::{assert_quiet, fired, host, set};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("fin-timeout-shortened")
+    }
+
+    #[test]
+    fn it_fires_below_60() {
+        let mut facts = host("quiet");
+        set(&mut facts, SETTING, "60");
+        assert_quiet(&RULE, &facts);
+        set(&mut facts, SETTING, "59");
+        assert_eq!(fired(&RULE, &facts)[0].proposed, "60");
     }
 }

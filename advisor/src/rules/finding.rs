@@ -3,10 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use advisor_facts::release::Release;
 use advisor_facts::sysctl::table;
 use advisor_facts::sysctl_files::Assignment;
 use advisor_facts::units::seconds;
-use advisor_facts::{Facts, Place, release};
+use advisor_facts::{Facts, NamespaceCounters};
 use advisor_report::Value;
 use serde::Serialize;
 
@@ -169,7 +170,11 @@ impl Evidence {
     }
 
     /// The growth of a counter of a network namespace in the window.
-    pub(super) fn counter_at(place: &Place<'_>, name: &str, window: Duration) -> Option<Self> {
+    pub(super) fn counter_at(
+        place: &NamespaceCounters<'_>,
+        name: &str,
+        window: Duration,
+    ) -> Option<Self> {
         let mut source = counter_file(name).to_owned();
         if let Some(namespace) = place.namespace {
             source = format!("{source} of {}", namespace.label());
@@ -212,7 +217,7 @@ impl Finding {
         }
         let proposed = table::find(name).map_or_else(
             || proposed.to_owned(),
-            |setting| setting.within_bounds(proposed, release(&facts.kernel)),
+            |setting| setting.within_bounds(proposed, Release::of_kernel(&facts.kernel)),
         );
         let (apply, undo) = there_and_back(facts, name, &proposed);
         Self {
@@ -279,7 +284,7 @@ impl Finding {
 
 /// Who has a setting: some exist once for all network namespaces.
 fn scope(name: &str, facts: &Facts) -> &'static str {
-    let release = release(&facts.kernel);
+    let release = Release::of_kernel(&facts.kernel);
     match table::find(name) {
         Some(setting) if setting.is_of_the_kernel(release) => "the whole kernel",
         _ => "this network namespace",

@@ -1,8 +1,9 @@
-//! Connections that are idle for hours, and nobody would learn that their peers
-//! are gone.
+//! Connections idle for hours without keepalive, whose peers may be gone.
 
 use super::program::{by_program, without_tcp_info};
-use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity};
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
+};
 use advisor_facts::Facts;
 use advisor_facts::condition::Condition;
 use advisor_facts::sock_diag::{TcpSocket, TcpState, Timer};
@@ -14,23 +15,23 @@ pub(super) const RULE: Rule = Rule {
     name: "idle-without-keepalive",
     scenario: Some("crash/half-open/idle[option=none]"),
     cure: Some("crash/half-open/idle[option=keepalive]"),
-    proven_by: super::ProvenBy::Suites(&["idle-without-keepalive"]),
+    proven_by: ProvenBy::Suites(&["idle-without-keepalive"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Connections that have been idle for two hours with no keepalive: a peer that has \
-        vanished meanwhile is never noticed, and the descriptor is held for ever. \
-        TCP_USER_TIMEOUT alone does nothing where no data waits.",
-    evidence: "The socket table: ESTABLISHED, no data either way for two hours, and no timer \
-        running, which SO_KEEPALIVE would have set. 10 of one program.",
-    recommendation: "SO_KEEPALIVE with TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT for the \
-        connection, and TCP_USER_TIMEOUT for the time when data waits.",
-    cost: "A probe of 40 bytes for each idle connection and interval.",
+    detects: "Connections that have been idle for two hours without keepalive. If a peer has \
+        vanished meanwhile, nobody notices, and the descriptor is held for ever. \
+        TCP_USER_TIMEOUT alone does nothing while no data waits.",
+    evidence: "The socket table: ESTABLISHED, no data in either direction for two hours, and no \
+        timer (SO_KEEPALIVE would have set one). It fires at 10 connections of one program.",
+    recommendation: "SO_KEEPALIVE with TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT on the \
+        connection; and TCP_USER_TIMEOUT for the time when data waits.",
+    cost: "One probe of 40 bytes per idle connection and interval.",
     risk: "A path that is down for longer than the probes last ends the connection, which would \
         have survived idle.",
-    undo: "Take the calls out again.",
+    undo: "Remove the calls.",
     references: &[
         "tcp(7), SO_KEEPALIVE, TCP_KEEPIDLE; RFC 9293 section 3.8.4",
         "tcp_set_keepalive sets the timer: net/ipv4/tcp_timer.c of Linux",
@@ -38,9 +39,9 @@ const DOCUMENTATION: Documentation = Documentation {
     ],
 };
 
-/// Idle for so long, in milliseconds: keepalive's own default.
+/// Idle for this long, in milliseconds: the default of keepalive.
 const IDLE_MS: u32 = 7_200_000;
-/// So many of one program are no chance.
+/// Connections of one program: more than chance.
 const MANY: usize = 10;
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
@@ -67,8 +68,9 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                     "{count} connections of {} are idle for hours without keepalive",
                     program.name
                 ),
-                why: "Whether these peers still exist cannot be told: nobody asks them. Where \
-                    they are gone, each connection holds a descriptor and its memory for ever."
+                why: "It is not known whether these peers still exist, because nothing asks \
+                    them. If they are gone, each connection holds a descriptor and its memory \
+                    for ever."
                     .to_owned(),
                 kind: Kind::Program,
                 subject: program.name.clone(),
@@ -123,10 +125,27 @@ fn is_forgotten(socket: &TcpSocket) -> bool {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::host;
+    use crate::rules::testing::{assert_quiet, fired, host};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("idle-without-keepalive")
+    }
+
+    #[test]
+    fn it_fires_at_10_connections_of_a_program() {
+        let mut facts = firing();
+        let count = |facts: &Facts| {
+            let all = facts.now.every_socket();
+            all.filter(|(_, socket)| is_forgotten(socket)).count()
+        };
+        while count(&facts) > MANY {
+            let all = &mut facts.now.sockets.as_mut().unwrap().all;
+            all.remove(all.iter().position(is_forgotten).unwrap());
+        }
+        fired(&RULE, &facts);
+        let all = &mut facts.now.sockets.as_mut().unwrap().all;
+        all.remove(all.iter().position(is_forgotten).unwrap());
+        assert_quiet(&RULE, &facts);
     }
 }

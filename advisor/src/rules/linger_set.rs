@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::program::by_program;
-use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity};
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
+};
 use advisor_facts::Facts;
 use advisor_facts::sock_diag::TcpSocket;
 use advisor_report::measured::Measured;
@@ -15,22 +17,21 @@ pub(super) const RULE: Rule = Rule {
         "close/truth-table/endings[ending=linger-zero,link=10mbit,greeting=none,family=ipv4-mapped]",
     ),
     cure: Some("close/unread-data/shutdown-then-read-to-eof"),
-    proven_by: super::ProvenBy::Suites(&["close-with-unread-data"]),
+    proven_by: ProvenBy::Suites(&["close-with-unread-data"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "SO_LINGER on connections. With a time of 0, close() discards what was not yet sent \
-        and resets the connection; it is often set against TIME_WAIT. With a time above 0, \
-        close() waits for so long, and does not keep the data safe where received data is \
-        unread.",
-    evidence: "The option itself, of listeners and of each process's largest connections: only \
-        with --inspect-options.",
+    detects: "SO_LINGER on connections. With a time of 0, close() discards unsent data and \
+        resets the connection; it is often set against TIME_WAIT. With a time above 0, close() \
+        waits that long, and still loses data if received data is unread.",
+    evidence: "The option itself, of listeners and of the largest connections of each process; \
+        only with --inspect-options.",
     recommendation: "No SO_LINGER: shutdown(SHUT_WR), read to the end of file, close().",
-    cost: "Connections that are closed first end in TIME_WAIT: about 250 bytes each for 60 \
+    cost: "Connections that this side closes first end in TIME_WAIT: about 250 bytes each for 60 \
         seconds.",
-    risk: "Where a reset is meant, to get rid of a peer that misbehaves, {1,0} is right.",
+    risk: "If a reset is on purpose, to get rid of a misbehaving peer, {1,0} is right.",
     undo: "Set the option again.",
     references: &[
         "socket(7), SO_LINGER; tcp_close: net/ipv4/tcp.c of Linux",
@@ -39,11 +40,11 @@ const DOCUMENTATION: Documentation = Documentation {
     ],
 };
 
-const DISCARDS: &str = "close() with SO_LINGER{1,0} sends a reset: what was written and not yet \
+const DISCARDS: &str = "close() with SO_LINGER{1,0} sends a reset. What was written and not yet \
     acknowledged is lost without an error, and the peer gets ECONNRESET.";
-const WAITS: &str = "close() with SO_LINGER waits for the acknowledgment, and still resets the \
-    connection where received data is unread: it does not prevent the loss that it is set \
-    against, and blocks the thread.";
+const WAITS: &str = "close() with SO_LINGER waits for the acknowledgment and blocks the thread. \
+    It still resets the connection if received data is unread, so it does not prevent the loss \
+    that it is set against.";
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
     let inspected = facts
@@ -69,7 +70,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                 .map(|(seconds, count)| format!("{{1,{seconds}}} on {count}"))
                 .collect();
             let current = current.join(", ");
-            // The worst first: the time of 0.
+            // A time of 0 is the worst.
             let discards = times.contains_key(&0);
             Finding {
                 severity: if discards {
@@ -91,11 +92,11 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                 evidence: evidence(&times, inspected),
                 cost: DOCUMENTATION.cost.to_owned(),
                 risk: DOCUMENTATION.risk.to_owned(),
-                apply: "in the program: take setsockopt(SO_LINGER) out; shutdown(fd, SHUT_WR); \
-                    read(fd) until it returns 0, an error, or 2 s are over; close(fd)"
+                apply: "in the program: remove setsockopt(SO_LINGER); shutdown(fd, SHUT_WR); \
+                    read(fd) until it returns 0 or an error, or until 2 s have passed; close(fd)"
                     .to_owned(),
                 undo: DOCUMENTATION.undo.to_owned(),
-                verify: "advisor recommend --inspect-options calls LB203 quiet".to_owned(),
+                verify: "`advisor recommend --inspect-options` no longer reports LB203".to_owned(),
             }
         })
         .collect();
@@ -105,7 +106,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     Outcome::Fired(findings)
 }
 
-/// How many sockets linger, the shortest time, and how many for each time.
+/// The number of sockets with SO_LINGER, the shortest time, and the number for each time.
 fn evidence(times: &BTreeMap<i32, i64>, inspected: usize) -> Vec<Evidence> {
     let source = format!("getsockopt() on {inspected} sockets");
     let all: i64 = times.values().sum();
@@ -128,10 +129,29 @@ fn linger_s(socket: &TcpSocket) -> Option<i32> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::host;
+    use crate::rules::testing::{assert_not_evaluated, fired, host};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("linger-set")
+    }
+
+    #[test]
+    fn a_time_of_0_is_worse_than_a_longer_one() {
+        let mut facts = firing();
+        let severity = |facts: &Facts| fired(&RULE, facts)[0].severity;
+        assert_eq!(severity(&facts), Severity::Warning);
+        for socket in &mut facts.now.sockets.as_mut().unwrap().all {
+            if let Some(options) = &mut socket.options
+                && options.linger_s.is_some()
+            {
+                options.linger_s = Some(5);
+            }
+        }
+        assert_eq!(severity(&facts), Severity::Notice);
+        for socket in &mut facts.now.sockets.as_mut().unwrap().all {
+            socket.options = None;
+        }
+        assert_not_evaluated(&RULE, &facts, "--inspect-options");
     }
 }

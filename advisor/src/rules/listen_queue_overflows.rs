@@ -1,13 +1,13 @@
-//! Listeners drop connections because their queues are full.
+//! Connections dropped by listeners because their queues are full.
 
 use std::time::Duration;
 
 use super::somaxconn_low::{DEFAULT, SETTING};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, a_minute,
-    needs_a_window, seconds,
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
+    a_minute, needs_a_window, seconds,
 };
-use advisor_facts::{Facts, Place};
+use advisor_facts::{Facts, NamespaceCounters};
 use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
@@ -15,24 +15,23 @@ pub(super) const RULE: Rule = Rule {
     name: "listen-queue-overflows",
     scenario: Some("listen/queue/overflow[backlog=1,family=ipv4]"),
     cure: Some("listen/queue/overflow[backlog=4,family=ipv4]"),
-    proven_by: super::ProvenBy::Suites(&["listen-queue-overflows"]),
+    proven_by: ProvenBy::Suites(&["listen-queue-overflows"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Connections dropped by listeners of a network namespace: the accept queue was \
-        full, or there was no memory for one more. Such a client tries again after a second, \
+    detects: "Connections that the listeners of a network namespace dropped. The accept queue \
+        was full, or there was no memory for one more. Such a client tries again after a second, \
         then two, then four.",
-    evidence: "The greater of ListenOverflows and ListenDrops over two looks: a warning above \
-        1 a minute, critical above 5.",
-    recommendation: "Where somaxconn is below 4096, that, because it cuts every backlog; and \
-        in the program a backlog for listen() as great as its bursts, or to accept sooner. ss \
-        -tln shows which listener: its Recv-Q is above its Send-Q.",
-    cost: "Memory for connections that wait to be accepted, about 2 KiB each.",
-    risk: "A greater queue in front of a program that is too slow only makes clients wait \
-        longer.",
-    undo: "Set the former value, or take the change of the program out again.",
+    evidence: "The larger of ListenOverflows and ListenDrops over two looks. Warning above 1 per \
+        minute, critical above 5.",
+    recommendation: "If somaxconn is below 4096: raise it to that, because it limits every \
+        backlog. In the program: a backlog for listen() as large as its bursts, or accept() \
+        sooner. ss -tln shows which listener: its Recv-Q is above its Send-Q.",
+    cost: "Memory for connections that wait for accept(), about 2 KiB each.",
+    risk: "If the program is too slow, a longer queue only makes its clients wait longer.",
+    undo: "Set the former value, or revert the change of the program.",
     references: &[
         "tcp_v4_syn_recv_sock, tcp_conn_request: net/ipv4 of Linux",
         "somaxconn: Documentation/admin-guide/sysctl/net.rst of Linux",
@@ -42,7 +41,7 @@ const DOCUMENTATION: Documentation = Documentation {
 
 const OVERFLOWS: &str = "TcpExt.ListenOverflows";
 const DROPS: &str = "TcpExt.ListenDrops";
-/// Network namespaces that are reported.
+/// Largest number of network namespaces reported.
 const NAMESPACES: usize = 5;
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
@@ -50,7 +49,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         return needs_a_window(OVERFLOWS, facts);
     };
     let mut dropped: Vec<_> = facts.places().map(|place| (drops(&place), place)).collect();
-    // The sort keeps the reader's own namespace first among equals.
+    // The sort is stable: among equals the own namespace comes first.
     dropped.sort_by_key(|(drops, _)| std::cmp::Reverse(*drops));
     let findings: Vec<_> = dropped
         .iter()
@@ -65,14 +64,19 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
 }
 
 /// Connections that the listeners of a network namespace dropped.
-fn drops(place: &Place<'_>) -> i64 {
+fn drops(place: &NamespaceCounters<'_>) -> i64 {
     let grown = |name| place.grown(name).unwrap_or(0).max(0);
     grown(OVERFLOWS).max(grown(DROPS))
 }
 
-fn finding(facts: &Facts, place: &Place<'_>, drops: i64, window: Duration) -> Option<Finding> {
+fn finding(
+    facts: &Facts,
+    place: &NamespaceCounters<'_>,
+    drops: i64,
+    window: Duration,
+) -> Option<Finding> {
     let rate = a_minute(drops, window);
-    // One in a short window is no rate.
+    // One drop in a short window is no rate.
     if rate <= 1 || drops <= 1 {
         return None;
     }
@@ -95,9 +99,9 @@ fn finding(facts: &Facts, place: &Place<'_>, drops: i64, window: Duration) -> Op
             "listeners{within} dropped {drops} connections in {}",
             seconds(window)
         ),
-        why: "The accept queue of a listener holds min(backlog, somaxconn) + 1 connections; a SYN \
-            that finds it full is dropped, and the client waits for a second or more. The \
-            counter does not say which listener: ss -tln shows one whose Recv-Q is above its \
+        why: "The accept queue of a listener holds min(backlog, somaxconn) + 1 connections. The \
+            kernel drops a SYN that finds it full, and the client waits for a second or more. \
+            The counter does not say which listener: ss -tln shows one whose Recv-Q is above its \
             Send-Q."
             .to_owned(),
         kind: Kind::Program,
@@ -111,7 +115,7 @@ fn finding(facts: &Facts, place: &Place<'_>, drops: i64, window: Duration) -> Op
         apply: "in the program: listen(fd, 4096), and accept() in a loop until EAGAIN; most \
             servers have a setting for it (backlog)"
             .to_owned(),
-        undo: "take the change of the program out again".to_owned(),
+        undo: "revert the change of the program".to_owned(),
         verify: "ListenOverflows and ListenDrops stop rising (nstat -az TcpExtListenOverflows \
             TcpExtListenDrops)"
             .to_owned(),
@@ -123,8 +127,7 @@ fn finding(facts: &Facts, place: &Place<'_>, drops: i64, window: Duration) -> Op
         return Some(Finding { evidence, ..common });
     };
     if place.namespace.is_some() {
-        // Its setting is not the reader's to propose: who made the namespace
-        // sets it.
+        // Whoever made the namespace has to set it, so it is not the proposal.
         evidence.push(Evidence::new(
             SETTING,
             current.into(),
@@ -132,7 +135,7 @@ fn finding(facts: &Facts, place: &Place<'_>, drops: i64, window: Duration) -> Op
         ));
         return Some(Finding {
             apply: format!(
-                "{}; net.core.somaxconn is {current} there and cuts every backlog: raise it to \
+                "{}; net.core.somaxconn is {current} there and limits every backlog: raise it to \
                  {DEFAULT} where that namespace is made (sysctls of the container)",
                 common.apply
             ),
@@ -149,7 +152,7 @@ fn finding(facts: &Facts, place: &Place<'_>, drops: i64, window: Duration) -> Op
         current: setting.current,
         proposed: setting.proposed,
         apply: format!(
-            "{}; then in the program a backlog for listen() of as many, and a restart",
+            "{}; then in the program a backlog of as many for listen(), and a restart",
             setting.apply
         ),
         undo: setting.undo,
@@ -161,7 +164,7 @@ fn finding(facts: &Facts, place: &Place<'_>, drops: i64, window: Duration) -> Op
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::{add_namespace, fired, host};
+    use crate::rules::testing::{add_namespace, fired, host, outcome};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
@@ -180,5 +183,21 @@ pub(super) mod tests {
         );
         assert_eq!(finding.kind, Kind::Program);
         assert!(finding.apply.contains("somaxconn is 128 there"));
+    }
+
+    #[test]
+    fn it_warns_above_1_a_minute_and_is_critical_above_5() {
+        let severity = |drops: i64| {
+            let mut facts = host("quiet");
+            // Two looks 30 s apart.
+            add_namespace(&mut facts, 7, &[("ListenDrops", drops)]);
+            match outcome(&RULE, &facts) {
+                Outcome::Fired(findings) => Some(findings[0].severity),
+                _ => None,
+            }
+        };
+        assert_eq!(severity(1), None, "one drop is no rate");
+        assert_eq!(severity(2), Some(Severity::Warning));
+        assert_eq!(severity(3), Some(Severity::Critical));
     }
 }

@@ -1,8 +1,10 @@
-//! Listeners that could not start again while their connections are there.
+//! Listeners without SO_REUSEADDR, which may not be able to start again.
 
 use super::close_wait_left::plain;
 use super::program::by_program;
-use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity};
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
+};
 use advisor_facts::Facts;
 use advisor_facts::sock_diag::{TcpSocket, TcpState};
 use advisor_report::calibration::BindOption;
@@ -13,20 +15,20 @@ pub(super) const RULE: Rule = Rule {
     name: "listener-without-reuseaddr",
     scenario: Some("bind/time-wait/neither"),
     cure: Some("bind/time-wait/both"),
-    proven_by: super::ProvenBy::Suites(&["port-held-without-listener"]),
+    proven_by: ProvenBy::Suites(&["port-held-without-listener"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Listeners without SO_REUSEADDR. After a restart bind() fails with EADDRINUSE while \
-        connections of the old process are there, in TIME_WAIT for 60 seconds.",
-    evidence: "The option itself, of every listener: only with --inspect-options.",
-    recommendation: "SO_REUSEADDR before bind(), on every start. The first start with it still \
+    detects: "Listeners without SO_REUSEADDR. After a restart, bind() fails with EADDRINUSE \
+        while connections of the old process are there: in TIME_WAIT for 60 seconds.",
+    evidence: "The option itself, of every listener; only with --inspect-options.",
+    recommendation: "SO_REUSEADDR before bind(), at every start. The first start with it still \
         fails while connections made without it are there.",
     cost: "None.",
-    risk: "None on Linux: a second listener on the same address is refused all the same.",
-    undo: "Take the call out again.",
+    risk: "None on Linux: it still refuses a second listener on the same address.",
+    undo: "Remove the call.",
     references: &[
         "socket(7), SO_REUSEADDR",
         "inet_csk_bind_conflict: net/ipv4/inet_connection_sock.c of Linux",
@@ -34,11 +36,11 @@ const DOCUMENTATION: Documentation = Documentation {
     ],
 };
 
-/// Listeners that are shown as evidence.
+/// Largest number of listeners shown as evidence.
 const LISTENERS: usize = 5;
 
-/// What the new program's bind() answered where the old one had not set the
-/// option, even if the new one has.
+/// The measured error of bind() if the old program had not set the option and the new one
+/// has.
 fn bind_fails(measured: &Measured) -> Option<Evidence> {
     let calibration = measured.calibration()?;
     let bind = calibration.bind("TIME_WAIT", BindOption::None, BindOption::ReuseAddr)?;
@@ -79,14 +81,14 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
                     program.name,
                     addresses.join(", ")
                 ),
-                why: "It runs now; when it is started again, bind() fails for up to a minute \
-                    after its last connection went to TIME_WAIT."
+                why: "It runs now. When it starts again, bind() fails until a minute after its \
+                    last connection went to TIME_WAIT."
                     .to_owned(),
                 kind: Kind::Program,
                 subject: program.name.clone(),
                 setting: "SO_REUSEADDR".to_owned(),
                 current: "0".to_owned(),
-                proposed: "1, before bind(), on every start".to_owned(),
+                proposed: "1, before bind(), at every start".to_owned(),
                 evidence: listeners()
                     .flat_map(|listener| evidence(facts, listener))
                     .chain(bind_fails(measured))
@@ -97,7 +99,7 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
                     SO_REUSEADDR, &on, sizeof on)"
                     .to_owned(),
                 undo: DOCUMENTATION.undo.to_owned(),
-                verify: "advisor recommend --inspect-options calls LB502 quiet".to_owned(),
+                verify: "`advisor recommend --inspect-options` no longer reports LB502".to_owned(),
             }
         })
         .collect();
@@ -107,7 +109,8 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     Outcome::Fired(findings)
 }
 
-/// The option of a listener, and the connections that its next start would find.
+/// The option of a listener, and the connections on its port that its next start would
+/// meet.
 fn evidence(facts: &Facts, listener: &TcpSocket) -> [Evidence; 2] {
     let address = plain(listener.local);
     let connections = facts
@@ -134,10 +137,25 @@ fn evidence(facts: &Facts, listener: &TcpSocket) -> [Evidence; 2] {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::host;
+    use crate::rules::testing::{assert_not_evaluated, assert_quiet, host};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("listener-without-reuseaddr")
+    }
+
+    #[test]
+    fn only_a_listener_without_the_option_counts() {
+        let mut facts = firing();
+        for socket in &mut facts.now.sockets.as_mut().unwrap().all {
+            if let (TcpState::Listen, Some(options)) = (socket.state, &mut socket.options) {
+                options.reuse_addr = true;
+            }
+        }
+        assert_quiet(&RULE, &facts);
+        for socket in &mut facts.now.sockets.as_mut().unwrap().all {
+            socket.options = None;
+        }
+        assert_not_evaluated(&RULE, &facts, "--inspect-options");
     }
 }

@@ -1,8 +1,8 @@
-//! tcp_max_orphans is higher than tcp_mem can pay for.
+//! A tcp_max_orphans that tcp_mem cannot pay for.
 
 use super::sizing::{MarksFault, OrphanCost, expected_tcp_mem, most_orphans};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Outcome, Rule, Severity, bytes,
+    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Severity, bytes,
     not_initial_namespace,
 };
 use advisor_facts::Facts;
@@ -13,26 +13,27 @@ pub(super) const RULE: Rule = Rule {
     name: "orphan-limit-beyond-memory",
     scenario: Some("orphans/flood/over-the-limit"),
     cure: None,
-    proven_by: super::ProvenBy::Suites(&["orphan-limit-beyond-memory"]),
+    proven_by: ProvenBy::Suites(&["orphan-limit-beyond-memory"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A tcp_max_orphans that the memory of TCP cannot hold, such as 3276800 out of a \
-        list of settings. The limit then never holds anything back: tcp_mem fills first, and \
-        healthy connections suffer with the orphans.",
-    evidence: "tcp_max_orphans times the memory of an orphan against the high mark of tcp_mem, \
-        where the limit is above the kernel's default (half of tcp_ehash_entries); or a page for \
-        each of them, where that is not known; for files alone, above the greatest default that \
-        any kernel has. Where tcp_mem is itself wrong, against the kernel's own marks. The \
-        memory of an orphan is what is seen here, or what a report measured on this kernel line, \
-        or the documented 64 KiB, or what a full send buffer was measured to hold on the nearest \
-        release where that is more.",
-    recommendation: "As many orphans as the high mark pays for, the kernel's default where \
-        that is more, and always above four times the count there is.",
-    cost: "None; it is lower than now.",
-    risk: "Orphans beyond a quarter of the new limit may be reset, which was not so before.",
+    detects: "A tcp_max_orphans that TCP's memory cannot hold, such as 3276800 from a list. Such \
+        a limit never holds anything back: tcp_mem fills first, and healthy connections suffer \
+        together with the orphans.",
+    evidence: "tcp_max_orphans times the memory of an orphan, against the high mark of tcp_mem, \
+        if the limit is above the kernel's default (half of tcp_ehash_entries). If the default \
+        is not known: one page per orphan. For files alone: above the largest default of any \
+        kernel. If tcp_mem itself is wrong: against the kernel's own marks. The memory of an \
+        orphan is what is seen here; else what a report measured on this kernel line; else the \
+        documented 64 KiB, or what a full send buffer held on the nearest measured release if \
+        that is more.",
+    recommendation: "As many orphans as the high mark pays for, or the kernel's default if that \
+        is more; always above four times the present count.",
+    cost: "None. The proposal is lower than the present value.",
+    risk: "The kernel may reset orphans beyond a quarter of the new limit, which it did not do \
+        before.",
     undo: "Set the former value.",
     references: &[
         "tcp_max_orphans: Documentation/networking/ip-sysctl.rst of Linux",
@@ -42,16 +43,16 @@ const DOCUMENTATION: Documentation = Documentation {
 
 const SETTING: &str = "net.ipv4.tcp_max_orphans";
 
-/// The kernel's default is never higher: half of the 524288 entries that its
-/// table of established connections has at most.
+/// The largest default of any kernel: half of the 524288 entries that its table of
+/// established connections has at most.
 const GREATEST_DEFAULT: i64 = 262_144;
 
 fn check(facts: &Facts, measured: &Measured) -> Outcome {
     let Some(limit) = facts.settings.tcp_max_orphans else {
         return not_initial_namespace(SETTING);
     };
-    // Files may set the one and leave the other to the kernel. Wrong marks, which
-    // come out of the same list, pay for nothing.
+    // A file may set the limit and leave tcp_mem to the kernel. Wrong marks, often from the
+    // same list, pay for nothing.
     let marks = facts.settings.tcp_mem;
     let right = marks.filter(|_| MarksFault::of(facts).is_none());
     let Some(tcp_mem) = right.or_else(|| expected_tcp_mem(facts)) else {
@@ -60,7 +61,7 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     let (orphans, look) = most_orphans(facts).unwrap_or((0, &facts.now));
     let cost = OrphanCost::of(look, facts, measured);
     let default = facts.settings.half_ehash_entries();
-    // The least that an orphan with unsent data takes is a page.
+    // An orphan with unsent data takes at least a page.
     let (each, pays_for) = match default {
         Some(_) => (cost.bytes, cost.affordable(tcp_mem, facts.page_bytes)),
         None => (facts.page_bytes, tcp_mem[2]),
@@ -89,7 +90,7 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
         confidence: cost.confidence,
         summary: format!("tcp_max_orphans is {limit}, and memory pays for {pays_for}"),
         why: format!(
-            "With {} for an orphan ({}) the high mark of tcp_mem, {}, is reached first. A limit \
+            "At {} per orphan ({}), the high mark of tcp_mem, {}, is reached first. A limit \
              beyond that protects nothing.",
             bytes(each),
             if default.is_some() {
@@ -104,7 +105,7 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     }])
 }
 
-/// The answer where neither tcp_mem nor the RAM is known.
+/// The answer if neither tcp_mem nor the RAM is known.
 fn without_memory(facts: &Facts, limit: i64) -> Outcome {
     if limit <= GREATEST_DEFAULT {
         return Outcome::Quiet(format!("tcp_max_orphans is {limit}"));
@@ -112,10 +113,10 @@ fn without_memory(facts: &Facts, limit: i64) -> Outcome {
     Outcome::Fired(vec![Finding {
         severity: Severity::Notice,
         confidence: Confidence::Low,
-        summary: format!("tcp_max_orphans is {limit}, more than the kernel has on any host"),
+        summary: format!("tcp_max_orphans is {limit}, above the kernel's default on any host"),
         why: format!(
-            "The kernel's own limit is at most {GREATEST_DEFAULT}. With the documented 64 KiB for \
-             an orphan this one takes {}.",
+            "The kernel's default is at most {GREATEST_DEFAULT}. At the documented 64 KiB per \
+             orphan, this limit takes {}.",
             bytes(limit.cast_unsigned().saturating_mul(64 << 10))
         ),
         ..Finding::of_setting(

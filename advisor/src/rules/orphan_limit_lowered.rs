@@ -1,7 +1,9 @@
-//! tcp_max_orphans was lowered, mostly against TIME_WAIT, over which it has no say.
+//! A lowered tcp_max_orphans, mostly against TIME_WAIT, which it does not affect.
 
 use super::sizing::{OrphanCost, most_orphans};
-use super::{Confidence, Documentation, Finding, Outcome, Rule, Severity, not_initial_namespace};
+use super::{
+    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Severity, not_initial_namespace,
+};
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
 
@@ -10,22 +12,21 @@ pub(super) const RULE: Rule = Rule {
     name: "orphan-limit-lowered",
     scenario: Some("orphans/flood/over-the-limit"),
     cure: Some("orphans/flood/under-the-limit"),
-    proven_by: super::ProvenBy::Suites(&["orphan-limit-lowered"]),
+    proven_by: ProvenBy::Suites(&["orphan-limit-lowered"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A tcp_max_orphans below 4096 and below a quarter of the kernel's default. \
-        Orphans are taken for sockets in TIME_WAIT, and the limit lowered to be rid of those. \
-        TIME_WAIT does not count as an orphan; what a low limit resets are connections whose \
-        last data is on its way.",
-    evidence: "The value of net.ipv4.tcp_max_orphans; the kernel's default is half of \
-        tcp_ehash_entries, and taken for 8192 where that cannot be read.",
-    recommendation: "The kernel's default, as far as the high mark of tcp_mem pays for so many \
-        orphans.",
-    cost: "Memory that cannot be swapped, only if the orphans come.",
-    risk: "None that is known; the limit is not reached on a healthy host.",
+    detects: "A tcp_max_orphans below 4096 and below a quarter of the kernel's default. People \
+        lower it to get rid of TIME_WAIT, which they take for orphans. But sockets in TIME_WAIT \
+        do not count as orphans. A low limit resets connections whose last data is on its way.",
+    evidence: "The value of net.ipv4.tcp_max_orphans. The kernel's default is half of \
+        tcp_ehash_entries; 8192 if that cannot be read.",
+    recommendation: "The kernel's default, or as many orphans as the high mark of tcp_mem pays \
+        for if that is less.",
+    cost: "Memory that cannot be swapped, only if so many orphans come.",
+    risk: "None known. A healthy host does not reach the limit.",
     undo: "Set the former value.",
     references: &[
         "tcp_max_orphans: Documentation/networking/ip-sysctl.rst of Linux",
@@ -34,9 +35,9 @@ const DOCUMENTATION: Documentation = Documentation {
 };
 
 const SETTING: &str = "net.ipv4.tcp_max_orphans";
-/// A limit below this is no kernel's default on a host of more than 64 MiB.
+/// No kernel's default is below this on a host of more than 64 MiB.
 const LOW: i64 = 4096;
-/// What is taken for the default where it cannot be read.
+/// The default if it cannot be computed.
 const USUAL: i64 = 8192;
 
 fn check(facts: &Facts, measured: &Measured) -> Outcome {
@@ -50,7 +51,7 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
         let affordable = cost.affordable(tcp_mem, facts.page_bytes);
         usual.min(i64::try_from(affordable).unwrap_or(i64::MAX))
     });
-    // Where there are more, it is no matter of a limit that is too low.
+    // With more orphans than this, orphan-limit-near speaks.
     let orphans = most_orphans(facts).map_or(0, |(orphans, _)| orphans);
     let helps = proposed > limit && orphans.saturating_mul(4) < proposed;
     if limit >= LOW || limit >= usual / 4 || !helps {
@@ -63,10 +64,10 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
         } else {
             Confidence::Medium
         },
-        summary: format!("tcp_max_orphans is {limit}: few closes to slow peers are resets"),
-        why: "From a quarter of the limit on the kernel resets connections that a program has \
-            closed and whose data the peer has not acknowledged yet. The limit has no say over \
-            TIME_WAIT, which is counted apart (tcp_max_tw_buckets)."
+        summary: format!("tcp_max_orphans is {limit}: a few closes to slow peers cause resets"),
+        why: "From a quarter of the limit on, the kernel resets connections that a program has \
+            closed and whose data the peer has not acknowledged yet. The limit does not affect \
+            TIME_WAIT, which has its own (tcp_max_tw_buckets)."
             .to_owned(),
         cost: cost.of_more(limit, proposed.unsigned_abs()),
         verify: "TCPAbortOnMemory stops rising (nstat -az TcpExtTCPAbortOnMemory)".to_owned(),
@@ -77,10 +78,26 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::host;
+    use crate::rules::testing::{assert_quiet, fired, host, set};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("orphan-limit-lowered")
+    }
+
+    #[test]
+    fn it_fires_below_4096_and_a_quarter_of_the_default() {
+        let mut facts = host("quiet");
+        // A default of 65536, of which tcp_mem pays for 23916.
+        set(&mut facts, SETTING, "4096");
+        assert_quiet(&RULE, &facts);
+        set(&mut facts, SETTING, "4095");
+        assert_eq!(fired(&RULE, &facts)[0].proposed, "23916");
+        // A default of 1024 on a small host.
+        facts.settings.tcp_ehash_entries = Some(2048);
+        set(&mut facts, SETTING, "256");
+        assert_quiet(&RULE, &facts);
+        set(&mut facts, SETTING, "255");
+        fired(&RULE, &facts);
     }
 }

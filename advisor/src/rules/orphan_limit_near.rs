@@ -1,9 +1,8 @@
-//! The number of orphaned sockets nears tcp_max_orphans, from where on the
-//! kernel resets them.
+//! Orphaned sockets near tcp_max_orphans, where the kernel resets them.
 
 use super::sizing::{OrphanCost, are_most, is_orphan, most_orphans};
 use super::{
-    Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes, command,
+    Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, bytes, command,
     not_initial_namespace, set, unset,
 };
 use advisor_facts::{Facts, Look};
@@ -14,32 +13,33 @@ pub(super) const RULE: Rule = Rule {
     name: "orphan-limit-near",
     scenario: Some("orphans/flood/over-the-limit"),
     cure: Some("orphans/flood/under-the-limit"),
-    proven_by: super::ProvenBy::Suites(&["orphan-limit-near", "orphan-retries-misread"]),
+    proven_by: ProvenBy::Suites(&["orphan-limit-near", "orphan-retries-misread"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Sockets that a program has closed and whose data the peer has not yet \
-        acknowledged (orphans) near the limit tcp_max_orphans. Beyond it the kernel resets \
-        them, and what they had still to send is lost. An orphan counts up to four times: \
-        once more where nothing was sent for long, once more where an ICMP error is pending.",
-    evidence: "TCP.orphan of /proc/net/sockstat, the greater of two looks: a warning above a \
-        quarter of the limit, where the first resets are possible; critical above a half, or \
-        where a report on this kernel line measured the kill. \
+    detects: "Orphaned sockets near the limit tcp_max_orphans. An orphan is a socket that its \
+        program has closed while the peer has not acknowledged all data. Beyond the limit the \
+        kernel resets orphans, and their unsent data is lost. An orphan counts up to four times: \
+        double if nothing was sent for a long time, and double again if an ICMP error is \
+        pending.",
+    evidence: "TCP.orphan in /proc/net/sockstat, the larger of two looks. Warning above a \
+        quarter of the limit, where the first resets are possible. Critical above half of the \
+        limit, or from the count at which a report on this kernel line measured the kill. \
         TCPAbortOnMemory supports it.",
     recommendation: "The power of two above four times the count, or as many orphans as the high \
-        mark of tcp_mem can pay for. Where it cannot: a shorter life by tcp_orphan_retries of \
-        the network namespace that has the orphans. TCP.orphan counts those of the whole kernel, \
-        so this namespace's setting is proposed only where at least half of them are in its \
-        socket table. Where the setting is low already: TCP_USER_TIMEOUT in the program, which \
-        cuts off a live peer that does not read for that long as well.",
-    cost: "Memory that cannot be swapped, for each further orphan what its unsent data takes, \
-        64 KiB at worst.",
+        mark of tcp_mem can pay for. If that is too few: a shorter life, by tcp_orphan_retries \
+        of the network namespace that has the orphans. TCP.orphan counts the whole kernel, so \
+        the setting of this namespace is proposed only if at least half of the orphans are in \
+        its socket table. If the setting is low already: TCP_USER_TIMEOUT in the program, which \
+        also cuts off a live peer that does not read for that long.",
+    cost: "Memory that cannot be swapped: the unsent data of each further orphan, at worst 64 \
+        KiB.",
     risk: "A limit that memory cannot pay for moves the failure to tcp_mem, where healthy \
-        connections suffer too. Many orphans may also mean that a program closes connections \
-        to dead peers with much data unsent, which no limit mends.",
-    undo: "Set the former value; orphans beyond it are reset at the next close.",
+        connections suffer too. Many orphans can also mean that a program closes connections to \
+        dead peers with much unsent data. No limit mends that.",
+    undo: "Set the former value. The kernel resets orphans beyond it at the next close.",
     references: &[
         "tcp_check_oom, tcp_too_many_orphans: net/ipv4/tcp.c, include/net/tcp.h of Linux",
         "tcp_max_orphans, tcp_orphan_retries: Documentation/networking/ip-sysctl.rst of Linux",
@@ -56,7 +56,7 @@ const RETRIES: &str = "net.ipv4.tcp_orphan_retries";
 /// Retries that keep an orphan with a silent peer for about 4 seconds.
 const FEW_RETRIES: i64 = 3;
 
-/// The life of an orphan, as it was measured or as it is known.
+/// The life of an orphan: measured, else the `known` one.
 fn life(measured: &Measured, retries: i64, known: &str) -> String {
     measured.life_of_orphans(retries).map_or_else(
         || known.to_owned(),
@@ -65,7 +65,7 @@ fn life(measured: &Measured, retries: i64, known: &str) -> String {
 }
 
 const RISK_OF_RETRIES: &str =
-    "data that was written before close() is lost where the peer does not answer for about 4 s";
+    "data written before close() is lost if the peer does not answer for about 4 s";
 
 fn check(facts: &Facts, measured: &Measured) -> Outcome {
     let (Some(limit), Some(tcp_mem)) = (facts.settings.tcp_max_orphans, facts.settings.tcp_mem)
@@ -78,8 +78,8 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     if orphans.saturating_mul(4) <= limit {
         return Outcome::Quiet(format!("{orphans} orphans, limit {limit}"));
     }
-    // By the formula half of the limit is where it gets serious; a replay on
-    // this kernel line knows how often an orphan counted where the kernel killed.
+    // By default an orphan is taken to count twice. A report on this kernel line says how
+    // often one counted when the kernel killed it.
     let counts = &measured.orphan_counts;
     let times = counts
         .as_ref()
@@ -105,7 +105,7 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     if let Some(counts) = counts {
         evidence.push(Evidence::new("orphan.counts", times.into(), &counts.source));
     }
-    // How often it may count is no word on how often these do.
+    // The calibration says how often an orphan can count, not how often these do.
     evidence.extend(measured.calibration().and_then(|calibration| {
         let most = i64::try_from(calibration.orphan_counts_at_most()?).ok()?;
         Some(Evidence::new(
@@ -134,15 +134,15 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     }])
 }
 
-/// The orphans in the socket table of this network namespace; `None` where
-/// that cannot be seen.
+/// The orphans in the socket table of this network namespace; `None` if the table cannot
+/// be seen.
 fn orphans_here(look: &Look) -> Option<u64> {
     let sockets = look.sockets.as_ref()?;
     let here = sockets.all.iter().filter(|socket| is_orphan(socket));
     Some(here.count() as u64)
 }
 
-/// Too many orphans, and what there is to pay for them.
+/// Too many orphans, and the memory for them.
 struct Found {
     severity: Severity,
     orphans: i64,
@@ -154,8 +154,7 @@ struct Found {
 }
 
 impl Found {
-    /// A limit that the count is less than a quarter of and that memory can
-    /// pay for.
+    /// A limit above four times the count that memory can pay for.
     fn affordable_limit(&self) -> Option<u64> {
         let needed = self.orphans.cast_unsigned().checked_mul(4)?;
         let wanted = needed.checked_add(1)?.checked_next_power_of_two()?;
@@ -191,9 +190,9 @@ impl Found {
             confidence: self.cost_of_one.confidence,
             summary: self.summary(),
             why: format!(
-                "The kernel compares the limit with up to four times the count, so that resets \
-                 begin at a quarter of it. The proposal is above four times the count, and the \
-                 high mark of tcp_mem pays for it with {} for each ({}).",
+                "The kernel compares the limit with up to four times the count, so resets begin \
+                 at a quarter of the limit. The proposal is above four times the count. The high \
+                 mark of tcp_mem pays for it, at {} per orphan ({}).",
                 bytes(self.cost_of_one.bytes),
                 self.cost_of_one.source
             ),
@@ -213,15 +212,15 @@ impl Found {
         }
     }
 
-    /// The summary, the reason and the check where memory cannot pay for more
-    /// orphans, so that they are to live shorter.
+    /// Summary, reason and verification where memory cannot pay for more orphans, so that
+    /// they have to go sooner.
     fn unpaid(&self) -> [String; 3] {
         [
             format!("{}, and memory cannot pay for more", self.summary()),
             format!(
                 "The high mark of tcp_mem pays for {} orphans of {} each, too few for a limit \
-                 above four times the count. Raising the limit would move the failure to \
-                 tcp_mem, so the orphans have to go sooner.",
+                 above four times the count. A higher limit would move the failure to tcp_mem, \
+                 so the orphans have to go sooner.",
                 self.affordable,
                 bytes(self.cost_of_one.bytes)
             ),
@@ -229,8 +228,8 @@ impl Found {
         ]
     }
 
-    /// The orphans are not, or not to be seen as, this network namespace's: no
-    /// setting of it mends anything.
+    /// The orphans are of another network namespace, or it cannot be seen whose they are.
+    /// No setting of this one helps.
     fn elsewhere(mut self, here: Option<u64>) -> Finding {
         let [summary, why, verify] = self.unpaid();
         let (subject, whose) = if let Some(here) = here {
@@ -249,7 +248,7 @@ impl Found {
         } else {
             (
                 "the network namespace that has the orphans",
-                "whose these are cannot be seen".to_owned(),
+                "it cannot be seen which namespace has them".to_owned(),
             )
         };
         Finding {
@@ -257,8 +256,9 @@ impl Found {
             confidence: self.cost_of_one.confidence,
             summary,
             why: format!(
-                "{why} TCP.orphan counts the whole kernel's, and {whose}. tcp_orphan_retries is \
-                 each namespace's own: set here it mends nothing for the orphans of another."
+                "{why} TCP.orphan counts the whole kernel, and {whose}. Each namespace has its \
+                 own tcp_orphan_retries: set here, it does nothing for orphans of another \
+                 namespace."
             ),
             kind: Kind::Host,
             subject: subject.to_owned(),
@@ -269,9 +269,9 @@ impl Found {
             risk: RISK_OF_RETRIES.to_owned(),
             apply: format!(
                 "`lsns -t net` lists the namespaces that have a process, and `nsenter -t PID -n \
-                 ss -tan state fin-wait-1 state last-ack state closing` the orphans of one; \
-                 where {RETRIES} is 0 or above {FEW_RETRIES}: nsenter -t PID -n {}. A namespace \
-                 whose processes have ended cannot be entered: its orphans with a silent peer go \
+                 ss -tan state fin-wait-1 state last-ack state closing` the orphans of one. \
+                 Where {RETRIES} is 0 or above {FEW_RETRIES}: nsenter -t PID -n {}. A namespace \
+                 whose processes have ended cannot be entered. Its orphans with a silent peer go \
                  by themselves, by default after about 109 s",
                 command(RETRIES, &FEW_RETRIES.to_string())
             ),
@@ -281,7 +281,7 @@ impl Found {
         }
     }
 
-    /// The orphans are this network namespace's and are to live shorter.
+    /// The orphans are of this network namespace. They have to go sooner.
     fn shorten(mut self, retries: Option<i64>, measured: &Measured) -> Finding {
         let [summary, why, verify] = self.unpaid();
         self.evidence
@@ -324,14 +324,14 @@ impl Found {
                 current: "unknown".to_owned(),
                 proposed: "2000 (ms), set before close()".to_owned(),
                 cost: "none in memory".to_owned(),
-                risk: "data is lost where the peer does not answer for that long; a peer that \
-                    does not read for that long is cut off as well, though it is alive and \
-                    answers every probe, before close() and after it"
+                risk: "data is lost if the peer does not answer for that long. A live peer that \
+                    does not read for that long is cut off too, before close() and after it, \
+                    even if it answers every probe"
                     .to_owned(),
                 apply: "setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, 2000) on each connection; \
-                    `ss -tan state fin-wait-1 state last-ack state closing` shows to whom"
+                    `ss -tan state fin-wait-1 state last-ack state closing` lists the peers"
                     .to_owned(),
-                undo: "take the call out again".to_owned(),
+                undo: "remove the call".to_owned(),
                 verify,
                 evidence: self.evidence,
             },
@@ -416,7 +416,7 @@ pub(super) mod tests {
         facts.settings.tcp_orphan_retries = Some(2);
         let finding = &fired(&RULE, &facts)[0];
         assert_eq!(finding.kind, Kind::Program);
-        assert!(finding.risk.contains("a peer that does not read"));
+        assert!(finding.risk.contains("live peer that does not read"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! tcp_orphan_retries keeps orphans longer than whoever set it thought.
+//! A tcp_orphan_retries that keeps orphans longer than its number says.
 
 use super::{
-    Confidence, Documentation, Evidence, Finding, Outcome, Rule, Severity, cannot_be_read,
+    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Severity, cannot_be_read,
 };
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
@@ -11,21 +11,20 @@ pub(super) const RULE: Rule = Rule {
     name: "orphan-retries-misread",
     scenario: Some("orphans/life/silent-peer-by-default"),
     cure: Some("orphans/life/silent-peer[retries=3]"),
-    proven_by: super::ProvenBy::Suites(&["orphan-retries-misread"]),
+    proven_by: ProvenBy::Suites(&["orphan-retries-misread"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A tcp_orphan_retries above 8, or one that a file sets to 0. 0 reads as no \
-        retries and means 8, about 109 s with a peer that is silent; 15 is about a quarter of an \
-        hour. All that time the orphan holds its memory and counts against tcp_max_orphans.",
-    evidence: "The value of net.ipv4.tcp_orphan_retries, and for 0 the files that set sysctls.",
-    recommendation: "8 where it was raised; 3, about 4 s, where a file says 0. Or the line \
-        taken out of the file, which keeps the 109 s and says what is so.",
+    detects: "A tcp_orphan_retries above 8, or one that a file sets to 0. 0 means 8 retries, not \
+        none: about 109 s with a silent peer. 15 means about a quarter of an hour. All that time \
+        the orphan holds its memory and counts against tcp_max_orphans.",
+    evidence: "The value of net.ipv4.tcp_orphan_retries. For 0 also the files that set sysctls.",
+    recommendation: "8 if it was raised; 3, about 4 s, if a file says 0. Or remove the line from \
+        the file: that keeps the 109 s and shows no misleading 0.",
     cost: "None in memory.",
-    risk: "Data that was written before close() is lost where the peer does not answer for \
-        that long.",
+    risk: "Data written before close() is lost if the peer does not answer for that long.",
     undo: "Set the former value.",
     references: &[
         "tcp_orphan_retries: net/ipv4/tcp_timer.c of Linux",
@@ -35,7 +34,7 @@ const DOCUMENTATION: Documentation = Documentation {
 };
 
 const SETTING: &str = "net.ipv4.tcp_orphan_retries";
-/// What 0 means, as tcp_orphan_retries() has it.
+/// The meaning of 0 (tcp_orphan_retries() in net/ipv4/tcp_timer.c).
 const DEFAULT: i64 = 8;
 /// Retries that keep an orphan with a silent peer for about 4 seconds.
 const FEW: i64 = 3;
@@ -52,7 +51,8 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     let in_a_file = files.winner(files.loader(), SETTING).is_some();
     if current <= DEFAULT && (current != 0 || !in_a_file) {
         return Outcome::Quiet(format!(
-            "tcp_orphan_retries is {current}: an orphan with a silent peer lives {:.0} s or more",
+            "tcp_orphan_retries is {current}: an orphan with a silent peer lives {:.0} s or \
+             longer",
             life_s(current)
         ));
     }
@@ -69,7 +69,7 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
         || {
             let formula = "the formula of tcp_model_timeout";
             (
-                format!("{:.0} s or more by {formula}", life_s(current)),
+                format!("{:.0} s or longer by {formula}", life_s(current)),
                 measured.unmeasured(formula),
             )
         },
@@ -86,12 +86,12 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
             Confidence::High
         },
         summary: if current == 0 {
-            "a file sets tcp_orphan_retries to 0, which means 8 and not none".to_owned()
+            "a file sets tcp_orphan_retries to 0, which means 8 retries".to_owned()
         } else {
-            format!("tcp_orphan_retries is {current}, above the kernel's own 8")
+            format!("tcp_orphan_retries is {current}, above the kernel's default of 8")
         },
         why: format!(
-            "An orphan whose peer is silent lives {}, holds its memory and counts against \
+            "An orphan whose peer is silent lives {}. It holds its memory and counts against \
              tcp_max_orphans.",
             life.0
         ),
@@ -100,9 +100,9 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     }])
 }
 
-/// The least life of an orphan with a silent peer, in seconds: retransmissions
-/// double their pause up to the longest (tcp_model_timeout). The timer that
-/// finds the time over may fire up to 2.5 times later.
+/// The shortest life of an orphan with a silent peer, in seconds: the pause between
+/// retransmissions doubles up to the longest (tcp_model_timeout). The timer that ends the
+/// orphan may fire up to 2.5 times later.
 fn life_s(retries: i64) -> f64 {
     let retries = if retries == 0 {
         DEFAULT

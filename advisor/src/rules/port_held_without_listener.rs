@@ -1,10 +1,12 @@
-//! Old connections hold a server's port, and a new server could not bind it.
+//! Old connections that hold the port of a server, which then cannot bind it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::SocketAddr;
 
 use super::close_wait_left::plain;
-use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity};
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
+};
 use advisor_facts::Facts;
 use advisor_facts::sock_diag::{TcpSocket, TcpState};
 use advisor_report::measured::Measured;
@@ -14,30 +16,30 @@ pub(super) const RULE: Rule = Rule {
     name: "port-held-without-listener",
     scenario: Some("bind/time-wait/new-only"),
     cure: Some("bind/time-wait/both"),
-    proven_by: super::ProvenBy::Suites(&["port-held-without-listener"]),
+    proven_by: ProvenBy::Suites(&["port-held-without-listener"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Connections that are ending (FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSE_WAIT, LAST_ACK, \
-        CLOSING) on a local port that connect() does not take, with no listener on it: a server \
-        was stopped or has crashed. Without SO_REUSEADDR on the old and the new socket, bind() \
-        fails with EADDRINUSE until the last of them is gone, for TIME_WAIT 60 seconds.",
-    evidence: "The socket table and net.ipv4.ip_local_port_range. Connections to a port below \
-        1024 or to 2049 are left out, since clients such as NFS take a low port of their own, \
-        and so is the local port 20, from which active FTP connects. A warning where the peers \
-        have different ports, as the clients of a server do. Where there is one connection, or \
-        all go to the same port, this end may be a client with a fixed source port, such as a \
-        proxy: a notice that says both.",
-    recommendation: "SO_REUSEADDR before bind(), on every start. The kernel asks it of both \
-        sockets, and connections inherit it from their listener: a first start with the mended \
-        program still fails as long as connections of the old one are there.",
+    detects: "Ending connections on a local port that has no listener. A server was stopped or \
+        has crashed, and its connections are in FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSE_WAIT, \
+        LAST_ACK or CLOSING. Without SO_REUSEADDR on the old and the new socket, bind() fails \
+        with EADDRINUSE until the last of them is gone: 60 seconds for TIME_WAIT.",
+    evidence: "The socket table and net.ipv4.ip_local_port_range. Only ports that connect() does \
+        not pick count. Connections to a port below 1024 or to 2049 are left out, because \
+        clients such as NFS bind a low port themselves; so is local port 20, from which active \
+        FTP connects. Warning if the peers have different ports, as clients of a server do. With \
+        one connection, or if all go to the same port, this end may be a client with a fixed \
+        source port, such as a proxy: a notice that says both.",
+    recommendation: "SO_REUSEADDR before bind(), at every start. The kernel requires it of both \
+        sockets, and connections inherit it from their listener. So the first start of the \
+        mended program still fails while connections of the old one are there.",
     cost: "None.",
-    risk: "Late segments of an old connection may meet a new one between the same ports, which \
-        sequence numbers and timestamps make very unlikely. The option may be set already, \
-        which the socket table does not show; then there is nothing to do.",
-    undo: "Take the call out again.",
+    risk: "Late segments of an old connection may meet a new one between the same ports; \
+        sequence numbers and timestamps make that very unlikely. The program may set the option \
+        already, which the socket table does not show. Then there is nothing to do.",
+    undo: "Remove the call.",
     references: &[
         "inet_csk_bind_conflict: net/ipv4/inet_connection_sock.c of Linux",
         "socket(7), SO_REUSEADDR",
@@ -45,17 +47,17 @@ const DOCUMENTATION: Documentation = Documentation {
     ],
 };
 
-/// Where active FTP connects from: a server of files, but a client here.
+/// The port that active FTP connects from: a file server, but a client here.
 const FTP_DATA: u16 = 20;
-/// Ports that are reported.
+/// Largest number of ports reported.
 const PORTS: usize = 5;
-/// Ports of peers that are shown as evidence.
+/// Largest number of peer ports shown as evidence.
 const PEER_PORTS: usize = 5;
 
-const WHY: &str = "A server that starts now without SO_REUSEADDR gets EADDRINUSE from bind(), for \
-    60 s after the last connection went to TIME_WAIT. The option has to be on the old socket too, \
-    so the first start of the mended program still fails while these are there; from the second \
-    on it does not. The socket table does not show the option: if the program sets it on every \
+const WHY: &str = "A server that starts now without SO_REUSEADDR gets EADDRINUSE from bind(), \
+    until 60 s after the last connection went to TIME_WAIT. The old socket needs the option too, \
+    so the first start of the mended program still fails while these connections are there; the \
+    second works. The socket table does not show the option: if the program sets it at every \
     start, there is nothing to do.";
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
@@ -101,8 +103,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     )
 }
 
-/// Whether a connection in this state may outlive its listener without a
-/// program that still talks over it.
+/// Whether a connection in this state may outlive its listener although no program uses it.
 fn is_ending(state: TcpState) -> bool {
     matches!(
         state,
@@ -143,8 +144,8 @@ fn finding(port: u16, sockets: &[&TcpSocket], range: &str, source: &str) -> Find
         })
         .collect();
     evidence.push(Evidence::new("host.sockets.LISTEN", 0.into(), &source));
-    // The clients of a server come from ports of all kinds, whereas a client
-    // with a fixed port goes to that of one service.
+    // Clients of a server come from many ports. A client with a fixed source port connects
+    // to the port of one service.
     let of_a_server = peers.len() > 1;
     let peers: Vec<_> = peers.iter().take(PEER_PORTS).map(u16::to_string).collect();
     evidence.push(Evidence::new(
@@ -169,7 +170,7 @@ fn finding(port: u16, sockets: &[&TcpSocket], range: &str, source: &str) -> Find
             Severity::Notice
         },
         summary: if of_a_server {
-            format!("{count} old {connections} port {port}, and nobody listens on it")
+            format!("{count} old {connections} port {port}, which has no listener")
         } else {
             format!(
                 "{count} old {connections} port {port}: of a server that is gone, or of a client \
@@ -180,8 +181,8 @@ fn finding(port: u16, sockets: &[&TcpSocket], range: &str, source: &str) -> Find
             WHY.to_owned()
         } else {
             format!(
-                "All that is seen goes to one port of peers, which does not tell a server that is \
-                 gone from a client that binds a source port, such as a proxy, whose next bind() \
+                "All these connections go to one port of peers. That fits a server that is gone, \
+                 and also a client that binds a source port, such as a proxy, whose next bind() \
                  meets the same error. {WHY}"
             )
         },
@@ -199,7 +200,7 @@ fn finding(port: u16, sockets: &[&TcpSocket], range: &str, source: &str) -> Find
         },
         setting: "SO_REUSEADDR".to_owned(),
         current: "unknown (not in the socket table)".to_owned(),
-        proposed: "1, before bind(), on every start".to_owned(),
+        proposed: "1, before bind(), at every start".to_owned(),
         evidence,
         cost: DOCUMENTATION.cost.to_owned(),
         risk: DOCUMENTATION.risk.to_owned(),
@@ -208,7 +209,7 @@ fn finding(port: u16, sockets: &[&TcpSocket], range: &str, source: &str) -> Find
             .to_owned(),
         undo: DOCUMENTATION.undo.to_owned(),
         verify: format!(
-            "restart the program twice while connections are there: the second time bind() to \
+            "restart the program twice while connections are there: the second time, bind() to \
              port {port} works at once"
         ),
     }

@@ -1,11 +1,12 @@
-//! The ports for connections to one destination run out.
+//! Too many connections to one destination for the range of local ports.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::close_wait_left::plain;
 use super::program::name;
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, there_and_back,
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
+    there_and_back,
 };
 use advisor_facts::Facts;
 use advisor_facts::namespaces::Namespace;
@@ -17,21 +18,21 @@ pub(super) const RULE: Rule = Rule {
     name: "ports-run-out",
     scenario: Some("bind/ports/ten-ports[way=bind]"),
     cure: Some("bind/ports/ten-ports[way=bind-no-port]"),
-    proven_by: super::ProvenBy::Suites(&["ports-run-out"]),
+    proven_by: ProvenBy::Suites(&["ports-run-out"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "So many connections from one address to one destination that the ports of \
-        ip_local_port_range run out: connect() then fails with EADDRNOTAVAIL.",
-    evidence: "Different local ports in the range, TIME_WAIT among them, for each destination: a \
-        warning from 70 percent of the range, critical from 90.",
-    recommendation: "The range 1024 60999, or to 65535, where it is narrower; else fewer \
-        connections: keep them and use them again. Where most are in TIME_WAIT, \
-        net.ipv4.tcp_tw_reuse = 1 frees their ports for connect() after a second.",
+    detects: "Connections to one destination that use up ip_local_port_range. Then connect() \
+        from that address fails with EADDRNOTAVAIL.",
+    evidence: "Distinct local ports in the range for each destination, TIME_WAIT included. \
+        Warning from 70 percent of the range, critical from 90.",
+    recommendation: "The range 1024 65535 if it is narrower. Else fewer connections: keep them \
+        and reuse them. If most are in TIME_WAIT, net.ipv4.tcp_tw_reuse = 1 frees their ports \
+        for connect() after a second.",
     cost: "None.",
-    risk: "A wider range takes ports that services of the host may want to listen on: reserve \
+    risk: "A wider range takes ports that services of the host may want to listen on. Reserve \
         those in ip_local_reserved_ports.",
     undo: "Set the former range.",
     references: &[
@@ -44,7 +45,7 @@ const DOCUMENTATION: Documentation = Documentation {
 const SETTING: &str = "net.ipv4.ip_local_port_range";
 /// The widest range that leaves the ports of system services alone.
 const WIDE: [u16; 2] = [1024, 65535];
-/// Destinations that are reported.
+/// Largest number of destinations reported.
 const DESTINATIONS: usize = 5;
 
 /// A local address and a destination.
@@ -62,8 +63,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         .every_socket()
         .filter_map(|(namespace, socket)| Taker::of(facts, namespace, socket))
         .collect();
-    // Sorted rather than put into a map: a server may have as many peers as
-    // sockets.
+    // A sort, not a map: a server may have as many peers as sockets.
     sockets.sort_unstable_by_key(|socket| (socket.place(), socket.port()));
     let mut most = 0;
     let mut used = Vec::new();
@@ -76,7 +76,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     }
     if used.is_empty() {
         return Outcome::Quiet(format!(
-            "at most {most} percent of the ports are taken for one destination"
+            "at most {most} percent of the ports are in use for one destination"
         ));
     }
     used.sort_by_key(|ports| std::cmp::Reverse(ports.percent()));
@@ -84,7 +84,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     Outcome::Fired(used.iter().map(|ports| ports.finding(facts)).collect())
 }
 
-/// A socket with a local port that connect() takes.
+/// A socket with a local port of the range that connect() picks from.
 struct Taker<'a> {
     namespace: Option<&'a Namespace>,
     range: [u16; 2],
@@ -112,25 +112,25 @@ impl<'a> Taker<'a> {
         (plain(self.socket.local).ip(), plain(self.socket.peer))
     }
 
-    /// The network namespace, and the way there.
+    /// The network namespace, the local address and the destination.
     fn place(&self) -> (Option<u32>, Way) {
         (self.namespace.map(|other| other.inode), self.way())
     }
 }
 
-/// The ports that are taken on one way.
+/// The local ports in use for one destination.
 struct Ports<'a> {
     range: [u16; 2],
     namespace: Option<&'a Namespace>,
     way: Way,
     taken: usize,
     time_wait: usize,
-    /// One that a process holds, which tells the program.
+    /// A socket that a process holds: it names the program.
     example: Option<&'a TcpSocket>,
 }
 
 impl<'a> Ports<'a> {
-    /// Of sockets on one way, by port.
+    /// Of sockets to one destination, sorted by port.
     fn of(sockets: &[Taker<'a>]) -> Self {
         let first = &sockets[0];
         Self {
@@ -172,11 +172,11 @@ impl<'a> Ports<'a> {
         let host_here = self.namespace.is_none();
         let why = if mostly_time_wait {
             "Most of these ports are in TIME_WAIT: the program opens a connection, closes it \
-             first, and opens the next. Keeping connections helps most; tcp_fin_timeout has no \
-             say over TIME_WAIT."
+             first, and opens the next. Keeping connections helps most. tcp_fin_timeout does not \
+             affect TIME_WAIT."
         } else {
-            "Each connection to one destination needs a local port of its own, and connect() has \
-             no others to take."
+            "Each connection to one destination needs its own local port, and connect() has no \
+             others."
         };
         let common = Finding {
             severity: if self.percent() >= 90 {
@@ -185,7 +185,7 @@ impl<'a> Ports<'a> {
                 Severity::Warning
             },
             confidence: Confidence::High,
-            summary: format!("{taken} of {} ports are taken for {peer}", self.size()),
+            summary: format!("{taken} of {} ports are in use for {peer}", self.size()),
             why: why.to_owned(),
             kind: Kind::Program,
             subject: match self.namespace {
@@ -194,7 +194,7 @@ impl<'a> Ports<'a> {
             },
             setting: "connections".to_owned(),
             current: format!("{taken} to {peer}, {} in TIME_WAIT", self.time_wait),
-            proposed: "keep connections and use them again".to_owned(),
+            proposed: "keep connections and reuse them".to_owned(),
             evidence: vec![
                 Evidence::new("host.ports.taken", count(taken), &source),
                 Evidence::new("host.ports.TIME_WAIT", count(self.time_wait), &source),
@@ -204,10 +204,10 @@ impl<'a> Ports<'a> {
             cost: DOCUMENTATION.cost.to_owned(),
             risk: DOCUMENTATION.risk.to_owned(),
             apply: "in the program: a pool of connections, or keep-alive of its protocol; more \
-                addresses of the destination or of this host; IP_BIND_ADDRESS_NO_PORT where it \
+                addresses of the destination or of this host; IP_BIND_ADDRESS_NO_PORT if it \
                 binds a source address before connect()"
                 .to_owned(),
-            undo: "take the change of the program out again".to_owned(),
+            undo: "revert the change of the program".to_owned(),
             verify: format!(
                 "ss -tan dst {} | wc -l stays well below the range",
                 peer.ip()
@@ -223,7 +223,7 @@ impl<'a> Ports<'a> {
             subject: "this network namespace".to_owned(),
             setting: SETTING.to_owned(),
             current: format!("{first} {last}"),
-            apply: format!("{apply}; better still, have the program keep its connections"),
+            apply: format!("{apply}; better: have the program keep its connections"),
             undo,
             proposed,
             ..common
@@ -234,10 +234,46 @@ impl<'a> Ports<'a> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::host;
+    use crate::rules::testing::{assert_quiet, fired, host};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("ports-run-out")
+    }
+
+    #[test]
+    fn it_warns_from_70_percent_and_is_critical_from_90() {
+        let mut facts = host("quiet");
+        let sockets = &mut facts.now.sockets.as_mut().unwrap().all;
+        let mut socket = sockets
+            .iter()
+            .find(|socket| socket.state == TcpState::Established)
+            .unwrap()
+            .clone();
+        sockets.clear();
+        for (port, severity) in (30_001..=30_010).zip([
+            None,
+            None,
+            None,
+            None,
+            None,
+            None,
+            Some(Severity::Warning),
+            Some(Severity::Warning),
+            Some(Severity::Critical),
+            Some(Severity::Critical),
+        ]) {
+            socket.local.set_port(port);
+            let sockets = &mut facts.now.sockets.as_mut().unwrap().all;
+            sockets.push(socket.clone());
+            facts.settings.ip_local_port_range = Some([30_001, 30_010]);
+            match severity {
+                Some(severity) => assert_eq!(fired(&RULE, &facts)[0].severity, severity),
+                None => assert_quiet(&RULE, &facts),
+            }
+        }
+        // Nothing is wider than this range.
+        facts.settings.ip_local_port_range = Some([1024, 65535]);
+        assert_quiet(&RULE, &facts);
     }
 }

@@ -1,4 +1,4 @@
-//! Which program holds sockets, for rules that advise programs.
+//! The programs that hold sockets, for rules that advise programs.
 
 use std::collections::BTreeMap;
 
@@ -8,16 +8,16 @@ use advisor_facts::{Facts, SocketSource};
 
 /// Sockets of one program.
 pub(super) struct Program<'a> {
-    /// The program for people: `nginx (1234)`, or what its sockets tell of it.
+    /// The name for people: `nginx (1234)`, else a description by its ports.
     pub(super) name: String,
-    /// The sockets, the one that holds most first.
+    /// The sockets, the largest first.
     pub(super) sockets: Vec<&'a TcpSocket>,
-    /// What the kernel holds for them, in bytes.
+    /// The memory that the kernel holds for them, in bytes.
     pub(super) bytes: u64,
 }
 
-/// The programs that hold the sockets for which `wanted` is true, in whatever
-/// network namespace; the one for which most is held first.
+/// The programs that hold the sockets for which `wanted` is true, in any network
+/// namespace. The one with the most memory comes first.
 pub(super) fn by_program(facts: &Facts, wanted: impl Fn(&TcpSocket) -> bool) -> Vec<Program<'_>> {
     let mut programs: BTreeMap<Option<u32>, Vec<&TcpSocket>> = BTreeMap::new();
     for (_, socket) in facts.now.every_socket() {
@@ -43,7 +43,7 @@ pub(super) fn by_program(facts: &Facts, wanted: impl Fn(&TcpSocket) -> bool) -> 
     programs
 }
 
-/// The program that holds these sockets.
+/// The name of the program that holds these sockets.
 pub(super) fn name(facts: &Facts, sockets: &[&TcpSocket]) -> String {
     let Some(first) = sockets.first() else {
         return "no program".to_owned();
@@ -62,8 +62,8 @@ pub(super) fn name(facts: &Facts, sockets: &[&TcpSocket]) -> String {
     "the programs that hold these connections".to_owned()
 }
 
-/// The answer of a rule that needs tcp_info where there is none: /proc/net/tcp
-/// has too little of it.
+/// The answer of a rule that needs tcp_info, if there is none: /proc/net/tcp has too
+/// little of it.
 pub(super) fn without_tcp_info(facts: &Facts) -> Option<Outcome> {
     let has_it =
         matches!(&facts.now.sockets, Some(sockets) if sockets.source == SocketSource::SockDiag);
@@ -71,10 +71,10 @@ pub(super) fn without_tcp_info(facts: &Facts) -> Option<Outcome> {
         .then(|| Outcome::NotEvaluated("needs tcp_info, which only sock_diag gives".to_owned()))
 }
 
-/// A process for people, by its place among those that hold sockets.
+/// The name of a process for people, by its index in `Processes::all`.
 pub(super) fn process_name(facts: &Facts, place: u32) -> String {
     let Some(process) = facts.processes.all.get(place as usize) else {
-        return "a process that is not known".to_owned();
+        return "an unknown process".to_owned();
     };
     let container = process
         .container
@@ -83,8 +83,8 @@ pub(super) fn process_name(facts: &Facts, place: u32) -> String {
     format!("{} ({}{container})", process.name, process.pid)
 }
 
-/// From how much memory on sockets are worth a change, in bytes: a sixteenth of
-/// the pressure mark of tcp_mem, or 64 MiB where that cannot be read.
+/// The memory from which sockets are worth a change, in bytes: a sixteenth of the pressure
+/// mark of tcp_mem, or 64 MiB if that cannot be read.
 pub(super) fn worth_bytes(facts: &Facts) -> u64 {
     facts.settings.tcp_mem.map_or(64 << 20, |[_, pressure, _]| {
         pressure.saturating_mul(facts.page_bytes) / 16

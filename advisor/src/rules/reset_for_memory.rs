@@ -1,10 +1,10 @@
-//! The kernel resets connections for want of memory: which of the two limits fired.
+//! Connections reset for lack of memory, and which of two limits did it.
 
 use std::time::Duration;
 
 use super::sizing::{OrphanCost, most_orphans, tcp_pages};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes,
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, bytes,
     needs_a_window, not_initial_namespace, seconds,
 };
 use advisor_facts::{Facts, Look};
@@ -15,24 +15,25 @@ pub(super) const RULE: Rule = Rule {
     name: "reset-for-memory",
     scenario: Some("orphans/limit/which-one-fired[limit=tcp_max_orphans]"),
     cure: Some("orphans/flood/under-the-limit"),
-    proven_by: super::ProvenBy::Suites(&["orphan-limit-near", "reset-for-memory"]),
+    proven_by: ProvenBy::Suites(&["orphan-limit-near", "reset-for-memory"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Connections that the kernel resets because there are too many orphans or too \
-        much memory in use. One counter and, before Linux 3, one message (Out of socket memory) \
-        stand for both limits; this rule says which it was.",
-    evidence: "TCPAbortOnMemory growing between two looks, in whatever network namespace. \
-        tcp_max_orphans fired where a quarter of it is below the orphans of either look with \
-        those that were reset; tcp_mem where TCP.mem is above nine tenths of its high mark. \
-        Where the kernel's log can be read, its lines of the window decide: `too many orphaned sockets`, or `out of memory -- consider tuning tcp_mem`.",
-    recommendation: "For orphans, a limit above four times those that there were, if tcp_mem \
-        pays for it; else that the program holds back less for peers that do not read. For \
-        tcp_mem see tcp-mem-near.",
-    cost: "Memory that cannot be swapped, for each further orphan what its unsent data takes.",
-    risk: "A higher limit moves the failure to tcp_mem where memory does not pay for it.",
+    detects: "Connections that the kernel resets: too many orphans, or too much memory. One \
+        counter and, before Linux 3, one message (Out of socket memory) stand for both limits. \
+        This rule says which one it was.",
+    evidence: "Growth of TCPAbortOnMemory between two looks, in any network namespace. It was \
+        tcp_max_orphans if the orphans of either look plus the resets exceed a quarter of it. It \
+        was tcp_mem if TCP.mem is above nine tenths of its high mark. If the kernel's log can be \
+        read, its lines in the window decide: `too many orphaned sockets`, or `out of memory -- \
+        consider tuning tcp_mem`.",
+    recommendation: "For orphans: a limit above four times their peak, if tcp_mem pays for it; \
+        else the program has to hold less data for peers that do not read. For tcp_mem: see \
+        tcp-mem-near.",
+    cost: "Memory that cannot be swapped: the unsent data of each further orphan.",
+    risk: "A higher limit moves the failure to tcp_mem if memory does not pay for it.",
     undo: "Set the former value.",
     references: &[
         "tcp_check_oom, tcp_out_of_resources: net/ipv4/tcp.c, net/ipv4/tcp_timer.c of Linux",
@@ -43,8 +44,7 @@ const DOCUMENTATION: Documentation = Documentation {
 const COUNTER: &str = "TcpExt.TCPAbortOnMemory";
 const LIMIT: &str = "net.ipv4.tcp_max_orphans";
 
-/// How many lines of the window in the kernel's log name each limit: they say by
-/// name which it was.
+/// The lines of the window in the kernel's log that name each limit.
 fn logged(facts: &Facts, earlier: &Look, evidence: &mut Vec<Evidence>) -> (i64, i64) {
     let Some(log) = &facts.kernel_log else {
         return (0, 0);
@@ -73,14 +73,14 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     let Some((window, earlier)) = facts.window() else {
         return needs_a_window(COUNTER, facts);
     };
-    // The limits are the kernel's, and each network namespace counts for itself.
+    // The limits are of the whole kernel. Each network namespace has its own counter.
     let resets = facts
         .places()
         .map(|place| place.grown(COUNTER).unwrap_or(0).max(0))
         .fold(0, i64::saturating_add);
     if resets == 0 {
         return Outcome::Quiet(format!(
-            "no connection was reset for want of memory in {}",
+            "no connection was reset for lack of memory in {}",
             seconds(window)
         ));
     }
@@ -91,7 +91,7 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     let (orphans, look) = most_orphans(facts).unwrap_or((0, &facts.now));
     let orphans = orphans.max(0);
     let cost = OrphanCost::of(look, facts, measured);
-    // Each that was reset had been one more.
+    // Each reset connection was one more orphan.
     let peak = orphans.saturating_add(resets);
     let by_orphans = peak.saturating_mul(4) > limit;
     let pages = tcp_pages(facts).unwrap_or(0);
@@ -105,13 +105,13 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     evidence.push(Evidence::new(
         "orphan.peak",
         peak.into(),
-        "TCP.orphan, and those that were reset",
+        "TCP.orphan plus the resets",
     ));
     evidence.extend(limits(limit, pages, tcp_mem));
     let logged = logged(facts, earlier, &mut evidence);
     let (by_orphans, by_memory) = match logged {
         (0, 0) => (by_orphans, by_memory),
-        // A limit that is high enough by now has been raised since.
+        // A limit that is high enough now was raised since.
         (orphans, memory) => (by_orphans && orphans > 0, memory > 0),
     };
     let confidence = match logged {
@@ -125,14 +125,14 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
         (true, true) => "tcp_max_orphans and tcp_mem are both near enough to have fired",
         (false, false) => {
             return Outcome::Quiet(format!(
-                "{resets} connections were reset for want of memory in {}, and neither limit is \
+                "{resets} connections were reset for lack of memory in {}, and neither limit is \
                  near now",
                 seconds(window)
             ));
         }
     };
     let summary = format!(
-        "{resets} connections were reset for want of memory in {}: {which}",
+        "{resets} connections were reset for lack of memory in {}: {which}",
         seconds(window)
     );
     let affordable = cost.affordable(tcp_mem, facts.page_bytes);
@@ -154,9 +154,9 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
                 confidence,
                 summary,
                 why: format!(
-                    "At most {peak} orphans were there at once, and the kernel compares the limit \
-                     with up to four times as many. The high mark of tcp_mem pays for {affordable} \
-                     of {}.",
+                    "Up to {peak} orphans were there at once, and the kernel compares the limit \
+                     with up to four times as many. The high mark of tcp_mem pays for \
+                     {affordable} orphans of {}.",
                     bytes(cost.bytes)
                 ),
                 evidence,
@@ -181,14 +181,14 @@ fn limits(limit: i64, pages: u64, tcp_mem: [u64; 3]) -> [Evidence; 3] {
     ]
 }
 
-/// What there is to do where no limit can be raised.
+/// The advice if no limit can be raised.
 fn unpaid(confidence: Confidence, summary: String, evidence: Vec<Evidence>) -> Finding {
     Finding {
         severity: Severity::Critical,
         confidence,
         summary,
         why: "No higher limit helps here: the memory that these sockets hold has to be freed. \
-            Mostly a few peers that do not read, or are gone, hold it."
+            Usually a few peers that do not read, or that are gone, hold it."
             .to_owned(),
         kind: Kind::Program,
         subject: "the programs whose sockets hold the memory".to_owned(),
@@ -198,9 +198,9 @@ fn unpaid(confidence: Confidence, summary: String, evidence: Vec<Evidence>) -> F
             .to_owned(),
         evidence,
         cost: "none in memory".to_owned(),
-        risk: "connections end that would have gone on after a long outage".to_owned(),
-        apply: "ss -tanmo shows what each socket holds and which timer it runs".to_owned(),
-        undo: "take the change of the program out again".to_owned(),
+        risk: "connections end that would have survived a long outage".to_owned(),
+        apply: "ss -tanmo shows the memory of each socket and its timer".to_owned(),
+        undo: "revert the change of the program".to_owned(),
         verify: "TCPAbortOnMemory stops rising (nstat -az TcpExtTCPAbortOnMemory)".to_owned(),
     }
 }

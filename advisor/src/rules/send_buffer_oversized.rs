@@ -1,8 +1,8 @@
-//! Send buffers that could take more memory than TCP may have.
+//! Send buffers that could take more memory than all of TCP may have.
 
 use super::program::by_program;
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes,
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, bytes,
     not_initial_namespace,
 };
 use advisor_facts::sock_diag::{TcpSocket, TcpState};
@@ -14,21 +14,21 @@ pub(super) const RULE: Rule = Rule {
     name: "send-buffer-oversized",
     scenario: None,
     cure: None,
-    proven_by: super::ProvenBy::Suites(&["send-buffer-oversized"]),
+    proven_by: ProvenBy::Suites(&["send-buffer-oversized"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Send buffers of a program that are together larger than the high mark of tcp_mem \
-        and each far larger than its connection can use: should the peers stall, they fill up, \
-        and TCP of the whole host is out of memory.",
-    evidence: "The limit of each send buffer (SKMEMINFO), and what the connection needs: its \
-        delivery rate times its round trip. Counted are buffers of more than 16 times that and \
-        of more than 4 MiB, which is as far as the kernel lets one grow by default.",
-    recommendation: "Leave SO_SNDBUF unset, so that the kernel sizes the buffer by the \
-        connection; where it has to be set, twice rate times round trip.",
-    cost: "None; memory is saved.",
+    detects: "Send buffers of a program that together exceed the high mark of tcp_mem. Each is \
+        far larger than its connection can use. If the peers stall, the buffers fill, and TCP on \
+        the whole host is out of memory.",
+    evidence: "The limit of each send buffer (SKMEMINFO), and what the connection needs: \
+        delivery rate times round trip. Only buffers of more than 16 times that and more than 4 \
+        MiB count; 4 MiB is the most to which the kernel lets a buffer grow by default.",
+    recommendation: "Leave SO_SNDBUF unset, so that the kernel sizes the buffer for the \
+        connection. If it has to be set: twice rate times round trip.",
+    cost: "None; it saves memory.",
     risk: "A connection that needs more now and then is slower at that time.",
     undo: "Set the former SO_SNDBUF.",
     references: &[
@@ -38,9 +38,9 @@ const DOCUMENTATION: Documentation = Documentation {
     ],
 };
 
-/// tcp_wmem lets the kernel grow a buffer so far by default, in bytes.
+/// The third value of tcp_wmem by default, in bytes: a buffer grows no further.
 const GROWN_BYTES: u32 = 4 << 20;
-/// So many times what is needed is far beyond it.
+/// A buffer this many times the need is too large.
 const FAR: u64 = 16;
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
@@ -79,9 +79,9 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                     bytes(buffers)
                 ),
                 why: format!(
-                    "At the rates and round trips seen these connections use {} together. What \
-                     is beyond is filled only where peers stall, and then all connections of the \
-                     host are short of memory.",
+                    "At the rates and round trips seen, these connections use {} together. The \
+                     rest fills only if peers stall, and then all connections of the host are \
+                     short of memory.",
                     bytes(need)
                 ),
                 kind: Kind::Program,
@@ -113,8 +113,9 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                 ],
                 cost: DOCUMENTATION.cost.to_owned(),
                 risk: DOCUMENTATION.risk.to_owned(),
-                apply: "in the program: take setsockopt(SO_SNDBUF) out; if the kernel grew them, \
-                    the third value of net.ipv4.tcp_wmem is too large for so many connections"
+                apply: "in the program: remove setsockopt(SO_SNDBUF). If the kernel grew the \
+                    buffers, the third value of net.ipv4.tcp_wmem is too large for so many \
+                    connections"
                     .to_owned(),
                 undo: DOCUMENTATION.undo.to_owned(),
                 verify: "ss -tm: tb of skmem is smaller on new connections".to_owned(),
@@ -137,7 +138,7 @@ fn buffer(socket: &TcpSocket) -> u64 {
         .map_or(0, |memory| u64::from(memory.send_buffer_bytes))
 }
 
-/// What a connection can use, in bytes: rate times round trip.
+/// The buffer that a connection can use, in bytes: rate times round trip.
 fn need_bytes(socket: &TcpSocket) -> Option<u64> {
     let info = socket.info.as_ref()?;
     let rate = info.delivery_rate().filter(|rate| *rate > 0)?;
@@ -154,10 +155,27 @@ fn is_oversized(socket: &TcpSocket) -> bool {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::host;
+    use crate::rules::testing::{assert_not_evaluated, assert_quiet, fired, host};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("send-buffer-oversized")
+    }
+
+    #[test]
+    fn it_fires_above_the_high_mark() {
+        let mut facts = firing();
+        let buffers: u64 = by_program(&facts, is_oversized)[0]
+            .sockets
+            .iter()
+            .map(|socket| buffer(socket))
+            .sum();
+        let pages = buffers / facts.page_bytes;
+        facts.settings.tcp_mem = Some([1, 2, pages - 1]);
+        fired(&RULE, &facts);
+        facts.settings.tcp_mem = Some([1, 2, pages + 1]);
+        assert_quiet(&RULE, &facts);
+        facts.now.sockets = None;
+        assert_not_evaluated(&RULE, &facts, "sock_diag");
     }
 }

@@ -1,11 +1,13 @@
-//! A file sets what this kernel does not have.
+//! A file that sets a sysctl which this kernel does not have.
 
 use super::{
-    Confidence, Documentation, Finding, Outcome, Rule, Severity, TAKE_OUT, not_initial_namespace,
+    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Severity, TAKE_OUT,
+    not_initial_namespace,
 };
-use advisor_facts::sysctl::table::{self, Release, Setting};
+use advisor_facts::Facts;
+use advisor_facts::release::Release;
+use advisor_facts::sysctl::table::{self, Setting};
 use advisor_facts::sysctl_files::is_glob;
-use advisor_facts::{Facts, release};
 use advisor_report::measured::Measured;
 
 pub(crate) const RULE: Rule = Rule {
@@ -13,24 +15,23 @@ pub(crate) const RULE: Rule = Rule {
     name: "setting-unknown-here",
     scenario: None,
     cure: None,
-    proven_by: super::ProvenBy::FILES_ONLY,
+    proven_by: ProvenBy::FILES_ONLY,
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A setting of the network in a file that this kernel does not have: one that was \
-        taken out of Linux, such as tcp_tw_recycle or ip_conntrack_max, one that a later kernel \
-        brought, or a name with a mistake. Nothing sets it, and systemd-sysctl says so only in \
-        its debug log.",
-    evidence: "Keys of net.ipv4 and net.core that the files set and /proc/sys does not have, in \
-        the initial network namespace, which has them all. Keys of modules may appear later and \
-        are passed over. `advisor lint` asks no kernel: it knows the settings of Linux 5.10 to \
-        7.3 by name, and since and until which release there is each. A setting that a stable \
-        release brought to an older line is known to all of that line.",
-    recommendation: "Take the line out, and look for what it was to bring.",
+    detects: "A network setting in a file that this kernel does not have. Linux removed it, such \
+        as tcp_tw_recycle or ip_conntrack_max, or only a later kernel has it, or its name is \
+        misspelled. Nothing sets it, and systemd-sysctl says so only in its debug log.",
+    evidence: "Keys of net.ipv4 and net.core that the files set and /proc/sys lacks, in the \
+        initial network namespace, which has them all. Keys of modules may appear later and are \
+        ignored. `advisor lint` asks no kernel: it knows the names of all settings of Linux 5.10 \
+        to 7.3, and since and until which release each exists. If a stable release brought a \
+        setting to an older line, the whole line counts as having it.",
+    recommendation: "Remove the line, and find out what it was for.",
     cost: "None.",
-    risk: "The same files may be for other kernels as well, which have the setting.",
+    risk: "The same files may serve other kernels, which have the setting.",
     undo: "Put the line back.",
     references: &[
         "sysctl.d(5), sysctl(8)",
@@ -40,12 +41,12 @@ const DOCUMENTATION: Documentation = Documentation {
     ],
 };
 
-/// With more edits than this it is another name, and with one for less than so many
-/// letters.
+/// A misspelled name is at most this many edits away, and has at least this many letters
+/// per edit.
 const MOST_EDITS: usize = 3;
 const LETTERS_AN_EDIT: usize = 3;
 
-/// Why a file's setting is none, and what to do.
+/// Why a setting is unknown, and what to do.
 pub(crate) struct Unknown {
     pub why: String,
     pub hint: &'static str,
@@ -59,26 +60,24 @@ impl Unknown {
         }
     }
 
-    /// A setting that is not there for no reason that is known, with the name that was
-    /// perhaps meant.
+    /// A setting that is missing for an unknown reason, with the name that was perhaps meant.
     fn unexplained(why: String, key: &str) -> Self {
         match like(key) {
             Some(name) => Self {
-                why: format!("{why}; {name} is like it"),
-                hint: "write the name that was meant, or take the line out",
+                why: format!("{why}; did you mean {name}?"),
+                hint: "write the right name, or take the line out",
             },
             None => Self::explained(why),
         }
     }
 }
 
-/// Judges a setting without a look at the kernel, whose release is `kernel`; empty
-/// where none is known.
+/// Judges a setting by name alone, for a kernel release; empty: not known.
 pub(crate) fn unknown(key: &str, kernel: &str) -> Option<Unknown> {
     if is_glob(key) {
         return None;
     }
-    let release = release(kernel);
+    let release = Release::of_kernel(kernel);
     if let Some(setting) = table::find(key) {
         return came_or_went(setting, release).map(Unknown::explained);
     }
@@ -87,16 +86,8 @@ pub(crate) fn unknown(key: &str, kernel: &str) -> Option<Unknown> {
     if !is_covered || !table::is_covered(key) {
         return None;
     }
-    let why = format!(
-        "no Linux from {} to {} has {key}",
-        dotted(first),
-        dotted(last)
-    );
+    let why = format!("no kernel from {first} to {last} has {key}");
     Some(Unknown::unexplained(why, key))
-}
-
-fn dotted((major, minor): Release) -> String {
-    format!("{major}.{minor}")
 }
 
 /// Whether a setting is gone, or not there yet, and what to say.
@@ -109,13 +100,13 @@ fn came_or_went(setting: &Setting, release: Option<Release>) -> Option<String> {
             "" => String::new(),
             instead => format!(": {instead}"),
         };
-        return Some(format!("{name} is gone since Linux {}{instead}", dotted(until)));
+        return Some(format!("{name} is gone since {until}{instead}"));
     }
     (!setting.exists(release?))
-        .then(|| format!("{name} is of Linux {} and later", dotted(setting.since)))
+        .then(|| format!("{name} exists since {}", setting.since))
 }
 
-/// The name that a misspelled one was perhaps meant to be.
+/// The known name nearest to a misspelled one.
 fn like(key: &str) -> Option<&'static str> {
     let family = table::FAMILIES
         .iter()
@@ -149,7 +140,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         })
         .map(|line| {
             let went = table::find(line.key)
-                .and_then(|setting| came_or_went(setting, release(&facts.kernel)));
+                .and_then(|setting| came_or_went(setting, Release::of_kernel(&facts.kernel)));
             let Unknown { why, hint } = went.map_or_else(
                 || Unknown::unexplained(format!("{} has no {}", facts.kernel, line.key), line.key),
                 Unknown::explained,
@@ -157,18 +148,15 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
             Finding {
                 severity: Severity::Notice,
                 confidence: Confidence::High,
-                summary: format!(
-                    "{} is set in a file, and this kernel has no such setting",
-                    line.key
-                ),
-                why: format!("{why}. Whoever set it expects something that does not happen."),
-                verify: format!("sysctl {} says that there is none", line.key),
+                summary: format!("a file sets {}, which this kernel does not have", line.key),
+                why: format!("{why}. Whoever set it expects an effect that does not come."),
+                verify: format!("sysctl {} says that it does not exist", line.key),
                 ..Finding::of_line(facts, &DOCUMENTATION, &line, hint.to_owned())
             }
         })
         .collect();
     if findings.is_empty() {
-        return Outcome::Quiet("this kernel has the settings of TCP that the files set".to_owned());
+        return Outcome::Quiet("this kernel has every TCP setting that the files set".to_owned());
     }
     Outcome::Fired(findings)
 }
@@ -229,11 +217,10 @@ pub(super) mod tests {
         };
         assert_eq!(
             says("net.ipv4.tcp_max_orphan"),
-            "no Linux from 5.10 to 7.3 has net.ipv4.tcp_max_orphan; \
-             net.ipv4.tcp_max_orphans is like it: write the name that was meant, or take the \
-             line out"
+            "no kernel from Linux 5.10 to Linux 7.3 has net.ipv4.tcp_max_orphan; did you mean \
+             net.ipv4.tcp_max_orphans?: write the right name, or take the line out"
         );
-        assert!(says("net.core.somaxcon").contains("net.core.somaxconn is like it"));
+        assert!(says("net.core.somaxcon").contains("did you mean net.core.somaxconn?"));
         // No mistake of spelling.
         for key in ["net.ipv4.tcp_abd", "net.ipv4.tcp_go_faster"] {
             assert!(says(key).ends_with(&format!("has {key}: take the line out")));

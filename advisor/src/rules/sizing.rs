@@ -1,5 +1,5 @@
-//! What several rules compute alike, so that they cannot disagree: what an
-//! orphan costs, and what tcp_mem may be on a host.
+//! The computations that several rules share, so that they cannot disagree: the cost of an
+//! orphan, and the right tcp_mem for a host.
 
 use super::{Confidence, Evidence, bytes};
 use advisor_facts::sock_diag::{TcpSocket, TcpState, Timer};
@@ -7,25 +7,25 @@ use advisor_facts::{Facts, Look, SocketSource};
 use advisor_report::calibration::Unsent;
 use advisor_report::measured::Measured;
 
-/// What an orphan holds at worst, in bytes (ip-sysctl.rst).
+/// The memory of an orphan in the worst case, in bytes (ip-sysctl.rst).
 const WORST_ORPHAN_BYTES: u64 = 64 << 10;
 
-/// The memory that one orphan holds, and how that is known.
+/// The memory of one orphan, and its source.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct OrphanCost {
     /// Whole pages, in bytes.
     pub bytes: u64,
-    /// Where it comes from, for people.
+    /// The source, for people.
     pub source: String,
-    /// How sure it is.
+    /// How sure the value is.
     pub confidence: Confidence,
 }
 
 impl OrphanCost {
-    /// By the mean of the orphans that are seen, where they are most of those
-    /// there are; else what a replay on this kernel line measured; else the
-    /// documented worst case, or what an orphan with a full send buffer held on the
-    /// nearest release where that is more.
+    /// The mean of the orphans in the socket table, if they are at least half of all; else
+    /// what a report on this kernel line measured; else the documented worst case, or what
+    /// an orphan with a full send buffer held on the nearest measured release if that is
+    /// more.
     pub(super) fn of(look: &Look, facts: &Facts, measured: &Measured) -> Self {
         let orphans = look.sockstat.get("TCP.orphan").unwrap_or(0);
         if let Some(bytes) = mean_of_orphans(look, facts.page_bytes, orphans) {
@@ -42,8 +42,8 @@ impl OrphanCost {
                 confidence: Confidence::Medium,
             };
         }
-        // The one that was measured had a send buffer that has not grown: it never
-        // speaks for less than the documented worst case.
+        // The measured orphan had a send buffer that had not grown, so it never lowers the
+        // documented worst case.
         let documented = WORST_ORPHAN_BYTES.max(facts.page_bytes);
         let full_buffer = measured.calibration().and_then(|calibration| {
             let held_bytes = calibration.orphan(Unsent::FullBuffer)?.held_bytes;
@@ -74,7 +74,7 @@ impl OrphanCost {
         tcp_mem[2].saturating_mul(page_bytes) / self.bytes.max(1)
     }
 
-    /// What a higher limit costs.
+    /// The cost of a higher limit, for people.
     pub(super) fn of_more(&self, limit: i64, proposed: u64) -> String {
         let more = proposed.saturating_sub(limit.max(0).cast_unsigned());
         format!(
@@ -83,7 +83,7 @@ impl OrphanCost {
         )
     }
 
-    /// What it rests on.
+    /// The evidence for it.
     pub(super) fn evidence(&self) -> Evidence {
         Evidence::new(
             "host.sockets.orphan.bytes",
@@ -93,7 +93,7 @@ impl OrphanCost {
     }
 }
 
-/// Whether what is seen of `orphans` is enough to speak for them all.
+/// Whether the orphans seen are at least half of all.
 pub(super) fn are_most(seen: u64, orphans: i64) -> bool {
     seen > 0 && seen.saturating_mul(2) >= orphans.cast_unsigned()
 }
@@ -108,7 +108,7 @@ fn mean_of_orphans(look: &Look, page_bytes: u64, orphans: i64) -> Option<u64> {
         .filter_map(|socket| {
             let memory = socket.memory.as_ref()?;
             let held = u64::from(memory.send_queued_bytes) + u64::from(memory.recv_alloc_bytes);
-            // Memory is accounted by the page.
+            // The kernel accounts memory in pages.
             Some(held.next_multiple_of(page_bytes).max(page_bytes))
         })
         .collect();
@@ -120,8 +120,8 @@ fn mean_of_orphans(look: &Look, page_bytes: u64, orphans: i64) -> Option<u64> {
     Some(mean.next_multiple_of(page_bytes))
 }
 
-/// Whether no process holds the socket and it counts as an orphan. The small
-/// records of FIN_WAIT2 and TIME_WAIT, which run the timer of the latter, do not.
+/// Whether a socket counts as an orphan. The small records of FIN_WAIT2 and TIME_WAIT, which
+/// run the timer of TIME_WAIT, do not.
 pub(super) fn is_orphan(socket: &TcpSocket) -> bool {
     socket.inode == 0
         && socket.timer != Timer::TimeWait
@@ -131,7 +131,7 @@ pub(super) fn is_orphan(socket: &TcpSocket) -> bool {
         )
 }
 
-/// The look with the most orphans, and how many.
+/// The larger number of orphans of both looks, and its look.
 pub(super) fn most_orphans(facts: &Facts) -> Option<(i64, &Look)> {
     [facts.earlier.as_deref(), Some(&*facts.now)]
         .into_iter()
@@ -146,8 +146,8 @@ pub(super) fn tcp_pages(facts: &Facts) -> Option<u64> {
     Some(u64::try_from(pages).unwrap_or(0))
 }
 
-/// Whether programs own so much of the RAM, a database for example, that TCP
-/// has to make do with less.
+/// Whether programs own three quarters of the RAM, for example a database, so that TCP may
+/// have less.
 pub(super) fn ram_is_owned(facts: &Facts) -> bool {
     facts
         .memory
@@ -155,18 +155,18 @@ pub(super) fn ram_is_owned(facts: &Facts) -> bool {
         .is_some_and(|owned| facts.ram_bytes > 0 && owned / 3 >= facts.ram_bytes / 4)
 }
 
-/// The highest mark of tcp_mem that a host can pay for, in pages: a quarter of
-/// its RAM, a tenth where programs own the RAM (oracle/bpftune;
-/// scylladb/seastar issue 2348). `None` where the RAM is not known.
+/// The highest mark of tcp_mem that a host can pay for, in pages: a quarter of its RAM, or a
+/// tenth if programs own the RAM (oracle/bpftune; scylladb/seastar issue 2348). `None` if
+/// the RAM is not known.
 pub(super) fn most_tcp_mem_pages(facts: &Facts) -> Option<u64> {
     let parts = if ram_is_owned(facts) { 10 } else { 4 };
     (facts.ram_bytes > 0).then(|| facts.ram_bytes / parts / facts.page_bytes)
 }
 
-/// The marks of tcp_mem that the kernel would compute now: a sixteenth of the
-/// free buffer pages, times 3/4, 1 and 3/2 (tcp_init_mem in net/ipv4/tcp.c).
-/// Where /proc/zoneinfo and MemTotal contradict each other (memory that was
-/// plugged in, or a balloon), by the RAM. `None` where neither is known.
+/// The marks of tcp_mem that the kernel would compute now: a sixteenth of the free buffer
+/// pages, times 3/4, 1 and 3/2 (tcp_init_mem in net/ipv4/tcp.c). By MemTotal if it
+/// contradicts /proc/zoneinfo (memory added later, or a balloon). `None` if neither is
+/// known.
 pub(super) fn expected_tcp_mem(facts: &Facts) -> Option<[u64; 3]> {
     let ram_pages = facts.ram_bytes / facts.page_bytes;
     let free = facts
@@ -177,37 +177,36 @@ pub(super) fn expected_tcp_mem(facts: &Facts) -> Option<[u64; 3]> {
     (free > 0).then(|| proportion((free / 16).max(128)))
 }
 
-/// Marks in the kernel's proportion around a pressure mark.
+/// Marks around a pressure mark, in the kernel's proportion.
 fn proportion(pressure: u64) -> [u64; 3] {
     let low = pressure / 4 * 3;
     [low, pressure, low.saturating_mul(2)]
 }
 
-/// Marks of tcp_mem that are right for a host: the kernel's own, higher where
-/// the usage asks for it, and within what the RAM can pay for. `None` where the
-/// RAM is not known, or cannot pay for what is in use.
+/// The right marks of tcp_mem for a host: the kernel's own, higher if the usage needs it,
+/// and within what the RAM can pay for. `None` if the RAM is not known, or cannot pay for
+/// the present usage.
 pub(super) fn sound_tcp_mem(facts: &Facts) -> Option<[u64; 3]> {
     let most = most_tcp_mem_pages(facts)?;
     let usage = tcp_pages(facts).unwrap_or(0);
     let wanted = usage.checked_add(usage / 2)?;
     let pressure = expected_tcp_mem(facts)?[1].max(wanted).min(most / 3 * 2);
-    // Below it by a fifth at least, or the pressure would go on.
+    // The usage has to be a fifth below the pressure mark, or the pressure would go on.
     (pressure > 0 && usage / 4 < pressure / 5).then(|| proportion(pressure))
 }
 
-/// What is wrong with the marks of tcp_mem, the worst first: each is one
-/// rule's.
+/// The faults of the marks of tcp_mem, the worst first. Each has its rule.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum MarksFault {
-    /// They were meant as bytes.
+    /// Bytes instead of pages.
     InBytes,
-    /// They do not rise.
+    /// Not rising.
     OutOfOrder,
     /// The high mark is above the RAM.
     BeyondRam,
     /// The high mark is above what programs leave of the RAM.
     BesideOwner,
-    /// They are far from what the kernel would compute, and no file says so.
+    /// Far from what the kernel would compute, and no file sets them.
     FarFromDefault,
 }
 

@@ -1,6 +1,8 @@
-//! somaxconn cuts the backlog of every listener.
+//! A somaxconn that limits the backlog of every listener.
 
-use super::{Confidence, Documentation, Finding, Outcome, Rule, Severity, cannot_be_read, set};
+use super::{
+    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Severity, cannot_be_read, set,
+};
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
 
@@ -9,22 +11,22 @@ pub(super) const RULE: Rule = Rule {
     name: "somaxconn-low",
     scenario: Some("listen/queue/overflow[backlog=1,family=ipv4]"),
     cure: Some("listen/queue/overflow[backlog=4,family=ipv4]"),
-    proven_by: super::ProvenBy::Suites(&["listen-queue-overflows"]),
+    proven_by: ProvenBy::Suites(&["listen-queue-overflows"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A somaxconn below 4096, the kernel's default since Linux 5.4. The accept queue \
-        of a listener holds min(backlog, somaxconn) + 1 connections, whatever its program asks \
-        for. Old lists of settings raise it from 128 to 1024, which on later kernels lowers it.",
-    evidence: "The value of net.core.somaxconn, where the kernel is 5.4 or later.",
-    recommendation: "The kernel's default of 4096. Programs that ask for less keep what they \
-        ask for.",
-    cost: "Memory for connections that wait to be accepted, about 2 KiB each, of programs that \
-        ask for so many.",
-    risk: "A program that is too slow lets more clients wait instead of turning them away.",
-    undo: "Set the former value; a listener keeps its queue until its next listen().",
+    detects: "A somaxconn below 4096, the kernel's default since Linux 5.4. The accept queue of \
+        a listener holds min(backlog, somaxconn) + 1 connections, whatever its program asks for. \
+        Old lists of settings raise it from 128 to 1024; on later kernels that lowers it.",
+    evidence: "The value of net.core.somaxconn, if the kernel is 5.4 or later.",
+    recommendation: "The kernel's default of 4096. Programs that ask for less keep what they ask \
+        for.",
+    cost: "Memory for connections that wait for accept(), about 2 KiB each, in programs that ask \
+        for so many.",
+    risk: "A program that is too slow makes more clients wait instead of turning them away.",
+    undo: "Set the former value. A listener keeps its queue until its next listen().",
     references: &[
         "somaxconn: Documentation/admin-guide/sysctl/net.rst of Linux",
         "__sys_listen: net/socket.c of Linux",
@@ -45,15 +47,15 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     }
     if !facts.kernel_is_at_least(5, 4) {
         return Outcome::Quiet(format!(
-            "somaxconn is {current}, and before Linux 5.4 its default was 128"
+            "somaxconn is {current}; before Linux 5.4 the default was 128"
         ));
     }
     Outcome::Fired(vec![Finding {
         severity: Severity::Notice,
         confidence: Confidence::High,
-        summary: format!("somaxconn is {current}, less than the kernel's default of {DEFAULT}"),
-        why: "It cuts the backlog that programs ask for, so that a burst of clients is dropped \
-            which the program was ready to queue."
+        summary: format!("somaxconn is {current}, below the kernel's default of {DEFAULT}"),
+        why: "It limits the backlog that programs ask for: a burst of clients is dropped that \
+            the program was ready to queue."
             .to_owned(),
         apply: format!(
             "{}; then restart the listeners, or let them call listen() again",
@@ -68,10 +70,26 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::host;
+    use crate::rules::testing::{assert_quiet, fired, host, set};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("somaxconn-low")
+    }
+
+    #[test]
+    fn it_fires_below_4096() {
+        let mut facts = host("quiet");
+        set(&mut facts, SETTING, "4096");
+        assert_quiet(&RULE, &facts);
+        set(&mut facts, SETTING, "4095");
+        assert_eq!(fired(&RULE, &facts)[0].proposed, "4096");
+    }
+
+    #[test]
+    fn before_linux_5_4_the_default_was_128() {
+        let mut facts = firing();
+        "5.3.18".clone_into(&mut facts.kernel);
+        assert_quiet(&RULE, &facts);
     }
 }

@@ -1,8 +1,10 @@
-//! Peers that live and do not take their data hold memory.
+//! Memory held by data for live peers that do not take it.
 
 use super::close_wait_left::plain;
 use super::program::{by_program, without_tcp_info, worth_bytes};
-use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes};
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, bytes,
+};
 use advisor_facts::Facts;
 use advisor_facts::condition::Condition;
 use advisor_report::measured::Measured;
@@ -12,25 +14,25 @@ pub(super) const RULE: Rule = Rule {
     name: "stalled-peer-holds-memory",
     scenario: Some("memory/vanished-client/dead-or-slow"),
     cure: None,
-    proven_by: super::ProvenBy::Suites(&["stalled-peer-holds-memory"]),
+    proven_by: ProvenBy::Suites(&["stalled-peer-holds-memory"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Connections whose peers live and do not take what is sent: their window is \
-        closed, or they take it slower than it is written. What waits for them is held in \
-        the kernel, and healthy connections get less of it.",
-    evidence: "tcp_info and the timer of each socket: the window probed and 0, or more than a \
-        second's worth of data at the rate it is delivered, or a timer that was doubled. It \
-        fires where the sockets of one program hold a sixteenth of the pressure mark of \
-        tcp_mem, 64 MiB where that cannot be read.",
-    recommendation: "Bound in the program how long a write may wait and how much is queued for \
-        one peer: a time limit for writing, TCP_NOTSENT_LOWAT. TCP_USER_TIMEOUT cuts off a \
-        peer that does not read for that long.",
+    detects: "Connections whose peers are alive and do not take what is sent. Their window is \
+        closed, or they take the data more slowly than the program writes it. The kernel holds \
+        what waits for them, and healthy connections get less memory.",
+    evidence: "tcp_info and the timer of each socket: a window of 0 that is being probed, or \
+        more data than one second at the delivery rate, or a doubled timer. It fires if the \
+        sockets of one program hold a sixteenth of the pressure mark of tcp_mem, or 64 MiB if \
+        that cannot be read.",
+    recommendation: "In the program, limit how long a write may wait and how much is queued for \
+        one peer: a time limit for writing, TCP_NOTSENT_LOWAT. TCP_USER_TIMEOUT cuts off a peer \
+        that does not read for that long.",
     cost: "None in memory.",
-    risk: "Peers that are slow and meant to be served are cut off if the limit is too tight.",
-    undo: "Take the change of the program out again.",
+    risk: "If the limit is too tight, slow peers that should be served are cut off.",
+    undo: "Revert the change of the program.",
     references: &[
         "tcp(7), TCP_USER_TIMEOUT and TCP_NOTSENT_LOWAT",
         "tcp_probe_timer: net/ipv4/tcp_timer.c of Linux",
@@ -38,7 +40,7 @@ const DOCUMENTATION: Documentation = Documentation {
     ],
 };
 
-/// Peers that are shown as evidence.
+/// Largest number of peers shown as evidence.
 const PEERS: usize = 5;
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
@@ -95,7 +97,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                     bytes(program.bytes)
                 ),
                 why: "These peers answer, so neither keepalive nor retransmission ends the \
-                    connections, and what is queued for them stays. Only the program can tell \
+                    connections, and the data queued for them stays. Only the program can say \
                     how long a peer is worth waiting for."
                     .to_owned(),
                 kind: Kind::Program,
@@ -109,8 +111,8 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                             .map_or(0, |socket| socket.held_bytes()),
                     )
                 }),
-                proposed: "close a connection whose write waits for longer than a client is \
-                    worth, for example 30 s"
+                proposed: "close a connection whose write waits longer than a client is worth, \
+                    for example 30 s"
                     .to_owned(),
                 evidence,
                 cost: DOCUMENTATION.cost.to_owned(),
@@ -127,8 +129,8 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         .collect();
     if findings.is_empty() {
         return Outcome::Quiet(match count {
-            0 => "no peer keeps data waiting".to_owned(),
-            count => format!("{count} peers keep data waiting, {} in all", bytes(held)),
+            0 => "no peer leaves data waiting".to_owned(),
+            count => format!("{count} peers leave data waiting, {} in all", bytes(held)),
         });
     }
     Outcome::Fired(findings)
@@ -137,10 +139,27 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::host;
+    use crate::rules::testing::{host, outcome};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("stalled-peer-holds-memory")
+    }
+
+    #[test]
+    fn it_fires_from_a_sixteenth_of_the_pressure_mark() {
+        let mut facts = firing();
+        let held = by_program(&facts, |socket| {
+            let condition = Condition::of(socket);
+            socket.inode != 0 && matches!(condition, Condition::ZeroWindow | Condition::Slow)
+        })[0]
+            .bytes;
+        let mut fires_at = |bytes: u64| {
+            let pressure = bytes / facts.page_bytes * 16;
+            facts.settings.tcp_mem = Some([pressure, pressure, pressure]);
+            matches!(outcome(&RULE, &facts), Outcome::Fired(_))
+        };
+        assert!(fires_at(held));
+        assert!(!fires_at(held + 4096));
     }
 }

@@ -1,6 +1,8 @@
-//! SYN cookies are off, so that a flood of SYNs fills the queue of a listener.
+//! SYN cookies off, so that a flood of SYNs blocks a listener.
 
-use super::{Confidence, Documentation, Finding, Outcome, Rule, Severity, cannot_be_read};
+use super::{
+    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Severity, cannot_be_read,
+};
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
 
@@ -9,20 +11,20 @@ pub(super) const RULE: Rule = Rule {
     name: "syncookies-off",
     scenario: None,
     cure: None,
-    proven_by: super::ProvenBy::Suites(&["syncookies-off"]),
+    proven_by: ProvenBy::Suites(&["syncookies-off"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "tcp_syncookies set to 0. Lists of settings for speed do so. Cookies are only \
-        sent once the queue of half-open connections is full, so they cost nothing until then; \
-        without them a flood of SYNs, or a burst of clients, is dropped.",
+    detects: "tcp_syncookies set to 0. Lists of settings for speed do so. The kernel sends \
+        cookies only while the queue of half-open connections is full, so they cost nothing \
+        before that. Without them it drops a flood of SYNs, or a burst of clients.",
     evidence: "The value of net.ipv4.tcp_syncookies.",
     recommendation: "The kernel's default of 1.",
-    cost: "None until the queue is full; then the TCP options that a cookie cannot hold.",
-    risk: "None that is known; a listener that is overloaded all the time hides behind \
-        cookies, which TCPReqQFullDoCookies counts.",
+    cost: "None until the queue is full. Then the TCP options that a cookie cannot hold.",
+    risk: "None known. Cookies can hide that a listener is overloaded all the time; \
+        TCPReqQFullDoCookies counts them.",
     undo: "Set the former value.",
     references: &[
         "tcp_syncookies: Documentation/networking/ip-sysctl.rst of Linux",
@@ -43,8 +45,9 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     Outcome::Fired(vec![Finding {
         severity: Severity::Warning,
         confidence: Confidence::High,
-        summary: "tcp_syncookies is 0: a flood of SYNs shuts the listeners".to_owned(),
-        why: "With 1 the kernel answers with a cookie where the queue of half-open connections is full, instead of dropping the SYN. Nothing changes before that."
+        summary: "tcp_syncookies is 0: a flood of SYNs blocks the listeners".to_owned(),
+        why: "With 1, while the queue of half-open connections is full, the kernel answers with \
+            a cookie instead of dropping the SYN. Nothing changes before that."
             .to_owned(),
         verify: "under load TCPReqQFullDrop no longer rises, TCPReqQFullDoCookies may (nstat -az)"
             .to_owned(),
@@ -55,10 +58,21 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::host;
+    use crate::rules::testing::{assert_quiet, fired, host, set};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("syncookies-off")
+    }
+
+    #[test]
+    fn it_fires_on_0() {
+        let mut facts = host("quiet");
+        for on in ["1", "2"] {
+            set(&mut facts, SETTING, on);
+            assert_quiet(&RULE, &facts);
+        }
+        set(&mut facts, SETTING, "0");
+        assert_eq!(fired(&RULE, &facts)[0].proposed, "1");
     }
 }

@@ -1,8 +1,8 @@
-//! tcp_mem allows more than the program that owns the RAM leaves.
+//! A tcp_mem above what the programs that own the RAM leave.
 
 use super::sizing::MarksFault;
 use super::tcp_mem_in_bytes::{Faulty, tcp_mem_fault};
-use super::{Confidence, Documentation, Outcome, Rule, Severity, bytes};
+use super::{Confidence, Documentation, Outcome, ProvenBy, Rule, Severity, bytes};
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
 
@@ -11,23 +11,23 @@ pub(super) const RULE: Rule = Rule {
     name: "tcp-mem-beside-owner",
     scenario: None,
     cure: None,
-    proven_by: super::ProvenBy::Suites(&["tcp-mem-in-bytes"]),
+    proven_by: ProvenBy::Suites(&["tcp-mem-in-bytes"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A high mark of tcp_mem above a tenth of the RAM on a host whose programs own \
-        three quarters of it, a database for example. What TCP takes up to the mark is missing \
-        there, and the kernel kills the greatest program first.",
-    evidence: "AnonPages, Shmem and Hugetlb of /proc/meminfo together, against MemTotal; and \
+    detects: "A high mark of tcp_mem above a tenth of the RAM beside a large owner. Programs own \
+        three quarters of the RAM, for example a database. They lack what TCP takes up to the \
+        mark, and the kernel kills the largest program first.",
+    evidence: "The sum of AnonPages, Shmem and Hugetlb in /proc/meminfo against MemTotal, and \
         the third value of net.ipv4.tcp_mem.",
-    recommendation: "Marks around the kernel's own pressure mark, a sixteenth of the free \
-        buffer pages, or one and a half times the usage where that is more, in the proportion of \
-        3/4, 1 and 3/2; the high mark at most a quarter of RAM, or a tenth where programs own \
-        three quarters of it. It is lower than now.",
-    cost: "None; it frees memory for the programs.",
-    risk: "Many connections with much in flight get smaller buffers under load.",
+    recommendation: "Marks around the kernel's own pressure mark (a sixteenth of the free buffer \
+        pages), or around one and a half times the usage if that is more, in the proportion of \
+        3/4, 1 and 3/2. The high mark is at most a quarter of the RAM, or a tenth if programs \
+        own three quarters of it. The proposal is lower than the present value.",
+    cost: "None. It frees memory for the programs.",
+    risk: "Many connections with much data in flight get smaller buffers under load.",
     undo: "Set the former three values.",
     references: &[
         "tcp_mem: Documentation/networking/ip-sysctl.rst of Linux",
@@ -41,9 +41,8 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         facts,
         MarksFault::BesideOwner,
         &DOCUMENTATION,
-        "programs leave TCP what its high mark allows",
-        |marks| {
-            Faulty {
+        "programs leave TCP as much as its high mark allows",
+        |marks| Faulty {
             severity: Severity::Notice,
             confidence: Confidence::Medium,
             summary: format!(
@@ -52,9 +51,9 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                 bytes(facts.memory.owned_bytes.unwrap_or(0)),
                 bytes(facts.ram_bytes)
             ),
-            why: "Where one program owns the RAM, a tenth of it is the most that TCP should be able to take. Lower is right here."
+            why: "If programs own the RAM, TCP should be able to take a tenth of it at most. \
+                Here lower is right."
                 .to_owned(),
-        }
         },
     )
 }
@@ -62,10 +61,15 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::host;
+    use crate::rules::testing::{assert_not_evaluated, host};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("tcp-mem-beside-owner")
+    }
+
+    #[test]
+    fn a_child_namespace_has_no_marks() {
+        assert_not_evaluated(&RULE, &host("container"), "initial network namespace");
     }
 }

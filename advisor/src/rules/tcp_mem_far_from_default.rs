@@ -1,8 +1,8 @@
-//! tcp_mem is far from what the kernel would compute, and no file says so.
+//! A tcp_mem far from what the kernel would compute, which no file sets.
 
 use super::sizing::MarksFault;
 use super::tcp_mem_in_bytes::{Faulty, tcp_mem_fault};
-use super::{Confidence, Documentation, Outcome, Rule, Severity};
+use super::{Confidence, Documentation, Outcome, ProvenBy, Rule, Severity};
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
 
@@ -11,25 +11,25 @@ pub(super) const RULE: Rule = Rule {
     name: "tcp-mem-far-from-default",
     scenario: None,
     cure: None,
-    proven_by: super::ProvenBy::Suites(&["tcp-mem-far-from-default"]),
+    proven_by: ProvenBy::Suites(&["tcp-mem-far-from-default"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A pressure mark of tcp_mem less than a quarter or more than four times what the \
-        kernel would compute for this RAM, without a file that sets it. It has a history: memory \
-        that was added after boot, a program or a person that set it by hand. A value that a \
-        file sets is taken for meant and left.",
-    evidence: "The second value of net.ipv4.tcp_mem against a sixteenth of the free buffer \
-        pages of /proc/zoneinfo (MemTotal where the two contradict each other), and the files of \
-        settings.",
-    recommendation: "Marks around the kernel's own pressure mark, a sixteenth of the free \
-        buffer pages, or one and a half times the usage where that is more, in the proportion of \
-        3/4, 1 and 3/2; the high mark at most a quarter of RAM, or a tenth where programs own \
-        three quarters of it.",
-    cost: "At most the new high mark, in RAM that cannot be swapped.",
-    risk: "Whoever set it may have had a reason: ask first. If there is one, write it into a \
+    detects: "A pressure mark of tcp_mem far from the kernel's, which no file sets. It is less \
+        than a quarter, or more than four times, what the kernel would compute for this RAM. \
+        Possible reasons: memory was added after boot, or a program or a person set it by hand. \
+        A value that a file sets counts as wanted.",
+    evidence: "The second value of net.ipv4.tcp_mem against a sixteenth of the free buffer pages \
+        in /proc/zoneinfo (of MemTotal, if the two contradict each other), and the files that \
+        set sysctls.",
+    recommendation: "Marks around the kernel's own pressure mark (a sixteenth of the free buffer \
+        pages), or around one and a half times the usage if that is more, in the proportion of \
+        3/4, 1 and 3/2. The high mark is at most a quarter of the RAM, or a tenth if programs \
+        own three quarters of it.",
+    cost: "RAM that cannot be swapped, at most the new high mark.",
+    risk: "Somebody may have had a reason: ask first. If there is one, write the value into a \
         file of /etc/sysctl.d, and this rule is quiet.",
     undo: "Set the former three values.",
     references: &[
@@ -44,15 +44,18 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         facts,
         MarksFault::FarFromDefault,
         &DOCUMENTATION,
-        "the marks are near the kernel's own, or a file sets them",
-        |marks| {
-            Faulty {
+        "the marks are near the kernel's default, or a file sets them",
+        |marks| Faulty {
             severity: Severity::Notice,
             confidence: Confidence::Low,
-            summary: format!("tcp_mem is {} {} {}, far from the kernel's own, and no file says why", marks[0], marks[1], marks[2]),
-            why: "The kernel computes tcp_mem at boot from the memory that is there then. A value far from that was set since, or the memory has changed since."
+            summary: format!(
+                "tcp_mem is {} {} {}, far from the kernel's default, and no file \
+                sets it",
+                marks[0], marks[1], marks[2]
+            ),
+            why: "The kernel computes tcp_mem at boot from the memory of that moment. A value \
+                far from that was set later, or the memory has changed."
                 .to_owned(),
-        }
         },
     )
 }
@@ -60,10 +63,15 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::host;
+    use crate::rules::testing::{assert_not_evaluated, host};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("tcp-mem-far-from-default")
+    }
+
+    #[test]
+    fn a_child_namespace_has_no_marks() {
+        assert_not_evaluated(&RULE, &host("container"), "initial network namespace");
     }
 }

@@ -1,10 +1,10 @@
-//! tcp_mem holds bytes, and counts pages.
+//! A tcp_mem set in bytes, although it counts pages.
 
 use super::sizing::{
     MarksFault, are_far_apart, expected_tcp_mem, ram_of_high_mark, sound_tcp_mem,
 };
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes,
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, bytes,
     not_initial_namespace,
 };
 use advisor_facts::Facts;
@@ -15,7 +15,7 @@ pub(super) const RULE: Rule = Rule {
     name: "tcp-mem-in-bytes",
     scenario: None,
     cure: None,
-    proven_by: super::ProvenBy::Suites(&["tcp-mem-in-bytes"]),
+    proven_by: ProvenBy::Suites(&["tcp-mem-in-bytes"]),
     documentation: DOCUMENTATION,
     check,
 };
@@ -26,15 +26,15 @@ const DOCUMENTATION: Documentation = Documentation {
         GiB, which is never reached: the kernel stops the growth of buffers beyond the first \
         value and shrinks them beyond the second, but refuses no memory.",
     evidence: "Rising values of which one is 16 times the one before or more (the kernel's own \
-        are 4/3 and 3/2 apart); or a high mark of more than eight times the RAM. Where no RAM is \
+        are 4/3 and 3/2 apart); or a high mark of more than eight times the RAM. If the RAM is not \
         known, one that the kernel computes on hosts with more than 2 TiB.",
-    recommendation: "Marks around the kernel's own pressure mark, a sixteenth of the free \
-        buffer pages, or one and a half times the usage where that is more, in the proportion of \
-        3/4, 1 and 3/2; the high mark at most a quarter of RAM, or a tenth where programs own \
-        three quarters of it. Without a known RAM: no value at all, because the kernel computes \
+    recommendation: "Marks around the kernel's own pressure mark (a sixteenth of the free buffer \
+        pages), or around one and a half times the usage if that is more, in the proportion of \
+        3/4, 1 and 3/2. The high mark is at most a quarter of the RAM, or a tenth if programs \
+        own three quarters of it. If the RAM is not known: no value, because the kernel computes \
         a right one at boot.",
     cost: "None: nothing was refused before.",
-    risk: "Where TCP holds more than the new marks now, the buffers of connections shrink.",
+    risk: "If TCP holds more than the new marks now, the buffers of connections shrink.",
     undo: "Set the former three values.",
     references: &[
         "tcp_mem: Documentation/networking/ip-sysctl.rst of Linux",
@@ -51,7 +51,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         facts,
         MarksFault::InBytes,
         &DOCUMENTATION,
-        "the marks are no bytes",
+        "the marks are in pages",
         |marks| Faulty {
             severity: Severity::Warning,
             confidence: Confidence::High,
@@ -80,7 +80,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     )
 }
 
-/// What one of the rules about the marks of tcp_mem says of them.
+/// The words of one of the rules about the marks of tcp_mem.
 pub(super) struct Faulty {
     pub severity: Severity,
     pub confidence: Confidence,
@@ -88,7 +88,7 @@ pub(super) struct Faulty {
     pub why: String,
 }
 
-/// The answer of the rule about one fault of the marks of tcp_mem.
+/// The answer of a rule about one fault of the marks of tcp_mem.
 pub(super) fn tcp_mem_fault(
     facts: &Facts,
     fault: MarksFault,
@@ -147,11 +147,11 @@ pub(super) fn tcp_mem_fault(
     };
     Outcome::Fired(vec![match sound {
         Some(_) => finding,
-        // RAM that is not known, or that TCP holds too much of already.
+        // The RAM is not known, or TCP holds too much of it already.
         None => Finding {
             kind: Kind::Both,
-            apply: "take the line out of the file that sets tcp_mem and restart the host, once \
-                `ss -tanm` shows that no few connections hold it"
+            apply: "check with `ss -tanm` that it is not a few connections that hold the memory; \
+                then remove the line from the file that sets tcp_mem, and restart the host"
                 .to_owned(),
             risk: "a restart of the host".to_owned(),
             ..finding
@@ -162,10 +162,21 @@ pub(super) fn tcp_mem_fault(
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::host;
+    use crate::rules::testing::{assert_quiet, fired, host, set};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("tcp-mem-in-bytes")
+    }
+
+    #[test]
+    fn without_a_known_ram_no_value_is_proposed() {
+        let mut facts = firing();
+        facts.ram_bytes = 0;
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(finding.kind, Kind::Both);
+        assert_eq!(finding.proposed, "the kernel's own, from boot");
+        set(&mut facts, SETTING, "191328 255104 382656");
+        assert_quiet(&RULE, &facts);
     }
 }

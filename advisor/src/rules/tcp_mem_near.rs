@@ -1,8 +1,8 @@
-//! The memory of all TCP sockets nears the marks of tcp_mem.
+//! Memory of all TCP sockets near the marks of tcp_mem.
 
 use super::sizing::{most_tcp_mem_pages, ram_is_owned};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes,
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, bytes,
     not_initial_namespace, set, unset,
 };
 use crate::rules::close_wait_left::plain;
@@ -15,25 +15,25 @@ pub(super) const RULE: Rule = Rule {
     name: "tcp-mem-near",
     scenario: Some("memory/pressure/crowd[tcp-mem=small,victim=same-namespace]"),
     cure: Some("memory/pressure/crowd[tcp-mem=raised,victim=same-namespace]"),
-    proven_by: super::ProvenBy::Suites(&["tcp-mem-near"]),
+    proven_by: ProvenBy::Suites(&["tcp-mem-near"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "The buffers of all TCP sockets together beyond the pressure mark of tcp_mem, where \
-        the kernel shrinks the buffers of healthy connections, or near the high mark, where it \
-        resets orphans and sends fail.",
-    evidence: "TCP.mem of /proc/net/sockstat, in pages, the whole kernel's: a warning above the \
-        pressure mark, critical above nine tenths of the high mark. Less than mem_pcpu_rsv \
-        pages a CPU is noise. TCPMemoryPressures supports it.",
-    recommendation: "Find who holds the memory first. If the load is meant: a pressure mark of one \
-        and a half times the usage, the others in the kernel's proportion of 3/4, 1 and 3/2, \
-        the high mark at most a quarter of RAM, or a tenth where programs own three quarters of \
-        it. Where that is too little, no value is proposed.",
-    cost: "RAM, up to the new high mark, that cannot be swapped.",
-    risk: "Where another program owns the RAM, a database for example, the memory is missing \
-        there. Higher rmem_max or wmem_max against a full tcp_mem make it worse.",
+    detects: "The buffers of all TCP sockets together near a mark of tcp_mem. Beyond the \
+        pressure mark the kernel shrinks the buffers of healthy connections. Near the high mark \
+        it resets orphans, and sends fail.",
+    evidence: "TCP.mem in /proc/net/sockstat, in pages, of the whole kernel. Warning above the \
+        pressure mark, critical above nine tenths of the high mark. Less than mem_pcpu_rsv pages \
+        per CPU is noise. TCPMemoryPressures supports it.",
+    recommendation: "First find who holds the memory. If the load is wanted: a pressure mark of \
+        one and a half times the usage, and the others in the kernel's proportion of 3/4, 1 and \
+        3/2. The high mark is at most a quarter of the RAM, or a tenth if programs own three \
+        quarters of it. If that is too little, no value is proposed.",
+    cost: "RAM that cannot be swapped, up to the new high mark.",
+    risk: "If another program owns the RAM, for example a database, it lacks this memory. Higher \
+        rmem_max or wmem_max make a full tcp_mem worse.",
     undo: "Set the former three values.",
     references: &[
         "tcp_mem: Documentation/networking/ip-sysctl.rst of Linux",
@@ -46,7 +46,7 @@ const DOCUMENTATION: Documentation = Documentation {
 };
 
 const SETTING: &str = "net.ipv4.tcp_mem";
-/// Sockets that are named as the holders of the memory.
+/// Largest number of sockets shown as evidence.
 const HOLDERS: usize = 3;
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
@@ -105,8 +105,8 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                 summary,
                 why: "Beyond the pressure mark the kernel shrinks the buffers of healthy \
                     connections too. First see who holds the memory: if dead or stuck peers do, \
-                    mend that and leave the setting. If the load is meant, the proposal puts the \
-                    usage at two thirds of the pressure mark."
+                    mend that and leave the setting. If the load is wanted, the proposal puts \
+                    the usage at two thirds of the pressure mark."
                     .to_owned(),
                 kind: Kind::Host,
                 subject: "the whole kernel".to_owned(),
@@ -130,7 +130,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     Outcome::Fired(vec![finding])
 }
 
-/// What there is to do where the RAM cannot pay for higher marks.
+/// The advice if the RAM cannot pay for higher marks.
 fn unpaid(
     facts: &Facts,
     severity: Severity,
@@ -143,10 +143,10 @@ fn unpaid(
         severity,
         summary: format!("{summary}, and RAM cannot pay for more"),
         why: format!(
-            "A higher mark that would help is more than {} of the {} RAM of this host. \
-             The memory has to be freed where it is held.",
+            "A higher mark that helps would be more than {} of the {} RAM of this host. Free the \
+             memory where it is held.",
             if ram_is_owned(facts) {
-                "TCP's tenth (programs own three quarters)"
+                "a tenth (programs own three quarters)"
             } else {
                 "a quarter"
             },
@@ -157,11 +157,11 @@ fn unpaid(
         setting: "SO_SNDBUF, SO_RCVBUF, TCP_USER_TIMEOUT".to_owned(),
         current: "unknown (not in the socket table)".to_owned(),
         proposed: "smaller buffers, and an end to connections with dead peers".to_owned(),
-        cost: "less throughput where buffers are smaller than a path's bandwidth times delay"
+        cost: "less throughput if a buffer is smaller than bandwidth times delay of its path"
             .to_owned(),
-        risk: "connections end that would have gone on after a long outage".to_owned(),
+        risk: "connections end that would have survived a long outage".to_owned(),
         apply: "ss -tanmp shows the memory of each socket and its process".to_owned(),
-        undo: "take the change of the program out again".to_owned(),
+        undo: "revert the change of the program".to_owned(),
         verify,
         evidence,
     }
@@ -171,8 +171,8 @@ fn triple([low, pressure, high]: [u64; 3]) -> String {
     format!("{low} {pressure} {high}")
 }
 
-/// Marks that leave the usage well below, never lower than now, in order, and
-/// with the high one at most a quarter of RAM.
+/// Marks well above the usage, never lower than now, in order, and within what the RAM
+/// can pay for.
 fn proposal(marks: [u64; 3], usage: u64, facts: &Facts) -> Option<[u64; 3]> {
     let most = most_tcp_mem_pages(facts)?;
     let pressure = usage.checked_mul(3)? / 2;
@@ -184,7 +184,7 @@ fn proposal(marks: [u64; 3], usage: u64, facts: &Facts) -> Option<[u64; 3]> {
     (helps && high <= most && pressure <= high).then_some([low, pressure, high])
 }
 
-/// The sockets that hold the most.
+/// The sockets that hold most.
 fn holders(facts: &Facts) -> Vec<Evidence> {
     let Some(sockets) = &facts.now.sockets else {
         return Vec::new();

@@ -1,8 +1,8 @@
-//! The marks of tcp_mem do not rise.
+//! Marks of tcp_mem that do not rise.
 
 use super::sizing::MarksFault;
 use super::tcp_mem_in_bytes::{Faulty, tcp_mem_fault};
-use super::{Confidence, Documentation, Outcome, Rule, Severity};
+use super::{Confidence, Documentation, Outcome, ProvenBy, Rule, Severity};
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
 
@@ -11,23 +11,23 @@ pub(super) const RULE: Rule = Rule {
     name: "tcp-mem-out-of-order",
     scenario: None,
     cure: None,
-    proven_by: super::ProvenBy::Suites(&["tcp-mem-out-of-order"]),
+    proven_by: ProvenBy::Suites(&["tcp-mem-out-of-order"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Marks of tcp_mem that do not rise: a low mark above the pressure mark, or a \
-        pressure mark at or above the high one. With three equal values there is no pressure \
-        that slows connections down before the high mark refuses memory; with a pressure mark \
-        above the high one it never begins.",
+    detects: "Marks of tcp_mem that do not rise. The low mark is above the pressure mark, or the \
+        pressure mark is at or above the high one. With three equal values no pressure slows \
+        connections down before the high mark refuses memory. With a pressure mark above the \
+        high one, pressure never begins.",
     evidence: "The three values of net.ipv4.tcp_mem.",
-    recommendation: "Marks around the kernel's own pressure mark, a sixteenth of the free \
-        buffer pages, or one and a half times the usage where that is more, in the proportion of \
-        3/4, 1 and 3/2; the high mark at most a quarter of RAM, or a tenth where programs own \
-        three quarters of it.",
-    cost: "At most the new high mark, in RAM that cannot be swapped.",
-    risk: "Where TCP holds more than the new marks now, the buffers of connections shrink.",
+    recommendation: "Marks around the kernel's own pressure mark (a sixteenth of the free buffer \
+        pages), or around one and a half times the usage if that is more, in the proportion of \
+        3/4, 1 and 3/2. The high mark is at most a quarter of the RAM, or a tenth if programs \
+        own three quarters of it.",
+    cost: "RAM that cannot be swapped, at most the new high mark.",
+    risk: "If TCP holds more than the new marks now, the buffers of connections shrink.",
     undo: "Set the former three values.",
     references: &[
         "tcp_mem: Documentation/networking/ip-sysctl.rst of Linux",
@@ -41,14 +41,17 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         MarksFault::OutOfOrder,
         &DOCUMENTATION,
         "the marks rise",
-        |marks| {
-            Faulty {
+        |marks| Faulty {
             severity: Severity::Warning,
             confidence: Confidence::High,
-            summary: format!("tcp_mem is out of order: {} {} {}", marks[0], marks[1], marks[2]),
-            why: "Below the first value there is no pressure, from the second on buffers shrink, and at the third memory is refused; each has to be above the one before."
+            summary: format!(
+                "tcp_mem is out of order: {} {} {}",
+                marks[0], marks[1], marks[2]
+            ),
+            why: "Below the first value there is no pressure, above the second the kernel \
+                shrinks buffers, above the third it refuses memory. Each value has to be above \
+                the one before."
                 .to_owned(),
-        }
         },
     )
 }
@@ -56,10 +59,15 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::host;
+    use crate::rules::testing::{assert_not_evaluated, host};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("tcp-mem-out-of-order")
+    }
+
+    #[test]
+    fn a_child_namespace_has_no_marks() {
+        assert_not_evaluated(&RULE, &host("container"), "initial network namespace");
     }
 }

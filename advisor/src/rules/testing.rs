@@ -5,13 +5,14 @@ use std::path::Path;
 use advisor_facts::counters::Counters;
 use advisor_facts::namespaces::Namespace;
 use advisor_facts::sockstat::Sockstat;
+use advisor_facts::sysctl_files::{self, SysctlFile};
 use advisor_facts::{Facts, Look, Root};
 use advisor_report::measured::Measured;
 
 use super::{Finding, Outcome, Rule};
 
-/// A recorded host of `tests/hosts`. A test states its own host by changing one,
-/// mostly `quiet`.
+/// A recorded host of `tests/hosts`. A test may change one, mostly `quiet`, into the host
+/// that it needs.
 pub(super) fn host(name: &str) -> Facts {
     let directory = crate::recorded::directory(name);
     Facts::read(&Root::Recorded(directory.path().to_owned())).unwrap()
@@ -69,6 +70,19 @@ pub(super) fn counters(text: &str) -> Counters {
 #[track_caller]
 pub(super) fn set(facts: &mut Facts, name: &str, value: &str) {
     assert!(facts.settings.set(name, value), "{name} = {value}");
+}
+
+/// Adds a file that sets sysctls, and reads the live values of its keys from the settings.
+pub(super) fn with_file(facts: &mut Facts, path: &str, text: &str) {
+    facts.sysctl_files.files.push(SysctlFile {
+        path: path.into(),
+        lines: sysctl_files::parse(text.as_bytes()),
+        ..SysctlFile::default()
+    });
+    for key in facts.sysctl_files.keys() {
+        let live = facts.settings.get(&key);
+        facts.sysctl_files.live.insert(key, live);
+    }
 }
 
 /// Adds a network namespace whose counters of TcpExt have grown from 100 by

@@ -46,6 +46,16 @@ fn every_rule_is_documented() {
             assert!(!text.contains("  "), "{}: {text:?}", rule.name);
         }
         assert!(!references.is_empty(), "{}", rule.name);
+        let first = detects.split_inclusive(". ").next().unwrap();
+        assert!(
+            first.trim_end().len() <= 80,
+            "a first sentence of one line: {first}"
+        );
+        let reason = match rule.proven_by {
+            ProvenBy::Suites(suites) => suites.join(" "),
+            ProvenBy::Nothing(why) => why.to_owned(),
+        };
+        assert!(!reason.is_empty(), "{}: what proves its advice?", rule.name);
     }
 }
 
@@ -74,7 +84,7 @@ fn each_rule_fires_on_its_host_and_no_other_one_does() {
             .filter(|outcome| outcome.outcome == OutcomeWord::Fired)
             .map(|outcome| outcome.name)
             .collect();
-        // What cannot be without another one.
+        // This one only fires together with another.
         let expected = match rule.name {
             "buffers-raised-under-pressure" => vec!["tcp-mem-near", rule.name],
             name => vec![name],

@@ -1,6 +1,8 @@
-//! tcp_rfc1337 is set, mostly out of a list.
+//! tcp_rfc1337 set, mostly from a list of settings.
 
-use super::{Confidence, Documentation, Finding, Outcome, Rule, Severity, cannot_be_read};
+use super::{
+    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Severity, cannot_be_read,
+};
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
 
@@ -9,7 +11,7 @@ pub(super) const RULE: Rule = Rule {
     name: "time-wait-ignores-resets",
     scenario: None,
     cure: None,
-    proven_by: super::ProvenBy::Nothing(
+    proven_by: ProvenBy::Nothing(
         "tcp_rfc1337 only keeps sockets in TIME_WAIT when a reset arrives, so there is no \
          failure to mend",
     ),
@@ -18,14 +20,14 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "tcp_rfc1337 set to 1: a reset does not end a socket in TIME_WAIT. Lists of \
-        settings have it as protection against an attack; what it does is to keep ports in \
-        TIME_WAIT whose peer has said that the connection is gone.",
+    detects: "tcp_rfc1337 set to 1: a reset does not end TIME_WAIT. Lists of settings call it \
+        protection against an attack. In fact it keeps ports in TIME_WAIT although the peer has \
+        said that the connection is gone.",
     evidence: "The value of net.ipv4.tcp_rfc1337.",
     recommendation: "The kernel's default of 0, unless somebody knows why it was set.",
     cost: "None.",
-    risk: "An old duplicate may end a TIME_WAIT early, which RFC 1337 calls an assassination; \
-        with timestamps it is very unlikely to do harm.",
+    risk: "An old duplicate may end a TIME_WAIT early (RFC 1337 calls it an assassination). With \
+        timestamps it is very unlikely to do harm.",
     undo: "Set the former value.",
     references: &[
         "tcp_rfc1337: Documentation/networking/ip-sysctl.rst of Linux",
@@ -47,7 +49,9 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         severity: Severity::Notice,
         confidence: Confidence::Low,
         summary: "tcp_rfc1337 is 1: a reset no longer frees a port in TIME_WAIT".to_owned(),
-        why: "The setting neither speeds anything up nor defends against floods. A peer that answers with a reset knows nothing of the old connection; with 0 its port is free at once."
+        why: "The setting neither speeds anything up nor defends against floods. A peer that \
+            answers with a reset no longer knows the old connection; with 0 its port is free at \
+            once."
             .to_owned(),
 
         ..Finding::of_setting(facts, &DOCUMENTATION, SETTING, "0")
@@ -57,10 +61,19 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::host;
+    use crate::rules::testing::{assert_quiet, fired, host, set};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("time-wait-ignores-resets")
+    }
+
+    #[test]
+    fn it_fires_on_1() {
+        let mut facts = host("quiet");
+        set(&mut facts, SETTING, "0");
+        assert_quiet(&RULE, &facts);
+        set(&mut facts, SETTING, "1");
+        assert_eq!(fired(&RULE, &facts)[0].proposed, "0");
     }
 }

@@ -1,7 +1,8 @@
-//! tcp_max_tw_buckets is so low that TIME_WAIT ends early.
+//! A tcp_max_tw_buckets so low that TIME_WAIT ends early.
 
 use super::{
-    Confidence, Documentation, Evidence, Finding, Outcome, Rule, Severity, bytes, cannot_be_read,
+    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Severity, bytes,
+    cannot_be_read,
 };
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
@@ -11,23 +12,23 @@ pub(super) const RULE: Rule = Rule {
     name: "tw-buckets-few",
     scenario: Some("bind/ports/too-many-time-wait"),
     cure: None,
-    proven_by: super::ProvenBy::Suites(&["tw-buckets-overflow"]),
+    proven_by: ProvenBy::Suites(&["tw-buckets-overflow"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A tcp_max_tw_buckets of a few thousand, set to be rid of TIME_WAIT. Beyond it \
-        the kernel destroys records of TIME_WAIT at once, and with them the protection from old \
-        segments that they are there for. Nothing is logged; TCPTimeWaitOverflow counts it. A \
-        record takes about a quarter of a kilobyte, so there is little to gain.",
+    detects: "A tcp_max_tw_buckets of a few thousand, set against TIME_WAIT. Beyond it the \
+        kernel ends TIME_WAIT at once, and with it the protection from old segments. Nothing is \
+        logged; TCPTimeWaitOverflow counts it. A record takes about a quarter of a kilobyte, so \
+        there is little to gain.",
     evidence: "net.ipv4.tcp_max_tw_buckets below 8192 and below the kernel's default, which is \
         half of tcp_ehash_entries.",
-    recommendation: "The kernel's default; where that cannot be read, 65536, or as many \
-        records as a 64th of the RAM holds.",
-    cost: "About 256 bytes for each record, if so many connections end within a minute.",
-    risk: "Ports in TIME_WAIT may run out for programs that connect to one destination, which \
-        they would have done without the setting as well.",
+    recommendation: "The kernel's default. If that cannot be read: 65536, or as many records as \
+        a 64th of the RAM holds.",
+    cost: "About 256 bytes per record, if so many connections end within a minute.",
+    risk: "Programs that connect to one destination may run out of ports in TIME_WAIT, as they \
+        would have without the setting.",
     undo: "Set the former value.",
     references: &[
         "tcp_max_tw_buckets: Documentation/networking/ip-sysctl.rst of Linux",
@@ -37,14 +38,14 @@ const DOCUMENTATION: Documentation = Documentation {
 };
 
 pub(super) const SETTING: &str = "net.ipv4.tcp_max_tw_buckets";
-/// Fewer than this are what lists of settings have.
+/// Lists of settings have fewer than this.
 const FEW: i64 = 8192;
-/// What is proposed where the kernel's default is not known.
+/// The proposal if the kernel's default is not known.
 const USUAL: i64 = 65_536;
 /// A record of TIME_WAIT (struct tcp_timewait_sock), rounded up, in bytes.
 const RECORD_BYTES: u64 = 256;
 
-/// As many records as a 64th of the RAM holds.
+/// The number of records that a 64th of the RAM holds.
 pub(super) fn most_records(facts: &Facts) -> i64 {
     match facts.ram_bytes {
         0 => i64::from(i32::MAX),
@@ -54,7 +55,7 @@ pub(super) fn most_records(facts: &Facts) -> i64 {
     }
 }
 
-/// What a number of records takes, in bytes.
+/// The memory of records, in bytes.
 pub(super) fn records_bytes(records: i64) -> u64 {
     u64::try_from(records)
         .unwrap_or(0)
@@ -83,11 +84,14 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         },
         summary: format!("tcp_max_tw_buckets is {current}, which ends TIME_WAIT early"),
         why: "TIME_WAIT keeps segments of an old connection away from a new one between the same \
-            ports. Its records are small and go by themselves after 60 s; to destroy them early \
-            saves little and gives that protection up. It does not help bind() either: that \
+            ports. Its records are small and go by themselves after 60 s. Ending them early \
+            saves little and gives up that protection. It does not help bind() either: that \
             needs SO_REUSEADDR."
             .to_owned(),
-        cost: format!("at most {} if all are used", bytes(records_bytes(proposed))),
+        cost: format!(
+            "at most {}, if all are used",
+            bytes(records_bytes(proposed))
+        ),
         verify: "TCPTimeWaitOverflow stops rising (nstat -az TcpExtTCPTimeWaitOverflow)".to_owned(),
         ..finding
     }])
@@ -96,10 +100,29 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::host;
+    use crate::rules::testing::{assert_quiet, fired, host, set};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("tw-buckets-few")
+    }
+
+    #[test]
+    fn it_fires_below_8192_and_proposes_the_default() {
+        let mut facts = host("quiet");
+        set(&mut facts, SETTING, "8192");
+        assert_quiet(&RULE, &facts);
+        set(&mut facts, SETTING, "8191");
+        assert_eq!(fired(&RULE, &facts)[0].proposed, "65536");
+    }
+
+    #[test]
+    fn a_64th_of_the_ram_holds_the_proposal() {
+        let mut facts = host("quiet");
+        set(&mut facts, SETTING, "100");
+        facts.ram_bytes = 64 * 256 * 1000;
+        assert_eq!(fired(&RULE, &facts)[0].proposed, "1000");
+        facts.ram_bytes = 64 * 256 * 100;
+        assert_quiet(&RULE, &facts);
     }
 }

@@ -1,9 +1,9 @@
-//! Records of TIME_WAIT are destroyed because there are too many.
+//! TIME_WAIT ended early because tcp_max_tw_buckets is full.
 
 use super::tw_buckets_few::{SETTING, most_records, records_bytes};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, a_minute, bytes,
-    cannot_be_read, needs_a_window, seconds,
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
+    a_minute, bytes, cannot_be_read, needs_a_window, seconds,
 };
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
@@ -13,20 +13,20 @@ pub(super) const RULE: Rule = Rule {
     name: "tw-buckets-overflow",
     scenario: Some("bind/ports/too-many-time-wait"),
     cure: None,
-    proven_by: super::ProvenBy::Suites(&["tw-buckets-overflow"]),
+    proven_by: ProvenBy::Suites(&["tw-buckets-overflow"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "More connections end within a minute than tcp_max_tw_buckets has records for, so \
-        that the kernel destroys TIME_WAIT early and without a word in its log.",
-    evidence: "TCPTimeWaitOverflow growing between two looks; the number of records needed is \
-        those there are and a minute of those that were refused.",
+    detects: "More connections end per minute than tcp_max_tw_buckets has records for. The \
+        kernel then ends TIME_WAIT early and logs nothing.",
+    evidence: "Growth of TCPTimeWaitOverflow between two looks. The records needed are the \
+        present ones plus a minute of refused ones.",
     recommendation: "The power of two above the records needed, as far as a 64th of the RAM \
-        holds them. Where it does not: fewer connections, kept alive and used again.",
-    cost: "About 256 bytes for each record.",
-    risk: "None that is known beyond the memory.",
+        holds them. Else fewer connections: keep them alive and reuse them.",
+    cost: "About 256 bytes per record.",
+    risk: "None known beyond the memory.",
     undo: "Set the former value.",
     references: &[
         "tcp_max_tw_buckets: Documentation/networking/ip-sysctl.rst of Linux",
@@ -47,7 +47,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     let refused = facts.grown(COUNTER).unwrap_or(0).max(0);
     if refused == 0 {
         return Outcome::Quiet(format!(
-            "no TIME_WAIT was refused in {}, the limit is {current}",
+            "no TIME_WAIT was refused in {}; the limit is {current}",
             seconds(window)
         ));
     }
@@ -73,12 +73,11 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     evidence.push(Evidence::new(
         "host.sockstat.TCP.tw.needed",
         needed.into(),
-        "those, and what was refused in a minute",
+        "TCP.tw plus a minute of refused ones",
     ));
     if current > needed {
         return Outcome::Quiet(format!(
-            "{refused} were refused in {}, and {current} are enough for the {needed} that are \
-             needed",
+            "{refused} were refused in {}; {current} are enough for the {needed} needed",
             seconds(window)
         ));
     }
@@ -89,11 +88,14 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         confidence: Confidence::Medium,
         summary,
         why: format!(
-            "A record is kept for 60 s. {records} are there and {} a minute are refused, so \
+            "A record is kept for 60 s. {records} are there and {} per minute are refused, so \
              about {needed} are needed.",
             a_minute(refused, window)
         ),
-        cost: format!("at most {} if all are used", bytes(records_bytes(proposed))),
+        cost: format!(
+            "at most {}, if all are used",
+            bytes(records_bytes(proposed))
+        ),
         verify: "TCPTimeWaitOverflow stops rising (nstat -az TcpExtTCPTimeWaitOverflow)".to_owned(),
         ..finding
     };
@@ -108,14 +110,14 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
             "{} closes a minute without TIME_WAIT",
             a_minute(refused, window)
         ),
-        proposed: "keep connections alive and use them again".to_owned(),
+        proposed: "keep connections alive and reuse them".to_owned(),
         why: format!("{} A 64th of the RAM does not hold so many.", finding.why),
         cost: "none in memory".to_owned(),
-        risk: "connections that are kept may have died meanwhile; a program has to connect again"
+        risk: "a kept connection may have died meanwhile; a program has to connect again"
             .to_owned(),
         apply: "a pool of connections, HTTP keep-alive, or let the other side close first"
             .to_owned(),
-        undo: "take the change of the program out again".to_owned(),
+        undo: "revert the change of the program".to_owned(),
         ..finding
     }])
 }
@@ -123,10 +125,36 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::host;
+    use crate::rules::testing::{assert_not_evaluated, assert_quiet, fired, host, set};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("tw-buckets-overflow")
+    }
+
+    #[test]
+    fn a_limit_above_what_is_needed_is_quiet() {
+        let mut facts = firing();
+        let needed = fired(&RULE, &facts)[0]
+            .evidence
+            .iter()
+            .find(|evidence| evidence.observation.ends_with(".needed"))
+            .unwrap()
+            .value
+            .to_string();
+        set(&mut facts, SETTING, &needed);
+        fired(&RULE, &facts);
+        let above = needed.parse::<i64>().unwrap() + 1;
+        set(&mut facts, SETTING, &above.to_string());
+        assert_quiet(&RULE, &facts);
+    }
+
+    #[test]
+    fn without_the_ram_for_more_records_the_programs_have_to_change() {
+        let mut facts = firing();
+        facts.ram_bytes = 64 << 20;
+        assert_eq!(fired(&RULE, &facts)[0].kind, Kind::Program);
+        facts.earlier = None;
+        assert_not_evaluated(&RULE, &facts, "--over 30s");
     }
 }

@@ -1,7 +1,7 @@
-//! tcp_tw_reuse is on and timestamps, which it needs, are off.
+//! A tcp_tw_reuse that does nothing because tcp_timestamps is off.
 
 use super::{
-    Confidence, Documentation, Evidence, Finding, Outcome, Rule, Severity, cannot_be_read,
+    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Severity, cannot_be_read,
 };
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
@@ -11,22 +11,22 @@ pub(super) const RULE: Rule = Rule {
     name: "tw-reuse-without-timestamps",
     scenario: Some("bind/ports/tw-reuse[tw-reuse=1,timestamps=0]"),
     cure: Some("bind/ports/tw-reuse[tw-reuse=1,timestamps=1]"),
-    proven_by: super::ProvenBy::Suites(&["tw-reuse-without-timestamps"]),
+    proven_by: ProvenBy::Suites(&["tw-reuse-without-timestamps"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "tcp_tw_reuse set to 1 with tcp_timestamps 0. A port in TIME_WAIT is only taken \
-        again where timestamps tell old segments from new ones, so the setting does nothing. \
-        With timestamps it acts on connect() alone: it never helps bind() or incoming \
+    detects: "tcp_tw_reuse 1 together with tcp_timestamps 0. connect() takes a port in TIME_WAIT \
+        again only if timestamps tell old segments from new ones, so the setting does nothing. \
+        With timestamps it acts on connect() only: it never helps bind() or incoming \
         connections.",
     evidence: "The values of net.ipv4.tcp_tw_reuse and net.ipv4.tcp_timestamps.",
-    recommendation: "Timestamps on, the kernel's default; they also protect from sequence \
-        numbers that wrap and measure round trips.",
-    cost: "12 bytes a segment.",
-    risk: "None that is known; some lists turn timestamps off because they once told the \
-        uptime, which they do not since Linux 4.10.",
+    recommendation: "Timestamps on, the kernel's default. They also protect from sequence \
+        numbers that wrap, and measure round trips.",
+    cost: "12 bytes per segment.",
+    risk: "None known. Some lists turn timestamps off because they revealed the uptime; since \
+        Linux 4.10 they do not.",
     undo: "Set the former value.",
     references: &[
         "tcp_tw_reuse, tcp_timestamps: Documentation/networking/ip-sysctl.rst of Linux",
@@ -55,12 +55,11 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         severity: Severity::Notice,
         confidence: Confidence::High,
         summary: "tcp_tw_reuse is 1 and does nothing: tcp_timestamps is 0".to_owned(),
-        why:
-            "connect() takes a port in TIME_WAIT again only if both ends use timestamps. If ports \
-            to one destination run out, timestamps make the setting work; if nothing runs out, \
-            tcp_tw_reuse can go as well."
-                .to_owned(),
-        verify: "TWRecycled rises while one destination is connected to often (nstat -az \
+        why: "connect() takes a port in TIME_WAIT again only if both ends use timestamps. If \
+             ports to one destination run out, timestamps make the setting work. If they do not, \
+             tcp_tw_reuse can go too."
+            .to_owned(),
+        verify: "TWRecycled rises during many connections to one destination (nstat -az \
             TcpExtTWRecycled)"
             .to_owned(),
         ..finding
@@ -70,10 +69,24 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::host;
+    use crate::rules::testing::{assert_quiet, fired, host, set};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("tw-reuse-without-timestamps")
+    }
+
+    #[test]
+    fn it_fires_only_where_the_one_is_on_and_the_other_off() {
+        let mut facts = host("quiet");
+        for (reuse, timestamps, fires) in [("1", "0", true), ("1", "1", false), ("2", "0", false)] {
+            set(&mut facts, REUSE, reuse);
+            set(&mut facts, SETTING, timestamps);
+            if fires {
+                fired(&RULE, &facts);
+            } else {
+                assert_quiet(&RULE, &facts);
+            }
+        }
     }
 }

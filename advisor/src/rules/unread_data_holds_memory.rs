@@ -1,8 +1,10 @@
-//! A program does not read what its peers have sent.
+//! Received data that its program does not read.
 
 use super::close_wait_left::plain;
 use super::program::{by_program, without_tcp_info, worth_bytes};
-use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Rule, Severity, bytes};
+use super::{
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, bytes,
+};
 use advisor_facts::Facts;
 use advisor_facts::condition::Condition;
 use advisor_report::measured::Measured;
@@ -12,30 +14,30 @@ pub(super) const RULE: Rule = Rule {
     name: "unread-data-holds-memory",
     scenario: None,
     cure: None,
-    proven_by: super::ProvenBy::Suites(&["unread-data-holds-memory"]),
+    proven_by: ProvenBy::Suites(&["unread-data-holds-memory"]),
     documentation: DOCUMENTATION,
     check,
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Data that has been received and that the program does not read: it holds memory \
-        of the kernel until the program does, and closes the window for the peer.",
-    evidence: "The receive queues: data that has waited for a second or is more than 64 KiB. It \
-        fires where the sockets of one program hold a sixteenth of the pressure mark of \
-        tcp_mem, 64 MiB where that cannot be read.",
+    detects: "Received data that the program does not read. It holds memory of the kernel, and \
+        closes the window for the peer.",
+    evidence: "The receive queues: data that has waited for a second, or more than 64 KiB. It \
+        fires if the sockets of one program hold a sixteenth of the pressure mark of tcp_mem, or \
+        64 MiB if that cannot be read.",
     recommendation: "Find what the program waits for, and read; or close what it will not read. \
-        A larger tcp_mem only postpones it.",
+        A larger tcp_mem only delays the problem.",
     cost: "None.",
-    risk: "A program may leave data unread on purpose, to slow its peers down; then SO_RCVBUF \
-        bounds what that costs.",
-    undo: "Take the change of the program out again.",
+    risk: "A program may leave data unread on purpose, to slow its peers down. Then SO_RCVBUF \
+        limits the memory.",
+    undo: "Revert the change of the program.",
     references: &[
         "SK_MEMINFO_RMEM_ALLOC: include/uapi/linux/sock_diag.h of Linux",
         "tcp_select_window: net/ipv4/tcp_output.c of Linux",
     ],
 };
 
-/// Connections that are shown as evidence.
+/// Largest number of connections shown as evidence.
 const CONNECTIONS: usize = 5;
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
@@ -83,9 +85,9 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                     program.name,
                     bytes(program.bytes)
                 ),
-                why: "The kernel has received this data and acknowledged it, and the program has \
-                    not read it. No setting of the kernel makes it; more memory only lets more of \
-                    it wait."
+                why: "The kernel has received and acknowledged this data, and the program has \
+                    not read it. No setting of the kernel changes that; more memory only lets \
+                    more data wait."
                     .to_owned(),
                 kind: Kind::Program,
                 subject: program.name.clone(),
@@ -96,17 +98,17 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                 cost: DOCUMENTATION.cost.to_owned(),
                 risk: DOCUMENTATION.risk.to_owned(),
                 apply: "see what the program's threads wait for (a lock, a disk, another \
-                    connection); read in a loop until EAGAIN; bound with SO_RCVBUF what one peer \
-                    may send ahead"
+                    connection); read in a loop until EAGAIN; limit with SO_RCVBUF how much one \
+                    peer may send ahead"
                     .to_owned(),
                 undo: DOCUMENTATION.undo.to_owned(),
-                verify: "advisor sockets --by process shows less that is unread".to_owned(),
+                verify: "advisor sockets --by process shows less unread data".to_owned(),
             }
         })
         .collect();
     if findings.is_empty() {
         return Outcome::Quiet(match count {
-            0 => "programs read what they are sent".to_owned(),
+            0 => "no program leaves received data unread".to_owned(),
             count => format!("{count} connections have data unread, too little to matter"),
         });
     }
@@ -116,10 +118,23 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::host;
+    use crate::rules::testing::{host, outcome};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("unread-data-holds-memory")
+    }
+
+    #[test]
+    fn it_fires_from_a_sixteenth_of_the_pressure_mark() {
+        let mut facts = firing();
+        let held = by_program(&facts, |socket| Condition::of(socket) == Condition::Unread)[0].bytes;
+        let mut fires_at = |bytes: u64| {
+            let pressure = bytes / facts.page_bytes * 16;
+            facts.settings.tcp_mem = Some([pressure, pressure, pressure]);
+            matches!(outcome(&RULE, &facts), Outcome::Fired(_))
+        };
+        assert!(fires_at(held));
+        assert!(!fires_at(held + 4096));
     }
 }

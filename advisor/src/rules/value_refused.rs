@@ -4,10 +4,11 @@ use super::{
     Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Severity, TAKE_OUT,
     setting_unknown_here,
 };
-use advisor_facts::sysctl::table::{Form, Numbers, Release, Setting};
+use advisor_facts::sysctl::table::{Form, Numbers, Setting};
 use advisor_facts::sysctl::write::{Value, Written};
 use advisor_facts::sysctl_files::{Assignment, SysctlFiles};
-use advisor_facts::{Facts, release};
+use advisor_facts::Facts;
+use advisor_facts::release::Release;
 use advisor_report::measured::Measured;
 
 pub(crate) const RULE: Rule = Rule {
@@ -104,7 +105,7 @@ impl Refused<'_> {
 /// The lines whose values the kernel of a release refuses, beside the others and what
 /// is live.
 pub(crate) fn refused<'a>(files: &'a SysctlFiles, kernel: &str) -> Vec<Refused<'a>> {
-    let release = release(kernel);
+    let release = Release::of_kernel(kernel);
     files
         .assignments()
         .filter(|line| setting_unknown_here::unknown(line.key, kernel).is_none())

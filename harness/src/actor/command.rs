@@ -238,7 +238,7 @@ impl Supervisor {
         match self.start(command, None) {
             Ok(None) => outcome.ok = 1,
             Ok(Some(errno)) => {
-                let name = crate::lab::errno_name(errno);
+                let name = crate::suite::errno::errno_name(errno);
                 outcome.errors.insert(name.clone(), 1);
                 outcome.error = Some(name);
             }

@@ -18,7 +18,7 @@ use super::option;
 use super::protocol::{Event, Order, Outcome, Plan};
 use super::{call, command};
 use crate::descriptor;
-use crate::lab::errno_name;
+use crate::suite::errno::errno_name;
 use crate::suite::form::Data;
 use crate::suite::scenario::flatten;
 use crate::suite::step::{SIGNALS, Step, Verb};

@@ -122,7 +122,7 @@ impl SocketOption {
             Kind::Integer => numbers[0].to_string(),
             Kind::Linger => format!("{},{}", numbers[0], numbers[1]),
             Kind::Errno if numbers[0] == 0 => "none".to_owned(),
-            Kind::Errno => crate::lab::errno_name(numbers[0]),
+            Kind::Errno => crate::suite::errno::errno_name(numbers[0]),
         })
     }
 

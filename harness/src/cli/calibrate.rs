@@ -12,10 +12,10 @@ use super::{
     complain_of_kernel, load,
 };
 use crate::calibrate;
-use crate::kernel::choice::Choice;
-use crate::kernel::{KernelError, pool};
-use crate::report;
+use crate::kernels::KernelError;
+use crate::kernels::choice::Choice;
 use crate::report::terminal::Lines;
+use crate::runner::guests;
 
 const OUTPUT_HINT: &str = "--output takes a directory that can be written to";
 
@@ -98,7 +98,7 @@ impl Calibrate {
             snapshot: None,
             update: false,
             runs: None,
-            jobs: Some(self.jobs.unwrap_or_else(pool::most_waiting)),
+            jobs: Some(self.jobs.unwrap_or_else(guests::most_waiting)),
             link: LinkChoice::Auto,
             kernels: self.kernels.clone(),
             modules: self.modules.clone(),
@@ -114,7 +114,7 @@ impl Calibrate {
             Err(status) => return status,
         };
         if let Some(directory) = &self.output
-            && let Err(error) = report::output::check(directory)
+            && let Err(error) = crate::output::check(directory)
         {
             let path = directory.display();
             complain(
@@ -206,7 +206,7 @@ impl Calibrate {
                 .and_then(|text| match &self.output {
                     Some(directory) => {
                         let path = directory.join(format!("linux-{}.json", calibration.line));
-                        report::output::write(&path, text.as_bytes())?;
+                        crate::output::write(&path, text.as_bytes())?;
                         anstream::println!("{} written", path.display());
                         Ok(())
                     }

@@ -11,12 +11,12 @@ use advisor_report::proof::{Proof, Verdict};
 use clap::Args;
 
 use super::{ENVIRONMENT, FAILURE, SUCCESS, USAGE, complain, complain_of_kernel};
-use crate::kernel::KernelError;
-use crate::kernel::cache::Cache;
+use crate::kernels::KernelError;
+use crate::kernels::cache::Cache;
+use crate::output;
 use crate::prove;
-use crate::report::output;
 use crate::report::terminal::{self, Lines, Terminal};
-use crate::run::schedule::Progress;
+use crate::runner::schedule::Progress;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\

@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use crate::suite::release::Release;
+use advisor_facts::release::Release;
 use advisor_facts::sock_diag::{Family, SockDiag, TcpSocket, TcpState};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::impairment::{Impairment, Loss, Probability};
+use crate::suite::impairment::{Impairment, Loss, Probability};
 
 /// The qdisc's name, for TCA_KIND.
 pub const KIND: &str = "netem";

@@ -163,7 +163,7 @@ fn poll(wires: &[Passage], stop: &EventFd, wait: Option<Duration>) -> nix::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::impairment::Impairment;
+    use crate::suite::impairment::Impairment;
 
     #[test]
     fn a_relay_without_wires_stops() {

@@ -24,8 +24,8 @@ use rtnetlink::packet_route::neighbour::NeighbourState;
 use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
-use super::impairment::Impairment;
 use super::netem;
+use crate::suite::impairment::Impairment;
 use crate::suite::scenario::{Family, address};
 
 /// The interface index of every host's `eth0`.

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use advisor_facts::release::release_distance;
 
-use crate::kernel::cache::{Cache, Stored};
-use crate::kernel::choice::{Choice, check_modules, nearest};
-use crate::kernel::{KernelError, catalogue};
+use crate::kernels::cache::{Cache, Stored};
+use crate::kernels::choice::{Choice, check_modules, nearest};
+use crate::kernels::{KernelError, catalogue};
 use crate::lab::namespace::kernel_release;
 
 /// The most releases that a kernel may be away from the host's to speak for it:

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 
 use advisor_report::{Scenario, Verdict};
 
-use super::{describe_held, output};
+use super::describe_held;
+use crate::output;
 
 /// A snapshot that differs from what was seen.
 #[derive(Debug)]

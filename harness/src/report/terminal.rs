@@ -14,7 +14,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::matrix::Matrix;
 use super::{Tally, describe_held, describe_seen, printed};
 use crate::links::Comparison;
-use crate::run::schedule::Progress;
+use crate::runner::schedule::Progress;
 
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 const BAD: Style = AnsiColor::Red.on_default().bold();

@@ -11,10 +11,10 @@ use serde_json::{Value as Json, json};
 
 use super::error::{Place, SuiteError, nearest};
 use super::node::{Key, Kind, Node};
-use super::release::Release;
 use super::step::{Room, Step};
 use super::units;
-use crate::lab::impairment::Probability;
+use crate::suite::impairment::Probability;
+use advisor_facts::release::Release;
 
 /// A key of a mapping.
 #[derive(Debug)]

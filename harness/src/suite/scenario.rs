@@ -16,11 +16,11 @@ use super::form::{Data, Fields, Form, Item, Object, is_name, optional, required}
 use super::matrix::Cell;
 use super::node::Key;
 use super::parameter::{PARAMETER, Parameter};
-use super::release::Release;
 use super::step::{Room, Step, Verb};
 use super::vocabulary;
 use crate::actor::cgroup::Limits;
-use crate::lab::impairment::{Impairment, Loss};
+use crate::suite::impairment::{Impairment, Loss};
+use advisor_facts::release::Release;
 
 /// Names that no actor and no sample may have.
 const RESERVED: &[&str] = &["any", "kernel", "lab", "localhost", "router"];
@@ -1450,7 +1450,7 @@ fn impairment(link: &Fields) -> Result<Impairment, SuiteError> {
             r: states.probability("r").unwrap_or_default(),
             bad_loss: states
                 .probability("bad_loss")
-                .unwrap_or(crate::lab::impairment::Probability::ALWAYS),
+                .unwrap_or(crate::suite::impairment::Probability::ALWAYS),
             good_loss: states.probability("good_loss").unwrap_or_default(),
         },
         (None, None) => Loss::None,

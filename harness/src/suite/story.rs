@@ -8,7 +8,7 @@ use super::form::{Data, Fields, Item};
 use super::scenario::{Expected, Family, Scenario};
 use super::step::Step;
 use crate::actor::cgroup::Limits;
-use crate::lab::impairment::{Impairment, Loss, Probability};
+use crate::suite::impairment::{Impairment, Loss, Probability};
 
 /// Text is wrapped at this width.
 const WIDTH: usize = 80;

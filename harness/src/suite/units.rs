@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::lab::impairment::Probability;
+use crate::suite::impairment::Probability;
 
 /// Splits `10mbit` into its number and its unit.
 fn split(text: &str) -> Option<(f64, &str)> {

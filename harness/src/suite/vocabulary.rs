@@ -344,7 +344,7 @@ fn check_host(rest: &str, scenario: &Scenario) -> Result<Absent, Unknown> {
 /// The names of all errnos of this platform.
 fn errno_names() -> impl Iterator<Item = String> {
     (1..134)
-        .map(crate::lab::errno_name)
+        .map(crate::suite::errno::errno_name)
         .filter(|name| name.starts_with('E') && !name.contains(' '))
 }
 

@@ -2,9 +2,9 @@
 //! the program that boots the guest: this one ends at once, and no kernel lives
 //! on without init.
 
-use harness::kernel::cache::Cache;
-use harness::kernel::guest::Guest;
-use harness::kernel::qemu::Accelerator;
+use harness::guest::Guest;
+use harness::guest::qemu::Accelerator;
+use harness::kernels::cache::Cache;
 
 const KERNEL: &str = "debian-6.12";
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use advisor_report::Link;
 use harness::lab::Lab;
-use harness::lab::impairment::Probability;
 use harness::lab::relay::WireCounts;
 use harness::lab::relay::queue::Counts;
+use harness::suite::impairment::Probability;
 use harness::suite::scenario::Scenario;
 
 use super::machine;

@@ -15,12 +15,11 @@ mod mptcp;
 mod netfilter;
 mod tcp;
 
-/// A release of Linux, major and minor: (6, 12).
-pub type Release = (u32, u32);
+use crate::release::Release;
 
 /// The oldest and the newest release whose list of settings is known in full,
 /// for the directories of [`FAMILIES`].
-pub const COVERED: (Release, Release) = ((5, 10), (7, 3));
+pub const COVERED: (Release, Release) = (linux(5, 10), linux(7, 3));
 
 /// What the names of the settings begin with that this table lists in full.
 /// Directories of devices and routes below them (`net.ipv4.conf`) are not
@@ -43,7 +42,7 @@ pub struct Setting {
     formerly: &'static [(Release, Form)],
     /// What the number counts.
     pub unit: Unit,
-    /// The first release that has it; (0, 0) where it is older than 2.6.32.
+    /// The first release that has it; 0.0 where it is older than 2.6.32.
     pub since: Release,
     /// The first release that does not have it any more.
     pub until: Option<Release>,
@@ -175,7 +174,11 @@ const ULONG_MAX: i128 = u64::MAX as i128;
 const SECONDS_MAX: i128 = INT_MAX / 100;
 
 /// Bounds of a byte instead of an int: 5.13, and the stable releases of 5.10.
-const BYTES_SINCE: Release = (5, 10);
+const BYTES_SINCE: Release = linux(5, 10);
+
+const fn linux(major: u32, minor: u32) -> Release {
+    Release::new(major, minor)
+}
 
 const fn numbers(width: Width, least: i128, greatest: i128) -> Form {
     Form::Numbers(Numbers {
@@ -201,10 +204,10 @@ const fn setting(name: &'static str, form: Form, default: &'static str) -> Setti
         form,
         formerly: &[],
         unit: Unit::None,
-        since: (0, 0),
+        since: linux(0, 0),
         until: None,
         backported: &[],
-        scope: Scope::Namespace((0, 0)),
+        scope: Scope::Namespace(linux(0, 0)),
         default: Default::Value(default),
         default_formerly: &[],
         instead: "",
@@ -307,12 +310,12 @@ impl Setting {
     }
 
     const fn since(mut self, major: u32, minor: u32) -> Self {
-        self.since = (major, minor);
+        self.since = linux(major, minor);
         self
     }
 
     const fn until(mut self, major: u32, minor: u32) -> Self {
-        self.until = Some((major, minor));
+        self.until = Some(linux(major, minor));
         self
     }
 
@@ -329,13 +332,13 @@ impl Setting {
 
     /// The whole kernel's, which others can read since a release.
     const fn kernel_readable(mut self, major: u32, minor: u32) -> Self {
-        self.scope = Scope::KernelReadable((major, minor));
+        self.scope = Scope::KernelReadable(linux(major, minor));
         self
     }
 
     /// Each network namespace's own since a release.
     const fn namespaced(mut self, major: u32, minor: u32) -> Self {
-        self.scope = Scope::Namespace((major, minor));
+        self.scope = Scope::Namespace(linux(major, minor));
         self
     }
 

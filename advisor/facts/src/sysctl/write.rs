@@ -6,7 +6,8 @@
 
 use std::fmt;
 
-use super::table::{Form, Numbers, Relation, Release, Setting, Width, find};
+use super::table::{Form, Numbers, Relation, Setting, Width, find};
+use crate::release::Release;
 
 /// The longest number, in bytes, that the kernel reads.
 const LONGEST_NUMBER: usize = 20;
@@ -253,7 +254,7 @@ fn number(word: &str) -> Result<i128, Refusal> {
 /// `None`: it leaves the setting alone and says nothing.
 fn judged(form: Numbers, number: i128, release: Option<Release>) -> Result<Option<i128>, Refusal> {
     /// From this release on a negative number of an unsigned long is refused.
-    const NEGATIVE_IS_REFUSED: Release = (6, 1);
+    const NEGATIVE_IS_REFUSED: Release = Release::new(6, 1);
     if form.width == Width::UnsignedLong
         && number < 0
         && release.is_some_and(|release| release < NEGATIVE_IS_REFUSED)
@@ -399,7 +400,8 @@ mod tests {
                 "{name}"
             );
             // Each default is a value that the kernel takes.
-            for release in [(3, 10), (4, 19), (5, 10), (6, 1), (6, 12), (6, 18), (7, 3)] {
+            for (major, minor) in [(3, 10), (4, 19), (5, 10), (6, 1), (6, 12), (6, 18), (7, 3)] {
+                let release = Release::new(major, minor);
                 if let Some(default) = setting.default_value(Some(release))
                     && setting.exists(release)
                 {
@@ -450,8 +452,9 @@ mod tests {
         #[test]
         fn any_text_is_judged(
             text in any_text(),
-            release in prop::option::of((0_u32..9, 0_u32..21)),
+            numbers in prop::option::of((0_u32..9, 0_u32..21)),
         ) {
+            let release = numbers.map(|(major, minor)| Release::new(major, minor));
             for setting in table::settings() {
                 let written = setting.write(&text, release);
                 // Numbers that are set are within the bounds.

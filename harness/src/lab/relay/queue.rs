@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::prng::Prng;
-use crate::lab::impairment::{Impairment, Loss, Probability};
+use crate::suite::impairment::{Impairment, Loss, Probability};
 
 /// An Ethernet frame, from its destination address on, without checksum.
 pub type Frame = Box<[u8]>;
@@ -244,7 +244,7 @@ fn time_on_wire(bytes: usize, bytes_per_second: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::impairment::spread_seed;
+    use crate::suite::impairment::spread_seed;
 
     const MILLISECOND: Duration = Duration::from_millis(1);
     const FAR: Duration = Duration::from_secs(1_000_000);

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{LinkAddr, MsgFlags, recvfrom, send, setsockopt, sockopt};
 
 use super::queue::{Counts, Queue};
-use crate::lab::impairment::Impairment;
+use crate::suite::impairment::Impairment;
 
 /// Bytes asked of the kernel for frames that wait to be taken. It gives twice
 /// that and counts its own overhead, so that some 50,000 full frames fit: a

@@ -2,7 +2,7 @@
 
 use super::{
     Default, Form, INT, INT_MAX, Relation, Setting, UINT_MAX, Unit, Width, any_int, byte, flag,
-    int, milliseconds, numbers, read_only, seconds, setting, word,
+    int, linux, milliseconds, numbers, read_only, seconds, setting, word,
 };
 
 /// `SOCK_MIN_SNDBUF` and `SOCK_MIN_RCVBUF` of 64-bit kernels.
@@ -11,7 +11,7 @@ const LEAST_RECEIVE_BUFFER: i128 = 2304;
 
 /// Since this release the sizes of buffers can be read in every namespace.
 const BUFFER_MAX: &str = "4194304";
-const FORMER_BUFFER_MAX: &[(super::Release, Default)] = &[((6, 18), Default::Value("212992"))];
+const FORMER_BUFFER_MAX: &[(super::Release, Default)] = &[(linux(6, 18), Default::Value("212992"))];
 
 const fn buffer(name: &'static str, least: i128, default: &'static str) -> Setting {
     int(name, least, INT_MAX, default)
@@ -55,14 +55,14 @@ pub(super) const SETTINGS: &[Setting] = &[
     .since(3, 12)
     .kernel(),
     int("net.core.dev_weight", 1, INT_MAX, "64")
-        .formerly(&[((5, 10), INT)])
+        .formerly(&[(linux(5, 10), INT)])
         .kernel(),
     int("net.core.dev_weight_rx_bias", 1, INT_MAX, "1")
-        .formerly(&[((5, 10), INT)])
+        .formerly(&[(linux(5, 10), INT)])
         .since(4, 11)
         .kernel(),
     int("net.core.dev_weight_tx_bias", 1, INT_MAX, "1")
-        .formerly(&[((5, 10), INT)])
+        .formerly(&[(linux(5, 10), INT)])
         .since(4, 11)
         .kernel(),
     int("net.core.devconf_inherit_init_net", 0, 3, "0")
@@ -102,7 +102,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     .unit(Unit::Pages)
     .computed("1 MiB in pages")
     .since(6, 7)
-    .backported(&[(6, 1), (6, 6)])
+    .backported(&[linux(6, 1), linux(6, 6)])
     .kernel(),
     any_int("net.core.message_burst", "10").kernel(),
     seconds("net.core.message_cost", "5").kernel(),
@@ -110,7 +110,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     // Two ticks at the least.
     int("net.core.netdev_budget_usecs", 2000, INT_MAX, "")
         .relation(Relation::Other)
-        .formerly(&[((5, 17), numbers(Width::Int, 0, INT_MAX))])
+        .formerly(&[(linux(5, 17), numbers(Width::Int, 0, INT_MAX))])
         .computed("two ticks of CONFIG_HZ: 8000 with 250")
         .unit(Unit::Microseconds)
         .since(4, 12)
@@ -125,9 +125,9 @@ pub(super) const SETTINGS: &[Setting] = &[
         .since(5, 13)
         .kernel(),
     int("net.core.optmem_max", 0, INT_MAX, "131072")
-        .formerly(&[((6, 8), INT)])
+        .formerly(&[(linux(6, 8), INT)])
         .unit(Unit::Bytes)
-        .default_formerly(&[((6, 8), Default::Value("20480"))])
+        .default_formerly(&[(linux(6, 8), Default::Value("20480"))])
         .namespaced(6, 8),
     any_int("net.core.qdisc_max_burst", "1000")
         .since(6, 19)
@@ -147,13 +147,13 @@ pub(super) const SETTINGS: &[Setting] = &[
         numbers(Width::Int, 0, INT_MAX),
         "128",
     )
-    .default_formerly(&[((6, 18), Default::Value("64"))])
+    .default_formerly(&[(linux(6, 18), Default::Value("64"))])
     .since(5, 19)
     .kernel(),
     int("net.core.somaxconn", 0, INT_MAX, "4096")
-        .default_formerly(&[((5, 4), Default::Value("128"))]),
+        .default_formerly(&[(linux(5, 4), Default::Value("128"))]),
     byte("net.core.tstamp_allow_data", 0, 1, "1")
-        .formerly(&[((6, 18), numbers(Width::Int, 0, 1))])
+        .formerly(&[(linux(6, 18), numbers(Width::Int, 0, 1))])
         .since(4, 0)
         .namespaced(6, 18),
     flag("net.core.txrehash", "1").since(5, 18),

@@ -2,8 +2,8 @@
 
 use super::{
     BYTES_SINCE, Default, Form, INT, INT_MAX, Numbers, Relation, Setting, UINT_MAX, ULONG_MAX,
-    Unit, Width, any_byte, any_int, byte, flag, int, milliseconds, numbers, read_only, seconds,
-    setting, text, unsigned,
+    Unit, Width, any_byte, any_int, byte, flag, int, linux, milliseconds, numbers, read_only,
+    seconds, setting, text, unsigned,
 };
 
 const PORTS: Form = Form::Numbers(Numbers {
@@ -21,7 +21,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     any_int("net.ipv4.cipso_rbm_strictvalid", "1").kernel(),
     unsigned("net.ipv4.fib_multipath_hash_fields", 1, 0xfff, "7").since(5, 14),
     byte("net.ipv4.fib_multipath_hash_policy", 0, 3, "0")
-        .formerly(&[((5, 13), numbers(Width::Int, 0, 2))])
+        .formerly(&[(linux(5, 13), numbers(Width::Int, 0, 2))])
         .since(4, 12),
     unsigned("net.ipv4.fib_multipath_hash_seed", 0, UINT_MAX, "0").since(6, 11),
     flag("net.ipv4.fib_multipath_use_neigh", "0").since(4, 7),
@@ -32,27 +32,35 @@ pub(super) const SETTINGS: &[Setting] = &[
         .kernel(),
     any_byte("net.ipv4.fwmark_reflect", "0").since(3, 16),
     flag("net.ipv4.icmp_echo_enable_probe", "0").since(5, 13),
-    byte("net.ipv4.icmp_echo_ignore_all", 0, 1, "0")
-        .formerly(&[((5, 13), numbers(Width::Byte, 0, 255)), (BYTES_SINCE, INT)]),
-    byte("net.ipv4.icmp_echo_ignore_broadcasts", 0, 1, "1")
-        .formerly(&[((5, 13), numbers(Width::Byte, 0, 255)), (BYTES_SINCE, INT)]),
+    byte("net.ipv4.icmp_echo_ignore_all", 0, 1, "0").formerly(&[
+        (linux(5, 13), numbers(Width::Byte, 0, 255)),
+        (BYTES_SINCE, INT),
+    ]),
+    byte("net.ipv4.icmp_echo_ignore_broadcasts", 0, 1, "1").formerly(&[
+        (linux(5, 13), numbers(Width::Byte, 0, 255)),
+        (BYTES_SINCE, INT),
+    ]),
     unsigned("net.ipv4.icmp_errors_extension_mask", 0, 1, "0").since(6, 19),
-    byte("net.ipv4.icmp_errors_use_inbound_ifaddr", 0, 1, "0")
-        .formerly(&[((5, 13), numbers(Width::Byte, 0, 255)), (BYTES_SINCE, INT)]),
-    byte("net.ipv4.icmp_ignore_bogus_error_responses", 0, 1, "1")
-        .formerly(&[((5, 13), numbers(Width::Byte, 0, 255)), (BYTES_SINCE, INT)]),
+    byte("net.ipv4.icmp_errors_use_inbound_ifaddr", 0, 1, "0").formerly(&[
+        (linux(5, 13), numbers(Width::Byte, 0, 255)),
+        (BYTES_SINCE, INT),
+    ]),
+    byte("net.ipv4.icmp_ignore_bogus_error_responses", 0, 1, "1").formerly(&[
+        (linux(5, 13), numbers(Width::Byte, 0, 255)),
+        (BYTES_SINCE, INT),
+    ]),
     int("net.ipv4.icmp_msgs_burst", 0, INT_MAX, "10000")
-        .default_formerly(&[((7, 0), Default::Value("50"))])
+        .default_formerly(&[(linux(7, 0), Default::Value("50"))])
         .since(3, 18)
         .namespaced(5, 17),
     int("net.ipv4.icmp_msgs_per_sec", 0, INT_MAX, "10000")
-        .default_formerly(&[((7, 0), Default::Value("1000"))])
+        .default_formerly(&[(linux(7, 0), Default::Value("1000"))])
         .since(3, 18)
         .namespaced(5, 17),
     milliseconds("net.ipv4.icmp_ratelimit", "1000"),
     any_int("net.ipv4.icmp_ratemask", "6168"),
     any_byte("net.ipv4.igmp_link_local_mcast_reports", "1")
-        .formerly(&[((5, 13), INT)])
+        .formerly(&[(linux(5, 13), INT)])
         .since(4, 3),
     any_int("net.ipv4.igmp_max_memberships", "20"),
     any_int("net.ipv4.igmp_max_msf", "10"),
@@ -71,7 +79,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     flag("net.ipv4.ip_forward_update_priority", "1").since(4, 19),
     any_byte("net.ipv4.ip_forward_use_pmtu", "0").since(3, 14),
     setting("net.ipv4.ip_local_port_range", PORTS, "32768 60999")
-        .default_formerly(&[((4, 4), Default::Value("32768 61000"))])
+        .default_formerly(&[(linux(4, 4), Default::Value("32768 61000"))])
         .namespaced(3, 13),
     unsigned("net.ipv4.ip_local_port_step_width", 0, UINT_MAX, "0").since(7, 1),
     setting("net.ipv4.ip_local_reserved_ports", Form::Ports, "")
@@ -104,7 +112,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     flag("net.ipv4.raw_l3mdev_accept", "1").since(5, 0),
     unsigned("net.ipv4.udp_child_hash_entries", 0, 1 << 16, "0").since(6, 2),
     byte("net.ipv4.udp_early_demux", 0, 255, "1")
-        .formerly(&[((5, 13), numbers(Width::Unsigned, 0, UINT_MAX))])
+        .formerly(&[(linux(5, 13), numbers(Width::Unsigned, 0, UINT_MAX))])
         .since(4, 12),
     read_only("net.ipv4.udp_hash_entries").since(6, 2),
     flag("net.ipv4.udp_l3mdev_accept", "0").since(4, 15),

@@ -1,8 +1,8 @@
 //! `net.mptcp.*`.
 
 use super::{
-    Default, INT_MAX, Setting, Unit, Width, any_byte, byte, flag, int, numbers, read_only, seconds,
-    unsigned, word,
+    Default, INT_MAX, Setting, Unit, Width, any_byte, byte, flag, int, linux, numbers, read_only,
+    seconds, unsigned, word,
 };
 
 pub(super) const SETTINGS: &[Setting] = &[
@@ -17,7 +17,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     flag("net.mptcp.checksum_enabled", "0").since(5, 14),
     seconds("net.mptcp.close_timeout", "60").since(6, 7),
     byte("net.mptcp.enabled", 0, 1, "1")
-        .formerly(&[((5, 14), numbers(Width::Int, super::INT_MIN, INT_MAX))])
+        .formerly(&[(linux(5, 14), numbers(Width::Int, super::INT_MIN, INT_MAX))])
         .since(5, 6),
     word("net.mptcp.path_manager", Default::Value("kernel")).since(6, 16),
     byte("net.mptcp.pm_type", 0, 1, "0").since(5, 18),

@@ -3,18 +3,21 @@
 
 use super::{
     Default, Form, INT, INT_MAX, Relation, Release, Setting, Unit, Width, any_byte, any_int, byte,
-    flag, int, numbers, read_only, seconds, setting,
+    flag, int, linux, numbers, read_only, seconds, setting,
 };
 
 /// Bytes since 5.14.
-const INT_BEFORE: &[(Release, Form)] = &[((5, 14), numbers(Width::Int, 0, 1))];
+const INT_BEFORE: &[(Release, Form)] = &[(linux(5, 14), numbers(Width::Int, 0, 1))];
 
 const fn tracking_flag(name: &'static str, default: &'static str) -> Setting {
     byte(name, 0, 1, default).formerly(INT_BEFORE)
 }
 
 const MAX: Setting = int("net.netfilter.nf_conntrack_max", 1, INT_MAX, "")
-    .formerly(&[((7, 0), numbers(Width::Int, 0, INT_MAX)), ((5, 15), INT)])
+    .formerly(&[
+        (linux(7, 0), numbers(Width::Int, 0, INT_MAX)),
+        (linux(5, 15), INT),
+    ])
     .computed("nf_conntrack_buckets")
     .kernel_readable(2, 6);
 
@@ -35,12 +38,12 @@ pub(super) const SETTINGS: &[Setting] = &[
     seconds("net.netfilter.nf_conntrack_dccp_timeout_timewait", "240").until(6, 17),
     byte("net.netfilter.nf_conntrack_events", 0, 2, "2")
         .formerly(&[
-            ((5, 19), numbers(Width::Byte, 0, 1)),
-            ((5, 14), numbers(Width::Int, 0, 1)),
+            (linux(5, 19), numbers(Width::Byte, 0, 1)),
+            (linux(5, 14), numbers(Width::Int, 0, 1)),
         ])
-        .default_formerly(&[((5, 19), Default::Value("1"))]),
+        .default_formerly(&[(linux(5, 19), Default::Value("1"))]),
     int("net.netfilter.nf_conntrack_expect_max", 1, INT_MAX, "")
-        .formerly(&[((5, 15), INT)])
+        .formerly(&[(linux(5, 15), INT)])
         .computed("nf_conntrack_buckets / 256 * 4")
         .kernel_readable(2, 6),
     setting(
@@ -70,7 +73,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     seconds("net.netfilter.nf_conntrack_sctp_timeout_cookie_echoed", "3"),
     seconds("net.netfilter.nf_conntrack_sctp_timeout_cookie_wait", "3"),
     seconds("net.netfilter.nf_conntrack_sctp_timeout_established", "210")
-        .default_formerly(&[((6, 3), Default::Value("432000"))]),
+        .default_formerly(&[(linux(6, 3), Default::Value("432000"))]),
     seconds(
         "net.netfilter.nf_conntrack_sctp_timeout_heartbeat_acked",
         "210",
@@ -87,13 +90,13 @@ pub(super) const SETTINGS: &[Setting] = &[
         "3",
     ),
     seconds("net.netfilter.nf_conntrack_sctp_timeout_shutdown_recd", "3")
-        .default_formerly(&[((6, 2), Default::Value("0"))]),
+        .default_formerly(&[(linux(6, 2), Default::Value("0"))]),
     seconds("net.netfilter.nf_conntrack_sctp_timeout_shutdown_sent", "3")
-        .default_formerly(&[((6, 2), Default::Value("0"))]),
+        .default_formerly(&[(linux(6, 2), Default::Value("0"))]),
     tracking_flag("net.netfilter.nf_conntrack_tcp_be_liberal", "0"),
     flag("net.netfilter.nf_conntrack_tcp_ignore_invalid_rst", "0").since(5, 14),
     tracking_flag("net.netfilter.nf_conntrack_tcp_loose", "1"),
-    any_byte("net.netfilter.nf_conntrack_tcp_max_retrans", "3").formerly(&[((5, 14), INT)]),
+    any_byte("net.netfilter.nf_conntrack_tcp_max_retrans", "3").formerly(&[(linux(5, 14), INT)]),
     seconds("net.netfilter.nf_conntrack_tcp_timeout_close", "10"),
     seconds("net.netfilter.nf_conntrack_tcp_timeout_close_wait", "60"),
     seconds(
@@ -113,7 +116,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     tracking_flag("net.netfilter.nf_conntrack_timestamp", "0"),
     seconds("net.netfilter.nf_conntrack_udp_timeout", "30"),
     seconds("net.netfilter.nf_conntrack_udp_timeout_stream", "120")
-        .default_formerly(&[((5, 0), Default::Value("180"))]),
+        .default_formerly(&[(linux(5, 0), Default::Value("180"))]),
     // The same number under an older name, in the initial namespace alone.
     {
         let mut setting = MAX.kernel();

@@ -2,8 +2,8 @@
 
 use super::{
     BYTES_SINCE, Default, Form, INT, INT_MAX, Numbers, Relation, Setting, UINT_MAX, ULONG_MAX,
-    Unit, Width, any_byte, any_int, byte, flag, int, milliseconds, numbers, read_only, seconds,
-    setting, text, unsigned, word,
+    Unit, Width, any_byte, any_int, byte, flag, int, linux, milliseconds, numbers, read_only,
+    seconds, setting, text, unsigned, word,
 };
 
 const UNSIGNED_LONG: super::Form = numbers(Width::UnsignedLong, 0, ULONG_MAX);
@@ -50,7 +50,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         .unit(Unit::Bytes)
         .namespaced(4, 1),
     any_int("net.ipv4.tcp_challenge_ack_limit", "2147483647")
-        .default_formerly(&[((5, 18), Default::Value("1000"))])
+        .default_formerly(&[(linux(5, 18), Default::Value("1000"))])
         .since(3, 6)
         .namespaced(4, 15),
     unsigned("net.ipv4.tcp_child_ehash_entries", 0, 16 << 20, "0").since(6, 1),
@@ -65,7 +65,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         .since(6, 19),
     setting("net.ipv4.tcp_comp_sack_slack_ns", UNSIGNED_LONG, "10000")
         .unit(Unit::Nanoseconds)
-        .default_formerly(&[((6, 19), Default::Value("100000"))])
+        .default_formerly(&[(linux(6, 19), Default::Value("100000"))])
         .since(5, 8),
     word(
         "net.ipv4.tcp_congestion_control",
@@ -74,7 +74,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     .namespaced(4, 15),
     any_byte("net.ipv4.tcp_dsack", "1").namespaced(4, 15),
     any_byte("net.ipv4.tcp_early_demux", "1")
-        .formerly(&[((5, 13), numbers(Width::Unsigned, 0, UINT_MAX))])
+        .formerly(&[(linux(5, 13), numbers(Width::Unsigned, 0, UINT_MAX))])
         .since(4, 12),
     byte("net.ipv4.tcp_early_retrans", 0, 4, "3")
         .formerly(&[(BYTES_SINCE, numbers(Width::Int, 0, 4))])
@@ -82,16 +82,19 @@ pub(super) const SETTINGS: &[Setting] = &[
         .namespaced(4, 15),
     byte("net.ipv4.tcp_ecn", 0, 5, "2")
         .formerly(&[
-            ((6, 19), numbers(Width::Byte, 0, 2)),
-            ((5, 12), numbers(Width::Byte, 0, 255)),
+            (linux(6, 19), numbers(Width::Byte, 0, 2)),
+            (linux(5, 12), numbers(Width::Byte, 0, 255)),
             (BYTES_SINCE, INT),
         ])
         .namespaced(3, 9),
     byte("net.ipv4.tcp_ecn_fallback", 0, 1, "1")
-        .formerly(&[((5, 12), numbers(Width::Byte, 0, 255)), (BYTES_SINCE, INT)])
+        .formerly(&[
+            (linux(5, 12), numbers(Width::Byte, 0, 255)),
+            (BYTES_SINCE, INT),
+        ])
         .since(4, 2),
     byte("net.ipv4.tcp_ecn_option", 0, 3, "2")
-        .formerly(&[((6, 19), numbers(Width::Byte, 0, 2))])
+        .formerly(&[(linux(6, 19), numbers(Width::Byte, 0, 2))])
         .since(6, 18),
     byte("net.ipv4.tcp_ecn_option_beacon", 0, 3, "3").since(6, 18),
     read_only("net.ipv4.tcp_ehash_entries").since(6, 1),
@@ -106,7 +109,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "0",
     )
     .unit(Unit::Seconds)
-    .default_formerly(&[((5, 10), Default::Value("3600"))])
+    .default_formerly(&[(linux(5, 10), Default::Value("3600"))])
     .since(4, 12)
     .namespaced(4, 15),
     text(
@@ -128,8 +131,8 @@ pub(super) const SETTINGS: &[Setting] = &[
     any_int("net.ipv4.tcp_limit_output_bytes", "4194304")
         .unit(Unit::Bytes)
         .default_formerly(&[
-            ((6, 16), Default::Value("1048576")),
-            ((4, 20), Default::Value("262144")),
+            (linux(6, 16), Default::Value("1048576")),
+            (linux(4, 20), Default::Value("262144")),
         ])
         .since(3, 6)
         .namespaced(4, 15),
@@ -138,7 +141,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         .computed("half of tcp_ehash_entries")
         .kernel(),
     int("net.ipv4.tcp_max_reordering", 1, INT_MAX, "300")
-        .formerly(&[((5, 10), INT)])
+        .formerly(&[(linux(5, 10), INT)])
         .since(3, 19)
         .namespaced(4, 15),
     any_int("net.ipv4.tcp_max_syn_backlog", "")
@@ -154,7 +157,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         .kernel(),
     flag("net.ipv4.tcp_migrate_req", "0")
         .since(5, 14)
-        .backported(&[(5, 10)]),
+        .backported(&[linux(5, 10)]),
     int("net.ipv4.tcp_min_rtt_wlen", 0, 24 * 3600, "300")
         .unit(Unit::Seconds)
         .since(4, 4)
@@ -162,7 +165,14 @@ pub(super) const SETTINGS: &[Setting] = &[
     int("net.ipv4.tcp_min_snd_mss", 48, 65_535, "48")
         .unit(Unit::Bytes)
         .since(5, 2)
-        .backported(&[(3, 16), (4, 4), (4, 9), (4, 14), (4, 19), (5, 1)]),
+        .backported(&[
+            linux(3, 16),
+            linux(4, 4),
+            linux(4, 9),
+            linux(4, 14),
+            linux(4, 19),
+            linux(5, 1),
+        ]),
     byte("net.ipv4.tcp_min_tso_segs", 1, 255, "2")
         .formerly(&[(BYTES_SINCE, numbers(Width::Int, 1, 255))])
         .since(3, 12)
@@ -211,7 +221,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     flag("net.ipv4.tcp_reflect_tos", "0").since(5, 10),
     int("net.ipv4.tcp_reordering", 1, INT_MAX, "3")
         .relation(Relation::BelowMaxReordering)
-        .formerly(&[((5, 10), INT)])
+        .formerly(&[(linux(5, 10), INT)])
         .namespaced(4, 6),
     any_byte("net.ipv4.tcp_retrans_collapse", "1").namespaced(4, 15),
     byte("net.ipv4.tcp_retries1", 0, 255, "3")
@@ -224,16 +234,19 @@ pub(super) const SETTINGS: &[Setting] = &[
         .unit(Unit::Bytes)
         // The least came late, and to stable releases of two older lines.
         .formerly(&[
-            ((7, 0), NOT_BELOW_1),
-            ((6, 13), NOT_BELOW_PAGE),
-            ((6, 12), NOT_BELOW_1),
-            ((6, 2), NOT_BELOW_PAGE),
-            ((6, 1), NOT_BELOW_1),
+            (linux(7, 0), NOT_BELOW_1),
+            (linux(6, 13), NOT_BELOW_PAGE),
+            (linux(6, 12), NOT_BELOW_1),
+            (linux(6, 2), NOT_BELOW_PAGE),
+            (linux(6, 1), NOT_BELOW_1),
         ])
         .typical("4096 131072 33554432", BY_RAM)
         .default_formerly(&[
-            ((6, 16), Default::Typical("4096 131072 6291456", BY_RAM)),
-            ((4, 20), Default::Typical("4096 87380 6291456", BY_RAM)),
+            (
+                linux(6, 16),
+                Default::Typical("4096 131072 6291456", BY_RAM),
+            ),
+            (linux(4, 20), Default::Typical("4096 87380 6291456", BY_RAM)),
         ])
         .namespaced(4, 15),
     int("net.ipv4.tcp_rto_max_ms", 1000, 120_000, "120000")
@@ -245,7 +258,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     any_byte("net.ipv4.tcp_sack", "1").namespaced(4, 14),
     flag("net.ipv4.tcp_shrink_window", "0")
         .since(6, 5)
-        .backported(&[(6, 1), (6, 4)]),
+        .backported(&[linux(6, 1), linux(6, 4)]),
     any_byte("net.ipv4.tcp_slow_start_after_idle", "1").namespaced(4, 15),
     any_byte("net.ipv4.tcp_stdurg", "0").namespaced(4, 15),
     byte("net.ipv4.tcp_syn_linear_timeouts", 0, 127, "4").since(6, 5),
@@ -259,15 +272,18 @@ pub(super) const SETTINGS: &[Setting] = &[
     byte("net.ipv4.tcp_tso_rtt_log", 0, 31, "9")
         // As with tcp_rmem.
         .formerly(&[
-            ((7, 3), numbers(Width::Byte, 0, 255)),
-            ((6, 13), numbers(Width::Byte, 0, 31)),
-            ((6, 12), numbers(Width::Byte, 0, 255)),
+            (linux(7, 3), numbers(Width::Byte, 0, 255)),
+            (linux(6, 13), numbers(Width::Byte, 0, 31)),
+            (linux(6, 12), numbers(Width::Byte, 0, 255)),
         ])
         .since(5, 18),
     any_byte("net.ipv4.tcp_tso_win_divisor", "3").namespaced(4, 15),
     byte("net.ipv4.tcp_tw_reuse", 0, 2, "2")
-        .formerly(&[(BYTES_SINCE, numbers(Width::Int, 0, 2)), ((4, 19), INT)])
-        .default_formerly(&[((4, 19), Default::Value("0"))])
+        .formerly(&[
+            (BYTES_SINCE, numbers(Width::Int, 0, 2)),
+            (linux(4, 19), INT),
+        ])
+        .default_formerly(&[(linux(4, 19), Default::Value("0"))])
         .namespaced(4, 11),
     unsigned("net.ipv4.tcp_tw_reuse_delay", 1, 60_000, "1000")
         .unit(Unit::Milliseconds)

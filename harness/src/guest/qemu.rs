@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,9 +16,9 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
 
-use super::cache::Stored;
-use super::guest::Guest;
+use super::Guest;
 use super::protocol::PORT;
+use crate::kernels::cache::{Stored, file_identity};
 
 /// The emulator.
 pub const PROGRAM: &str = "qemu-system-x86_64";
@@ -360,24 +359,6 @@ pub fn identity() -> String {
     )
 }
 
-/// A file's content as far as its inode tells: whoever replaces or writes it
-/// changes one of these.
-pub fn file_identity(path: &Path) -> String {
-    path.metadata().map_or_else(
-        |error| error.to_string(),
-        |file| {
-            format!(
-                "{}:{}:{}:{}.{}",
-                file.dev(),
-                file.ino(),
-                file.len(),
-                file.mtime(),
-                file.mtime_nsec()
-            )
-        },
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -388,17 +369,5 @@ mod tests {
             let khz = measured_tsc_khz().unwrap();
             assert!((100_000..20_000_000).contains(&khz), "{khz}");
         }
-    }
-
-    #[test]
-    fn a_file_that_is_replaced_is_another() {
-        let directory = tempfile::tempdir().unwrap();
-        let (file, other) = (directory.path().join("qemu"), directory.path().join("new"));
-        fs::write(&file, "7.2").unwrap();
-        let before = file_identity(&file);
-        assert_eq!(before, file_identity(&file));
-        fs::write(&other, "8.0").unwrap();
-        fs::rename(&other, &file).unwrap();
-        assert_ne!(before, file_identity(&file));
     }
 }

@@ -17,10 +17,10 @@ use std::time::{Duration, SystemTime};
 use nix::unistd::{Whence, lseek64};
 use serde::{Deserialize, Serialize};
 
-use super::KernelError;
-use super::cache::{Cache, Stored};
-use super::guest::Guest;
+use super::Guest;
 use super::qemu::{self, Accelerator, MEMORY_BYTES};
+use crate::kernels::KernelError;
+use crate::kernels::cache::{Cache, Stored, file_identity};
 
 const RECORD: &str = "state.json";
 const MEMORY: &str = "memory";
@@ -161,8 +161,8 @@ impl State {
 
 /// What a state is good for.
 fn identity(kernel: &Stored, accelerator: Accelerator) -> String {
-    let program = qemu::file_identity(Path::new("/proc/self/exe"));
-    let kernel = qemu::file_identity(&kernel.kernel());
+    let program = file_identity(Path::new("/proc/self/exe"));
+    let kernel = file_identity(&kernel.kernel());
     format!("{program}|{kernel}|{accelerator:?}|{}", qemu::identity())
 }
 

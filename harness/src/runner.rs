@@ -1,6 +1,7 @@
 //! The story of a scenario: build the lab, look, play, look again, judge.
 
 pub mod capture;
+pub mod guests;
 pub mod judge;
 pub mod schedule;
 pub mod stage;
@@ -17,11 +18,11 @@ use serde::{Deserialize, Serialize};
 use crate::lab::namespace::kernel_release;
 use crate::lab::relay::WireCounts;
 use crate::lab::{Carrier, Lab, LabError, kernel_has_netem};
+use crate::output;
 use crate::privilege;
-use crate::report::output;
-use crate::suite::release::Release;
 use crate::suite::scenario::Scenario;
 use crate::touch::Touch;
+use advisor_facts::release::Release;
 use capture::Capture;
 use watch::Watch;
 

@@ -9,8 +9,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::elf::Elf;
-use super::image::libraries;
+use super::initramfs::libraries;
+use crate::kernels::elf::Elf;
 use crate::suite::command::{Command, DIRECTORY_MARK};
 use crate::suite::scenario::Scenario;
 
@@ -25,7 +25,7 @@ const USERS: [&str; 2] = ["/etc/passwd", "/etc/group"];
 const MOST_INTERPRETERS: usize = 4;
 
 /// The files that the commands of a scenario need, or why they can't be had.
-pub fn of(scenario: &Scenario) -> Result<Vec<PathBuf>, String> {
+pub fn files_of(scenario: &Scenario) -> Result<Vec<PathBuf>, String> {
     let mut files = BTreeSet::new();
     for (_, command) in scenario.commands() {
         add_command(command, &mut files)?;

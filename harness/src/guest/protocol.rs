@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::links;
-use crate::run::Settings;
+use crate::runner::Settings;
 use crate::suite::scenario::Scenario;
 
 /// The name of the port.

@@ -1,25 +1,16 @@
-//! Which kernel a scenario runs on: this host's, or a guest's.
+//! The kernels that scenarios can run on: a store in the user's cache.
 //!
-//! A guest is a throw-away machine in QEMU with a kernel from the [`cache`] and
-//! an initramfs that holds little more than this same program. In it the same
-//! code runs the same scenarios; only where it runs differs.
+//! The [`catalogue`] names kernels, [`fetch`] gets one through apt, the
+//! [`cache`] keeps it and [`choice`] finds the one that was asked for. Imports
+//! nothing of this crate but what reads this machine's release.
 
 pub mod apt;
 pub mod cache;
 pub mod catalogue;
 pub mod choice;
-mod cpio;
-mod elf;
+pub mod elf;
 pub mod fetch;
-pub mod guest;
 pub mod image;
-pub mod init;
-mod monitor;
-mod parcel;
-pub mod pool;
-pub mod protocol;
-pub mod qemu;
-pub mod state;
 
 use std::fmt;
 

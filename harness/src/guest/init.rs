@@ -20,11 +20,11 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::time::{ClockId, clock_gettime, clock_settime};
 use nix::unistd::Pid;
 
-use super::image::{INIT, MODULE_LIST};
+use super::initramfs::{INIT, MODULE_LIST};
 use super::protocol::{HEARTBEAT, News, Order, PORT};
 use crate::lab::namespace::{kernel_release, write_sysctl};
 use crate::links;
-use crate::run::run_and_keep;
+use crate::runner::run_and_keep;
 
 /// The variable in which init tells its child what went wrong.
 const COMPLAINTS: &str = "HARNESS_INIT_COMPLAINTS";

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -281,6 +282,24 @@ impl Stored {
     }
 }
 
+/// A file's content as far as its inode tells: whoever replaces or writes it
+/// changes one of these.
+pub fn file_identity(path: &Path) -> String {
+    path.metadata().map_or_else(
+        |error| error.to_string(),
+        |file| {
+            format!(
+                "{}:{}:{}:{}.{}",
+                file.dev(),
+                file.ino(),
+                file.len(),
+                file.mtime(),
+                file.mtime_nsec()
+            )
+        },
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -379,5 +398,17 @@ mod tests {
         );
         assert_eq!(cache.find("mine").unwrap(), None);
         assert!(!cache.directory().exists());
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_is_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, other) = (directory.path().join("qemu"), directory.path().join("new"));
+        fs::write(&file, "7.2").unwrap();
+        let before = file_identity(&file);
+        assert_eq!(before, file_identity(&file));
+        fs::write(&other, "8.0").unwrap();
+        fs::rename(&other, &file).unwrap();
+        assert_ne!(before, file_identity(&file));
     }
 }

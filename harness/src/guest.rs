@@ -1,4 +1,17 @@
-//! A guest: how it comes to be, what it is told and what it says.
+//! A guest: a throw-away machine in QEMU, how it comes to be, what it is told
+//! and what it says.
+//!
+//! It has a kernel from the store ([`crate::kernels`]) and an initramfs that
+//! holds little more than this same program.
+
+mod cpio;
+pub mod init;
+mod initramfs;
+mod monitor;
+pub mod protocol;
+pub mod qemu;
+pub mod state;
+pub mod transfer;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
@@ -13,13 +26,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use super::KernelError;
-use super::cache::Stored;
-use super::image::initramfs;
-use super::monitor::Monitor;
-use super::protocol::{MOST_KEPT_BYTES, News, Order};
-use super::qemu::{Accelerator, Keeper, MEMORY_BYTES, Machine, PACKAGE_HINT, PROGRAM};
-use super::state::State;
+use crate::kernels::KernelError;
+use crate::kernels::cache::Stored;
+use initramfs::initramfs;
+use monitor::Monitor;
+use protocol::{MOST_KEPT_BYTES, News, Order};
+use qemu::{Accelerator, Keeper, MEMORY_BYTES, Machine, PACKAGE_HINT, PROGRAM};
+use state::State;
 
 /// A guest that says nothing for so long hangs; it has a heartbeat.
 const SILENCE_LIMIT: Duration = Duration::from_secs(30);

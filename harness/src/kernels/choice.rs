@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use advisor_facts::release;
 
-use super::cache::{Cache, Stored};
-use super::qemu::file_identity;
+use super::cache::{Cache, Stored, file_identity};
 use super::{KernelError, catalogue};
 use crate::lab::namespace::kernel_release;
 use crate::privilege;

@@ -9,17 +9,17 @@ use std::time::Duration;
 
 use advisor_report::{Kernel, Place, Verdict};
 
-use super::cache::{Cache, Stored};
-use super::guest::{Death, Guest};
-use super::protocol::{News, Order};
-use super::qemu::{self, Accelerator, MEMORY_BYTES};
-use super::state::State;
-use super::{KernelError, parcel};
+use super::schedule::Progress;
+use super::{Settings, Touching, blank};
+use crate::guest::protocol::{News, Order};
+use crate::guest::qemu::{self, Accelerator, MEMORY_BYTES};
+use crate::guest::state::State;
+use crate::guest::{Death, Guest, transfer};
+use crate::kernels::KernelError;
+use crate::kernels::cache::{Cache, Stored};
 use crate::lab::Carrier;
 use crate::links;
-use crate::report::output;
-use crate::run::schedule::Progress;
-use crate::run::{Settings, Touching, blank};
+use crate::output;
 use crate::suite::scenario::Scenario;
 
 /// A scenario on a kernel.
@@ -213,7 +213,7 @@ fn run_one(
         result.kernel = kernel(&ready.kernel.release, accelerator);
         return (result, kept);
     }
-    let files = match parcel_of(scenario) {
+    let files = match files_of(scenario) {
         Ok(files) => files,
         Err((reason, hint)) => {
             let mut result = blank(scenario, settings.carrier.link(scenario));
@@ -302,14 +302,14 @@ fn run_in(
 
 /// The files that the commands of a scenario take along, or why it can't run in a
 /// guest and what to do about it.
-fn parcel_of(scenario: &Scenario) -> Result<Vec<PathBuf>, (String, Option<String>)> {
+fn files_of(scenario: &Scenario) -> Result<Vec<PathBuf>, (String, Option<String>)> {
     if let Some((reason, hint)) = scenario
         .commands()
         .find_map(|(_, command)| command.obstacle())
     {
         return Err((reason, Some(hint)));
     }
-    parcel::of(scenario).map_err(|reason| {
+    transfer::files_of(scenario).map_err(|reason| {
         let hint = "`needs` names what a guest needs; --kernel host runs it here".to_owned();
         (reason, Some(hint))
     })

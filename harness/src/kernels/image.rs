@@ -1,9 +1,4 @@
-//! What a guest boots: a kernel unpacked once, when it is taken in, and an
-//! initramfs made anew at each boot from the harness's own program.
-//!
-//! The program is packed as it is, with its loader and libraries where it has
-//! any, at the paths that they have here. So there is one build for host and
-//! guest; a static one only makes the initramfs smaller.
+//! The kernel of a vmlinuz, unpacked once, when it is taken in, and its modules.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +6,6 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::KernelError;
-use super::cpio::Archive;
 use super::elf::Elf;
 
 /// What a guest needs of a kernel's modules; the ones that a kernel has built
@@ -32,21 +26,6 @@ const NEEDED_MODULES: &[&str] = &["veth", "sch_netem", "tcp_diag"];
 
 /// The largest kernel or module that is unpacked; none comes near.
 const UNPACKED_LIMIT: usize = 512 << 20;
-
-/// Where the loaders of the distributions look for libraries by themselves.
-const LIBRARY_DIRECTORIES: &[&str] = &[
-    "/lib/x86_64-linux-gnu",
-    "/usr/lib/x86_64-linux-gnu",
-    "/lib64",
-    "/usr/lib64",
-    "/lib",
-    "/usr/lib",
-];
-
-/// The place of the harness in the guest, and of the list of modules to load.
-pub const INIT: &str = "/init";
-/// A path a line, in the order in which they are to be loaded.
-pub const MODULE_LIST: &str = "/modules.list";
 
 /// The kernel of a vmlinuz, ready to boot: the ELF file inside where it could be
 /// unpacked (it boots faster), the vmlinuz as it is where not.
@@ -279,102 +258,6 @@ fn dependencies(about: &[u8]) -> Vec<String> {
         .collect()
 }
 
-/// The initramfs: the program as init, what it is linked with, and the modules
-/// with the list that says in which order to load them.
-pub fn initramfs(program: &Path, modules: &[Module]) -> Result<Vec<u8>, KernelError> {
-    let mut archive = Archive::default();
-    for directory in ["dev", "proc", "sys", "run", "tmp", "mnt", "media"] {
-        archive.directory(directory);
-    }
-    // The kernel opens it for init before init can mount anything.
-    archive.device("dev/console", 5, 1);
-    let content = read(program)?;
-    archive.file(INIT, &loaded(&content));
-    for library in libraries(program, &content)? {
-        archive.file(&library.to_string_lossy(), &loaded(&read(&library)?));
-    }
-    let mut list = String::new();
-    for module in modules {
-        let path = format!("/modules/{}.ko", module.name);
-        archive.file(&path, &module.content);
-        list += &path;
-        list.push('\n');
-    }
-    archive.file(MODULE_LIST, list.as_bytes());
-    Ok(archive.finish())
-}
-
-/// Of a program or library what is loaded: a guest's files take its memory.
-fn loaded(content: &[u8]) -> Vec<u8> {
-    Elf::parse(content).map_or_else(|| content.to_vec(), Elf::loaded)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, KernelError> {
-    fs::read(path).map_err(|error| {
-        KernelError::environment(
-            &path.display().to_string(),
-            "pack it for a guest",
-            &error.to_string(),
-            "",
-        )
-    })
-}
-
-/// The loader and the libraries of a program, found as its loader finds them.
-pub fn libraries(program: &Path, content: &[u8]) -> Result<Vec<PathBuf>, KernelError> {
-    let Some(elf) = Elf::parse(content) else {
-        return Err(KernelError::environment(
-            &program.display().to_string(),
-            "pack it for a guest",
-            "it is no x86-64 program",
-            "guests run on x86-64 only",
-        ));
-    };
-    let Some(loader) = elf.interpreter() else {
-        return Ok(Vec::new());
-    };
-    let mut found = vec![PathBuf::from(loader)];
-    let mut pending = linked(program, elf)?;
-    while let Some(library) = pending.pop() {
-        if found
-            .iter()
-            .any(|known| known.file_name() == library.file_name())
-        {
-            continue;
-        }
-        let bytes = read(&library)?;
-        if let Some(elf) = Elf::parse(&bytes) {
-            pending.extend(linked(&library, elf)?);
-        }
-        found.push(library);
-    }
-    Ok(found)
-}
-
-/// The libraries that a file needs itself.
-fn linked(file: &Path, elf: Elf) -> Result<Vec<PathBuf>, KernelError> {
-    let own = elf.run_paths();
-    elf.needed()
-        .into_iter()
-        .map(|name| {
-            own.iter()
-                .flat_map(|paths| paths.split(':'))
-                .filter(|path| path.starts_with('/'))
-                .chain(LIBRARY_DIRECTORIES.iter().copied())
-                .map(|directory| Path::new(directory).join(name))
-                .find(|path| path.exists())
-                .ok_or_else(|| {
-                    KernelError::environment(
-                        &file.display().to_string(),
-                        "pack it for a guest",
-                        &format!("its library {name} is in none of the loader's directories"),
-                        "build it with RUSTFLAGS=-Ctarget-feature=+crt-static",
-                    )
-                })
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -468,15 +351,5 @@ mod tests {
         assert!(error.to_string().contains("veth.ko"), "{error}");
         let missing = modules(&directory.path().join("none")).unwrap_err();
         assert!(missing.to_string().contains("none"), "{missing}");
-    }
-
-    #[test]
-    fn this_program_is_packed_with_what_it_is_linked_with() {
-        let program = std::env::current_exe().unwrap();
-        let content = std::fs::read(&program).unwrap();
-        let libraries = libraries(&program, &content).unwrap();
-        let dynamic = Elf::parse(&content).unwrap().interpreter().is_some();
-        let libc = |path: &PathBuf| path.ends_with("libc.so.6");
-        assert_eq!(libraries.iter().any(libc), dynamic, "{libraries:?}");
     }
 }

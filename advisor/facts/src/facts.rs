@@ -1,0 +1,286 @@
+//! All that is known of a host.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use nix::unistd::{SysconfVar, sysconf};
+use serde::{Deserialize, Serialize};
+
+use crate::cgroups::{self, Cgroup, CgroupV1};
+use crate::counters::Counters;
+use crate::inspect::inspect;
+use crate::kernel_log::KernelLog;
+use crate::look::Look;
+use crate::memory::Memory;
+use crate::namespaces::Namespace;
+use crate::processes::Processes;
+use crate::read::{FactError, Unseen, number, read_json, read_required};
+use crate::release::Release;
+use crate::root::{Looking, Root};
+use crate::settings::Settings;
+use crate::shared::Shared;
+use crate::sockets::Keep;
+use crate::sockstat::Sockstat;
+use crate::sysctl;
+use crate::sysctl_files::SysctlFiles;
+
+/// What is known of a host.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Facts {
+    /// The release of the kernel, as `uname -r` gives it.
+    pub kernel: String,
+    /// What the kernel calls this run of it (random/boot_id).
+    pub boot_id: Option<String>,
+    /// RAM that the kernel manages, in bytes (MemTotal); 0 where there is no
+    /// host.
+    pub ram_bytes: u64,
+    /// Size of a page, in bytes: the unit of tcp_mem and of `TCP.mem`.
+    pub page_bytes: u64,
+    /// CPUs that are online.
+    pub cpus: u64,
+    /// The memory of the host.
+    pub memory: Memory,
+    /// The settings that the rules use.
+    pub settings: Settings,
+    /// The files that set sysctls at boot.
+    pub sysctl_files: SysctlFiles,
+    /// What the kernel's log says of TCP's limits; `None` where it may not be
+    /// read.
+    pub kernel_log: Option<KernelLog>,
+    /// What changes, as it is now.
+    pub now: Shared<Look>,
+    /// The same some time before, where there were two looks.
+    pub earlier: Option<Shared<Look>>,
+    /// The processes that hold the sockets.
+    pub processes: Shared<Processes>,
+    /// The cgroups that the sockets were made in, by id.
+    pub cgroups: BTreeMap<u64, Cgroup>,
+    /// The cgroups of version 1 that the processes are in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cgroups_v1: Vec<CgroupV1>,
+    /// What could not be seen, each once.
+    pub unseen: Vec<Unseen>,
+}
+
+/// The counters of a network namespace, now and in an earlier look.
+#[derive(Clone, Copy, Debug)]
+pub struct NamespaceCounters<'a> {
+    /// The namespace; `None` is the reader's own.
+    pub namespace: Option<&'a Namespace>,
+    now: &'a Counters,
+    earlier: Option<&'a Counters>,
+}
+
+impl NamespaceCounters<'_> {
+    /// How far a counter has grown in the window; `None` without a window,
+    /// where the namespace was not there before, or where this kernel does not
+    /// have it.
+    pub fn grown(&self, counter: &str) -> Option<i64> {
+        let now = self.now.get(counter)?;
+        Some(now.wrapping_sub(self.earlier?.get(counter).unwrap_or(0)))
+    }
+}
+
+impl Facts {
+    /// Reads a host once. A recorded host that has an earlier look brings it.
+    pub fn read(root: &Root) -> Result<Self, FactError> {
+        Self::read_with(root, Looking::default())
+    }
+
+    /// Reads a host once, in the way that was asked for.
+    pub fn read_with(root: &Root, looking: Looking) -> Result<Self, FactError> {
+        let path = root.path();
+        let release = read_required(&path.join("proc/sys/kernel/osrelease"))?;
+        let mut unseen = Vec::new();
+        let memory = Memory::read(path, &mut unseen)?;
+        let settings = Settings::read(path, &mut unseen)?;
+        let sysctl_files = SysctlFiles::read(path, &mut unseen)?;
+        let mut now = Look::read_keeping(root, looking, Keep::All, &mut unseen)?;
+        let earlier = match root {
+            Root::Recorded(path) if path.join("earlier").is_dir() => {
+                let earlier = Root::Recorded(path.join("earlier"));
+                Some(Look::read_keeping(
+                    &earlier,
+                    looking,
+                    Keep::All,
+                    &mut Vec::new(),
+                )?)
+            }
+            _ => None,
+        };
+        let (mut processes, open) = Processes::find(path, &now.inodes(), &mut unseen);
+        if *root == Root::Live && now.add_hidden(path, &open, looking, Keep::All, &mut unseen)? {
+            // Now that their sockets are known. What is unseen is so as before.
+            (processes, _) = Processes::find(path, &now.inodes(), &mut Vec::new());
+        }
+        let ids: BTreeSet<u64> = now
+            .every_socket()
+            .filter_map(|(_, socket)| socket.cgroup)
+            .collect();
+        let mut facts = Self {
+            kernel: release.trim().to_owned(),
+            boot_id: sysctl::read(path, "kernel.random.boot_id")?,
+            ram_bytes: memory.total_bytes,
+            page_bytes: page_bytes(root)?,
+            cpus: cpus(&path.join("proc/stat"))?,
+            memory,
+            settings,
+            sysctl_files,
+            cgroups_v1: cgroups::read_v1(path, &processes)?,
+            processes: processes.into(),
+            cgroups: match root {
+                Root::Live => cgroups::read(path, &ids, &mut unseen)?,
+                // The inodes of copied directories are others.
+                Root::Recorded(path) => read_json(&path.join("cgroups.json"))?.unwrap_or_default(),
+            },
+            kernel_log: KernelLog::read(root, &mut unseen)?,
+            now: now.into(),
+            earlier: None,
+            unseen,
+        };
+        match root {
+            Root::Live if looking.inspect_options => {
+                inspect(&mut facts.now, &facts.processes, &mut facts.unseen);
+            }
+            Root::Live => {}
+            Root::Recorded(path) => {
+                if let Some(options) = read_json(&path.join("socket-options.json"))? {
+                    facts.now.set_options(&options);
+                }
+            }
+        }
+        if let Some(earlier) = earlier {
+            facts.set_earlier(earlier);
+        }
+        Ok(facts)
+    }
+
+    /// No host, but what is known of those that files of settings are for;
+    /// `ram_bytes` is 0 where that is not known.
+    pub fn without_host(kernel: &str, ram_bytes: u64, page_bytes: u64) -> Self {
+        Self {
+            kernel: kernel.to_owned(),
+            boot_id: None,
+            ram_bytes,
+            page_bytes,
+            cpus: 1,
+            memory: Memory {
+                total_bytes: ram_bytes,
+                ..Memory::default()
+            },
+            settings: Settings::default(),
+            sysctl_files: SysctlFiles::default(),
+            kernel_log: None,
+            now: Shared::from(Look {
+                uptime: Duration::ZERO,
+                sockstat: Sockstat::default(),
+                counters: Counters::default(),
+                sockets: None,
+                elsewhere: Vec::new(),
+            }),
+            processes: Shared::default(),
+            cgroups: BTreeMap::new(),
+            cgroups_v1: Vec::new(),
+            earlier: None,
+            unseen: Vec::new(),
+        }
+    }
+
+    /// Takes `earlier` for the look before this one. One that is not earlier
+    /// is of another boot and says nothing.
+    pub fn set_earlier(&mut self, earlier: impl Into<Shared<Look>>) {
+        let earlier = earlier.into();
+        if earlier.uptime < self.now.uptime {
+            self.earlier = Some(earlier);
+        }
+    }
+
+    /// Whether the kernel is of this release or later; true where it is not
+    /// known, as that of files alone.
+    pub fn kernel_is_at_least(&self, major: u32, minor: u32) -> bool {
+        let wanted = Release::new(major, minor);
+        Release::of_kernel(&self.kernel).is_none_or(|release| release >= wanted)
+    }
+
+    /// The time between two looks and the first of them.
+    pub fn window(&self) -> Option<(Duration, &Look)> {
+        let earlier = self.earlier.as_ref()?;
+        Some((self.now.uptime.saturating_sub(earlier.uptime), earlier))
+    }
+
+    /// How far a counter has grown in the window, in the reader's own network
+    /// namespace; `None` without a window, or where this kernel does not have
+    /// it.
+    pub fn grown(&self, counter: &str) -> Option<i64> {
+        self.here().grown(counter)
+    }
+
+    /// The reader's own network namespace.
+    pub fn here(&self) -> NamespaceCounters<'_> {
+        NamespaceCounters {
+            namespace: None,
+            now: &self.now.counters,
+            earlier: self.earlier.as_ref().map(|earlier| &earlier.counters),
+        }
+    }
+
+    /// Every network namespace that was seen, the reader's own first.
+    pub fn places(&self) -> impl Iterator<Item = NamespaceCounters<'_>> {
+        let others = self
+            .now
+            .elsewhere
+            .iter()
+            .map(|namespace| NamespaceCounters {
+                namespace: Some(namespace),
+                now: &namespace.counters,
+                earlier: self.earlier.as_ref().and_then(|earlier| {
+                    let mut others = earlier.elsewhere.iter();
+                    let same = others.find(|other| other.inode == namespace.inode)?;
+                    Some(&same.counters)
+                }),
+            });
+        std::iter::once(self.here()).chain(others)
+    }
+
+    /// Since when the counters count, for people: a network namespace has its
+    /// own, and only the initial one, by the settings that it alone has, is
+    /// surely as old as the kernel's run.
+    pub fn counters_begin(&self) -> &'static str {
+        if self.settings.tcp_max_orphans.is_some() {
+            "since boot"
+        } else {
+            "since the network namespace was made"
+        }
+    }
+}
+
+/// The size of a page: the kernel's own word, or the record's.
+fn page_bytes(root: &Root) -> Result<u64, FactError> {
+    let Root::Recorded(root) = root else {
+        let bytes = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+        return bytes
+            .and_then(|bytes| u64::try_from(bytes).ok())
+            .ok_or(FactError::PageSize);
+    };
+    let path = root.join("page-size");
+    let text = read_required(&path)?;
+    number(&text)
+        .filter(|bytes: &u64| bytes.is_power_of_two() && (1 << 12..=1 << 20).contains(bytes))
+        .ok_or_else(|| FactError::malformed(&path, 1, "not a page size in bytes"))
+}
+
+/// CPUs that are online: the lines `cpuN` of /proc/stat.
+fn cpus(path: &Path) -> Result<u64, FactError> {
+    let text = read_required(path)?;
+    let cpus = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("cpu"))
+        .filter(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+        .count();
+    match cpus {
+        0 => Err(FactError::malformed(path, 1, "no line of a CPU")),
+        cpus => Ok(cpus as u64),
+    }
+}
