@@ -214,9 +214,6 @@ const MEMORY: [&str; 5] = [
     "net.core.wmem_max",
 ];
 
-/// What a value is from that a step of the plan gives a setting.
-const PLANNED_VALUE: &str = "another step of this plan";
-
 /// A change that can be tried on the facts.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Change {
@@ -295,7 +292,10 @@ pub fn advise(facts: &Facts, reports: &[NamedReport]) -> Advice {
         })
         .map(|step| step.before_the_others(facts).recommend(facts, reports))
         .collect();
-    let with_a_step: Vec<_> = recommendations.iter().map(|step| step.code).collect();
+    let with_a_step: Vec<_> = recommendations
+        .iter()
+        .flat_map(|step| std::iter::once(step.code).chain(step.also.iter().map(|also| also.code)))
+        .collect();
     // What no setting mends is told as it was first seen; what another step
     // mends on the way is not told. Nor is what a rule would say next, where its
     // own step doesn't show at once: it is asked again for that.
@@ -414,7 +414,7 @@ impl Step {
         for evidence in &mut finding.evidence {
             let now = facts.settings.get(&evidence.observation);
             if now.is_some_and(|now| now != evidence.value.to_string()) {
-                PLANNED_VALUE.clone_into(&mut evidence.source);
+                rules::PLANNED_VALUE.clone_into(&mut evidence.source);
             }
         }
         self
@@ -512,7 +512,15 @@ fn settle(
 impl Step {
     /// The same step with the value of a later round; what was first seen stays.
     fn superseded(mut self, rule: &'static Rule, later: Finding) -> Self {
-        self.add(rule, later.clone());
+        // What it says now is the value that was tried, and never was the host's.
+        let tried = Finding {
+            summary: format!(
+                "with {} as just proposed: {}",
+                self.finding.proposed, later.summary
+            ),
+            ..later.clone()
+        };
+        self.add(rule, tried);
         if let Some(also) = self.also.iter_mut().find(|also| also.code == rule.code) {
             also.overruled = None;
         }

@@ -8,8 +8,13 @@
 mod apply;
 mod cgroup;
 mod finding;
+mod left;
+mod orphan_cost;
 mod program;
 mod replayed;
+#[cfg(test)]
+mod reported_hosts;
+mod retransmission;
 mod sizing;
 #[cfg(test)]
 mod testing;
@@ -28,6 +33,9 @@ use apply::{command, set, unset};
 pub use finding::{Confidence, Evidence, Finding, Kind, Severity};
 pub use replayed::NamedReport;
 pub(crate) use replayed::replayed;
+
+/// The source of a value that a step of the plan gives a setting.
+pub(crate) const PLANNED_VALUE: &str = "another step of this plan";
 
 /// Declares the module of each rule and the registry. The lines are sorted by code.
 macro_rules! rules {
@@ -53,6 +61,7 @@ rules! {
     close_with_unread_data
     close_wait_left
     linger_set
+    half_closed_left
     port_held_without_listener
     fin_timeout_shortened
     ports_run_out
@@ -75,10 +84,12 @@ rules! {
     tcp_mem_beside_owner
     buffers_raised_under_pressure
     data_retries_few
-    buffers_out_of_order
+    request_unanswered
     least_buffers_raised
+    buffers_out_of_order
     accept_queue_full
     listener_without_reuseaddr
+    accept_queue_stuck
     listen_queue_overflows
     somaxconn_low
     abort_on_overflow

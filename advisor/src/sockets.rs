@@ -12,7 +12,7 @@ use std::thread;
 
 use clap::ValueEnum;
 
-use advisor_facts::condition::Condition;
+use advisor_facts::condition::{Condition, Tally};
 use advisor_facts::look::{look_elsewhere, recorded_namespaces};
 use advisor_facts::namespaces::{Door, doors, hidden_doors};
 use advisor_facts::processes::{Inodes, Process, Processes};
@@ -41,58 +41,6 @@ impl By {
             Self::Process => "process",
             Self::Peer => "peer",
             Self::State => "state",
-        }
-    }
-}
-
-/// What a number of sockets holds.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Sum {
-    /// How many there are.
-    pub sockets: u64,
-    /// What the kernel holds for them, in bytes.
-    pub bytes: u64,
-}
-
-impl Sum {
-    fn add(&mut self, other: Self) {
-        self.sockets += other.sockets;
-        self.bytes += other.bytes;
-    }
-}
-
-/// What a number of sockets holds, by the condition of their peers.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Tally([Sum; Condition::ALL.len()]);
-
-impl Tally {
-    /// The sum over all conditions.
-    pub fn total(&self) -> Sum {
-        let mut total = Sum::default();
-        for sum in self.0 {
-            total.add(sum);
-        }
-        total
-    }
-
-    /// The conditions that there are, the one that holds most first.
-    pub fn conditions(&self) -> Vec<(Condition, Sum)> {
-        let mut sums: Vec<_> = Condition::ALL
-            .into_iter()
-            .zip(self.0)
-            .filter(|(_, sum)| sum.sockets > 0)
-            .collect();
-        sums.sort_by_key(|(condition, sum)| (Reverse(sum.bytes), *condition));
-        sums
-    }
-
-    fn count(&mut self, condition: Condition, bytes: u64) {
-        self.0[condition as usize].add(Sum { sockets: 1, bytes });
-    }
-
-    fn add(&mut self, other: &Self) {
-        for (sum, other) in self.0.iter_mut().zip(other.0) {
-            sum.add(other);
         }
     }
 }
@@ -541,6 +489,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
+    use advisor_facts::condition::Sum;
     use advisor_facts::sock_diag::SocketMemory;
 
     /// A socket of the recorded host that holds so many bytes for a peer.

@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         init::run();
     }
     if std::env::args().nth(1).as_deref() == Some("guest") {
-        return init::serve().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+        return harness::runner::guests::serve().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
     }
     match measure() {
         Ok(()) => ExitCode::SUCCESS,

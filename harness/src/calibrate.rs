@@ -12,6 +12,8 @@ use advisor_report::calibration::{
 use advisor_report::{Scenario, Value, Verdict};
 use nix::unistd::{SysconfVar, sysconf};
 
+use crate::suite;
+
 /// What each scenario about an orphan's memory leaves unsent.
 const ORPHAN_MEMORY: [(Unsent, &str); 2] = [
     (Unsent::Little, "orphans/held/by-data[data=little]"),
@@ -76,7 +78,7 @@ const BIND_OPTIONS: [(BindOption, &str); 3] = [
 const WRITES: [u64; 6] = [1, 64, 256, 1024, 4096, 16384];
 
 /// The size of a page, in bytes. A guest is of this machine's architecture.
-pub fn page_bytes() -> u64 {
+fn page_bytes() -> u64 {
     let bytes = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
     bytes
         .and_then(|bytes| u64::try_from(bytes).ok())
@@ -85,13 +87,11 @@ pub fn page_bytes() -> u64 {
 
 /// The text of a calibration.
 pub fn text(calibration: &Calibration) -> serde_json::Result<String> {
-    Ok(serde_json::to_string_pretty(calibration)?
-        + "
-")
+    Ok(serde_json::to_string_pretty(calibration)? + "\n")
 }
 
 /// The ids of all scenarios that measure.
-pub fn ids() -> Vec<String> {
+fn ids() -> Vec<String> {
     let kills = ORPHAN_KILLS
         .iter()
         .flat_map(|(_, live, killed)| [*live, *killed]);
@@ -124,6 +124,55 @@ fn write_id(size_bytes: u64) -> String {
     format!("memory/accounting/by-write-size[write={size_bytes}]")
 }
 
+/// The scenarios that measure, out of those of all suites; the id of one that is
+/// missing.
+pub fn choose(all: &[suite::scenario::Scenario]) -> Result<Vec<suite::scenario::Scenario>, String> {
+    let find = |id: String| {
+        let known = all.iter().find(|scenario| scenario.id == id);
+        known.cloned().ok_or(id)
+    };
+    ids().into_iter().map(find).collect()
+}
+
+/// Why there are no calibrations.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Uncalibrated {
+    /// This release's line has a calibration by another kernel already.
+    SameLine(String),
+    /// By release, the scenarios that did not measure.
+    Unmeasured(Vec<(String, Unmeasured)>),
+}
+
+/// The calibration of each kernel that gave results.
+pub fn calibrations(results: Vec<Scenario>) -> Result<Vec<Calibration>, Uncalibrated> {
+    let mut kernels: Vec<(String, Vec<Scenario>)> = Vec::new();
+    for result in results {
+        let release = &result.kernel.release;
+        match kernels.iter_mut().find(|(known, _)| known == release) {
+            Some((_, results)) => results.push(result),
+            None => kernels.push((release.clone(), vec![result])),
+        }
+    }
+    let mut calibrations: Vec<Calibration> = Vec::new();
+    let mut all = Vec::new();
+    for (release, results) in kernels {
+        match calibration(&results, page_bytes()) {
+            Ok(new) if calibrations.iter().any(|known| known.line == new.line) => {
+                return Err(Uncalibrated::SameLine(release));
+            }
+            Ok(calibration) => calibrations.push(calibration),
+            Err(unmeasured) => {
+                all.extend(unmeasured.into_iter().map(|one| (release.clone(), one)));
+            }
+        }
+    }
+    if all.is_empty() {
+        Ok(calibrations)
+    } else {
+        Err(Uncalibrated::Unmeasured(all))
+    }
+}
+
 /// A scenario that calibrates nothing.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Unmeasured {
@@ -141,7 +190,7 @@ impl fmt::Display for Unmeasured {
 
 /// The calibration of a kernel from the results of all scenarios that measure,
 /// or those that did not.
-pub fn calibration(results: &[Scenario], page_bytes: u64) -> Result<Calibration, Vec<Unmeasured>> {
+fn calibration(results: &[Scenario], page_bytes: u64) -> Result<Calibration, Vec<Unmeasured>> {
     let unmeasured: Vec<Unmeasured> = ids()
         .into_iter()
         .filter_map(|id| passed(results, &id).err())

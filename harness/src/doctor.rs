@@ -1,36 +1,37 @@
 //! What this machine can and can't do, and what to do about it.
+//!
+//! Imports lab, guest, kernels, host_settings and privilege.
 
 use std::fs::File;
-use std::path::Path;
-
-use anstyle::AnsiColor;
 
 use crate::guest::qemu;
+use crate::host_settings;
 use crate::kernels::cache::Cache;
 use crate::kernels::catalogue;
 use crate::lab::kernel_log::KernelLog;
 use crate::lab::namespace::{Namespace, kernel_release};
 use crate::lab::{self, destroy};
 use crate::privilege::Privilege;
-use crate::touch;
 
 const QEMU: &str = "QEMU";
 const GUEST_KERNELS: &str = "guest kernels";
 
 /// One line of the report.
-struct Finding {
-    subject: &'static str,
-    /// Whether what is asked for is there.
-    good: bool,
-    /// Whether nothing at all can run without it.
-    needed: bool,
-    what: String,
-    hint: String,
+pub struct Finding {
+    /// What was looked at.
+    pub subject: &'static str,
+    /// Whether it is as scenarios need it.
+    pub good: bool,
+    /// Whether nothing at all can run on this machine without it.
+    pub needed: bool,
+    /// What was seen.
+    pub what: String,
+    /// What to do about it; may be empty.
+    pub hint: String,
 }
 
-/// Prints the report; 0 where suites can run, 3 where not.
-pub fn report(privilege: &Privilege) -> u8 {
-    let findings = examine(privilege);
+/// Whether suites can run on this machine, and whether in guests.
+pub fn can_run(findings: &[Finding]) -> (bool, bool) {
     let here = findings
         .iter()
         .all(|finding| finding.good || !finding.needed);
@@ -39,34 +40,11 @@ pub fn report(privilege: &Privilege) -> u8 {
             .iter()
             .any(|finding| finding.subject == *needed && finding.good)
     });
-    anstream::println!(
-        "{}\n",
-        match (here, in_guests) {
-            (true, _) => "This machine can run suites.",
-            (false, true) => "This machine can run suites in guests only.",
-            (false, false) => "This machine can't run suites.",
-        }
-    );
-    for finding in findings {
-        let (mark, color) = match (finding.good, finding.needed) {
-            (true, _) => ("yes", AnsiColor::Green),
-            (false, true) => ("no ", AnsiColor::Red),
-            (false, false) => ("no ", AnsiColor::Yellow),
-        };
-        let style = color.on_default().bold();
-        anstream::println!(
-            "{style}{mark}{style:#} {:<22} {}",
-            finding.subject,
-            finding.what
-        );
-        if !finding.good && !finding.hint.is_empty() {
-            anstream::println!("    hint: {}", finding.hint);
-        }
-    }
-    if here || in_guests { 0 } else { 3 }
+    (here, in_guests)
 }
 
-fn examine(privilege: &Privilege) -> Vec<Finding> {
+/// Looks at this machine.
+pub fn examine(privilege: &Privilege) -> Vec<Finding> {
     let root = *privilege == Privilege::Root;
     let namespaces = !matches!(privilege, Privilege::None(_));
     let mut findings = vec![Finding {
@@ -144,9 +122,7 @@ fn examine(privilege: &Privilege) -> Vec<Finding> {
         .to_owned(),
         hint: "run as root of the machine, with /proc/sys writable".to_owned(),
     });
-    let record = Path::new(touch::STATE_DIRECTORY)
-        .join("touched.json")
-        .exists();
+    let record = host_settings::record_path(host_settings::STATE_DIRECTORY.as_ref()).exists();
     findings.push(Finding {
         subject: "nothing left behind",
         good: !record,

@@ -1,11 +1,13 @@
 //! A topology made real: namespaces, veth pairs, impaired links, sysctls.
 //!
-//! This module is the only home of rtnetlink and of tokio.
+//! Imports suite and the ground (descriptor).
 
+pub mod datagrams;
 pub mod destroy;
 pub mod kernel_log;
 pub mod namespace;
 pub mod netem;
+mod netlink;
 pub mod offload;
 pub mod relay;
 pub mod sysctl;
@@ -20,15 +22,15 @@ use std::sync::OnceLock;
 use advisor_report::Link;
 use rtnetlink::Handle;
 use serde::{Deserialize, Serialize};
-use tokio::runtime::Runtime;
 
 use crate::suite::errno::errno_name;
 use crate::suite::impairment::{Impairment, spread_seed};
 use crate::suite::scenario::Scenario;
 use namespace::Namespace;
+use netlink::Netlink;
 use offload::Offload;
 use relay::{Relay, Wire, WireCounts};
-use topology::{Position, kernel_words};
+use topology::Position;
 
 /// Something that the lab could not do, on which host, in the kernel's words.
 #[derive(Debug)]
@@ -102,16 +104,13 @@ pub fn kernel_has_netem() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
     *ANSWER.get_or_init(|| {
         on_own_thread("netem probe", || {
-            let runtime = runtime("probe")?;
             let _namespace = Namespace::enter_new("probe")?;
-            let handle = netlink(&runtime, "probe")?;
-            runtime
-                .block_on(topology::add_netem(
-                    &handle,
-                    topology::LOOPBACK,
-                    &Impairment::none(),
-                ))
-                .map_err(|error| LabError::new("probe", "add netem", kernel_words(error), ""))
+            let netlink = Netlink::start("probe")?;
+            let handle = netlink.connect("probe")?;
+            let none = Impairment::none();
+            netlink
+                .wait(topology::add_netem(&handle, topology::LOOPBACK, &none))
+                .map_err(|error| LabError::new("probe", "add netem", error, ""))
         })
         .is_ok()
     })
@@ -169,13 +168,11 @@ impl Lab {
         let namespace = &self.hosts()[index];
         namespace
             .run(|| {
-                let runtime = runtime(host)?;
-                let handle = netlink(&runtime, host)?;
-                runtime
-                    .block_on(topology::set_link(Position::new(index), up, &handle))
-                    .map_err(|error| {
-                        LabError::new(host, "change its link", kernel_words(error), "")
-                    })
+                let netlink = Netlink::start(host)?;
+                let handle = netlink.connect(host)?;
+                netlink
+                    .wait(topology::set_link(Position::new(index), up, &handle))
+                    .map_err(|error| LabError::new(host, "change its link", error, ""))
             })
             .map_err(|error| LabError::new(host, "enter its namespace", error, ""))?
     }
@@ -213,7 +210,7 @@ struct Builder<'a> {
     scenario: &'a Scenario,
     link: Link,
     run: u64,
-    runtime: Runtime,
+    netlink: Netlink,
     namespaces: Vec<Namespace>,
     handles: Vec<Handle>,
 }
@@ -224,7 +221,7 @@ impl<'a> Builder<'a> {
             scenario,
             link,
             run,
-            runtime: runtime("lab")?,
+            netlink: Netlink::start("lab")?,
             namespaces: Vec::new(),
             handles: Vec::new(),
         })
@@ -287,10 +284,10 @@ impl<'a> Builder<'a> {
         for (name, value) in self.scenario.sysctls.get(host).into_iter().flatten() {
             sysctl::set(host, name, value)?;
         }
-        let handle = netlink(&self.runtime, host)?;
-        self.runtime
-            .block_on(topology::bring_up(&handle, topology::LOOPBACK))
-            .map_err(|error| LabError::new(host, "bring lo up", kernel_words(error), ""))?;
+        let handle = self.netlink.connect(host)?;
+        self.netlink
+            .wait(topology::bring_up(&handle, topology::LOOPBACK))
+            .map_err(|error| LabError::new(host, "bring lo up", error, ""))?;
         self.namespaces.push(namespace);
         self.handles.push(handle);
         Ok(())
@@ -301,17 +298,15 @@ impl<'a> Builder<'a> {
             .map_err(|error| LabError::new("router", "open a socket for ethtool", error, ""))?;
         for (index, host) in self.scenario.hosts.iter().enumerate() {
             let inside = self.namespaces[index + 1].as_fd().as_raw_fd();
-            self.runtime
-                .block_on(topology::join(
+            self.netlink
+                .wait(topology::join(
                     host,
                     Position::new(index),
                     inside,
                     &self.handles[0],
                     &self.handles[index + 1],
                 ))
-                .map_err(|error| {
-                    LabError::new(host, "join it to the router", kernel_words(error), "")
-                })?;
+                .map_err(|error| LabError::new(host, "join it to the router", error, ""))?;
             switch_off(&offload, &topology::router_device(host))?;
         }
         Ok(offload)
@@ -328,21 +323,22 @@ impl<'a> Builder<'a> {
         let device = topology::router_device(host);
         let index = position.router_index();
         let router = &self.handles[0];
-        self.runtime
-            .block_on(topology::add_netem(router, index, impairment))
+        self.netlink
+            .wait(topology::add_netem(router, index, impairment))
             .map_err(|error| {
                 LabError::new(
                     "router",
                     &format!("add netem to {device}"),
-                    kernel_words(error),
+                    error,
                     "ENOENT: this kernel has no sch_netem; run with --link relay",
                 )
             })?;
         let read_back =
             |error| LabError::new("router", &format!("read netem of {device} back"), error, "");
         let options = self
-            .runtime
-            .block_on(topology::netem_options(router, index))
+            .netlink
+            .wait(topology::netem_options(router, index))
+            .and_then(|options| options.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT)))
             .map_err(read_back)?;
         let installed =
             netem::decode(&options).map_err(|error| read_back(io::Error::other(error)))?;
@@ -361,16 +357,9 @@ impl<'a> Builder<'a> {
         impairment: Impairment,
         offload: &Offload,
     ) -> Result<Wire, LabError> {
-        self.runtime
-            .block_on(topology::detour(host, position, &self.handles[0]))
-            .map_err(|error| {
-                LabError::new(
-                    host,
-                    "lead its traffic to the relay",
-                    kernel_words(error),
-                    "",
-                )
-            })?;
+        self.netlink
+            .wait(topology::detour(host, position, &self.handles[0]))
+            .map_err(|error| LabError::new(host, "lead its traffic to the relay", error, ""))?;
         for device in [topology::detour_device(host), topology::relay_device(host)] {
             switch_off(offload, &device)?;
         }
@@ -402,22 +391,6 @@ fn switch_off(offload: &Offload, device: &str) -> Result<(), LabError> {
             "",
         )
     })
-}
-
-fn runtime(host: &str) -> Result<Runtime, LabError> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| LabError::new(host, "start a runtime for netlink", error, ""))
-}
-
-/// A netlink connection of the namespace that the calling thread is in.
-fn netlink(runtime: &Runtime, host: &str) -> Result<Handle, LabError> {
-    let _entered = runtime.enter();
-    let (connection, handle, _) = rtnetlink::new_connection()
-        .map_err(|error| LabError::new(host, "open a netlink socket", error, ""))?;
-    runtime.spawn(connection);
-    Ok(handle)
 }
 
 /// Runs `work` on a thread of its own, because it changes the thread's network

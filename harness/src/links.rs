@@ -1,43 +1,18 @@
-//! `harness links`: the relay beside netem. Numbered datagrams go over two links
-//! that are impaired alike, one carried by each, at the same time on the same
-//! kernel; what was lost, doubled and overtaken and how late the rest came is
-//! held against one another.
+//! Compares the relay with netem: what each does to datagrams, and what the
+//! scenarios come to over each.
+//!
+//! Imports runner, kernels, lab and suite.
 
-use std::io;
-use std::net::{SocketAddr, UdpSocket};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use advisor_report::Link;
-use nix::sys::socket::{setsockopt, sockopt};
-use serde::{Deserialize, Serialize};
-
-use crate::lab::{Lab, LabError};
+use crate::kernels::KernelError;
+use crate::kernels::cache::{Cache, Stored};
+use crate::kernels::choice::Choice;
+use crate::lab::Carrier;
+use crate::lab::datagrams::{Pair, Sample};
+use crate::runner::plan::Plan;
+use crate::runner::{self, OnProgress, Options, guests};
 use crate::suite::scenario::Scenario;
-
-/// The links that are compared, as a suite writes them. Together they use all
-/// that a link can do.
-pub const LINKS: &[&str] = &[
-    "loss: 1%",
-    "loss: 10%",
-    "gilbert_elliott: { p: 2%, r: 25% }",
-    "duplicate: 5%",
-    "corrupt: 5%",
-    "delay: 20ms",
-    "delay: 50ms, jitter: 20ms",
-    "delay: 20ms, reorder: 20%",
-    "rate: 3mbit",
-    "delay: 20ms, jitter: 5ms, loss: 2%, duplicate: 1%",
-];
-
-/// Bytes of a datagram.
-const PAYLOAD: usize = 400;
-
-/// Between two datagrams over the same link: 3.5 Mbit/s with all headers.
-const PACE: Duration = Duration::from_millis(1);
-
-/// Nothing is under way any more after so long without an arrival: far longer
-/// than any of the links delays.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How many standard errors two shares of the same distribution may be apart.
 /// Student's distribution with 58 degrees of freedom passes this once in 20,000
@@ -56,164 +31,81 @@ const BLOCKS: usize = 30;
 /// twentieth. A busy machine makes some later, and none quicker.
 const LATENESS: Duration = Duration::from_millis(1);
 
-/// Measurements that are made again because the lab's own devices lost packets.
-const MOST_DISCARDED: usize = 3;
-
-/// What arrived over one link.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct Sample {
-    /// By number: the delay of the first that arrived in microseconds.
-    pub delays_us: Vec<Option<u32>>,
-    /// The numbers that arrived more than once.
-    pub duplicated: Vec<u32>,
-    /// The numbers that arrived after a higher one.
-    pub overtaken: Vec<u32>,
+/// The scenarios that can be compared: those with an impairment that both can
+/// carry.
+pub fn comparable(scenarios: Vec<Scenario>) -> Vec<Scenario> {
+    scenarios
+        .into_iter()
+        .filter(|scenario| scenario.is_impaired() && !scenario.needs_netem)
+        .collect()
 }
 
-/// One kind of link, carried by both.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Pair {
-    /// As a suite writes it.
-    pub link: String,
-    /// Over netem.
-    pub netem: Sample,
-    /// Over the relay.
-    pub relay: Sample,
-}
-
-/// Sends that many datagrams over a link carried by each.
-pub fn measure(link: &str, packets: u32) -> Result<Pair, LabError> {
-    let mut left = MOST_DISCARDED;
-    loop {
-        let (pair, disturbed) = measure_once(link, packets)?;
-        if !disturbed {
-            return Ok(pair);
-        }
-        if left == 0 {
-            let words = io::Error::other("the lab's devices dropped packets again and again");
-            let hint = "the machine is too busy; run it again";
-            return Err(LabError::new("router", "compare links", words, hint));
-        }
-        left -= 1;
+/// The kernel that is named, to compare links on.
+pub fn kernel(name: &str) -> Result<Stored, KernelError> {
+    let choice = Choice::parse(name)?;
+    if choice == Choice::Host {
+        return Err(KernelError::usage(
+            "host",
+            "compare links on it",
+            "links are compared in a guest",
+            "name a kernel that was fetched, see `harness kernels`",
+        ));
     }
+    choice.resolve(&Cache::of_user()?, None)?.ok_or_else(|| {
+        KernelError::environment(
+            name,
+            "compare links on it",
+            "no kernel was fetched",
+            "harness kernels fetch debian-6.12",
+        )
+    })
 }
 
-fn measure_once(link: &str, packets: u32) -> Result<(Pair, bool), LabError> {
-    let scenario = scenario(link)?;
-    let mut netem = Lab::build(&scenario, Link::Netem, 0)?;
-    let mut relay = Lab::build(&scenario, Link::Relay, 0)?;
-    let start = Instant::now();
-    let over = |lab: &Lab| -> io::Result<(UdpSocket, UdpSocket)> {
-        let bind = |host: &str| -> io::Result<UdpSocket> {
-            let address = SocketAddr::new(scenario.address_of(host), 0);
-            let namespace = lab.namespace(host).ok_or(io::ErrorKind::NotFound)?;
-            namespace.run(|| UdpSocket::bind(address))?
-        };
-        let (sender, receiver) = (bind("client")?, bind("server")?);
-        // Should the receiver not be scheduled for a while.
-        let _ = setsockopt(&receiver, sockopt::RcvBufForce, &(16 << 20));
-        receiver.set_read_timeout(Some(PATIENCE))?;
-        sender.connect(receiver.local_addr()?)?;
-        Ok((sender, receiver))
+/// What was compared.
+#[derive(Debug)]
+pub struct Compared {
+    /// The guest's release.
+    pub release: String,
+    /// By link.
+    pub links: Vec<Comparison>,
+    /// Of the scenarios, over netem and then over the relay.
+    pub results: Vec<advisor_report::Scenario>,
+}
+
+/// Sends `packets` datagrams over each link and runs the scenarios over each
+/// carrier; `compared` is called with each link as it is done.
+pub fn run(
+    kernel: &Stored,
+    packets: u32,
+    scenarios: &[Scenario],
+    runs: Option<u64>,
+    progress: OnProgress,
+    mut compared: impl FnMut(&Comparison),
+) -> Result<Compared, runner::Error> {
+    let mut all = Compared {
+        release: String::new(),
+        links: Vec::new(),
+        results: Vec::new(),
     };
-    let words = |error| LabError::new("lab", "send datagrams", error, "");
-    let (to_netem, from_netem) = over(&netem).map_err(words)?;
-    let (to_relay, from_relay) = over(&relay).map_err(words)?;
-    let (sent, netem_sample, relay_sample) = std::thread::scope(|scope| {
-        let netem = scope.spawn(|| receive(&from_netem, packets, start));
-        let relay = scope.spawn(|| receive(&from_relay, packets, start));
-        let sent = send(&[to_netem, to_relay], packets, start);
-        let joined = |sample: std::thread::ScopedJoinHandle<'_, io::Result<Sample>>| {
-            sample
-                .join()
-                .unwrap_or_else(|_| Err(io::Error::other("the receiver panicked")))
+    guests::measure_links(kernel, packets, progress, |release, pair| {
+        release.clone_into(&mut all.release);
+        let comparison = compare(pair);
+        compared(&comparison);
+        all.links.push(comparison);
+    })?;
+    for carrier in [Carrier::Netem, Carrier::Relay] {
+        let options = Options {
+            carrier,
+            runs,
+            ..Options::default()
         };
-        (sent, joined(netem), joined(relay))
-    });
-    sent.map_err(words)?;
-    let pair = Pair {
-        link: link.to_owned(),
-        netem: netem_sample.map_err(words)?,
-        relay: relay_sample.map_err(words)?,
-    };
-    let mut disturbed = false;
-    for lab in [&mut netem, &mut relay] {
-        for namespace in lab.namespaces() {
-            disturbed |= namespace.dropped_on_sending()? > 0;
+        let outcome = runner::run(&Plan::in_guests(scenarios, kernel), &options, progress)?;
+        if let Some(error) = outcome.error {
+            return Err(error);
         }
-        disturbed |= lab.stop_relay()?.iter().any(|wire| wire.overrun > 0);
+        all.results.extend(outcome.results);
     }
-    Ok((pair, disturbed))
-}
-
-/// A scenario with nothing but the link, towards the server.
-fn scenario(link: &str) -> Result<Scenario, LabError> {
-    let text = format!(
-        "scenarios:\n\
-         - name: link\n  \
-           explains: it has a link\n  \
-           source: none\n  \
-           links: {{ server: {{ {link} }} }}\n  \
-           actors: {{ one: {{ on: server, steps: [{{ listen: 7000 }}] }} }}\n  \
-           expect: {{ one.listen.error: {{ always: none }} }}\n"
-    );
-    let wrong =
-        |words: String| LabError::new("server", "read its link", io::Error::other(words), "");
-    let mut scenarios =
-        crate::suite::parse(&text, "links").map_err(|error| wrong(format!("{error:?}")))?;
-    scenarios.pop().ok_or_else(|| wrong("none".to_owned()))
-}
-
-/// Sends numbered datagrams to all in turn, each with the time since `start`.
-fn send(sockets: &[UdpSocket], packets: u32, start: Instant) -> io::Result<()> {
-    let mut next = Instant::now();
-    for number in 0..packets {
-        for socket in sockets {
-            let mut bytes = [0; PAYLOAD];
-            bytes[..4].copy_from_slice(&number.to_be_bytes());
-            let now = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-            bytes[4..12].copy_from_slice(&now.to_be_bytes());
-            socket.send(&bytes)?;
-        }
-        next += PACE;
-        std::thread::sleep(next.saturating_duration_since(Instant::now()));
-    }
-    Ok(())
-}
-
-fn receive(socket: &UdpSocket, packets: u32, start: Instant) -> io::Result<Sample> {
-    let mut sample = Sample {
-        delays_us: vec![None; packets as usize],
-        ..Sample::default()
-    };
-    let mut highest = None;
-    let mut bytes = [0; PAYLOAD];
-    loop {
-        match socket.recv(&mut bytes) {
-            Ok(PAYLOAD) => {}
-            Ok(_) => continue,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(sample),
-            Err(error) => return Err(error),
-        }
-        let now = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let [a, b, c, d, time @ ..] = &bytes[..12] else {
-            continue;
-        };
-        let number = u32::from_be_bytes([*a, *b, *c, *d]);
-        let sent = time.try_into().map_or(0, u64::from_be_bytes);
-        let Some(delay) = sample.delays_us.get_mut(number as usize) else {
-            continue;
-        };
-        if delay.is_some() {
-            sample.duplicated.push(number);
-            continue;
-        }
-        *delay = Some(u32::try_from(now.saturating_sub(sent)).unwrap_or(u32::MAX));
-        if highest > Some(number) {
-            sample.overtaken.push(number);
-        }
-        highest = highest.max(Some(number));
-    }
+    Ok(all)
 }
 
 /// How two samples compare.
@@ -401,13 +293,6 @@ mod tests {
             netem,
             relay,
         })
-    }
-
-    #[test]
-    fn each_link_is_one_of_a_suite() {
-        for link in LINKS {
-            assert!(scenario(link).unwrap().is_impaired(), "{link}");
-        }
     }
 
     #[test]

@@ -9,14 +9,11 @@ pub mod templates;
 use advisor::rules::RULES;
 use advisor_report::advice::{Advised, Claim, Recommended};
 use advisor_report::proof::{Load, Proof, SCHEMA, Side as Tried, Trial, Verdict};
-use advisor_report::{Kernel, Link, Value};
+use advisor_report::{self, Kernel, Link, Value};
 
-use crate::kernels::KernelError;
-use crate::kernels::cache::{Cache, Stored};
-use crate::lab::Carrier;
-use crate::runner::guests::{self, Job};
-use crate::runner::schedule::Progress;
-use crate::runner::{Settings, Touching, judge};
+use crate::kernels::cache::Stored;
+use crate::runner::plan::Plan;
+use crate::runner::{self, OnProgress, Options, judge};
 use crate::suite::parameter;
 use crate::suite::scenario::{Scenario, Side};
 use chance::Answer;
@@ -160,9 +157,8 @@ pub fn run(
     advised: &Advised,
     mut prepared: Vec<Prepared>,
     kernel: &kernel::Chosen,
-    cache: &Cache,
-    progress: &(dyn Fn(Progress) + Sync),
-) -> Result<Proof, KernelError> {
+    progress: OnProgress,
+) -> Result<Proof, runner::Error> {
     let mut done = 0;
     for runs in [FEWEST_RUNS, MOST_RUNS - FEWEST_RUNS] {
         let mut open: Vec<&mut Sides> = prepared
@@ -170,7 +166,7 @@ pub fn run(
             .filter_map(|prepared| prepared.trial.as_mut().ok())
             .filter(|sides| sides.is_open())
             .collect();
-        round(&mut open, &kernel.stored, done, runs, cache, progress)?;
+        round(&mut open, &kernel.stored, done, runs, progress)?;
         done += runs;
     }
     Ok(assemble(advised, prepared, kernel.why.clone()))
@@ -203,34 +199,22 @@ fn round(
     kernel: &Stored,
     first: u64,
     runs: u64,
-    cache: &Cache,
-    progress: &(dyn Fn(Progress) + Sync),
-) -> Result<(), KernelError> {
-    let settings = Settings {
-        carrier: Carrier::Auto,
+    progress: OnProgress,
+) -> Result<(), runner::Error> {
+    let options = Options {
         runs: Some(runs),
         first_run: first,
-        touching: Touching::Allowed,
-        in_guest: true,
         long: true,
-        keep: None,
+        // A busy machine can make a guest's clock run wrong, or a run take too long.
+        retry_errored: true,
+        ..Options::default()
     };
-    let jobs: Vec<Job> = open
-        .iter()
-        .flat_map(|sides| [&sides.before, &sides.after])
-        .map(|scenario| Job { kernel, scenario })
-        .collect();
-    let guests = guests::most_guests();
-    let mut results = guests::run_all(&jobs, &settings, guests, cache, progress)?;
-    // A busy machine can make a guest's clock run wrong, or a run take too long.
-    let again: Vec<usize> = (0..jobs.len())
-        .filter(|index| results[*index].verdict == advisor_report::Verdict::Errored)
-        .collect();
-    let errored: Vec<Job> = again.iter().map(|index| jobs[*index]).collect();
-    let anew = guests::run_all(&errored, &settings, guests, cache, progress)?;
-    for (index, result) in again.into_iter().zip(anew) {
-        results[index] = result;
+    let both = open.iter().flat_map(|sides| [&sides.before, &sides.after]);
+    let outcome = runner::run(&Plan::in_guests(both, kernel), &options, progress)?;
+    if let Some(error) = outcome.error {
+        return Err(error);
     }
+    let results = outcome.results;
     for (sides, results) in open.iter_mut().zip(results.chunks(2)) {
         for (result, side) in results.iter().zip([Side::Before, Side::After]) {
             sides.take(side, result);

@@ -1,7 +1,9 @@
-//! What a run tells: the terminal, `report.json`, `report.md`, `junit.xml` and
+//! What was seen in a run: on the terminal, in the files of [`FORMATS`] and as
 //! snapshots, all from the same results.
+//!
+//! Imports runner (for its progress), links, suite and output.
 
-pub mod catalogue;
+mod json;
 mod junit;
 mod markdown;
 pub mod matrix;
@@ -13,11 +15,13 @@ use std::io;
 use std::path::Path;
 
 use advisor_report::{Expectation, Report, Run, SCHEMA, Scenario, Seen, Value, Verdict};
+
+use crate::output;
 use matrix::Matrix;
 
-/// How many scenarios came to each verdict.
+/// How many scenarios have each verdict.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Tally {
+pub struct VerdictCounts {
     /// Every expectation held.
     pub passed: usize,
     /// One did not.
@@ -28,7 +32,7 @@ pub struct Tally {
     pub skipped: usize,
 }
 
-impl Tally {
+impl VerdictCounts {
     /// Counts results.
     pub fn of(scenarios: &[Scenario]) -> Self {
         let count = |verdict| scenarios.iter().filter(|s| s.verdict == verdict).count();
@@ -55,20 +59,25 @@ pub fn assemble(scenarios: Vec<Scenario>, pinned_sysctls: BTreeMap<String, Strin
     }
 }
 
-/// Writes `report.json`, `report.md` and `junit.xml` to a directory, which is
-/// made where it isn't there.
+/// A format of the report, written to one file.
+pub trait Format: Sync {
+    /// The file's name.
+    fn file(&self) -> &'static str;
+
+    /// The file's content.
+    fn render(&self, report: &Report) -> io::Result<String>;
+}
+
+/// All formats.
+pub static FORMATS: &[&dyn Format] = &[&json::Json, &markdown::Markdown, &junit::Junit];
+
+/// Writes the report in all [`FORMATS`] to a directory, which is made where it
+/// isn't there.
 pub fn write(report: &Report, directory: &Path) -> io::Result<()> {
-    let mut json = serde_json::to_vec_pretty(report)?;
-    json.push(b'\n');
-    crate::output::write(&directory.join("report.json"), &json)?;
-    crate::output::write(
-        &directory.join("report.md"),
-        markdown::render(report).as_bytes(),
-    )?;
-    crate::output::write(
-        &directory.join("junit.xml"),
-        junit::render(report)?.as_bytes(),
-    )
+    FORMATS.iter().try_for_each(|format| {
+        let content = format.render(report)?;
+        output::write(&directory.join(format.file()), content.as_bytes())
+    })
 }
 
 /// Whether an expectation held, in words.
@@ -242,8 +251,9 @@ mod tests {
     #[test]
     fn each_form_of_the_report_is_as_recorded() {
         let report = sample();
-        insta::assert_snapshot!("markdown", markdown::render(&report));
-        insta::assert_snapshot!("junit", junit::render(&report).unwrap());
+        for format in FORMATS {
+            insta::assert_snapshot!(format.file(), format.render(&report).unwrap());
+        }
         let lines: Vec<String> = report
             .scenarios
             .iter()
@@ -279,12 +289,38 @@ mod tests {
     }
 
     #[test]
+    fn a_run_on_two_kernels_is_reported_with_its_difference() {
+        use crate::runner::scripted::{jobs, run, scenarios, scripted};
+        let scenarios = scenarios(&["same", "differs"]);
+        let guests = scripted(2, &[("differs", &[Verdict::Failed])]);
+        let jobs = jobs(&scenarios, &["6.12.1"]);
+        let outcome = run(&jobs, scripted(2, &[]), Ok(guests), false, &|_| {}).unwrap();
+        let report = assemble(outcome.results, BTreeMap::new());
+        assert_eq!(report.differences.len(), 1);
+        assert_eq!(report.differences[0].id, "t/f/differs");
+        let counts = VerdictCounts::of(&report.scenarios);
+        assert_eq!((counts.passed, counts.failed), (3, 1));
+        for format in FORMATS {
+            let text = format.render(&report).unwrap();
+            assert!(text.contains("6.12.1"), "{}", format.file());
+        }
+    }
+
+    #[test]
     fn what_is_written_is_read_back() {
         let directory = tempfile::tempdir().unwrap();
         let report = sample();
         write(&report, &directory.path().join("made/anew")).unwrap();
         let read = advisor_report::read(&directory.path().join("made/anew")).unwrap();
         assert_eq!(read, report);
-        assert!(directory.path().join("made/anew/junit.xml").exists());
+        for format in FORMATS {
+            assert!(
+                directory
+                    .path()
+                    .join("made/anew")
+                    .join(format.file())
+                    .exists()
+            );
+        }
     }
 }

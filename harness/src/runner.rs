@@ -1,55 +1,82 @@
-//! The story of a scenario: build the lab, look, play, look again, judge.
+//! Scenarios x kernels -> results.
+//!
+//! A [`Plan`] says which scenario runs on which kernel. An
+//! [`executor::Executor`] runs the jobs of a plan: [`host`] on this machine's
+//! kernel, [`guests`] in QEMU. Both end in [`local`], which runs one scenario on
+//! the kernel of its own process.
+//!
+//! Imports suite, actor, lab, host_settings, kernels, guest and the ground
+//! (output, privilege); not report, nor any command.
 
 pub mod capture;
+pub mod executor;
 pub mod guests;
+mod host;
 pub mod judge;
-pub mod schedule;
+mod keep;
+mod local;
+pub mod plan;
+#[cfg(test)]
+pub(crate) mod scripted;
 pub mod stage;
 pub mod watch;
 
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::path::PathBuf;
 
-use advisor_report::{Kernel, Link, Place, Quantifier, Run, Verdict};
 use serde::{Deserialize, Serialize};
 
-use crate::lab::namespace::kernel_release;
-use crate::lab::relay::WireCounts;
-use crate::lab::{Carrier, Lab, LabError, kernel_has_netem};
-use crate::output;
-use crate::privilege;
+use crate::host_settings::{Change, Restored};
+use crate::kernels::KernelError;
+use crate::lab::Carrier;
+use crate::privilege::Privilege;
 use crate::suite::scenario::Scenario;
-use crate::touch::Touch;
-use advisor_facts::release::Release;
-use capture::Capture;
-use watch::Watch;
+use executor::{Executor, Job};
+use plan::Plan;
 
-/// How many runs of a scenario may be thrown away because the lab disturbed
-/// them; one more makes it errored.
-const MOST_DISCARDED: usize = 3;
+/// How the user wants scenarios to be run; the same on every kernel.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// What carries impaired links.
+    pub carrier: Carrier,
+    /// Runs of each scenario. Default: the scenario's own number.
+    pub runs: Option<u64>,
+    /// The number of the first run. Runs of other numbers have other random
+    /// draws. Default: 0.
+    pub first_run: u64,
+    /// Whether scenarios that wait for minutes are run.
+    pub long: bool,
+    /// Whether scenarios may set sysctls of this machine.
+    pub touch_host: bool,
+    /// Directory for packets and logs of runs that are not as expected.
+    pub keep: Option<PathBuf>,
+    /// Jobs at the same time. Default: as many as the machine takes.
+    pub jobs: Option<usize>,
+    /// Whether errored scenarios are run once more. On a busy machine a guest's
+    /// clock can run wrong, or a run take too long.
+    pub retry_errored: bool,
+}
 
-/// How scenarios are to be run.
+/// How scenarios are run on one machine: this one, or a guest.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Settings {
     /// What carries impaired links.
     pub carrier: Carrier,
-    /// In place of a scenario's own number of runs.
+    /// Runs of each scenario. Default: the scenario's own number.
     pub runs: Option<u64>,
-    /// The number of the first run; a run of another number meets other draws.
+    /// The number of the first run.
     pub first_run: u64,
-    /// Whether scenarios may act on the whole machine.
+    /// Whether scenarios may set sysctls of the whole machine.
     pub touching: Touching,
     /// Whether the machine is a guest, which is thrown away afterwards.
     pub in_guest: bool,
-    /// Whether scenarios that wait long are run.
+    /// Whether scenarios that wait for minutes are run.
     pub long: bool,
-    /// Where packets and logs go of runs that are not as expected.
+    /// Directory for packets and logs of runs that are not as expected.
     pub keep: Option<PathBuf>,
 }
 
-/// Whether scenarios may act on the whole machine.
+/// Whether scenarios may set sysctls of the whole machine.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Touching {
     /// `--touch-host`, as root.
@@ -60,327 +87,151 @@ pub enum Touching {
     NotRoot,
 }
 
-/// Runs a scenario as often as it asks, and judges it. `ran` is called after
-/// each run with the number of runs so far.
-pub fn run_scenario(
-    scenario: &Scenario,
-    settings: &Settings,
-    ran: impl FnMut(u64),
-) -> advisor_report::Scenario {
-    run_and_keep(scenario, settings, ran, &mut output::write)
-}
-
-/// Writes a file of what is kept.
-pub type Write<'a> = &'a mut dyn FnMut(&Path, &[u8]) -> io::Result<()>;
-
-/// As [`run_scenario`]; what is kept is handed to `write`.
-pub fn run_and_keep(
-    scenario: &Scenario,
-    settings: &Settings,
-    mut ran: impl FnMut(u64),
-    write: Write,
-) -> advisor_report::Scenario {
-    let release = kernel_release();
-    let scenario = &scenario.on_release(&release);
-    let link = settings.carrier.link(scenario);
-    let mut result = blank(scenario, link);
-    if let Some((reason, hint)) = obstacle(scenario, settings, &release) {
-        result.verdict = Verdict::Skipped;
-        result.reason = Some(reason);
-        result.hint = Some(hint);
-        return result;
-    }
-    let at_least = settings.runs.unwrap_or(scenario.runs);
-    let at_most = settings.runs.unwrap_or(scenario.max_runs);
-    let mut keeper = Keeper::new(scenario, settings);
-    loop {
-        let number = settings.first_run + result.runs.len() as u64;
-        let start = Instant::now();
-        let mut run = Run::default();
-        match run_once(scenario, link, number, &mut run, &mut keeper) {
-            Ok(None) => {}
-            Ok(Some(disturbance)) if result.discarded_runs.len() < MOST_DISCARDED => {
-                result.discarded_runs.push(disturbance);
-                continue;
-            }
-            Ok(Some(disturbance)) => run.error = Some(disturbance),
-            Err(error) => {
-                run.error = Some(error.to_string());
-                result.hint = Some(error.hint).filter(|hint| !hint.is_empty());
-            }
-        }
-        run.number = number;
-        run.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let broken = run.error.is_some();
-        keeper.keep(scenario, &run, false, write);
-        result.runs.push(run);
-        result.expectations = judge::judge(scenario, &result.runs);
-        let count = result.runs.len() as u64;
-        ran(count);
-        let enough = count >= at_least && !judge::wants_more_runs(&result.expectations);
-        // A run that gave no result makes the scenario errored; more of them
-        // can't mend that.
-        if broken || enough || count >= at_most {
-            break;
-        }
-    }
-    conclude(&mut result);
-    if let Some(run) = result
-        .runs
-        .last()
-        .filter(|_| result.verdict != Verdict::Passed)
-    {
-        keeper.keep(scenario, run, true, write);
-    }
-    result.hint = result.hint.or(keeper.describe());
-    result
-}
-
-/// What lets a scenario run that this host must not or can't.
-const IN_A_GUEST: &str = "a guest can run it: harness kernels fetch debian-6.12 where there is \
-                          none yet, and no --kernel host";
-
-/// Why a scenario can't run on this kernel, and what to do about it.
-fn obstacle(scenario: &Scenario, settings: &Settings, release: &str) -> Option<(String, String)> {
-    let running = Release::of_kernel(release);
-    if let (Some(running), Some(since)) = (running, scenario.since)
-        && running < since
-    {
-        let hint = "run it on a newer kernel: `harness kernels` lists some".to_owned();
-        return Some((format!("it needs {since}; this is {running}"), hint));
-    }
-    if let Some(missing) = scenario
-        .commands()
-        .find_map(|(_, command)| command.obstacle())
-    {
-        return Some(missing);
-    }
-    if scenario.needs_guest() && !settings.in_guest {
-        // A cgroup has a name and outlives a harness that is killed.
-        let reason = "it makes a cgroup, which would outlive it";
-        return Some((reason.to_owned(), IN_A_GUEST.to_owned()));
-    }
-    if let Some(user) = scenario.users().find(|user| !privilege::has_user(*user)) {
-        let reason = format!("it becomes user {user}, whom this user namespace doesn't have");
-        return Some((reason, format!("{IN_A_GUEST}; here it needs root")));
-    }
-    if scenario.expectations.is_empty() {
-        let hint = "its expectations say which releases they are for".to_owned();
-        return Some((format!("nothing is expected of {release}"), hint));
-    }
-    if scenario.long && !settings.long {
-        let limit = scenario.time_limit.as_secs();
-        let hint = "run it with --long".to_owned();
-        return Some((format!("it waits long, up to {limit} s a run"), hint));
-    }
-    if scenario.touches_host() && settings.touching != Touching::Allowed {
-        let names: Vec<&str> = scenario
-            .kernel_sysctls
-            .iter()
-            .map(|(name, _)| name.as_str())
-            .collect();
-        let reason = format!(
-            "it sets {}, which acts on the whole machine",
-            names.join(", ")
-        );
-        let hint = match settings.touching {
-            Touching::NotRoot => format!("{IN_A_GUEST}; here it needs root"),
-            _ => format!(
-                "{IN_A_GUEST}; --touch-host runs it here, where the machine may be disturbed"
-            ),
+impl Settings {
+    /// For a machine: this one, with what the process may do here, or a guest
+    /// (`None`). The whole guest is the scenario's, and each guest has netem.
+    fn new(options: &Options, here: Option<&Privilege>) -> Self {
+        let touching = match (here, options.touch_host) {
+            (None, _) | (Some(Privilege::Root), true) => Touching::Allowed,
+            (Some(_), false) => Touching::NotAsked,
+            (Some(_), true) => Touching::NotRoot,
         };
-        return Some((reason, hint));
-    }
-    if !scenario.needs_netem {
-        return None;
-    }
-    match settings.carrier {
-        Carrier::Relay => Some((
-            "it asks for netem".to_owned(),
-            "leave --link relay out for it".to_owned(),
-        )),
-        Carrier::Auto | Carrier::Netem => (!kernel_has_netem()).then(|| {
-            (
-                "it asks for netem, which this kernel does not have".to_owned(),
-                IN_A_GUEST.to_owned(),
-            )
-        }),
-    }
-}
-
-/// Keeps packets and logs of runs that are not as expected, where that was asked
-/// for.
-struct Keeper {
-    directory: Option<PathBuf>,
-    /// The most that is kept of the packets of a host's link.
-    most_bytes: usize,
-    /// Of the run that was made last.
-    last: Option<(Capture, Vec<String>)>,
-    /// The directories that were written, or why one could not be.
-    kept: Vec<String>,
-}
-
-impl Keeper {
-    fn new(scenario: &Scenario, settings: &Settings) -> Self {
+        let carrier = match (here, options.carrier) {
+            (None, Carrier::Auto) => Carrier::Netem,
+            (_, carrier) => carrier,
+        };
         Self {
-            directory: settings.keep.as_ref().map(|keep| keep.join(&scenario.id)),
-            most_bytes: if settings.in_guest {
-                capture::MOST_BYTES_IN_GUEST
-            } else {
-                capture::MOST_BYTES
-            },
-            last: None,
-            kept: Vec::new(),
+            carrier,
+            runs: options.runs,
+            first_run: options.first_run,
+            touching,
+            in_guest: here.is_none(),
+            long: options.long,
+            keep: options.keep.clone(),
+        }
+    }
+}
+
+/// What happens while scenarios run. `Ended` comes in the order in which
+/// scenarios end, not in that of the suite.
+#[derive(Debug)]
+pub enum Progress<'a> {
+    /// A sysctl that an interrupted run left changed was looked at.
+    Restored(&'a Change, Restored),
+    /// The kernel of this name boots, before anything runs on it.
+    Booting(&'a str),
+    /// A scenario starts.
+    Started(&'a Scenario),
+    /// A scenario has had that many runs.
+    Ran(&'a Scenario, u64),
+    /// A scenario has ended.
+    Ended(&'a advisor_report::Scenario),
+    /// That many scenarios errored and are run once more.
+    Retrying(usize),
+}
+
+/// Receives what happens, from any thread.
+pub type OnProgress<'a> = &'a (dyn Fn(Progress) + Sync);
+
+/// Why nothing ran.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The process has no rights to make network namespaces.
+    #[error("cannot make network namespaces: {0}")]
+    Namespaces(String),
+    /// `--link netem` on a kernel without it.
+    #[error("router: cannot add netem: ENOENT")]
+    Netem,
+    /// Sysctls that an interrupted run left changed could not be put back.
+    #[error("cannot put back what an earlier run left: {0}")]
+    Restore(io::Error),
+    /// A kernel could not be found or booted.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+}
+
+impl Error {
+    /// What to do about it; may be empty.
+    pub fn hint(&self) -> &str {
+        match self {
+            Self::Namespaces(_) => {
+                "run it as root (sudo harness run ...), or in a guest, which needs no rights \
+                 (harness kernels fetch debian-6.12); `harness doctor` says more"
+            }
+            Self::Netem => {
+                "this kernel has no sch_netem; run with --link relay or in a guest (--kernel \
+                 debian-6.12)"
+            }
+            Self::Restore(_) => "harness restore",
+            Self::Kernel(error) => error.hint(),
         }
     }
 
-    /// Writes what there is of the last run, where it alone breaks an expectation.
-    /// With `anyhow` it is written unless another one was.
-    fn keep(&mut self, scenario: &Scenario, run: &Run, anyhow: bool, write: Write) {
-        let broken = || {
-            let judged = judge::judge(scenario, std::slice::from_ref(run));
-            judged.iter().any(|expectation| {
-                expectation.held != Some(true) && expectation.quantifier != Quantifier::Sometimes
-            })
-        };
-        let wanted = if anyhow {
-            self.kept.is_empty()
-        } else {
-            broken()
-        };
-        let (Some(directory), Some((capture, log)), true) = (&self.directory, &self.last, wanted)
-        else {
-            return;
-        };
-        let directory = directory.join(format!("run-{}", run.number));
-        let shown = directory.display();
-        self.kept.push(match capture.write(&directory, log, write) {
-            Ok(()) => shown.to_string(),
-            Err(error) => format!("cannot write {shown}: {error}"),
-        });
-    }
-
-    fn describe(&self) -> Option<String> {
-        let first = self.kept.first()?;
-        Some(format!("packets and logs: {first}"))
+    /// Whether what the user asked for is wrong, and not the machine.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Kernel(error) if error.is_usage)
     }
 }
 
-/// One run, from a topology that is made for it to one that is gone. Returns
-/// how the lab itself disturbed it, where it did.
-fn run_once(
-    scenario: &Scenario,
-    link: Link,
-    number: u64,
-    run: &mut Run,
-    keeper: &mut Keeper,
-) -> Result<Option<String>, LabError> {
-    let touch = Touch::begin(scenario)?;
-    let mut lab = Lab::build(scenario, link, number)?;
-    run.seed_honoured = lab.seed_honoured;
-    touch.hold(&lab)?;
-    let capture = match keeper.directory {
-        Some(_) => Some(Capture::open(&lab, keeper.most_bytes)?),
-        None => None,
+/// What a plan came to.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// In the order of the plan's jobs.
+    pub results: Vec<advisor_report::Scenario>,
+    /// Why guests gave no results; those of the host are there all the same.
+    pub error: Option<Error>,
+}
+
+/// Runs what is planned: the jobs of this machine first, then those of guests.
+pub fn run(plan: &Plan, options: &Options, progress: OnProgress) -> Result<Outcome, Error> {
+    let on_host = |_: &[Job]| -> Result<Box<dyn Executor>, Error> {
+        Ok(Box::new(host::Host::prepare(
+            &plan.privilege,
+            options,
+            progress,
+        )?))
     };
-    let watch = Watch::start(&lab)?;
-    let stop = AtomicBool::new(false);
-    let (play, seen, captured) = std::thread::scope(|scope| {
-        let capture = capture.map(|capture| scope.spawn(|| capture.take(&stop)));
-        let sampler = scope.spawn(|| watch.sample(&lab, &stop));
-        let play = stage::play(scenario, &lab, || {
-            stop.store(true, Ordering::Relaxed);
-            sampler.thread().unpark();
-            let watch = sampler.join().unwrap_or_else(|_| {
-                let panic = std::io::Error::other("the sampler panicked");
-                Err(LabError::new("kernel", "sample the gauges", panic, ""))
-            })?;
-            watch.finish(&lab)
-        });
-        // However the play ended, the sampler has to.
-        stop.store(true, Ordering::Relaxed);
-        let captured = capture.and_then(|thread| thread.join().ok()?.ok());
-        play.map(|(play, seen)| (play, seen, captured))
-    })?;
-    keeper.last = captured.map(|captured| (captured, play.log));
-    let (observations, sockets, dropped) = seen?;
-    run.observations = observations;
-    run.observations.extend(play.observations);
-    run.sockets = sockets;
-    run.error = play.error;
-    lab.clear_sockets()?;
-    let counts = lab.stop_relay()?;
-    touch.end()?;
-    Ok(disturbance(scenario, &counts, dropped))
-}
-
-/// Packets that no impairment was asked to lose, but that were lost: a machine
-/// that is busy with other things overflows queues that all namespaces share.
-fn disturbance(scenario: &Scenario, wires: &[WireCounts], dropped: u64) -> Option<String> {
-    if let Some(wire) = wires.iter().find(|wire| wire.overrun > 0) {
-        return Some(format!(
-            "the relay towards {} lost {} packets: {}",
-            wire.towards,
-            wire.overrun,
-            wire.refused.as_deref().unwrap_or("it fell behind")
-        ));
-    }
-    // With a link taken away, what a device drops would be lost all the same.
-    (dropped > 0 && !scenario.takes_a_link_down())
-        .then(|| format!("the lab's devices dropped {dropped} packets that nobody asked to lose"))
-}
-
-pub(crate) fn blank(scenario: &Scenario, link: Link) -> advisor_report::Scenario {
-    advisor_report::Scenario {
-        id: scenario.id.clone(),
-        explains: scenario.explains.clone(),
-        source: scenario.source.clone(),
-        see_also: scenario.see_also.clone(),
-        kernel: Kernel {
-            release: kernel_release(),
-            place: Place::Host,
-        },
-        link,
-        verdict: Verdict::Errored,
-        reason: None,
-        hint: None,
-        console: Vec::new(),
-        runs: Vec::new(),
-        discarded_runs: Vec::new(),
-        expectations: Vec::new(),
-    }
-}
-
-/// The verdict from the runs and the expectations.
-fn conclude(result: &mut advisor_report::Scenario) {
-    let failed: Vec<String> = result
-        .expectations
-        .iter()
-        .filter(|expectation| expectation.held == Some(false))
-        .map(|expectation| {
-            format!(
-                "{} is not {} {}",
-                expectation.observation, expectation.quantifier, expectation.condition
-            )
-        })
-        .collect();
-    let unobserved: Vec<&str> = result
-        .expectations
-        .iter()
-        .filter(|expectation| expectation.held.is_none())
-        .map(|expectation| expectation.observation.as_str())
-        .collect();
-    let broken = result.runs.iter().find_map(|run| run.error.clone());
-    (result.verdict, result.reason) = if let Some(error) = broken {
-        (Verdict::Errored, Some(error))
-    } else if !failed.is_empty() {
-        (Verdict::Failed, Some(failed.join("; ")))
-    } else if !unobserved.is_empty() {
-        (
-            Verdict::Errored,
-            Some(format!("not observed: {}", unobserved.join(", "))),
-        )
-    } else {
-        (Verdict::Passed, None)
+    let in_guests = |jobs: &[Job]| -> Result<Box<dyn Executor>, Error> {
+        Ok(Box::new(guests::Guests::prepare(jobs, options, progress)?))
     };
+    carry_out(&plan.jobs, &on_host, &in_guests, options, progress)
+}
+
+/// Makes the executor for jobs.
+type Prepare<'a> = &'a dyn Fn(&[Job]) -> Result<Box<dyn Executor>, Error>;
+
+fn carry_out(
+    jobs: &[Job],
+    on_host: Prepare,
+    in_guests: Prepare,
+    options: &Options,
+    progress: OnProgress,
+) -> Result<Outcome, Error> {
+    let mut results: Vec<(usize, advisor_report::Scenario)> = Vec::new();
+    let mut failed = None;
+    for (prepare, is_guest) in [(on_host, false), (in_guests, true)] {
+        let (places, chosen): (Vec<usize>, Vec<Job>) = jobs
+            .iter()
+            .cloned()
+            .enumerate()
+            .filter(|(_, job)| job.kernel.is_some() == is_guest)
+            .unzip();
+        if chosen.is_empty() {
+            continue;
+        }
+        match prepare(&chosen) {
+            Ok(executor) => {
+                let seen = executor::run_all(&*executor, &chosen, options.retry_errored, progress);
+                results.extend(places.into_iter().zip(seen));
+            }
+            // What the host has shown is reported all the same.
+            Err(error) if is_guest => failed = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    results.sort_by_key(|(place, _)| *place);
+    Ok(Outcome {
+        results: results.into_iter().map(|(_, result)| result).collect(),
+        error: failed,
+    })
 }

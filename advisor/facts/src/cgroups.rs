@@ -43,6 +43,10 @@ pub struct Cgroup {
     /// `sock` of memory.stat: what of that is network transmission buffers, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sock_bytes: Option<u64>,
+    /// `active_file` and `inactive_file` of memory.stat: cached files, which the kernel
+    /// takes back at the limit before anything else suffers, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_bytes: Option<u64>,
     /// memory.events, of those below it as well, counted since the cgroup was made:
     /// `max` and `high` are how often these limits were met, `sock_throttled` (of
     /// later kernels) how often sockets were held back.
@@ -220,12 +224,18 @@ pub fn read(
 impl Cgroup {
     fn read(mount: &Path, directory: &Path) -> Result<Self, FactError> {
         let path = directory.strip_prefix(mount).unwrap_or(directory);
+        let stat = pairs(&directory.join("memory.stat"))?;
+        let files = ["active_file", "inactive_file"];
         Ok(Self {
             path: format!("/{}", path.display()),
             memory_max_bytes: number(&directory.join("memory.max"))?,
             memory_high_bytes: number(&directory.join("memory.high"))?,
             memory_current_bytes: number(&directory.join("memory.current"))?,
-            sock_bytes: pairs(&directory.join("memory.stat"))?.remove("sock"),
+            sock_bytes: stat.get("sock").copied(),
+            file_bytes: files
+                .into_iter()
+                .filter_map(|name| stat.get(name).copied())
+                .reduce(u64::saturating_add),
             events: pairs(&directory.join("memory.events"))?,
         })
     }

@@ -1,7 +1,10 @@
-//! In which condition the peer of a connection is, as far as the kernel's
-//! timer and tcp_info tell. Which of them tells what was measured: see the
-//! scenarios of crash/vanished-peer.
+//! In which condition a socket is: who holds it, whether its peer lives, and
+//! what ends it. Every command and every rule uses this one answer.
+//!
+//! Of the peer it goes by the kernel's timer and by tcp_info; which of them tells
+//! what was measured: see the scenarios of crash/vanished-peer.
 
+use std::cmp::Reverse;
 use std::fmt;
 
 use serde::Serialize;
@@ -24,40 +27,76 @@ const SLOW_MS: u64 = 1_000;
 /// Without data for this long a connection is idle, in milliseconds.
 const IDLE_MS: u32 = 60_000;
 
-/// The condition of the peer of a socket.
+/// The condition of a socket.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Condition {
-    /// It answers neither data nor probes.
+    /// The peer answers neither data nor probes.
     Dead,
-    /// It answers, and takes nothing: its window is closed.
+    /// The peer answers, and takes nothing: its window is closed.
     ZeroWindow,
-    /// It has sent data that the program here does not read.
+    /// The peer has sent data that the program here does not read.
     Unread,
-    /// It takes the data slower than it is written.
+    /// The peer has closed (CLOSE_WAIT), the program here has not, and has nothing
+    /// to send.
+    ClosedByPeer,
+    /// The program has shut down its half and keeps the descriptor (FIN_WAIT2).
+    HalfClosed,
+    /// The peer takes the data slower than it is written.
     Slow,
-    /// No data has moved for a minute, and none waits. It may as well be dead:
-    /// nobody has asked it.
+    /// No data has moved for a minute, and none waits. The peer may as well be
+    /// dead: nobody has asked it.
     Idle,
-    /// None of these.
+    /// None of these: data moves, or did within the last minute.
     Healthy,
-    /// There is no peer to be in any condition: a listener, a request, a
-    /// TIME_WAIT record.
-    None,
+    /// connect() waits for the peer's answer (SYN_SENT).
+    Connecting,
+    /// The connection waits for accept(): no process has it yet.
+    NotAccepted,
+    /// An orphan whose peer answers neither data nor probes.
+    OrphanDead,
+    /// An orphan whose peer answers, with its window closed.
+    OrphanZeroWindow,
+    /// An orphan in FIN_WAIT2: its FIN is acknowledged, the peer has not closed.
+    OrphanHalfClosed,
+    /// An orphan whose peer still takes the rest, or has only just been sent it.
+    OrphanDraining,
+    /// An orphan without tcp_info.
+    Orphan,
+    /// A record of TIME_WAIT, or the small record of FIN_WAIT2: no socket.
+    TimeWait,
+    /// A listener.
+    Listener,
+    /// A request whose handshake is not complete (SYN_RECV).
+    Request,
+    /// A socket that is bound and not connected.
+    Unconnected,
     /// There is no tcp_info to tell it by.
     Unknown,
 }
 
 impl Condition {
     /// Every condition, the worst first.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 20] = [
         Self::Dead,
         Self::ZeroWindow,
         Self::Unread,
+        Self::ClosedByPeer,
+        Self::HalfClosed,
         Self::Slow,
         Self::Idle,
         Self::Healthy,
-        Self::None,
+        Self::Connecting,
+        Self::NotAccepted,
+        Self::OrphanDead,
+        Self::OrphanZeroWindow,
+        Self::OrphanHalfClosed,
+        Self::OrphanDraining,
+        Self::Orphan,
+        Self::TimeWait,
+        Self::Listener,
+        Self::Request,
+        Self::Unconnected,
         Self::Unknown,
     ];
 
@@ -66,58 +105,74 @@ impl Condition {
         match self {
             Self::Dead => "dead",
             Self::ZeroWindow => "zero window",
-            Self::Unread => "unread",
+            Self::Unread => "unread here",
+            Self::ClosedByPeer => "closed by the peer (CLOSE_WAIT)",
+            Self::HalfClosed => "half-closed, waits for the peer",
             Self::Slow => "slow",
             Self::Idle => "idle",
             Self::Healthy => "healthy",
-            Self::None => "no peer",
+            Self::Connecting => "connecting",
+            Self::NotAccepted => "waiting for accept()",
+            Self::OrphanDead => "orphan with a dead peer",
+            Self::OrphanZeroWindow => "orphan at a zero window",
+            Self::OrphanHalfClosed => "orphan in FIN_WAIT2",
+            Self::OrphanDraining => "orphan still sending",
+            Self::Orphan => "orphan",
+            Self::TimeWait => "TIME_WAIT record",
+            Self::Listener => "listener",
+            Self::Request => "request",
+            Self::Unconnected => "unconnected",
             Self::Unknown => "unknown",
         }
     }
 
-    /// The condition of a socket's peer.
+    /// The condition of a socket.
     pub fn of(socket: &TcpSocket) -> Self {
-        if matches!(
-            socket.state,
-            TcpState::Listen
-                | TcpState::TimeWait
-                | TcpState::SynRecv
-                | TcpState::NewSynRecv
-                | TcpState::Close
-        ) {
-            return Self::None;
+        if socket.timer == Timer::TimeWait {
+            return Self::TimeWait;
+        }
+        let orphan = socket.is_orphan();
+        match socket.state {
+            TcpState::Listen => return Self::Listener,
+            TcpState::TimeWait => return Self::TimeWait,
+            TcpState::SynRecv | TcpState::NewSynRecv => return Self::Request,
+            TcpState::Close => return Self::Unconnected,
+            TcpState::SynSent => return Self::Connecting,
+            TcpState::FinWait2 if orphan => return Self::OrphanHalfClosed,
+            _ => {}
+        }
+        match Answer::of(socket) {
+            Some(Answer::None) if orphan => return Self::OrphanDead,
+            Some(Answer::None) => return Self::Dead,
+            Some(Answer::ClosedWindow) if orphan => return Self::OrphanZeroWindow,
+            Some(Answer::ClosedWindow) => return Self::ZeroWindow,
+            Some(Answer::Other) if orphan => return Self::OrphanDraining,
+            None if orphan => return Self::Orphan,
+            Some(Answer::Other) | None => {}
+        }
+        if socket.waits_for_accept() {
+            return Self::NotAccepted;
+        }
+        if socket.state == TcpState::CloseWait && socket.send_queue_bytes == 0 {
+            return Self::ClosedByPeer;
         }
         let Some(info) = &socket.info else {
-            // A record of FIN_WAIT2 has none either, and no memory.
-            return if socket.timer == Timer::TimeWait {
-                Self::None
+            return if socket.state == TcpState::FinWait2 {
+                Self::HalfClosed
             } else {
                 Self::Unknown
             };
         };
-        let silent = info.last_ack_recv_ms().is_some_and(|ms| ms >= SILENT_MS);
-        let backoff = info.backoff().unwrap_or(0);
-        let probes = info.probes().unwrap_or(0);
-        let unacked = info.unacked().unwrap_or(0);
-        match socket.timer {
-            Timer::Retransmit if silent && unacked > 0 && backoff >= DEAD_BACKOFF => {
-                return Self::Dead;
-            }
-            Timer::Probe | Timer::Keepalive if silent && probes >= DEAD_PROBES => {
-                return Self::Dead;
-            }
-            Timer::Probe if socket.send_queue_bytes > 0 && info.snd_wnd().unwrap_or(0) == 0 => {
-                return Self::ZeroWindow;
-            }
-            _ => {}
-        }
         let unread = unread_bytes(socket);
         let waits = info.last_data_recv_ms().is_some_and(|ms| ms >= UNREAD_MS);
         if unread > 0 && (waits || unread >= UNREAD_BYTES) {
             return Self::Unread;
         }
+        if socket.state == TcpState::FinWait2 {
+            return Self::HalfClosed;
+        }
         if socket.send_queue_bytes > 0 {
-            let slow = backoff > 0
+            let slow = info.backoff().unwrap_or(0) > 0
                 || socket.timer == Timer::Probe
                 || drain_ms(socket).is_some_and(|ms| ms >= SLOW_MS);
             return if slow { Self::Slow } else { Self::Healthy };
@@ -128,30 +183,119 @@ impl Condition {
         if still { Self::Idle } else { Self::Healthy }
     }
 
+    /// Whether the socket is an orphan, of whatever kind.
+    pub const fn is_orphan(self) -> bool {
+        matches!(
+            self,
+            Self::OrphanDead
+                | Self::OrphanZeroWindow
+                | Self::OrphanHalfClosed
+                | Self::OrphanDraining
+                | Self::Orphan
+        )
+    }
+
+    /// Whether it is a connection of which a program here is a part, or was: not
+    /// a record, a listener, a request or what is not connected.
+    pub const fn is_connection(self) -> bool {
+        !matches!(
+            self,
+            Self::TimeWait | Self::Listener | Self::Request | Self::Unconnected
+        )
+    }
+
+    /// Whether such a socket holds memory because something is amiss: a program
+    /// that does not read, accept or close, a peer that is gone or takes little or
+    /// nothing, an orphan. More memory for all sockets is no cure for it.
+    pub const fn is_amiss(self) -> bool {
+        matches!(
+            self,
+            Self::Dead
+                | Self::ZeroWindow
+                | Self::Unread
+                | Self::ClosedByPeer
+                | Self::HalfClosed
+                | Self::Slow
+                | Self::NotAccepted
+        ) || self.is_orphan()
+    }
+
+    /// What ends it, and what does not; `None` where nothing is amiss.
+    pub const fn ends(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Dead => {
+                "it ends when tcp_retries2 is spent, or by TCP_USER_TIMEOUT in the program"
+            }
+            Self::ZeroWindow => {
+                "it ends when the peer reads or the program gives up: the kernel waits as long as \
+                 probes are answered"
+            }
+            Self::Unread => "it ends when the program here reads or closes",
+            Self::ClosedByPeer => "it ends only when the program here calls close(): no timer runs",
+            Self::HalfClosed => {
+                "it ends when the peer closes or the program here calls close(): tcp_fin_timeout \
+                 begins with close()"
+            }
+            Self::Slow => "it ends when the peer has taken the rest",
+            Self::NotAccepted => "it ends when the listener's program calls accept()",
+            Self::Connecting => "it ends when the peer answers, or tcp_syn_retries is spent",
+            Self::OrphanDead => "it ends when tcp_orphan_retries is spent",
+            Self::OrphanZeroWindow => {
+                "it ends when the peer reads, or after about 347 s of probes whatever \
+                 tcp_orphan_retries says"
+            }
+            Self::OrphanHalfClosed => "it ends when the peer closes, or by tcp_fin_timeout",
+            Self::OrphanDraining | Self::Orphan => "it ends when the peer has taken the rest",
+            Self::Idle
+            | Self::Healthy
+            | Self::TimeWait
+            | Self::Listener
+            | Self::Request
+            | Self::Unconnected
+            | Self::Unknown => return None,
+        })
+    }
+
     /// What it is told by, in a line.
     pub fn reason(self, socket: &TcpSocket) -> String {
         let info = socket.info.clone().unwrap_or_default();
         let to_send = bytes(socket.send_queue_bytes.into());
         let silent = span(info.last_ack_recv_ms().unwrap_or(0).into());
+        let unread = bytes(unread_bytes(socket).into());
         match self {
-            Self::Dead if socket.timer == Timer::Retransmit => format!(
+            Self::Dead | Self::OrphanDead if socket.timer == Timer::Retransmit => format!(
                 "no acknowledgment for {silent}, retransmitted with the timer doubled {} times, \
                  {to_send} unacknowledged",
                 info.backoff().unwrap_or(0),
             ),
-            Self::Dead => format!(
+            Self::Dead | Self::OrphanDead => format!(
                 "no answer to {} probes, no acknowledgment for {silent}, {to_send} to send",
                 info.probes().unwrap_or(0),
             ),
-            Self::ZeroWindow => format!(
+            Self::ZeroWindow | Self::OrphanZeroWindow => format!(
                 "it answers probes ({silent} ago) and its window is closed: it does not read; \
                  {to_send} to send",
             ),
             Self::Unread => format!(
-                "{} have waited for the program here for {}",
-                bytes(unread_bytes(socket).into()),
+                "{unread} have waited for the program here for {}",
                 span(info.last_data_recv_ms().unwrap_or(0).into()),
             ),
+            Self::ClosedByPeer => {
+                let since = match &socket.info {
+                    Some(_) => format!(" {silent} ago"),
+                    None => String::new(),
+                };
+                match unread_bytes(socket) {
+                    0 => format!("the peer closed{since}, the program here did not"),
+                    _ => {
+                        format!("the peer closed{since}, the program here did not; {unread} unread")
+                    }
+                }
+            }
+            Self::HalfClosed | Self::OrphanHalfClosed => match &socket.info {
+                Some(_) => format!("the peer acknowledged the FIN {silent} ago and has not closed"),
+                None => "the peer acknowledged the FIN and has not closed".to_owned(),
+            },
             Self::Slow => match drain_ms(socket).filter(|ms| *ms >= SLOW_MS) {
                 Some(ms) => format!(
                     "{to_send} to send at {} a second: {}",
@@ -166,31 +310,32 @@ impl Condition {
                     info.backoff().unwrap_or(0),
                 ),
             },
-            Self::Idle => {
-                let still = info
-                    .last_data_sent_ms()
-                    .unwrap_or(0)
-                    .min(info.last_data_recv_ms().unwrap_or(0));
-                format!(
-                    "no data for {}, none waits; it was not asked whether it lives",
-                    span(still.into())
-                )
-            }
-            Self::Healthy if socket.send_queue_bytes > 0 => {
+            Self::Idle => format!(
+                "no data for {}, none waits; it was not asked whether it lives",
+                span(still_ms(socket).unwrap_or(0).into())
+            ),
+            Self::Healthy | Self::OrphanDraining if socket.send_queue_bytes > 0 => {
                 format!("acknowledged {silent} ago, {to_send} to send")
             }
-            Self::Healthy => format!("acknowledged {silent} ago, nothing to send"),
-            Self::None => match socket.state {
-                TcpState::Listen => format!(
-                    "{} wait for accept(), backlog {}",
-                    socket.recv_queue_bytes, socket.send_queue_bytes
+            Self::Healthy | Self::OrphanDraining => {
+                format!("acknowledged {silent} ago, nothing to send")
+            }
+            Self::Connecting => format!("{} SYN not answered yet", socket.retransmits + 1),
+            Self::NotAccepted => match &socket.info {
+                Some(info) => format!(
+                    "it has waited for {} or longer, {unread} unread",
+                    span(info.last_data_recv_ms().unwrap_or(0).into())
                 ),
-                _ => "no connection".to_owned(),
+                None => format!("{unread} unread"),
             },
-            Self::Unknown => format!(
-                "no tcp_info; {to_send} to send, {} unread",
-                bytes(socket.recv_queue_bytes.into())
+            Self::Listener => format!(
+                "{} wait for accept(), backlog {}",
+                socket.recv_queue_bytes, socket.send_queue_bytes
             ),
+            Self::TimeWait | Self::Request | Self::Unconnected => "no connection".to_owned(),
+            Self::Orphan | Self::Unknown => {
+                format!("no tcp_info; {to_send} to send, {unread} unread")
+            }
         }
     }
 }
@@ -198,6 +343,35 @@ impl Condition {
 impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
+    }
+}
+
+/// How the peer answers what it is sent.
+enum Answer {
+    /// Not at all.
+    None,
+    /// With a closed window.
+    ClosedWindow,
+    /// It takes data, or nothing has been sent for long enough to tell.
+    Other,
+}
+
+impl Answer {
+    /// `None` where there is no tcp_info.
+    fn of(socket: &TcpSocket) -> Option<Self> {
+        let info = socket.info.as_ref()?;
+        let silent = info.last_ack_recv_ms().is_some_and(|ms| ms >= SILENT_MS);
+        let backoff = info.backoff().unwrap_or(0);
+        let probes = info.probes().unwrap_or(0);
+        let unacked = info.unacked().unwrap_or(0);
+        Some(match socket.timer {
+            Timer::Retransmit if silent && unacked > 0 && backoff >= DEAD_BACKOFF => Self::None,
+            Timer::Probe | Timer::Keepalive if silent && probes >= DEAD_PROBES => Self::None,
+            Timer::Probe if socket.send_queue_bytes > 0 && info.snd_wnd().unwrap_or(0) == 0 => {
+                Self::ClosedWindow
+            }
+            _ => Self::Other,
+        })
     }
 }
 
@@ -211,6 +385,13 @@ pub fn unread_bytes(socket: &TcpSocket) -> u32 {
     socket.recv_queue_bytes.saturating_sub(fin.into())
 }
 
+/// For how long no data has moved in either way, in milliseconds; `None` where
+/// there is no tcp_info.
+pub fn still_ms(socket: &TcpSocket) -> Option<u32> {
+    let info = socket.info.as_ref()?;
+    Some(info.last_data_sent_ms()?.min(info.last_data_recv_ms()?))
+}
+
 /// How long what is to be sent takes at the rate that was seen last, in
 /// milliseconds; `None` where no rate was.
 fn drain_ms(socket: &TcpSocket) -> Option<u64> {
@@ -220,6 +401,73 @@ fn drain_ms(socket: &TcpSocket) -> Option<u64> {
         .delivery_rate()
         .filter(|rate| *rate > 0)?;
     Some(u64::from(socket.send_queue_bytes) * 1000 / rate)
+}
+
+/// What a number of sockets holds.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Sum {
+    /// How many there are.
+    pub sockets: u64,
+    /// What the kernel holds for them, in bytes.
+    pub bytes: u64,
+}
+
+impl Sum {
+    /// Adds another sum to this one.
+    pub const fn add(&mut self, other: Self) {
+        self.sockets += other.sockets;
+        self.bytes += other.bytes;
+    }
+}
+
+/// What a number of sockets holds, by their conditions.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Tally([Sum; Condition::ALL.len()]);
+
+impl Tally {
+    /// Counts a socket that holds so much.
+    pub const fn count(&mut self, condition: Condition, bytes: u64) {
+        self.0[condition as usize].add(Sum { sockets: 1, bytes });
+    }
+
+    /// Adds the sums of other sockets.
+    pub fn add(&mut self, other: &Self) {
+        for (sum, other) in self.0.iter_mut().zip(other.0) {
+            sum.add(other);
+        }
+    }
+
+    /// The sum of the sockets in one condition.
+    pub const fn of(&self, condition: Condition) -> Sum {
+        self.0[condition as usize]
+    }
+
+    /// The sum over the conditions for which `wanted` is true.
+    pub fn sum(&self, wanted: impl Fn(Condition) -> bool) -> Sum {
+        let mut total = Sum::default();
+        for condition in Condition::ALL {
+            if wanted(condition) {
+                total.add(self.of(condition));
+            }
+        }
+        total
+    }
+
+    /// The sum over all conditions.
+    pub fn total(&self) -> Sum {
+        self.sum(|_| true)
+    }
+
+    /// The conditions that there are, the one that holds most first.
+    pub fn conditions(&self) -> Vec<(Condition, Sum)> {
+        let mut sums: Vec<_> = Condition::ALL
+            .into_iter()
+            .zip(self.0)
+            .filter(|(_, sum)| sum.sockets > 0)
+            .collect();
+        sums.sort_by_key(|(condition, sum)| (Reverse(sum.bytes), *condition));
+        sums
+    }
 }
 
 #[cfg(test)]
@@ -245,8 +493,8 @@ mod tests {
         ] {
             let seen: Vec<_> = recorded(text).iter().map(Condition::of).collect();
             let expected = [
-                Condition::None,
-                Condition::None,
+                Condition::Listener,
+                Condition::Listener,
                 Condition::ZeroWindow,
                 Condition::Dead,
             ];
@@ -258,6 +506,7 @@ mod tests {
     fn socket(timer: Timer, send: u32, recv: u32, info: &[(&str, u64)]) -> TcpSocket {
         let text = include_str!("../../tests/fixtures/sock_diag-6.12-x86-64.hex");
         let mut socket = recorded(text).pop().unwrap();
+        socket.inode = 7;
         socket.timer = timer;
         socket.send_queue_bytes = send;
         socket.recv_queue_bytes = recv;
@@ -361,6 +610,208 @@ mod tests {
         let mut socket = socket(Timer::Off, 0, 1, &[("last_data_recv", 9_000)]);
         assert_eq!(Condition::of(&socket), Condition::Unread);
         socket.state = TcpState::CloseWait;
-        assert_eq!(Condition::of(&socket), Condition::Healthy);
+        assert_eq!(Condition::of(&socket), Condition::ClosedByPeer);
+        assert_eq!(unread_bytes(&socket), 0);
+    }
+
+    /// The same socket in another state, held by a process or by none.
+    fn turned(mut socket: TcpSocket, state: TcpState, inode: u32) -> TcpSocket {
+        socket.state = state;
+        socket.inode = inode;
+        socket
+    }
+
+    #[test]
+    fn an_orphan_is_told_by_its_peer_as_well() {
+        let dead = [("backoff", 7), ("unacked", 2), ("last_ack_recv", 40_000)];
+        let closed = [("snd_wnd", 0), ("last_ack_recv", 3_000)];
+        for (state, inode, timer, send, info, condition) in [
+            (
+                TcpState::FinWait1,
+                0,
+                Timer::Retransmit,
+                9,
+                &dead[..],
+                Condition::OrphanDead,
+            ),
+            (
+                TcpState::FinWait1,
+                7,
+                Timer::Retransmit,
+                9,
+                &dead,
+                Condition::Dead,
+            ),
+            (
+                TcpState::LastAck,
+                0,
+                Timer::Probe,
+                9,
+                &closed,
+                Condition::OrphanZeroWindow,
+            ),
+            (
+                TcpState::FinWait1,
+                7,
+                Timer::Probe,
+                9,
+                &closed,
+                Condition::ZeroWindow,
+            ),
+            (
+                TcpState::Closing,
+                0,
+                Timer::Retransmit,
+                9,
+                &[],
+                Condition::OrphanDraining,
+            ),
+            (
+                TcpState::FinWait2,
+                0,
+                Timer::Keepalive,
+                0,
+                &[],
+                Condition::OrphanHalfClosed,
+            ),
+            (
+                TcpState::FinWait2,
+                7,
+                Timer::Off,
+                0,
+                &[],
+                Condition::HalfClosed,
+            ),
+            (
+                TcpState::FinWait2,
+                0,
+                Timer::TimeWait,
+                0,
+                &[],
+                Condition::TimeWait,
+            ),
+            (
+                TcpState::CloseWait,
+                7,
+                Timer::Retransmit,
+                9,
+                &dead,
+                Condition::Dead,
+            ),
+            (
+                TcpState::CloseWait,
+                7,
+                Timer::Retransmit,
+                9,
+                &[],
+                Condition::Healthy,
+            ),
+            (
+                TcpState::CloseWait,
+                7,
+                Timer::Off,
+                0,
+                &[],
+                Condition::ClosedByPeer,
+            ),
+            (
+                TcpState::CloseWait,
+                0,
+                Timer::Off,
+                0,
+                &[],
+                Condition::NotAccepted,
+            ),
+            (
+                TcpState::Established,
+                0,
+                Timer::Off,
+                0,
+                &[],
+                Condition::NotAccepted,
+            ),
+            (
+                TcpState::SynSent,
+                7,
+                Timer::Retransmit,
+                1,
+                &dead,
+                Condition::Connecting,
+            ),
+            (TcpState::SynRecv, 0, Timer::Off, 0, &[], Condition::Request),
+            (
+                TcpState::Close,
+                7,
+                Timer::Off,
+                0,
+                &[],
+                Condition::Unconnected,
+            ),
+        ] {
+            let socket = turned(socket(timer, send, 0, info), state, inode);
+            assert_eq!(Condition::of(&socket), condition, "{state} {inode}");
+            assert_eq!(condition.is_orphan(), socket.is_orphan(), "{state} {inode}");
+        }
+    }
+
+    #[test]
+    fn without_tcp_info_the_state_tells_what_it_can() {
+        for (state, inode, condition) in [
+            (TcpState::FinWait1, 0, Condition::Orphan),
+            (TcpState::FinWait2, 0, Condition::OrphanHalfClosed),
+            (TcpState::FinWait2, 7, Condition::HalfClosed),
+            (TcpState::CloseWait, 7, Condition::ClosedByPeer),
+            (TcpState::Established, 7, Condition::Unknown),
+            (TcpState::Established, 0, Condition::NotAccepted),
+        ] {
+            let mut socket = turned(socket(Timer::Off, 0, 0, &[]), state, inode);
+            (socket.info, socket.memory) = (None, None);
+            assert_eq!(Condition::of(&socket), condition, "{state} {inode}");
+            assert!(!condition.reason(&socket).contains(" ago"), "{state}");
+        }
+    }
+
+    #[test]
+    fn what_is_amiss_says_what_ends_it() {
+        for (place, condition) in Condition::ALL.into_iter().enumerate() {
+            assert_eq!(condition as usize, place);
+            if condition.is_amiss() {
+                assert!(condition.ends().is_some(), "{condition}");
+                assert!(condition.is_connection(), "{condition}");
+            }
+        }
+        assert!(!Condition::Healthy.is_amiss() && !Condition::Idle.is_amiss());
+    }
+
+    #[test]
+    fn sums_are_kept_by_condition() {
+        let mut tally = Tally::default();
+        tally.count(Condition::Dead, 100);
+        tally.count(Condition::OrphanDead, 50);
+        tally.count(Condition::Healthy, 400);
+        let mut both = tally;
+        both.add(&tally);
+        assert_eq!(
+            both.of(Condition::Dead),
+            Sum {
+                sockets: 2,
+                bytes: 200
+            }
+        );
+        assert_eq!(
+            both.sum(Condition::is_amiss),
+            Sum {
+                sockets: 4,
+                bytes: 300
+            }
+        );
+        assert_eq!(
+            both.total(),
+            Sum {
+                sockets: 6,
+                bytes: 1100
+            }
+        );
+        assert_eq!(both.conditions()[0].0, Condition::Healthy);
     }
 }

@@ -204,6 +204,30 @@ impl Facts {
         Release::of_kernel(&self.kernel).is_none_or(|release| release >= wanted)
     }
 
+    /// The unit of `TCP.mem`, in bytes: a page, but 4 KiB from Linux 4.11 up to 6.0
+    /// whatever the page (SK_MEM_QUANTUM in include/net/sock.h). The marks of tcp_mem
+    /// are in pages on all of them.
+    pub fn gauge_unit_bytes(&self) -> u64 {
+        let release = Release::of_kernel(&self.kernel);
+        let in_quanta = release
+            .is_some_and(|release| (Release::new(4, 11)..Release::new(6, 0)).contains(&release));
+        if in_quanta { 4 << 10 } else { self.page_bytes }
+    }
+
+    /// Whether some sockets are not counted in `TCP.mem`, in any network namespace
+    /// that was seen (net.core.bypass_prot_mem).
+    pub fn gauge_is_bypassed(&self) -> bool {
+        let elsewhere = self.now.elsewhere.iter().map(|other| &other.settings);
+        std::iter::once(&self.settings)
+            .chain(elsewhere)
+            .any(|settings| settings.bypass_prot_mem.is_some_and(|on| on != 0))
+    }
+
+    /// The settings of a network namespace; `None` is the reader's own.
+    pub fn settings_in<'a>(&'a self, namespace: Option<&'a Namespace>) -> &'a Settings {
+        namespace.map_or(&self.settings, |other| &other.settings)
+    }
+
     /// The time between two looks and the first of them.
     pub fn window(&self) -> Option<(Duration, &Look)> {
         let earlier = self.earlier.as_ref()?;

@@ -29,7 +29,8 @@ pub struct Look {
     pub counters: Counters,
     /// The TCP sockets of the network namespace; `None` where they could not
     /// be seen. Of an earlier look that was taken of a live host, only those
-    /// that rules compare: CLOSE_WAIT, LISTEN and orphans.
+    /// that rules compare: CLOSE_WAIT, FIN_WAIT2, LISTEN, orphans and what waits
+    /// for accept().
     pub sockets: Option<Sockets>,
     /// The other network namespaces of the host.
     pub elsewhere: Vec<Namespace>,

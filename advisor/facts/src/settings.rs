@@ -147,6 +147,12 @@ settings! {
     tcp_rfc1337: i64 = "net.ipv4.tcp_rfc1337";
     /// Retransmissions until a connection is given up.
     tcp_retries2: i64 = "net.ipv4.tcp_retries2";
+    /// The longest pause between retransmissions, in milliseconds (6.15 and later;
+    /// 120000 before).
+    tcp_rto_max_ms: u64 = "net.ipv4.tcp_rto_max_ms";
+    /// 1: sockets made from then on are not counted against tcp_mem, nor in TCP.mem
+    /// of /proc/net/sockstat (7.0 and later).
+    bypass_prot_mem: i64 = "net.core.bypass_prot_mem";
 }
 
 impl Settings {

@@ -88,10 +88,11 @@ impl TcpSocket {
     }
 
     /// Whether it is a socket that its process has closed and the kernel goes on
-    /// with: an orphan.
+    /// with: an orphan. The small records of FIN_WAIT2 and TIME_WAIT, which run the
+    /// timer of the latter, are none.
     pub fn is_orphan(&self) -> bool {
         self.inode == 0
-            && self.memory.is_some()
+            && self.timer != Timer::TimeWait
             && matches!(
                 self.state,
                 TcpState::FinWait1 | TcpState::FinWait2 | TcpState::Closing | TcpState::LastAck

@@ -47,14 +47,18 @@ pub(crate) enum Keep {
     /// All of them.
     All,
     /// Those that the rules compare with a later look, so that two looks don't
-    /// take twice the memory: CLOSE_WAIT, LISTEN and orphans.
+    /// take twice the memory: CLOSE_WAIT, FIN_WAIT2, LISTEN, orphans and what
+    /// waits for accept().
     Compared,
 }
 
 impl Keep {
     fn keeps(self, socket: &TcpSocket) -> bool {
         self == Self::All
-            || matches!(socket.state, TcpState::CloseWait | TcpState::Listen)
+            || matches!(
+                socket.state,
+                TcpState::CloseWait | TcpState::FinWait2 | TcpState::Listen
+            )
             || socket.inode == 0 && socket.state != TcpState::TimeWait
     }
 }

@@ -51,8 +51,8 @@ fn lines_of_files_that_circulate_are_judged_by_what_the_kernel_makes_of_them() {
         ("net.ipv4.tcp_rmem = 371967 495956 4194304", &["LB418"]),
         ("net.ipv4.tcp_wmem = 371967 495956", &["LB418"]),
         ("net.ipv4.tcp_rmem = 4096 87380", &[]),
-        ("net.ipv4.tcp_rmem = 4096 8388608 4194304", &["LB417"]),
-        ("net.core.rmem_default = 16777216", &["LB417"]),
+        ("net.ipv4.tcp_rmem = 4096 8388608 4194304", &["LB419"]),
+        ("net.core.rmem_default = 16777216", &["LB419"]),
         (
             "net.core.rmem_default = 262144\nnet.core.rmem_max = 16777216",
             &[],

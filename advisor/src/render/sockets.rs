@@ -8,8 +8,8 @@ use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
 use super::json;
-use crate::sockets::{By, Group, Row, SocketRow, Sum, Survey, Tally};
-use advisor_facts::condition::Condition;
+use crate::sockets::{By, Group, Row, SocketRow, Survey};
+use advisor_facts::condition::{Condition, Sum, Tally};
 use advisor_facts::processes::Process;
 use advisor_facts::sock_diag::{SocketOptions, TcpSocket};
 use advisor_facts::units::bytes;
@@ -80,29 +80,39 @@ fn answer(survey: &Survey) -> String {
     let total = survey.total.total();
     let holds = if total.sockets == 1 { "holds" } else { "hold" };
     let mut answer = format!("{} {holds} {}", count(total.sockets), bytes(total.bytes));
-    let most = survey
-        .total
-        .conditions()
-        .into_iter()
-        .find(|(condition, sum)| {
-            sum.bytes > 0 && !matches!(condition, Condition::None | Condition::Unknown)
-        });
-    if let Some((condition, sum)) = most {
+    let mut conditions = survey.total.conditions().into_iter();
+    let most = conditions.find(|(_, sum)| sum.bytes > 0);
+    if let Some((condition, sum)) = most.filter(|(condition, _)| *condition != Condition::Unknown) {
         let share = u128::from(sum.bytes) * 100 / u128::from(total.bytes.max(1));
-        let _ = write!(
-            answer,
-            ", {share}% of it {}",
-            match condition {
-                Condition::Dead => "for peers that are dead",
-                Condition::ZeroWindow => "for peers that do not read",
-                Condition::Unread => "unread by the programs here",
-                Condition::Slow => "for slow peers",
-                Condition::Idle => "for idle peers",
-                _ => "for healthy peers",
-            }
-        );
+        let _ = write!(answer, ", {share}% of it {}", share_of(condition));
     }
     answer + "."
+}
+
+/// By which sockets a share of the memory is held.
+const fn share_of(condition: Condition) -> &'static str {
+    match condition {
+        Condition::Dead => "for peers that are dead",
+        Condition::ZeroWindow => "for peers that do not read",
+        Condition::Unread => "unread by the programs here",
+        Condition::ClosedByPeer => "in CLOSE_WAIT: the peers have closed, the programs here not",
+        Condition::HalfClosed => "in half-closed connections",
+        Condition::Slow => "for slow peers",
+        Condition::Idle => "for idle peers",
+        Condition::Healthy => "for healthy peers",
+        Condition::Connecting => "in connections that are being made",
+        Condition::NotAccepted => "in connections that wait for accept()",
+        Condition::OrphanDead => "in orphans whose peers are dead",
+        Condition::OrphanZeroWindow => "in orphans whose peers do not read",
+        Condition::OrphanHalfClosed => "in orphans in FIN_WAIT2",
+        Condition::OrphanDraining => "in orphans that are still sending",
+        Condition::Orphan => "in orphans",
+        Condition::TimeWait
+        | Condition::Listener
+        | Condition::Request
+        | Condition::Unconnected
+        | Condition::Unknown => "elsewhere",
+    }
 }
 
 /// What was looked at.
@@ -122,7 +132,7 @@ fn looked_at(survey: &Survey) -> String {
     if conditions.is_empty() {
         return format!("Looked at {namespaces} by {source}.");
     }
-    format!("Looked at {namespaces} by {source}; peers: {conditions}. Most first, {by}:")
+    format!("Looked at {namespaces} by {source}: {conditions}. Most first, {by}:")
 }
 
 fn count(sockets: u64) -> String {
@@ -132,7 +142,7 @@ fn count(sockets: u64) -> String {
     }
 }
 
-/// `3 dead (1.0 MiB), 2 idle`.
+/// `3 dead with 1.0 MiB; 2 idle`.
 fn conditions(tally: &Tally) -> String {
     let conditions: Vec<_> = tally
         .conditions()
@@ -146,25 +156,23 @@ fn conditions(tally: &Tally) -> String {
                 },
             )| match held {
                 0 => format!("{sockets} {condition}"),
-                held => format!("{sockets} {condition} ({})", bytes(held)),
+                held => format!("{sockets} {condition} with {}", bytes(held)),
             },
         )
         .collect();
-    conditions.join(", ")
+    conditions.join("; ")
 }
 
 fn write_socket(text: &mut String, row: &SocketRow, width: usize) {
     let socket = &row.socket;
     let condition = Condition::of(socket);
     let style = match condition {
-        Condition::Dead => AnsiColor::Red.on_default().bold(),
-        Condition::ZeroWindow | Condition::Unread | Condition::Slow => {
-            AnsiColor::Yellow.on_default().bold()
-        }
+        Condition::Dead | Condition::OrphanDead => AnsiColor::Red.on_default().bold(),
+        condition if condition.is_amiss() => AnsiColor::Yellow.on_default().bold(),
         _ => STRONG,
     };
     let peer = match condition {
-        Condition::None => socket.local.to_string(),
+        condition if !condition.is_connection() => socket.local.to_string(),
         _ => format!("{} -> {}", plain(socket, true), plain(socket, false)),
     };
     let _ = writeln!(
@@ -178,7 +186,10 @@ fn write_socket(text: &mut String, row: &SocketRow, width: usize) {
         let _ = write!(place, ", network namespace {namespace}");
     }
     fill(text, &place, INDENT, INDENT, width);
-    let reason = condition.reason(socket);
+    let mut reason = condition.reason(socket);
+    if let Some(ends) = condition.ends() {
+        let _ = write!(reason, "; {ends}");
+    }
     for line in textwrap::wrap(&reason, width - INDENT.len()) {
         let _ = writeln!(text, "{INDENT}{FAINT}{line}{FAINT:#}");
     }
@@ -289,6 +300,8 @@ enum AnswerRow<'a> {
         bytes: u64,
         condition: Condition,
         reason: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ends: Option<&'static str>,
         state: &'static str,
         local: String,
         peer: String,
@@ -344,6 +357,7 @@ pub fn write_json(out: &mut dyn io::Write, survey: &Survey) -> io::Result<()> {
                     bytes: socket.held_bytes(),
                     condition,
                     reason: condition.reason(socket),
+                    ends: condition.ends(),
                     state: socket.state.as_str(),
                     local: socket.local.to_string(),
                     peer: socket.peer.to_string(),

@@ -1,7 +1,6 @@
 //! A listener whose accept queue is full now.
 
-use super::close_wait_left::plain;
-use super::program::name;
+use super::program::{name, plain};
 use super::somaxconn_low::SETTING;
 use super::{
     Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,

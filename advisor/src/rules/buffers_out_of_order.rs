@@ -6,7 +6,7 @@ use advisor_facts::{Facts, Settings};
 use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
-    code: "LB417",
+    code: "LB419",
     name: "buffers-out-of-order",
     scenario: None,
     cure: None,

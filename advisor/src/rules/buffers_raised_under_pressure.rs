@@ -1,6 +1,6 @@
 //! Raised buffer sizes although the memory of all sockets is short.
 
-use super::sizing::tcp_pages;
+use super::sizing::{BYPASSED, gauge_noise_pages, tcp_pages};
 use super::{
     Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Severity, bytes,
     not_initial_namespace,
@@ -22,65 +22,109 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Raised buffer sizes on a host whose TCP memory is beyond the pressure mark. The \
-        largest sizes are in tcp_rmem, tcp_wmem, rmem_max and wmem_max. People raise them in \
-        answer to the message about memory. Then fewer sockets fill tcp_mem, and it gets worse.",
-    evidence: "TCP.mem above the pressure mark, and a largest buffer above a 64th of the high \
-        mark and above 6 MiB.",
-    recommendation: "The power of two below a 64th of the high mark, at least 6 MiB. It is lower \
-        than the present value.",
-    cost: "Throughput of single connections over paths whose bandwidth times delay exceeds the \
-        buffer.",
-    risk: "A fast path with a long delay gets slower. Measure one that matters before and after.",
+    detects: "Largest buffer sizes (tcp_rmem, tcp_wmem, rmem_max, wmem_max) that were raised while \
+        TCP memory is beyond the pressure mark. People answer the message about memory with larger \
+        buffers. Then fewer sockets fill tcp_mem, and it gets worse.",
+    evidence: "TCP.mem above the pressure mark, and a largest buffer above a 64th of the high mark \
+        and above the kernel's default (tcp_rmem 6 MiB, 32 MiB from Linux 6.18 on; tcp_wmem 4 \
+        MiB). The kernel doubles SO_RCVBUF and SO_SNDBUF, so rmem_max and wmem_max count twice.",
+    recommendation: "The power of two below a 64th of the high mark, half of that for rmem_max \
+        and wmem_max, and at least the kernel's default or 8 MiB. The proposal is lower than the \
+        present value.",
+    cost: "Throughput of single connections on paths whose bandwidth times delay is larger than \
+        the buffer.",
+    risk: "A long fat path gets slower: measure one that matters before and after. rmem_max and \
+        wmem_max also limit the sockets of UDP, and QUIC asks for several MiB. Sockets keep what \
+        they have, and pressure ends only when TCP holds less than the low mark.",
     undo: "Set the former value.",
     references: &[
         "tcp_rmem, tcp_wmem, tcp_mem: Documentation/networking/ip-sysctl.rst of Linux",
-        "__sk_mem_raise_allocated: net/core/sock.c of Linux",
+        "__sk_mem_raise_allocated, __sk_mem_reduce_allocated, sock_setsockopt (SO_RCVBUF is \
+         doubled): net/core/sock.c of Linux",
+        "tcp_init (the defaults): net/ipv4/tcp.c of Linux",
     ],
 };
 
-/// The default of the third value of tcp_rmem before Linux 6.18, in bytes.
-const LEAST_BYTES: u64 = 6 << 20;
-/// The settings, each with the index of its largest size.
-const SETTINGS: [(&str, usize); 4] = [
-    ("net.ipv4.tcp_rmem", 2),
-    ("net.ipv4.tcp_wmem", 2),
-    ("net.core.rmem_max", 0),
-    ("net.core.wmem_max", 0),
+/// A setting with the value in it that may be too great.
+struct Greatest {
+    name: &'static str,
+    /// The place of the value among those of the setting.
+    place: usize,
+    /// What a socket may take by it: SO_RCVBUF and SO_SNDBUF are doubled.
+    times: u64,
+    /// No lower value is proposed, in bytes.
+    least: fn(&Facts) -> u64,
+}
+
+/// QUIC asks for 7 MiB, by way of net.core.rmem_max and wmem_max.
+const FOR_UDP_BYTES: u64 = 8 << 20;
+
+const SETTINGS: [Greatest; 4] = [
+    Greatest {
+        name: "net.ipv4.tcp_rmem",
+        place: 2,
+        times: 1,
+        // The default.
+        least: |facts| {
+            if facts.kernel_is_at_least(6, 18) {
+                32 << 20
+            } else {
+                6 << 20
+            }
+        },
+    },
+    Greatest {
+        name: "net.ipv4.tcp_wmem",
+        place: 2,
+        times: 1,
+        least: |_| 4 << 20,
+    },
+    Greatest {
+        name: "net.core.rmem_max",
+        place: 0,
+        times: 2,
+        least: |_| FOR_UDP_BYTES,
+    },
+    Greatest {
+        name: "net.core.wmem_max",
+        place: 0,
+        times: 2,
+        least: |_| FOR_UDP_BYTES,
+    },
 ];
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
+    if facts.settings.tcp_mem.is_some() && facts.gauge_is_bypassed() {
+        return Outcome::NotEvaluated(BYPASSED.to_owned());
+    }
     let (Some(marks), Some(pages)) = (facts.settings.tcp_mem, tcp_pages(facts)) else {
         return not_initial_namespace("net.ipv4.tcp_mem");
     };
-    let noise = facts
-        .cpus
-        .saturating_mul(facts.settings.mem_pcpu_rsv.unwrap_or(0));
-    if pages <= marks[1] || pages <= noise {
-        return Outcome::Quiet("TCP's memory is not under pressure".to_owned());
+    if pages <= marks[1] || pages <= gauge_noise_pages(facts) {
+        return Outcome::Quiet("the memory of TCP is not under pressure".to_owned());
     }
     let share = marks[2].saturating_mul(facts.page_bytes) / 64;
-    let most = match share.checked_ilog2() {
-        Some(log) => (1 << log).max(LEAST_BYTES),
-        None => LEAST_BYTES,
-    };
+    let most = share.checked_ilog2().map_or(0, |log| 1 << log);
     let findings: Vec<_> = SETTINGS
-        .into_iter()
-        .filter_map(|(setting, place)| finding(facts, setting, place, most))
+        .iter()
+        .filter_map(|setting| finding(facts, setting, most))
         .collect();
     if findings.is_empty() {
-        return Outcome::Quiet(format!("no buffer may be larger than {}", bytes(most)));
+        return Outcome::Quiet(
+            "no greatest buffer is above the kernel's default and too great for tcp_mem".to_owned(),
+        );
     }
     Outcome::Fired(findings)
 }
 
-fn finding(facts: &Facts, setting: &'static str, place: usize, most: u64) -> Option<Finding> {
-    let text = facts.settings.get(setting)?;
+fn finding(facts: &Facts, setting: &Greatest, most: u64) -> Option<Finding> {
+    let most = (most / setting.times).max((setting.least)(facts));
+    let text = facts.settings.get(setting.name)?;
     let mut values: Vec<u64> = text
         .split_whitespace()
         .map(|value| value.parse().ok())
         .collect::<Option<_>>()?;
-    let current = *values.get(place)?;
+    let current = *values.get(setting.place)?;
     if current <= most {
         return None;
     }
@@ -89,7 +133,7 @@ fn finding(facts: &Facts, setting: &'static str, place: usize, most: u64) -> Opt
         *value = (*value).min(most);
     }
     let values: Vec<_> = values.iter().map(u64::to_string).collect();
-    let mut finding = Finding::of_setting(facts, &DOCUMENTATION, setting, &values.join(" "));
+    let mut finding = Finding::of_setting(facts, &DOCUMENTATION, setting.name, &values.join(" "));
     finding.evidence.extend(
         facts
             .now
@@ -101,13 +145,16 @@ fn finding(facts: &Facts, setting: &'static str, place: usize, most: u64) -> Opt
         severity: Severity::Warning,
         confidence: Confidence::Medium,
         summary: format!(
-            "one socket may take {} while TCP's memory is under pressure",
-            bytes(current)
+            "one socket may take {} while the memory of TCP is under pressure",
+            bytes(current.saturating_mul(setting.times))
         ),
         why: "Beyond the pressure mark, single buffers are not too small: all of them together \
             are too large. With a larger maximum, fewer sockets fill tcp_mem."
             .to_owned(),
-        verify: "`mem` in /proc/net/sockstat falls below the second value of tcp_mem".to_owned(),
+        verify:
+            "`mem` in /proc/net/sockstat falls below the first value of tcp_mem, where pressure \
+            ends"
+                .to_owned(),
         ..finding
     })
 }
@@ -115,29 +162,69 @@ fn finding(facts: &Facts, setting: &'static str, place: usize, most: u64) -> Opt
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::{assert_quiet, fired, host, set};
+    use crate::rules::testing::{
+        assert_not_evaluated, assert_quiet, bare_host, fired, host, sockstat,
+    };
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("buffers-raised-under-pressure")
     }
 
+    /// A host of 4 GiB under pressure.
+    fn under_pressure(settings: &[(&str, &str)]) -> Facts {
+        let mut facts = bare_host(4 << 30);
+        for (name, value) in settings {
+            assert!(facts.settings.set(name, value), "{name}");
+        }
+        let pressure = facts.settings.tcp_mem.unwrap()[1];
+        facts.now.sockstat = sockstat(&format!("TCP: orphan 0 mem {}\n", pressure + 1));
+        facts
+    }
+
     #[test]
-    fn a_buffer_of_a_64th_of_the_high_mark_or_of_6_mib_is_not_too_large() {
+    fn the_kernels_own_default_is_not_too_great() {
+        let rmem = [("net.ipv4.tcp_rmem", "4096 131072 33554432")];
+        let mut facts = under_pressure(&rmem);
+        facts.kernel = "6.18.44".to_owned();
+        assert_quiet(&RULE, &facts);
+        facts.kernel = "6.12.48".to_owned();
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(finding.proposed, "4096 131072 6291456");
+    }
+
+    #[test]
+    fn a_buffer_is_twice_what_is_asked_for_and_udp_needs_some() {
+        let mut facts = under_pressure(&[("net.core.rmem_max", "67108864")]);
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(finding.proposed, FOR_UDP_BYTES.to_string());
+        assert!(finding.summary.contains("128.0 MiB"), "{}", finding.summary);
+        assert!(finding.risk.contains("QUIC"));
+        facts.settings.rmem_max = Some(7_500_000);
+        assert_quiet(&RULE, &facts);
+        facts.settings.bypass_prot_mem = Some(1);
+        assert_not_evaluated(&RULE, &facts, "bypass_prot_mem");
+    }
+
+    #[test]
+    fn a_buffer_of_a_64th_of_the_high_mark_or_of_the_default_is_not_too_large() {
         let mut facts = firing();
-        let set_to = |facts: &mut Facts, (name, index): (&str, usize), bytes: u64| {
-            let smaller = if index == 0 { "" } else { "4096 4096 " };
-            set(facts, name, &format!("{smaller}{bytes}"));
+        let set_to = |facts: &mut Facts, setting: &Greatest, bytes: u64| {
+            let smaller = if setting.place == 0 { "" } else { "4096 4096 " };
+            let value = format!("{smaller}{bytes}");
+            assert!(facts.settings.set(setting.name, &value), "{}", setting.name);
         };
-        for (high_bytes, most) in [(64 << 24, 1 << 24), (64 << 20, 6 << 20)] {
+        for (high_bytes, share) in [(64 << 26, 1 << 26), (64 << 20, 1 << 20)] {
             facts.settings.tcp_mem = Some([1, 2, high_bytes / facts.page_bytes]);
-            for setting in SETTINGS {
-                for other in SETTINGS {
-                    set_to(&mut facts, other, most);
+            let most = |setting: &Greatest| (share / setting.times).max((setting.least)(&facts));
+            let most: Vec<u64> = SETTINGS.iter().map(most).collect();
+            for (setting, too_much) in SETTINGS.iter().zip(&most) {
+                for (other, most) in SETTINGS.iter().zip(&most) {
+                    set_to(&mut facts, other, *most);
                 }
                 assert_quiet(&RULE, &facts);
-                set_to(&mut facts, setting, most + 1);
-                assert_eq!(fired(&RULE, &facts)[0].setting, setting.0);
+                set_to(&mut facts, setting, too_much + 1);
+                assert_eq!(fired(&RULE, &facts)[0].setting, setting.name);
             }
         }
         // Without pressure any size will do.

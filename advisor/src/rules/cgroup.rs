@@ -1,8 +1,10 @@
 //! The memory limits of a cgroup of version 2, for the rules about them.
 
+use super::program::by_program;
 use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Severity, bytes};
 use advisor_facts::Facts;
 use advisor_facts::cgroups::Cgroup;
+use advisor_facts::condition::Condition;
 
 /// One of the limits.
 pub(super) struct Limit {
@@ -16,13 +18,14 @@ pub(super) struct Limit {
     pub(super) events: &'static [&'static str],
     /// The limit in bytes; `None` if there is none.
     pub(super) read: fn(&Cgroup) -> Option<u64>,
-    /// Whether a cgroup near the limit suffers.
-    pub(super) is_felt: fn(&Cgroup) -> bool,
-    /// The documentation of the rule.
+    /// The rule's.
     pub(super) documentation: &'static Documentation,
 }
 
-/// The answer if no cgroup was seen.
+/// Programs that are named.
+const HOLDERS: usize = 3;
+
+/// Why a rule about cgroups can't be evaluated where none was seen.
 pub(super) fn none_seen(facts: &Facts) -> Outcome {
     let why = facts
         .unseen
@@ -40,19 +43,30 @@ pub(super) fn is_near(used: u64, limit: u64) -> bool {
 }
 
 impl Limit {
-    /// The cgroups at the limit, with at least a sixteenth of it in sockets.
+    /// The cgroups that are at the limit, with a sixteenth of it or more in sockets. Cached
+    /// files don't count: the kernel takes them back first.
     pub(super) fn findings(&self, facts: &Facts) -> Vec<Finding> {
         let found = |cgroup| {
             let most = (self.read)(cgroup)?;
             let current = cgroup.memory_current_bytes?;
+            let held = current.saturating_sub(cgroup.file_bytes.unwrap_or(0));
             let sock = cgroup.sock_bytes?;
-            (is_near(current, most) && sock >= most / 16 && (self.is_felt)(cgroup))
-                .then(|| self.finding(cgroup, [most, current, sock]))
+            (is_near(held, most) && sock >= most / 16 && self.was_met(cgroup))
+                .then(|| self.finding(facts, cgroup, [most, current, sock]))
         };
         facts.cgroups.values().filter_map(found).collect()
     }
 
-    fn finding(&self, cgroup: &Cgroup, [most, current, sock]: [u64; 3]) -> Finding {
+    /// Whether the limit was ever met.
+    fn was_met(&self, cgroup: &Cgroup) -> bool {
+        let mut counts = self
+            .events
+            .iter()
+            .filter_map(|name| cgroup.events.get(*name));
+        counts.any(|count| *count > 0)
+    }
+
+    fn finding(&self, facts: &Facts, cgroup: &Cgroup, [most, current, sock]: [u64; 3]) -> Finding {
         let source = format!("/sys/fs/cgroup{}", cgroup.path);
         let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX).into();
         let mut evidence = vec![
@@ -67,42 +81,90 @@ impl Limit {
                 format!("{source}, since the cgroup was made"),
             ))
         }));
-        let proposed = most.saturating_add(sock);
-        // memory.high must stay below memory.max.
+        evidence.extend(cgroup.file_bytes.map(|bytes| {
+            Evidence::new(
+                "memory.stat.active_file+inactive_file",
+                number(bytes),
+                &source,
+            )
+        }));
+        // By what the sockets hold, and enough to be seen.
+        let proposed = most.saturating_add(sock.max(most / 8));
+        // The one must stay below the other.
         let and_max = cgroup
             .memory_max_bytes
             .filter(|max| *max > most && proposed >= *max)
             .map(|max| format!(", and memory.max, which is {}, above it", bytes(max)))
             .unwrap_or_default();
+        let holders = by_program(facts, |socket| {
+            Condition::of(socket).is_amiss()
+                && socket
+                    .cgroup
+                    .and_then(|id| facts.cgroups.get(&id))
+                    .is_some_and(|of| is_below(&of.path, &cgroup.path))
+        });
+        let amiss: u64 = holders.iter().map(|program| program.bytes).sum();
+        evidence.extend(holders.iter().take(HOLDERS).map(|program| {
+            Evidence::new(
+                &program.name,
+                format!(
+                    "{} in {} sockets",
+                    bytes(program.bytes),
+                    program.sockets.len()
+                )
+                .as_str()
+                .into(),
+                "sock_diag: dead, unread, not closed or not taken",
+            )
+        }));
+        let holder = holders.first().filter(|_| amiss >= sock / 2);
+        let (kind, proposal, apply) = match holder {
+            Some(program) => (
+                Kind::Program,
+                "a program that reads, closes and bounds what it queues".to_owned(),
+                format!(
+                    "mend {} first: {} of what the sockets hold is for peers that are gone or do \
+                     not read, or is not read or closed here; advisor sockets --by process shows it",
+                    program.name,
+                    bytes(amiss)
+                ),
+            ),
+            None => (
+                Kind::Both,
+                format!("{proposed}, or a program that queues less"),
+                format!(
+                    "raise {} of the container or the unit ({}) to {proposed} ({}){and_max}",
+                    self.file,
+                    self.unit_property,
+                    bytes(proposed)
+                ),
+            ),
+        };
         Finding {
             severity: Severity::Warning,
             confidence: Confidence::Medium,
             summary: format!(
-                "the cgroup {} is at its {} of {}, {} of it in sockets",
+                "the cgroup {} is at its {} of {}, {} of it in sockets{}",
                 cgroup.path,
                 self.file,
                 bytes(most),
-                bytes(sock)
+                bytes(sock),
+                holder.map_or_else(String::new, |program| format!(": {}", program.name))
             ),
             why: format!(
                 "The kernel charges socket memory to the cgroup. At this limit {}, whatever room \
                  tcp_mem has.",
                 self.effect
             ),
-            kind: Kind::Both,
+            kind,
             subject: format!("the cgroup {}", cgroup.path),
             setting: self.file.to_owned(),
             current: most.to_string(),
-            proposed: format!("{proposed}, or a program that queues less"),
+            proposed: proposal,
             evidence,
             cost: self.documentation.cost.to_owned(),
             risk: self.documentation.risk.to_owned(),
-            apply: format!(
-                "raise {} of the container or the unit ({}) to {}{and_max}",
-                self.file,
-                self.unit_property,
-                bytes(proposed)
-            ),
+            apply,
             undo: self.documentation.undo.to_owned(),
             verify: format!(
                 "{} in memory.events of {source} stops rising, and memory.current stays below \
@@ -111,4 +173,10 @@ impl Limit {
             ),
         }
     }
+}
+
+/// Whether a cgroup is another one or below it.
+fn is_below(path: &str, above: &str) -> bool {
+    path.strip_prefix(above.trim_end_matches('/'))
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

@@ -23,15 +23,17 @@ const DOCUMENTATION: Documentation = Documentation {
         their buffers small and closes their windows, as under TCP memory pressure, while \
         tcp_mem has room. If that does not suffice, it kills a process. A higher tcp_mem does \
         not help.",
-    evidence: "memory.current at 95 percent of memory.max or more, and at least a sixteenth of \
-        the limit in `sock` of memory.stat. `max` and `sock_throttled` of memory.events support \
-        it; they count since the cgroup was made. In cgroups of version 1, where TCP has its own \
-        limit: memory.kmem.tcp.usage_in_bytes at 95 percent of memory.kmem.tcp.limit_in_bytes or \
-        more. memory.kmem.tcp.failcnt says little: it does not count what the kernel charges by \
-        force.",
-    recommendation: "A memory.max (for a container: its memory limit) that is higher by what the \
-        sockets hold, or a program that queues less. In version 1: twice what TCP may hold, or \
-        holds.",
+    evidence: "memory.current without cached files (active_file and inactive_file of memory.stat) \
+        at 95 percent of memory.max or more, at least a sixteenth of the limit in `sock` of \
+        memory.stat, and `max` or `sock_throttled` of memory.events above 0; they count since the \
+        cgroup was made. In cgroups of version 1, where TCP has its own limit: \
+        memory.kmem.tcp.usage_in_bytes at 95 percent of memory.kmem.tcp.limit_in_bytes or more, and \
+        a memory.kmem.tcp.failcnt that is not 0: it counts how often the limit was met, also if \
+        the kernel then charged by force.",
+    recommendation: "If the sockets hold it for peers that are gone or do not read, or unread or not \
+        closed here: first that, in the program. Else a memory.max (for a container: its memory \
+        limit) that is higher by what the sockets hold and at least by an eighth, or a program \
+        that queues less. In version 1: twice what TCP may hold, or holds.",
     cost: "As much RAM as the limit is raised by.",
     risk: "Others on the host may rely on that RAM.",
     undo: "Set the former limit.",
@@ -50,8 +52,6 @@ const LIMIT: Limit = Limit {
         process of the cgroup",
     events: &["max", "sock_throttled"],
     read: |cgroup| cgroup.memory_max_bytes,
-    // Below the limit the kernel reclaims memory, which no event counts.
-    is_felt: |_| true,
     documentation: &DOCUMENTATION,
 };
 
@@ -62,7 +62,8 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     let mut findings = LIMIT.findings(facts);
     findings.extend(facts.cgroups_v1.iter().filter_map(|cgroup| {
         let (limit, usage) = (cgroup.tcp_limit_bytes?, cgroup.tcp_usage_bytes?);
-        cgroup::is_near(usage, limit).then(|| finding_v1(cgroup, limit, usage))
+        let was_met = cgroup.tcp_failures != Some(0);
+        (cgroup::is_near(usage, limit) && was_met).then(|| finding_v1(cgroup, limit, usage))
     }));
     if findings.is_empty() {
         return Outcome::Quiet("no cgroup with sockets is at its memory limit".to_owned());
@@ -156,5 +157,57 @@ pub(super) mod tests {
             facts.cgroups_v1 = vec![cgroup.clone()];
             assert_quiet(&RULE, &facts);
         }
+    }
+
+    #[test]
+    fn cached_files_and_a_limit_never_met_are_no_harm() {
+        let mut facts = firing();
+        let cgroup = |facts: &mut Facts, change: fn(&mut advisor_facts::cgroups::Cgroup)| {
+            facts.cgroups.values_mut().for_each(change);
+        };
+        cgroup(&mut facts, |cgroup| cgroup.file_bytes = Some(100 << 20));
+        assert_quiet(&RULE, &facts);
+        cgroup(&mut facts, |cgroup| cgroup.file_bytes = Some(1 << 20));
+        fired(&RULE, &facts);
+        cgroup(&mut facts, |cgroup| cgroup.events.clear());
+        assert_quiet(&RULE, &facts);
+    }
+
+    #[test]
+    fn the_proposed_limit_is_told_from_the_present_one() {
+        let mut facts = firing();
+        for cgroup in facts.cgroups.values_mut() {
+            cgroup.memory_max_bytes = Some(1 << 30);
+            cgroup.memory_current_bytes = Some(1 << 30);
+            cgroup.sock_bytes = Some(68 << 20);
+        }
+        let finding = fired(&RULE, &facts).remove(0);
+        assert!(
+            finding.apply.contains("to 1207959552 (1.1 GiB)"),
+            "{}",
+            finding.apply
+        );
+    }
+
+    #[test]
+    fn a_program_that_does_not_read_comes_before_the_limit() {
+        use crate::rules::testing::{add_process, socket};
+        use advisor_facts::sock_diag::TcpState;
+
+        let mut facts = firing();
+        let mut unread = socket(TcpState::Established, "10.0.0.1:80", "10.0.0.2:4000")
+            .held_by(7)
+            .unread(50 << 20, 60 << 20)
+            .done();
+        unread.cgroup = facts.cgroups.keys().next().copied();
+        facts.now.sockets.as_mut().unwrap().all.push(unread);
+        add_process(&mut facts, (70, "consumer"), None, [7]);
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(finding.kind, Kind::Program);
+        assert!(
+            finding.summary.contains("consumer (70)"),
+            "{}",
+            finding.summary
+        );
     }
 }

@@ -40,7 +40,6 @@ const LIMIT: Limit = Limit {
     effect: "it slows down every process of the cgroup that asks for more",
     events: &["high"],
     read: |cgroup| cgroup.memory_high_bytes,
-    is_felt: |cgroup| cgroup.events.get("high").is_some_and(|times| *times > 0),
     documentation: &DOCUMENTATION,
 };
 
@@ -77,6 +76,7 @@ pub(super) mod tests {
             memory_high_bytes: Some(10_000_000),
             memory_current_bytes: Some(9_500_000),
             sock_bytes: Some(625_000),
+            file_bytes: Some(0),
             events: [("high".to_owned(), 7), ("max".to_owned(), 1)].into(),
         };
         facts.cgroups = [(1, cgroup.clone())].into();
@@ -84,7 +84,7 @@ pub(super) mod tests {
         let findings = fired(&RULE, &facts);
         assert_eq!(findings.len(), 1);
         assert_eq!(findings[0].setting, "memory.high");
-        assert!(findings[0].proposed.starts_with("10625000,"));
+        assert!(findings[0].proposed.starts_with("11250000,"));
         assert!(
             findings[0]
                 .apply

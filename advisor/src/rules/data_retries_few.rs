@@ -23,8 +23,9 @@ const DOCUMENTATION: Documentation = Documentation {
         one program, and it cuts off every connection of the network namespace.",
     evidence: "The value of net.ipv4.tcp_retries2. TCPAbortOnTimeout counts the connections that \
         the kernel ended.",
-    recommendation: "8, the lowest value that the standard allows, and TCP_USER_TIMEOUT in the \
-        program that needs to know sooner.",
+    recommendation: "8, the lowest value that the standard allows; if a file sets it, the line may \
+        as well go, and the kernel's 15 holds. And TCP_USER_TIMEOUT in the program that needs to \
+        know sooner.",
     cost: "The kernel keeps data to a dead peer for about 100 s.",
     risk: "A program that relies on the short time waits longer for its failover. It needs \
         TCP_USER_TIMEOUT.",

@@ -1,7 +1,6 @@
 //! Listeners without SO_REUSEADDR, which may not be able to start again.
 
-use super::close_wait_left::plain;
-use super::program::by_program;
+use super::program::{by_program, plain};
 use super::{
     Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
 };

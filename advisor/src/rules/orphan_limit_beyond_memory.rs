@@ -1,12 +1,15 @@
 //! A tcp_max_orphans that tcp_mem cannot pay for.
 
-use super::sizing::{MarksFault, OrphanCost, expected_tcp_mem, most_orphans};
+use advisor_facts::Facts;
+use advisor_facts::units::bytes;
+use advisor_report::measured::Measured;
+
+use super::orphan_cost::Orphans;
+use super::sizing::default_max_orphans;
 use super::{
-    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Severity, bytes,
+    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Severity,
     not_initial_namespace,
 };
-use advisor_facts::Facts;
-use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB110",
@@ -19,16 +22,16 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A tcp_max_orphans that TCP's memory cannot hold, such as 3276800 from a list. Such \
-        a limit never holds anything back: tcp_mem fills first, and healthy connections suffer \
-        together with the orphans.",
+    detects: "A tcp_max_orphans that the memory of TCP cannot hold, such as 3276800 from a list of \
+        settings. Such a limit never limits anything: tcp_mem fills first, and healthy connections \
+        suffer together with the orphans.",
     evidence: "tcp_max_orphans times the memory of an orphan, against the high mark of tcp_mem, \
-        if the limit is above the kernel's default (half of tcp_ehash_entries). If the default \
-        is not known: one page per orphan. For files alone: above the largest default of any \
-        kernel. If tcp_mem itself is wrong: against the kernel's own marks. The memory of an \
-        orphan is what is seen here; else what a report measured on this kernel line; else the \
-        documented 64 KiB, or what a full send buffer held on the nearest measured release if \
-        that is more.",
+        if the limit is above the kernel's default (half of tcp_ehash_entries, or what the kernel \
+        computes from the RAM). For files alone: above the largest default of any kernel. If \
+        tcp_mem itself is wrong: against the marks that are proposed instead. The memory of an \
+        orphan is what the orphans that are seen hold, and no more than TCP.mem divided by \
+        TCP.orphan; else what a report measured on this kernel line; else the documented 64 KiB, \
+        or what a full send buffer held on the nearest measured release if that is more.",
     recommendation: "As many orphans as the high mark pays for, or the kernel's default if that \
         is more; always above four times the present count.",
     cost: "None. The proposal is lower than the present value.",
@@ -51,54 +54,35 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     let Some(limit) = facts.settings.tcp_max_orphans else {
         return not_initial_namespace(SETTING);
     };
-    // A file may set the limit and leave tcp_mem to the kernel. Wrong marks, often from the
-    // same list, pay for nothing.
-    let marks = facts.settings.tcp_mem;
-    let right = marks.filter(|_| MarksFault::of(facts).is_none());
-    let Some(tcp_mem) = right.or_else(|| expected_tcp_mem(facts)) else {
+    let orphans = Orphans::of(facts, measured);
+    let Some(payable) = orphans.payable else {
         return without_memory(facts, limit);
     };
-    let (orphans, look) = most_orphans(facts).unwrap_or((0, &facts.now));
-    let cost = OrphanCost::of(look, facts, measured);
-    let default = facts.settings.half_ehash_entries();
-    // An orphan with unsent data takes at least a page.
-    let (each, pays_for) = match default {
-        Some(_) => (cost.bytes, cost.affordable(tcp_mem, facts.page_bytes)),
-        None => (facts.page_bytes, tcp_mem[2]),
-    };
-    let least = orphans.max(0).saturating_mul(4).saturating_add(1);
-    let proposed = i64::try_from(pays_for)
+    let each = bytes(orphans.cost.bytes);
+    let default = default_max_orphans(facts).unwrap_or(GREATEST_DEFAULT);
+    let least = orphans.peak.saturating_mul(4).saturating_add(1);
+    let proposed = i64::try_from(payable)
         .unwrap_or(i64::MAX)
-        .max(default.unwrap_or(0))
+        .max(default)
         .max(least);
     if limit <= proposed {
         return Outcome::Quiet(format!(
-            "tcp_max_orphans is {limit}, and tcp_mem pays for {pays_for} orphans of {}",
-            bytes(each)
+            "tcp_max_orphans is {limit}, and tcp_mem pays for {payable} orphans of {each}"
         ));
     }
     let mut finding = Finding::of_setting(facts, &DOCUMENTATION, SETTING, &proposed.to_string());
-    finding.evidence.push(Evidence::sysctl(
-        "net.ipv4.tcp_mem",
-        format!("{} {} {}", tcp_mem[0], tcp_mem[1], tcp_mem[2])
-            .as_str()
-            .into(),
-    ));
-    finding.evidence.push(cost.evidence());
+    finding
+        .evidence
+        .push(Evidence::sockstat("TCP.orphan", orphans.count));
+    finding.evidence.extend(orphans.evidence());
     Outcome::Fired(vec![Finding {
         severity: Severity::Notice,
-        confidence: cost.confidence,
-        summary: format!("tcp_max_orphans is {limit}, and memory pays for {pays_for}"),
+        confidence: orphans.cost.confidence,
+        summary: format!("tcp_max_orphans is {limit}, and memory pays for {payable}"),
         why: format!(
-            "At {} per orphan ({}), the high mark of tcp_mem, {}, is reached first. A limit \
+            "With {each} for an orphan ({}) the high mark of tcp_mem is reached first. A limit \
              beyond that protects nothing.",
-            bytes(each),
-            if default.is_some() {
-                cost.source.as_str()
-            } else {
-                "a page, the least"
-            },
-            bytes(tcp_mem[2].saturating_mul(facts.page_bytes))
+            orphans.cost.source
         ),
         verify: "`orphan` in /proc/net/sockstat stays below a quarter of the limit".to_owned(),
         ..finding
@@ -131,11 +115,34 @@ fn without_memory(facts: &Facts, limit: i64) -> Outcome {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::{fired, host};
+    use crate::rules::testing::{assert_quiet, bare_host, fired, host};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("orphan-limit-beyond-memory")
+    }
+
+    #[test]
+    fn no_kernels_own_limit_is_too_high() {
+        // tcp_max_orphans and tcp_mem as Linux makes them of the RAM at boot.
+        for page_bytes in [4_u64 << 10, 16 << 10, 64 << 10] {
+            for shift in 26..=42 {
+                let mut facts = bare_host(1 << 34);
+                facts.page_bytes = page_bytes;
+                facts.ram_bytes = (1 << shift) / 100 * 97;
+                facts.memory.zones = None;
+                facts.settings.tcp_ehash_entries = None;
+                let pages = (1_u64 << shift) / page_bytes;
+                let scale = if pages >= 128 << 10 { 17 } else { 15 };
+                let buckets = ((1_u64 << shift) >> scale)
+                    .next_power_of_two()
+                    .min(512 << 10);
+                facts.settings.tcp_max_orphans = Some(i64::try_from(buckets / 2).unwrap());
+                let pressure = (pages / 100 * 97 / 16).max(128);
+                facts.settings.tcp_mem = Some([pressure / 4 * 3, pressure, pressure / 4 * 3 * 2]);
+                assert_quiet(&RULE, &facts);
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A lowered tcp_max_orphans, mostly against TIME_WAIT, which it does not affect.
 
-use super::sizing::{OrphanCost, most_orphans};
+use super::orphan_cost::Orphans;
+use super::sizing::default_max_orphans;
 use super::{
     Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Severity, not_initial_namespace,
 };
@@ -22,7 +23,7 @@ const DOCUMENTATION: Documentation = Documentation {
         lower it to get rid of TIME_WAIT, which they take for orphans. But sockets in TIME_WAIT \
         do not count as orphans. A low limit resets connections whose last data is on its way.",
     evidence: "The value of net.ipv4.tcp_max_orphans. The kernel's default is half of \
-        tcp_ehash_entries; 8192 if that cannot be read.",
+        tcp_ehash_entries, or what the kernel computes from the RAM if that cannot be read.",
     recommendation: "The kernel's default, or as many orphans as the high mark of tcp_mem pays \
         for if that is less.",
     cost: "Memory that cannot be swapped, only if so many orphans come.",
@@ -44,16 +45,15 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     let Some(limit) = facts.settings.tcp_max_orphans else {
         return not_initial_namespace(SETTING);
     };
-    let default = facts.settings.half_ehash_entries();
+    let default = default_max_orphans(facts);
     let usual = default.unwrap_or(USUAL);
-    let cost = OrphanCost::of(&facts.now, facts, measured);
-    let proposed = facts.settings.tcp_mem.map_or(usual, |tcp_mem| {
-        let affordable = cost.affordable(tcp_mem, facts.page_bytes);
-        usual.min(i64::try_from(affordable).unwrap_or(i64::MAX))
-    });
-    // With more orphans than this, orphan-limit-near speaks.
-    let orphans = most_orphans(facts).map_or(0, |(orphans, _)| orphans);
-    let helps = proposed > limit && orphans.saturating_mul(4) < proposed;
+    let orphans = Orphans::of(facts, measured);
+    let payable = orphans
+        .payable
+        .map(|payable| i64::try_from(payable).unwrap_or(i64::MAX));
+    let proposed = payable.map_or(usual, |payable| usual.min(payable));
+    // Where there are more, it is no matter of a limit that is too low.
+    let helps = proposed > limit && orphans.peak.saturating_mul(4) < proposed;
     if limit >= LOW || limit >= usual / 4 || !helps {
         return Outcome::Quiet(format!("tcp_max_orphans is {limit}"));
     }
@@ -69,7 +69,7 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
             closed and whose data the peer has not acknowledged yet. The limit does not affect \
             TIME_WAIT, which has its own (tcp_max_tw_buckets)."
             .to_owned(),
-        cost: cost.of_more(limit, proposed.unsigned_abs()),
+        cost: orphans.cost_of(proposed.unsigned_abs()),
         verify: "TCPAbortOnMemory stops rising (nstat -az TcpExtTCPAbortOnMemory)".to_owned(),
         ..Finding::of_setting(facts, &DOCUMENTATION, SETTING, &proposed.to_string())
     }])

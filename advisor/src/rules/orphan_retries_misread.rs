@@ -1,7 +1,9 @@
 //! A tcp_orphan_retries that keeps orphans longer than its number says.
 
+use super::retransmission::{rto_max_ms, spent_ms};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Severity, cannot_be_read,
+    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Severity, TAKE_OUT,
+    cannot_be_read,
 };
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
@@ -17,12 +19,13 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A tcp_orphan_retries above 8, or one that a file sets to 0. 0 means 8 retries, not \
-        none: about 109 s with a silent peer. 15 means about a quarter of an hour. All that time \
-        the orphan holds its memory and counts against tcp_max_orphans.",
-    evidence: "The value of net.ipv4.tcp_orphan_retries. For 0 also the files that set sysctls.",
-    recommendation: "8 if it was raised; 3, about 4 s, if a file says 0. Or remove the line from \
-        the file: that keeps the 109 s and shows no misleading 0.",
+    detects: "A tcp_orphan_retries above 8, or one that a file sets to 0. People read 0 as no \
+        retries, but it means 8, about 109 s with a silent peer; 15 is about a quarter of an hour. \
+        All that time the orphan holds its memory and counts against tcp_max_orphans.",
+    evidence: "The value of net.ipv4.tcp_orphan_retries, and for 0 the files that set sysctls.",
+    recommendation: "8 if it was raised. If a file says 0: take the line out. The kernel's own value \
+        is the same 8, and no line says what is not so. Fewer retries are for a host with too many \
+        orphans, see orphan-limit-near: 3 give a peer about 4 s, less than a short outage.",
     cost: "None in memory.",
     risk: "Data written before close() is lost if the peer does not answer for that long.",
     undo: "Set the former value.",
@@ -36,28 +39,28 @@ const DOCUMENTATION: Documentation = Documentation {
 const SETTING: &str = "net.ipv4.tcp_orphan_retries";
 /// The meaning of 0 (tcp_orphan_retries() in net/ipv4/tcp_timer.c).
 const DEFAULT: i64 = 8;
-/// Retries that keep an orphan with a silent peer for about 4 seconds.
-const FEW: i64 = 3;
-/// The first retransmission timeout of a near peer (TCP_RTO_MIN), and the
-/// longest (TCP_RTO_MAX), in seconds.
-const RTO_MIN_S: f64 = 0.2;
-const RTO_MAX_S: f64 = 120.0;
 
 fn check(facts: &Facts, measured: &Measured) -> Outcome {
     let Some(current) = facts.settings.tcp_orphan_retries else {
         return cannot_be_read(SETTING);
     };
     let files = &facts.sysctl_files;
-    let in_a_file = files.winner(files.loader(), SETTING).is_some();
-    if current <= DEFAULT && (current != 0 || !in_a_file) {
-        return Outcome::Quiet(format!(
-            "tcp_orphan_retries is {current}: an orphan with a silent peer lives {:.0} s or \
-             longer",
-            life_s(current)
-        ));
-    }
-    let proposed = if current == 0 { FEW } else { DEFAULT };
-    let mut finding = Finding::of_setting(facts, &DOCUMENTATION, SETTING, &proposed.to_string());
+    let line = files.winner(files.loader(), SETTING);
+    let mut finding = match line {
+        Some(line) if current == 0 => Finding {
+            risk: "None: the value stays what it is.".to_owned(),
+            ..Finding::of_line(facts, &DOCUMENTATION, &line, TAKE_OUT.to_owned())
+        },
+        _ if current > DEFAULT => {
+            Finding::of_setting(facts, &DOCUMENTATION, SETTING, &DEFAULT.to_string())
+        }
+        _ => {
+            return Outcome::Quiet(format!(
+                "tcp_orphan_retries is {current}: an orphan with a silent peer lives {} or more",
+                least_life(facts, current)
+            ));
+        }
+    };
     finding.evidence.extend(
         facts
             .now
@@ -69,7 +72,7 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
         || {
             let formula = "the formula of tcp_model_timeout";
             (
-                format!("{:.0} s or longer by {formula}", life_s(current)),
+                format!("{} or more by {formula}", least_life(facts, current)),
                 measured.unmeasured(formula),
             )
         },
@@ -100,28 +103,18 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     }])
 }
 
-/// The shortest life of an orphan with a silent peer, in seconds: the pause between
-/// retransmissions doubles up to the longest (tcp_model_timeout). The timer that ends the
-/// orphan may fire up to 2.5 times later.
-fn life_s(retries: i64) -> f64 {
-    let retries = if retries == 0 {
-        DEFAULT
-    } else {
-        retries.clamp(0, 255)
-    };
-    let mut pause = RTO_MIN_S;
-    let mut life = 0.0;
-    for _ in 0..=retries {
-        life += pause;
-        pause = (pause * 2.0).min(RTO_MAX_S);
-    }
-    life
+/// The least life of an orphan with a silent peer. The timer that finds the time over may
+/// fire up to 2.5 times later.
+fn least_life(facts: &Facts, retries: i64) -> String {
+    let retries = if retries == 0 { DEFAULT } else { retries };
+    let spent = spent_ms(retries, rto_max_ms(&facts.settings));
+    format!("{} s", (spent + 500) / 1000)
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::{fired_with, host};
+    use crate::rules::testing::{fired, fired_with, host};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
@@ -144,9 +137,16 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_life_is_as_documented_for_tcp_retries2() {
-        // ip-sysctl.rst: 15 retries are 924.6 s.
-        assert!((super::life_s(15) - 924.6).abs() < 0.01);
-        assert!((super::life_s(0) - 102.2).abs() < 0.01);
+    fn a_line_that_says_none_goes_and_a_raised_value_comes_down() {
+        let finding = fired(&RULE, &firing()).remove(0);
+        assert_eq!(finding.proposed, TAKE_OUT);
+        let mut facts = host("quiet");
+        facts.settings.tcp_orphan_retries = Some(15);
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(
+            (finding.setting.as_str(), finding.proposed.as_str()),
+            (SETTING, "8")
+        );
+        assert!(finding.why.contains("925 s"), "{}", finding.why);
     }
 }

@@ -2,8 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::close_wait_left::plain;
-use super::program::name;
+use super::program::{name, plain};
 use super::{
     Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
     there_and_back,

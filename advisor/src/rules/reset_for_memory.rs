@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::sizing::{OrphanCost, most_orphans, tcp_pages};
+use super::orphan_cost::{Orphans, RESETS as COUNTER, memory_is_near, resets};
+use super::sizing::tcp_pages;
 use super::{
     Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, bytes,
     needs_a_window, not_initial_namespace, seconds,
@@ -21,19 +22,19 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Connections that the kernel resets: too many orphans, or too much memory. One \
-        counter and, before Linux 3, one message (Out of socket memory) stand for both limits. \
-        This rule says which one it was.",
-    evidence: "Growth of TCPAbortOnMemory between two looks, in any network namespace. It was \
-        tcp_max_orphans if the orphans of either look plus the resets exceed a quarter of it. It \
-        was tcp_mem if TCP.mem is above nine tenths of its high mark. If the kernel's log can be \
-        read, its lines in the window decide: `too many orphaned sockets`, or `out of memory -- \
-        consider tuning tcp_mem`.",
-    recommendation: "For orphans: a limit above four times their peak, if tcp_mem pays for it; \
-        else the program has to hold less data for peers that do not read. For tcp_mem: see \
-        tcp-mem-near.",
-    cost: "Memory that cannot be swapped: the unsent data of each further orphan.",
-    risk: "A higher limit moves the failure to tcp_mem if memory does not pay for it.",
+    detects: "Connections that the kernel resets because there are too many orphans or too \
+        much memory in use. One counter and, before Linux 3, one message (Out of socket memory) \
+        stand for both limits; this rule says which it was.",
+    evidence: "TCPAbortOnMemory growing between two looks, in whatever network namespace. \
+        tcp_max_orphans fired where a quarter of it is below the orphans of either look with \
+        those that would have been there without the resets: their rate times the life of an \
+        orphan; tcp_mem where TCP.mem is above nine tenths of its high mark. \
+        Where the kernel's log can be read, its lines of the window decide: `too many orphaned sockets`, or `out of memory -- consider tuning tcp_mem`.",
+    recommendation: "For orphans, a limit above four times those that there were, if tcp_mem \
+        pays for it; else that the program holds back less for peers that do not read. For \
+        tcp_mem see tcp-mem-near.",
+    cost: "Memory that cannot be swapped, for each further orphan what its unsent data takes.",
+    risk: "A higher limit moves the failure to tcp_mem where memory does not pay for it.",
     undo: "Set the former value.",
     references: &[
         "tcp_check_oom, tcp_out_of_resources: net/ipv4/tcp.c, net/ipv4/tcp_timer.c of Linux",
@@ -41,7 +42,6 @@ const DOCUMENTATION: Documentation = Documentation {
     ],
 };
 
-const COUNTER: &str = "TcpExt.TCPAbortOnMemory";
 const LIMIT: &str = "net.ipv4.tcp_max_orphans";
 
 /// The lines of the window in the kernel's log that name each limit.
@@ -73,11 +73,8 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     let Some((window, earlier)) = facts.window() else {
         return needs_a_window(COUNTER, facts);
     };
-    // The limits are of the whole kernel. Each network namespace has its own counter.
-    let resets = facts
-        .places()
-        .map(|place| place.grown(COUNTER).unwrap_or(0).max(0))
-        .fold(0, i64::saturating_add);
+    // The limits are the kernel's, and each network namespace counts for itself.
+    let resets = resets(facts);
     if resets == 0 {
         return Outcome::Quiet(format!(
             "no connection was reset for lack of memory in {}",
@@ -88,24 +85,21 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     else {
         return not_initial_namespace(LIMIT);
     };
-    let (orphans, look) = most_orphans(facts).unwrap_or((0, &facts.now));
-    let orphans = orphans.max(0);
-    let cost = OrphanCost::of(look, facts, measured);
-    // Each reset connection was one more orphan.
-    let peak = orphans.saturating_add(resets);
+    let orphans = Orphans::of(facts, measured);
+    let peak = orphans.peak;
     let by_orphans = peak.saturating_mul(4) > limit;
     let pages = tcp_pages(facts).unwrap_or(0);
-    let by_memory = pages.saturating_mul(10) > tcp_mem[2].saturating_mul(9);
+    let by_memory = memory_is_near(facts);
     let mut evidence: Vec<_> = facts
         .places()
         .filter(|place| place.namespace.is_none() || place.grown(COUNTER).unwrap_or(0) > 0)
         .filter_map(|place| Evidence::counter_at(&place, COUNTER, window))
         .collect();
-    evidence.push(Evidence::sockstat("TCP.orphan", orphans));
+    evidence.push(Evidence::sockstat("TCP.orphan", orphans.count));
     evidence.push(Evidence::new(
         "orphan.peak",
         peak.into(),
-        "TCP.orphan plus the resets",
+        "TCP.orphan, and the rate of resets times the life of an orphan",
     ));
     evidence.extend(limits(limit, pages, tcp_mem));
     let logged = logged(facts, earlier, &mut evidence);
@@ -135,32 +129,25 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
         "{resets} connections were reset for lack of memory in {}: {which}",
         seconds(window)
     );
-    let affordable = cost.affordable(tcp_mem, facts.page_bytes);
-    let wanted = peak
-        .saturating_mul(4)
-        .saturating_add(1)
-        .cast_unsigned()
-        .checked_next_power_of_two()
-        .filter(|wanted| {
-            let raises = i64::try_from(*wanted).is_ok_and(|wanted| wanted > limit);
-            by_orphans && raises && *wanted <= affordable && i32::try_from(*wanted).is_ok()
-        });
+    let wanted = orphans.higher_limit(limit).filter(|_| by_orphans);
     Outcome::Fired(vec![match wanted {
         Some(wanted) => {
             let setting = Finding::of_setting(facts, &DOCUMENTATION, LIMIT, &wanted.to_string());
-            evidence.push(cost.evidence());
+            evidence.extend(orphans.evidence());
             Finding {
                 severity: Severity::Critical,
                 confidence,
                 summary,
                 why: format!(
-                    "Up to {peak} orphans were there at once, and the kernel compares the limit \
-                     with up to four times as many. The high mark of tcp_mem pays for \
-                     {affordable} orphans of {}.",
-                    bytes(cost.bytes)
+                    "At most {peak} orphans would have been there at once, and the kernel \
+                     compares the limit with up to four times as many. The high mark of tcp_mem \
+                     pays for {} of {} each ({}).",
+                    orphans.payable.unwrap_or(0),
+                    bytes(orphans.cost.bytes),
+                    orphans.cost.source
                 ),
                 evidence,
-                cost: cost.of_more(limit, wanted),
+                cost: orphans.cost_of(wanted),
                 verify: "TCPAbortOnMemory stops rising (nstat -az TcpExtTCPAbortOnMemory)"
                     .to_owned(),
                 ..setting
@@ -187,8 +174,8 @@ fn unpaid(confidence: Confidence, summary: String, evidence: Vec<Evidence>) -> F
         severity: Severity::Critical,
         confidence,
         summary,
-        why: "No higher limit helps here: the memory that these sockets hold has to be freed. \
-            Usually a few peers that do not read, or that are gone, hold it."
+        why: "No higher limit helps here that memory pays for: what these sockets hold has to be \
+            freed. Mostly a few peers that do not read, or are gone, hold it."
             .to_owned(),
         kind: Kind::Program,
         subject: "the programs whose sockets hold the memory".to_owned(),

@@ -1,149 +1,74 @@
-//! The computations that several rules share, so that they cannot disagree: the cost of an
-//! orphan, and the right tcp_mem for a host.
+//! What tcp_mem may be on a host, and what the gauge of it says: one answer for every
+//! rule.
 
-use super::{Confidence, Evidence, bytes};
-use advisor_facts::sock_diag::{TcpSocket, TcpState, Timer};
-use advisor_facts::{Facts, Look, SocketSource};
-use advisor_report::calibration::Unsent;
-use advisor_report::measured::Measured;
+use advisor_facts::condition::{Condition, Tally};
+use advisor_facts::{Facts, Look};
 
-/// The memory of an orphan in the worst case, in bytes (ip-sysctl.rst).
-const WORST_ORPHAN_BYTES: u64 = 64 << 10;
-
-/// The memory of one orphan, and its source.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct OrphanCost {
-    /// Whole pages, in bytes.
-    pub bytes: u64,
-    /// The source, for people.
-    pub source: String,
-    /// How sure the value is.
-    pub confidence: Confidence,
+/// The memory of all TCP sockets that tcp_mem counts, in bytes; `None` where the gauge
+/// is not there, or where net.core.bypass_prot_mem leaves sockets out of it.
+pub(super) fn gauge_bytes(look: &Look, facts: &Facts) -> Option<u64> {
+    let units = look.sockstat.get("TCP.mem")?;
+    let units = u64::try_from(units).unwrap_or(0);
+    (!facts.gauge_is_bypassed()).then(|| units.saturating_mul(facts.gauge_unit_bytes()))
 }
 
-impl OrphanCost {
-    /// The mean of the orphans in the socket table, if they are at least half of all; else
-    /// what a report on this kernel line measured; else the documented worst case, or what
-    /// an orphan with a full send buffer held on the nearest measured release if that is
-    /// more.
-    pub(super) fn of(look: &Look, facts: &Facts, measured: &Measured) -> Self {
-        let orphans = look.sockstat.get("TCP.orphan").unwrap_or(0);
-        if let Some(bytes) = mean_of_orphans(look, facts.page_bytes, orphans) {
-            return Self {
-                bytes,
-                source: "sock_diag, the mean of the orphans here".to_owned(),
-                confidence: Confidence::High,
-            };
-        }
-        if let Some(measured) = &measured.orphan_pages {
-            return Self {
-                bytes: measured.value.saturating_mul(facts.page_bytes),
-                source: measured.source.clone(),
-                confidence: Confidence::Medium,
-            };
-        }
-        // The measured orphan had a send buffer that had not grown, so it never lowers the
-        // documented worst case.
-        let documented = WORST_ORPHAN_BYTES.max(facts.page_bytes);
-        let full_buffer = measured.calibration().and_then(|calibration| {
-            let held_bytes = calibration.orphan(Unsent::FullBuffer)?.held_bytes;
-            let whole_pages = held_bytes.next_multiple_of(facts.page_bytes);
-            Some((whole_pages, calibration.source()))
-        });
-        let worst_case = "the worst case of ip-sysctl.rst";
-        let (bytes, source) = match full_buffer {
-            Some((held, source)) if held > documented => {
-                (held, format!("a full send buffer, {source}"))
-            }
-            Some((held, source)) => {
-                let held = bytes(held);
-                let source = format!("{worst_case}; a full send buffer held {held}, {source}");
-                (documented, source)
-            }
-            None => (documented, measured.unmeasured(worst_case)),
-        };
-        Self {
-            bytes,
-            source,
-            confidence: Confidence::Medium,
-        }
-    }
-
-    /// How many orphans the high mark of tcp_mem pays for.
-    pub(super) fn affordable(&self, tcp_mem: [u64; 3], page_bytes: u64) -> u64 {
-        tcp_mem[2].saturating_mul(page_bytes) / self.bytes.max(1)
-    }
-
-    /// The cost of a higher limit, for people.
-    pub(super) fn of_more(&self, limit: i64, proposed: u64) -> String {
-        let more = proposed.saturating_sub(limit.max(0).cast_unsigned());
-        format!(
-            "up to {} of memory that cannot be swapped, if the new limit is reached",
-            bytes(more.saturating_mul(self.bytes))
-        )
-    }
-
-    /// The evidence for it.
-    pub(super) fn evidence(&self) -> Evidence {
-        Evidence::new(
-            "host.sockets.orphan.bytes",
-            i64::try_from(self.bytes).unwrap_or(i64::MAX).into(),
-            &self.source,
-        )
-    }
-}
-
-/// Whether the orphans seen are at least half of all.
-pub(super) fn are_most(seen: u64, orphans: i64) -> bool {
-    seen > 0 && seen.saturating_mul(2) >= orphans.cast_unsigned()
-}
-
-fn mean_of_orphans(look: &Look, page_bytes: u64, orphans: i64) -> Option<u64> {
-    let seen: Vec<u64> = look
-        .sockets
-        .iter()
-        .filter(|sockets| sockets.source == SocketSource::SockDiag)
-        .flat_map(|sockets| &sockets.all)
-        .filter(|socket| is_orphan(socket))
-        .filter_map(|socket| {
-            let memory = socket.memory.as_ref()?;
-            let held = u64::from(memory.send_queued_bytes) + u64::from(memory.recv_alloc_bytes);
-            // The kernel accounts memory in pages.
-            Some(held.next_multiple_of(page_bytes).max(page_bytes))
-        })
-        .collect();
-    let count = seen.len() as u64;
-    if !are_most(count, orphans) {
-        return None;
-    }
-    let mean = seen.iter().sum::<u64>() / count;
-    Some(mean.next_multiple_of(page_bytes))
-}
-
-/// Whether a socket counts as an orphan. The small records of FIN_WAIT2 and TIME_WAIT, which
-/// run the timer of TIME_WAIT, do not.
-pub(super) fn is_orphan(socket: &TcpSocket) -> bool {
-    socket.inode == 0
-        && socket.timer != Timer::TimeWait
-        && matches!(
-            socket.state,
-            TcpState::FinWait1 | TcpState::FinWait2 | TcpState::LastAck | TcpState::Closing
-        )
-}
-
-/// The larger number of orphans of both looks, and its look.
-pub(super) fn most_orphans(facts: &Facts) -> Option<(i64, &Look)> {
-    [facts.earlier.as_deref(), Some(&*facts.now)]
-        .into_iter()
-        .flatten()
-        .filter_map(|look| Some((look.sockstat.get("TCP.orphan")?, look)))
-        .max_by_key(|(orphans, _)| *orphans)
-}
-
-/// The memory of all TCP sockets, in pages.
+/// The same in pages, as tcp_mem counts.
 pub(super) fn tcp_pages(facts: &Facts) -> Option<u64> {
-    let pages = facts.now.sockstat.get("TCP.mem")?;
-    Some(u64::try_from(pages).unwrap_or(0))
+    Some(gauge_bytes(&facts.now, facts)?.div_ceil(facts.page_bytes))
+}
+
+/// What the CPUs may hold back from the gauge, in pages.
+pub(super) fn gauge_noise_pages(facts: &Facts) -> u64 {
+    facts
+        .cpus
+        .saturating_mul(facts.settings.mem_pcpu_rsv.unwrap_or(0))
+}
+
+/// Why a rule about the memory of TCP cannot tell, where the gauge leaves sockets out.
+pub(super) const BYPASSED: &str = "net.core.bypass_prot_mem is 1: sockets are not counted against \
+    tcp_mem, and TCP.mem of /proc/net/sockstat does not say what they hold; only the memory \
+    limits of cgroups bound them";
+
+/// How much of the memory of TCP is held by sockets with which nothing is amiss: what more
+/// memory may be for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Load {
+    /// The gauge, in pages.
+    pub usage_pages: u64,
+    /// Of that, what is not held by a fault; what was not seen counts as if it were right.
+    pub right_pages: u64,
+    /// Whether half of the memory or more was seen in sockets.
+    pub is_seen: bool,
+    /// What the sockets hold that were seen, by their conditions.
+    pub tally: Tally,
+}
+
+impl Load {
+    /// `None` without a gauge.
+    pub(super) fn of(facts: &Facts) -> Option<Self> {
+        let usage_pages = tcp_pages(facts)?;
+        let mut tally = Tally::default();
+        for (_, socket) in facts.now.every_socket() {
+            tally.count(Condition::of(socket), socket.held_bytes());
+        }
+        let seen = tally.total().bytes;
+        let amiss = tally.sum(Condition::is_amiss).bytes;
+        let usage = usage_pages.saturating_mul(facts.page_bytes);
+        let is_seen = seen > 0 && seen.saturating_mul(2) >= usage;
+        let right_pages = if is_seen {
+            // What the sockets do not show is overhead of theirs.
+            let right = u128::from(usage_pages) * u128::from(seen - amiss) / u128::from(seen);
+            u64::try_from(right).unwrap_or(u64::MAX)
+        } else {
+            usage_pages.saturating_sub(amiss / facts.page_bytes)
+        };
+        Some(Self {
+            usage_pages,
+            right_pages,
+            is_seen,
+            tally,
+        })
+    }
 }
 
 /// Whether programs own three quarters of the RAM, for example a database, so that TCP may
@@ -183,19 +108,35 @@ fn proportion(pressure: u64) -> [u64; 3] {
     [low, pressure, low.saturating_mul(2)]
 }
 
-/// The right marks of tcp_mem for a host: the kernel's own, higher if the usage needs it,
-/// and within what the RAM can pay for. `None` if the RAM is not known, or cannot pay for
-/// the present usage.
+/// Marks of tcp_mem that are right for a host: the kernel's own, higher where
+/// what sockets hold by right asks for it, and within what the RAM can pay for.
+/// `None` where the RAM is not known, or cannot pay for that.
 pub(super) fn sound_tcp_mem(facts: &Facts) -> Option<[u64; 3]> {
     let most = most_tcp_mem_pages(facts)?;
-    let usage = tcp_pages(facts).unwrap_or(0);
+    let usage = Load::of(facts).map_or(0, |load| load.right_pages);
     let wanted = usage.checked_add(usage / 2)?;
     let pressure = expected_tcp_mem(facts)?[1].max(wanted).min(most / 3 * 2);
     // The usage has to be a fifth below the pressure mark, or the pressure would go on.
     (pressure > 0 && usage / 4 < pressure / 5).then(|| proportion(pressure))
 }
 
-/// The faults of the marks of tcp_mem, the worst first. Each has its rule.
+/// The kernel's default of tcp_max_orphans: half the buckets of the table of established
+/// connections. Where those cannot be read (before 6.2), what the kernel makes of the RAM:
+/// a bucket for 32 KiB, for 128 KiB from 131072 pages on, rounded up to a power of two,
+/// 524288 at most (tcp_init, alloc_large_system_hash), and twice that, because more RAM
+/// was there at boot. `None` where neither is known.
+pub(super) fn default_max_orphans(facts: &Facts) -> Option<i64> {
+    facts.settings.half_ehash_entries().or_else(|| {
+        let pages = facts.ram_bytes / facts.page_bytes;
+        let scale = if pages >= 128 << 10 { 17 } else { 15 };
+        let buckets = (facts.ram_bytes >> scale).checked_next_power_of_two()?;
+        let twice = buckets.saturating_mul(2).min(512 << 10);
+        (facts.ram_bytes > 0).then(|| i64::try_from(twice / 2).unwrap_or(i64::MAX))
+    })
+}
+
+/// What is wrong with the marks of tcp_mem, the worst first: each is one
+/// rule's.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum MarksFault {
     /// Bytes instead of pages.

@@ -1,7 +1,6 @@
 //! Memory held by data for live peers that do not take it.
 
-use super::close_wait_left::plain;
-use super::program::{by_program, without_tcp_info, worth_bytes};
+use super::program::{by_program, plain, without_tcp_info, worth_bytes};
 use super::{
     Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, bytes,
 };
@@ -23,13 +22,14 @@ const DOCUMENTATION: Documentation = Documentation {
     detects: "Connections whose peers are alive and do not take what is sent. Their window is \
         closed, or they take the data more slowly than the program writes it. The kernel holds \
         what waits for them, and healthy connections get less memory.",
-    evidence: "tcp_info and the timer of each socket: a window of 0 that is being probed, or \
-        more data than one second at the delivery rate, or a doubled timer. It fires if the \
-        sockets of one program hold a sixteenth of the pressure mark of tcp_mem, or 64 MiB if \
-        that cannot be read.",
+    evidence: "tcp_info and the timer of each socket, orphans too: a window of 0 that is being \
+        probed, or more data than one second at the delivery rate, or a doubled timer. It fires if \
+        the sockets of one program hold a sixteenth of the pressure mark of tcp_mem, or 64 MiB if \
+        that cannot be read. Orphans count for the program that listens on their port.",
     recommendation: "In the program, limit how long a write may wait and how much is queued for \
         one peer: a time limit for writing, TCP_NOTSENT_LOWAT. TCP_USER_TIMEOUT cuts off a peer \
-        that does not read for that long.",
+        that does not read for that long, before close() and after it. tcp_orphan_retries does \
+        nothing while the peer answers probes.",
     cost: "None in memory.",
     risk: "If the limit is too tight, slow peers that should be served are cut off.",
     undo: "Revert the change of the program.",
@@ -49,11 +49,10 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     }
     let worth = worth_bytes(facts);
     let programs = by_program(facts, |socket| {
-        socket.inode != 0
-            && matches!(
-                Condition::of(socket),
-                Condition::ZeroWindow | Condition::Slow
-            )
+        matches!(
+            Condition::of(socket),
+            Condition::ZeroWindow | Condition::Slow | Condition::OrphanZeroWindow
+        )
     });
     let held: u64 = programs.iter().map(|program| program.bytes).sum();
     let count: usize = programs.iter().map(|program| program.sockets.len()).sum();
@@ -88,18 +87,39 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                     "sock_diag, tcp_info",
                 )
             }));
+            let orphans = program
+                .sockets
+                .iter()
+                .filter(|socket| socket.is_orphan())
+                .count();
+            let stay = if orphans > 0 {
+                "After close() an orphan at a closed window lives about 347 s whatever \
+                 tcp_orphan_retries says, as long as the peer answers. "
+            } else {
+                ""
+            };
+            let peers = match orphans {
+                0 => format!("{count} peers of {}", program.name),
+                orphans if orphans == count => {
+                    format!("{count} orphans\' peers of {}", program.name)
+                }
+                orphans => format!(
+                    "{count} peers of {}, {orphans} of them of orphans,",
+                    program.name
+                ),
+            };
             Finding {
                 severity: Severity::Warning,
                 confidence: Confidence::Medium,
                 summary: format!(
-                    "{count} peers of {} do not take their data: {} held",
-                    program.name,
+                    "{peers} do not take their data: {} held",
                     bytes(program.bytes)
                 ),
-                why: "These peers answer, so neither keepalive nor retransmission ends the \
-                    connections, and the data queued for them stays. Only the program can say \
-                    how long a peer is worth waiting for."
-                    .to_owned(),
+                why: format!(
+                    "These peers answer, so neither keepalive nor retransmission ends the \
+                     connections, and what is queued for them stays. {stay}Only the program can \
+                     tell how long a peer is worth waiting for."
+                ),
                 kind: Kind::Program,
                 subject: program.name.clone(),
                 setting: "a time limit for writing".to_owned(),
@@ -111,15 +131,15 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                             .map_or(0, |socket| socket.held_bytes()),
                     )
                 }),
-                proposed: "close a connection whose write waits longer than a client is worth, \
-                    for example 30 s"
+                proposed: "close a connection whose write waits for longer than a client is \
+                    worth, for example 30 s, and bound the close itself by TCP_USER_TIMEOUT"
                     .to_owned(),
                 evidence,
                 cost: DOCUMENTATION.cost.to_owned(),
                 risk: DOCUMENTATION.risk.to_owned(),
-                apply: "in the program: a deadline on write(); or on each connection unsigned ms \
-                    = 30000; setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms), and \
-                    TCP_NOTSENT_LOWAT to queue less"
+                apply: "in the program: a deadline on write(); and on each connection unsigned ms \
+                    = 30000; setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms), which \
+                    holds after close() too, and TCP_NOTSENT_LOWAT to queue less"
                     .to_owned(),
                 undo: DOCUMENTATION.undo.to_owned(),
                 verify: "advisor sockets --by process shows less for zero window and slow peers"
@@ -139,11 +159,36 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::{host, outcome};
+    use crate::rules::testing::{
+        add_process, add_sockets, bare_host, fired, host, outcome, socket,
+    };
+    use advisor_facts::sock_diag::TcpState;
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("stalled-peer-holds-memory")
+    }
+
+    #[test]
+    fn orphans_whose_peers_do_not_read_are_their_listeners_matter() {
+        let mut facts = bare_host(7 << 30);
+        add_sockets(
+            &mut facts,
+            (1..=40).map(|number| {
+                let peer = format!("198.51.100.{number}:2000");
+                socket(TcpState::FinWait1, "10.1.1.1:1935", &peer)
+                    .sending(1_700_000, 2_200_000)
+                    .at_a_closed_window()
+                    .done()
+            }),
+        );
+        let listener = socket(TcpState::Listen, "0.0.0.0:1935", "0.0.0.0:0").held_by(9);
+        add_sockets(&mut facts, [listener.done()]);
+        add_process(&mut facts, (31, "nginx"), None, [9]);
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(finding.subject, "nginx (31)");
+        assert!(finding.why.contains("347 s whatever"), "{}", finding.why);
+        assert!(!finding.apply.contains("tcp_orphan_retries"));
     }
 
     #[test]

@@ -26,7 +26,7 @@ const DOCUMENTATION: Documentation = Documentation {
         pages), or around one and a half times the usage if that is more, in the proportion of \
         3/4, 1 and 3/2. The high mark is at most a quarter of the RAM, or a tenth if programs \
         own three quarters of it. The proposal is lower than the present value.",
-    cost: "None. It frees memory for the programs.",
+    cost: "None while TCP holds less than the new pressure mark. It frees memory for the programs.",
     risk: "Many connections with much data in flight get smaller buffers under load.",
     undo: "Set the former three values.",
     references: &[

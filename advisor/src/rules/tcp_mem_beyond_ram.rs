@@ -24,7 +24,7 @@ const DOCUMENTATION: Documentation = Documentation {
         pages), or around one and a half times the usage if that is more, in the proportion of \
         3/4, 1 and 3/2. The high mark is at most a quarter of the RAM, or a tenth if programs \
         own three quarters of it.",
-    cost: "None: there was no limit before.",
+    cost: "None while TCP holds less than the new pressure mark: there was no limit before.",
     risk: "If TCP holds more than the new marks now, the buffers of connections shrink.",
     undo: "Set the former three values.",
     references: &[

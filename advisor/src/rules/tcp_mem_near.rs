@@ -1,14 +1,19 @@
-//! Memory of all TCP sockets near the marks of tcp_mem.
+//! The memory of all TCP sockets nears the marks of tcp_mem: who holds it, and how much of
+//! it more memory would be for.
 
-use super::sizing::{most_tcp_mem_pages, ram_is_owned};
+use advisor_facts::Facts;
+use advisor_facts::condition::Condition;
+use advisor_facts::units::bytes;
+use advisor_report::measured::Measured;
+
+use super::program::{Program, by_program};
+use super::sizing::{
+    BYPASSED, Load, MarksFault, gauge_noise_pages, most_tcp_mem_pages, ram_is_owned,
+};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, bytes,
+    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
     not_initial_namespace, set, unset,
 };
-use crate::rules::close_wait_left::plain;
-use advisor_facts::sock_diag::TcpSocket;
-use advisor_facts::{Facts, SocketSource};
-use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB402",
@@ -22,15 +27,20 @@ pub(super) const RULE: Rule = Rule {
 
 const DOCUMENTATION: Documentation = Documentation {
     detects: "The buffers of all TCP sockets together near a mark of tcp_mem. Beyond the \
-        pressure mark the kernel shrinks the buffers of healthy connections. Near the high mark \
-        it resets orphans, and sends fail.",
-    evidence: "TCP.mem in /proc/net/sockstat, in pages, of the whole kernel. Warning above the \
-        pressure mark, critical above nine tenths of the high mark. Less than mem_pcpu_rsv pages \
-        per CPU is noise. TCPMemoryPressures supports it.",
-    recommendation: "First find who holds the memory. If the load is wanted: a pressure mark of \
-        one and a half times the usage, and the others in the kernel's proportion of 3/4, 1 and \
-        3/2. The high mark is at most a quarter of the RAM, or a tenth if programs own three \
-        quarters of it. If that is too little, no value is proposed.",
+        pressure mark the kernel shrinks the buffers of healthy connections, until TCP holds less \
+        than the low mark. Near the high mark it resets orphans, and sends fail.",
+    evidence: "TCP.mem in /proc/net/sockstat, in pages (in 4 KiB from Linux 4.11 to 5.19), of the \
+        whole kernel. Warning above the pressure mark, critical above nine tenths of the high \
+        mark. Less than mem_pcpu_rsv pages per CPU is noise. Who holds it: the sockets of all \
+        network namespaces, by condition and program. TCPMemoryPressures supports it. If the marks \
+        themselves are wrong, tcp-mem-in-bytes and its like answer. With net.core.bypass_prot_mem \
+        the gauge says nothing.",
+    recommendation: "First the holders: sockets whose peer is dead or does not read, data that a \
+        program here does not read, sockets that it does not accept or close, orphans. A raise is \
+        proposed only for the rest, what healthy sockets hold: a pressure mark of one and a half \
+        times that, and the others in the kernel's proportion of 3/4, 1 and 3/2. The high mark is \
+        at most a quarter of the RAM, or a tenth if programs own three quarters of it. If that is \
+        too little, or if the rest is below the marks, no value is proposed.",
     cost: "RAM that cannot be swapped, up to the new high mark.",
     risk: "If another program owns the RAM, for example a database, it lacks this memory. Higher \
         rmem_max or wmem_max make a full tcp_mem worse.",
@@ -38,7 +48,9 @@ const DOCUMENTATION: Documentation = Documentation {
     references: &[
         "tcp_mem: Documentation/networking/ip-sysctl.rst of Linux",
         "tcp_init_mem: net/ipv4/tcp.c of Linux",
-        "__sk_mem_raise_allocated, sk_memory_allocated_add: net/core/sock.c of Linux",
+        "__sk_mem_raise_allocated, __sk_mem_reduce_allocated, sk_memory_allocated_add: \
+         net/core/sock.c of Linux",
+        "SK_MEM_QUANTUM: include/net/sock.h of Linux 5.10",
         "alarms: health/health.d/tcp_mem.conf of netdata",
         "growth up to a quarter: oracle/bpftune; less where a database owns the RAM: \
          scylladb/seastar issue 2348",
@@ -46,27 +58,35 @@ const DOCUMENTATION: Documentation = Documentation {
 };
 
 const SETTING: &str = "net.ipv4.tcp_mem";
-/// Largest number of sockets shown as evidence.
-const HOLDERS: usize = 3;
+/// Programs that are named as the holders of the memory.
+const HOLDERS: usize = 5;
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
     let Some(marks) = facts.settings.tcp_mem else {
         return not_initial_namespace(SETTING);
     };
-    let Some(pages) = facts.now.sockstat.get("TCP.mem") else {
+    if facts.gauge_is_bypassed() {
+        return Outcome::NotEvaluated(BYPASSED.to_owned());
+    }
+    let (Some(load), Some(gauge)) = (Load::of(facts), facts.now.sockstat.get("TCP.mem")) else {
         return Outcome::NotEvaluated("/proc/net/sockstat has no TCP.mem".to_owned());
     };
-    let usage = u64::try_from(pages).unwrap_or(0);
+    let usage = load.usage_pages;
+    let of_pages = |pages: u64| bytes(pages.saturating_mul(facts.page_bytes));
     let [_, pressure, high] = marks;
-    let noise = facts
-        .cpus
-        .saturating_mul(facts.settings.mem_pcpu_rsv.unwrap_or(0));
     let critical = usage.saturating_mul(10) > high.saturating_mul(9);
-    if usage <= noise || (usage <= pressure && !critical) {
+    if usage <= gauge_noise_pages(facts) || (usage <= pressure && !critical) {
         return Outcome::Quiet(format!(
             "sockets hold {}, pressure begins at {}",
-            bytes(usage.saturating_mul(facts.page_bytes)),
-            bytes(pressure.saturating_mul(facts.page_bytes))
+            of_pages(usage),
+            of_pages(pressure)
+        ));
+    }
+    // Another rule proposes other marks, and says what these do.
+    if MarksFault::of(facts).is_some() {
+        return Outcome::Quiet(format!(
+            "sockets hold {}, beyond marks that are wrong by themselves",
+            of_pages(usage)
         ));
     }
     let severity = if critical {
@@ -76,94 +96,225 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     };
     let current = triple(marks);
     let mut evidence = vec![
-        Evidence::sockstat("TCP.mem", pages),
+        Evidence::sockstat("TCP.mem", gauge),
         Evidence::sysctl(SETTING, current.as_str().into()),
     ];
     evidence.extend(Evidence::counter("TcpExt.TCPMemoryPressures", facts));
-    evidence.extend(holders(facts));
-    let summary = format!(
-        "TCP holds {}, {} mark of tcp_mem",
-        bytes(usage.saturating_mul(facts.page_bytes)),
-        if critical {
-            "above nine tenths of the high"
-        } else {
-            "beyond the pressure"
-        }
-    );
-    let verify = "`mem` in /proc/net/sockstat stays below the second value of tcp_mem, and \
-        TCPMemoryPressures stops rising (nstat -az TcpExtTCPMemoryPressures)"
-        .to_owned();
-    let finding = match proposal(marks, usage, facts) {
-        Some(proposed) => {
-            let more = proposed[2]
-                .saturating_sub(high)
-                .saturating_mul(facts.page_bytes);
-            let proposed = triple(proposed);
-            Finding {
-                confidence: Confidence::High,
-                severity,
-                summary,
-                why: "Beyond the pressure mark the kernel shrinks the buffers of healthy \
-                    connections too. First see who holds the memory: if dead or stuck peers do, \
-                    mend that and leave the setting. If the load is wanted, the proposal puts \
-                    the usage at two thirds of the pressure mark."
-                    .to_owned(),
-                kind: Kind::Host,
-                subject: "the whole kernel".to_owned(),
-                setting: SETTING.to_owned(),
-                cost: format!(
-                    "up to {} more of {} RAM, which cannot be swapped",
-                    bytes(more),
-                    bytes(facts.ram_bytes)
-                ),
-                risk: DOCUMENTATION.risk.to_owned(),
-                apply: set(SETTING, &proposed),
-                undo: unset(SETTING, &current),
-                verify,
-                evidence,
-                current,
-                proposed,
+    let programs = by_program(facts, |socket| Condition::of(socket).is_amiss());
+    evidence.extend(held(&load, &programs));
+    let found = Found {
+        severity,
+        summary: format!(
+            "TCP holds {}, {} mark of tcp_mem",
+            of_pages(usage),
+            if critical {
+                "above nine tenths of the high"
+            } else {
+                "beyond the pressure"
             }
-        }
-        None => unpaid(facts, severity, &summary, verify, evidence),
+        ),
+        evidence,
+        load,
     };
-    Outcome::Fired(vec![finding])
+    let is_right_near = load.right_pages > pressure / 5 * 4;
+    Outcome::Fired(vec![match programs.first() {
+        // Without them there is room.
+        Some(first) if !is_right_near => found.mend_the_holders(first, &programs),
+        _ => match proposal(marks, load.right_pages, facts) {
+            Some(proposed) => found.raise(facts, marks, proposed, &programs),
+            None => found.unpaid(facts),
+        },
+    }])
 }
 
-/// The advice if the RAM cannot pay for higher marks.
-fn unpaid(
-    facts: &Facts,
+/// Memory beyond a mark.
+struct Found {
     severity: Severity,
-    summary: &str,
-    verify: String,
+    summary: String,
     evidence: Vec<Evidence>,
-) -> Finding {
-    Finding {
-        confidence: Confidence::High,
-        severity,
-        summary: format!("{summary}, and RAM cannot pay for more"),
-        why: format!(
-            "A higher mark that helps would be more than {} of the {} RAM of this host. Free the \
-             memory where it is held.",
-            if ram_is_owned(facts) {
-                "a tenth (programs own three quarters)"
-            } else {
-                "a quarter"
+    load: Load,
+}
+
+const VERIFY: &str = "`mem` in /proc/net/sockstat falls below the first value of tcp_mem, where \
+    pressure ends, and TCPMemoryPressures stops rising (nstat -az TcpExtTCPMemoryPressures)";
+
+impl Found {
+    /// More is held by what is amiss than there would have to be for pressure.
+    fn mend_the_holders(self, first: &Program<'_>, programs: &[Program<'_>]) -> Finding {
+        let amiss = self.load.tally.sum(Condition::is_amiss);
+        let share =
+            u128::from(amiss.bytes) * 100 / u128::from(self.load.tally.total().bytes.max(1));
+        let conditions: Vec<_> = self
+            .load
+            .tally
+            .conditions()
+            .into_iter()
+            .filter(|(condition, sum)| condition.is_amiss() && sum.bytes > 0)
+            .collect();
+        let mut cures: Vec<&str> = conditions
+            .iter()
+            .map(|(condition, _)| cure(*condition))
+            .collect();
+        cures.dedup();
+        cures.truncate(3);
+        Finding {
+            confidence: Confidence::High,
+            severity: self.severity,
+            summary: format!("{}: {}", self.summary, holder(first)),
+            why: format!(
+                "{share}% of what the sockets hold that were seen, {}, is in {} with which \
+                 something is amiss. Without it TCP would be below the pressure mark. A higher \
+                 tcp_mem would give the memory to those who hoard it: mend the holders, and leave \
+                 the setting.",
+                bytes(amiss.bytes),
+                match amiss.sockets {
+                    1 => "1 socket".to_owned(),
+                    count => format!("{count} sockets"),
+                }
+            ),
+            kind: Kind::Program,
+            subject: match programs {
+                [_] => first.name.clone(),
+                _ => format!("{}, and others", first.name),
             },
-            bytes(facts.ram_bytes)
-        ),
-        kind: Kind::Program,
-        subject: "the programs whose sockets hold the memory".to_owned(),
-        setting: "SO_SNDBUF, SO_RCVBUF, TCP_USER_TIMEOUT".to_owned(),
-        current: "unknown (not in the socket table)".to_owned(),
-        proposed: "smaller buffers, and an end to connections with dead peers".to_owned(),
-        cost: "less throughput if a buffer is smaller than bandwidth times delay of its path"
-            .to_owned(),
-        risk: "connections end that would have survived a long outage".to_owned(),
-        apply: "ss -tanmp shows the memory of each socket and its process".to_owned(),
-        undo: "revert the change of the program".to_owned(),
-        verify,
-        evidence,
+            setting: "who holds it".to_owned(),
+            current: holder(first),
+            proposed: cures.join("; "),
+            cost: "none in memory".to_owned(),
+            risk: "what is cut off or thrown away was not read and not sent".to_owned(),
+            apply: format!(
+                "advisor sockets --by process shows who holds it; {}",
+                first.command("ss -tanmp")
+            ),
+            undo: "take the change of the program out again".to_owned(),
+            verify: VERIFY.to_owned(),
+            evidence: self.evidence,
+        }
+    }
+
+    fn raise(
+        self,
+        facts: &Facts,
+        marks: [u64; 3],
+        proposed: [u64; 3],
+        programs: &[Program<'_>],
+    ) -> Finding {
+        let more = proposed[2]
+            .saturating_sub(marks[2])
+            .saturating_mul(facts.page_bytes);
+        let right = bytes(self.load.right_pages.saturating_mul(facts.page_bytes));
+        let whom = match (self.load.is_seen, programs.first()) {
+            (false, _) => {
+                "Who holds most of it was not seen: look first (as root, advisor sockets \
+                --by process). If dead or stuck peers or a leak do, mend that and leave the \
+                setting. If the load is meant,"
+                    .to_owned()
+            }
+            (true, Some(first)) => format!(
+                "Of it {right} are held by sockets with which nothing is amiss, and only for \
+                 those is the proposal; the rest is to be mended where it is held: {}. For the \
+                 {right}",
+                holder(first)
+            ),
+            (true, None) => "Sockets with which nothing is amiss hold it: peers take their data, \
+                and programs read theirs. So"
+                .to_owned(),
+        };
+        let current = triple(marks);
+        let proposed = triple(proposed);
+        Finding {
+            confidence: if self.load.is_seen {
+                Confidence::High
+            } else {
+                Confidence::Low
+            },
+            severity: self.severity,
+            summary: self.summary,
+            why: format!(
+                "Beyond the pressure mark the kernel shrinks the buffers of healthy connections \
+                 too. {whom} the proposal puts the usage at two thirds of the pressure mark."
+            ),
+            kind: Kind::Host,
+            subject: "the whole kernel".to_owned(),
+            setting: SETTING.to_owned(),
+            cost: format!(
+                "up to {} more of {} RAM, which cannot be swapped",
+                bytes(more),
+                bytes(facts.ram_bytes)
+            ),
+            risk: DOCUMENTATION.risk.to_owned(),
+            apply: set(SETTING, &proposed),
+            undo: unset(SETTING, &current),
+            verify: "`mem` in /proc/net/sockstat stays below the second value of tcp_mem, and \
+                TCPMemoryPressures stops rising (nstat -az TcpExtTCPMemoryPressures)"
+                .to_owned(),
+            evidence: self.evidence,
+            current,
+            proposed,
+        }
+    }
+
+    /// The RAM cannot pay for higher marks.
+    fn unpaid(self, facts: &Facts) -> Finding {
+        Finding {
+            confidence: Confidence::High,
+            severity: self.severity,
+            summary: format!("{}, and RAM cannot pay for more", self.summary),
+            why: format!(
+                "A higher mark that would help is more than {} of the {} RAM of this host. \
+                 The memory has to be freed where it is held.",
+                if ram_is_owned(facts) {
+                    "TCP's tenth (programs own three quarters)"
+                } else {
+                    "a quarter"
+                },
+                bytes(facts.ram_bytes)
+            ),
+            kind: Kind::Program,
+            subject: "the programs whose sockets hold the memory".to_owned(),
+            setting: "SO_SNDBUF, SO_RCVBUF, TCP_USER_TIMEOUT".to_owned(),
+            current: "unknown (not in the socket table)".to_owned(),
+            proposed: "smaller buffers, and an end to connections with dead peers".to_owned(),
+            cost: "less throughput where buffers are smaller than a path's bandwidth times delay"
+                .to_owned(),
+            risk: "connections end that would have gone on after a long outage".to_owned(),
+            apply: "advisor sockets --by process shows who holds it".to_owned(),
+            undo: "take the change of the program out again".to_owned(),
+            verify: VERIFY.to_owned(),
+            evidence: self.evidence,
+        }
+    }
+}
+
+/// What a program holds: `java (7100) holds 3.0 GiB in 520 sockets, unread here`.
+fn holder(program: &Program<'_>) -> String {
+    let condition = program
+        .sockets
+        .first()
+        .map_or(Condition::Unknown, |socket| Condition::of(socket));
+    format!(
+        "{} holds {} in {}, {condition}",
+        program.name,
+        bytes(program.bytes),
+        match program.sockets.len() {
+            1 => "1 socket".to_owned(),
+            count => format!("{count} sockets"),
+        }
+    )
+}
+
+/// What a program does about sockets in a condition.
+const fn cure(condition: Condition) -> &'static str {
+    match condition {
+        Condition::Dead => "TCP_USER_TIMEOUT for connections whose peer is gone",
+        Condition::ZeroWindow | Condition::Slow => {
+            "a time limit for writing, and less queued for one peer (TCP_NOTSENT_LOWAT)"
+        }
+        Condition::Unread => "read, or close what is not to be read",
+        Condition::ClosedByPeer => "close() when read() returns 0",
+        Condition::HalfClosed => "a bounded wait for the peer's end, then close()",
+        Condition::NotAccepted => "accept() sooner",
+        _ => "a bound on the close: TCP_USER_TIMEOUT before close(), which holds for orphans too",
     }
 }
 
@@ -171,64 +322,53 @@ fn triple([low, pressure, high]: [u64; 3]) -> String {
     format!("{low} {pressure} {high}")
 }
 
-/// Marks well above the usage, never lower than now, in order, and within what the RAM
-/// can pay for.
-fn proposal(marks: [u64; 3], usage: u64, facts: &Facts) -> Option<[u64; 3]> {
+/// Marks that leave what is held by right well below, never lower than now, in order, and
+/// with the high one at most a quarter of RAM.
+fn proposal(marks: [u64; 3], right_pages: u64, facts: &Facts) -> Option<[u64; 3]> {
     let most = most_tcp_mem_pages(facts)?;
-    let pressure = usage.checked_mul(3)? / 2;
+    let pressure = right_pages.checked_mul(3)? / 2;
     let pressure = pressure.min(most / 3 * 2);
     let high = (pressure / 2 * 3).max(marks[2]);
     let pressure = pressure.max(marks[1]);
     let low = (pressure / 4 * 3).max(marks[0]).min(pressure);
-    let helps = usage < pressure / 5 * 4;
+    let helps = right_pages < pressure / 5 * 4;
     (helps && high <= most && pressure <= high).then_some([low, pressure, high])
 }
 
-/// The sockets that hold most.
-fn holders(facts: &Facts) -> Vec<Evidence> {
-    let Some(sockets) = &facts.now.sockets else {
-        return Vec::new();
-    };
-    if sockets.source != SocketSource::SockDiag {
-        return Vec::new();
-    }
-    let mut holders: Vec<(u64, &TcpSocket)> = sockets
-        .all
-        .iter()
-        .map(|socket| (held_bytes(socket), socket))
-        .filter(|(held, _)| *held > 0)
-        .collect();
-    holders.sort_by_key(|(held, _)| std::cmp::Reverse(*held));
-    holders
-        .into_iter()
+/// The conditions that hold the most, and the programs that hold what is amiss.
+fn held(load: &Load, programs: &[Program<'_>]) -> Vec<Evidence> {
+    let conditions = load.tally.conditions().into_iter();
+    let mut evidence: Vec<_> = conditions
+        .filter(|(_, sum)| sum.bytes > 0)
         .take(HOLDERS)
-        .map(|(held, socket)| {
+        .map(|(condition, sum)| {
             Evidence::new(
-                format!(
-                    "{} {} -> {}",
-                    socket.state,
-                    plain(socket.local),
-                    plain(socket.peer)
-                ),
-                bytes(held).as_str().into(),
+                format!("host.sockets: {condition}"),
+                format!("{} in {} sockets", bytes(sum.bytes), sum.sockets)
+                    .as_str()
+                    .into(),
                 "sock_diag, SKMEMINFO",
             )
         })
-        .collect()
-}
-
-fn held_bytes(socket: &TcpSocket) -> u64 {
-    socket.memory.as_ref().map_or(0, |memory| {
-        u64::from(memory.send_queued_bytes) + u64::from(memory.recv_alloc_bytes)
-    })
+        .collect();
+    evidence.extend(programs.iter().take(HOLDERS).map(|program| {
+        Evidence::new(
+            &program.name,
+            holder(program).as_str().into(),
+            "sock_diag, SKMEMINFO and tcp_info",
+        )
+    }));
+    evidence
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
     use crate::rules::testing::{
-        assert_not_evaluated, assert_quiet, fired, host, outcome, sockstat,
+        add_process, add_sockets, assert_not_evaluated, assert_quiet, bare_host, fired, host,
+        outcome, socket, sockstat,
     };
+    use advisor_facts::sock_diag::TcpState;
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
@@ -240,7 +380,10 @@ pub(super) mod tests {
         let mut facts = host("quiet");
         facts.now.sockstat = sockstat(&format!("TCP: orphan 0 mem {usage}\n"));
         facts.settings.tcp_mem = Some(marks);
+        // The marks are meant.
+        facts.sysctl_files.set("net.ipv4.tcp_mem", &triple(marks));
         facts.ram_bytes = ram_pages * facts.page_bytes;
+        facts.memory.owned_bytes = None;
         facts
     }
 
@@ -305,5 +448,89 @@ pub(super) mod tests {
     #[test]
     fn a_child_namespace_has_no_tcp_mem() {
         assert_not_evaluated(&RULE, &host("container"), "initial network namespace");
+    }
+
+    /// A host of 8 GiB with sockets of one program: so many MiB by right, and so many for
+    /// peers that are dead.
+    fn shared(right: u32, dead: u32) -> Facts {
+        let mut facts = bare_host(8 << 30);
+        let of = |state, inode: u32| {
+            let peer = format!("10.0.0.2:{}", 20_000 + inode);
+            socket(state, "10.0.0.1:443", &peer).held_by(inode)
+        };
+        add_sockets(
+            &mut facts,
+            (1..=right).map(|inode| {
+                of(TcpState::Established, inode)
+                    .sending(700_000, 1 << 20)
+                    .done()
+            }),
+        );
+        add_sockets(
+            &mut facts,
+            (right + 1..=right + dead).map(|inode| {
+                of(TcpState::Established, inode)
+                    .sending(700_000, 1 << 20)
+                    .dead_for(60_000)
+                    .done()
+            }),
+        );
+        add_process(&mut facts, (5, "streamer"), None, 1..=right + dead);
+        facts.now.sockstat = sockstat(&format!("TCP: orphan 0 mem {}\n", (right + dead) * 256));
+        facts
+    }
+
+    #[test]
+    fn a_raise_is_only_for_what_healthy_sockets_hold() {
+        // The pressure mark is 510 MiB.
+        let all_right = fired(&RULE, &shared(600, 0)).remove(0);
+        assert_eq!(all_right.confidence, Confidence::High);
+        let pressure = |finding: &Finding| {
+            assert_eq!(finding.setting, SETTING, "{finding:?}");
+            advisor_facts::sysctl::triple(&finding.proposed).unwrap()[1]
+        };
+        assert_eq!(pressure(&all_right), 600 * 256 * 3 / 2);
+        // Half of it is right, and needs no raise.
+        let half = fired(&RULE, &shared(300, 300)).remove(0);
+        assert_eq!(
+            (half.kind, half.setting.as_str()),
+            (Kind::Program, "who holds it")
+        );
+        assert!(
+            half.summary
+                .contains("streamer (5) holds 300.0 MiB in 300 sockets, dead"),
+            "{}",
+            half.summary
+        );
+        // Much more is right than there is room for.
+        let both = fired(&RULE, &shared(600, 300)).remove(0);
+        assert!((600 * 256 * 3 / 2 - 2..=600 * 256 * 3 / 2).contains(&pressure(&both)));
+        assert!(both.why.contains("streamer (5)"), "{}", both.why);
+    }
+
+    #[test]
+    fn a_gauge_that_leaves_sockets_out_says_nothing() {
+        let mut facts = shared(600, 0);
+        facts.settings.bypass_prot_mem = Some(1);
+        assert_not_evaluated(&RULE, &facts, "bypass_prot_mem is 1");
+    }
+
+    #[test]
+    fn on_large_pages_an_older_kernel_counts_4_kib() {
+        let mut facts = bare_host(8 << 30);
+        facts.page_bytes = 64 << 10;
+        facts.settings.tcp_mem = Some([6_000, 8_000, 12_000]);
+        facts.now.sockstat = sockstat("TCP: orphan 0 mem 20000\n");
+        facts.kernel = "5.14.0-503.el9.aarch64".to_owned();
+        assert_quiet(&RULE, &facts);
+        facts.kernel = "6.12.0".to_owned();
+        fired(&RULE, &facts);
+    }
+
+    #[test]
+    fn wrong_marks_are_another_rules() {
+        let mut facts = shared(600, 0);
+        facts.settings.tcp_mem = Some([4096, 87_380, 67_108_864]);
+        assert_quiet(&RULE, &facts);
     }
 }

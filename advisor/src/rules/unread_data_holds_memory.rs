@@ -1,6 +1,6 @@
 //! Received data that its program does not read.
 
-use super::close_wait_left::plain;
+use super::program::plain;
 use super::program::{by_program, without_tcp_info, worth_bytes};
 use super::{
     Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, bytes,

@@ -4,55 +4,105 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use advisor_report::calibration::Calibration;
-use advisor_report::{Scenario as ScenarioResult, Verdict};
 use clap::Args;
 
-use super::{
-    ENVIRONMENT, FAILURE, LinkChoice, Run, SUCCESS, Selection, USAGE, carry_out, complain,
-    complain_of_kernel, load,
-};
-use crate::calibrate;
+use super::selection::load;
+use super::{ENVIRONMENT, FAILURE, SUCCESS, USAGE, complain, complain_of_kernel, complain_of_run};
+use crate::calibrate::{self, Uncalibrated};
 use crate::kernels::KernelError;
 use crate::kernels::choice::Choice;
-use crate::report::terminal::Lines;
-use crate::runner::guests;
+use crate::output;
+use crate::report::terminal::{Lines, Terminal};
+use crate::runner::plan::Plan;
+use crate::runner::{self, Options, Progress, guests};
 
 const OUTPUT_HINT: &str = "--output takes a directory that can be written to";
 
 #[derive(Debug, Args)]
-pub struct Calibrate {
-    /// Suite files, or directories of them, with the scenarios that measure
+pub(super) struct Calibrate {
+    /// Suite files, or directories of them, that have the scenarios that measure
     #[arg(default_value = "suites")]
     paths: Vec<PathBuf>,
     /// Measure on this kernel: a name from `harness kernels`, the path of a
     /// vmlinuz, or host, which takes --touch-host; given several times, on each
     #[arg(long = "kernel", value_name = "KERNEL", required = true)]
     kernels: Vec<String>,
-    /// The modules of a vmlinuz that is given by its path, where they are not
-    /// beside it; a directory such as /lib/modules/RELEASE
+    /// Modules for a vmlinuz that is given by its path, such as
+    /// /lib/modules/RELEASE [default: those beside the vmlinuz]
     #[arg(long, value_name = "DIR")]
     modules: Option<PathBuf>,
-    /// Write linux-LINE.json for each kernel to this directory; without it, the
-    /// calibration of one kernel goes to standard output
+    /// Write linux-LINE.json for each kernel to this directory [default: the
+    /// calibration of one kernel goes to standard output]
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Scenarios side by side [default: four for each CPU, as most of them wait]
+    /// Scenarios at the same time [default: four for each CPU, as most of them
+    /// wait]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
-    /// Set sysctls of this machine where a scenario does, one at a time; the
-    /// values are put back
+    /// Let scenarios set sysctls of the whole machine, one at a time; the values
+    /// are put back
     #[arg(long)]
     touch_host: bool,
 }
 
 impl Calibrate {
-    /// Measures on each kernel, writes nothing unless all of it was measured, and
-    /// gives the exit status.
-    pub fn run(&self) -> u8 {
-        match self.check() {
-            Ok(()) => self.measure(),
-            Err(error) => complain_of_kernel(&error),
+    /// Measures on each kernel and writes nothing unless all of it was measured;
+    /// the exit status.
+    pub(super) fn run(&self) -> Result<u8, u8> {
+        self.check().map_err(|error| complain_of_kernel(&error))?;
+        let all = load(&self.paths)?;
+        if let Some(directory) = &self.output {
+            output::check(directory).map_err(|error| {
+                let path = directory.display();
+                complain(
+                    format!("{path}: cannot write calibrations: {error}"),
+                    OUTPUT_HINT,
+                );
+                ENVIRONMENT
+            })?;
         }
+        let chosen = calibrate::choose(&all).map_err(|id| {
+            complain(
+                format!("no scenario {id:?}, which measures"),
+                "name the directory of Lastbyte's own suites",
+            );
+            USAGE
+        })?;
+        let options = Options {
+            jobs: Some(self.jobs.map_or_else(guests::most_waiting, usize::from)),
+            touch_host: self.touch_host,
+            long: true,
+            // An errored scenario says nothing of the kernel.
+            retry_errored: true,
+            ..Options::default()
+        };
+        let plan = Plan::make(&chosen, &self.kernels, self.modules.as_deref(), &options)
+            .map_err(|error| complain_of_run(&error))?;
+        let terminal = Terminal::new(plan.jobs.len(), false, Lines::Error);
+        let outcome = runner::run(&plan, &options, &|progress: Progress| {
+            terminal.show(&progress);
+        });
+        terminal.finish();
+        let outcome = outcome.map_err(|error| complain_of_run(&error))?;
+        if let Some(error) = &outcome.error {
+            return Err(complain_of_run(error));
+        }
+        let calibrations = calibrate::calibrations(outcome.results).map_err(|why| match why {
+            Uncalibrated::SameLine(release) => {
+                complain(
+                    format!("Linux {release}: its line has a calibration already"),
+                    "one kernel of each line: their file is the same",
+                );
+                USAGE
+            }
+            Uncalibrated::Unmeasured(all) => {
+                for (release, one) in all {
+                    complain(format!("Linux {release} is not calibrated: {one}"), "");
+                }
+                FAILURE
+            }
+        })?;
+        Ok(self.write(&calibrations))
     }
 
     /// Whether what is asked for can be done.
@@ -87,126 +137,15 @@ impl Calibrate {
         Ok(())
     }
 
-    fn measure(&self) -> u8 {
-        let run = Run {
-            selection: Selection {
-                paths: self.paths.clone(),
-                filters: Vec::new(),
-                full: true,
-            },
-            report: None,
-            snapshot: None,
-            update: false,
-            runs: None,
-            jobs: Some(self.jobs.unwrap_or_else(guests::most_waiting)),
-            link: LinkChoice::Auto,
-            kernels: self.kernels.clone(),
-            modules: self.modules.clone(),
-            touch_host: self.touch_host,
-            long: true,
-            keep: None,
-            fail_on_skip: false,
-            verbose: false,
-            lines: Lines::Error,
-        };
-        let all = match load(&self.paths) {
-            Ok(all) => all,
-            Err(status) => return status,
-        };
-        if let Some(directory) = &self.output
-            && let Err(error) = crate::output::check(directory)
-        {
-            let path = directory.display();
-            complain(
-                format!("{path}: cannot write calibrations: {error}"),
-                OUTPUT_HINT,
-            );
-            return ENVIRONMENT;
-        }
-        let mut chosen = Vec::new();
-        for id in calibrate::ids() {
-            let Some(scenario) = all.iter().find(|scenario| scenario.id == id) else {
-                complain(
-                    format!("no scenario {id:?}, which measures"),
-                    "name the directory of Lastbyte's own suites",
-                );
-                return USAGE;
-            };
-            chosen.push(scenario.clone());
-        }
-        let mut results = match carry_out(&run, &chosen) {
-            Ok((results, SUCCESS)) => results,
-            Ok((_, status)) | Err(status) => return status,
-        };
-        // What could not be observed says nothing of the kernel, but of a busy
-        // machine: for its sake the rest need not be measured again.
-        let errored = |result: &ScenarioResult| result.verdict == Verdict::Errored;
-        chosen.retain(|scenario| {
-            let mut of_it = results.iter().filter(|result| result.id == scenario.id);
-            of_it.any(errored)
-        });
-        if !chosen.is_empty() {
-            anstream::eprintln!("once more, as they could not be observed: {}", chosen.len());
-            let again = match carry_out(&run, &chosen) {
-                Ok((again, SUCCESS)) => again,
-                Ok((_, status)) | Err(status) => return status,
-            };
-            for result in results.iter_mut().filter(|result| errored(result)) {
-                let same = |other: &&ScenarioResult| {
-                    other.id == result.id && other.kernel == result.kernel
-                };
-                if let Some(other) = again.iter().find(same) {
-                    *result = other.clone();
-                }
-            }
-        }
-        self.write(results)
-    }
-
-    /// Writes a calibration for each kernel that gave results; the exit status.
-    fn write(&self, results: Vec<ScenarioResult>) -> u8 {
-        let mut kernels: Vec<(String, Vec<ScenarioResult>)> = Vec::new();
-        for result in results {
-            let release = &result.kernel.release;
-            match kernels.iter_mut().find(|(known, _)| known == release) {
-                Some((_, results)) => results.push(result),
-                None => kernels.push((release.clone(), vec![result])),
-            }
-        }
-        let mut calibrations: Vec<Calibration> = Vec::new();
-        let mut status = SUCCESS;
-        for (release, results) in kernels {
-            match calibrate::calibration(&results, calibrate::page_bytes()) {
-                Ok(calibration)
-                    if calibrations
-                        .iter()
-                        .any(|known| known.line == calibration.line) =>
-                {
-                    complain(
-                        format!("Linux {release}: its line has a calibration already"),
-                        "one kernel of each line: their file is the same",
-                    );
-                    return USAGE;
-                }
-                Ok(calibration) => calibrations.push(calibration),
-                Err(unmeasured) => {
-                    for one in unmeasured {
-                        complain(format!("Linux {release} is not calibrated: {one}"), "");
-                    }
-                    status = FAILURE;
-                }
-            }
-        }
-        if status != SUCCESS {
-            return status;
-        }
-        for calibration in &calibrations {
+    /// Writes the calibrations; the exit status.
+    fn write(&self, calibrations: &[Calibration]) -> u8 {
+        for calibration in calibrations {
             let written = calibrate::text(calibration)
                 .map_err(io::Error::from)
                 .and_then(|text| match &self.output {
                     Some(directory) => {
                         let path = directory.join(format!("linux-{}.json", calibration.line));
-                        crate::output::write(&path, text.as_bytes())?;
+                        output::write(&path, text.as_bytes())?;
                         anstream::println!("{} written", path.display());
                         Ok(())
                     }

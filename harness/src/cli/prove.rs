@@ -10,36 +10,35 @@ use advisor_report::document::DocumentError;
 use advisor_report::proof::{Proof, Verdict};
 use clap::Args;
 
-use super::{ENVIRONMENT, FAILURE, SUCCESS, USAGE, complain, complain_of_kernel};
-use crate::kernels::KernelError;
+use super::{ENVIRONMENT, FAILURE, SUCCESS, USAGE, complain, complain_of_run};
 use crate::kernels::cache::Cache;
 use crate::output;
 use crate::prove;
 use crate::report::terminal::{self, Lines, Terminal};
-use crate::runner::schedule::Progress;
+use crate::runner::{self, Progress};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exit status: 0 all is proven, or there is nothing to prove; 1 something is not;
 2 bad usage, or facts or advice that can't be read; 3 no guest can be had.")]
-pub struct Prove {
-    /// Facts of a host, as `advisor capture` writes them; without --facts and
-    /// --advice this host is looked at
+pub(super) struct Prove {
+    /// Facts of a host, as `advisor capture` writes them [default: those of this
+    /// host]
     #[arg(long, value_name = "FILE", conflicts_with = "advice")]
     facts: Option<PathBuf>,
     /// Advice, as `advisor recommend --format json` writes it
     #[arg(long, value_name = "FILE")]
     advice: Option<PathBuf>,
-    /// Only recommendations of this rule, by its code; may be given several times
+    /// Only recommendations of the rule with this code; may be given several times
     #[arg(long = "rule", value_name = "CODE")]
     rules: Vec<String>,
-    /// The kernel to try it on: a name from `harness kernels`, the path of a
-    /// vmlinuz, or auto: the host's own where this machine runs it, else the
-    /// fetched one nearest to it
+    /// Try it on this kernel: a name from `harness kernels`, the path of a vmlinuz,
+    /// or auto: the host's own where this machine runs it, else the nearest
+    /// fetched one
     #[arg(long, value_name = "KERNEL", default_value = "auto")]
     kernel: String,
-    /// The modules of a vmlinuz that is given by its path, where they are not
-    /// beside it
+    /// Modules for a vmlinuz that is given by its path, such as
+    /// /lib/modules/RELEASE [default: those beside the vmlinuz]
     #[arg(long, value_name = "DIR")]
     modules: Option<PathBuf>,
     /// Write proof.json and proof.md to this directory
@@ -59,7 +58,7 @@ enum Error {
     #[error("no recommendation is of rule {0}")]
     NoRule(String),
     #[error(transparent)]
-    Kernel(#[from] KernelError),
+    Run(#[from] runner::Error),
     #[error("{}: cannot write the proof: {source}", path.display())]
     Output {
         path: PathBuf,
@@ -69,10 +68,10 @@ enum Error {
 
 impl Prove {
     /// Proves, and gives the exit status.
-    pub fn run(&self) -> u8 {
+    pub(super) fn run(&self) -> u8 {
         let proof = match self.prove() {
             Ok(proof) => proof,
-            Err(Error::Kernel(error)) => return complain_of_kernel(&error),
+            Err(Error::Run(error)) => return complain_of_run(&error),
             Err(error) => {
                 let (hint, status) = match &error {
                     Error::Advice(error) => (error.hint(), USAGE),
@@ -128,17 +127,18 @@ impl Prove {
             if let Some(directory) = &self.output {
                 output::check(directory).map_err(failed(directory))?;
             }
-            let cache = Cache::of_user()?;
+            let cache = Cache::of_user().map_err(runner::Error::from)?;
             let release = &advised.host.kernel;
             let kernel =
-                prove::kernel::choose(&self.kernel, self.modules.as_deref(), release, &cache)?;
+                prove::kernel::choose(&self.kernel, self.modules.as_deref(), release, &cache)
+                    .map_err(runner::Error::from)?;
             let terminal = Terminal::new(2 * tried, false, Lines::Out);
             let progress = |progress: Progress| match progress {
                 // The answer comes when both sides are there.
                 Progress::Ended(_) => terminal.advance(),
                 other => terminal.show(&other),
             };
-            let proof = prove::run(&advised, prepared, &kernel, &cache, &progress);
+            let proof = prove::run(&advised, prepared, &kernel, &progress);
             terminal.finish();
             proof?
         };

@@ -19,12 +19,12 @@ use nix::sys::time::TimeSpec;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::time::{ClockId, clock_gettime, clock_settime};
 use nix::unistd::Pid;
+use serde::Serialize;
+use serde_json::Value;
 
 use super::initramfs::{INIT, MODULE_LIST};
 use super::protocol::{HEARTBEAT, News, Order, PORT};
 use crate::lab::namespace::{kernel_release, write_sysctl};
-use crate::links;
-use crate::runner::run_and_keep;
 
 /// The variable in which init tells its child what went wrong.
 const COMPLAINTS: &str = "HARNESS_INIT_COMPLAINTS";
@@ -141,9 +141,9 @@ fn load(module: &str) -> io::Result<()> {
     }
 }
 
-/// `harness guest`: takes orders from the host until it is told to power off or
-/// the host is gone.
-pub fn serve() -> io::Result<()> {
+/// `harness guest`: does what the host sends until the host says to power off or
+/// is gone. `work` does a job, sends its results, and says why it could not.
+pub fn serve(work: impl Fn(Value, &Host) -> Result<(), String>) -> io::Result<()> {
     let port = open_port()?;
     let host = Host(Arc::new(Mutex::new(port.try_clone()?)));
     let complaints = std::env::var(COMPLAINTS).unwrap_or_default();
@@ -177,34 +177,10 @@ pub fn serve() -> io::Result<()> {
                     host.tell(&News::Refused(format!("put {shown} there: {error}")))?;
                 }
             }
-            Ok(Order::Run(scenario, settings)) => {
-                let ran = |runs| {
-                    // A host that is gone shows at the next line.
-                    let _ = host.tell(&News::Ran(runs));
-                };
-                let result = run_and_keep(&scenario, &settings, ran, &mut |path, content| {
-                    host.tell_with(
-                        &News::Kept {
-                            path: path.to_owned(),
-                            length: content.len() as u64,
-                            content: Vec::new(),
-                        },
-                        content,
-                    )
-                });
-                host.tell(&News::Ended(Box::new(result)))?;
-            }
-            Ok(Order::MeasureLink { link, packets }) => {
-                let known = links::LINKS.iter().find(|known| **known == link);
-                let measured = known
-                    .ok_or_else(|| format!("no link is compared as {link:?}"))
-                    .and_then(|link| {
-                        links::measure(link, packets).map_err(|error| error.to_string())
-                    });
-                host.tell(&match measured {
-                    Ok(pair) => News::Measured(Box::new(pair)),
-                    Err(words) => News::Refused(words),
-                })?;
+            Ok(Order::Work(job)) => {
+                if let Err(words) = work(job, &host) {
+                    host.tell(&News::Refused(words))?;
+                }
             }
             Ok(Order::PowerOff) => return host.tell(&News::End),
             Err(error) => host.tell(&News::Refused(format!("it isn't understood: {error}")))?,
@@ -215,9 +191,24 @@ pub fn serve() -> io::Result<()> {
 
 /// The writing side of the port, for several threads.
 #[derive(Clone)]
-struct Host(Arc<Mutex<File>>);
+pub struct Host(Arc<Mutex<File>>);
 
 impl Host {
+    /// Sends a job's result, or how far it is.
+    pub fn result(&self, result: &impl Serialize) -> io::Result<()> {
+        self.tell(&News::Result(serde_json::to_value(result)?))
+    }
+
+    /// Sends a file to keep; `path` is where the host writes it.
+    pub fn keep(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let kept = News::Kept {
+            path: path.to_owned(),
+            length: content.len() as u64,
+            content: Vec::new(),
+        };
+        self.tell_with(&kept, content)
+    }
+
     fn tell(&self, news: &News) -> io::Result<()> {
         self.tell_with(news, &[])
     }

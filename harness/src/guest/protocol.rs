@@ -1,13 +1,11 @@
-//! What host and guest tell each other over a virtio-serial port, a line of
-//! JSON each.
+//! What host and guest send each other over a virtio-serial port, one JSON line
+//! each. Jobs and their results are JSON values here: only the code that runs
+//! scenarios in guests knows what they mean.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-
-use crate::links;
-use crate::runner::Settings;
-use crate::suite::scenario::Scenario;
+use serde_json::Value;
 
 /// The name of the port.
 pub const PORT: &str = "harness";
@@ -31,15 +29,8 @@ pub enum Order {
         /// The length of the content in bytes.
         length: u64,
     },
-    /// Run a scenario.
-    Run(Box<Scenario>, Settings),
-    /// Compare the relay with netem over one of [`links::LINKS`].
-    MeasureLink {
-        /// The link, as a suite writes it.
-        link: String,
-        /// Datagrams over each.
-        packets: u32,
-    },
+    /// Do a job.
+    Work(Value),
     /// Say that this is the end, and power off.
     PowerOff,
 }
@@ -57,8 +48,6 @@ pub enum News {
     /// Said every [`HEARTBEAT`]: the guest's clock, in milliseconds since it
     /// booted.
     Alive(u64),
-    /// The scenario has had that many runs.
-    Ran(u64),
     /// Something to keep of a run; the content follows the line.
     Kept {
         /// Where the host is to write it.
@@ -69,10 +58,8 @@ pub enum News {
         #[serde(skip)]
         content: Vec<u8>,
     },
-    /// The scenario's result.
-    Ended(Box<advisor_report::Scenario>),
-    /// What came over the links.
-    Measured(Box<links::Pair>),
+    /// A job's result, or how far it is.
+    Result(Value),
     /// An order could not be understood or followed.
     Refused(String),
     /// Nothing more comes. A guest that is gone without it has died.

@@ -222,6 +222,19 @@ impl Cache {
 }
 
 impl Stored {
+    /// A kernel that is nowhere.
+    #[cfg(test)]
+    pub(crate) fn of_release(release: &str) -> Self {
+        Self {
+            name: release.to_owned(),
+            release: release.to_owned(),
+            packages: Vec::new(),
+            origin: None,
+            files: Vec::new(),
+            directory: PathBuf::new(),
+        }
+    }
+
     fn write(&mut self, to: &Path, kernel: &[u8], modules: &[Module]) -> io::Result<()> {
         fs::create_dir_all(to.join(MODULES))?;
         let mut write = |file: String, content: &[u8]| {

@@ -8,8 +8,6 @@ use advisor_facts::release;
 use super::cache::{Cache, Stored, file_identity};
 use super::{KernelError, catalogue};
 use crate::lab::namespace::kernel_release;
-use crate::privilege;
-use crate::suite::scenario::Scenario;
 
 /// A kernel as the command line names it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -140,35 +138,6 @@ pub fn nearest(cache: &Cache, release: &str) -> Option<Stored> {
         fetched.extend(cache.find(line.name).ok().flatten());
     }
     release::nearest(fetched, |stored| stored.release.as_str(), release).map(|(stored, _)| stored)
-}
-
-/// What the host's kernel can do for scenarios.
-#[derive(Clone, Copy, Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a fact of its own about the host"
-)]
-pub struct Host {
-    /// Make network namespaces.
-    pub can_run: bool,
-    /// Have sysctls of the whole machine set.
-    pub may_be_touched: bool,
-    /// Carry a link by netem.
-    pub has_netem: bool,
-    /// Whether the user wants netem for every impaired link.
-    pub netem_is_asked_for: bool,
-}
-
-impl Host {
-    /// Whether it can serve a scenario.
-    pub fn serves(self, scenario: &Scenario) -> bool {
-        self.can_run
-            && (self.may_be_touched || !scenario.touches_host())
-            && !scenario.needs_guest()
-            && scenario.users().all(privilege::has_user)
-            && (self.has_netem
-                || !(scenario.needs_netem || (self.netem_is_asked_for && scenario.is_impaired())))
-    }
 }
 
 /// The directory with the modules of a vmlinuz that was given by its path.

@@ -10,7 +10,6 @@
 //! frames come out at `w-HOST`, where the relay takes them, and it puts them on
 //! `r-HOST` unchanged.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -347,23 +346,16 @@ pub async fn add_netem(
     acknowledged(handle, request).await
 }
 
-/// The errno of a netlink error, in the kernel's words.
-pub fn kernel_words(error: rtnetlink::Error) -> io::Error {
-    match error {
-        rtnetlink::Error::NetlinkError(message) => {
-            io::Error::from_raw_os_error(message.raw_code().abs())
-        }
-        other => io::Error::other(other),
-    }
-}
-
 /// What netem a device has, as a dump of its qdisc gives it: the payload of
-/// TCA_OPTIONS.
-pub async fn netem_options(handle: &Handle, index: u32) -> Result<Vec<u8>, io::Error> {
+/// TCA_OPTIONS. `None` where it has none.
+pub async fn netem_options(
+    handle: &Handle,
+    index: u32,
+) -> Result<Option<Vec<u8>>, rtnetlink::Error> {
     let index = i32::try_from(index).unwrap_or(0);
     let mut qdiscs = Box::pin(handle.qdisc().get().index(index).execute());
     while let Some(qdisc) = qdiscs.next().await {
-        let qdisc = qdisc.map_err(kernel_words)?;
+        let qdisc = qdisc?;
         let is_netem = qdisc
             .attributes
             .iter()
@@ -377,11 +369,11 @@ pub async fn netem_options(handle: &Handle, index: u32) -> Result<Vec<u8>, io::E
             {
                 let mut bytes = vec![0; option.value_len()];
                 option.emit_value(&mut bytes);
-                return Ok(bytes);
+                return Ok(Some(bytes));
             }
         }
     }
-    Err(io::Error::from_raw_os_error(libc::ENOENT))
+    Ok(None)
 }
 
 /// Sends a request that is answered by an acknowledgement or an error.

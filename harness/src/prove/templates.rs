@@ -14,17 +14,6 @@ use crate::suite::{self};
 /// script finds them.
 pub const FILES: &[(&str, &str)] = &include!(concat!(env!("OUT_DIR"), "/proof_suites.rs"));
 
-/// The rules whose advice no suite tries: code and reason.
-pub fn without() -> Vec<(&'static str, &'static str)> {
-    RULES
-        .iter()
-        .filter_map(|rule| match rule.proven_by {
-            ProvenBy::Nothing(why) => Some((rule.code, why)),
-            ProvenBy::Suites(_) => None,
-        })
-        .collect()
-}
-
 /// A file of [`FILES`], read.
 #[derive(Debug)]
 pub struct Template {
@@ -79,9 +68,10 @@ pub fn find<'a>(templates: &'a [Template], claim: &Claim) -> Option<(&'a Templat
 
 /// Why no scenario tries a claim.
 pub fn why_not(claim: &Claim) -> String {
-    match without().into_iter().find(|(code, _)| *code == claim.code) {
-        Some((_, why)) => why.to_owned(),
-        None => format!("no scenario tries {} for {}", claim.code, claim.setting),
+    let rule = RULES.iter().find(|rule| rule.code == claim.code);
+    match rule.map(|rule| rule.proven_by) {
+        Some(ProvenBy::Nothing(why)) => why.to_owned(),
+        _ => format!("no scenario tries {} for {}", claim.code, claim.setting),
     }
 }
 

@@ -8,29 +8,38 @@ use advisor_report::{Report, Scenario, Verdict};
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
 use super::matrix::Matrix;
-use super::{describe_seen, printed};
+use super::{Format, describe_seen, printed};
 
-pub(super) fn render(report: &Report) -> io::Result<String> {
-    let mut junit = quick_junit::Report::new("lastbyte");
-    let mut suites: Vec<TestSuite> = Vec::new();
-    let is_matrix = Matrix::of(&report.scenarios).is_some();
-    for scenario in &report.scenarios {
-        let (file, name) = scenario.id.rsplit_once('/').unwrap_or(("", &scenario.id));
-        let case = if is_matrix {
-            let name = format!("{name} on {} ({})", scenario.kernel.release, scenario.link);
-            case(scenario, file, &name)
-        } else {
-            case(scenario, file, name)
-        };
-        let known = suites.iter().position(|suite| suite.name.as_str() == file);
-        let index = known.unwrap_or_else(|| {
-            suites.push(TestSuite::new(file));
-            suites.len() - 1
-        });
-        suites[index].add_test_case(case);
+/// `junit.xml`.
+pub(super) struct Junit;
+
+impl Format for Junit {
+    fn file(&self) -> &'static str {
+        "junit.xml"
     }
-    junit.add_test_suites(suites);
-    junit.to_string().map_err(io::Error::other)
+
+    fn render(&self, report: &Report) -> io::Result<String> {
+        let mut junit = quick_junit::Report::new("lastbyte");
+        let mut suites: Vec<TestSuite> = Vec::new();
+        let is_matrix = Matrix::of(&report.scenarios).is_some();
+        for scenario in &report.scenarios {
+            let (file, name) = scenario.id.rsplit_once('/').unwrap_or(("", &scenario.id));
+            let case = if is_matrix {
+                let name = format!("{name} on {} ({})", scenario.kernel.release, scenario.link);
+                case(scenario, file, &name)
+            } else {
+                case(scenario, file, name)
+            };
+            let known = suites.iter().position(|suite| suite.name.as_str() == file);
+            let index = known.unwrap_or_else(|| {
+                suites.push(TestSuite::new(file));
+                suites.len() - 1
+            });
+            suites[index].add_test_case(case);
+        }
+        junit.add_test_suites(suites);
+        junit.to_string().map_err(io::Error::other)
+    }
 }
 
 fn case(scenario: &Scenario, file: &str, name: &str) -> TestCase {

@@ -2,20 +2,34 @@
 //! scenario.
 
 use std::fmt::Write as _;
+use std::io;
 
 use advisor_report::escape::escaped;
 use advisor_report::{Report, Scenario, Verdict};
 
 use super::matrix::Matrix;
-use super::{Tally, describe_held, describe_seen, printed};
+use super::{Format, VerdictCounts, describe_held, describe_seen, printed};
 
-pub(super) fn render(report: &Report) -> String {
+/// `report.md`.
+pub(super) struct Markdown;
+
+impl Format for Markdown {
+    fn file(&self) -> &'static str {
+        "report.md"
+    }
+
+    fn render(&self, report: &Report) -> io::Result<String> {
+        Ok(render(report))
+    }
+}
+
+fn render(report: &Report) -> String {
     let mut text = String::new();
-    let tally = Tally::of(&report.scenarios);
+    let counts = VerdictCounts::of(&report.scenarios);
     let _ = writeln!(
         text,
         "# {} passed, {} failed, {} errored, {} skipped\n",
-        tally.passed, tally.failed, tally.errored, tally.skipped
+        counts.passed, counts.failed, counts.errored, counts.skipped
     );
     let mut kernels: Vec<&str> = Vec::new();
     for scenario in &report.scenarios {

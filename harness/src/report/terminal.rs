@@ -12,9 +12,9 @@ use comfy_table::{ContentArrangement, Table};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::matrix::Matrix;
-use super::{Tally, describe_held, describe_seen, printed};
+use super::{VerdictCounts, describe_held, describe_seen, printed};
 use crate::links::Comparison;
-use crate::runner::schedule::Progress;
+use crate::runner::Progress;
 
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -65,6 +65,9 @@ impl Terminal {
     /// Takes a piece of news.
     pub fn show(&self, progress: &Progress) {
         match progress {
+            Progress::Restored(change, restored) => self.bar.suspend(|| {
+                anstream::eprintln!("left by an earlier run: {change}: {restored}");
+            }),
             Progress::Booting(kernel) => self.bar.set_message(format!("booting {kernel}")),
             Progress::Started(scenario) => self.bar.set_message(scenario.id.clone()),
             Progress::Ran(scenario, runs) => {
@@ -73,6 +76,12 @@ impl Terminal {
             Progress::Ended(result) => {
                 self.bar.inc(1);
                 self.say(&describe(result, self.verbose));
+            }
+            Progress::Retrying(scenarios) => {
+                self.bar.inc_length(*scenarios as u64);
+                self.bar.suspend(|| {
+                    anstream::eprintln!("errored, and run once more: {scenarios}");
+                });
             }
         }
     }
@@ -320,16 +329,16 @@ pub fn reasons(scenarios: &[Scenario]) -> Option<String> {
 
 /// The last line: how many of each, skipped ones always.
 pub fn summary(scenarios: &[Scenario]) -> String {
-    let tally = Tally::of(scenarios);
-    let style = if tally.failed + tally.errored > 0 {
+    let counts = VerdictCounts::of(scenarios);
+    let style = if counts.failed + counts.errored > 0 {
         BAD
-    } else if tally.passed == 0 {
+    } else if counts.passed == 0 {
         ODD
     } else {
         GOOD
     };
     format!(
         "{style}{} passed, {} failed, {} errored, {} skipped{style:#}",
-        tally.passed, tally.failed, tally.errored, tally.skipped
+        counts.passed, counts.failed, counts.errored, counts.skipped
     )
 }

@@ -13,7 +13,6 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessageOwned, LinkAddr, MsgFlags, recvmsg, setsockopt, sockopt};
 
-use super::Write;
 use crate::lab::relay::capture_socket;
 use crate::lab::topology::ETH0;
 use crate::lab::{Lab, LabError};
@@ -45,6 +44,9 @@ struct Packets {
     most_bytes: usize,
     left_out: u64,
 }
+
+/// Writes a file of what is kept.
+pub type Write<'a> = &'a mut dyn FnMut(&Path, &[u8]) -> io::Result<()>;
 
 /// A capture on every host's link.
 #[derive(Debug)]

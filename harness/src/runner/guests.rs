@@ -1,45 +1,36 @@
-//! Runs scenarios in guests, several guests side by side.
+//! Runs scenarios in guests.
 
-use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use advisor_report::{Kernel, Place, Verdict};
+use advisor_report::{self, Kernel, Place, Verdict};
+use serde::{Deserialize, Serialize};
 
-use super::schedule::Progress;
-use super::{Settings, Touching, blank};
+use super::executor::{Batch, Executor, Job, Worker};
+use super::local::{blank, run_and_keep};
+use super::{OnProgress, Options, Progress, Settings};
 use crate::guest::protocol::{News, Order};
 use crate::guest::qemu::{self, Accelerator, MEMORY_BYTES};
 use crate::guest::state::State;
-use crate::guest::{Death, Guest, transfer};
+use crate::guest::{Death, Guest, init, transfer};
 use crate::kernels::KernelError;
 use crate::kernels::cache::{Cache, Stored};
-use crate::lab::Carrier;
-use crate::links;
+use crate::lab::datagrams::{self, Pair};
 use crate::output;
 use crate::suite::scenario::Scenario;
 
-/// A scenario on a kernel.
-#[derive(Clone, Copy, Debug)]
-pub struct Job<'a> {
-    /// The kernel.
-    pub kernel: &'a Stored,
-    /// The scenario.
-    pub scenario: &'a Scenario,
-}
-
 /// Guests that may run side by side: one a processor, and no more than half of
 /// the memory that is free holds.
-pub fn most_guests() -> usize {
+fn most_guests() -> usize {
     most(1)
 }
 
 /// The same for scenarios that mostly wait: four a processor.
-pub fn most_waiting() -> u16 {
-    u16::try_from(most(4)).unwrap_or(u16::MAX)
+pub fn most_waiting() -> usize {
+    most(4)
 }
 
 fn most(a_processor: usize) -> usize {
@@ -59,192 +50,215 @@ fn available_memory_bytes() -> u64 {
         .map_or(0, |kilobytes| kilobytes * 1024)
 }
 
-/// A kernel that is ready to be run on, with the state that its guests start
-/// from.
+/// A kernel with the saved state that its guests start from.
 #[derive(Debug)]
-struct Ready<'a> {
-    kernel: &'a Stored,
+struct Ready {
+    kernel: Arc<Stored>,
     state: Mutex<State>,
 }
 
-/// Runs jobs in up to `guests` guests and returns their results in the order of
-/// the jobs. A scenario that acts on the whole kernel has a fresh guest to
-/// itself; others go on in one. A guest that dies is the result of its scenario,
-/// and the next has a new one. An error where a kernel doesn't boot at all.
-pub fn run_all(
-    jobs: &[Job],
-    settings: &Settings,
-    guests: usize,
-    cache: &Cache,
-    progress: &(dyn Fn(Progress) + Sync),
-) -> Result<Vec<advisor_report::Scenario>, KernelError> {
-    let Some(first) = jobs.first() else {
-        return Ok(Vec::new());
-    };
-    let accelerator = qemu::accelerator(first.kernel, cache.directory());
-    let mut kernels: Vec<Ready> = Vec::new();
-    for job in jobs {
-        if kernels.iter().all(|ready| ready.kernel != job.kernel) {
-            kernels.push(Ready {
-                kernel: job.kernel,
-                state: Mutex::new(prepare(job.kernel, accelerator, cache, progress)?),
-            });
-        }
-    }
-    // The whole machine is the guest's, and no guest is without netem.
-    let settings = Settings {
-        carrier: match settings.carrier {
-            Carrier::Auto => Carrier::Netem,
-            chosen => chosen,
-        },
-        touching: Touching::Allowed,
-        in_guest: true,
-        ..settings.clone()
-    };
-    let mut order: Vec<(usize, usize, &Job)> = jobs
-        .iter()
-        .enumerate()
-        .map(|(index, job)| {
-            let kernel = kernels.iter().position(|ready| ready.kernel == job.kernel);
-            (index, kernel.unwrap_or_default(), job)
+impl Ready {
+    /// Boots the kernel where it has no saved state yet.
+    fn prepare(
+        kernel: Arc<Stored>,
+        accelerator: Accelerator,
+        cache: &Cache,
+        progress: OnProgress,
+    ) -> Result<Self, KernelError> {
+        let state = State::find(&kernel, accelerator).map_or_else(
+            || {
+                progress(Progress::Booting(&kernel.name));
+                State::make(&kernel, accelerator, cache)
+            },
+            Ok,
+        )?;
+        Ok(Self {
+            kernel,
+            state: Mutex::new(state),
         })
-        .collect();
-    // What waits long begins first, so that the others run meanwhile; those that
-    // go on in one guest together, kernel by kernel.
-    order.sort_by_key(|(_, kernel, job)| {
-        let scenario = job.scenario;
-        (!scenario.long, *kernel, scenario.wants_a_fresh_guest())
-    });
-    let queue = Mutex::new(VecDeque::from(order));
-    let results: Mutex<Vec<Option<advisor_report::Scenario>>> = Mutex::new(vec![None; jobs.len()]);
-    std::thread::scope(|scope| {
-        for _ in 0..guests.clamp(1, jobs.len()) {
-            scope.spawn(|| {
-                let mut shared: Option<(usize, Guest)> = None;
-                loop {
-                    let next = lock(&queue).pop_front();
-                    let Some((index, kernel, job)) = next else {
-                        break;
-                    };
-                    progress(Progress::Started(job.scenario));
-                    let kept = shared
-                        .take()
-                        .filter(|(known, _)| {
-                            *known == kernel && !job.scenario.wants_a_fresh_guest()
-                        })
-                        .map(|(_, guest)| guest);
-                    let (result, guest) = run_one(
-                        &kernels[kernel],
-                        kept,
-                        job.scenario,
-                        &settings,
-                        accelerator,
-                        cache,
-                        progress,
-                    );
-                    if !job.scenario.wants_a_fresh_guest() {
-                        shared = guest.map(|guest| (kernel, guest));
-                    }
-                    progress(Progress::Ended(&result));
-                    lock(&results)[index] = Some(result);
-                }
-                // All its results are there: a guest that can't end well takes
-                // nothing away.
-                let _ = shared.map(|(_, guest)| guest.power_off());
-            });
+    }
+
+    /// A guest from the state; a state that gives none is made anew once.
+    fn start(&self, accelerator: Accelerator, cache: &Cache) -> Result<Guest, KernelError> {
+        let known = lock(&self.state).clone();
+        if let Ok(guest) = Guest::restore(&self.kernel, accelerator, &known) {
+            return Ok(guest);
         }
+        let mut state = lock(&self.state);
+        // Another worker may have done it while this one waited.
+        if state.made() == known.made() {
+            *state = State::make(&self.kernel, accelerator, cache)?;
+        }
+        Guest::restore(&self.kernel, accelerator, &state)
+    }
+}
+
+/// Kernels that guests can be started with.
+pub(super) struct Guests {
+    kernels: Vec<Ready>,
+    settings: Settings,
+    accelerator: Accelerator,
+    cache: Cache,
+    at_once: usize,
+}
+
+impl Guests {
+    /// Boots each kernel of the jobs that has no saved state. An error where one
+    /// does not boot.
+    pub(super) fn prepare(
+        jobs: &[Job],
+        options: &Options,
+        progress: OnProgress,
+    ) -> Result<Self, KernelError> {
+        let cache = Cache::of_user()?;
+        let mut kernels: Vec<Arc<Stored>> = Vec::new();
+        for kernel in jobs.iter().filter_map(|job| job.kernel.as_ref()) {
+            if !kernels.contains(kernel) {
+                kernels.push(Arc::clone(kernel));
+            }
+        }
+        let accelerator = kernels.first().map_or(Accelerator::Tcg, |kernel| {
+            qemu::accelerator(kernel, cache.directory())
+        });
+        let ready = |kernel: Arc<Stored>| Ready::prepare(kernel, accelerator, &cache, progress);
+        Ok(Self {
+            kernels: kernels.into_iter().map(ready).collect::<Result<_, _>>()?,
+            settings: Settings::new(options, None),
+            accelerator,
+            at_once: options.jobs.unwrap_or_else(most_guests),
+            cache,
+        })
+    }
+
+    fn place(&self, job: &Job) -> usize {
+        let is_of_job = |ready: &Ready| Some(&ready.kernel) == job.kernel.as_ref();
+        self.kernels.iter().position(is_of_job).unwrap_or_default()
+    }
+}
+
+/// The order in which jobs start. Long scenarios start first, so that the others
+/// run meanwhile; then kernel by kernel, those that share a guest together.
+pub(super) fn order(jobs: &[Job], kernel: impl Fn(&Job) -> usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..jobs.len()).collect();
+    order.sort_by_key(|index| {
+        let job = &jobs[*index];
+        let fresh = job.scenario.wants_a_fresh_guest();
+        (!job.scenario.long, kernel(job), fresh)
     });
-    let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(results.into_iter().flatten().collect())
+    order
+}
+
+impl Executor for Guests {
+    fn batches(&self, jobs: &[Job]) -> Vec<Batch> {
+        vec![Batch {
+            jobs: order(jobs, |job| self.place(job)),
+            at_once: self.at_once,
+        }]
+    }
+
+    fn worker(&self) -> Box<dyn Worker + '_> {
+        Box::new(InGuest {
+            guests: self,
+            kept: None,
+        })
+    }
+}
+
+/// Runs scenarios in one guest as long as it lasts. A scenario that acts on the
+/// whole kernel has a fresh guest to itself.
+struct InGuest<'a> {
+    guests: &'a Guests,
+    /// The guest, with the place of its kernel.
+    kept: Option<(usize, Guest)>,
+}
+
+impl Worker for InGuest<'_> {
+    fn run(&mut self, job: &Job, progress: OnProgress) -> advisor_report::Scenario {
+        let place = self.guests.place(job);
+        let fresh = job.scenario.wants_a_fresh_guest();
+        let kept = self.kept.take();
+        let kept = kept.filter(|(known, _)| *known == place && !fresh);
+        let ready = &self.guests.kernels[place];
+        let (result, guest) =
+            self.guests
+                .run_one(ready, kept.map(|(_, guest)| guest), job.scenario, progress);
+        self.kept = guest.filter(|_| !fresh).map(|guest| (place, guest));
+        result
+    }
+}
+
+impl Drop for InGuest<'_> {
+    fn drop(&mut self) {
+        // All its results are there: a guest that does not power off loses nothing.
+        let _ = self.kept.take().map(|(_, guest)| guest.power_off());
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The saved state of a kernel, made where there is none.
-pub fn prepare(
-    kernel: &Stored,
-    accelerator: Accelerator,
-    cache: &Cache,
-    progress: &(dyn Fn(Progress) + Sync),
-) -> Result<State, KernelError> {
-    State::find(kernel, accelerator).map_or_else(
-        || {
-            progress(Progress::Booting(&kernel.name));
-            State::make(kernel, accelerator, cache)
-        },
-        Ok,
-    )
-}
-
-/// A guest from the state; a state that gives none is made anew once.
-fn start(ready: &Ready, accelerator: Accelerator, cache: &Cache) -> Result<Guest, KernelError> {
-    let known = lock(&ready.state).clone();
-    if let Ok(guest) = Guest::restore(ready.kernel, accelerator, &known) {
-        return Ok(guest);
-    }
-    let mut state = lock(&ready.state);
-    // Another one may have done it while this one waited.
-    if state.made() == known.made() {
-        *state = State::make(ready.kernel, accelerator, cache)?;
-    }
-    Guest::restore(ready.kernel, accelerator, &state)
-}
-
-/// The result of a scenario, and the guest where it can go on.
-fn run_one(
-    ready: &Ready,
-    kept: Option<Guest>,
-    scenario: &Scenario,
-    settings: &Settings,
-    accelerator: Accelerator,
-    cache: &Cache,
-    progress: &(dyn Fn(Progress) + Sync),
-) -> (advisor_report::Scenario, Option<Guest>) {
-    if scenario.skips_emulation && accelerator == Accelerator::Tcg {
-        let mut result = blank(scenario, settings.carrier.link(scenario));
-        result.verdict = Verdict::Skipped;
-        result.reason = Some("it is too much for an emulated processor".to_owned());
-        result.hint = Some(
-            "--kernel host --touch-host runs it here, where the machine may be disturbed"
-                .to_owned(),
-        );
-        result.kernel = kernel(&ready.kernel.release, accelerator);
-        return (result, kept);
-    }
-    let files = match files_of(scenario) {
-        Ok(files) => files,
-        Err((reason, hint)) => {
-            let mut result = blank(scenario, settings.carrier.link(scenario));
-            result.verdict = Verdict::Skipped;
-            result.reason = Some(reason);
-            result.hint = hint;
-            result.kernel = kernel(&ready.kernel.release, accelerator);
-            return (result, kept);
-        }
-    };
-    let mut release = ready.kernel.release.clone();
-    let started = kept.map_or_else(|| start(ready, accelerator, cache), Ok);
-    let (mut result, guest) = match started {
-        Ok(mut guest) => {
-            // In its own words, whatever the packages are called.
-            guest.release.clone_into(&mut release);
-            match run_in(&mut guest, scenario, &files, settings, progress) {
-                Ok(result) => (result, Some(guest)),
-                Err(death) => (errored(scenario, settings, &death), None),
+impl Guests {
+    /// The result of a scenario, and the guest where it can go on. A guest that
+    /// dies is the result of its scenario, and the next scenario has a new one.
+    fn run_one(
+        &self,
+        ready: &Ready,
+        kept: Option<Guest>,
+        scenario: &Scenario,
+        progress: OnProgress,
+    ) -> (advisor_report::Scenario, Option<Guest>) {
+        let on_kernel = |release: &str| kernel(release, self.accelerator);
+        let files = match self
+            .obstacle(scenario)
+            .map_or_else(|| files_of(scenario), Err)
+        {
+            Ok(files) => files,
+            Err((reason, hint)) => {
+                let mut result = blank(scenario, self.settings.carrier.link(scenario));
+                result.verdict = Verdict::Skipped;
+                result.reason = Some(reason);
+                result.hint = Some(hint);
+                result.kernel = on_kernel(&ready.kernel.release);
+                return (result, kept);
             }
+        };
+        let mut release = ready.kernel.release.clone();
+        let started = kept.map_or_else(|| ready.start(self.accelerator, &self.cache), Ok);
+        let (mut result, guest) = match started {
+            Ok(mut guest) => {
+                // In its own words, whatever the packages are called.
+                guest.release.clone_into(&mut release);
+                match run_in(&mut guest, scenario, &files, &self.settings, progress) {
+                    Ok(result) => (result, Some(guest)),
+                    Err(death) => (errored(scenario, &self.settings, &death), None),
+                }
+            }
+            Err(error) => {
+                let death = died(error.to_string(), Vec::new());
+                (errored(scenario, &self.settings, &death), None)
+            }
+        };
+        result.kernel = on_kernel(&release);
+        (result, guest)
+    }
+
+    /// Why a scenario can't run in these guests, and what to do about it.
+    fn obstacle(&self, scenario: &Scenario) -> Option<(String, String)> {
+        if scenario.skips_emulation && self.accelerator == Accelerator::Tcg {
+            return Some((
+                "it is too much for an emulated processor".to_owned(),
+                "--kernel host --touch-host runs it here, where the machine may be disturbed"
+                    .to_owned(),
+            ));
         }
-        Err(error) => {
-            let death = Death {
-                what: error.to_string(),
-                console: Vec::new(),
-            };
-            (errored(scenario, settings, &death), None)
-        }
-    };
-    result.kernel = kernel(&release, accelerator);
-    (result, guest)
+        let mut commands = scenario.commands();
+        commands.find_map(|(_, command)| command.obstacle())
+    }
+}
+
+fn died(what: String, console: Vec<String>) -> Death {
+    Death { what, console }
 }
 
 fn kernel(release: &str, accelerator: Accelerator) -> Kernel {
@@ -266,52 +280,123 @@ fn run_in(
 ) -> Result<advisor_report::Scenario, Death> {
     guest.give(files)?;
     let resolved = Box::new(scenario.with_resolved_commands());
-    guest.order(&Order::Run(resolved, settings.clone()))?;
-    let mut not_kept = None;
-    // A run that the lab disturbed is made again without a word.
+    // A run that the lab disturbed is made again.
     let limit = scenario.time_limit * 4 + Duration::from_secs(60);
-    loop {
-        match guest.listen(limit)? {
-            News::Ran(runs) => progress(Progress::Ran(scenario, runs)),
-            News::Kept { path, content, .. } => {
+    let mut not_kept = None;
+    let mut result: advisor_report::Scenario = work(
+        guest,
+        &Work::Run(resolved, settings.clone()),
+        limit,
+        |said| match said {
+            Said::Ran(runs) => {
+                progress(Progress::Ran(scenario, runs));
+                None
+            }
+            Said::Kept(path, content) => {
                 if let Err(error) = keep(&path, &content, settings) {
                     let shown = path.display();
                     not_kept.get_or_insert_with(|| format!("cannot write {shown}: {error}"));
                 }
+                None
             }
-            News::Ended(mut result) => {
-                result.hint = not_kept.or(result.hint);
-                return Ok(*result);
-            }
-            News::Refused(words) => {
-                return Err(Death {
-                    what: words,
-                    console: guest.complaints.clone(),
+            Said::Ended(result) => Some(*result),
+            Said::Measured(_) => None,
+        },
+    )?;
+    result.hint = not_kept.or(result.hint);
+    Ok(result)
+}
+
+/// What a guest is to do.
+#[derive(Debug, Deserialize, Serialize)]
+enum Work {
+    /// Run a scenario.
+    Run(Box<Scenario>, Settings),
+    /// Compare the relay with netem over one of [`datagrams::LINKS`].
+    MeasureLink {
+        /// The link, as a suite writes it.
+        link: String,
+        /// Datagrams over each.
+        packets: u32,
+    },
+}
+
+/// What a guest says of its work.
+#[derive(Debug, Deserialize, Serialize)]
+enum Said {
+    /// The scenario has had that many runs.
+    Ran(u64),
+    /// Something to keep of a run, and where. Comes as [`News::Kept`].
+    #[serde(skip)]
+    Kept(PathBuf, Vec<u8>),
+    /// The scenario's result.
+    Ended(Box<advisor_report::Scenario>),
+    /// What came over the links.
+    Measured(Box<Pair>),
+}
+
+/// `harness guest`: does work in a guest until the host ends it.
+pub fn serve() -> io::Result<()> {
+    init::serve(|work, host| {
+        // A host that is gone shows at the next line that is read.
+        let say = |said: &Said| host.result(said).map_err(|error| error.to_string());
+        match serde_json::from_value(work) {
+            Ok(Work::Run(scenario, settings)) => {
+                let ran = |runs| drop(say(&Said::Ran(runs)));
+                let result = run_and_keep(&scenario, &settings, ran, &mut |path, content| {
+                    host.keep(path, content)
                 });
+                say(&Said::Ended(Box::new(result)))
             }
+            Ok(Work::MeasureLink { link, packets }) => {
+                let known = datagrams::LINKS.iter().find(|known| **known == link);
+                let link = known.ok_or_else(|| format!("no link is compared as {link:?}"))?;
+                let pair = datagrams::measure(link, packets).map_err(|error| error.to_string())?;
+                say(&Said::Measured(Box::new(pair)))
+            }
+            Err(error) => Err(format!("it isn't understood: {error}")),
+        }
+    })
+}
+
+/// Has a guest work, and waits until `take` has what it waits for.
+fn work<T>(
+    guest: &mut Guest,
+    work: &Work,
+    limit: Duration,
+    mut take: impl FnMut(Said) -> Option<T>,
+) -> Result<T, Death> {
+    let work = serde_json::to_value(work).map_err(|error| {
+        died(
+            format!("its work can't be written down: {error}"),
+            Vec::new(),
+        )
+    })?;
+    guest.order(&Order::Work(work))?;
+    loop {
+        let said = match guest.listen(limit)? {
+            News::Result(said) => serde_json::from_value(said).map_err(|error| {
+                died(format!("its result isn't understood: {error}"), Vec::new())
+            })?,
+            News::Kept { path, content, .. } => Said::Kept(path, content),
+            News::Refused(words) => return Err(died(words, guest.complaints.clone())),
             News::End => {
-                return Err(Death {
-                    what: "it ended before the scenario did".to_owned(),
-                    console: Vec::new(),
-                });
+                return Err(died("it ended before its work did".to_owned(), Vec::new()));
             }
-            News::Ready { .. } | News::Alive(_) | News::Measured(_) => {}
+            News::Ready { .. } | News::Alive(_) => continue,
+        };
+        if let Some(taken) = take(said) {
+            return Ok(taken);
         }
     }
 }
 
 /// The files that the commands of a scenario take along, or why it can't run in a
 /// guest and what to do about it.
-fn files_of(scenario: &Scenario) -> Result<Vec<PathBuf>, (String, Option<String>)> {
-    if let Some((reason, hint)) = scenario
-        .commands()
-        .find_map(|(_, command)| command.obstacle())
-    {
-        return Err((reason, Some(hint)));
-    }
+fn files_of(scenario: &Scenario) -> Result<Vec<PathBuf>, (String, String)> {
     transfer::files_of(scenario).map_err(|reason| {
         let hint = "`needs` names what a guest needs; --kernel host runs it here".to_owned();
-        (reason, Some(hint))
+        (reason, hint)
     })
 }
 
@@ -329,50 +414,36 @@ fn keep(path: &Path, content: &[u8], settings: &Settings) -> io::Result<()> {
     }
 }
 
-/// Compares the relay with netem in a guest, link by link; `said` is called with
-/// each pair of samples as it comes.
+/// Measures the relay and netem in a guest, link by link; `measured` is called
+/// with the guest's release and each pair of samples as it comes.
 pub fn measure_links(
     kernel: &Stored,
     packets: u32,
-    cache: &Cache,
-    progress: &(dyn Fn(Progress) + Sync),
-    mut said: impl FnMut(&str, &links::Pair),
+    progress: OnProgress,
+    mut measured: impl FnMut(&str, &Pair),
 ) -> Result<(), KernelError> {
+    let cache = Cache::of_user()?;
     let accelerator = qemu::accelerator(kernel, cache.directory());
-    let ready = Ready {
-        kernel,
-        state: Mutex::new(prepare(kernel, accelerator, cache, progress)?),
-    };
-    let mut guest = start(&ready, accelerator, cache)?;
-    for link in links::LINKS {
-        let pair = measure_link(&mut guest, link, packets).map_err(|death| {
+    let ready = Ready::prepare(Arc::new(kernel.clone()), accelerator, &cache, progress)?;
+    let mut guest = ready.start(accelerator, &cache)?;
+    // A millisecond for each, and a measurement that is disturbed is made again.
+    let limit = Duration::from_millis(u64::from(packets)) * 20 + Duration::from_secs(60);
+    for link in datagrams::LINKS {
+        let job = Work::MeasureLink {
+            link: (*link).to_owned(),
+            packets,
+        };
+        let pair = work(&mut guest, &job, limit, |said| match said {
+            Said::Measured(pair) => Some(pair),
+            _ => None,
+        })
+        .map_err(|death| {
             let words = death.to_string();
             KernelError::environment(&kernel.name, &format!("compare {link:?}"), &words, "")
         })?;
-        said(&guest.release, &pair);
+        measured(&guest.release, &pair);
     }
     Ok(())
-}
-
-fn measure_link(guest: &mut Guest, link: &str, packets: u32) -> Result<links::Pair, Death> {
-    guest.order(&Order::MeasureLink {
-        link: link.to_owned(),
-        packets,
-    })?;
-    // A millisecond for each, and a measurement that is disturbed is made again.
-    let limit = Duration::from_millis(u64::from(packets)) * 20 + Duration::from_secs(60);
-    loop {
-        match guest.listen(limit)? {
-            News::Measured(pair) => return Ok(*pair),
-            News::Refused(words) => {
-                return Err(Death {
-                    what: words,
-                    console: Vec::new(),
-                });
-            }
-            _ => {}
-        }
-    }
 }
 
 /// The result of a scenario whose guest gave none.

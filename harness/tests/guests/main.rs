@@ -407,7 +407,7 @@ fn the_relay_loses_what_netem_loses() {
         "--packets-only",
     ];
     let ended = Running::start_with(arguments, &[]).wait_within(HANG);
-    for link in harness::links::LINKS {
+    for link in harness::lab::datagrams::LINKS {
         assert!(ended.stdout.contains(link), "{ended:?}");
     }
     // How late a packet comes is the machine's doing as well, what is lost isn't.

@@ -5,8 +5,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use advisor_facts::sockstat::Sockstat;
+use harness::host_settings::STATE_DIRECTORY;
 use harness::lab::namespace::{read_sysctl, write_sysctl};
-use harness::touch::STATE_DIRECTORY;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

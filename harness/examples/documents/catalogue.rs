@@ -1,23 +1,144 @@
-//! The catalogue as a page: every scenario with what was seen of it in a
-//! reference run, and for each matrix its truth table.
+//! `docs/catalogue.md`: every scenario, and for each matrix its truth table, with what
+//! was seen of it in the run that `docs/reference.json` holds, which `ci/catalogue`
+//! measured.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 use advisor_report::{Place, Report, Scenario as ScenarioResult, Verdict};
+use harness::suite;
+use harness::suite::scenario::Scenario;
+use harness::suite::story::{axes, blocks, values_there};
+use serde::{Deserialize, Serialize};
 
-use crate::suite::scenario::Scenario;
-use crate::suite::story::{axes, blocks};
+use super::{Error, root};
 
 /// The most different values that are shown of an observation; of more, and of
 /// numbers, the lowest and the highest.
 const SHOWN: usize = 3;
 
-/// The page, as Markdown, without its title.
-pub fn render(scenarios: &[Scenario], report: &Report) -> String {
+/// What stands where the reference has no figure.
+const NOT_MEASURED: &str = "not measured yet";
+
+/// A run of the whole catalogue.
+#[derive(Deserialize, Serialize)]
+pub struct Reference {
+    /// The day of the run.
+    date: String,
+    /// What was run.
+    command: String,
+    /// What was seen, without the single runs.
+    pub report: Report,
+}
+
+fn path() -> PathBuf {
+    root().join("docs/reference.json")
+}
+
+/// What `ci/catalogue` measured the last time.
+pub fn reference() -> Result<Reference, Error> {
+    let text = std::fs::read_to_string(path())?;
+    serde_json::from_str(&text).map_err(|error| format!("docs/reference.json: {error}").into())
+}
+
+fn write(reference: &Reference) -> Result<(), Error> {
+    let text = serde_json::to_string(reference)?;
+    // A line for each scenario, so that a change of one is a change of a line.
+    let text = text.replace("{\"id\":", "\n{\"id\":") + "\n";
+    Ok(std::fs::write(path(), text)?)
+}
+
+/// Makes a report the reference.
+pub fn take_over(report: &Path, command: String, date: String) -> Result<(), Error> {
+    let mut report = advisor_report::read(report)?;
+    for scenario in &mut report.scenarios {
+        scenario.runs.clear();
+        scenario.explains.clear();
+        scenario.source.clear();
+        // The release, without what a distribution or a machine calls it.
+        let release = &mut scenario.kernel.release;
+        let end = release.find(|c: char| !c.is_ascii_digit() && c != '.');
+        release.truncate(end.unwrap_or(release.len()));
+    }
+    write(&Reference {
+        date,
+        command,
+        report,
+    })
+}
+
+/// Every scenario there is.
+pub fn scenarios() -> Result<Vec<Scenario>, Error> {
+    suite::load(&[root().join("suites")]).map_err(|errors| {
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        errors.join("\n").into()
+    })
+}
+
+/// Drops what was measured of scenarios that are gone.
+pub fn forget_what_is_gone() -> Result<(), Error> {
+    let scenarios = scenarios()?;
+    let ids: BTreeSet<&str> = scenarios.iter().map(|known| known.id.as_str()).collect();
+    let mut reference = reference()?;
+    let results = &mut reference.report.scenarios;
+    let before = results.len();
+    results.retain(|result| ids.contains(result.id.as_str()));
+    let gone = before - results.len();
+    if gone > 0 {
+        println!("docs/reference.json: dropped {gone} scenarios that are gone.");
+        write(&reference)?;
+    }
+    Ok(())
+}
+
+/// The page.
+pub fn page() -> Result<String, Error> {
+    let mut scenarios = scenarios()?;
+    // Those try advice with a host's numbers, and have no figures of their own.
+    scenarios.retain(|scenario| !scenario.id.starts_with("proof/"));
+    let reference = reference()?;
+    let mut results = reference.report.scenarios.iter();
+    let on_host = results.find(|result| result.kernel.place == Place::Host);
+    let release = on_host.map_or("", |result| &result.kernel.release);
+    Ok(format!(
+        "# The catalogue\n\nEvery scenario except those of suites/proof, with the figures of one run:\n\
+         `{}` on Linux {release}, {}.\n\
+         A scenario that needs a guest names the guest's kernel. `ci/catalogue` measures all of\n\
+         it and writes [reference.json](reference.json), the report without its single runs.\n\
+         `ci/documents` makes this page from it.\n\n{}",
+        reference.command,
+        reference.date,
+        render(&scenarios, &reference.report)
+    ))
+}
+
+/// Whether a result is of the scenario as it is now.
+fn is_current(scenario: &Scenario, result: &ScenarioResult) -> bool {
+    let expected = scenario.on_release(&result.kernel.release).expectations;
+    result.verdict == Verdict::Skipped
+        || expected.iter().all(|expected| {
+            result.expectations.iter().any(|seen| {
+                seen.observation == expected.observation
+                    && seen.quantifier == expected.quantifier
+                    && seen.condition == expected.condition()
+            })
+        })
+}
+
+/// The page, without its title.
+fn render(scenarios: &[Scenario], report: &Report) -> String {
+    let of_each: BTreeMap<&str, &Scenario> = scenarios
+        .iter()
+        .map(|scenario| (scenario.id.as_str(), scenario))
+        .collect();
     let results: BTreeMap<&str, &ScenarioResult> = report
         .scenarios
         .iter()
+        .filter(|result| {
+            let scenario = of_each.get(result.id.as_str());
+            scenario.is_some_and(|scenario| is_current(scenario, result))
+        })
         .map(|result| (result.id.as_str(), result))
         .collect();
     let mut page = String::new();
@@ -130,7 +251,7 @@ fn render_block(
     for (index, expected) in block[0].expectations.iter().enumerate() {
         let mut columns = Vec::new();
         for (position, (_, values)) in axes.iter().enumerate() {
-            let there = crate::suite::story::values_there(block, position);
+            let there = values_there(block, position);
             columns.push(match index {
                 0 if there.len() == values.len() => "any".to_owned(),
                 0 => there.join(", "),
@@ -144,7 +265,7 @@ fn render_block(
         ));
         columns.push(describe(&seen_cells, &expected.observation, &condition));
         columns.push(match index {
-            0 => verdicts(&seen_cells),
+            0 => verdicts(&seen_cells, block.len()),
             _ => String::new(),
         });
         let escaped: Vec<String> = columns
@@ -155,25 +276,31 @@ fn render_block(
     }
 }
 
-fn verdicts(cells: &[&ScenarioResult]) -> String {
+/// The verdicts of those of `all` cells that were measured.
+fn verdicts(cells: &[&ScenarioResult], all: usize) -> String {
     let mut counts: BTreeMap<Verdict, usize> = BTreeMap::new();
     for cell in cells {
         *counts.entry(cell.verdict).or_default() += 1;
     }
-    match counts.len() {
-        0 => "not run".to_owned(),
-        1 => cells[0].verdict.to_string(),
-        _ => {
-            let parts = counts
-                .iter()
-                .map(|(verdict, count)| format!("{count} {verdict}"));
-            parts.collect::<Vec<_>>().join(", ")
-        }
+    let mut parts: Vec<(usize, String)> = counts
+        .into_iter()
+        .map(|(verdict, count)| (count, verdict.to_string()))
+        .collect();
+    if cells.len() < all {
+        parts.push((all - cells.len(), NOT_MEASURED.to_owned()));
     }
+    if let [(_, only)] = &parts[..] {
+        return only.clone();
+    }
+    let parts = parts.iter().map(|(count, what)| format!("{count} {what}"));
+    parts.collect::<Vec<_>>().join(", ")
 }
 
 /// What was seen of an observation in all of the cells.
 fn describe(cells: &[&ScenarioResult], observation: &str, condition: &str) -> String {
+    if cells.is_empty() {
+        return NOT_MEASURED.to_owned();
+    }
     let mut values: BTreeMap<&str, usize> = BTreeMap::new();
     let seen = cells.iter().flat_map(|cell| &cell.expectations);
     for expectation in seen.filter(|e| e.observation == observation && e.condition == condition) {

@@ -9,6 +9,7 @@
 //! record on disk is there for the case that the watcher is killed as well:
 //! the next start, or `harness restore`, finishes it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -23,6 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use advisor_report::Value;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, setns};
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -32,7 +34,6 @@ use serde::{Deserialize, Serialize};
 use crate::descriptor;
 use crate::lab::namespace::{read_sysctl, write_sysctl};
 use crate::lab::{Lab, LabError, destroy};
-use crate::runner::watch::kernel_gauges_before;
 use crate::suite::scenario::Scenario;
 
 /// Where the lock and the record are kept. /run is emptied by a reboot, as the
@@ -98,7 +99,8 @@ pub enum Restored {
     LeftAlone,
 }
 
-fn record_path(directory: &Path) -> PathBuf {
+/// The file in `directory` that says what to put back.
+pub fn record_path(directory: &Path) -> PathBuf {
     directory.join("touched.json")
 }
 
@@ -109,7 +111,7 @@ fn error(action: &str) -> impl Fn(io::Error) -> LabError {
 /// The whole machine during a run: a run that acts on it has it alone, the
 /// others share it.
 #[derive(Debug)]
-pub struct Touch {
+pub struct HostSettings {
     held: Option<Held>,
     _shared: Option<Flock<File>>,
     _wakefulness: Option<Wakefulness>,
@@ -124,9 +126,10 @@ struct Held {
     lock: Flock<File>,
 }
 
-impl Touch {
+impl HostSettings {
     /// Takes the machine's lock, starts the watcher and sets the values.
-    pub fn begin(scenario: &Scenario) -> Result<Self, LabError> {
+    /// `before` are the gauges that values may refer to.
+    pub fn begin(scenario: &Scenario, before: &BTreeMap<String, Value>) -> Result<Self, LabError> {
         let directory = Path::new(STATE_DIRECTORY);
         if !scenario.touches_host() {
             // Where the files aren't there, no run has ever acted on the
@@ -139,7 +142,7 @@ impl Touch {
         }
         let lock = lock(directory).map_err(error("take the machine's lock in /run/lastbyte"))?;
         restore(directory).map_err(error("finish what an earlier run left"))?;
-        let mut changes = changes(scenario)?;
+        let mut changes = changes(scenario, before)?;
         let counts = changes.iter().any(|change| change.name == ORPHAN_LIMIT);
         let wakefulness = counts.then(Wakefulness::begin);
         write_record(directory, &changes).map_err(error("write a record to /run/lastbyte"))?;
@@ -172,7 +175,7 @@ impl Touch {
     }
 }
 
-impl Drop for Touch {
+impl Drop for HostSettings {
     fn drop(&mut self) {
         if let Some(mut held) = self.held.take() {
             // The error that led here is the one to report; the record stays.
@@ -252,8 +255,7 @@ fn set(directory: &Path, changes: &mut [Change]) -> Result<(), LabError> {
 }
 
 /// The values that a scenario sets, from what the kernel has now.
-fn changes(scenario: &Scenario) -> Result<Vec<Change>, LabError> {
-    let before = kernel_gauges_before().unwrap_or_default();
+fn changes(scenario: &Scenario, before: &BTreeMap<String, Value>) -> Result<Vec<Change>, LabError> {
     scenario
         .kernel_sysctls
         .iter()

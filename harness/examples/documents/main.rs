@@ -1,0 +1,110 @@
+//! Writes the documents in `docs/` that are made from code and from measured data.
+//! `ci/documents` runs it; `ci/catalogue` and `ci/prove` use it to take over what
+//! they measured.
+
+pub mod calibration;
+pub mod catalogue;
+pub mod proofs;
+pub mod recorded;
+pub mod schemas;
+pub mod steps;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What can go wrong: its text is for the person who called `ci/documents`.
+type Error = Box<dyn std::error::Error>;
+
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Default: write all documents
+    #[command(subcommand)]
+    task: Option<Task>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Take a run of the whole catalogue over into docs/reference.json
+    Reference {
+        /// The directory that `harness run --report` wrote
+        report: PathBuf,
+        /// The command that was run
+        #[arg(long)]
+        command: String,
+        /// The day of the run
+        #[arg(long)]
+        date: String,
+    },
+    /// Take a proof over into docs/proofs.json, if all that a scenario tries is proven
+    Proofs {
+        /// The proof.json that `harness prove` wrote
+        proof: PathBuf,
+    },
+    /// Print the advice for all recorded hosts, as JSON for `harness prove --advice`
+    Advice,
+}
+
+/// The root of the checkout.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Every document that is made: its name in `docs/`, and its text.
+pub fn documents() -> Result<Vec<(&'static str, String)>, Error> {
+    let mut documents = schemas::all();
+    documents.push(("steps.md", steps::page()));
+    documents.push(("calibration.md", calibration::page()?));
+    documents.push(("proofs.md", proofs::page()?));
+    documents.push(("catalogue.md", catalogue::page()?));
+    Ok(documents)
+}
+
+/// Writes all documents, and says which of them changed.
+fn write() -> Result<(), Error> {
+    catalogue::forget_what_is_gone()?;
+    proofs::forget_what_is_gone()?;
+    for (name, text) in documents()? {
+        let path = root().join("docs").join(name);
+        if std::fs::read_to_string(&path).is_ok_and(|committed| committed == text) {
+            continue;
+        }
+        std::fs::write(&path, text).map_err(|error| format!("docs/{name}: {error}"))?;
+        println!("docs/{name} is written.");
+    }
+    Ok(())
+}
+
+fn run(task: Option<Task>) -> Result<(), Error> {
+    match task {
+        None => write(),
+        Some(Task::Reference {
+            report,
+            command,
+            date,
+        }) => {
+            catalogue::take_over(&report, command, date)?;
+            write()
+        }
+        Some(Task::Proofs { proof }) => {
+            proofs::take_over(&proof)?;
+            write()
+        }
+        Some(Task::Advice) => {
+            let advice = serde_json::to_vec(&recorded::advice()?)?;
+            Ok(std::io::stdout().write_all(&advice)?)
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

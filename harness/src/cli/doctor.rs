@@ -1,0 +1,42 @@
+//! `harness doctor`.
+
+use anstyle::AnsiColor;
+
+use super::{ENVIRONMENT, SUCCESS};
+use crate::doctor;
+use crate::privilege;
+
+/// Prints what was found; the exit status.
+pub(super) fn run() -> u8 {
+    let findings = doctor::examine(&privilege::acquire());
+    let (here, in_guests) = doctor::can_run(&findings);
+    anstream::println!(
+        "{}\n",
+        match (here, in_guests) {
+            (true, _) => "This machine can run suites.",
+            (false, true) => "This machine can run suites in guests only.",
+            (false, false) => "This machine can't run suites.",
+        }
+    );
+    for finding in findings {
+        let (mark, color) = match (finding.good, finding.needed) {
+            (true, _) => ("yes", AnsiColor::Green),
+            (false, true) => ("no ", AnsiColor::Red),
+            (false, false) => ("no ", AnsiColor::Yellow),
+        };
+        let style = color.on_default().bold();
+        anstream::println!(
+            "{style}{mark}{style:#} {:<22} {}",
+            finding.subject,
+            finding.what
+        );
+        if !finding.good && !finding.hint.is_empty() {
+            anstream::println!("    hint: {}", finding.hint);
+        }
+    }
+    if here || in_guests {
+        SUCCESS
+    } else {
+        ENVIRONMENT
+    }
+}

@@ -1,0 +1,77 @@
+//! Keeps what is needed to look into a run that was not as expected (`--keep`).
+
+use std::path::PathBuf;
+
+use advisor_report::{Quantifier, Run};
+
+use super::capture::{self, Capture, Write};
+use super::{Settings, judge};
+use crate::lab::{Lab, LabError};
+use crate::suite::scenario::Scenario;
+
+/// Keeps packets and logs of a scenario's runs that are not as expected, where
+/// that was asked for.
+pub(super) struct Keeper {
+    directory: Option<PathBuf>,
+    /// The most that is kept of the packets of a host's link.
+    most_bytes: usize,
+    /// Packets and log of the last run.
+    pub(super) last: Option<(Capture, Vec<String>)>,
+    /// The directories that were written, or why one could not be.
+    kept: Vec<String>,
+}
+
+impl Keeper {
+    pub(super) fn new(scenario: &Scenario, settings: &Settings) -> Self {
+        Self {
+            directory: settings.keep.as_ref().map(|keep| keep.join(&scenario.id)),
+            most_bytes: if settings.in_guest {
+                capture::MOST_BYTES_IN_GUEST
+            } else {
+                capture::MOST_BYTES
+            },
+            last: None,
+            kept: Vec::new(),
+        }
+    }
+
+    /// Writes what there is of the last run, where it alone breaks an expectation.
+    /// With `anyhow` it is written unless another one was.
+    pub(super) fn keep(&mut self, scenario: &Scenario, run: &Run, anyhow: bool, write: Write) {
+        let broken = || {
+            let judged = judge::judge(scenario, std::slice::from_ref(run));
+            judged.iter().any(|expectation| {
+                expectation.held != Some(true) && expectation.quantifier != Quantifier::Sometimes
+            })
+        };
+        let wanted = if anyhow {
+            self.kept.is_empty()
+        } else {
+            broken()
+        };
+        let (Some(directory), Some((capture, log)), true) = (&self.directory, &self.last, wanted)
+        else {
+            return;
+        };
+        let directory = directory.join(format!("run-{}", run.number));
+        let shown = directory.display();
+        self.kept.push(match capture.write(&directory, log, write) {
+            Ok(()) => shown.to_string(),
+            Err(error) => format!("cannot write {shown}: {error}"),
+        });
+    }
+
+    /// Starts to capture, where packets are kept.
+    pub(super) fn capture(&self, lab: &Lab) -> Result<Option<Capture>, LabError> {
+        let wanted = self.directory.as_ref();
+        wanted
+            .map(|_| Capture::open(lab, self.most_bytes))
+            .transpose()
+    }
+
+    /// Where it was kept.
+    pub(super) fn describe(&self) -> Option<String> {
+        let first = self.kept.first()?;
+        Some(format!("packets and logs: {first}"))
+    }
+}

@@ -1,0 +1,285 @@
+//! Runs one scenario on the kernel of this process: build the lab, look, run the
+//! steps, look again, judge.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use advisor_report::{self, Kernel, Link, Place, Run, Verdict};
+
+use super::capture::Write;
+use super::keep::Keeper;
+use super::watch::{Watch, kernel_gauges_before};
+use super::{Settings, Touching, judge, stage};
+use crate::host_settings::HostSettings;
+use crate::lab::namespace::kernel_release;
+use crate::lab::relay::WireCounts;
+use crate::lab::{Carrier, Lab, LabError, kernel_has_netem};
+use crate::output;
+use crate::privilege;
+use crate::suite::scenario::Scenario;
+use advisor_facts::release::Release;
+
+/// How many runs of a scenario may be thrown away because the lab disturbed
+/// them; one more makes it errored.
+const MOST_DISCARDED: usize = 3;
+
+/// Runs a scenario as often as it asks, and judges it. `ran` is called after
+/// each run with the number of runs so far.
+pub(super) fn run_scenario(
+    scenario: &Scenario,
+    settings: &Settings,
+    ran: impl FnMut(u64),
+) -> advisor_report::Scenario {
+    run_and_keep(scenario, settings, ran, &mut output::write)
+}
+
+/// As [`run_scenario`]; what is kept is handed to `write`.
+pub(super) fn run_and_keep(
+    scenario: &Scenario,
+    settings: &Settings,
+    mut ran: impl FnMut(u64),
+    write: Write,
+) -> advisor_report::Scenario {
+    let release = kernel_release();
+    let scenario = &scenario.on_release(&release);
+    let link = settings.carrier.link(scenario);
+    let mut result = blank(scenario, link);
+    if let Some((reason, hint)) = obstacle(scenario, settings, &release) {
+        result.verdict = Verdict::Skipped;
+        result.reason = Some(reason);
+        result.hint = Some(hint);
+        return result;
+    }
+    let at_least = settings.runs.unwrap_or(scenario.runs);
+    let at_most = settings.runs.unwrap_or(scenario.max_runs);
+    let mut keeper = Keeper::new(scenario, settings);
+    loop {
+        let number = settings.first_run + result.runs.len() as u64;
+        let start = Instant::now();
+        let mut run = Run::default();
+        match run_once(scenario, link, number, &mut run, &mut keeper) {
+            Ok(None) => {}
+            Ok(Some(disturbance)) if result.discarded_runs.len() < MOST_DISCARDED => {
+                result.discarded_runs.push(disturbance);
+                continue;
+            }
+            Ok(Some(disturbance)) => run.error = Some(disturbance),
+            Err(error) => {
+                run.error = Some(error.to_string());
+                result.hint = Some(error.hint).filter(|hint| !hint.is_empty());
+            }
+        }
+        run.number = number;
+        run.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let broken = run.error.is_some();
+        keeper.keep(scenario, &run, false, write);
+        result.runs.push(run);
+        result.expectations = judge::judge(scenario, &result.runs);
+        let count = result.runs.len() as u64;
+        ran(count);
+        let enough = count >= at_least && !judge::wants_more_runs(&result.expectations);
+        // A run that gave no result makes the scenario errored; more of them
+        // can't mend that.
+        if broken || enough || count >= at_most {
+            break;
+        }
+    }
+    conclude(&mut result);
+    if let Some(run) = result
+        .runs
+        .last()
+        .filter(|_| result.verdict != Verdict::Passed)
+    {
+        keeper.keep(scenario, run, true, write);
+    }
+    result.hint = result.hint.or(keeper.describe());
+    result
+}
+
+/// What lets a scenario run that this host must not or can't.
+const IN_A_GUEST: &str = "a guest can run it: harness kernels fetch debian-6.12 where there is \
+                          none yet, and no --kernel host";
+
+/// Why a scenario can't run on this kernel, and what to do about it.
+fn obstacle(scenario: &Scenario, settings: &Settings, release: &str) -> Option<(String, String)> {
+    let running = Release::of_kernel(release);
+    if let (Some(running), Some(since)) = (running, scenario.since)
+        && running < since
+    {
+        let hint = "run it on a newer kernel: `harness kernels` lists some".to_owned();
+        return Some((format!("it needs {since}; this is {running}"), hint));
+    }
+    if let Some(missing) = scenario
+        .commands()
+        .find_map(|(_, command)| command.obstacle())
+    {
+        return Some(missing);
+    }
+    if scenario.needs_guest() && !settings.in_guest {
+        // A cgroup has a name and outlives a harness that is killed.
+        let reason = "it makes a cgroup, which would outlive it";
+        return Some((reason.to_owned(), IN_A_GUEST.to_owned()));
+    }
+    if let Some(user) = scenario.users().find(|user| !privilege::has_user(*user)) {
+        let reason = format!("it becomes user {user}, whom this user namespace doesn't have");
+        return Some((reason, format!("{IN_A_GUEST}; here it needs root")));
+    }
+    if scenario.expectations.is_empty() {
+        let hint = "its expectations say which releases they are for".to_owned();
+        return Some((format!("nothing is expected of {release}"), hint));
+    }
+    if scenario.long && !settings.long {
+        let limit = scenario.time_limit.as_secs();
+        let hint = "run it with --long".to_owned();
+        return Some((format!("it waits long, up to {limit} s a run"), hint));
+    }
+    if scenario.touches_host() && settings.touching != Touching::Allowed {
+        let names: Vec<&str> = scenario
+            .kernel_sysctls
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let reason = format!(
+            "it sets {}, which acts on the whole machine",
+            names.join(", ")
+        );
+        let hint = match settings.touching {
+            Touching::NotRoot => format!("{IN_A_GUEST}; here it needs root"),
+            _ => format!(
+                "{IN_A_GUEST}; --touch-host runs it here, where the machine may be disturbed"
+            ),
+        };
+        return Some((reason, hint));
+    }
+    if !scenario.needs_netem {
+        return None;
+    }
+    match settings.carrier {
+        Carrier::Relay => Some((
+            "it asks for netem".to_owned(),
+            "leave --link relay out for it".to_owned(),
+        )),
+        Carrier::Auto | Carrier::Netem => (!kernel_has_netem()).then(|| {
+            (
+                "it asks for netem, which this kernel does not have".to_owned(),
+                IN_A_GUEST.to_owned(),
+            )
+        }),
+    }
+}
+
+/// One run, from a topology that is made for it to one that is gone. Returns
+/// how the lab itself disturbed it, where it did.
+fn run_once(
+    scenario: &Scenario,
+    link: Link,
+    number: u64,
+    run: &mut Run,
+    keeper: &mut Keeper,
+) -> Result<Option<String>, LabError> {
+    let host_settings = HostSettings::begin(scenario, &kernel_gauges_before().unwrap_or_default())?;
+    let mut lab = Lab::build(scenario, link, number)?;
+    run.seed_honoured = lab.seed_honoured;
+    host_settings.hold(&lab)?;
+    let capture = keeper.capture(&lab)?;
+    let watch = Watch::start(&lab)?;
+    let stop = AtomicBool::new(false);
+    let (play, seen, captured) = std::thread::scope(|scope| {
+        let capture = capture.map(|capture| scope.spawn(|| capture.take(&stop)));
+        let sampler = scope.spawn(|| watch.sample(&lab, &stop));
+        let play = stage::play(scenario, &lab, || {
+            stop.store(true, Ordering::Relaxed);
+            sampler.thread().unpark();
+            let watch = sampler.join().unwrap_or_else(|_| {
+                let panic = std::io::Error::other("the sampler panicked");
+                Err(LabError::new("kernel", "sample the gauges", panic, ""))
+            })?;
+            watch.finish(&lab)
+        });
+        // However the play ended, the sampler has to.
+        stop.store(true, Ordering::Relaxed);
+        let captured = capture.and_then(|thread| thread.join().ok()?.ok());
+        play.map(|(play, seen)| (play, seen, captured))
+    })?;
+    keeper.last = captured.map(|captured| (captured, play.log));
+    let (observations, sockets, dropped) = seen?;
+    run.observations = observations;
+    run.observations.extend(play.observations);
+    run.sockets = sockets;
+    run.error = play.error;
+    lab.clear_sockets()?;
+    let counts = lab.stop_relay()?;
+    host_settings.end()?;
+    Ok(disturbance(scenario, &counts, dropped))
+}
+
+/// Packets that no impairment was asked to lose, but that were lost: a machine
+/// that is busy with other things overflows queues that all namespaces share.
+fn disturbance(scenario: &Scenario, wires: &[WireCounts], dropped: u64) -> Option<String> {
+    if let Some(wire) = wires.iter().find(|wire| wire.overrun > 0) {
+        return Some(format!(
+            "the relay towards {} lost {} packets: {}",
+            wire.towards,
+            wire.overrun,
+            wire.refused.as_deref().unwrap_or("it fell behind")
+        ));
+    }
+    // With a link taken away, what a device drops would be lost all the same.
+    (dropped > 0 && !scenario.takes_a_link_down())
+        .then(|| format!("the lab's devices dropped {dropped} packets that nobody asked to lose"))
+}
+
+pub(super) fn blank(scenario: &Scenario, link: Link) -> advisor_report::Scenario {
+    advisor_report::Scenario {
+        id: scenario.id.clone(),
+        explains: scenario.explains.clone(),
+        source: scenario.source.clone(),
+        see_also: scenario.see_also.clone(),
+        kernel: Kernel {
+            release: kernel_release(),
+            place: Place::Host,
+        },
+        link,
+        verdict: Verdict::Errored,
+        reason: None,
+        hint: None,
+        console: Vec::new(),
+        runs: Vec::new(),
+        discarded_runs: Vec::new(),
+        expectations: Vec::new(),
+    }
+}
+
+/// The verdict from the runs and the expectations.
+fn conclude(result: &mut advisor_report::Scenario) {
+    let failed: Vec<String> = result
+        .expectations
+        .iter()
+        .filter(|expectation| expectation.held == Some(false))
+        .map(|expectation| {
+            format!(
+                "{} is not {} {}",
+                expectation.observation, expectation.quantifier, expectation.condition
+            )
+        })
+        .collect();
+    let unobserved: Vec<&str> = result
+        .expectations
+        .iter()
+        .filter(|expectation| expectation.held.is_none())
+        .map(|expectation| expectation.observation.as_str())
+        .collect();
+    let broken = result.runs.iter().find_map(|run| run.error.clone());
+    (result.verdict, result.reason) = if let Some(error) = broken {
+        (Verdict::Errored, Some(error))
+    } else if !failed.is_empty() {
+        (Verdict::Failed, Some(failed.join("; ")))
+    } else if !unobserved.is_empty() {
+        (
+            Verdict::Errored,
+            Some(format!("not observed: {}", unobserved.join(", "))),
+        )
+    } else {
+        (Verdict::Passed, None)
+    };
+}
