@@ -23,10 +23,10 @@ pub(crate) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A value in a file that the kernel answers with EINVAL: a number beyond its bounds, \
-        such as tcp_retries2 = 300 or an ip_local_port_range that begins below \
+    detects: "A value in a file that the kernel answers with EINVAL. It is a number beyond its \
+        bounds, such as tcp_retries2 = 300 or an ip_local_port_range that begins below \
         ip_unprivileged_port_start, a word where the kernel takes a number, such as tcp_sack = \
-        yes, or a number in quotes. The setting stays as it was.",
+        yes, or a number in quotes.",
     evidence: "Every line of the files whose setting is known, and the bounds that the kernel of \
         this release has. The kernel takes the first numbers and passes over what follows, so a \
         comment after a number is no fault; fewer numbers than a setting has set the first ones.",
