@@ -1,5 +1,10 @@
 //! Lists the calibrations of `advisor/kernels`: a kernel is a directory there.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "it runs when the crate is built, not on a host"
+)]
+
 use std::error::Error;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -21,6 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     calibrations.sort();
     let mut text = "&[\n".to_owned();
     for (_, line, file) in calibrations {
+        let file = file.to_string_lossy();
         writeln!(text, "    ({line:?}, include_str!({file:?})),")?;
     }
     let list = Path::new(&env::var("OUT_DIR")?).join("calibrations.rs");

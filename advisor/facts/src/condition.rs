@@ -236,7 +236,6 @@ impl Condition {
                 "it ends when the peer closes or the program here calls close(): tcp_fin_timeout \
                  begins with close()"
             }
-            Self::Slow => "it ends when the peer has taken the rest",
             Self::NotAccepted => "it ends when the listener's program calls accept()",
             Self::Connecting => "it ends when the peer answers, or tcp_syn_retries is spent",
             Self::OrphanDead => "it ends when tcp_orphan_retries is spent",
@@ -245,7 +244,9 @@ impl Condition {
                  tcp_orphan_retries says"
             }
             Self::OrphanHalfClosed => "it ends when the peer closes, or by tcp_fin_timeout",
-            Self::OrphanDraining | Self::Orphan => "it ends when the peer has taken the rest",
+            Self::Slow | Self::OrphanDraining | Self::Orphan => {
+                "it ends when the peer has taken the rest"
+            }
             Self::Idle
             | Self::Healthy
             | Self::TimeWait
@@ -617,6 +618,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of sockets")]
     fn an_orphan_is_told_by_its_peer_as_well() {
         let dead = [("backoff", 7), ("unacked", 2), ("last_ack_recv", 40_000)];
         let closed = [("snd_wnd", 0), ("last_ack_recv", 3_000)];

@@ -81,8 +81,8 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     };
     let mut waiting = 0_usize;
     // The namespace and the port of each queue, with those that are stuck.
-    let mut queues: BTreeMap<(Option<u32>, u16), (Option<&Namespace>, Vec<&TcpSocket>)> =
-        BTreeMap::new();
+    type Queue<'a> = (Option<&'a Namespace>, Vec<&'a TcpSocket>);
+    let mut queues: BTreeMap<(Option<u32>, u16), Queue<'_>> = BTreeMap::new();
     for (namespace, socket) in facts.now.every_socket().filter(|(_, socket)| waits(socket)) {
         waiting += 1;
         if is_stuck(socket) {

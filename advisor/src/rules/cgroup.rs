@@ -68,6 +68,7 @@ impl Limit {
         counts.any(|count| *count > 0)
     }
 
+    #[expect(clippy::too_many_lines, reason = "mostly the texts of one finding")]
     fn finding(&self, facts: &Facts, cgroup: &Cgroup, [most, current, sock]: [u64; 3]) -> Finding {
         let source = format!("/sys/fs/cgroup{}", cgroup.path);
         let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX).into();

@@ -152,19 +152,15 @@ fn finding(facts: &Facts, namespace: Option<&Namespace>) -> Option<Finding> {
     }
     let place = namespace.map_or_else(|| "this network namespace".to_owned(), Namespace::label);
     let known = settings.ip_local_reserved_ports.is_some();
-    let (apply, undo) = match namespace {
-        None => there_and_back(facts, RESERVED, &proposed),
-        Some(_) => {
-            let set = |value: &str| command_in(namespace, &command(RESERVED, value));
-            let now = settings
-                .ip_local_reserved_ports
-                .as_deref()
-                .unwrap_or_default();
-            (
-                format!("{}; for good: {SET_FOR_CONTAINERS}", set(&proposed)),
-                set(now),
-            )
-        }
+    let (apply, undo) = if namespace.is_none() {
+        there_and_back(facts, RESERVED, &proposed)
+    } else {
+        let set = |value: &str| command_in(namespace, &command(RESERVED, value));
+        let now = settings.ip_local_reserved_ports.as_deref();
+        (
+            format!("{}; for good: {SET_FOR_CONTAINERS}", set(&proposed)),
+            set(now.unwrap_or_default()),
+        )
     };
     Some(Finding {
         severity: Severity::Warning,

@@ -47,6 +47,7 @@ const DOCUMENTATION: Documentation = Documentation {
 /// Largest number of peers shown as evidence.
 const PEERS: usize = 5;
 
+#[expect(clippy::too_many_lines, reason = "mostly the texts of one finding")]
 fn check(facts: &Facts, _: &Measured) -> Outcome {
     if let Some(lacking) = without_tcp_info(facts) {
         return lacking;

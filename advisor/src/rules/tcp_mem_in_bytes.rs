@@ -96,6 +96,7 @@ pub(super) struct Faulty {
 }
 
 /// The answer of a rule about one fault of the marks of tcp_mem.
+#[expect(clippy::too_many_lines, reason = "mostly the texts of one finding")]
 pub(super) fn tcp_mem_fault(
     facts: &Facts,
     fault: MarksFault,

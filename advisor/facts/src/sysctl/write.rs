@@ -9,6 +9,8 @@ use std::fmt;
 use super::table::{Form, Numbers, Relation, Setting, Width, find};
 use crate::release::Release;
 
+const UNPRIVILEGED_START: &str = "net.ipv4.ip_unprivileged_port_start";
+
 /// The longest number, in bytes, that the kernel reads.
 const LONGEST_NUMBER: usize = 20;
 
@@ -298,9 +300,8 @@ fn related(
             if let Some(last) = last.filter(|last| *last < first) {
                 return Some(last_below_first(first, last));
             }
-            const START: &str = "net.ipv4.ip_unprivileged_port_start";
-            let start = first_of(START)?;
-            (first >= start, "below", (START, start))
+            let start = first_of(UNPRIVILEGED_START)?;
+            (first >= start, "below", (UNPRIVILEGED_START, start))
         }
         Relation::BelowPortRange => {
             const RANGE: &str = "net.ipv4.ip_local_port_range";
