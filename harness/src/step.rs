@@ -532,17 +532,42 @@ pub fn schemas() -> [(&'static str, Json); 2] {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::net::Ipv4Addr;
+
+    use super::context::{Outcome, Shared};
     use super::*;
     use crate::yaml::error::SuiteError;
     use crate::yaml::node;
     use crate::yaml::reader::{Grammar, Mention, read};
 
-    fn step<K: DeserializeOwned>(text: &str) -> Result<(Step<K>, Vec<Mention>), SuiteError> {
+    pub(super) fn step<K: DeserializeOwned>(
+        text: &str,
+    ) -> Result<(Step<K>, Vec<Mention>), SuiteError> {
         const GRAMMAR: Grammar = Grammar {
             shorthand,
             schema: || json!({"$defs": schemas().map(|(_, schema)| schema)}),
         };
         read(&node::parse(text).unwrap(), "steps", &GRAMMAR)
+    }
+
+    /// Runs steps of an actor on this machine's loopback, and returns what each observed.
+    pub(super) fn run(steps: &[&str]) -> BTreeMap<String, Outcome> {
+        let localhost = Ipv4Addr::LOCALHOST.into();
+        let any = Ipv4Addr::UNSPECIFIED.into();
+        let addresses = [("localhost", localhost), ("any", any)];
+        let addresses = addresses.map(|(name, address)| (name.to_owned(), address));
+        let host = "localhost".to_owned();
+        let shared = Shared::new("actor".to_owned(), host, addresses.into(), -1);
+        let mut context = ActorContext::new(&shared);
+        let mut outcomes = BTreeMap::new();
+        for text in steps {
+            let (step, _) = step::<ActorStep>(text).unwrap();
+            context.run(&step);
+            let outcome = context.take_outcome(&step.name).unwrap();
+            outcomes.insert(step.name, outcome);
+        }
+        outcomes
     }
 
     #[test]
@@ -632,6 +657,25 @@ mod tests {
             .collect();
         let hosts = [("HostName", "server", 18), ("HostName", "client", 44)];
         assert_eq!(mentioned, hosts);
+    }
+
+    #[test]
+    fn steps_act_on_the_sockets_of_those_before() {
+        let outcomes = run(&[
+            "listen: { port: 0, as: server }",
+            "getsockopt: { option: SO_ERROR, as: error }",
+            "dup: { as: second }",
+            "close: server",
+            "shutdown: { how: SHUT_RDWR, on: server, as: gone }",
+            "shutdown: { how: SHUT_RDWR, on: second }",
+        ]);
+        assert_eq!(outcomes["error"].value.as_deref(), Some("none"));
+        assert_eq!(outcomes["gone"].error.as_deref(), Some("EBADF"));
+        // A listening socket that is shut down listens no longer.
+        assert_eq!(
+            (outcomes["shutdown"].ok, &outcomes["shutdown"].error),
+            (1, &None)
+        );
     }
 
     #[test]

@@ -193,25 +193,40 @@ impl<'de> Visitor<'de> for Type {
     }
 }
 
+/// A value as the kernel has it: the words of its struct, zeros above them.
+type Words = [i32; 4];
+
+impl OptionValue {
+    /// As the kernel takes it, with the length in bytes.
+    fn words(self) -> (Words, usize) {
+        match self {
+            Self::Integer(number) => ([number, 0, 0, 0], size_of::<i32>()),
+            Self::Linger(on, seconds) => ([on, seconds, 0, 0], size_of::<libc::linger>()),
+        }
+    }
+}
+
+impl Type {
+    /// A value that the kernel gave, as it is observed.
+    fn describe(self, words: Words) -> String {
+        match self {
+            Integer => words[0].to_string(),
+            Linger => OptionValue::Linger(words[0], words[1]).to_string(),
+            Errno if words[0] == 0 => "none".to_owned(),
+            Errno => errno::name(words[0]),
+        }
+    }
+}
+
 impl SocketOption {
     /// setsockopt(2).
     pub fn set(&self, socket: RawFd, value: OptionValue) -> io::Result<()> {
-        let (numbers, count) = match value {
-            OptionValue::Integer(number) => ([number, 0], 1),
-            OptionValue::Linger(on, seconds) => ([on, seconds], 2),
-        };
-        let length = u32::try_from(count * size_of::<i32>()).unwrap_or(0);
-        // SAFETY: the pointer is to `numbers`, whose first `length` bytes are an int or a
-        // struct linger (two ints); the kernel only reads them.
-        let result = unsafe {
-            libc::setsockopt(
-                socket,
-                self.level,
-                self.number,
-                numbers.as_ptr().cast(),
-                length,
-            )
-        };
+        let (words, length) = value.words();
+        let length = u32::try_from(length).unwrap_or(0);
+        let pointer = words.as_ptr().cast();
+        // SAFETY: the pointer is to `words`, of which the kernel reads `length` bytes, no
+        // more than it has.
+        let result = unsafe { libc::setsockopt(socket, self.level, self.number, pointer, length) };
         if result < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -220,32 +235,20 @@ impl SocketOption {
 
     /// getsockopt(2): an errno by its name, `struct linger` as two numbers.
     pub fn get(&self, socket: RawFd) -> io::Result<String> {
-        let numbers = self.numbers(socket)?;
-        Ok(match self.value {
-            Integer => numbers[0].to_string(),
-            Linger => OptionValue::Linger(numbers[0], numbers[1]).to_string(),
-            Errno if numbers[0] == 0 => "none".to_owned(),
-            Errno => errno::name(numbers[0]),
-        })
+        Ok(self.value.describe(self.words(socket)?))
     }
 
-    fn numbers(&self, socket: RawFd) -> io::Result<[i32; 2]> {
-        let mut numbers = [0_i32; 2];
-        let mut length = u32::try_from(size_of_val(&numbers)).unwrap_or(0);
-        // SAFETY: the kernel writes at most `length` bytes, all of `numbers`.
-        let result = unsafe {
-            libc::getsockopt(
-                socket,
-                self.level,
-                self.number,
-                numbers.as_mut_ptr().cast(),
-                &raw mut length,
-            )
-        };
+    fn words(&self, socket: RawFd) -> io::Result<Words> {
+        let mut words = [0; 4];
+        let mut length = u32::try_from(size_of::<Words>()).unwrap_or(0);
+        let pointer = words.as_mut_ptr().cast();
+        // SAFETY: the kernel writes at most `length` bytes, all of `words`.
+        let result =
+            unsafe { libc::getsockopt(socket, self.level, self.number, pointer, &raw mut length) };
         if result < 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(numbers)
+        Ok(words)
     }
 }
 
@@ -253,7 +256,7 @@ impl SocketOption {
 /// clears it.
 pub fn pending_error(socket: RawFd) -> io::Result<i32> {
     let option = find("SO_ERROR").ok_or(io::ErrorKind::Unsupported)?;
-    let [error, _] = option.numbers(socket)?;
+    let [error, ..] = option.words(socket)?;
     Ok(error)
 }
 
