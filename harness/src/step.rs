@@ -357,6 +357,8 @@ steps! {
         socket "socket" Socket,
         setsockopt "setsockopt" Setsockopt,
         getsockopt "getsockopt" Getsockopt,
+        getsockname "getsockname" Getsockname,
+        getpeername "getpeername" Getpeername,
         fcntl "fcntl" Fcntl,
         bind "bind" Bind,
         listen "listen" Listen,
