@@ -11,6 +11,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, SeqAccess, Unexpected, Visi
 use serde::{Serialize, Serializer};
 use serde_json::{Value as Json, json};
 
+use super::Values;
 use crate::errno;
 use crate::yaml::schema::{NUMBER, axis_value};
 
@@ -127,6 +128,15 @@ impl Type {
     /// Whether an option of it can be set.
     pub fn is_settable(self) -> bool {
         self != Errno
+    }
+
+    /// What its value can be where it is read.
+    pub fn values(self) -> Values {
+        match self {
+            Integer => Values::Quantity,
+            Linger => Values::Text,
+            Errno => Values::Errno,
+        }
     }
 
     /// The schema of a value to set it to.
