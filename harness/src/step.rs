@@ -98,6 +98,11 @@ pub trait Definition: DeserializeOwned + JsonSchema + Serialize {
     fn value(&self) -> Values {
         Values::Quantity
     }
+
+    /// The step of another list that it waits for, or that has to end before it begins.
+    fn waits_for(&self) -> Option<&StepReference> {
+        None
+    }
 }
 
 /// How a step of an actor runs.
@@ -184,21 +189,16 @@ impl Documentation {
         if let Json::Object(mapping) = &mut mapping {
             mapping.remove("description");
         }
-        let bare = self.shorthand.map(|key| {
-            let mut value = self.takes["properties"][key].clone();
-            if let Json::Object(value) = &mut value {
-                value.remove("description");
-                value.remove("default");
-            }
-            value
-        });
-        match bare {
-            Some(bare) => json!({"anyOf": [bare, mapping], "description": description}),
-            None => {
-                mapping["description"] = description;
-                mapping
-            }
+        let Some(key) = self.shorthand else {
+            mapping["description"] = description;
+            return mapping;
+        };
+        let mut bare = self.takes["properties"][key].clone();
+        if let Json::Object(bare) = &mut bare {
+            bare.remove("description");
+            bare.remove("default");
         }
+        json!({"anyOf": [bare, mapping], "description": description})
     }
 }
 
@@ -248,7 +248,15 @@ macro_rules! steps {
             $(#[serde(rename = $lab_name)] $Lab($lab::$Lab),)*
         }
 
-        kind!(ActorStep { $($Actor $actor_name,)* $($Both $both_name,)* Ready "ready", });
+        kind!(
+            ActorStep { $($Actor $actor_name,)* $($Both $both_name,)* Ready "ready", }
+            fn inner(&self) -> &[Step<Self>] {
+                match self {
+                    Self::Repeat(repeat) => &repeat.steps.0,
+                    _ => &[],
+                }
+            }
+        );
         kind!(LabStep { $($Both $both_name,)* $($Lab $lab_name,)* });
 
         impl ActorStep {
@@ -302,7 +310,7 @@ macro_rules! steps {
 
 /// What the steps of actors and those of the lab have in common.
 macro_rules! kind {
-    ($Kind:ident { $($Step:ident $name:literal,)* }) => {
+    ($Kind:ident { $($Step:ident $name:literal,)* } $($more:item)?) => {
         impl Kind for $Kind {
             fn name(&self) -> &'static str {
                 match self { $(Self::$Step(_) => $name,)* }
@@ -323,15 +331,10 @@ macro_rules! kind {
             }
 
             fn waits_for(&self) -> Option<&StepReference> {
-                match self {
-                    Self::Await(step) => Some(&step.step),
-                    other => other.waits_first_for(),
-                }
+                match self { $(Self::$Step(step) => step.waits_for(),)* }
             }
 
-            fn inner(&self) -> &[Step<Self>] {
-                self.repeated()
-            }
+            $($more)?
         }
     };
 }
@@ -349,7 +352,9 @@ pub trait Kind: Sized + 'static {
     /// The step of another list that has to end before it begins, or that it waits for.
     fn waits_for(&self) -> Option<&StepReference>;
     /// The steps inside it.
-    fn inner(&self) -> &[Step<Self>];
+    fn inner(&self) -> &[Step<Self>] {
+        &[]
+    }
 }
 
 steps! {
@@ -396,32 +401,6 @@ steps! {
         sysctl "sysctl" Sysctl,
         sample "sample" Sample,
         until "until" Until,
-    }
-}
-
-impl ActorStep {
-    fn waits_first_for(&self) -> Option<&StepReference> {
-        match self {
-            Self::Connect(connect) => connect.after.as_ref(),
-            _ => None,
-        }
-    }
-
-    fn repeated(&self) -> &[Step<Self>] {
-        match self {
-            Self::Repeat(repeat) => &repeat.steps.0,
-            _ => &[],
-        }
-    }
-}
-
-impl LabStep {
-    fn waits_first_for(&self) -> Option<&StepReference> {
-        None
-    }
-
-    fn repeated(&self) -> &[Step<Self>] {
-        &[]
     }
 }
 
