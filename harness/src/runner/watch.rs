@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use advisor_report::{SocketLine, Value};
 use advisor_facts::counters::Counters;
 use advisor_facts::sock_diag::TcpSocket;
 use advisor_facts::sockstat::Sockstat;
+use advisor_report::{SocketLine, Value};
 
 use crate::lab::kernel_log::KernelLog;
 use crate::lab::namespace::Namespace;
