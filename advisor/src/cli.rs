@@ -8,20 +8,20 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use advisor_facts::file::FactsFileError;
+use advisor_facts::release::Release;
+use advisor_facts::{FactError, Facts};
+use advisor_report::document::DocumentError;
+use advisor_report::proof;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::lint::{self, LintError};
 use crate::plan;
 use crate::render::{self, explain, json, markdown, sysctl, text};
 use crate::rules::NamedReport;
-use advisor_facts::file::FactsFileError;
-use advisor_facts::release::Release;
-use advisor_facts::{FactError, Facts};
-use advisor_report::document::DocumentError;
-use advisor_report::proof;
 
 use capture::Capture;
-use host::{Host, Scope};
+use host::{HostArguments, LookArguments};
 use sockets::Sockets;
 
 /// Says what is wrong with a host's TCP settings and sockets, and what to do.
@@ -73,9 +73,9 @@ struct Recommend {
     #[arg(long, value_name = "FILE")]
     proof: Option<PathBuf>,
     #[command(flatten)]
-    scope: Scope,
+    scope: LookArguments,
     #[command(flatten)]
-    host: Host,
+    host: HostArguments,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

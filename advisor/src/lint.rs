@@ -1,20 +1,15 @@
 //! Files of settings, judged without the live state of a host.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::rules::{
-    Finding, Outcome, RULES, Rule, file_line_not_understood, file_line_overruled,
-    setting_unknown_here,
-};
-use advisor_facts::sysctl_files::{
-    self, Assignment, Content, DIRECTORIES, Loader, SYSCTL_CONF, SysctlFile, SysctlFiles, is_glob,
-};
+use advisor_facts::sysctl_files::{self, DIRECTORIES, SYSCTL_CONF, SysctlFile, SysctlFiles};
 use advisor_facts::{Facts, Settings, Unseen};
-use advisor_report::measured::Measured;
+
+use crate::rules::files::{not_understood, wrong_values};
+use crate::rules::{Rule, file_line_not_understood, file_line_overruled, setting_unknown_here};
 
 /// What is wrong with a line of a file.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -89,111 +84,6 @@ fn problem(rule: &Rule, path: &Path, line: usize, message: String, hint: String)
         message,
         hint,
     }
-}
-
-/// A line whose value a rule calls wrong.
-pub(crate) struct WrongValue<'a> {
-    pub line: Assignment<'a>,
-    pub rule: &'static Rule,
-    pub finding: Finding,
-}
-
-/// The values that the rules about settings call wrong: in each file for
-/// itself, and in what all together come to.
-pub(crate) fn wrong_values<'a>(files: &'a SysctlFiles, base: &Facts) -> Vec<WrongValue<'a>> {
-    let mut wrong: Vec<WrongValue<'a>> = Vec::new();
-    let last_of_each = |file: &'a SysctlFile| -> BTreeMap<&'a str, Assignment<'a>> {
-        let assignments = file.assignments().filter(|line| !is_glob(line.key));
-        assignments.map(|line| (line.key, line)).collect()
-    };
-    let of_all = |loader| -> BTreeMap<&'a str, Assignment<'a>> {
-        Settings::NAMES
-            .iter()
-            .filter_map(|name| Some((*name, files.winner(loader, name)?)))
-            // A glob's line is for other keys as well.
-            .filter(|(_, line)| !is_glob(line.key))
-            .collect()
-    };
-    // One that loses in its own file is judged alone: who takes the winner out
-    // has it.
-    let losers = files.distinct().flat_map(|file| {
-        let last = last_of_each(file);
-        file.assignments()
-            .filter(move |line| {
-                last.get(line.key)
-                    .is_some_and(|last| last.line != line.line)
-            })
-            .map(|line| BTreeMap::from([(line.key, line)]))
-    });
-    let sets = losers
-        .chain(files.distinct().map(last_of_each))
-        .chain([of_all(Loader::SystemdSysctl), of_all(Loader::Procps)]);
-    for set in sets {
-        for (rule, finding) in judge(&set, base) {
-            let Some(line) = set.get(finding.setting.as_str()) else {
-                continue;
-            };
-            let known = |known: &WrongValue<'_>| {
-                known.rule.code == rule.code
-                    && (known.line.path, known.line.line) == (line.path, line.line)
-            };
-            if !wrong.iter().any(known) {
-                wrong.push(WrongValue {
-                    line: *line,
-                    rule,
-                    finding,
-                });
-            }
-        }
-    }
-    wrong
-}
-
-/// What the rules find in a set of assignments alone.
-fn judge(set: &BTreeMap<&str, Assignment<'_>>, base: &Facts) -> Vec<(&'static Rule, Finding)> {
-    let mut facts = Facts::without_host(&base.kernel, base.ram_bytes, base.page_bytes);
-    facts.memory = base.memory.clone();
-    // What no file of settings sets, but the kernel's size does.
-    facts.settings.tcp_ehash_entries = base.settings.tcp_ehash_entries;
-    let mut any = false;
-    for (key, line) in set {
-        any |= facts.settings.set(key, line.value);
-        // So that a rule sees that a file says so.
-        facts.sysctl_files.set(key, line.value);
-    }
-    if !any {
-        return Vec::new();
-    }
-    // What is a rule's about files would only find itself.
-    facts.sysctl_files.live.clear();
-    RULES
-        .iter()
-        .filter(|rule| !rule.code.starts_with("LB6"))
-        .filter_map(|rule| match (rule.check)(&facts, &Measured::default()) {
-            Outcome::Fired(findings) => Some((rule, findings)),
-            _ => None,
-        })
-        .flat_map(|(rule, findings)| findings.into_iter().map(move |finding| (rule, finding)))
-        .collect()
-}
-
-/// The lines that no program understands: file, line, what is wrong.
-pub(crate) fn not_understood(files: &SysctlFiles) -> impl Iterator<Item = (&Path, usize, String)> {
-    files.distinct().flat_map(|file| {
-        file.lines.iter().filter_map(|line| {
-            let message = match &line.content {
-                Content::Malformed { message } => message.clone(),
-                Content::Assignment { key, value }
-                    if Settings::NAMES.contains(&key.as_str())
-                        && !Settings::default().set(key, value) =>
-                {
-                    format!("{value:?} is no value of {key}")
-                }
-                _ => return None,
-            };
-            Some((file.path.as_path(), line.number, message))
-        })
-    })
 }
 
 /// Files that apply together.

@@ -1,4 +1,4 @@
-//! A topology made real: namespaces, veth pairs, impaired links, sysctls.
+//! A topology on the kernel: namespaces, veth pairs, impaired links, sysctls.
 //!
 //! Imports observation, impairment and errno.
 
@@ -8,8 +8,8 @@ pub mod destroy;
 pub mod kernel_log;
 pub mod namespace;
 pub mod netem;
-pub mod observe;
 mod netlink;
+pub mod observe;
 pub mod offload;
 pub mod relay;
 pub mod sysctl;
@@ -34,14 +34,14 @@ use offload::Offload;
 use relay::{Relay, Wire, WireCounts};
 use topology::Position;
 
-/// Something that the lab could not do, on which host, in the kernel's words.
+/// An operation of the lab that failed, with its host and the kernel's error.
 #[derive(Debug)]
 pub struct LabError {
     /// The host of the suite, or `kernel`.
     pub host: String,
-    /// What could not be done: `add netem to r-server`.
+    /// The operation: `add netem to r-server`.
     pub action: String,
-    /// The kernel's words.
+    /// The kernel's error.
     pub source: io::Error,
     /// What to do about it; may be empty.
     pub hint: String,
@@ -75,7 +75,7 @@ impl std::error::Error for LabError {
     }
 }
 
-/// What is to carry impaired links.
+/// What carries impaired links.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Carrier {
     /// netem where the kernel has it, the relay where not.
@@ -205,7 +205,7 @@ impl Lab {
         })
     }
 
-    /// Stops the relay, where there is one, and says what it did.
+    /// Stops the relay, if there is one, and returns its counts.
     pub fn stop_relay(&mut self) -> Result<Vec<WireCounts>, LabError> {
         match self.relay.take() {
             None => Ok(Vec::new()),
@@ -445,8 +445,8 @@ pub fn probe() -> Result<(), LabError> {
     Ok(())
 }
 
-/// The pinned sysctls as a host of a lab has them; empty where no namespace
-/// can be made.
+/// The pinned sysctls as a host of a lab has them; empty if no namespace can be
+/// made.
 pub fn pinned_sysctls() -> BTreeMap<String, String> {
     on_own_thread("lab", || {
         let _namespace = Namespace::enter_new("probe")?;

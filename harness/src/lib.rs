@@ -1,8 +1,9 @@
 //! Replays documented TCP failures on a real kernel, from YAML suites.
 //!
-//! Data flows one way: a [`suite`] file is read into scenarios, each is made
-//! real by a [`lab`] and its [`actor`]s, who run the [`step`]s, a [`runner`] observes
-//! and judges it, and the [`report`] tells of it.
+//! Data flows one way: a [`suite`] file is read into scenarios of [`step`]s, the
+//! [`runner`] runs each in a [`lab`] with [`actor`]s, here or in a [`guest`], and the
+//! [`report`] shows the results. `docs/ARCHITECTURE.md` says which module may import
+//! which, and `tests/modules.rs` finds circles.
 
 pub mod actor;
 pub mod calibrate;

@@ -30,14 +30,14 @@ pub mod sysctl_files;
 pub mod tcp_info;
 pub mod units;
 
-#[cfg(test)]
-#[path = "../../tests/recorded/mod.rs"]
-mod recorded;
-
 pub use facts::{Facts, NamespaceCounters};
 pub use look::Look;
 pub use read::{FactError, Unseen};
 pub use root::{Looking, Root};
 pub use settings::Settings;
 pub use shared::Shared;
-pub use sockets::{SocketSource, Sockets};
+pub use sockets::{SocketSource, SocketTable};
+
+#[cfg(test)]
+#[path = "../../tests/recorded/mod.rs"]
+mod recorded;

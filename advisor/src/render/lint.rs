@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 use std::io;
 
+use advisor_report::escape::inert;
+
 use super::text::{NARROWEST, STRONG, WIDEST, fill};
 use crate::lint::Problem;
-use advisor_report::escape::inert;
 
 /// Writes the problems of `files` files for people and for whatever finds
 /// `FILE:LINE:` in a log.

@@ -1,15 +1,17 @@
 //! A line of a file that sets nothing, because no program understands it.
 
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, TAKE_OUT,
-};
-use crate::lint;
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
+
+use super::{
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity, TAKE_OUT, files,
+};
 
 pub(crate) const RULE: Rule = Rule {
     code: "LB605",
     name: "file-line-not-understood",
+    scope: Scope::Files,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::FILES_ONLY,
@@ -33,7 +35,7 @@ const DOCUMENTATION: Documentation = Documentation {
 };
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
-    let findings: Vec<_> = lint::not_understood(&facts.sysctl_files)
+    let findings: Vec<_> = files::not_understood(&facts.sysctl_files)
         .map(|(path, number, message)| {
             let place = format!("{}:{number}", path.display());
             Finding {
@@ -41,7 +43,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                 confidence: Confidence::High,
                 summary: format!("{place} sets nothing"),
                 why: message,
-                kind: Kind::Host,
+                applies_to: AppliesTo::Host,
                 subject: "the files that set sysctls at boot".to_owned(),
                 evidence: vec![Evidence::new(
                     place.as_str(),

@@ -14,8 +14,8 @@ use super::address::{Family, address};
 use super::{Lab, LabError, Topology};
 use crate::impairment::Impairment;
 
-/// The links that are compared, as a suite writes them. Together they use all
-/// that a link can do.
+/// The links to compare, as a suite writes them. Together they have every
+/// impairment.
 pub const LINKS: &[&str] = &[
     "loss: 1%",
     "loss: 10%",
@@ -32,20 +32,21 @@ pub const LINKS: &[&str] = &[
 /// Bytes of a datagram.
 const PAYLOAD: usize = 400;
 
-/// Between two datagrams over the same link: 3.5 Mbit/s with all headers.
+/// Time between two datagrams over the same link: 3.5 Mbit/s with all headers.
 const PACE: Duration = Duration::from_millis(1);
 
-/// Nothing is under way any more after so long without an arrival: far longer
-/// than any of the links delays.
+/// Time without an arrival after which all have arrived: far longer than the
+/// delay of any of the links.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Measurements that are made again because the lab's own devices lost packets.
+/// Measurements repeated at most, because the lab's own devices lost packets.
 const MOST_DISCARDED: usize = 3;
 
 /// What arrived over one link.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Sample {
-    /// By number: the delay of the first that arrived in microseconds.
+    /// By number: the delay of its first arrival in microseconds; `None` where
+    /// it was lost.
     pub delays_us: Vec<Option<u32>>,
     /// The numbers that arrived more than once.
     pub duplicated: Vec<u32>,
@@ -53,10 +54,10 @@ pub struct Sample {
     pub overtaken: Vec<u32>,
 }
 
-/// One kind of link, carried by both.
+/// The samples of one link.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Pair {
-    /// As a suite writes it.
+    /// The link, as a suite writes it.
     pub link: String,
     /// Over netem.
     pub netem: Sample,

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use advisor_report::Value;
 use advisor_facts::sock_diag::{TcpSocket, TcpState, Timer};
+use advisor_report::Value;
 
 use super::address::is_of_host;
 use super::{Lab, LabError};

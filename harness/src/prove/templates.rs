@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use advisor::rules::{ProvenBy, RULES};
 use advisor_report::advice::Claim;
 
-use crate::yaml::error::{Place, SuiteError};
 use crate::suite::scenario::{Scenario, Side};
 use crate::suite::{self};
+use crate::yaml::error::{Place, SuiteError};
 
 /// The files of `suites/proof`, by name without `.yaml`, with their text. The build
 /// script finds them.

@@ -1,4 +1,4 @@
-//! Holds the expectations of a scenario against its runs.
+//! Judges the expectations of a scenario by its runs.
 
 use std::collections::BTreeMap;
 
@@ -101,7 +101,7 @@ fn held(expected: &Expected, runs: &[Run]) -> Option<bool> {
             holds(observation, conditions, references, run)
         })
         .collect();
-    // The one answer of a run that settles it, and what it settles it to.
+    // The answer of one run that decides, and the decision.
     let (settling, verdict) = match expected.quantifier {
         Quantifier::Always | Quantifier::May => (Some(false), false),
         Quantifier::Never => (Some(true), false),
@@ -147,8 +147,8 @@ scenarios:
       a.read.bytes: EXPECTATION
 "#;
 
-    /// What an expectation comes to over runs that saw these bytes; `None` for
-    /// a run in which the step never ended.
+    /// Whether an expectation holds over runs with these bytes; `None` is a run
+    /// in which the step did not end.
     fn outcome(expectation: &str, seen: &[Option<i64>]) -> Option<bool> {
         let text = SUITE.replace("EXPECTATION", expectation);
         let scenario = crate::suite::parse(&text, "t/f").unwrap().remove(0);

@@ -5,8 +5,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use advisor_report::Link;
-use harness::lab::Lab;
 use harness::impairment::Probability;
+use harness::lab::Lab;
 use harness::lab::relay::WireCounts;
 use harness::lab::relay::queue::Counts;
 use harness::suite::scenario::Scenario;
