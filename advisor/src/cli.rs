@@ -2,26 +2,27 @@
 
 mod capture;
 mod host;
+mod lint;
 mod sockets;
 
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use advisor_facts::FactError;
 use advisor_facts::file::FactsFileError;
-use advisor_facts::release::Release;
-use advisor_facts::{FactError, Facts};
 use advisor_report::document::DocumentError;
 use advisor_report::proof;
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::lint::{self, LintError};
+use crate::lint::LintError;
 use crate::plan;
-use crate::render::{self, explain, json, markdown, sysctl, text};
+use crate::render::{explain, json, markdown, sysctl, text};
 use crate::rules::NamedReport;
 
 use capture::Capture;
 use host::{HostArguments, LookArguments};
+use lint::Lint;
 use sockets::Sockets;
 
 /// Says what is wrong with a host's TCP settings and sockets, and what to do.
@@ -90,37 +91,6 @@ enum Format {
     Sysctl,
 }
 
-/// Judge files of settings without the live state of a host
-///
-/// Says of each line that is wrong which rule it breaks, as FILE:LINE, for the
-/// checks of a repository of configurations: values that are wrong on any host,
-/// settings that the kernel does not have, lines that another one overrules with
-/// systemd-sysctl, with `sysctl --system` or with both, and lines that neither
-/// understands.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Exit status:\n  \
-    0  nothing is wrong\n  \
-    1  something is\n  \
-    2  wrong usage, or a file that cannot be read")]
-struct Lint {
-    /// Files, directories of .conf files (a sysctl.d), or directories that stand
-    /// for the `/` of a host; those of this host where none is given
-    #[arg(value_name = "FILE|DIR")]
-    paths: Vec<PathBuf>,
-    /// The kernel that they are for, 6.12: settings that it does not have are named
-    #[arg(long, value_name = "RELEASE", value_parser = kernel)]
-    kernel: Option<String>,
-    /// The RAM of the hosts that they are for, 16GiB: what is larger is named
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "0", hide_default_value = true)]
-    ram: u64,
-    /// The page size of the hosts that they are for
-    #[arg(long, value_name = "SIZE", value_parser = page_size, default_value = "4KiB")]
-    page_size: u64,
-    /// How to write the answer
-    #[arg(long, value_enum, default_value_t = ListFormat::Text)]
-    format: ListFormat,
-}
-
 /// Say all about a rule
 ///
 /// What it looks for and at, what it recommends, what that costs, and where each
@@ -180,7 +150,7 @@ impl Error {
         match self {
             Self::Document(error) => error.hint(),
             Self::Proof(_) => proof::OtherHost::HINT,
-            Self::Lint(_) => "it takes files, directories of .conf files, or the / of a host",
+            Self::Lint(error) => error.hint(),
             Self::NoRule(_) => "`advisor rules` lists their codes and names",
             Self::Host(error) => error.hint(),
             Self::Facts(error) => error.hint(),
@@ -246,33 +216,6 @@ impl Recommend {
     }
 }
 
-impl Lint {
-    fn run(self) -> Result<ExitCode, Error> {
-        let base = Facts::without_host(
-            self.kernel.as_deref().unwrap_or_default(),
-            self.ram,
-            self.page_size,
-        );
-        let paths = if self.paths.is_empty() {
-            vec![PathBuf::from("/")]
-        } else {
-            self.paths
-        };
-        let sets = lint::read(&paths)?;
-        let problems: Vec<_> = sets.iter().flat_map(|set| set.lint(&base)).collect();
-        let files = sets.iter().map(lint::FileSet::len).sum();
-        print(|out| match self.format {
-            ListFormat::Text => render::lint::write(out, &problems, files, textwrap::termwidth()),
-            ListFormat::Json => json::write(out, &problems),
-        })?;
-        Ok(if problems.is_empty() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::from(1)
-        })
-    }
-}
-
 impl Explain {
     fn run(self) -> Result<ExitCode, Error> {
         let rule = explain::find(&self.rule).ok_or(Error::NoRule(self.rule))?;
@@ -302,65 +245,5 @@ fn print(write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> Result<(),
             Ok(())
         }
         result => result.map_err(Error::Output),
-    }
-}
-
-/// A kernel release: two numbers at least.
-fn kernel(text: &str) -> Result<String, String> {
-    match Release::of_kernel(text) {
-        Some(_) => Ok(text.to_owned()),
-        None => Err("two numbers at least: 6.12".to_owned()),
-    }
-}
-
-/// An amount of memory with its unit, in bytes.
-fn size(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match &text[digits.len()..] {
-        "" if text == "0" => 0,
-        "KiB" => 10,
-        "MiB" => 20,
-        "GiB" => 30,
-        "TiB" => 40,
-        _ => return Err("a whole number with its unit: 512MiB, 16GiB".to_owned()),
-    };
-    digits
-        .parse::<u64>()
-        .ok()
-        .and_then(|number| number.checked_mul(1 << shift))
-        .ok_or_else(|| "a whole number with its unit: 512MiB, 16GiB".to_owned())
-}
-
-/// The size of a page, in bytes.
-fn page_size(text: &str) -> Result<u64, String> {
-    match size(text) {
-        Ok(bytes @ (4096 | 16384 | 65536)) => Ok(bytes),
-        _ => Err("one of 4KiB, 16KiB, 64KiB".to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_size_has_a_unit_and_a_page_is_one_of_three() {
-        assert_eq!(size("512MiB"), Ok(512 << 20));
-        assert_eq!(size("0"), Ok(0));
-        for text in [
-            "",
-            "16",
-            "GiB",
-            "-1GiB",
-            "1.5GiB",
-            "16 GiB",
-            "99999999TiB",
-            "1é",
-        ] {
-            assert!(size(text).is_err(), "{text:?}");
-        }
-        assert_eq!(page_size("64KiB"), Ok(65_536));
-        assert!(page_size("8KiB").is_err());
-        assert!(kernel("6.12.3").is_ok() && kernel("six").is_err());
     }
 }

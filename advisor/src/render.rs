@@ -4,6 +4,7 @@ pub mod explain;
 pub mod json;
 pub mod lint;
 pub mod markdown;
+pub mod sarif;
 pub mod sockets;
 pub mod sysctl;
 pub mod text;

@@ -88,6 +88,8 @@ rules! {
     buffers_raised_under_pressure
     data_retries_few
     request_unanswered
+    least_buffers_raised
+    buffers_out_of_order
     accept_queue_full
     listener_without_reuseaddr
     accept_queue_stuck
@@ -100,6 +102,7 @@ rules! {
     file_differs_from_live
     file_holds_wrong_value
     file_line_not_understood
+    value_refused
 }
 
 /// A rule.

@@ -1,13 +1,14 @@
 //! The sysctls that the rules use, with their types.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::read::{FactError, Unseen};
+use crate::release::Release;
 use crate::sysctl;
+use crate::sysctl::table;
 
 /// The type of a sysctl's value, read and printed as the kernel does.
 trait SettingValue: Sized {
@@ -147,6 +148,10 @@ settings! {
     rmem_max: u64 = "net.core.rmem_max";
     /// The greatest SO_SNDBUF, in bytes.
     wmem_max: u64 = "net.core.wmem_max";
+    /// The SO_RCVBUF of sockets that set none and are not TCP's, in bytes.
+    rmem_default: u64 = "net.core.rmem_default";
+    /// The SO_SNDBUF of sockets that set none and are not TCP's, in bytes.
+    wmem_default: u64 = "net.core.wmem_default";
     /// The greatest backlog of listen().
     somaxconn: i64 = "net.core.somaxconn";
     /// 0 off, 1 where the queue overflows, 2 always.
@@ -202,14 +207,39 @@ impl Settings {
         Ok(settings)
     }
 
-    /// The settings as a set of assignments makes them, without a host; what has
-    /// not the form of its setting is left out.
-    pub fn assigned(values: &BTreeMap<String, String>) -> Self {
-        let mut settings = Self::default();
-        for (name, value) in values {
-            settings.set(name, value);
+    /// Does to a setting what the kernel of a release would do if this text were
+    /// written to it: numbers that it does not name stay as they are, or as they
+    /// are at boot. False where nothing is set, where the rest is not known, or
+    /// where it is none of these settings.
+    pub fn write(&mut self, name: &str, text: &str, release: Option<Release>) -> bool {
+        let Some(setting) = table::find(name) else {
+            return false;
+        };
+        let written = setting.write_beside(text, release, &|other| self.get(other));
+        if written.sets_nothing() {
+            return false;
         }
-        settings
+        let before = self.get(name);
+        let before = before.as_deref().or_else(|| setting.default_value(release));
+        written
+            .result(before, setting.count(release))
+            .is_some_and(|after| self.set(name, &after))
+    }
+
+    /// Gives every setting that has no value yet the one that most hosts with a
+    /// kernel of this release have at boot; what depends on the host stays unknown.
+    pub fn fill_with_defaults(&mut self, release: Option<Release>) {
+        for name in Self::NAMES {
+            if self.get(name).is_some() {
+                continue;
+            }
+            let default = table::find(name)
+                .filter(|setting| release.is_none_or(|release| setting.exists(release)))
+                .and_then(|setting| setting.default_value(release));
+            if let Some(default) = default {
+                self.set(name, default);
+            }
+        }
     }
 
     /// The kernel's default of tcp_max_orphans and of tcp_max_tw_buckets: half
@@ -238,6 +268,62 @@ mod tests {
         assert!(!settings.set("net.ipv4.tcp_no_such_setting", "1"));
         assert!(!settings.set("net.ipv4.tcp_mem", "1 2"));
         assert!(!settings.set("net.ipv4.ip_local_port_range", "1 65536"));
+    }
+
+    #[test]
+    fn a_text_does_what_the_kernel_would_do() {
+        let mut settings = Settings::default();
+        let mut write = |name: &str, text: &str| {
+            let is_set = settings.write(name, text, None);
+            is_set.then(|| settings.get(name).unwrap())
+        };
+        for (name, text, after) in [
+            ("net.ipv4.tcp_retries2", "3  # quick", Some("3")),
+            ("net.ipv4.tcp_retries2", "0x10 #", Some("16")),
+            ("net.ipv4.tcp_retries2", "300", None),
+            ("net.ipv4.tcp_tw_reuse", "\"1\"", None),
+            // The third is as at boot, and then as it was.
+            (
+                "net.ipv4.tcp_rmem",
+                "4096 87380",
+                Some("4096 87380 33554432"),
+            ),
+            (
+                "net.ipv4.tcp_rmem",
+                "8192 87380 6291456 9 # a",
+                Some("8192 87380 6291456"),
+            ),
+            ("net.ipv4.tcp_rmem", "16384", Some("16384 87380 6291456")),
+            // The first is set although the second is refused.
+            (
+                "net.ipv4.tcp_rmem",
+                "4096 0 5000",
+                Some("4096 87380 6291456"),
+            ),
+            ("net.ipv4.tcp_mem", "1 2", None),
+            ("net.ipv4.ip_local_port_range", "65000 1024", None),
+            (
+                "net.ipv4.ip_local_port_range",
+                "1024 65535 # all",
+                Some("1024 65535"),
+            ),
+        ] {
+            assert_eq!(write(name, text).as_deref(), after, "{name} = {text}");
+        }
+    }
+
+    #[test]
+    fn defaults_fill_what_is_not_known() {
+        let mut settings = Settings::default();
+        settings.set("net.core.somaxconn", "1");
+        settings.fill_with_defaults(Some(Release::new(5, 2)));
+        assert_eq!(settings.somaxconn, Some(1));
+        assert_eq!(settings.rmem_max, Some(212_992));
+        assert_eq!(settings.tcp_rmem, Some([4096, 131_072, 6_291_456]));
+        assert_eq!(
+            (settings.tcp_mem, settings.tcp_tw_reuse_delay),
+            (None, None)
+        );
     }
 
     #[test]

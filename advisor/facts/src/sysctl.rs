@@ -1,5 +1,8 @@
 //! The kernel's settings under /proc/sys.
 
+pub mod table;
+pub mod write;
+
 use std::path::{Path, PathBuf};
 
 use crate::read::{FactError, read_text};

@@ -19,7 +19,9 @@ use glob::{MatchOptions, Pattern};
 use serde::{Deserialize, Serialize};
 
 use crate::read::{FactError, Unseen};
+use crate::release::Release;
 use crate::sysctl;
+use crate::sysctl::table::{self, Setting};
 
 /// The directories, the one whose file hides those of the same name first.
 pub const DIRECTORIES: [&str; 5] = [
@@ -39,7 +41,7 @@ pub const CONF: &str = "/etc/sysctl.conf";
 pub const PLANNED_FILE: &str = "/etc/sysctl.d/zz-planned.conf";
 
 /// The largest file that is read, in bytes; procps reads lines of up to 4096.
-const FILE_LIMIT_BYTES: u64 = 1 << 20;
+pub const FILE_LIMIT_BYTES: u64 = 1 << 20;
 
 /// A program that applies the files.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -128,6 +130,36 @@ pub struct Assignment<'a> {
     pub key: &'a str,
     /// The value, with single blanks.
     pub value: &'a str,
+}
+
+impl Assignment<'_> {
+    /// The setting that it names; `None` for a glob, and for what the table of
+    /// settings does not have.
+    pub fn setting(&self) -> Option<&'static Setting> {
+        table::find(self.key)
+    }
+
+    /// Whether it sets nothing: the kernel of a release refuses all of the value.
+    pub fn sets_nothing(&self, release: Option<Release>) -> bool {
+        self.setting()
+            .is_some_and(|setting| setting.write(self.value, release).sets_nothing())
+    }
+
+    /// What its setting is once it was applied, as the kernel prints it, with
+    /// single blanks; numbers that it does not name are as in `before`, or as at
+    /// boot. The value as it stands for what the table of settings does not have;
+    /// `None` where it sets nothing, or not all is known.
+    pub fn result(&self, before: Option<&str>, release: Option<Release>) -> Option<String> {
+        let Some(setting) = self.setting() else {
+            return Some(self.value.to_owned());
+        };
+        let written = setting.write(self.value, release);
+        if written.sets_nothing() {
+            return None;
+        }
+        let before = before.or_else(|| setting.default_value(release));
+        written.result(before, setting.count(release))
+    }
 }
 
 impl fmt::Display for Assignment<'_> {
@@ -254,9 +286,10 @@ impl SysctlFiles {
     }
 
     /// The assignment that decides on a key: the last by its name, else the
-    /// last glob that fits it.
+    /// last glob that fits it. One whose value the kernel refuses decides nothing.
     pub fn winner(&self, loader: Loader, key: &str) -> Option<Assignment<'_>> {
-        if let Some(last) = self.explicit(loader, key).pop() {
+        let explicit = self.explicit(loader, key).into_iter();
+        if let Some(last) = explicit.rev().find(|line| !line.sets_nothing(None)) {
             return Some(last);
         }
         let excluded = self.of(loader).any(|file| {
@@ -416,7 +449,7 @@ fn links_to_conf(root: &Path, path: &Path) -> bool {
 }
 
 /// The bytes of one file; of what is no regular file, none.
-pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     if !fs::metadata(path)?.is_file() {
         return Ok(Vec::new());
     }

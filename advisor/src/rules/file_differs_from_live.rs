@@ -1,6 +1,7 @@
 //! A live value that differs from the one in the files.
 
 use advisor_facts::Facts;
+use advisor_facts::release::Release;
 use advisor_facts::sysctl_files::is_glob;
 use advisor_report::measured::Measured;
 
@@ -43,6 +44,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         return not_initial_namespace("net.ipv4.tcp_max_orphans");
     }
     let files = &facts.sysctl_files;
+    let release = Release::of_kernel(&facts.kernel);
     let findings: Vec<_> = files
         .live
         .iter()
@@ -55,13 +57,14 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         .filter_map(|(key, live)| Some((files.winner(files.loader(), key)?, live)))
         // The line of a glob sets other keys too.
         .filter(|(line, _)| !is_glob(line.key))
-        .filter(|(line, live)| is_numeric(line.value) && is_numeric(live) && line.value != *live)
-        .map(|(line, live)| Finding {
+        .filter_map(|(line, live)| Some((line, live, line.result(Some(live), release)?)))
+        .filter(|(_, live, sets)| is_numeric(sets) && is_numeric(live) && sets != live)
+        .map(|(line, live, sets)| Finding {
             severity: Severity::Notice,
             confidence: Confidence::Low,
             summary: format!(
-                "{} is {live}, and the next boot sets it to {}",
-                line.key, line.value
+                "{} is {live}, and the next boot sets it to {sets}",
+                line.key
             ),
             why: format!(
                 "{line} wins at boot ({}). Either the live value is an experiment that ends at \

@@ -1,6 +1,7 @@
 //! A file with a wrong value that is not live.
 
 use advisor_facts::Facts;
+use advisor_facts::release::Release;
 use advisor_report::measured::Measured;
 
 use super::{Documentation, Finding, Outcome, ProvenBy, Rule, Scope, Severity, TAKE_OUT, files};
@@ -33,11 +34,13 @@ const DOCUMENTATION: Documentation = Documentation {
 };
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
+    let release = Release::of_kernel(&facts.kernel);
     let findings: Vec<_> = files::wrong_values(&facts.sysctl_files, facts)
         .into_iter()
         .filter(|wrong| {
             let live = facts.sysctl_files.live.get(wrong.line.key);
-            live.and_then(Option::as_deref) != Some(wrong.line.value)
+            let live = live.and_then(Option::as_deref);
+            live.is_none() || live != wrong.line.result(live, release).as_deref()
         })
         .map(|wrong| {
             let live = facts.settings.get(wrong.line.key);

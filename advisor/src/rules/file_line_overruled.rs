@@ -22,7 +22,8 @@ pub(crate) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A key that several files set to different values. Files apply in the order of \
+    detects: "A key that several lines set to different values. In one file the last line \
+        counts. Files apply in the order of \
         their names, whatever their directory, and the last one wins: /etc/sysctl.d/10-mine.conf \
         loses against /usr/lib/sysctl.d/50-default.conf. `sysctl --system` reads \
         /etc/sysctl.conf last, and systemd-sysctl does not read it at all: then the value \
@@ -45,11 +46,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     let findings: Vec<_> = overruled(&facts.sysctl_files)
         .filter(|line| line.loser.key.starts_with("net."))
         .map(|line| Finding {
-            severity: if line.programs_disagree() {
-                Severity::Warning
-            } else {
-                Severity::Notice
-            },
+            severity: line.severity(),
             confidence: Confidence::High,
             summary: line.summary(),
             why: line.why(),
@@ -76,7 +73,21 @@ pub(crate) struct Overruled<'a> {
 impl Overruled<'_> {
     /// Whether the value depends on the program that applies the files.
     pub(crate) fn programs_disagree(&self) -> bool {
-        self.systemd.map(|line| line.value) != self.procps.map(|line| line.value)
+        self.systemd.and_then(value) != self.procps.and_then(value)
+    }
+
+    pub(crate) fn severity(&self) -> Severity {
+        if self.programs_disagree() {
+            Severity::Warning
+        } else {
+            Severity::Notice
+        }
+    }
+
+    /// The line of the same file that wins, where both programs take that one.
+    pub(crate) fn winner_in_its_file(&self) -> Option<Assignment<'_>> {
+        let winner = self.procps.filter(|_| !self.programs_disagree())?;
+        (winner.path == self.loser.path).then_some(winner)
     }
 
     pub(crate) fn summary(&self) -> String {
@@ -89,7 +100,8 @@ impl Overruled<'_> {
         } else {
             format!(
                 "{} = {} has no effect: another line wins",
-                self.loser.key, self.loser.value
+                self.loser.key,
+                shown(self.loser)
             )
         }
     }
@@ -98,10 +110,16 @@ impl Overruled<'_> {
         let wins = |line: Option<Assignment<'_>>| {
             line.map_or_else(
                 || "does not set the key".to_owned(),
-                |line| format!("takes {} from {line}", line.value),
+                |line| format!("takes {} from {line}", shown(line)),
             )
         };
-        if self.programs_disagree() {
+        if let Some(winner) = self.winner_in_its_file() {
+            format!(
+                "Line {} of the same file sets it to {}, and the last line counts.",
+                winner.line,
+                shown(winner)
+            )
+        } else if self.programs_disagree() {
             format!(
                 "{} {}; {} {}.",
                 Loader::SystemdSysctl,
@@ -119,6 +137,17 @@ impl Overruled<'_> {
     }
 }
 
+/// What a line sets its key to, as the kernel prints it.
+fn value(line: Assignment<'_>) -> Option<String> {
+    line.result(None, None)
+        .or_else(|| (!line.sets_nothing(None)).then(|| line.value.to_owned()))
+}
+
+/// What a line sets its key to, without what the kernel passes over.
+fn shown(line: Assignment<'_>) -> String {
+    value(line).unwrap_or_else(|| line.value.to_owned())
+}
+
 /// The lines without effect, with at least one of the programs. Lines of packages are
 /// left out: they are there to be overruled.
 pub(crate) fn overruled(files: &SysctlFiles) -> impl Iterator<Item = Overruled<'_>> {
@@ -129,7 +158,9 @@ pub(crate) fn overruled(files: &SysctlFiles) -> impl Iterator<Item = Overruled<'
             Loader::SystemdSysctl => systemd.or(procps),
             Loader::Procps => procps,
         };
-        let loses = winner.is_some_and(|winner| winner.value != line.value);
+        // One that the kernel refuses has no effect anyway.
+        let own = value(line)?;
+        let loses = winner.is_some_and(|winner| value(winner).is_some_and(|wins| wins != own));
         let of_a_package = line.path.starts_with("/usr") || line.path.starts_with("/lib");
         // /etc/sysctl.conf, which systemd-sysctl does not read, loses only if another file
         // sets the key.

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use advisor_facts::release::Release;
 use advisor_facts::sysctl_files::{Assignment, Content, Loader, SysctlFile, SysctlFiles, is_glob};
 use advisor_facts::{Facts, Settings};
 use advisor_report::measured::Measured;
 
-use super::{Finding, Outcome, RULES, Rule, Scope};
+use super::{Finding, Outcome, RULES, Rule, Scope, setting_unknown_here};
 
 /// A line whose value a rule calls wrong.
 pub(crate) struct WrongValue<'a> {
@@ -67,21 +68,28 @@ pub(crate) fn wrong_values<'a>(files: &'a SysctlFiles, base: &Facts) -> Vec<Wron
     wrong
 }
 
-/// What the rules find in a set of assignments alone.
+/// What the rules find in a set of assignments alone, with every other setting as it
+/// is at boot.
 fn judge(set: &BTreeMap<&str, Assignment<'_>>, base: &Facts) -> Vec<(&'static Rule, Finding)> {
+    let release = Release::of_kernel(&base.kernel);
     let mut facts = Facts::without_host(&base.kernel, base.ram_bytes, base.page_bytes);
     facts.memory = base.memory.clone();
     // What no file of settings sets, but the kernel's size does.
     facts.settings.tcp_ehash_entries = base.settings.tcp_ehash_entries;
     let mut any = false;
     for (key, line) in set {
-        any |= facts.settings.set(key, line.value);
-        // So that a rule sees that a file says so.
-        facts.sysctl_files.set(key, line.value);
+        if setting_unknown_here::unknown(key, &base.kernel).is_none()
+            && facts.settings.write(key, line.value, release)
+        {
+            any = true;
+            // So that a rule sees that a file says so.
+            facts.sysctl_files.set(key, line.value);
+        }
     }
     if !any {
         return Vec::new();
     }
+    facts.settings.fill_with_defaults(release);
     // What is a rule's about files would only find itself.
     facts.sysctl_files.live.clear();
     RULES
@@ -98,18 +106,11 @@ fn judge(set: &BTreeMap<&str, Assignment<'_>>, base: &Facts) -> Vec<(&'static Ru
 /// The lines that no program understands: file, line, what is wrong.
 pub(crate) fn not_understood(files: &SysctlFiles) -> impl Iterator<Item = (&Path, usize, String)> {
     files.distinct().flat_map(|file| {
-        file.lines.iter().filter_map(|line| {
-            let message = match &line.content {
-                Content::Malformed { message } => message.clone(),
-                Content::Assignment { key, value }
-                    if Settings::NAMES.contains(&key.as_str())
-                        && !Settings::default().set(key, value) =>
-                {
-                    format!("{value:?} is no value of {key}")
-                }
-                _ => return None,
-            };
-            Some((file.path.as_path(), line.number, message))
+        file.lines.iter().filter_map(|line| match &line.content {
+            Content::Malformed { message } => {
+                Some((file.path.as_path(), line.number, message.clone()))
+            }
+            Content::Assignment { .. } | Content::Exclusion { .. } => None,
         })
     })
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use advisor_facts::release::Release;
+use advisor_facts::sysctl::table;
 use advisor_facts::sysctl_files::Assignment;
 use advisor_facts::units::seconds;
 use advisor_facts::{Facts, NamespaceCounters};
@@ -231,22 +233,26 @@ impl Finding {
                 "the files that set sysctls at boot",
             ));
         }
-        let (apply, undo) = there_and_back(facts, name, proposed);
+        let proposed = table::find(name).map_or_else(
+            || proposed.to_owned(),
+            |setting| setting.within_bounds(proposed, Release::of_kernel(&facts.kernel)),
+        );
+        let (apply, undo) = there_and_back(facts, name, &proposed);
         Self {
             severity: Severity::Notice,
             confidence: Confidence::High,
             summary: String::new(),
             why: String::new(),
             applies_to: AppliesTo::Host,
-            subject: scope(name).to_owned(),
+            subject: scope(name, facts).to_owned(),
             setting: name.to_owned(),
-            proposed: proposed.to_owned(),
+            verify: format!("sysctl {name} says {proposed}"),
+            proposed,
             evidence,
             cost: documentation.cost.to_owned(),
             risk: documentation.risk.to_owned(),
             apply,
             undo,
-            verify: format!("sysctl {name} says {proposed}"),
             current,
         }
     }
@@ -295,13 +301,10 @@ impl Finding {
 }
 
 /// Who has a setting: some exist once for all network namespaces.
-fn scope(name: &str) -> &'static str {
-    match name {
-        "net.ipv4.tcp_mem"
-        | "net.ipv4.tcp_max_orphans"
-        | "net.core.rmem_max"
-        | "net.core.wmem_max"
-        | "net.core.mem_pcpu_rsv" => "the whole kernel",
+fn scope(name: &str, facts: &Facts) -> &'static str {
+    let release = Release::of_kernel(&facts.kernel);
+    match table::find(name) {
+        Some(setting) if setting.is_of_the_kernel(release) => "the whole kernel",
         _ => "this network namespace",
     }
 }

@@ -158,13 +158,7 @@ impl MarksFault {
         let [low, pressure, high] = marks;
         let bytes = u128::from(high) * u128::from(facts.page_bytes);
         let ram = u128::from(facts.ram_bytes);
-        // A triple of tcp_rmem or tcp_wmem: its first value is about a page.
-        let copied = low <= 8192
-            && [16_384, 65_536, 87_380, 131_072].contains(&pressure)
-            && high / 8 >= pressure;
-        // No host has 64 TiB. If the RAM is known, eight times the RAM is enough.
-        let absurd = bytes > 64 << 40 || (ram > 0 && bytes > ram * 8);
-        if copied || (absurd && low < pressure && pressure < high) {
+        if low < pressure && pressure < high && are_in_bytes(facts, marks) {
             return Some(Self::InBytes);
         }
         if low > pressure || pressure >= high {
@@ -185,6 +179,38 @@ impl MarksFault {
         let far = pressure < expected / 4 || pressure / 4 > expected;
         (far && !chosen).then_some(Self::FarFromDefault)
     }
+}
+
+/// Above this much RAM there are so few hosts that marks for one are bytes, unless the
+/// RAM is known.
+const PLAUSIBLE_RAM_BYTES: u128 = 2 << 40;
+
+/// How far one mark of tcp_mem may be from the next. The kernel's own are 4/3 and 3/2
+/// apart; those of a buffer's sizes, a page, 87380 bytes and megabytes, 20 and more.
+const FARTHEST_MARKS: u64 = 16;
+
+/// Whether rising marks of tcp_mem make sense as bytes alone: read as pages they are for
+/// no host there is, or so far apart that no host needs them.
+fn are_in_bytes(facts: &Facts, [low, pressure, high]: [u64; 3]) -> bool {
+    let bytes = u128::from(high) * u128::from(facts.page_bytes);
+    let too_large = match facts.ram_bytes {
+        0 => u128::from(ram_of_high_mark(facts, high)) > PLAUSIBLE_RAM_BYTES,
+        ram => bytes > u128::from(ram) * 8,
+    };
+    are_far_apart([low, pressure, high]) || too_large
+}
+
+/// Whether rising marks of tcp_mem are farther apart than any host needs them.
+pub(super) fn are_far_apart([low, pressure, high]: [u64; 3]) -> bool {
+    pressure / FARTHEST_MARKS >= low || high / FARTHEST_MARKS >= pressure
+}
+
+/// The RAM of a host whose kernel computes this high mark of tcp_mem: 3/2 of a sixteenth
+/// of its pages. In bytes.
+pub(super) fn ram_of_high_mark(facts: &Facts, high: u64) -> u64 {
+    (high / 3)
+        .saturating_mul(32)
+        .saturating_mul(facts.page_bytes)
 }
 
 #[cfg(test)]
@@ -208,6 +234,22 @@ mod tests {
                 Some(MarksFault::InBytes),
             ),
             ([4096, 87380, 6_291_456], 0, Some(MarksFault::InBytes)),
+            // The old default of tcp_rmem.
+            ([4096, 87380, 174_760], 0, Some(MarksFault::InBytes)),
+            (
+                [94_500_000, 915_000_000, 927_000_000],
+                0,
+                Some(MarksFault::InBytes),
+            ),
+            (
+                [16_777_216, 33_554_432, 67_108_864],
+                0,
+                Some(MarksFault::InBytes),
+            ),
+            // The kernel's own on hosts with 2 TiB and with 24 TiB.
+            ([25_165_824, 33_554_432, 50_331_648], 0, None),
+            ([301_989_888, 402_653_184, 603_979_776], 24_576 * GIB, None),
+            ([4_194_304, 4_718_592, 5_242_880], 0, None),
             (
                 [786_432, 1_048_576, 26_777_216_000],
                 0,

@@ -4,7 +4,10 @@ use advisor_facts::Facts;
 use advisor_facts::units::bytes;
 use advisor_report::measured::Measured;
 
-use super::sizing::{BYPASSED, Load, MarksFault, expected_tcp_mem, sound_tcp_mem, tcp_pages};
+use super::sizing::{
+    BYPASSED, Load, MarksFault, are_far_apart, expected_tcp_mem, ram_of_high_mark, sound_tcp_mem,
+    tcp_pages,
+};
 use super::{
     AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
     Severity, not_initial_namespace,
@@ -27,8 +30,9 @@ const DOCUMENTATION: Documentation = Documentation {
         refuses nothing. The other two marks work: above the low one, 16 MiB, the kernel no longer \
         lets send buffers grow; above the middle one, 341 MiB, it shrinks the buffers of healthy \
         connections, until TCP holds less than the low mark.",
-    evidence: "A first value of about a page with a second one of the known buffer sizes, or a \
-        high mark of more than eight times the RAM, or above 64 TiB.",
+    evidence: "Rising values of which one is 16 times the one before or more (the kernel's own are \
+        4/3 and 3/2 apart); or a high mark of more than eight times the RAM. If the RAM is not \
+        known: one that the kernel computes on hosts with more than 2 TiB.",
     recommendation: "Marks around the kernel's own pressure mark (a sixteenth of the free buffer \
         pages), or around one and a half times the usage if that is more, in the proportion of \
         3/4, 1 and 3/2. The usage counts without what dead peers, leaks and orphans hold. The high \
@@ -62,14 +66,23 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                 "tcp_mem is in bytes by mistake: in pages its high mark is {}",
                 bytes(marks[2].saturating_mul(facts.page_bytes))
             ),
-            why: format!(
-                "tcp_mem counts pages, tcp_rmem and tcp_wmem count bytes. With these values the \
-                 kernel refuses TCP nothing before all memory is gone, and yet holds it back early: \
-                 send buffers stop growing above {}, and those of healthy connections shrink above \
-                 {}.",
-                bytes(marks[0].saturating_mul(facts.page_bytes)),
-                bytes(marks[1].saturating_mul(facts.page_bytes))
-            ),
+            why: if facts.ram_bytes == 0 && !are_far_apart(marks) {
+                format!(
+                    "tcp_mem counts pages, tcp_rmem and tcp_wmem count bytes. The kernel computes \
+                     such a high mark on a host with {} RAM. If the file is for one, say so with \
+                     --ram.",
+                    bytes(ram_of_high_mark(facts, marks[2]))
+                )
+            } else {
+                format!(
+                    "tcp_mem counts pages, tcp_rmem and tcp_wmem count bytes. With these values the \
+                     kernel refuses TCP nothing before all memory is gone, and yet holds it back \
+                     early: send buffers stop growing above {}, and those of healthy connections \
+                     shrink above {}.",
+                    bytes(marks[0].saturating_mul(facts.page_bytes)),
+                    bytes(marks[1].saturating_mul(facts.page_bytes))
+                )
+            },
         },
     )
 }

@@ -257,7 +257,10 @@ proptest! {
                 // Whatever is set by its name alone is decided on by some line.
                 let winner = files.winner(loader, assignment.key);
                 let excluded = text.contains('-');
-                prop_assert!(winner.is_some() || excluded || is_glob(assignment.key));
+                let refused = assignment.sets_nothing(None);
+                prop_assert!(
+                    winner.is_some() || excluded || refused || is_glob(assignment.key)
+                );
             }
             prop_assert_eq!(single_blanks(assignment.value), assignment.value);
             prop_assert_eq!(dotted(assignment.key), assignment.key);
