@@ -9,6 +9,7 @@
 //! (output, privilege); not report, nor any command.
 
 pub mod capture;
+pub mod execution;
 pub mod executor;
 pub mod guests;
 mod host;
@@ -18,7 +19,6 @@ mod local;
 pub mod plan;
 #[cfg(test)]
 pub(crate) mod scripted;
-pub mod stage;
 pub mod watch;
 
 use std::io;

@@ -98,6 +98,11 @@ pub trait Definition: DeserializeOwned + JsonSchema + Serialize {
     fn value(&self) -> Values {
         Values::Quantity
     }
+
+    /// The step of another list that it waits for, or that has to end before it begins.
+    fn waits_for(&self) -> Option<&StepReference> {
+        None
+    }
 }
 
 /// How a step of an actor runs.
@@ -184,21 +189,16 @@ impl Documentation {
         if let Json::Object(mapping) = &mut mapping {
             mapping.remove("description");
         }
-        let bare = self.shorthand.map(|key| {
-            let mut value = self.takes["properties"][key].clone();
-            if let Json::Object(value) = &mut value {
-                value.remove("description");
-                value.remove("default");
-            }
-            value
-        });
-        match bare {
-            Some(bare) => json!({"anyOf": [bare, mapping], "description": description}),
-            None => {
-                mapping["description"] = description;
-                mapping
-            }
+        let Some(key) = self.shorthand else {
+            mapping["description"] = description;
+            return mapping;
+        };
+        let mut bare = self.takes["properties"][key].clone();
+        if let Json::Object(bare) = &mut bare {
+            bare.remove("description");
+            bare.remove("default");
         }
+        json!({"anyOf": [bare, mapping], "description": description})
     }
 }
 
@@ -248,7 +248,15 @@ macro_rules! steps {
             $(#[serde(rename = $lab_name)] $Lab($lab::$Lab),)*
         }
 
-        kind!(ActorStep { $($Actor $actor_name,)* $($Both $both_name,)* Ready "ready", });
+        kind!(
+            ActorStep { $($Actor $actor_name,)* $($Both $both_name,)* Ready "ready", }
+            fn inner(&self) -> &[Step<Self>] {
+                match self {
+                    Self::Repeat(repeat) => &repeat.steps.0,
+                    _ => &[],
+                }
+            }
+        );
         kind!(LabStep { $($Both $both_name,)* $($Lab $lab_name,)* });
 
         impl ActorStep {
@@ -302,7 +310,7 @@ macro_rules! steps {
 
 /// What the steps of actors and those of the lab have in common.
 macro_rules! kind {
-    ($Kind:ident { $($Step:ident $name:literal,)* }) => {
+    ($Kind:ident { $($Step:ident $name:literal,)* } $($more:item)?) => {
         impl Kind for $Kind {
             fn name(&self) -> &'static str {
                 match self { $(Self::$Step(_) => $name,)* }
@@ -323,15 +331,10 @@ macro_rules! kind {
             }
 
             fn waits_for(&self) -> Option<&StepReference> {
-                match self {
-                    Self::Await(step) => Some(&step.step),
-                    other => other.waits_first_for(),
-                }
+                match self { $(Self::$Step(step) => step.waits_for(),)* }
             }
 
-            fn inner(&self) -> &[Step<Self>] {
-                self.repeated()
-            }
+            $($more)?
         }
     };
 }
@@ -349,7 +352,9 @@ pub trait Kind: Sized + 'static {
     /// The step of another list that has to end before it begins, or that it waits for.
     fn waits_for(&self) -> Option<&StepReference>;
     /// The steps inside it.
-    fn inner(&self) -> &[Step<Self>];
+    fn inner(&self) -> &[Step<Self>] {
+        &[]
+    }
 }
 
 steps! {
@@ -357,6 +362,8 @@ steps! {
         socket "socket" Socket,
         setsockopt "setsockopt" Setsockopt,
         getsockopt "getsockopt" Getsockopt,
+        getsockname "getsockname" Getsockname,
+        getpeername "getpeername" Getpeername,
         fcntl "fcntl" Fcntl,
         bind "bind" Bind,
         listen "listen" Listen,
@@ -394,32 +401,6 @@ steps! {
         sysctl "sysctl" Sysctl,
         sample "sample" Sample,
         until "until" Until,
-    }
-}
-
-impl ActorStep {
-    fn waits_first_for(&self) -> Option<&StepReference> {
-        match self {
-            Self::Connect(connect) => connect.after.as_ref(),
-            _ => None,
-        }
-    }
-
-    fn repeated(&self) -> &[Step<Self>] {
-        match self {
-            Self::Repeat(repeat) => &repeat.steps.0,
-            _ => &[],
-        }
-    }
-}
-
-impl LabStep {
-    fn waits_first_for(&self) -> Option<&StepReference> {
-        None
-    }
-
-    fn repeated(&self) -> &[Step<Self>] {
-        &[]
     }
 }
 
@@ -532,17 +513,42 @@ pub fn schemas() -> [(&'static str, Json); 2] {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::net::Ipv4Addr;
+
+    use super::context::{Outcome, Shared};
     use super::*;
     use crate::yaml::error::SuiteError;
     use crate::yaml::node;
     use crate::yaml::reader::{Grammar, Mention, read};
 
-    fn step<K: DeserializeOwned>(text: &str) -> Result<(Step<K>, Vec<Mention>), SuiteError> {
+    pub(super) fn step<K: DeserializeOwned>(
+        text: &str,
+    ) -> Result<(Step<K>, Vec<Mention>), SuiteError> {
         const GRAMMAR: Grammar = Grammar {
             shorthand,
             schema: || json!({"$defs": schemas().map(|(_, schema)| schema)}),
         };
         read(&node::parse(text).unwrap(), "steps", &GRAMMAR)
+    }
+
+    /// Runs steps of an actor on this machine's loopback, and returns what each observed.
+    pub(super) fn run(steps: &[&str]) -> BTreeMap<String, Outcome> {
+        let localhost = Ipv4Addr::LOCALHOST.into();
+        let any = Ipv4Addr::UNSPECIFIED.into();
+        let addresses = [("localhost", localhost), ("any", any)];
+        let addresses = addresses.map(|(name, address)| (name.to_owned(), address));
+        let host = "localhost".to_owned();
+        let shared = Shared::new("actor".to_owned(), host, addresses.into(), -1);
+        let mut context = ActorContext::new(&shared);
+        let mut outcomes = BTreeMap::new();
+        for text in steps {
+            let (step, _) = step::<ActorStep>(text).unwrap();
+            context.run(&step);
+            let outcome = context.take_outcome(&step.name).unwrap();
+            outcomes.insert(step.name, outcome);
+        }
+        outcomes
     }
 
     #[test]
@@ -632,6 +638,25 @@ mod tests {
             .collect();
         let hosts = [("HostName", "server", 18), ("HostName", "client", 44)];
         assert_eq!(mentioned, hosts);
+    }
+
+    #[test]
+    fn steps_act_on_the_sockets_of_those_before() {
+        let outcomes = run(&[
+            "listen: { port: 0, as: server }",
+            "getsockopt: { option: SO_ERROR, as: error }",
+            "dup: { as: second }",
+            "close: server",
+            "shutdown: { how: SHUT_RDWR, on: server, as: gone }",
+            "shutdown: { how: SHUT_RDWR, on: second }",
+        ]);
+        assert_eq!(outcomes["error"].value.as_deref(), Some("none"));
+        assert_eq!(outcomes["gone"].error.as_deref(), Some("EBADF"));
+        // A listening socket that is shut down listens no longer.
+        assert_eq!(
+            (outcomes["shutdown"].ok, &outcomes["shutdown"].error),
+            (1, &None)
+        );
     }
 
     #[test]

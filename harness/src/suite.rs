@@ -309,13 +309,11 @@ fn scenarios_of(root: &Node) -> Result<(Place, &[Node]), SuiteError> {
         let message = "suite: \"scenarios\" is missing";
         return Err(SuiteError::new(root.place, message, "scenarios: a list"));
     };
-    match &node.content {
-        Content::List(items) => Ok((node.place, items)),
-        _ => {
-            let message = format!("scenarios: {} isn't allowed here", node.describe());
-            Err(SuiteError::new(node.place, message, "a list"))
-        }
+    if let Content::List(items) = &node.content {
+        return Ok((node.place, items));
     }
+    let message = format!("scenarios: {} isn't allowed here", node.describe());
+    Err(SuiteError::new(node.place, message, "a list"))
 }
 
 /// The JSON Schema of a suite, for editors; `docs/suite.schema.json` is this.

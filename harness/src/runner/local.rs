@@ -10,7 +10,7 @@ use advisor_report::{self, Kernel, Link, Machine, Run, ScenarioResult, Verdict};
 use super::capture::Write;
 use super::keep::Keeper;
 use super::watch::{Watch, kernel_gauges_before};
-use super::{Settings, Touching, judge, stage};
+use super::{Settings, Touching, execution, judge};
 use crate::host_settings::HostSettings;
 use crate::lab::namespace::kernel_release;
 use crate::lab::relay::WireCounts;
@@ -187,7 +187,7 @@ fn run_once(
     let (executed, seen, captured) = std::thread::scope(|scope| {
         let capture = capture.map(|capture| scope.spawn(|| capture.take(&stop)));
         let sampler = scope.spawn(|| watch.sample(&lab, &stop));
-        let executed = stage::execute(scenario, &lab, || {
+        let executed = execution::execute(scenario, &lab, || {
             stop.store(true, Ordering::Relaxed);
             sampler.thread().unpark();
             let watch = sampler.join().unwrap_or_else(|_| {

@@ -13,6 +13,10 @@ pub struct Await {
 impl Definition for Await {
     const SHORTHAND: Option<&'static str> = Some("step");
     const OBSERVES: &'static [Field] = TIME;
+
+    fn waits_for(&self) -> Option<&StepReference> {
+        Some(&self.step)
+    }
 }
 
 impl RunByActor for Await {

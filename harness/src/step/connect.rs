@@ -16,6 +16,10 @@ pub struct Connect {
 impl Definition for Connect {
     const SHORTHAND: Option<&'static str> = Some("to");
     const MAKES: Makes = Makes::Sockets;
+
+    fn waits_for(&self) -> Option<&StepReference> {
+        self.after.as_ref()
+    }
 }
 
 impl RunByActor for Connect {

@@ -2,8 +2,7 @@
 
 use serde::{Deserializer, Serializer};
 
-use super::option;
-use super::option::{OPTIONS, SocketOption, Type};
+use super::option::{self, OPTIONS, SocketOption};
 use super::prelude::*;
 use crate::yaml::value::{from_text, inline_schema};
 
@@ -21,11 +20,7 @@ impl Definition for Getsockopt {
     const OBSERVES: &'static [Field] = READING;
 
     fn value(&self) -> Values {
-        match self.option.0.value {
-            Type::Errno => Values::Errno,
-            Type::Integer => Values::Quantity,
-            Type::Linger => Values::Text,
-        }
+        self.option.0.value.values()
     }
 }
 

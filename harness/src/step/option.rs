@@ -5,14 +5,18 @@ use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use libc::{IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, SOL_SOCKET};
 use serde::de::{self, DeserializeSeed, Deserializer, SeqAccess, Unexpected, Visitor};
 use serde::{Serialize, Serializer};
 use serde_json::{Value as Json, json};
 
+use super::Values;
 use crate::errno;
-use crate::yaml::schema::{NUMBER, axis_value};
+use crate::yaml::quantity;
+use crate::yaml::schema::{self, NUMBER, axis_value};
+use crate::yaml::value::Time;
 
 /// What an option's value is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,8 +27,10 @@ pub enum Type {
     Linger,
     /// An errno; can only be read.
     Errno,
+    /// `struct timeval`.
+    Timeval,
 }
-use Type::{Errno, Integer, Linger};
+use Type::{Errno, Integer, Linger, Timeval};
 
 /// A socket option.
 #[derive(Debug, PartialEq)]
@@ -64,6 +70,8 @@ options! {
     SO_ERROR SOL_SOCKET libc::SO_ERROR, Errno, "socket(7): read only";
     SO_SNDBUF SOL_SOCKET libc::SO_SNDBUF, Integer, "socket(7): bytes; the kernel doubles them";
     SO_RCVBUF SOL_SOCKET libc::SO_RCVBUF, Integer, "socket(7): bytes; the kernel doubles them";
+    SO_RCVTIMEO SOL_SOCKET libc::SO_RCVTIMEO, Timeval, "socket(7): a time such as 500ms; read in milliseconds";
+    SO_SNDTIMEO SOL_SOCKET libc::SO_SNDTIMEO, Timeval, "socket(7): a time such as 500ms; read in milliseconds";
     SO_KEEPALIVE SOL_SOCKET libc::SO_KEEPALIVE, Integer, "socket(7)";
     TCP_KEEPIDLE IPPROTO_TCP libc::TCP_KEEPIDLE, Integer, "tcp(7): seconds";
     TCP_KEEPINTVL IPPROTO_TCP libc::TCP_KEEPINTVL, Integer, "tcp(7): seconds";
@@ -103,6 +111,8 @@ pub enum OptionValue {
     Integer(i32),
     /// `struct linger`: l_onoff and l_linger.
     Linger(i32, i32),
+    /// `struct timeval`.
+    Time(Duration),
 }
 
 impl fmt::Display for OptionValue {
@@ -110,6 +120,7 @@ impl fmt::Display for OptionValue {
         match self {
             Self::Integer(number) => write!(f, "{number}"),
             Self::Linger(on, seconds) => write!(f, "{on},{seconds}"),
+            Self::Time(time) => Time(*time).fmt(f),
         }
     }
 }
@@ -119,6 +130,7 @@ impl Serialize for OptionValue {
         match self {
             Self::Integer(number) => serializer.serialize_i32(*number),
             Self::Linger(on, seconds) => [on, seconds].serialize(serializer),
+            Self::Time(_) => serializer.collect_str(self),
         }
     }
 }
@@ -129,10 +141,20 @@ impl Type {
         self != Errno
     }
 
+    /// What its value can be where it is read.
+    pub fn values(self) -> Values {
+        match self {
+            Integer | Timeval => Values::Quantity,
+            Linger => Values::Text,
+            Errno => Values::Errno,
+        }
+    }
+
     /// The schema of a value to set it to.
     pub fn schema(self) -> Json {
         match self {
             Integer | Errno => json!({"type": "integer", NUMBER: true}),
+            Timeval => schema::of::<Time>(),
             Linger => json!({NUMBER: true, "anyOf": [{"type": "integer"}, {
                 "type": "array", "items": {"anyOf": [{"type": "integer"}, axis_value()]},
                 "minItems": 2, "maxItems": 2,
@@ -157,15 +179,16 @@ impl<'de> Visitor<'de> for Type {
         f.write_str(match self {
             Integer | Errno => "a number",
             Linger => "[l_onoff, l_linger], or a number for l_onoff",
+            Timeval => "a time with its unit: us, ms, s or min",
         })
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<OptionValue, E> {
-        let number = text.parse();
-        number.map_or_else(
-            |_| Err(E::invalid_value(Unexpected::Str(text), &self)),
-            |number| self.visit_i64(number),
-        )
+        let number = text.parse().ok().map(|number| self.visit_i64(number));
+        let time = quantity::duration(text).filter(|_| self == Timeval);
+        time.map(|time| Ok(OptionValue::Time(time)))
+            .or(number)
+            .unwrap_or_else(|| Err(E::invalid_value(Unexpected::Str(text), &self)))
     }
 
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<OptionValue, E> {
@@ -174,6 +197,7 @@ impl<'de> Visitor<'de> for Type {
         Ok(match self {
             Integer | Errno => OptionValue::Integer(number),
             Linger => OptionValue::Linger(number, 0),
+            Timeval => return Err(E::invalid_value(Unexpected::Signed(number.into()), &self)),
         })
     }
 
@@ -193,25 +217,57 @@ impl<'de> Visitor<'de> for Type {
     }
 }
 
+/// A value as the kernel has it: the words of its struct, zeros above them.
+type Words = [i32; 4];
+
+impl OptionValue {
+    /// As the kernel takes it, with the length in bytes.
+    fn words(self) -> (Words, usize) {
+        match self {
+            Self::Integer(number) => ([number, 0, 0, 0], size_of::<i32>()),
+            Self::Linger(on, seconds) => ([on, seconds, 0, 0], size_of::<libc::linger>()),
+            Self::Time(time) => {
+                let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+                let parts = [seconds, time.subsec_micros().into()].map(i64::to_ne_bytes);
+                let bytes = parts.concat();
+                let word = |index: usize| bytes[4 * index..].first_chunk().copied();
+                let words = std::array::from_fn(|index| {
+                    i32::from_ne_bytes(word(index).unwrap_or_default())
+                });
+                (words, size_of::<libc::timeval>())
+            }
+        }
+    }
+}
+
+impl Type {
+    /// A value that the kernel gave, as it is observed.
+    fn describe(self, words: Words) -> String {
+        match self {
+            Integer => words[0].to_string(),
+            Linger => OptionValue::Linger(words[0], words[1]).to_string(),
+            Errno if words[0] == 0 => "none".to_owned(),
+            Errno => errno::name(words[0]),
+            Timeval => {
+                let bytes = words.map(i32::to_ne_bytes).concat();
+                let part = |at: usize| bytes[at..].first_chunk().copied().unwrap_or_default();
+                let (seconds, microseconds) =
+                    (i64::from_ne_bytes(part(0)), i64::from_ne_bytes(part(8)));
+                (seconds * 1000 + (microseconds + 999) / 1000).to_string()
+            }
+        }
+    }
+}
+
 impl SocketOption {
     /// setsockopt(2).
     pub fn set(&self, socket: RawFd, value: OptionValue) -> io::Result<()> {
-        let (numbers, count) = match value {
-            OptionValue::Integer(number) => ([number, 0], 1),
-            OptionValue::Linger(on, seconds) => ([on, seconds], 2),
-        };
-        let length = u32::try_from(count * size_of::<i32>()).unwrap_or(0);
-        // SAFETY: the pointer is to `numbers`, whose first `length` bytes are an int or a
-        // struct linger (two ints); the kernel only reads them.
-        let result = unsafe {
-            libc::setsockopt(
-                socket,
-                self.level,
-                self.number,
-                numbers.as_ptr().cast(),
-                length,
-            )
-        };
+        let (words, length) = value.words();
+        let length = u32::try_from(length).unwrap_or(0);
+        let pointer = words.as_ptr().cast();
+        // SAFETY: the pointer is to `words`, of which the kernel reads `length` bytes, no
+        // more than it has.
+        let result = unsafe { libc::setsockopt(socket, self.level, self.number, pointer, length) };
         if result < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -220,32 +276,20 @@ impl SocketOption {
 
     /// getsockopt(2): an errno by its name, `struct linger` as two numbers.
     pub fn get(&self, socket: RawFd) -> io::Result<String> {
-        let numbers = self.numbers(socket)?;
-        Ok(match self.value {
-            Integer => numbers[0].to_string(),
-            Linger => OptionValue::Linger(numbers[0], numbers[1]).to_string(),
-            Errno if numbers[0] == 0 => "none".to_owned(),
-            Errno => errno::name(numbers[0]),
-        })
+        Ok(self.value.describe(self.words(socket)?))
     }
 
-    fn numbers(&self, socket: RawFd) -> io::Result<[i32; 2]> {
-        let mut numbers = [0_i32; 2];
-        let mut length = u32::try_from(size_of_val(&numbers)).unwrap_or(0);
-        // SAFETY: the kernel writes at most `length` bytes, all of `numbers`.
-        let result = unsafe {
-            libc::getsockopt(
-                socket,
-                self.level,
-                self.number,
-                numbers.as_mut_ptr().cast(),
-                &raw mut length,
-            )
-        };
+    fn words(&self, socket: RawFd) -> io::Result<Words> {
+        let mut words = [0; 4];
+        let mut length = u32::try_from(size_of::<Words>()).unwrap_or(0);
+        let pointer = words.as_mut_ptr().cast();
+        // SAFETY: the kernel writes at most `length` bytes, all of `words`.
+        let result =
+            unsafe { libc::getsockopt(socket, self.level, self.number, pointer, &raw mut length) };
         if result < 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(numbers)
+        Ok(words)
     }
 }
 
@@ -253,7 +297,7 @@ impl SocketOption {
 /// clears it.
 pub fn pending_error(socket: RawFd) -> io::Result<i32> {
     let option = find("SO_ERROR").ok_or(io::ErrorKind::Unsupported)?;
-    let [error, _] = option.numbers(socket)?;
+    let [error, ..] = option.words(socket)?;
     Ok(error)
 }
 
@@ -277,6 +321,30 @@ mod tests {
             assert_eq!(option.get(socket).unwrap(), value.to_string());
         }
         assert_eq!(find("SO_ERROR").unwrap().get(socket).unwrap(), "none");
+        // The kernel counts in ticks, of up to 10 ms.
+        let option = find("SO_RCVTIMEO").unwrap();
+        let time = OptionValue::Time(Duration::from_millis(1_500));
+        option.set(socket, time).unwrap();
+        assert_eq!(option.get(socket).unwrap(), "1500");
+        option
+            .set(socket, OptionValue::Time(Duration::ZERO))
+            .unwrap();
+        assert_eq!(option.get(socket).unwrap(), "0");
+    }
+
+    #[test]
+    fn a_read_that_waits_too_long_ends_with_eagain() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let outcomes = crate::step::tests::run(&[
+            &format!("connect: \"localhost:{port}\""),
+            "setsockopt: { SO_RCVTIMEO: 20ms, SO_SNDTIMEO: 1s }",
+            "getsockopt: SO_SNDTIMEO",
+            "read: 1",
+        ]);
+        assert_eq!(outcomes["getsockopt"].value.as_deref(), Some("1000"));
+        assert_eq!(outcomes["read"].error.as_deref(), Some("EAGAIN"));
+        assert!(outcomes["read"].ms >= 20.0);
     }
 
     #[test]

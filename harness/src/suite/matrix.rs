@@ -250,7 +250,7 @@ fn read_cases(cases: &Node, axes: &[Axis]) -> Result<Vec<Case>, SuiteError> {
                     }
                     _ => {
                         let known = ["when", "explains", "see-also", "expect"];
-                        return Err(unknown("key", key, known.into_iter()));
+                        return Err(unknown("key", key, known));
                     }
                 }
             }

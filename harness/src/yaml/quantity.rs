@@ -25,7 +25,7 @@ fn whole(number: &str, factor: u64) -> Option<u64> {
     let digits: u128 = digits.parse().ok().filter(|digits| *digits <= MOST)?;
     let divisor = 10_u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
     let product = digits * u128::from(factor);
-    (product % divisor == 0 && product / divisor <= MOST)
+    (product.is_multiple_of(divisor) && product / divisor <= MOST)
         .then(|| u64::try_from(product / divisor).ok())
         .flatten()
 }
@@ -89,7 +89,7 @@ pub fn bits_per_second(text: &str) -> Option<u64> {
 
 /// The largest unit in which a number is whole, with that number.
 fn in_units(number: u64, units: &[(u64, &str)]) -> String {
-    let fits = |(factor, _): &&(u64, &str)| number > 0 && number % factor == 0;
+    let fits = |(factor, _): &&(u64, &str)| number > 0 && number.is_multiple_of(*factor);
     match units.iter().find(fits) {
         Some((factor, unit)) => format!("{}{unit}", number / factor),
         None => number.to_string(),
@@ -113,7 +113,7 @@ pub fn write_bytes(bytes: u64) -> String {
 pub fn write_duration(time: Duration) -> String {
     const UNITS: [(u64, &str); 3] = [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us")];
     let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    if nanoseconds % 1_000 == 0 {
+    if nanoseconds.is_multiple_of(1_000) {
         return in_units(nanoseconds, &UNITS);
     }
     format!("{}.{:03}us", nanoseconds / 1_000, nanoseconds % 1_000)
