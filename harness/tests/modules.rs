@@ -220,7 +220,7 @@ impl Found {
                 .filter(|part| part != "self" && part != "crate");
             if let Some(module) = path.next() {
                 let name = alias
-                    .or_else(|| path.last())
+                    .or_else(|| path.next_back())
                     .unwrap_or_else(|| module.clone());
                 self.exported.insert(name, module);
             }

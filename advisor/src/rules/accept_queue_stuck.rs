@@ -51,6 +51,9 @@ const WINDOW: Duration = Duration::from_secs(5);
 /// A connection that has waited for so long, in milliseconds.
 const LONG_MS: u32 = 10_000;
 
+/// A network namespace and what waits for accept() on a port of it.
+type Queue<'a> = (Option<&'a Namespace>, Vec<&'a TcpSocket>);
+
 fn check(facts: &Facts, _: &Measured) -> Outcome {
     let own = facts.now.sockets.is_some();
     if !own
@@ -81,7 +84,6 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     };
     let mut waiting = 0_usize;
     // The namespace and the port of each queue, with those that are stuck.
-    type Queue<'a> = (Option<&'a Namespace>, Vec<&'a TcpSocket>);
     let mut queues: BTreeMap<(Option<u32>, u16), Queue<'_>> = BTreeMap::new();
     for (namespace, socket) in facts.now.every_socket().filter(|(_, socket)| waits(socket)) {
         waiting += 1;

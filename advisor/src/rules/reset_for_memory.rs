@@ -324,7 +324,14 @@ pub(super) mod tests {
             finding.summary
         );
         facts.kernel_log = Some(KernelLog {
-            out_of_memory: vec![facts.now.uptime.checked_sub(Duration::from_secs(100)).unwrap(); 30],
+            out_of_memory: vec![
+                facts
+                    .now
+                    .uptime
+                    .checked_sub(Duration::from_secs(100))
+                    .unwrap();
+                30
+            ],
             too_many_orphans: Vec::new(),
         });
         let finding = fired(&RULE, &facts).remove(0);

@@ -6,7 +6,7 @@ use advisor_facts::{Facts, Root};
 use super::Error;
 
 #[path = "../../../advisor/tests/recorded/mod.rs"]
-mod recorded;
+mod hosts;
 
 /// The advice for all recorded hosts, as for one host: their kernel is the same, and
 /// each recommendation brings the numbers that are tried.
@@ -31,9 +31,9 @@ pub fn advice() -> Result<Advice, Error> {
 /// The advice for each recorded host.
 fn of_each() -> Result<Vec<Advice>, Error> {
     let advice = |name: String| {
-        let host = recorded::directory(&name);
+        let host = hosts::directory(&name);
         let facts = Facts::read(&Root::Recorded(host.path().to_owned()))?;
         Ok(advise(&facts, &[]))
     };
-    recorded::names().into_iter().map(advice).collect()
+    hosts::names().into_iter().map(advice).collect()
 }

@@ -107,7 +107,7 @@ fn list_or_fetch(kernels: &Kernels) -> Result<(), KernelError> {
         let bar = indicatif::ProgressBar::new(100);
         let stored = fetch::fetch(line, &cache, &options, &mut |stage| match stage {
             FetchProgress::Index(suite) => {
-                bar.set_message(format!("{}: reading {suite}", line.name))
+                bar.set_message(format!("{}: reading {suite}", line.name));
             }
             FetchProgress::Download(package) => bar.set_message(package),
             // Of 100.
