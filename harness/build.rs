@@ -17,12 +17,15 @@ fn main() {
         .filter(|path| path.extension().is_some_and(|ending| ending == "yaml"))
         .collect();
     files.sort_unstable();
-    let mut list = String::from("[\n");
-    for path in files {
-        let name = path.file_stem().expect("a file has a name");
-        list += &format!("({name:?}, include_str!({path:?})),\n");
-    }
-    list += "]\n";
+    let entries: Vec<String> = files
+        .iter()
+        .map(|path| {
+            let name = path.file_stem().and_then(|name| name.to_str());
+            let (name, path) = name.zip(path.to_str()).expect("a path in UTF-8");
+            format!("({name:?}, include_str!({path:?}))")
+        })
+        .collect();
+    let list = format!("[{}]\n", entries.join(",\n"));
     let out = env::var_os("OUT_DIR").expect("cargo sets OUT_DIR");
     fs::write(Path::new(&out).join("proof_suites.rs"), list).expect("OUT_DIR is written");
 }

@@ -9,19 +9,19 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use advisor_facts::FactError;
+use advisor_facts::file::FactsFileError;
+use advisor_report::document::DocumentError;
+use advisor_report::proof;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::lint::LintError;
 use crate::plan;
 use crate::render::{explain, json, markdown, sysctl, text};
-use crate::rules::NamedReport;
-use advisor_facts::FactError;
-use advisor_facts::file::FactsFileError;
-use advisor_report::document::DocumentError;
-use advisor_report::proof;
+use crate::rules::{self, NamedReport};
 
 use capture::Capture;
-use host::{Host, Scope};
+use host::{HostArguments, LookArguments};
 use lint::Lint;
 use sockets::Sockets;
 
@@ -74,9 +74,9 @@ struct Recommend {
     #[arg(long, value_name = "FILE")]
     proof: Option<PathBuf>,
     #[command(flatten)]
-    scope: Scope,
+    scope: LookArguments,
     #[command(flatten)]
-    host: Host,
+    host: HostArguments,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -218,7 +218,7 @@ impl Recommend {
 
 impl Explain {
     fn run(self) -> Result<ExitCode, Error> {
-        let rule = explain::find(&self.rule).ok_or(Error::NoRule(self.rule))?;
+        let rule = rules::find(&self.rule).ok_or(Error::NoRule(self.rule))?;
         print(|out| explain::write(out, rule, textwrap::termwidth()))?;
         Ok(ExitCode::SUCCESS)
     }

@@ -6,26 +6,32 @@
 //! What fails is named by a seed, with which `arbtest` repeats it.
 
 use std::fmt::Write as _;
+use std::fs::DirEntry;
 use std::path::Path;
+use std::sync::LazyLock;
 
-use arbtest::arbitrary::{Result, Unstructured};
-use arbtest::{ArbTest, arbtest};
-
-use crate::plan;
-use crate::sockets::{By, Question};
 use advisor_facts::condition::Condition;
 use advisor_facts::kernel_log::KernelLog;
 use advisor_facts::sock_diag::{Family, TcpSocket, decode_recorded};
 use advisor_facts::tcp_info::TcpInfo;
 use advisor_facts::{Facts, Root, file, proc_tcp};
+use arbtest::arbitrary::{Result, Unstructured};
+use arbtest::{ArbTest, arbtest};
 
-const DUMPS: [&str; 5] = [
-    include_str!("../tests/fixtures/sock_diag-5.10-x86-64.hex"),
-    include_str!("../tests/fixtures/sock_diag-6.1-x86-64.hex"),
-    include_str!("../tests/fixtures/sock_diag-6.12-x86-64.hex"),
-    include_str!("../tests/fixtures/sock_diag-6.18-x86-64.hex"),
-    include_str!("../tests/fixtures/sock_diag-7.3-x86-64.hex"),
-];
+use crate::plan;
+use crate::sockets::{By, Question};
+
+/// What kernels answered, each in `advisor/kernels` and one more.
+static DUMPS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let kernels = root.join("kernels").read_dir().unwrap();
+    let of_kernel = |entry: DirEntry| entry.path().join("sock_diag-x86-64.hex");
+    kernels
+        .map(|entry| of_kernel(entry.unwrap()))
+        .chain([root.join("tests/fixtures/sock_diag-6.18-x86-64.hex")])
+        .map(|file| std::fs::read_to_string(file).unwrap())
+        .collect()
+});
 
 /// Runs a target for a second, or as long as was asked for.
 fn fuzz<P: FnMut(&mut Unstructured<'_>) -> Result<()>>(target: P) {
@@ -69,7 +75,7 @@ fn look_at(socket: &TcpSocket) {
 #[test]
 fn netlink() {
     fuzz(|input| {
-        let dump = *input.choose(&DUMPS)?;
+        let dump = input.choose(&DUMPS)?;
         let mut text = String::new();
         for line in dump.lines().filter(|line| !line.starts_with('#')) {
             let message = line

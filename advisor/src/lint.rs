@@ -4,18 +4,16 @@ mod ignore;
 mod patch;
 mod read;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use advisor_facts::release::Release;
-use advisor_facts::sysctl_files::{Assignment, Content, Loader, SysctlFile, SysctlFiles, is_glob};
+use advisor_facts::sysctl_files::{Assignment, SysctlFiles};
 use advisor_facts::{Facts, Settings};
-use advisor_report::measured::Measured;
 use serde::Serialize;
 
+use crate::rules::files::{WrongValue, not_understood, wrong_values};
 use crate::rules::{
-    Finding, Outcome, RULES, Rule, Severity, TAKE_OUT, file_line_not_understood,
-    file_line_overruled, setting_unknown_here, value_refused,
+    Rule, Severity, TAKE_OUT, file_line_not_understood, file_line_overruled, setting_unknown_here,
+    value_refused,
 };
 
 pub use patch::patch;
@@ -160,111 +158,6 @@ fn place<'a>(line: &Assignment<'a>) -> (&'a Path, usize) {
 fn write(key: &str, value: &str) -> (String, Fix) {
     let line = format!("{key} = {value}");
     (line.clone(), Fix::Write(line))
-}
-
-/// A line whose value a rule calls wrong.
-pub(crate) struct WrongValue<'a> {
-    pub line: Assignment<'a>,
-    pub rule: &'static Rule,
-    pub finding: Finding,
-}
-
-/// The values that the rules about settings call wrong: in each file for
-/// itself, and in what all together come to.
-pub(crate) fn wrong_values<'a>(files: &'a SysctlFiles, base: &Facts) -> Vec<WrongValue<'a>> {
-    let mut wrong: Vec<WrongValue<'a>> = Vec::new();
-    let last_of_each = |file: &'a SysctlFile| -> BTreeMap<&'a str, Assignment<'a>> {
-        let assignments = file.assignments().filter(|line| !is_glob(line.key));
-        assignments.map(|line| (line.key, line)).collect()
-    };
-    let of_all = |loader| -> BTreeMap<&'a str, Assignment<'a>> {
-        Settings::NAMES
-            .iter()
-            .filter_map(|name| Some((*name, files.winner(loader, name)?)))
-            // A glob's line is for other keys as well.
-            .filter(|(_, line)| !is_glob(line.key))
-            .collect()
-    };
-    // One that loses in its own file is judged alone: who takes the winner out
-    // has it.
-    let losers = files.distinct().flat_map(|file| {
-        let last = last_of_each(file);
-        file.assignments()
-            .filter(move |line| {
-                last.get(line.key)
-                    .is_some_and(|last| last.line != line.line)
-            })
-            .map(|line| BTreeMap::from([(line.key, line)]))
-    });
-    let sets = losers
-        .chain(files.distinct().map(last_of_each))
-        .chain([of_all(Loader::SystemdSysctl), of_all(Loader::Procps)]);
-    for set in sets {
-        for (rule, finding) in judge(&set, base) {
-            let Some(line) = set.get(finding.setting.as_str()) else {
-                continue;
-            };
-            let known = |known: &WrongValue<'_>| {
-                known.rule.code == rule.code
-                    && (known.line.path, known.line.line) == (line.path, line.line)
-            };
-            if !wrong.iter().any(known) {
-                wrong.push(WrongValue {
-                    line: *line,
-                    rule,
-                    finding,
-                });
-            }
-        }
-    }
-    wrong
-}
-
-/// What the rules find in a set of assignments alone, with every other setting as it
-/// is at boot.
-fn judge(set: &BTreeMap<&str, Assignment<'_>>, base: &Facts) -> Vec<(&'static Rule, Finding)> {
-    let release = Release::of_kernel(&base.kernel);
-    let mut facts = Facts::without_host(&base.kernel, base.ram_bytes, base.page_bytes);
-    facts.memory = base.memory.clone();
-    // What no file of settings sets, but the kernel's size does.
-    facts.settings.tcp_ehash_entries = base.settings.tcp_ehash_entries;
-    let mut any = false;
-    for (key, line) in set {
-        if setting_unknown_here::unknown(key, &base.kernel).is_none()
-            && facts.settings.write(key, line.value, release)
-        {
-            any = true;
-            // So that a rule sees that a file says so.
-            facts.sysctl_files.set(key, line.value);
-        }
-    }
-    if !any {
-        return Vec::new();
-    }
-    facts.settings.fill_with_defaults(release);
-    // What is a rule's about files would only find itself.
-    facts.sysctl_files.live.clear();
-    RULES
-        .iter()
-        .filter(|rule| !rule.code.starts_with("LB6"))
-        .filter_map(|rule| match (rule.check)(&facts, &Measured::default()) {
-            Outcome::Fired(findings) => Some((rule, findings)),
-            _ => None,
-        })
-        .flat_map(|(rule, findings)| findings.into_iter().map(move |finding| (rule, finding)))
-        .collect()
-}
-
-/// The lines that no program understands: file, line, what is wrong.
-pub(crate) fn not_understood(files: &SysctlFiles) -> impl Iterator<Item = (&Path, usize, String)> {
-    files.distinct().flat_map(|file| {
-        file.lines.iter().filter_map(|line| match &line.content {
-            Content::Malformed { message } => {
-                Some((file.path.as_path(), line.number, message.clone()))
-            }
-            Content::Assignment { .. } | Content::Exclusion { .. } => None,
-        })
-    })
 }
 
 #[cfg(test)]

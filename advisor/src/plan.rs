@@ -7,15 +7,15 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-
-use crate::rules::{self, Evidence, Finding, Kind, NamedReport, Outcome, RULES, Rule};
 use advisor_facts::sysctl_files::{Content, PLANNED_FILE};
 use advisor_facts::units::seconds;
 use advisor_facts::{Facts, Settings};
-use advisor_report::advice::{Advised, Claim, Host, Observed, Recommended, SCHEMA};
+use advisor_report::advice::{Advised, Claim, HostProfile, Observed, Recommended, SCHEMA};
 use advisor_report::measured::Measured;
 use advisor_report::proof::{OtherHost, Proof, Proven};
+use serde::Serialize;
+
+use crate::rules::{self, AppliesTo, Evidence, Finding, NamedReport, Outcome, RULES, Rule};
 
 /// The answer: the format of `advisor recommend --format json`. Keys may be
 /// added, never renamed; a change of meaning raises [`SCHEMA`].
@@ -24,7 +24,7 @@ pub struct Advice {
     /// Version of the format, [`SCHEMA`].
     pub schema: u32,
     /// The host that it is for.
-    pub host: Host,
+    pub host: HostProfile,
     /// What to do, the greatest harm first; what did not stand its trial last.
     pub recommendations: Vec<Recommendation>,
     /// What to leave as it is, though it may look as if it needed a change.
@@ -237,7 +237,7 @@ impl Change {
     /// The change that a finding asks for, where it is one of the host's
     /// settings or files with a definite value.
     pub fn of(finding: &Finding) -> Option<Self> {
-        if finding.kind == Kind::Program {
+        if matches!(finding.applies_to, AppliesTo::Program | AppliesTo::Observe) {
             return None;
         }
         if finding.setting.starts_with('/') {
@@ -319,7 +319,7 @@ pub fn advise(facts: &Facts, reports: &[NamedReport]) -> Advice {
     recommendations.sort_by_key(|step| (step.finding.severity, step.code));
     Advice {
         schema: SCHEMA,
-        host: Host::of(facts),
+        host: HostProfile::of(facts),
         leave: leave(facts, &first, &recommendations),
         recommendations,
         rules: first.outcomes(),
@@ -446,7 +446,10 @@ impl Step {
             code: rule.code,
             name: rule.name,
             action: action(&finding),
-            window: window(&finding.evidence, facts),
+            window: match finding.applies_to {
+                AppliesTo::Observe => facts.counters_begin().to_owned(),
+                _ => window(&finding.evidence, facts),
+            },
             also,
             scenario: rule.scenario,
             proof: None,
@@ -606,7 +609,11 @@ fn span(facts: &Facts) -> String {
 fn leave(facts: &Facts, first: &Answers, steps: &[Recommendation]) -> Vec<Leave> {
     SPOKEN_FOR
         .iter()
-        .filter(|(setting, _)| steps.iter().all(|step| step.finding.setting != *setting))
+        .filter(|(setting, _)| {
+            let about =
+                |step: &Recommendation| step.finding.setting.split(", ").any(|one| one == *setting);
+            !steps.iter().any(about)
+        })
         .filter_map(|(setting, code)| {
             let current = facts.settings.get(setting)?;
             first.0.iter().find_map(|(rule, outcome)| match outcome {

@@ -7,9 +7,11 @@
 
 mod apply;
 mod cgroup;
+pub(crate) mod files;
 mod finding;
 mod left;
 mod orphan_cost;
+mod past;
 mod program;
 mod replayed;
 #[cfg(test)]
@@ -24,13 +26,12 @@ mod tests;
 use std::time::Duration;
 
 use advisor_facts::Facts;
-use advisor_facts::units::{bytes, seconds};
 use advisor_report::measured::Measured;
 use serde::Serialize;
 
 pub(crate) use apply::{TAKE_OUT, there_and_back};
 use apply::{command, set, unset};
-pub use finding::{Confidence, Evidence, Finding, Kind, Severity};
+pub use finding::{AppliesTo, Confidence, Evidence, Finding, Severity};
 pub use replayed::NamedReport;
 pub(crate) use replayed::replayed;
 
@@ -65,10 +66,12 @@ rules! {
     port_held_without_listener
     fin_timeout_shortened
     ports_run_out
+    listener_in_port_range
     tw_buckets_overflow
     tw_buckets_few
     tw_reuse_without_timestamps
     time_wait_ignores_resets
+    tw_recycle_on
     dead_peer_holds_memory
     tcp_mem_near
     stalled_peer_holds_memory
@@ -109,6 +112,8 @@ pub struct Rule {
     pub code: &'static str,
     /// The bad pattern, in kebab-case.
     pub name: &'static str,
+    /// What it judges.
+    pub scope: Scope,
     /// The scenario of the catalogue that replays the failure.
     pub scenario: Option<&'static str>,
     /// The scenario of the catalogue that shows the cure.
@@ -120,6 +125,23 @@ pub struct Rule {
     /// Judges a host: a pure function of the facts and of what was measured on its
     /// kernel.
     pub check: fn(&Facts, &Measured) -> Outcome,
+}
+
+/// The rule of a code or a name, whatever its case.
+pub fn find(wanted: &str) -> Option<&'static Rule> {
+    RULES.iter().find(|rule| {
+        rule.code.eq_ignore_ascii_case(wanted) || rule.name.eq_ignore_ascii_case(wanted)
+    })
+}
+
+/// What a rule judges.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// The state of a host, or the settings that files would give it.
+    Host,
+    /// The lines of the files that set sysctls at boot.
+    Files,
 }
 
 /// What tries the advice of a rule on a real kernel, before and after the change.
@@ -173,16 +195,6 @@ fn not_initial_namespace(name: &str) -> Outcome {
     Outcome::NotEvaluated(format!(
         "{name} cannot be read here: only the initial network namespace has it"
     ))
-}
-
-/// The answer of a rule about the rate of a counter after one look.
-fn needs_a_window(counter: &str, facts: &Facts) -> Outcome {
-    let name = counter.split_once('.').map_or(counter, |(_, name)| name);
-    let so_far = facts.now.counters.get(counter).map_or_else(
-        || format!("{name} is not counted by this kernel"),
-        |count| format!("{name} {}: {count}", facts.counters_begin()),
-    );
-    Outcome::NotEvaluated(format!("needs a window: --over 30s ({so_far})"))
 }
 
 /// The answer where a setting cannot be read.

@@ -12,7 +12,7 @@ use std::thread;
 
 use clap::ValueEnum;
 
-use advisor_facts::condition::{Condition, Tally};
+use advisor_facts::condition::{Condition, ConditionSums};
 use advisor_facts::look::{look_elsewhere, recorded_namespaces};
 use advisor_facts::namespaces::{Door, doors, hidden_doors};
 use advisor_facts::processes::{Inodes, Process, Processes};
@@ -96,8 +96,8 @@ struct Held {
 /// What is gathered of sockets that pass by.
 #[derive(Default)]
 struct Gathered {
-    total: Tally,
-    groups: HashMap<Key, Tally>,
+    total: ConditionSums,
+    groups: HashMap<Key, ConditionSums>,
     /// The most that a group of those that were given up held, summed over the
     /// times: by so much a figure may be too low.
     given_up_bytes: u64,
@@ -194,14 +194,14 @@ impl Gathered {
         let mut held: Vec<u64> = self
             .groups
             .values()
-            .map(|tally| tally.total().bytes)
+            .map(|sums| sums.total().bytes)
             .collect();
         held.sort_unstable();
         let least = held[held.len() / 2];
         let mut kept = GROUPS / 2;
         let mut given_up = 0;
-        self.groups.retain(|_, tally| {
-            let bytes = tally.total().bytes;
+        self.groups.retain(|_, sums| {
+            let bytes = sums.total().bytes;
             // Of those that hold the same, as many as have room.
             let keep = bytes > least || bytes == least && kept > 0;
             if keep {
@@ -219,8 +219,8 @@ impl Gather for Gathered {
     fn absorb(&mut self, other: Self) {
         self.total.add(&other.total);
         self.given_up_bytes += other.given_up_bytes;
-        for (key, tally) in other.groups {
-            self.groups.entry(key).or_default().add(&tally);
+        for (key, sums) in other.groups {
+            self.groups.entry(key).or_default().add(&sums);
         }
         while self.groups.len() > GROUPS {
             self.give_up_smallest();
@@ -238,7 +238,7 @@ pub struct Survey {
     /// What they were put together by.
     pub by: By,
     /// All of them, whether they are shown or not.
-    pub total: Tally,
+    pub total: ConditionSums,
     /// The ones that hold most, in this order.
     pub rows: Vec<Row>,
     /// How many rows there would be without a limit; `None` where that is not
@@ -281,7 +281,7 @@ pub struct GroupRow {
     /// What they have in common.
     pub group: Group,
     /// What they hold.
-    pub tally: Tally,
+    pub sums: ConditionSums,
 }
 
 /// What sockets have in common.
@@ -449,11 +449,11 @@ impl Question {
             }));
         } else {
             let mut groups: Vec<_> = gathered.groups.into_iter().collect();
-            groups.sort_by_key(|(key, tally)| {
-                let total = tally.total();
+            groups.sort_by_key(|(key, sums)| {
+                let total = sums.total();
                 (Reverse(total.bytes), Reverse(total.sockets), *key)
             });
-            rows.extend(groups.into_iter().take(self.top).map(|(key, tally)| {
+            rows.extend(groups.into_iter().take(self.top).map(|(key, sums)| {
                 Row::Group(Box::new(GroupRow {
                     group: match key {
                         Key::Process(index) => match processes.all.get(index as usize) {
@@ -467,7 +467,7 @@ impl Question {
                         Key::Peer(address) => Group::Peer(address),
                         Key::State(state) => Group::State(state),
                     },
-                    tally,
+                    sums,
                 }))
             }));
         }
@@ -569,7 +569,7 @@ mod tests {
             .rows
             .iter()
             .map(|row| match row {
-                Row::Group(row) => row.tally.total().bytes,
+                Row::Group(row) => row.sums.total().bytes,
                 Row::Socket(row) => panic!("{row:?}"),
             })
             .collect();

@@ -153,7 +153,7 @@ fn topologies() -> Outcome {
     );
     let scenario = scenario("")?;
     let by_harness = || -> Outcome {
-        drop(Lab::build(&scenario, Link::None, 0)?);
+        drop(Lab::build(&scenario.topology(), Link::None, 0)?);
         Ok(())
     };
     let by_ip = Ip::new();
@@ -191,7 +191,7 @@ fn side_by_side(scenario: &Scenario) -> Outcome {
     let labs = Mutex::new(Vec::new());
     on_each_core(|| {
         while made.fetch_add(1, Ordering::Relaxed) < MANY {
-            let lab = Lab::build(scenario, Link::None, 0)?;
+            let lab = Lab::build(&scenario.topology(), Link::None, 0)?;
             labs.lock().map_err(|_| "a thread panicked")?.push(lab);
         }
         Ok(())
@@ -333,7 +333,7 @@ fn throughput() -> Outcome {
 
 /// Gigabits a second that arrive, from the first byte to the last.
 fn transfer(scenario: &Scenario) -> Outcome<f64> {
-    let mut lab = Lab::build(scenario, Link::Relay, 0)?;
+    let mut lab = Lab::build(&scenario.topology(), Link::Relay, 0)?;
     let namespace = |host: &str| lab.namespace(host).ok_or("a host is missing");
     let any = SocketAddr::new(scenario.address_of("server"), 0);
     let listener = namespace("server")?.run(|| TcpListener::bind(any))??;
@@ -387,7 +387,7 @@ fn losses() -> Outcome {
     ] {
         let scenario = scenario(&format!("link: {{ {link}, seed: 42 }}"))?;
         let prediction = Prediction::new(&scenario, "server", 0, 50_000);
-        let mut lab = Lab::build(&scenario, Link::Relay, 0)?;
+        let mut lab = Lab::build(&scenario.topology(), Link::Relay, 0)?;
         let traffic = Traffic::open(&scenario, &lab, "client", "server");
         let mut arrivals = traffic.pour(&lab, prediction.sent, prediction.arrive.len());
         let counts = lab.stop_relay()?;
@@ -419,7 +419,7 @@ fn delays() -> Outcome {
     for asked in [1, 10, 100] {
         let link = format!("links: {{ server: {{ delay: {asked}ms, limit: 100000 }} }}");
         let scenario = scenario(&link)?;
-        let lab = Lab::build(&scenario, Link::Relay, 0)?;
+        let lab = Lab::build(&scenario.topology(), Link::Relay, 0)?;
         let traffic = Traffic::open(&scenario, &lab, "client", "server");
         let arrivals = traffic.pour(&lab, 5000, 5000);
         let least = Duration::from_millis(asked);

@@ -5,14 +5,14 @@
 //! it over a socket pair: the plan and the signals of other lists go in, what
 //! each step observed comes out.
 //!
+//! Imports step, suite (commands), lab, observation, errno and descriptor.
+//!
 //! Where the actor is a command, that process starts it, and is the first one of
 //! a PID namespace: whatever the command leaves behind dies with it.
 
-mod call;
 pub mod cgroup;
 mod command;
 pub mod interpreter;
-pub mod option;
 pub mod process;
 pub mod protocol;
 pub mod usage;

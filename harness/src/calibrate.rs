@@ -1,27 +1,27 @@
-//! `harness calibrate`: what scenarios of the catalogue measured on a kernel, as
-//! the calibration that the advisor reads. What measures is data, the suites;
-//! here stands which of them, and what is taken from it.
+//! Makes a calibration, which the advisor reads, from results of scenarios on a
+//! kernel. Here is which scenarios measure and which values are taken; the
+//! scenarios themselves are in the suites. Imports suite.
 
 use std::fmt;
 
 use advisor_facts::release::kernel_line;
 use advisor_report::calibration::{
-    Bind, BindOption, Calibration, FinTimeout, LIVES_S, OrphanKill, OrphanLife, OrphanMemory,
-    SCHEMA, Source, TimeWait, Unsent, WriteCost,
+    Bind, BindOption, Calibration, FinTimeout, LIVES_S, MeasuredBy, OrphanKill, OrphanLife,
+    OrphanMemory, SCHEMA, TimeWait, Unsent, WriteCost,
 };
-use advisor_report::{Scenario, Value, Verdict};
+use advisor_report::{ScenarioResult, Value, Verdict};
 use nix::unistd::{SysconfVar, sysconf};
 
 use crate::suite;
 
-/// What each scenario about an orphan's memory leaves unsent.
+/// The scenarios of an orphan's memory, by what the orphan has unsent.
 const ORPHAN_MEMORY: [(Unsent, &str); 2] = [
     (Unsent::Little, "orphans/held/by-data[data=little]"),
     (Unsent::FullBuffer, "orphans/held/by-data[data=full-buffer]"),
 ];
 
-/// The scenarios that set this limit beside the orphans of the machine, by shift:
-/// the one in which all live, and the one in which one is killed.
+/// By shift: the scenario in which all orphans live, and the one in which one
+/// is killed. They set the limit this much above the orphans of the machine.
 const ORPHAN_LIMIT: u64 = 16;
 const ORPHAN_KILLS: [(u32, &str, &str); 3] = [
     (
@@ -41,7 +41,7 @@ const ORPHAN_KILLS: [(u32, &str, &str); 3] = [
     ),
 ];
 
-/// The scenarios of an orphan's life, by tcp_orphan_retries.
+/// The scenarios of how long an orphan lives, by tcp_orphan_retries.
 const ORPHAN_LIVES: [(u32, &str); 5] = [
     (0, "orphans/life/silent-peer-by-default"),
     (1, "orphans/life/silent-peer[retries=1]"),
@@ -74,7 +74,7 @@ const BIND_OPTIONS: [(BindOption, &str); 3] = [
     (BindOption::ReusePort, "reuseport"),
 ];
 
-/// The sizes of the scenarios about what writes cost, in bytes.
+/// Write sizes of the scenarios of write costs, in bytes.
 const WRITES: [u64; 6] = [1, 64, 256, 1024, 4096, 16384];
 
 /// The size of a page, in bytes. A guest is of this machine's architecture.
@@ -144,8 +144,8 @@ pub enum Uncalibrated {
 }
 
 /// The calibration of each kernel that gave results.
-pub fn calibrations(results: Vec<Scenario>) -> Result<Vec<Calibration>, Uncalibrated> {
-    let mut kernels: Vec<(String, Vec<Scenario>)> = Vec::new();
+pub fn calibrations(results: Vec<ScenarioResult>) -> Result<Vec<Calibration>, Uncalibrated> {
+    let mut kernels: Vec<(String, Vec<ScenarioResult>)> = Vec::new();
     for result in results {
         let release = &result.kernel.release;
         match kernels.iter_mut().find(|(known, _)| known == release) {
@@ -173,7 +173,7 @@ pub fn calibrations(results: Vec<Scenario>) -> Result<Vec<Calibration>, Uncalibr
     }
 }
 
-/// A scenario that calibrates nothing.
+/// A scenario without a usable result.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Unmeasured {
     /// Its id.
@@ -189,8 +189,11 @@ impl fmt::Display for Unmeasured {
 }
 
 /// The calibration of a kernel from the results of all scenarios that measure,
-/// or those that did not.
-fn calibration(results: &[Scenario], page_bytes: u64) -> Result<Calibration, Vec<Unmeasured>> {
+/// or the scenarios without a usable result.
+fn calibration(
+    results: &[ScenarioResult],
+    page_bytes: u64,
+) -> Result<Calibration, Vec<Unmeasured>> {
     let unmeasured: Vec<Unmeasured> = ids()
         .into_iter()
         .filter_map(|id| passed(results, &id).err())
@@ -201,7 +204,7 @@ fn calibration(results: &[Scenario], page_bytes: u64) -> Result<Calibration, Vec
     extract(results, page_bytes).map_err(|unmeasured| vec![unmeasured])
 }
 
-fn extract(results: &[Scenario], page_bytes: u64) -> Result<Calibration, Unmeasured> {
+fn extract(results: &[ScenarioResult], page_bytes: u64) -> Result<Calibration, Unmeasured> {
     let of = |id: &str| passed(results, id);
     let time_waits = TIME_WAITS
         .iter()
@@ -253,9 +256,9 @@ fn extract(results: &[Scenario], page_bytes: u64) -> Result<Calibration, Unmeasu
 }
 
 /// The result of a scenario that passed.
-struct Measured<'a>(&'a Scenario);
+struct Measured<'a>(&'a ScenarioResult);
 
-fn passed<'a>(results: &'a [Scenario], id: &str) -> Result<Measured<'a>, Unmeasured> {
+fn passed<'a>(results: &'a [ScenarioResult], id: &str) -> Result<Measured<'a>, Unmeasured> {
     let unmeasured = |why: String| Unmeasured {
         scenario: id.to_owned(),
         why,
@@ -278,8 +281,8 @@ fn passed<'a>(results: &'a [Scenario], id: &str) -> Result<Measured<'a>, Unmeasu
 }
 
 impl Measured<'_> {
-    fn source(&self) -> Source {
-        Source {
+    fn source(&self) -> MeasuredBy {
+        MeasuredBy {
             scenario: self.0.id.clone(),
             runs: self.0.runs.len() as u64,
         }
@@ -292,7 +295,7 @@ impl Measured<'_> {
         }
     }
 
-    /// What each run saw of an observation.
+    /// The values of an observation, by run.
     fn values(&self, name: &str) -> Result<Vec<&Value>, Unmeasured> {
         let values: Option<Vec<&Value>> = self
             .0
@@ -317,7 +320,7 @@ impl Measured<'_> {
             .collect()
     }
 
-    /// The greatest of all runs, of a number that each of them observed.
+    /// The greatest of all runs; each must have observed it.
     fn greatest(&self, name: &str) -> Result<u64, Unmeasured> {
         self.values(name)?;
         let greatest = self.counts(name).into_iter().max().unwrap_or(0);
@@ -327,7 +330,7 @@ impl Measured<'_> {
         Ok(greatest)
     }
 
-    /// What all runs saw alike.
+    /// The value that all runs have in common.
     fn always(&self, name: &str) -> Result<String, Unmeasured> {
         let values = self.values(name)?;
         match values.split_first() {
@@ -375,8 +378,7 @@ fn orphan_kill(
 ) -> Result<OrphanKill, Unmeasured> {
     const CLOSED: &str = "program.close.ok";
     const KILLED: &str = "client.TcpExt.TCPAbortOnMemory";
-    // On a machine with other programs one of theirs may be an orphan for a
-    // moment, in some run.
+    // Other programs of the machine may have an orphan for a moment.
     if !living.counts(KILLED).contains(&0) {
         return Err(living.unmeasured("an orphan was killed in each run".to_owned()));
     }
@@ -452,7 +454,7 @@ mod tests {
     }
 
     /// What all scenarios that measure may see.
-    fn results() -> Vec<Scenario> {
+    fn results() -> Vec<ScenarioResult> {
         let mut texts = Vec::new();
         for (_, id) in ORPHAN_MEMORY {
             let run = |held: u64| {
@@ -497,7 +499,7 @@ mod tests {
         report.scenarios
     }
 
-    fn at<'a>(results: &'a mut [Scenario], id: &str) -> &'a mut Scenario {
+    fn at<'a>(results: &'a mut [ScenarioResult], id: &str) -> &'a mut ScenarioResult {
         results.iter_mut().find(|result| result.id == id).unwrap()
     }
 
@@ -571,7 +573,8 @@ mod tests {
         for (id, change, why) in [
             (
                 ORPHAN_MEMORY[1].1,
-                &(|run: &mut Scenario| run.runs[1].observations.clear()) as &dyn Fn(&mut Scenario),
+                &(|run: &mut ScenarioResult| run.runs[1].observations.clear())
+                    as &dyn Fn(&mut ScenarioResult),
                 "a run did not observe client.sockets.FIN_WAIT1.wmem_queued",
             ),
             (

@@ -77,7 +77,7 @@ enum Command {
     /// Print a JSON Schema, for editors and other programs
     Schema {
         /// The format that it describes
-        format: schema::Format,
+        format: schema::Document,
     },
     /// An actor's process; started by `run`
     #[command(hide = true)]

@@ -18,9 +18,9 @@ const GUEST_KERNELS: &str = "guest kernels";
 
 /// One line of the report.
 pub struct Finding {
-    /// What was looked at.
+    /// The thing that was checked.
     pub subject: &'static str,
-    /// Whether it is as scenarios need it.
+    /// Whether scenarios can use it.
     pub good: bool,
     /// Whether nothing at all can run on this machine without it.
     pub needed: bool,
@@ -43,7 +43,7 @@ pub fn can_run(findings: &[Finding]) -> (bool, bool) {
     (here, in_guests)
 }
 
-/// Looks at this machine.
+/// Checks this machine.
 pub fn examine(privilege: &Privilege) -> Vec<Finding> {
     let root = *privilege == Privilege::Root;
     let namespaces = !matches!(privilege, Privilege::None(_));
@@ -104,7 +104,7 @@ pub fn examine(privilege: &Privilege) -> Vec<Finding> {
         },
         hint: "run as root".to_owned(),
     });
-    // Opened for writing and not written to.
+    // Opened for writing, not written.
     let settable = root
         && File::options()
             .write(true)
@@ -140,8 +140,8 @@ pub fn examine(privilege: &Privilege) -> Vec<Finding> {
     findings
 }
 
-/// Whether the kernel can destroy sockets: asked with none to destroy would
-/// say nothing, so a listener of a namespace made for the question goes.
+/// Whether the kernel can destroy sockets, tried on a listener in a new
+/// namespace.
 fn socket_destroy() -> Finding {
     let answer = std::thread::spawn(|| -> Result<(), String> {
         let namespace = Namespace::enter_new("probe").map_err(|error| error.to_string())?;
@@ -166,7 +166,7 @@ fn socket_destroy() -> Finding {
     }
 }
 
-/// What guests need: the emulator, kernels, and a KVM that works.
+/// QEMU, kernels and KVM, for guests.
 fn guests() -> [Finding; 3] {
     let emulator = qemu::find();
     let cache = Cache::of_user();
@@ -214,7 +214,7 @@ fn guests() -> [Finding; 3] {
             good: kvm.0,
             needed: false,
             what: kvm.1,
-            hint: "it needs a processor that lends itself, and the group kvm".to_owned(),
+            hint: "KVM needs a processor with virtualization, and the group kvm".to_owned(),
         },
         Finding {
             subject: GUEST_KERNELS,
@@ -230,7 +230,7 @@ fn guests() -> [Finding; 3] {
 }
 
 fn open_files() -> Finding {
-    /// A flood of 10,000 connections and what else a process has open.
+    /// A flood of 10,000 connections, and some more.
     const WANTED: u64 = 10_100;
     let most = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
         .map_or(0, |(_, most)| most);

@@ -1,13 +1,14 @@
-//! Scenarios that set a sysctl of the initial namespace, and so act on the
-//! whole machine.
+//! Sysctls of the initial namespace, which act on the whole machine: set for a
+//! scenario, and put back.
 //!
-//! One at a time on the machine, and while it runs nothing else of any harness
-//! does (a lock that the others share): an orphan limit would show in what they
-//! see. The values are put back whatever happens: a watcher process that outlives the harness holds the scenario's
-//! namespaces and, once the harness is done or dead, destroys the sockets left
-//! in them (orphans count for the whole kernel) and restores the values. A
-//! record on disk is there for the case that the watcher is killed as well:
-//! the next start, or `harness restore`, finishes it.
+//! Such a scenario runs alone on the machine: a limit of orphans would change
+//! the results of others. It takes a lock that all other runs of any harness
+//! share. The values are put back whatever happens: a watcher process outlives
+//! the harness. It holds the scenario's namespaces and, once the harness is
+//! done or dead, destroys the sockets left in them (orphans count for the whole
+//! kernel) and puts the values back. If the watcher is killed, too, a record on
+//! disk remains, and the next run or `harness restore` puts the values back.
+//! Imports suite, lab and descriptor.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -55,10 +56,11 @@ const ORPHAN_LIMIT: &str = "net.ipv4.tcp_max_orphans";
 /// The kernel's pause between two counts of the orphans (`TCP_ORPHAN_TIMER_PERIOD`).
 const ORPHAN_COUNT_EVERY: Duration = Duration::from_millis(100);
 
-/// How long of that a CPU is kept awake: more than a tick, which is 10 ms at most.
+/// How long of that pause a CPU is kept awake: more than a tick, which is 10 ms
+/// at most.
 const AWAKE: Duration = Duration::from_millis(15);
 
-/// And how long it may sleep.
+/// How long a CPU may sleep.
 const ASLEEP: Duration = ORPHAN_COUNT_EVERY.saturating_sub(AWAKE);
 
 /// A sysctl that was changed.
@@ -108,8 +110,8 @@ fn error(action: &str) -> impl Fn(io::Error) -> LabError {
     move |source| LabError::new("kernel", action, source, "harness restore puts values back")
 }
 
-/// The whole machine during a run: a run that acts on it has it alone, the
-/// others share it.
+/// The lock on the machine during a run, and the values set. A run that sets
+/// sysctls holds it alone, the others share it.
 #[derive(Debug)]
 pub struct HostSettings {
     held: Option<Held>,
@@ -121,8 +123,8 @@ pub struct HostSettings {
 struct Held {
     watcher: Child,
     line: UnixStream,
-    /// Kept until the watcher is done: giving it up would take it from the
-    /// watcher too, which has the same open file.
+    /// Kept until the watcher is done: unlocking would unlock for the watcher,
+    /// too, which has the same open file.
     lock: Flock<File>,
 }
 
@@ -132,8 +134,8 @@ impl HostSettings {
     pub fn begin(scenario: &Scenario, before: &BTreeMap<String, Value>) -> Result<Self, LabError> {
         let directory = Path::new(STATE_DIRECTORY);
         if !scenario.touches_host() {
-            // Where the files aren't there, no run has ever acted on the
-            // machine since it was started.
+            // Without the files, no run has set sysctls since the machine was
+            // started.
             return Ok(Self {
                 held: None,
                 _shared: take(directory, FlockArg::LockShared).ok(),
@@ -158,7 +160,7 @@ impl HostSettings {
         })
     }
 
-    /// Lets the watcher hold a lab's namespaces.
+    /// Gives the watcher a lab's namespaces to hold.
     pub fn hold(&self, lab: &Lab) -> Result<(), LabError> {
         let Some(held) = &self.held else {
             return Ok(());
@@ -169,7 +171,7 @@ impl HostSettings {
             .map_err(error("hand the namespaces to the watcher"))
     }
 
-    /// Has everything put back, and waits until it is.
+    /// Waits until the watcher has put everything back.
     pub fn end(mut self) -> Result<(), LabError> {
         self.held.take().map_or(Ok(()), |mut held| held.finish())
     }
@@ -229,14 +231,14 @@ impl Drop for Wakefulness {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
-            // It has nothing to say.
+            // Its result is nothing.
             let _ = thread.join();
         }
     }
 }
 
-/// Sets the values, and keeps in the record what the kernel made of each: it may
-/// round one.
+/// Sets the values, and records the value that the kernel has afterwards: it
+/// may round.
 fn set(directory: &Path, changes: &mut [Change]) -> Result<(), LabError> {
     for index in 0..changes.len() {
         let Change { name, set, .. } = changes[index].clone();
@@ -254,7 +256,7 @@ fn set(directory: &Path, changes: &mut [Change]) -> Result<(), LabError> {
     Ok(())
 }
 
-/// The values that a scenario sets, from what the kernel has now.
+/// The values to set, and those that the kernel has now.
 fn changes(scenario: &Scenario, before: &BTreeMap<String, Value>) -> Result<Vec<Change>, LabError> {
     scenario
         .kernel_sysctls
@@ -290,7 +292,7 @@ fn changes(scenario: &Scenario, before: &BTreeMap<String, Value>) -> Result<Vec<
         .collect()
 }
 
-/// Takes the machine alone; makes the lock's files where they aren't there.
+/// Takes the lock alone; creates its files if needed.
 fn lock(directory: &Path) -> io::Result<Flock<File>> {
     fs::DirBuilder::new()
         .recursive(true)
@@ -306,9 +308,9 @@ fn lock(directory: &Path) -> io::Result<Flock<File>> {
     take(directory, FlockArg::LockExclusive)
 }
 
-/// Takes the lock, alone or shared. Everyone passes the gate first, and who
-/// waits for the lock alone waits inside it, so that those who share it can't
-/// keep him out for ever.
+/// Takes the lock, alone or shared. Everyone locks the gate first. A run that
+/// waits for the lock alone holds the gate meanwhile, so that new shared locks
+/// cannot delay it for ever.
 fn take(directory: &Path, how: FlockArg) -> io::Result<Flock<File>> {
     let open = |name: &str| File::open(directory.join(name));
     let failed = |(_, errno): (File, nix::errno::Errno)| io::Error::from(errno);
@@ -320,7 +322,7 @@ fn take(directory: &Path, how: FlockArg) -> io::Result<Flock<File>> {
     Flock::lock(open(LOCK)?, how).map_err(failed)
 }
 
-/// Writes the record so that it is there whole or not at all.
+/// Writes the record completely or not at all.
 fn write_record(directory: &Path, changes: &[Change]) -> io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
     serde_json::to_writer(&mut file, changes)?;
@@ -345,8 +347,8 @@ impl Held {
             line: ours,
             lock,
         };
-        // The watcher has the lock too, so that the machine is not another's
-        // before it has put everything back.
+        // The watcher has the lock, too, so that no other run starts before
+        // everything is put back.
         descriptor::send(&held.line, &*held.lock)?;
         let mut ready = [0];
         (&held.line).read_exact(&mut ready)?;
@@ -359,7 +361,7 @@ impl Held {
         if status.success() {
             return Ok(());
         }
-        // Killed, or unable: what it was to do about the values is done here.
+        // It was killed or failed: the values are put back here.
         restore(Path::new(STATE_DIRECTORY)).map_err(error("put the values back"))?;
         Err(error("leave it to the watcher, which failed")(
             io::Error::other(status.to_string()),
@@ -397,14 +399,14 @@ pub fn restore(directory: &Path) -> io::Result<Vec<(Change, Restored)>> {
         done.push((change, restored));
     }
     match fs::remove_file(&path) {
-        // Two who finish the same record at once do the same.
+        // Another process may have put the same values back.
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(done),
     }
 }
 
-/// `harness restore`: as [`restore`], but `None` where a run acts on the machine
-/// now, which puts its values back itself. Doesn't wait for it.
+/// `harness restore`: as [`restore`], but `None` while a run that sets sysctls
+/// is active: it puts its values back itself. Does not wait.
 pub fn restore_alone(directory: &Path) -> io::Result<Option<Vec<(Change, Restored)>>> {
     if !record_path(directory).exists() {
         return Ok(Some(Vec::new()));

@@ -2,7 +2,7 @@
 //!
 //! The [`catalogue`] names kernels, [`fetch`] gets one through apt, the
 //! [`cache`] keeps it and [`choice`] finds the one that was asked for. Imports
-//! nothing of this crate but what reads this machine's release.
+//! only `lab::namespace`, for this machine's release.
 
 pub mod apt;
 pub mod cache;
@@ -14,17 +14,17 @@ pub mod image;
 
 use std::fmt;
 
-/// Something about a guest's kernel that could not be done.
+/// An operation on a kernel or a guest that failed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct KernelError {
     /// The kernel or the file.
     pub subject: String,
-    /// What could not be done with it: `boot it`.
+    /// The operation: `boot it`.
     pub action: String,
-    /// The words of the kernel or of the tool.
+    /// The error of the kernel or of the tool.
     pub words: String,
     hint: String,
-    /// Whether it is what the user asked for that is wrong, and not the machine.
+    /// Whether the user's request is wrong, not the machine.
     pub is_usage: bool,
 }
 
@@ -39,12 +39,12 @@ impl KernelError {
         }
     }
 
-    /// The machine can't do it.
+    /// The machine cannot do it.
     pub fn environment(subject: &str, action: &str, words: &str, hint: &str) -> Self {
         Self::new(subject, action, words, hint, false)
     }
 
-    /// What was asked for is wrong.
+    /// The request is wrong.
     pub fn usage(subject: &str, action: &str, words: &str, hint: &str) -> Self {
         Self::new(subject, action, words, hint, true)
     }

@@ -1,13 +1,15 @@
-//! A topology made real: namespaces, veth pairs, impaired links, sysctls.
+//! A topology on the kernel: namespaces, veth pairs, impaired links, sysctls.
 //!
-//! Imports suite and the ground (descriptor).
+//! Imports observation, impairment and errno.
 
+pub mod address;
 pub mod datagrams;
 pub mod destroy;
 pub mod kernel_log;
 pub mod namespace;
 pub mod netem;
 mod netlink;
+pub mod observe;
 pub mod offload;
 pub mod relay;
 pub mod sysctl;
@@ -18,28 +20,28 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use advisor_report::Link;
 use rtnetlink::Handle;
 use serde::{Deserialize, Serialize};
 
-use crate::suite::errno::errno_name;
-use crate::suite::impairment::{Impairment, spread_seed};
-use crate::suite::scenario::Scenario;
+use crate::errno;
+use crate::impairment::{Impairment, spread_seed};
 use namespace::Namespace;
 use netlink::Netlink;
 use offload::Offload;
 use relay::{Relay, Wire, WireCounts};
 use topology::Position;
 
-/// Something that the lab could not do, on which host, in the kernel's words.
+/// An operation of the lab that failed, with its host and the kernel's error.
 #[derive(Debug)]
 pub struct LabError {
     /// The host of the suite, or `kernel`.
     pub host: String,
-    /// What could not be done: `add netem to r-server`.
+    /// The operation: `add netem to r-server`.
     pub action: String,
-    /// The kernel's words.
+    /// The kernel's error.
     pub source: io::Error,
     /// What to do about it; may be empty.
     pub hint: String,
@@ -61,7 +63,7 @@ impl fmt::Display for LabError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: cannot {}: ", self.host, self.action)?;
         match self.source.raw_os_error() {
-            Some(number) => write!(f, "{}", errno_name(number)),
+            Some(number) => write!(f, "{}", errno::name(number)),
             None => write!(f, "{}", self.source),
         }
     }
@@ -73,7 +75,7 @@ impl std::error::Error for LabError {
     }
 }
 
-/// What is to carry impaired links.
+/// What carries impaired links.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Carrier {
     /// netem where the kernel has it, the relay where not.
@@ -86,16 +88,25 @@ pub enum Carrier {
 }
 
 impl Carrier {
-    /// What carries a scenario's links with this choice on this kernel.
-    pub fn link(self, scenario: &Scenario) -> Link {
+    /// What carries impaired links with this choice on this kernel.
+    pub fn link(self) -> Link {
         match self {
-            _ if !scenario.is_impaired() => Link::None,
-            _ if scenario.needs_netem => Link::Netem,
             Self::Netem => Link::Netem,
             Self::Auto if kernel_has_netem() => Link::Netem,
             Self::Relay | Self::Auto => Link::Relay,
         }
     }
+}
+
+/// What a topology is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Topology<'a> {
+    /// The hosts; each has a link to the router.
+    pub hosts: &'a [String],
+    /// By host: the impairment of the direction towards it.
+    pub links: &'a BTreeMap<String, Impairment>,
+    /// By host: sysctls of its namespace, beside the pinned ones.
+    pub sysctls: &'a BTreeMap<String, Vec<(String, String)>>,
 }
 
 /// Whether this kernel has sch_netem: asked once, by putting one on the
@@ -127,10 +138,10 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Builds a scenario's topology; each link's draws depend on its own seed,
-    /// its direction and the number of the run.
-    pub fn build(scenario: &Scenario, link: Link, run: u64) -> Result<Self, LabError> {
-        on_own_thread("lab", || Builder::new(scenario, link, run)?.build())
+    /// Builds a topology; each link's draws depend on its own seed, its direction and the
+    /// number of the run.
+    pub fn build(topology: &Topology<'_>, link: Link, run: u64) -> Result<Self, LabError> {
+        on_own_thread("lab", || Builder::new(topology, link, run)?.build())
     }
 
     /// The namespaces of the hosts, without the router's.
@@ -194,7 +205,7 @@ impl Lab {
         })
     }
 
-    /// Stops the relay, where there is one, and says what it did.
+    /// Stops the relay, if there is one, and returns its counts.
     pub fn stop_relay(&mut self) -> Result<Vec<WireCounts>, LabError> {
         match self.relay.take() {
             None => Ok(Vec::new()),
@@ -207,7 +218,7 @@ impl Lab {
 
 /// The state of a topology that is being built, on the builder's thread.
 struct Builder<'a> {
-    scenario: &'a Scenario,
+    topology: &'a Topology<'a>,
     link: Link,
     run: u64,
     netlink: Netlink,
@@ -216,9 +227,9 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(scenario: &'a Scenario, link: Link, run: u64) -> Result<Self, LabError> {
+    fn new(topology: &'a Topology<'a>, link: Link, run: u64) -> Result<Self, LabError> {
         Ok(Self {
-            scenario,
+            topology,
             link,
             run,
             netlink: Netlink::start("lab")?,
@@ -228,7 +239,7 @@ impl<'a> Builder<'a> {
     }
 
     fn build(mut self) -> Result<Lab, LabError> {
-        for host in &self.scenario.hosts {
+        for host in self.topology.hosts {
             self.add_namespace(host)?;
         }
         // The router comes last so that the thread is in its namespace while
@@ -237,7 +248,7 @@ impl<'a> Builder<'a> {
         self.namespaces.rotate_right(1);
         self.handles.rotate_right(1);
         let router_offload = self.join_hosts()?;
-        for (host, namespace) in self.scenario.hosts.iter().zip(&self.namespaces[1..]) {
+        for (host, namespace) in self.topology.hosts.iter().zip(&self.namespaces[1..]) {
             namespace
                 .run(|| Offload::open()?.switch_off("eth0"))
                 .and_then(|done| done)
@@ -245,8 +256,8 @@ impl<'a> Builder<'a> {
         }
         let mut wires = Vec::new();
         let mut seed_honoured = true;
-        for (index, host) in self.scenario.hosts.iter().enumerate() {
-            let Some(impairment) = self.scenario.links.get(host) else {
+        for (index, host) in self.topology.hosts.iter().enumerate() {
+            let Some(impairment) = self.topology.links.get(host) else {
                 continue;
             };
             let mut impairment = impairment.clone();
@@ -281,7 +292,7 @@ impl<'a> Builder<'a> {
     fn add_namespace(&mut self, host: &str) -> Result<(), LabError> {
         let namespace = Namespace::enter_new(host)?;
         sysctl::prepare(host)?;
-        for (name, value) in self.scenario.sysctls.get(host).into_iter().flatten() {
+        for (name, value) in self.topology.sysctls.get(host).into_iter().flatten() {
             sysctl::set(host, name, value)?;
         }
         let handle = self.netlink.connect(host)?;
@@ -296,7 +307,7 @@ impl<'a> Builder<'a> {
     fn join_hosts(&self) -> Result<Offload, LabError> {
         let offload = Offload::open()
             .map_err(|error| LabError::new("router", "open a socket for ethtool", error, ""))?;
-        for (index, host) in self.scenario.hosts.iter().enumerate() {
+        for (index, host) in self.topology.hosts.iter().enumerate() {
             let inside = self.namespaces[index + 1].as_fd().as_raw_fd();
             self.netlink
                 .wait(topology::join(
@@ -420,32 +431,22 @@ fn on_own_thread<T: Send>(
 /// Builds a small topology with an impaired link and takes it down again, to
 /// see whether this machine can.
 pub fn probe() -> Result<(), LabError> {
-    const SUITE: &str = "
-scenarios:
-  - name: probe
-    explains: probe
-    source: probe
-    link: { delay: 1ms }
-    actors: { a: { on: client, steps: [socket] } }
-    expect: { a.socket.error: { always: none } }
-";
-    let broken = |error| {
-        LabError::new(
-            "kernel",
-            "read the probe's suite",
-            io::Error::other(error),
-            "",
-        )
+    let hosts = ["client".to_owned()];
+    let impairment = Impairment {
+        delay: Duration::from_millis(1),
+        ..Impairment::none()
     };
-    let scenarios = crate::suite::parse(SUITE, "doctor/probe").map_err(broken)?;
-    for scenario in &scenarios {
-        Lab::build(scenario, Link::Relay, 0)?.stop_relay()?;
-    }
+    let topology = Topology {
+        hosts: &hosts,
+        links: &BTreeMap::from([(hosts[0].clone(), impairment)]),
+        sysctls: &BTreeMap::new(),
+    };
+    Lab::build(&topology, Link::Relay, 0)?.stop_relay()?;
     Ok(())
 }
 
-/// The pinned sysctls as a host of a lab has them; empty where no namespace
-/// can be made.
+/// The pinned sysctls as a host of a lab has them; empty if no namespace can be
+/// made.
 pub fn pinned_sysctls() -> BTreeMap<String, String> {
     on_own_thread("lab", || {
         let _namespace = Namespace::enter_new("probe")?;

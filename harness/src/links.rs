@@ -1,9 +1,11 @@
-//! Compares the relay with netem: what each does to datagrams, and what the
-//! scenarios come to over each.
+//! Compares the relay with netem: their effect on datagrams, and the results of
+//! scenarios over each.
 //!
 //! Imports runner, kernels, lab and suite.
 
 use std::time::Duration;
+
+use advisor_report::ScenarioResult;
 
 use crate::kernels::KernelError;
 use crate::kernels::cache::{Cache, Stored};
@@ -15,20 +17,20 @@ use crate::runner::{self, OnProgress, Options, guests};
 use crate::suite::scenario::Scenario;
 
 /// How many standard errors two shares of the same distribution may be apart.
-/// Student's distribution with 58 degrees of freedom passes this once in 20,000
-/// times, so that 30 comparisons do once in some 700.
+/// Chance exceeds it once in 20,000 times (Student's distribution with 58
+/// degrees of freedom), so one of 30 comparisons does about once in 700 times.
 const DEVIATIONS: f64 = 4.4;
 
-/// The distance of Kolmogorov and Smirnov, times the square root of (n + m) / nm,
-/// that is passed once in 3000 times.
+/// The bound of the Kolmogorov-Smirnov distance, times the square root of (n +
+/// m) / nm. Chance exceeds it once in 3000 times.
 const DISTANCE: f64 = 2.1;
 
-/// Blocks of datagrams whose shares are compared: losses in bursts depend on one
-/// another, but hardly from block to block.
+/// Blocks of datagrams whose shares are compared: losses in bursts depend on
+/// each other, but hardly across blocks.
 const BLOCKS: usize = 30;
 
-/// How far the delays of the quickest tenths may be apart: so much, and a
-/// twentieth. A busy machine makes some later, and none quicker.
+/// How far the delays of the quickest tenths may be apart: this, plus a
+/// twentieth. A busy machine delays some datagrams; it speeds up none.
 const LATENESS: Duration = Duration::from_millis(1);
 
 /// The scenarios that can be compared: those with an impairment that both can
@@ -40,7 +42,7 @@ pub fn comparable(scenarios: Vec<Scenario>) -> Vec<Scenario> {
         .collect()
 }
 
-/// The kernel that is named, to compare links on.
+/// The kernel of that name, to compare links on.
 pub fn kernel(name: &str) -> Result<Stored, KernelError> {
     let choice = Choice::parse(name)?;
     if choice == Choice::Host {
@@ -69,7 +71,7 @@ pub struct Compared {
     /// By link.
     pub links: Vec<Comparison>,
     /// Of the scenarios, over netem and then over the relay.
-    pub results: Vec<advisor_report::Scenario>,
+    pub results: Vec<ScenarioResult>,
 }
 
 /// Sends `packets` datagrams over each link and runs the scenarios over each
@@ -113,19 +115,20 @@ pub fn run(
 pub struct Comparison {
     /// The link.
     pub link: String,
-    /// Shares over netem and over the relay, from 0 to 1, with what they are of.
+    /// What was counted, and its share over netem and over the relay, from 0 to
+    /// 1.
     pub shares: Vec<(&'static str, f64, f64)>,
-    /// The delay that a tenth keeps below, in microseconds.
+    /// The delay that a tenth of the datagrams stays below, in microseconds.
     pub quickest_us: (u32, u32),
-    /// The distance of Kolmogorov and Smirnov between the delays, medians
-    /// aligned, and its bound; only where the link varies them.
+    /// The Kolmogorov-Smirnov distance between the delays, medians aligned, and
+    /// its bound; only for links with jitter.
     pub distance: Option<(f64, f64)>,
     /// What differs by more than chance; empty where they agree.
     pub differs: Vec<String>,
 }
 
 impl Comparison {
-    /// `agree`, or that they differ.
+    /// `agree` or `differ`, in six columns.
     pub fn verdict(&self) -> &'static str {
         if self.differs.is_empty() {
             "agree "
@@ -135,7 +138,7 @@ impl Comparison {
     }
 }
 
-/// Holds the samples of a pair against one another.
+/// Compares the two samples of a pair.
 pub fn compare(pair: &Pair) -> Comparison {
     let lost =
         |sample: &Sample| -> Vec<bool> { sample.delays_us.iter().map(Option::is_none).collect() };
@@ -199,7 +202,7 @@ pub fn compare(pair: &Pair) -> Comparison {
             quickest_us.0, quickest_us.1
         ));
     }
-    // Elsewhere the delays vary by what the machine does, not by what is asked.
+    // Without jitter, only the machine varies the delays.
     let distance = pair.link.contains("jitter").then(|| {
         #[expect(clippy::cast_precision_loss, reason = "some thousands")]
         let (n, m) = (one.len() as f64, other.len() as f64);
@@ -228,7 +231,7 @@ fn share(marks: &[bool]) -> f64 {
     count as f64 / marks.len().max(1) as f64
 }
 
-/// Of the share, from how much it varies from block to block.
+/// The share's standard error, from its variation across blocks.
 #[expect(clippy::cast_precision_loss, reason = "some thousands")]
 fn standard_error(marks: &[bool]) -> f64 {
     let length = (marks.len() / BLOCKS).max(1);
@@ -236,19 +239,19 @@ fn standard_error(marks: &[bool]) -> f64 {
     let count = blocks.len().max(2) as f64;
     let mean = blocks.iter().sum::<f64>() / count;
     let squares: f64 = blocks.iter().map(|block| (block - mean).powi(2)).sum();
-    // A share of which none was seen varies too: by one packet.
+    // A share of 0 varies, too: by one packet.
     let least = 1.0 / marks.len().max(1) as f64;
     (squares / (count - 1.0) / count).sqrt().max(least)
 }
 
-/// The number that so many percent of sorted numbers are below.
+/// A percentile of sorted numbers.
 fn quantile(sorted: &[u32], percent: usize) -> u32 {
     let place = sorted.len() * percent / 100;
     sorted.get(place).copied().unwrap_or(0)
 }
 
-/// The largest difference between the two empirical distributions, each as far
-/// from its median.
+/// The largest difference between the two empirical distributions around their
+/// medians.
 fn distance(one: &[u32], other: &[u32]) -> f64 {
     let medians = (quantile(one, 50), quantile(other, 50));
     #[expect(clippy::cast_precision_loss, reason = "some thousands")]

@@ -5,18 +5,18 @@ use std::path::Path;
 
 use crate::output;
 
-/// Five questions to a server, with marks for its command and its port.
+/// Five scenarios for a server, with placeholders for its command and its port.
 const SERVER: &str = include_str!("new/server.yaml");
 
-/// What stands for the command while nobody has said it.
+/// The command, where none is given.
 const PLACEHOLDER: [&str; 3] = ["./my-server", "--port", "8080"];
 
-/// The suite that puts the questions to a command. Words of it that name a file from
-/// where the harness runs are made whole paths.
+/// The suite with a command filled in. Words of the command that name an
+/// existing file become absolute paths.
 pub fn server(command: &[String], port: u16) -> String {
-    // A command runs in a directory of its own, where a file that is named from here
-    // isn't found.
-    // Links stay as they are: a program may go by the name that it is called by.
+    // A command runs in a directory of its own, where relative paths do not
+    // work. Links are not resolved: a program may depend on the name that it is
+    // called by.
     let whole = |word: &String| match std::path::absolute(word) {
         Ok(path) if path.is_file() => path.to_string_lossy().into_owned(),
         _ => word.clone(),
@@ -24,7 +24,7 @@ pub fn server(command: &[String], port: u16) -> String {
     let words: Vec<String> = if command.is_empty() {
         PLACEHOLDER.map(str::to_owned).into()
     } else {
-        // A program without a slash is one of PATH, whatever lies here.
+        // A program without a slash is looked up in PATH.
         let is_of_path = |index, word: &String| index == 0 && !word.contains('/');
         let words = command.iter().enumerate();
         words

@@ -1,4 +1,4 @@
-//! Writes files that belong to whoever owns the directory.
+//! Writes files that belong to the owner of their directory.
 //!
 //! Under sudo the harness is root, but a report, a snapshot or a directory
 //! that it makes in a user's checkout must be the user's.
@@ -8,25 +8,25 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 
-/// Writes a file, whole or not at all; makes its directory where needed.
+/// Writes a file completely or not at all; creates its directory if needed.
 pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     prepare(path, content)?.persist(path)?;
     Ok(())
 }
 
-/// Writes a file that is not there yet.
+/// Writes a new file; an existing one is an error.
 pub fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     prepare(path, content)?.persist_noclobber(path)?;
     Ok(())
 }
 
-/// Whether files can be written to a directory, which is made where needed: to be
-/// asked before the work whose result goes there.
+/// Checks that files can be written to a directory, which is created if needed.
+/// To be called before the work whose results go there.
 pub fn check(directory: &Path) -> io::Result<()> {
     prepare(&directory.join("result"), b"").map(drop)
 }
 
-/// The content in a file beside its place.
+/// A temporary file with the content, in the same directory.
 fn prepare(path: &Path, content: &[u8]) -> io::Result<tempfile::NamedTempFile> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -51,14 +51,14 @@ fn make_directory(directory: &Path) -> io::Result<()> {
     };
     make_directory(parent)?;
     match fs::create_dir(directory) {
-        // Another one was quicker.
+        // Another process was quicker.
         Err(_) if directory.is_dir() => return Ok(()),
         made => made?,
     }
     hand_over(directory, parent)
 }
 
-/// Gives `path` to the owner of `directory`; only root can, and only root has
+/// Gives `path` to the owner of `directory`; only root can, and only root needs
 /// to.
 fn hand_over(path: &Path, directory: &Path) -> io::Result<()> {
     if !nix::unistd::geteuid().is_root() {

@@ -1,12 +1,11 @@
-//! What the harness may do: as root, in a user namespace of its own, or
-//! nothing.
+//! The rights of this process: root, root of a user namespace, or none.
 
 use std::fs;
 
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Uid, getegid, geteuid};
 
-/// What the process may do.
+/// The rights of this process.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Privilege {
     /// Root of the machine.
@@ -14,12 +13,13 @@ pub enum Privilege {
     /// Root of a user namespace: network namespaces, but no sysctl of the
     /// whole machine.
     UserNamespace,
-    /// Neither; with the kernel's words.
+    /// Neither, with the kernel's error.
     None(String),
 }
 
-/// Takes what can be had. Must be called before any thread is started, because
-/// the kernel gives a new user namespace only to a process with one thread.
+/// Uses root, else enters a new user namespace. Must be called before the first
+/// thread starts: the kernel allows a new user namespace only in a process with
+/// one thread.
 pub fn acquire() -> Privilege {
     if geteuid() == Uid::from_raw(0) && has_net_admin() {
         return Privilege::Root;

@@ -1,5 +1,6 @@
-//! The proof of advice: each recommendation is tried on a kernel like the host's,
-//! with the host's numbers, before and after the change.
+//! Proves advice: tries each recommendation on a kernel like the host's, with
+//! the host's numbers, before and after the change. Imports runner, report,
+//! kernels and suite.
 
 pub mod chance;
 pub mod kernel;
@@ -8,8 +9,8 @@ pub mod templates;
 
 use advisor::rules::RULES;
 use advisor_report::advice::{Advised, Claim, Recommended};
-use advisor_report::proof::{Load, Proof, SCHEMA, Side as Tried, Trial, Verdict};
-use advisor_report::{self, Kernel, Link, Value};
+use advisor_report::proof::{Load, Proof, SCHEMA, Side as Tried, Trial, TrialVerdict};
+use advisor_report::{Kernel, Link, ScenarioResult, Value};
 
 use crate::kernels::cache::Stored;
 use crate::runner::plan::Plan;
@@ -35,11 +36,11 @@ fn rule() -> String {
     )
 }
 
-/// A recommendation with what is to be run for it.
+/// A recommendation and its trial.
 #[derive(Debug)]
 pub struct Prepared {
     claim: Claim,
-    /// What is to be run, or why nothing can.
+    /// The two sides to run, or why nothing can be run.
     trial: Result<Sides, String>,
 }
 
@@ -49,17 +50,17 @@ struct Sides {
     before: Scenario,
     after: Scenario,
     workload: Vec<Load>,
-    /// Of the runs before, and after.
-    seen: (Seen, Seen),
+    /// Runs before and after.
+    seen: (SideRuns, SideRuns),
     link: Option<Link>,
     kernel: Option<Kernel>,
     /// Why a run gave no answer.
     broken: Option<String>,
 }
 
-/// What the runs of one side came to.
+/// The runs of one side.
 #[derive(Debug, Default)]
-struct Seen {
+struct SideRuns {
     runs: Vec<advisor_report::Run>,
     failed: usize,
 }
@@ -119,15 +120,16 @@ fn sides(recommended: &Recommended, templates: &[Template]) -> Result<Sides, Str
                 tried: known.tried,
             })
             .collect(),
-        seen: <(Seen, Seen)>::default(),
+        seen: <(SideRuns, SideRuns)>::default(),
         link: None,
         kernel: None,
         broken: None,
     })
 }
 
-/// A number of a recommendation: `current`, `proposed`, or evidence by its name,
-/// of which `*.END` needs only the end; `NAME[2]` is the third number of one.
+/// A number of a recommendation by its name: `current`, `proposed`, or the name
+/// of evidence (`*.END`: the first with this end). `NAME[2]` is its third
+/// number.
 fn number(recommended: &Recommended, name: &str) -> Option<u64> {
     let (name, index) = match name.split_once('[') {
         Some((name, rest)) => (name, rest.strip_suffix(']')?.parse().ok()?),
@@ -152,7 +154,7 @@ fn number(recommended: &Recommended, name: &str) -> Option<u64> {
     text.split_whitespace().nth(index)?.parse().ok()
 }
 
-/// Tries what was prepared on a kernel and gives the proof.
+/// Runs the trials on a kernel and returns the proof.
 pub fn run(
     advised: &Advised,
     mut prepared: Vec<Prepared>,
@@ -172,12 +174,12 @@ pub fn run(
     Ok(assemble(advised, prepared, kernel.why.clone()))
 }
 
-/// The proof of advice of which nothing can be tried.
+/// The proof where nothing can be tried.
 pub fn nothing(advised: &Advised, prepared: Vec<Prepared>) -> Proof {
     assemble(advised, prepared, String::new())
 }
 
-/// The proof from what was seen so far; `choice` says how the kernel was chosen.
+/// The proof from the runs so far; `choice` says how the kernel was chosen.
 fn assemble(advised: &Advised, prepared: Vec<Prepared>, choice: String) -> Proof {
     let mut sides = prepared
         .iter()
@@ -193,7 +195,7 @@ fn assemble(advised: &Advised, prepared: Vec<Prepared>, choice: String) -> Proof
     }
 }
 
-/// Runs both sides of trials this often; the runs are numbered from `first`.
+/// Runs both sides of trials `runs` times; the runs are numbered from `first`.
 fn round(
     open: &mut [&mut Sides],
     kernel: &Stored,
@@ -225,7 +227,7 @@ fn round(
 
 impl Sides {
     /// Takes the runs of a side.
-    fn take(&mut self, side: Side, result: &advisor_report::Scenario) {
+    fn take(&mut self, side: Side, result: &ScenarioResult) {
         let (scenario, seen) = match side {
             Side::Before => (&self.before, &mut self.seen.0),
             Side::After => (&self.after, &mut self.seen.1),
@@ -251,11 +253,11 @@ impl Sides {
     }
 
     fn answer(&self) -> Answer {
-        let side = |seen: &Seen| (seen.failed, seen.runs.len());
+        let side = |seen: &SideRuns| (seen.failed, seen.runs.len());
         chance::answer(side(&self.seen.0), side(&self.seen.1))
     }
 
-    /// Whether more runs could still decide.
+    /// Whether more runs can still decide.
     fn is_open(&self) -> bool {
         self.broken.is_none() && !matches!(self.answer(), Answer::Proven | Answer::StillFails)
     }
@@ -265,7 +267,7 @@ impl Prepared {
     fn conclude(self) -> Trial {
         let mut trial = Trial {
             claim: self.claim,
-            verdict: Verdict::CannotBeTried,
+            verdict: TrialVerdict::CannotBeTried,
             reason: None,
             scenario: None,
             explains: String::new(),
@@ -283,7 +285,7 @@ impl Prepared {
                 return trial;
             }
         };
-        let tried = |scenario: &Scenario, seen: &Seen| Tried {
+        let tried = |scenario: &Scenario, seen: &SideRuns| Tried {
             runs: seen.runs.len(),
             failed: seen.failed,
             seen: judge::seen_of_failure(scenario, &seen.runs),
@@ -304,21 +306,21 @@ impl Prepared {
                 (after.failed, after.runs),
             ));
             (trial.verdict, trial.reason) = match sides.answer() {
-                Answer::Proven => (Verdict::Proven, None),
+                Answer::Proven => (TrialVerdict::Proven, None),
                 Answer::StillFails => (
-                    Verdict::NoDifference,
+                    TrialVerdict::NoDifference,
                     Some("it still fails after the change".to_owned()),
                 ),
-                Answer::NeverFailed => (Verdict::NotReproduced, None),
+                Answer::NeverFailed => (TrialVerdict::NotReproduced, None),
                 Answer::MayBeChance => (
-                    Verdict::NoDifference,
+                    TrialVerdict::NoDifference,
                     Some("chance alone gives as clear a difference".to_owned()),
                 ),
             };
             (trial.before, trial.after) = (Some(before), Some(after));
         }
         if let Some(why) = sides.broken {
-            (trial.verdict, trial.reason) = (Verdict::CannotBeTried, Some(why));
+            (trial.verdict, trial.reason) = (TrialVerdict::CannotBeTried, Some(why));
         }
         trial.workload = sides.workload;
         trial

@@ -1,5 +1,5 @@
-//! What was seen in a run: on the terminal, in the files of [`FORMATS`] and as
-//! snapshots, all from the same results.
+//! Reports results: on the terminal, in the files of [`FORMATS`] and as
+//! snapshots.
 //!
 //! Imports runner (for its progress), links, suite and output.
 
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use advisor_report::{Expectation, Report, Run, SCHEMA, Scenario, Seen, Value, Verdict};
+use advisor_report::{Expectation, Report, Run, SCHEMA, ScenarioResult, Seen, Value, Verdict};
 
 use crate::output;
 use matrix::Matrix;
@@ -24,7 +24,7 @@ use matrix::Matrix;
 pub struct VerdictCounts {
     /// Every expectation held.
     pub passed: usize,
-    /// One did not.
+    /// An expectation did not hold.
     pub failed: usize,
     /// Something could not be observed.
     pub errored: usize,
@@ -34,7 +34,7 @@ pub struct VerdictCounts {
 
 impl VerdictCounts {
     /// Counts results.
-    pub fn of(scenarios: &[Scenario]) -> Self {
+    pub fn of(scenarios: &[ScenarioResult]) -> Self {
         let count = |verdict| scenarios.iter().filter(|s| s.verdict == verdict).count();
         Self {
             passed: count(Verdict::Passed),
@@ -46,7 +46,10 @@ impl VerdictCounts {
 }
 
 /// The report of results.
-pub fn assemble(scenarios: Vec<Scenario>, pinned_sysctls: BTreeMap<String, String>) -> Report {
+pub fn assemble(
+    scenarios: Vec<ScenarioResult>,
+    pinned_sysctls: BTreeMap<String, String>,
+) -> Report {
     let differences = Matrix::of(&scenarios)
         .map(|matrix| matrix.differences())
         .unwrap_or_default();
@@ -91,7 +94,7 @@ fn describe_held(expectation: &Expectation) -> &'static str {
 
 /// What was seen of an expectation: `277000 (3 of 5), 541200 (2 of 5)`.
 pub fn describe_seen(seen: &[Seen]) -> String {
-    /// Values beyond these are only counted.
+    /// More values are only counted.
     const SHOWN: usize = 3;
     let total: usize = seen.iter().map(|seen| seen.runs).sum();
     let mut parts: Vec<String> = seen
@@ -113,9 +116,10 @@ pub fn describe_seen(seen: &[Seen]) -> String {
     parts.join(", ")
 }
 
-/// What each command printed last in the first run in which one ended before it was
-/// ready, by actor, where the scenario is not as expected.
-fn printed(scenario: &Scenario) -> Vec<(&str, &[String])> {
+/// For a scenario that is not as expected, by actor: the last lines that each
+/// command printed in the first run in which a command ended before it was
+/// ready.
+fn printed(scenario: &ScenarioResult) -> Vec<(&str, &[String])> {
     /// Lines of each that are shown.
     const SHOWN: usize = 5;
     if !matches!(scenario.verdict, Verdict::Failed | Verdict::Errored) {
@@ -138,7 +142,7 @@ fn printed(scenario: &Scenario) -> Vec<(&str, &[String])> {
 
 #[cfg(test)]
 mod tests {
-    use advisor_report::{Kernel, Link, Place, Quantifier, Run, Seen};
+    use advisor_report::{Kernel, Link, Machine, Quantifier, Run, Seen};
 
     use super::*;
 
@@ -173,14 +177,14 @@ mod tests {
 
     /// A report with one scenario of each verdict.
     pub(crate) fn sample() -> Report {
-        let scenario = |name: &str, verdict, reason: Option<&str>, held| Scenario {
+        let scenario = |name: &str, verdict, reason: Option<&str>, held| ScenarioResult {
             id: format!("close/unread-data/{name}"),
             explains: "close() with unread data resets the connection.".to_owned(),
             source: "RFC 1122 section 4.2.2.13".to_owned(),
             see_also: (verdict == Verdict::Failed).then(|| "close/unread-data/good".to_owned()),
             kernel: Kernel {
                 release: "6.12.1".to_owned(),
-                place: Place::Host,
+                machine: Machine::Host,
             },
             link: Link::Relay,
             verdict,
@@ -272,7 +276,7 @@ mod tests {
             anstream::adapter::strip_str(&terminal::describe(&skipped, false)).to_string(),
             format!("skipped {}", skipped.id)
         );
-        let other = Scenario {
+        let other = ScenarioResult {
             reason: Some("it sets tcp_mem".to_owned()),
             ..skipped.clone()
         };

@@ -26,6 +26,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use advisor_report::ScenarioResult;
+
 use crate::host_settings::{Change, Restored};
 use crate::kernels::KernelError;
 use crate::lab::Carrier;
@@ -35,7 +37,7 @@ use executor::{Executor, Job};
 use plan::Plan;
 
 /// How the user wants scenarios to be run; the same on every kernel.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Options {
     /// What carries impaired links.
     pub carrier: Carrier,
@@ -60,20 +62,12 @@ pub struct Options {
 /// How scenarios are run on one machine: this one, or a guest.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Settings {
-    /// What carries impaired links.
-    pub carrier: Carrier,
-    /// Runs of each scenario. Default: the scenario's own number.
-    pub runs: Option<u64>,
-    /// The number of the first run.
-    pub first_run: u64,
+    /// What the user wants, with the carrier that this machine has.
+    pub options: Options,
     /// Whether scenarios may set sysctls of the whole machine.
     pub touching: Touching,
     /// Whether the machine is a guest, which is thrown away afterwards.
     pub in_guest: bool,
-    /// Whether scenarios that wait for minutes are run.
-    pub long: bool,
-    /// Directory for packets and logs of runs that are not as expected.
-    pub keep: Option<PathBuf>,
 }
 
 /// Whether scenarios may set sysctls of the whole machine.
@@ -96,18 +90,14 @@ impl Settings {
             (Some(_), false) => Touching::NotAsked,
             (Some(_), true) => Touching::NotRoot,
         };
-        let carrier = match (here, options.carrier) {
-            (None, Carrier::Auto) => Carrier::Netem,
-            (_, carrier) => carrier,
-        };
+        let mut options = options.clone();
+        if here.is_none() && options.carrier == Carrier::Auto {
+            options.carrier = Carrier::Netem;
+        }
         Self {
-            carrier,
-            runs: options.runs,
-            first_run: options.first_run,
+            options,
             touching,
             in_guest: here.is_none(),
-            long: options.long,
-            keep: options.keep.clone(),
         }
     }
 }
@@ -125,7 +115,7 @@ pub enum Progress<'a> {
     /// A scenario has had that many runs.
     Ran(&'a Scenario, u64),
     /// A scenario has ended.
-    Ended(&'a advisor_report::Scenario),
+    Ended(&'a ScenarioResult),
     /// That many scenarios errored and are run once more.
     Retrying(usize),
 }
@@ -177,7 +167,7 @@ impl Error {
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// In the order of the plan's jobs.
-    pub results: Vec<advisor_report::Scenario>,
+    pub results: Vec<ScenarioResult>,
     /// Why guests gave no results; those of the host are there all the same.
     pub error: Option<Error>,
 }
@@ -185,7 +175,7 @@ pub struct Outcome {
 /// Runs what is planned: the jobs of this machine first, then those of guests.
 pub fn run(plan: &Plan, options: &Options, progress: OnProgress) -> Result<Outcome, Error> {
     let on_host = |_: &[Job]| -> Result<Box<dyn Executor>, Error> {
-        Ok(Box::new(host::Host::prepare(
+        Ok(Box::new(host::HostKernel::prepare(
             &plan.privilege,
             options,
             progress,
@@ -207,7 +197,7 @@ fn carry_out(
     options: &Options,
     progress: OnProgress,
 ) -> Result<Outcome, Error> {
-    let mut results: Vec<(usize, advisor_report::Scenario)> = Vec::new();
+    let mut results: Vec<(usize, ScenarioResult)> = Vec::new();
     let mut failed = None;
     for (prepare, is_guest) in [(on_host, false), (in_guests, true)] {
         let (places, chosen): (Vec<usize>, Vec<Job>) = jobs

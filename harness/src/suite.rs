@@ -1,18 +1,15 @@
 //! Suites: YAML files of scenarios, read and checked before anything starts.
+//!
+//! Imports step, lab (topology and addresses), observation, condition, impairment and yaml.
 
+mod build;
+mod check;
 pub mod command;
-pub mod condition;
-pub mod errno;
-pub mod error;
-pub mod form;
-pub mod impairment;
 pub mod matrix;
-pub mod node;
 pub mod parameter;
 pub mod scenario;
-pub mod step;
 pub mod story;
-pub mod units;
+pub mod text;
 pub mod vocabulary;
 
 use std::collections::BTreeMap;
@@ -22,21 +19,20 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
 
-use error::{Place, SuiteError};
-use form::{Data, Form, Object, required};
-use matrix::Cell;
-use node::{Kind, Node};
-use parameter::Parameter;
+use crate::impairment::Impairment;
+use crate::step;
+use crate::yaml::error::{Place, SuiteError};
+use crate::yaml::node::{self, Content, Node};
+use crate::yaml::reader::{Grammar, read};
+use crate::yaml::schema as yaml_schema;
+use build::{Origin, build};
 use scenario::Scenario;
-use step::Room;
+use text::{LinkText, ScenarioText, SuiteText};
 
-static SUITE: Object = Object {
-    short: None,
-    fields: &[required(
-        "scenarios",
-        Form::List(&Form::Object(&scenario::SCENARIO)),
-        "the scenarios of this file",
-    )],
+/// What the reader has to know of steps, and where it finds what a key is for.
+const GRAMMAR: Grammar = Grammar {
+    shorthand: step::shorthand,
+    schema: marked_schema,
 };
 
 /// Something wrong with a suite file, with the file.
@@ -229,36 +225,47 @@ pub fn parse_with(
     prefix: &str,
     given: &BTreeMap<String, u64>,
 ) -> Result<Vec<Scenario>, SuiteError> {
-    let (root, origins) = expand(node::parse(text)?, given)?;
-    let fields = form::decode_object(&root, &SUITE, "suite")?;
-    let mut names: BTreeMap<&str, Place> = BTreeMap::new();
+    let root = node::parse(text)?;
+    let (place, items) = scenarios_of(&root)?;
+    let mut read_scenarios = Vec::new();
+    for item in items {
+        let mut item = item.clone();
+        let parameters = parameter::fill(&mut item, given)?;
+        for (node, cell) in matrix::expand(item)? {
+            let origin = Origin {
+                cell,
+                parameters: parameters.clone(),
+                place: node.place,
+            };
+            let (text, mentions) = read::<ScenarioText>(&node, "scenarios", &GRAMMAR)
+                .map_err(|error| origin.name_cell(error))?;
+            read_scenarios.push((text, mentions, origin));
+        }
+    }
+    let mut names: BTreeMap<String, Place> = BTreeMap::new();
     let mut scenarios = Vec::new();
-    for (item, origin) in fields.list("scenarios").iter().zip(origins) {
-        let Data::Object(fields) = &item.data else {
-            continue;
-        };
-        let name = fields.text("name").unwrap_or_default();
+    for (text, mentions, origin) in read_scenarios {
+        let name = &text.name;
         // The cells of a matrix have the name, and the place, of their scenario.
         if let Some(first) = names
-            .insert(name, item.place)
-            .filter(|first| *first != item.place)
+            .insert(name.to_string(), origin.place)
+            .filter(|first| *first != origin.place)
         {
             return Err(SuiteError::new(
-                fields.place_of("name"),
-                format!("a second scenario called {name:?}; the first is at {first}"),
+                name.place,
+                format!(
+                    "a second scenario called {:?}; the first is at {first}",
+                    &*name.value
+                ),
                 "a name is used once in a file",
             ));
         }
-        scenarios.push(Scenario::build(
-            fields,
-            prefix,
-            origin.cell,
-            origin.parameters,
-        )?);
+        let scenario = build(&text, &mentions, prefix, &origin);
+        scenarios.push(scenario.map_err(|error| origin.name_cell(error))?);
     }
     if scenarios.is_empty() {
         return Err(SuiteError::new(
-            fields.place_of("scenarios"),
+            place,
             "no scenario in the list",
             "at least one",
         ));
@@ -266,59 +273,69 @@ pub fn parse_with(
     Ok(scenarios)
 }
 
-/// What a scenario is made from, beside its own text.
-struct Origin {
-    /// Its place in a matrix, where it is a cell of one.
-    cell: Option<Cell>,
-    parameters: Vec<Parameter>,
+/// Reads the impairment of a link as a suite writes it: `delay: 20ms, loss: 1%`.
+pub fn impairment(link: &str) -> Result<Impairment, SuiteError> {
+    let node = node::parse(&format!("{{ {link} }}"))?;
+    let (link, _) = read::<LinkText>(&node, "link", &GRAMMAR)?;
+    link.impairment()
 }
 
-/// Puts values in the place of parameters, and the cells of matrices in the place
-/// of their scenarios.
-fn expand(
-    mut root: Node,
-    given: &BTreeMap<String, u64>,
-) -> Result<(Node, Vec<Origin>), SuiteError> {
-    let mut origins = Vec::new();
-    let Kind::Map(entries) = &mut root.kind else {
-        return Ok((root, origins));
-    };
-    for (_, node) in entries
-        .iter_mut()
-        .filter(|(key, _)| key.text == "scenarios")
-    {
-        let Kind::List(items) = &mut node.kind else {
-            continue;
-        };
-        let mut expanded = Vec::new();
-        for mut item in std::mem::take(items) {
-            let parameters = parameter::fill(&mut item, given)?;
-            for (node, cell) in matrix::expand(item)? {
-                expanded.push(node);
-                origins.push(Origin {
-                    cell,
-                    parameters: parameters.clone(),
-                });
-            }
+/// The nodes of the scenarios of a suite, and the place of the list.
+fn scenarios_of(root: &Node) -> Result<(Place, &[Node]), SuiteError> {
+    let entries = match &root.content {
+        Content::Map(entries) => entries.as_slice(),
+        Content::Null => &[],
+        _ => {
+            let message = format!("suite: {} isn't allowed here", root.describe());
+            return Err(SuiteError::new(
+                root.place,
+                message,
+                "a mapping with scenarios",
+            ));
         }
-        *items = expanded;
+    };
+    for (key, _) in entries {
+        if key.text != "scenarios" {
+            let known = ["scenarios"];
+            return Err(SuiteError::no_such(
+                "unknown key",
+                &key.text,
+                key.place,
+                known,
+            ));
+        }
     }
-    Ok((root, origins))
+    let Some((_, node)) = entries.first() else {
+        let message = "suite: \"scenarios\" is missing";
+        return Err(SuiteError::new(root.place, message, "scenarios: a list"));
+    };
+    match &node.content {
+        Content::List(items) => Ok((node.place, items)),
+        _ => {
+            let message = format!("scenarios: {} isn't allowed here", node.describe());
+            Err(SuiteError::new(node.place, message, "a list"))
+        }
+    }
 }
 
 /// The JSON Schema of a suite, for editors; `docs/suite.schema.json` is this.
 pub fn schema() -> Json {
-    let mut schema = form::object_schema(&SUITE);
+    let mut schema = marked_schema();
+    yaml_schema::remove_marks(&mut schema);
+    schema
+}
+
+/// The schema with the marks of `yaml::schema`.
+fn marked_schema() -> Json {
+    let mut schema = yaml_schema::of::<SuiteText>();
     schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
     schema["title"] = json!("A suite of the lastbyte harness");
-    schema["$defs"] = json!({
-        "actor-step": Room::Actor.schema(),
-        "lab-step": Room::Lab.schema(),
-        "axis-value": {"type": "string", "pattern": "^\\$[a-z0-9-]+(\\.[a-z0-9-]+)?$",
-                       "description": "the value that a cell of the matrix has on this axis"},
-        "parameter-value": {"type": "string", "pattern": "^[^{]*\\{[a-z0-9-]+\\}[^{]*$",
-                            "description": "the value of a parameter, or a text with it"},
-    });
+    for (name, definition) in step::schemas()
+        .into_iter()
+        .chain(yaml_schema::definitions())
+    {
+        schema["$defs"][name] = definition;
+    }
     schema
 }
 
@@ -458,6 +475,14 @@ scenarios:
             let error = error_of(&text).to_string();
             assert!(error.contains(message), "{to}: {error}");
         }
+    }
+
+    #[test]
+    fn the_links_that_are_compared_can_be_read() {
+        for link in crate::lab::datagrams::LINKS {
+            assert_ne!(impairment(link).unwrap(), Impairment::none(), "{link}");
+        }
+        assert!(impairment("dely: 1ms").is_err());
     }
 
     #[test]

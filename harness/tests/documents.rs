@@ -194,6 +194,6 @@ fn shipped_calibrations_fit_their_schema() {
             .iter_errors(&serde_json::from_str(text).unwrap())
             .map(|error| format!("{}: {error}", error.instance_path()))
             .collect();
-        assert!(errors.is_empty(), "linux-{line}.json: {errors:#?}");
+        assert!(errors.is_empty(), "kernels/{line}: {errors:#?}");
     }
 }

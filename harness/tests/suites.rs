@@ -31,7 +31,7 @@ fn every_suite_is_sound() {
         assert!(scenario.source.len() > 8, "{}", scenario.id);
         assert!(!scenario.expectations.is_empty(), "{}", scenario.id);
         // What carries the link is known before anything is started.
-        let link = Carrier::Relay.link(&scenario);
+        let link = scenario.link(Carrier::Relay);
         assert_eq!(link == advisor_report::Link::None, !scenario.is_impaired());
     }
 }
@@ -77,23 +77,27 @@ fn references_lead_to_scenarios() {
 
 #[test]
 fn every_step_is_used_by_a_suite() {
-    use harness::suite::scenario::flatten;
-    use harness::suite::step::VERBS;
+    use harness::step::{ActorStep, Kind, LabStep, flatten};
     let scenarios = suites();
+    let of_actors = scenarios
+        .iter()
+        .flat_map(|scenario| &scenario.actors)
+        .flat_map(|actor| &actor.tasks)
+        .flat_map(|task| flatten(&task.steps))
+        .map(|step| step.kind.name());
+    let of_lab = scenarios.iter().flat_map(|scenario| &scenario.lab);
+    let used: Vec<&str> = of_actors
+        .chain(of_lab.map(|step| step.kind.name()))
+        .collect();
     // These are exercised by the live tests alone.
     let elsewhere = ["link-up", "sysctl"];
-    for spec in VERBS.iter().filter(|spec| !elsewhere.contains(&spec.name)) {
-        let used = scenarios.iter().any(|scenario| {
-            scenario
-                .actors
-                .iter()
-                .flat_map(|actor| &actor.tasks)
-                .map(|task| task.steps.as_slice())
-                .chain([scenario.lab.as_slice()])
-                .flat_map(flatten)
-                .any(|step| step.verb == spec.verb)
-        });
-        assert!(used, "no suite uses {}", spec.name);
+    let known = ActorStep::documentation().into_iter();
+    for step in known.chain(LabStep::documentation()) {
+        let name = step.name;
+        assert!(
+            used.contains(&name) || elsewhere.contains(&name),
+            "no suite uses {name}"
+        );
     }
 }
 

@@ -422,9 +422,9 @@ impl Sum {
 
 /// What a number of sockets holds, by their conditions.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Tally([Sum; Condition::ALL.len()]);
+pub struct ConditionSums([Sum; Condition::ALL.len()]);
 
-impl Tally {
+impl ConditionSums {
     /// Counts a socket that holds so much.
     pub const fn count(&mut self, condition: Condition, bytes: u64) {
         self.0[condition as usize].add(Sum { sockets: 1, bytes });
@@ -485,26 +485,21 @@ mod tests {
 
     #[test]
     fn dead_is_told_from_a_closed_window_on_every_kernel() {
-        for text in [
-            include_str!("../../tests/fixtures/sock_diag-5.10-x86-64.hex"),
-            include_str!("../../tests/fixtures/sock_diag-6.1-x86-64.hex"),
-            include_str!("../../tests/fixtures/sock_diag-6.12-x86-64.hex"),
-            include_str!("../../tests/fixtures/sock_diag-7.3-x86-64.hex"),
-        ] {
-            let seen: Vec<_> = recorded(text).iter().map(Condition::of).collect();
+        for (kernel, text) in crate::sock_diag::tests::kernels() {
+            let seen: Vec<_> = recorded(&text).iter().map(Condition::of).collect();
             let expected = [
                 Condition::Listener,
                 Condition::Listener,
                 Condition::ZeroWindow,
                 Condition::Dead,
             ];
-            assert_eq!(seen, expected);
+            assert_eq!(seen, expected, "{kernel}");
         }
     }
 
     /// A connection in which nothing is wrong, with fields of tcp_info set.
     fn socket(timer: Timer, send: u32, recv: u32, info: &[(&str, u64)]) -> TcpSocket {
-        let text = include_str!("../../tests/fixtures/sock_diag-6.12-x86-64.hex");
+        let text = include_str!("../../kernels/6.12/sock_diag-x86-64.hex");
         let mut socket = recorded(text).pop().unwrap();
         socket.inode = 7;
         socket.timer = timer;
@@ -785,12 +780,12 @@ mod tests {
 
     #[test]
     fn sums_are_kept_by_condition() {
-        let mut tally = Tally::default();
-        tally.count(Condition::Dead, 100);
-        tally.count(Condition::OrphanDead, 50);
-        tally.count(Condition::Healthy, 400);
-        let mut both = tally;
-        both.add(&tally);
+        let mut sums = ConditionSums::default();
+        sums.count(Condition::Dead, 100);
+        sums.count(Condition::OrphanDead, 50);
+        sums.count(Condition::Healthy, 400);
+        let mut both = sums;
+        both.add(&sums);
         assert_eq!(
             both.of(Condition::Dead),
             Sum {

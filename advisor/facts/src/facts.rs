@@ -74,6 +74,12 @@ pub struct NamespaceCounters<'a> {
 }
 
 impl NamespaceCounters<'_> {
+    /// What a counter has come to since it began to count; `None` where this kernel
+    /// does not have it.
+    pub fn count(&self, counter: &str) -> Option<i64> {
+        self.now.get(counter)
+    }
+
     /// How far a counter has grown in the window; `None` without a window,
     /// where the namespace was not there before, or where this kernel does not
     /// have it.

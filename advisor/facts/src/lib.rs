@@ -36,7 +36,7 @@ pub use read::{FactError, Unseen};
 pub use root::{Looking, Root};
 pub use settings::Settings;
 pub use shared::Shared;
-pub use sockets::{SocketSource, Sockets};
+pub use sockets::{SocketSource, SocketTable};
 
 #[cfg(test)]
 #[path = "../../tests/recorded/mod.rs"]

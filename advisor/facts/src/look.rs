@@ -14,7 +14,7 @@ use crate::read::{FactError, Unseen, read_required, read_text};
 use crate::root::{Looking, Root};
 use crate::settings::Settings;
 use crate::sock_diag::{SocketOptions, TcpSocket};
-use crate::sockets::{Keep, Sockets};
+use crate::sockets::{Keep, SocketTable};
 use crate::sockstat::Sockstat;
 
 /// What changes on a host, at one moment.
@@ -31,7 +31,7 @@ pub struct Look {
     /// be seen. Of an earlier look that was taken of a live host, only those
     /// that rules compare: CLOSE_WAIT, FIN_WAIT2, LISTEN, orphans and what waits
     /// for accept().
-    pub sockets: Option<Sockets>,
+    pub sockets: Option<SocketTable>,
     /// The other network namespaces of the host.
     pub elsewhere: Vec<Namespace>,
 }
@@ -88,8 +88,8 @@ impl Look {
         let path = root.path();
         let net = path.join("proc/net");
         let sockets = match root {
-            Root::Live => Sockets::read_live(&net, looking, keep, unseen)?,
-            Root::Recorded(path) => Sockets::read_recorded(path, unseen)?,
+            Root::Live => SocketTable::read_live(&net, looking, keep, unseen)?,
+            Root::Recorded(path) => SocketTable::read_recorded(path, unseen)?,
         };
         Ok(Self {
             uptime: uptime(&path.join("proc/uptime"))?,
@@ -185,7 +185,7 @@ fn elsewhere(
             kept_by: door.kept_by,
             sockstat: read_sockstat(net)?,
             counters: read_counters(net)?,
-            sockets: Sockets::read_live(net, looking, keep, &mut Vec::new())?,
+            sockets: SocketTable::read_live(net, looking, keep, &mut Vec::new())?,
             settings: Settings::read(root, &mut Vec::new())?,
         })
     })
@@ -261,7 +261,7 @@ fn elsewhere_recorded(root: &Path) -> Result<Vec<Namespace>, FactError> {
                 kept_by: None,
                 sockstat: read_sockstat(&net)?,
                 counters: read_counters(&net)?,
-                sockets: Sockets::read_recorded(&root, &mut Vec::new())?,
+                sockets: SocketTable::read_recorded(&root, &mut Vec::new())?,
                 settings: Settings::read(&root, &mut Vec::new())?,
             })
         })

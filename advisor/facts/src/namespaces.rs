@@ -17,7 +17,7 @@ use crate::counters::Counters;
 use crate::processes::{OpenNamespace, bracketed, has_vanished, pids};
 use crate::read::{Unseen, read_text};
 use crate::settings::Settings;
-use crate::sockets::Sockets;
+use crate::sockets::SocketTable;
 use crate::sockstat::Sockstat;
 
 /// A network namespace other than the reader's.
@@ -41,7 +41,7 @@ pub struct Namespace {
     /// Its /proc/net/netstat and /proc/net/snmp.
     pub counters: Counters,
     /// Its TCP sockets.
-    pub sockets: Option<Sockets>,
+    pub sockets: Option<SocketTable>,
     /// Its settings; those of the initial namespace alone are `None`.
     pub settings: Settings,
 }

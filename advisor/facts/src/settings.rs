@@ -34,6 +34,17 @@ macro_rules! number_is_a_setting_value {
 
 number_is_a_setting_value!(i64, u64);
 
+/// A list that the rules parse.
+impl SettingValue for String {
+    fn parse(text: &str) -> Option<Self> {
+        Some(text.trim().to_owned())
+    }
+
+    fn print(&self) -> String {
+        self.clone()
+    }
+}
+
 impl SettingValue for [u64; 3] {
     fn parse(text: &str) -> Option<Self> {
         sysctl::triple(text)
@@ -112,6 +123,8 @@ settings! {
     tcp_orphan_retries: i64 = "net.ipv4.tcp_orphan_retries";
     /// The first and the last port that connect() and bind() to port 0 take.
     ip_local_port_range: [u16; 2] = "net.ipv4.ip_local_port_range";
+    /// The ports that connect() and bind() to port 0 do not take: `8080,9000-9010`.
+    ip_local_reserved_ports: String = "net.ipv4.ip_local_reserved_ports";
     /// In pages a CPU (6.6 and later).
     mem_pcpu_rsv: u64 = "net.core.mem_pcpu_rsv";
     /// Buckets of the table of established connections (6.2 and later);
@@ -121,6 +134,8 @@ settings! {
     tcp_max_tw_buckets: i64 = "net.ipv4.tcp_max_tw_buckets";
     /// 0 never, 1 for all destinations, 2 for loopback only.
     tcp_tw_reuse: i64 = "net.ipv4.tcp_tw_reuse";
+    /// 1 remembers the last timestamp of each peer, and refuses older ones (until 4.11).
+    tcp_tw_recycle: i64 = "net.ipv4.tcp_tw_recycle";
     /// In milliseconds (6.14 and later; 1000 before).
     tcp_tw_reuse_delay: i64 = "net.ipv4.tcp_tw_reuse_delay";
     /// 0 off, 1 with a random offset, 2 without.

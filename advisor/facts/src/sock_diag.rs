@@ -779,4 +779,4 @@ impl<'a> Bytes<'a> {
 
 mod record;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

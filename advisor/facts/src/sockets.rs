@@ -14,7 +14,7 @@ use crate::sock_diag::{self, Family, Gather, SockDiag, SockDiagError, TcpSocket,
 /// The TCP sockets of a network namespace.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Sockets {
+pub struct SocketTable {
     /// The sockets.
     pub all: Vec<TcpSocket>,
     /// Where they were read.
@@ -145,7 +145,7 @@ fn gather_text<T: Gather>(
     Ok(Some((gathered, SocketSource::ProcNetTcp)))
 }
 
-impl Sockets {
+impl SocketTable {
     /// Reads the sockets of the namespace that the calling thread is in.
     pub(crate) fn read_live(
         net: &Path,

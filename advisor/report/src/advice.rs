@@ -9,7 +9,7 @@ use advisor_facts::units::bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::document::{self, DocumentError, Kind};
+use crate::document::{self, DocumentError, FileFormat};
 use crate::report::Value;
 
 /// The version of the format.
@@ -17,7 +17,7 @@ pub const SCHEMA: u32 = 1;
 
 /// What advice depends on of a host.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct Host {
+pub struct HostProfile {
     /// The release of its kernel, as `uname -r` gives it.
     pub kernel: String,
     /// RAM that its kernel manages, in bytes.
@@ -28,7 +28,7 @@ pub struct Host {
     pub cpus: u64,
 }
 
-impl Host {
+impl HostProfile {
     /// Of a host's facts.
     pub fn of(facts: &Facts) -> Self {
         Self {
@@ -40,7 +40,7 @@ impl Host {
     }
 }
 
-impl fmt::Display for Host {
+impl fmt::Display for HostProfile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ram = bytes(self.ram_bytes);
         write!(f, "Linux {}, {ram} RAM, {} CPUs", self.kernel, self.cpus)
@@ -69,7 +69,7 @@ pub struct Claim {
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 pub struct Advised {
     /// The host that it is for.
-    pub host: Host,
+    pub host: HostProfile,
     /// What to try.
     pub recommendations: Vec<Recommended>,
 }
@@ -94,7 +94,7 @@ pub struct Observed {
 }
 
 /// Advice, as a file.
-const ADVICE: Kind = Kind {
+const ADVICE: FileFormat = FileFormat {
     name: "advice",
     what: "advice of the advisor",
     schema: SCHEMA,

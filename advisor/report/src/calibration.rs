@@ -24,14 +24,9 @@ pub const FURTHEST_RELEASES: u32 = 6;
 /// that more than this is chance.
 pub const LIVES_S: [u64; 10] = [1, 3, 5, 10, 20, 40, 80, 160, 320, 640];
 
-/// The calibrations that are built in: the line of the kernel, and the text.
-/// `ci/calibrate` makes them.
-pub const SHIPPED: &[(&str, &str)] = &[
-    ("5.10", include_str!("../../calibrations/linux-5.10.json")),
-    ("6.1", include_str!("../../calibrations/linux-6.1.json")),
-    ("6.12", include_str!("../../calibrations/linux-6.12.json")),
-    ("7.3", include_str!("../../calibrations/linux-7.3.json")),
-];
+/// The calibrations that are built in: the line of the kernel, and the text; oldest
+/// first. `ci/calibrate` makes them, and `build.rs` finds them in `advisor/kernels`.
+pub const SHIPPED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/calibrations.rs"));
 
 /// What was measured on one kernel.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -67,7 +62,7 @@ pub struct Calibration {
 /// A scenario that measured, and how often it was run.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Source {
+pub struct MeasuredBy {
     /// `topic/file/name[key=value,...]`.
     pub scenario: String,
     /// Its runs, all of which passed.
@@ -101,7 +96,7 @@ pub struct OrphanMemory {
     /// The same in pages, rounded up, as tcp_mem is charged.
     pub held_pages: u64,
     /// Where it was measured.
-    pub measured_by: Source,
+    pub measured_by: MeasuredBy,
 }
 
 /// From how many orphans on the kernel kills.
@@ -117,9 +112,9 @@ pub struct OrphanKill {
     /// With so many one was killed.
     pub killed_at: u64,
     /// Where they lived.
-    pub live_measured_by: Source,
+    pub live_measured_by: MeasuredBy,
     /// Where one was killed.
-    pub killed_measured_by: Source,
+    pub killed_measured_by: MeasuredBy,
 }
 
 /// How long an orphan with a silent peer lives.
@@ -132,7 +127,7 @@ pub struct OrphanLife {
     /// of [`LIVES_S`].
     pub at_most_s: u64,
     /// Where it was measured.
-    pub measured_by: Source,
+    pub measured_by: MeasuredBy,
 }
 
 /// How long TIME_WAIT lasts.
@@ -156,7 +151,7 @@ pub struct FinTimeout {
     /// How long TIME_WAIT lasted, in seconds, to the nearest ten: the timer is that loose.
     pub seconds: u64,
     /// Where it was measured.
-    pub measured_by: Source,
+    pub measured_by: MeasuredBy,
 }
 
 /// The option that a socket had set before bind().
@@ -196,7 +191,7 @@ pub struct Bind {
     /// What bind() of the new one answered: `none` or the errno's name.
     pub error: String,
     /// Where it was measured.
-    pub measured_by: Source,
+    pub measured_by: MeasuredBy,
 }
 
 /// What writes of one size are charged.
@@ -210,7 +205,7 @@ pub struct WriteCost {
     /// sk_wmem_queued then, in bytes: the greatest of all runs.
     pub charged_bytes: u64,
     /// Where it was measured.
-    pub measured_by: Source,
+    pub measured_by: MeasuredBy,
 }
 
 /// Why a text is not a calibration.
@@ -301,7 +296,7 @@ mod tests {
         let mut before = "3.0";
         for (line, text) in SHIPPED {
             let calibration = Calibration::parse(text).unwrap_or_else(|error| {
-                panic!("linux-{line}.json: {error}");
+                panic!("kernels/{line}: {error}");
             });
             assert_eq!(calibration.schema, SCHEMA, "{line}");
             assert_eq!(calibration.line, *line);

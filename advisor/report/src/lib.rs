@@ -11,6 +11,6 @@ pub mod proof;
 pub mod report;
 
 pub use report::{
-    Difference, Expectation, Group, Kernel, Link, Place, Quantifier, Report, Run, SCHEMA, Scenario,
-    Seen, SocketLine, Value, Verdict, parse, read,
+    Difference, Expectation, Group, Kernel, Link, Machine, Quantifier, Report, Run, SCHEMA,
+    ScenarioResult, Seen, SocketLine, Value, Verdict, parse, read,
 };

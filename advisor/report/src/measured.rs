@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::calibration::{self, Calibration, FURTHEST_RELEASES};
-use crate::report::{Report, Run, Scenario, Value, Verdict};
 use advisor_facts::release::kernel_line;
+
+use crate::calibration::{self, Calibration, FURTHEST_RELEASES};
+use crate::report::{Report, Run, ScenarioResult, Value, Verdict};
 
 /// What was measured on the kernel line of a host, and on the release nearest to
 /// it.
@@ -134,7 +135,7 @@ impl Measured {
         }
     }
 
-    fn add(&mut self, path: &Path, scenario: &Scenario) {
+    fn add(&mut self, path: &Path, scenario: &ScenarioResult) {
         let source = format!(
             "report {}: {} on kernel {}",
             path.display(),

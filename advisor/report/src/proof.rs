@@ -11,10 +11,10 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::advice::{Claim, Host};
+use crate::advice::{Claim, HostProfile};
 
-use crate::document::{self, DocumentError, Kind};
-use crate::report::{Kernel, Link, Place, Seen};
+use crate::document::{self, DocumentError, FileFormat};
+use crate::report::{Kernel, Link, Machine, Seen};
 
 /// The version of the format.
 pub const SCHEMA: u32 = 1;
@@ -27,7 +27,7 @@ pub struct Proof {
     /// Version of the harness that tried it.
     pub harness: String,
     /// The host that the advice is for.
-    pub host: Host,
+    pub host: HostProfile,
     /// The kernel that it was tried on; null where none was to be had.
     pub kernel: Option<Kernel>,
     /// How that kernel was chosen, in words.
@@ -44,7 +44,7 @@ pub struct Trial {
     /// The recommendation.
     pub claim: Claim,
     /// What became of it.
-    pub verdict: Verdict,
+    pub verdict: TrialVerdict,
     /// Why the verdict is not `proven`.
     pub reason: Option<String>,
     /// The scenario that tried it, without the side; null where there is none.
@@ -70,7 +70,7 @@ pub struct Trial {
 /// What became of a recommendation that was tried.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum TrialVerdict {
     /// It fails before and holds after, more often than chance has it.
     Proven,
     /// It fails before, and after as well.
@@ -81,7 +81,7 @@ pub enum Verdict {
     CannotBeTried,
 }
 
-impl Verdict {
+impl TrialVerdict {
     /// In words.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -93,7 +93,7 @@ impl Verdict {
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for TrialVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
@@ -127,8 +127,8 @@ pub struct Side {
 #[derive(Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the proof is of another host: {proof}; this one has {here}")]
 pub struct OtherHost {
-    proof: Host,
-    here: Host,
+    proof: HostProfile,
+    here: HostProfile,
 }
 
 impl OtherHost {
@@ -139,7 +139,7 @@ impl OtherHost {
 
 impl Proof {
     /// Whether it is of this host's advice.
-    pub fn is_of(&self, host: &Host) -> Result<(), OtherHost> {
+    pub fn is_of(&self, host: &HostProfile) -> Result<(), OtherHost> {
         if self.host == *host {
             return Ok(());
         }
@@ -185,9 +185,9 @@ impl Trial {
             );
         }
         if let (Some(kernel), Some(_)) = (kernel, &self.before) {
-            let place = match kernel.place {
-                Place::Host => "",
-                Place::QemuKvm | Place::QemuTcg => " in a guest",
+            let place = match kernel.machine {
+                Machine::Host => "",
+                Machine::QemuKvm | Machine::QemuTcg => " in a guest",
             };
             words = format!("{words}, on Linux {}{place}", kernel.release);
         }
@@ -217,7 +217,7 @@ impl Trial {
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Proven {
     /// The verdict; `None` where the proof has no trial of this.
-    pub verdict: Option<Verdict>,
+    pub verdict: Option<TrialVerdict>,
     /// The same with the numbers, for people.
     pub words: String,
 }
@@ -227,13 +227,13 @@ impl Proven {
     pub fn has_failed(&self) -> bool {
         matches!(
             self.verdict,
-            Some(Verdict::NoDifference | Verdict::NotReproduced)
+            Some(TrialVerdict::NoDifference | TrialVerdict::NotReproduced)
         )
     }
 }
 
 /// A proof, as a file.
-const PROOF: Kind = Kind {
+const PROOF: FileFormat = FileFormat {
     name: "proof",
     what: "a proof of the harness",
     schema: SCHEMA,
@@ -274,7 +274,7 @@ mod tests {
         Proof {
             schema: SCHEMA,
             harness: "0.1.0".to_owned(),
-            host: Host {
+            host: HostProfile {
                 kernel: "6.12.48".to_owned(),
                 ram_bytes: 8 << 30,
                 page_bytes: 4096,
@@ -282,13 +282,13 @@ mod tests {
             },
             kernel: Some(Kernel {
                 release: "6.12.117".to_owned(),
-                place: Place::QemuTcg,
+                machine: Machine::QemuTcg,
             }),
             choice: String::new(),
             rule: String::new(),
             trials: vec![Trial {
                 claim: claim("32768"),
-                verdict: Verdict::Proven,
+                verdict: TrialVerdict::Proven,
                 reason: None,
                 scenario: Some("proof/orphan-limit-near/limit".to_owned()),
                 explains: String::new(),
@@ -311,7 +311,7 @@ mod tests {
     fn a_trial_is_of_one_value_on_one_host() {
         let proof = proof();
         let proven = proof.of(&claim("32768"));
-        assert_eq!(proven.verdict, Some(Verdict::Proven));
+        assert_eq!(proven.verdict, Some(TrialVerdict::Proven));
         assert_eq!(
             proven.words,
             "proven: client.TcpExt.TCPAbortOnMemory >= 1 in 5 of 5 runs before and in 0 of 5 \

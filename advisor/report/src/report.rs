@@ -12,7 +12,7 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::document::{self, DocumentError, Kind};
+use crate::document::{self, DocumentError, FileFormat};
 
 /// The version of the report format that this program writes and reads.
 pub const SCHEMA: u32 = 1;
@@ -35,7 +35,7 @@ pub struct Report {
     pub differences: Vec<Difference>,
     /// A result for each scenario that was asked for and each kernel, skipped
     /// ones included.
-    pub scenarios: Vec<Scenario>,
+    pub scenarios: Vec<ScenarioResult>,
 }
 
 /// Something that one scenario saw on some kernels, and not on others.
@@ -60,7 +60,7 @@ pub struct Group {
 
 /// The result of one scenario on one kernel over one kind of link.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
-pub struct Scenario {
+pub struct ScenarioResult {
     /// `topic/file/name[key=value,...]`.
     pub id: String,
     /// What the scenario shows, in plain sentences, from the suite.
@@ -104,13 +104,13 @@ pub struct Kernel {
     pub release: String,
     /// The host's own kernel or a guest's.
     #[serde(rename = "where")]
-    pub place: Place,
+    pub machine: Machine,
 }
 
-/// Where a kernel ran.
+/// The machine that a kernel ran on.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Place {
+pub enum Machine {
     /// The kernel of the machine that ran the harness.
     Host,
     /// A guest's, on the processor itself.
@@ -323,7 +323,7 @@ impl fmt::Display for Quantifier {
 }
 
 /// A report, as a file.
-const REPORT: Kind = Kind {
+const REPORT: FileFormat = FileFormat {
     name: "report",
     what: "a report of the harness",
     schema: SCHEMA,

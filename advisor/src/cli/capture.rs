@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
-use super::host::{Host, Scope};
-use super::{Error, print};
 use advisor_facts::{file, redact};
+
+use super::host::{HostArguments, LookArguments};
+use super::{Error, print};
 
 /// Write what this host says, for `--facts` and `--baseline`
 ///
@@ -23,9 +24,9 @@ pub(super) struct Capture {
     #[arg(long)]
     redact: bool,
     #[command(flatten)]
-    scope: Scope,
+    scope: LookArguments,
     #[command(flatten)]
-    host: Host,
+    host: HostArguments,
 }
 
 impl Capture {

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use super::Error;
 use advisor_facts::{Facts, Look, Looking, Root, file};
+
+use super::Error;
 
 /// Which host, and how it is looked at.
 #[derive(Debug, clap::Args)]
-pub(super) struct Host {
+pub(super) struct HostArguments {
     /// Read a recorded host, a directory with copies of its files of /proc, in
     /// place of this one
     #[arg(long, value_name = "DIR")]
@@ -26,7 +27,7 @@ pub(super) struct Host {
 
 /// What is looked at of a whole host: since when, and how deep.
 #[derive(Debug, clap::Args)]
-pub(super) struct Scope {
+pub(super) struct LookArguments {
     /// Look twice, this far apart (30s, 5m, 500ms): rules about what counters do
     /// need it
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with_all = ["root", "facts"])]
@@ -44,9 +45,9 @@ pub(super) struct Scope {
     inspect_options: bool,
 }
 
-impl Host {
+impl HostArguments {
     /// Reads the host, twice where a window was asked for.
-    pub(super) fn facts(&self, scope: &Scope) -> Result<Facts, Error> {
+    pub(super) fn facts(&self, scope: &LookArguments) -> Result<Facts, Error> {
         // The baseline first: a mistyped path is to be told at once.
         let baseline = scope
             .baseline

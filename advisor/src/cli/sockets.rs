@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
-use super::host::Host;
+use advisor_facts::file;
+
+use super::host::HostArguments;
 use super::{Error, ListFormat, print};
 use crate::render;
 use crate::sockets::{By, Question};
-use advisor_facts::file;
 
 /// Say who holds the memory of TCP sockets, and how their peers are
 ///
@@ -31,7 +32,7 @@ pub(super) struct Sockets {
     #[arg(long, value_enum, default_value_t = ListFormat::Text)]
     format: ListFormat,
     #[command(flatten)]
-    host: Host,
+    host: HostArguments,
 }
 
 impl Sockets {

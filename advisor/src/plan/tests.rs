@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use proptest::prelude::*;
-
-use super::*;
 use advisor_facts::Look;
 use advisor_facts::counters::Counters;
 use advisor_facts::kernel_log::KernelLog;
 use advisor_facts::memory::Zones;
 use advisor_facts::sockstat::Sockstat;
 use advisor_facts::sysctl_files::{SysctlFile, SysctlFiles, parse};
+use proptest::prelude::*;
+
+use super::*;
 
 /// Values that are met, right and wrong ones, for each setting.
 const VALUES: &[(&str, &[&str])] = &[
@@ -52,6 +52,7 @@ const VALUES: &[(&str, &[&str])] = &[
         &["131072", "-262144", "512", "1"],
     ),
     ("net.ipv4.tcp_tw_reuse", &["0", "1", "2"]),
+    ("net.ipv4.tcp_tw_recycle", &["0", "1"]),
     ("net.ipv4.tcp_timestamps", &["0", "1", "2"]),
     (
         "net.ipv4.tcp_rmem",

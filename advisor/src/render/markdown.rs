@@ -78,7 +78,7 @@ fn write_step(text: &mut String, number: usize, step: &Recommendation) {
         finding.severity,
         step.code,
         step.name,
-        finding.kind,
+        finding.applies_to,
         escaped(&finding.why)
     );
     let mut row = |label: &str, content: String| {

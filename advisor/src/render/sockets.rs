@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 
-use anstyle::{AnsiColor, Style};
-use serde::Serialize;
-
-use super::json;
-use crate::sockets::{By, Group, Row, SocketRow, Survey};
-use advisor_facts::condition::{Condition, Sum, Tally};
+use advisor_facts::condition::{Condition, ConditionSums, Sum};
 use advisor_facts::processes::Process;
 use advisor_facts::sock_diag::{SocketOptions, TcpSocket};
 use advisor_facts::units::bytes;
 use advisor_facts::{SocketSource, Unseen};
 use advisor_report::escape::inert;
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+
+use super::json;
+use crate::sockets::{By, Group, Row, SocketRow, Survey};
 
 /// Wider lines than this are hard to read.
 const WIDEST: usize = 100;
@@ -37,10 +37,10 @@ pub fn write(out: &mut dyn io::Write, survey: &Survey, width: usize) -> io::Resu
         match row {
             Row::Socket(row) => write_socket(&mut text, row, width),
             Row::Group(row) => {
-                let total = row.tally.total();
+                let total = row.sums.total();
                 let first = format!("{:>11}  {}", bytes(total.bytes), group(&row.group));
                 fill_strong(&mut text, &first, width);
-                let line = format!("{}: {}", count(total.sockets), conditions(&row.tally));
+                let line = format!("{}: {}", count(total.sockets), conditions(&row.sums));
                 fill(&mut text, &line, INDENT, INDENT, width);
             }
         }
@@ -143,8 +143,8 @@ fn count(sockets: u64) -> String {
 }
 
 /// `3 dead with 1.0 MiB; 2 idle`.
-fn conditions(tally: &Tally) -> String {
-    let conditions: Vec<_> = tally
+fn conditions(sums: &ConditionSums) -> String {
+    let conditions: Vec<_> = sums
         .conditions()
         .into_iter()
         .map(
@@ -327,13 +327,13 @@ enum AnswerRow<'a> {
     },
 }
 
-impl From<&Tally> for Holding {
-    fn from(tally: &Tally) -> Self {
-        let Sum { sockets, bytes } = tally.total();
+impl From<&ConditionSums> for Holding {
+    fn from(sums: &ConditionSums) -> Self {
+        let Sum { sockets, bytes } = sums.total();
         Self {
             sockets,
             bytes,
-            conditions: tally
+            conditions: sums
                 .conditions()
                 .into_iter()
                 .map(|(condition, Sum { sockets, bytes })| {
@@ -384,7 +384,7 @@ pub fn write_json(out: &mut dyn io::Write, survey: &Survey) -> io::Result<()> {
                     _ => None,
                 },
                 name: group(&row.group),
-                holding: (&row.tally).into(),
+                holding: (&row.sums).into(),
             },
         })
         .collect();

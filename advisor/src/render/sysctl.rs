@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 use std::io;
 
-use super::text::plain;
-use crate::plan::{Advice, Change, Recommendation};
 use advisor_facts::Facts;
 use advisor_facts::units::bytes;
 use advisor_report::escape::inert;
+
+use super::text::plain;
+use crate::plan::{Advice, Change, Recommendation};
 
 /// Columns of a comment.
 const WIDTH: usize = 80;

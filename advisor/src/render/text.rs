@@ -198,7 +198,7 @@ fn write_recommendation(
     let _ = writeln!(
         text,
         "   {severity}{}{severity:#}, {} {}, {}",
-        finding.severity, recommendation.code, recommendation.name, finding.kind
+        finding.severity, recommendation.code, recommendation.name, finding.applies_to
     );
     field(text, "on", &finding.subject, width);
     field(text, "setting", &finding.setting, width);

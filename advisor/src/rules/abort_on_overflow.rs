@@ -1,14 +1,16 @@
 //! A full accept queue that resets clients.
 
-use super::{
-    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Severity, cannot_be_read,
-};
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
+
+use super::{
+    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Scope, Severity, cannot_be_read,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB512",
     name: "abort-on-overflow",
+    scope: Scope::Host,
     scenario: Some("listen/queue/last-ack-finds-it-full[abort-on-overflow=1]"),
     cure: Some("listen/queue/last-ack-finds-it-full[abort-on-overflow=0]"),
     proven_by: ProvenBy::Suites(&["abort-on-overflow"]),

@@ -1,17 +1,20 @@
 //! A listener whose accept queue is full now.
 
-use super::program::{name, plain};
-use super::somaxconn_low::SETTING;
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
-};
 use advisor_facts::sock_diag::{TcpSocket, TcpState};
 use advisor_facts::{Facts, SocketSource};
 use advisor_report::measured::Measured;
 
+use super::program::{name, plain};
+use super::somaxconn_low::SETTING;
+use super::{
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity,
+};
+
 pub(super) const RULE: Rule = Rule {
     code: "LB501",
     name: "accept-queue-full",
+    scope: Scope::Host,
     scenario: Some("listen/queue/overflow[backlog=1,family=ipv4]"),
     cure: Some("listen/queue/room-again"),
     proven_by: ProvenBy::Suites(&["listen-queue-overflows"]),
@@ -101,7 +104,7 @@ fn finding(facts: &Facts, socket: &TcpSocket, somaxconn: Option<i64>) -> Finding
              backlog than the one it asks for."
                 .to_owned()
         },
-        kind: Kind::Program,
+        applies_to: AppliesTo::Program,
         subject: format!("{program}, the listener on {address}"),
         setting: "accept() and the backlog of listen()".to_owned(),
         current: format!("{waiting} wait, backlog {backlog}"),

@@ -7,17 +7,19 @@ use advisor_facts::Facts;
 use advisor_facts::condition::Condition;
 use advisor_facts::namespaces::Namespace;
 use advisor_facts::sock_diag::TcpSocket;
-use advisor_facts::units::span;
+use advisor_facts::units::{seconds, span};
 use advisor_report::measured::Measured;
 
 use super::program::{by_program, command_in, connections};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, seconds,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity,
 };
 
 pub(super) const RULE: Rule = Rule {
     code: "LB503",
     name: "accept-queue-stuck",
+    scope: Scope::Host,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Nothing("no suite has a program that stops accepting for long yet"),
@@ -26,9 +28,9 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Connections that wait for accept() and do not get on: the program that listens \
+    detects: "Connections that wait for accept() and do not get on. The program that listens \
         hangs, or has forgotten the listener. Its clients are connected, send their request and \
-        get no answer; no counter moves before the queue is full.",
+        get no answer. No counter moves before the queue is full.",
     evidence: "Connections without an inode on the port of a listener, in every network namespace. \
         The same one in both looks, at least 5 seconds apart; or one whose last data, or whose \
         handshake, is 10 seconds old (tcp_info.last_data_recv).",
@@ -152,7 +154,7 @@ fn finding(
             clients believe that they are connected, and wait. A longer backlog only lets more of \
             them wait."
             .to_owned(),
-        kind: Kind::Program,
+        applies_to: AppliesTo::Program,
         subject: name,
         setting: "accept()".to_owned(),
         current: format!("not called for {since}, {}", wait(count)),

@@ -5,6 +5,11 @@ use advisor_facts::Facts;
 /// The proposal to remove a line of a file.
 pub(crate) const TAKE_OUT: &str = "take the line out";
 
+/// Where a setting of another network namespace is kept: /proc/sys of a container is
+/// mostly read-only, and files of the node are not for it.
+pub(super) const SET_FOR_CONTAINERS: &str = "securityContext.sysctls of the pod, or \
+    `docker run --sysctl`";
+
 /// How to set a sysctl now and at every boot.
 pub(super) fn set(name: &str, value: &str) -> String {
     format!(

@@ -1,13 +1,15 @@
 //! A buffer begins with more than it may grow to.
 
-use super::{Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Severity, bytes};
+use super::{Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Scope, Severity};
 use advisor_facts::release::Release;
 use advisor_facts::{Facts, Settings};
+use advisor_facts::units::bytes;
 use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB419",
     name: "buffers-out-of-order",
+    scope: Scope::Host,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Nothing(
@@ -18,8 +20,8 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A default above its maximum: a second value of tcp_rmem or tcp_wmem above the \
-        third, or rmem_default above rmem_max (and the same for wmem). The kernel takes it. A TCP \
+    detects: "A default size of a buffer above its maximum. It is the second value of tcp_rmem \
+        or tcp_wmem above the third, or rmem_default above rmem_max (wmem alike). The kernel takes it. A TCP \
         socket then begins with the greater buffer and autotuning never changes it; a program \
         that asks for a buffer gets a smaller one than a program that asks for none.",
     evidence: "The three values of net.ipv4.tcp_rmem and tcp_wmem; net.core.rmem_default against \

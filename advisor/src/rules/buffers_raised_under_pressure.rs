@@ -1,16 +1,19 @@
 //! Raised buffer sizes although the memory of all sockets is short.
 
+use advisor_facts::Facts;
+use advisor_facts::units::bytes;
+use advisor_report::measured::Measured;
+
 use super::sizing::{BYPASSED, gauge_noise_pages, tcp_pages};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Severity, bytes,
+    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope, Severity,
     not_initial_namespace,
 };
-use advisor_facts::Facts;
-use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB415",
     name: "buffers-raised-under-pressure",
+    scope: Scope::Host,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Nothing(
@@ -22,8 +25,8 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Largest buffer sizes (tcp_rmem, tcp_wmem, rmem_max, wmem_max) that were raised while \
-        TCP memory is beyond the pressure mark. People answer the message about memory with larger \
+    detects: "Raised buffer sizes on a host whose TCP memory is beyond the pressure mark. The \
+        largest sizes are in tcp_rmem, tcp_wmem, rmem_max and wmem_max. People answer the message about memory with larger \
         buffers. Then fewer sockets fill tcp_mem, and it gets worse.",
     evidence: "TCP.mem above the pressure mark, and a largest buffer above a 64th of the high mark \
         and above the kernel's default (tcp_rmem 6 MiB, 32 MiB from Linux 6.18 on; tcp_wmem 4 \

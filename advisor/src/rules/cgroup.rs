@@ -1,10 +1,12 @@
 //! The memory limits of a cgroup of version 2, for the rules about them.
 
-use super::program::by_program;
-use super::{Confidence, Documentation, Evidence, Finding, Kind, Outcome, Severity, bytes};
 use advisor_facts::Facts;
 use advisor_facts::cgroups::Cgroup;
 use advisor_facts::condition::Condition;
+use advisor_facts::units::bytes;
+
+use super::program::by_program;
+use super::{AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, Severity};
 
 /// One of the limits.
 pub(super) struct Limit {
@@ -118,9 +120,9 @@ impl Limit {
             )
         }));
         let holder = holders.first().filter(|_| amiss >= sock / 2);
-        let (kind, proposal, apply) = match holder {
+        let (applies_to, proposal, apply) = match holder {
             Some(program) => (
-                Kind::Program,
+                AppliesTo::Program,
                 "a program that reads, closes and bounds what it queues".to_owned(),
                 format!(
                     "mend {} first: {} of what the sockets hold is for peers that are gone or do \
@@ -130,7 +132,7 @@ impl Limit {
                 ),
             ),
             None => (
-                Kind::Both,
+                AppliesTo::Both,
                 format!("{proposed}, or a program that queues less"),
                 format!(
                     "raise {} of the container or the unit ({}) to {proposed} ({}){and_max}",
@@ -156,7 +158,7 @@ impl Limit {
                  tcp_mem has.",
                 self.effect
             ),
-            kind,
+            applies_to,
             subject: format!("the cgroup {}", cgroup.path),
             setting: self.file.to_owned(),
             current: most.to_string(),

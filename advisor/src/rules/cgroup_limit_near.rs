@@ -1,16 +1,20 @@
 //! Sockets short of memory because of the limit of their cgroup, not tcp_mem.
 
-use super::cgroup::{self, Limit};
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, bytes,
-};
 use advisor_facts::Facts;
 use advisor_facts::cgroups::CgroupV1;
+use advisor_facts::units::bytes;
 use advisor_report::measured::Measured;
+
+use super::cgroup::{self, Limit};
+use super::{
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB407",
     name: "cgroup-limit-near",
+    scope: Scope::Host,
     scenario: Some("limits/cgroup/crowd[limit=cgroup]"),
     cure: Some("limits/cgroup/crowd[limit=none]"),
     proven_by: ProvenBy::Suites(&["cgroup-limit-near"]),
@@ -100,7 +104,7 @@ fn finding_v1(cgroup: &CgroupV1, limit: u64, usage: u64) -> Finding {
             kernel keeps the buffers of these sockets small and closes their windows, whatever \
             room tcp_mem and memory.limit_in_bytes have."
             .to_owned(),
-        kind: Kind::Both,
+        applies_to: AppliesTo::Both,
         subject: format!("the cgroup {}", cgroup.path),
         setting: "memory.kmem.tcp.limit_in_bytes".to_owned(),
         current: limit.to_string(),
@@ -203,7 +207,7 @@ pub(super) mod tests {
         facts.now.sockets.as_mut().unwrap().all.push(unread);
         add_process(&mut facts, (70, "consumer"), None, [7]);
         let finding = fired(&RULE, &facts).remove(0);
-        assert_eq!(finding.kind, Kind::Program);
+        assert_eq!(finding.applies_to, AppliesTo::Program);
         assert!(
             finding.summary.contains("consumer (70)"),
             "{}",

@@ -1,13 +1,15 @@
 //! A program slowed down because its sockets fill its cgroup up to memory.high.
 
-use super::cgroup::{self, Limit};
-use super::{Documentation, Outcome, ProvenBy, Rule};
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
+
+use super::cgroup::{self, Limit};
+use super::{Documentation, Outcome, ProvenBy, Rule, Scope};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB408",
     name: "cgroup-slowed-down",
+    scope: Scope::Host,
     scenario: Some("limits/cgroup/slowed-down[limit=high]"),
     cure: Some("limits/cgroup/slowed-down[limit=none]"),
     proven_by: ProvenBy::Suites(&["cgroup-slowed-down"]),

@@ -7,12 +7,14 @@ use advisor_report::measured::Measured;
 
 use super::left::{Left, left};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity,
 };
 
 pub(super) const RULE: Rule = Rule {
     code: "LB202",
     name: "close-wait-left",
+    scope: Scope::Host,
     scenario: Some("crash/leak/close-wait"),
     cure: None,
     proven_by: ProvenBy::Suites(&["close-wait-left"]),
@@ -95,7 +97,7 @@ fn finding(left: &Left<'_>, source: &str) -> Finding {
             the end of file, or it forgets the descriptor. No timer and no setting of the kernel \
             frees them. In the end the process runs out of descriptors."
             .to_owned(),
-        kind: Kind::Program,
+        applies_to: AppliesTo::Program,
         subject: subject.clone(),
         setting: "close()".to_owned(),
         current: format!("not called on {count} connections that the peer has closed"),

@@ -3,20 +3,24 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::program::process_name;
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
-    needs_a_window, seconds,
-};
 use advisor_facts::condition::unread_bytes;
 use advisor_facts::namespaces::Namespace;
 use advisor_facts::sock_diag::{TcpSocket, TcpState};
+use advisor_facts::units::seconds;
 use advisor_facts::{Facts, NamespaceCounters};
 use advisor_report::measured::Measured;
+
+use super::past::Past;
+use super::program::process_name;
+use super::{
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB201",
     name: "close-with-unread-data",
+    scope: Scope::Host,
     scenario: Some("close/unread-data/plain-close"),
     cure: Some("close/unread-data/shutdown-then-read-to-eof"),
     proven_by: ProvenBy::Suites(&["close-with-unread-data"]),
@@ -34,8 +38,8 @@ const DOCUMENTATION: Documentation = Documentation {
         (which includes failed attempts) and PassiveOpens stand in for a counter of closes; a \
         connection within the namespace counts in both. Both bounds are a judgement of this \
         project: any server closes on a misbehaving peer now and then, and a program that \
-        forgets to read does it to many of its peers. A total without a window says nothing \
-        about now. TCPAbortOnData alone, with the same bounds, gives a notice: it counts data \
+        forgets to read does it to many of its peers. Without a window the totals since boot, \
+        with the same bounds, give a notice. TCPAbortOnData alone, with the same bounds, gives a notice: it counts data \
         that arrived after close(), and SO_LINGER {1,0}, and either may be on purpose. The \
         kernel counts per namespace, not per program. The programs named hold connections with \
         unread data there at the second look; if none does, they have TCP sockets there.",
@@ -74,7 +78,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         return Outcome::NotEvaluated(format!("this kernel has no counter {COUNTER}"));
     }
     let Some((window, _)) = facts.window() else {
-        return needs_a_window(COUNTER, facts);
+        return over(facts, facts.counters_begin());
     };
     let mut seen: Vec<Resets<'_>> = facts.places().map(Resets::at).collect();
     // The sort is stable: among equals the own namespace comes first.
@@ -85,9 +89,41 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         .take(NAMESPACES)
         .collect();
     if findings.is_empty() {
-        return Outcome::Quiet(seen[0].quiet(window));
+        return match over(facts, "") {
+            Outcome::Quiet(_) => Outcome::Quiet(seen[0].quiet(window)),
+            fired => fired,
+        };
     }
     Outcome::Fired(findings)
+}
+
+/// The answer by the counters since boot, with the bounds of a window.
+fn over(facts: &Facts, since: &str) -> Outcome {
+    let past = Past::counted(facts, COUNTER);
+    let opens: i64 = facts
+        .places()
+        .flat_map(|place| OPENS.map(|name| place.count(name).unwrap_or(0)))
+        .sum();
+    if past.count < FEW || past.count.saturating_mul(OPENS_A_CLOSE) < opens {
+        return Outcome::Quiet(format!(
+            "{} close() with unread data {since} and {opens} active and passive opens: fewer than \
+             one in {OPENS_A_CLOSE}; whether they go on shows with --over 30s",
+            past.count
+        ));
+    }
+    let summary = format!(
+        "{} close() with unread data {}, each a reset, and {opens} active and passive opens",
+        past.count,
+        past.when(facts)
+    );
+    let why = "close() with unread data resets the connection, and data that was written and not \
+        yet acknowledged is lost without an error. The counter does not say which program, and a \
+        total does not say whether it goes on."
+        .to_owned();
+    Outcome::Fired(vec![Finding {
+        severity: Severity::Notice,
+        ..past.finding(summary, "close()", why)
+    }])
 }
 
 /// The resets by close() in a network namespace.
@@ -171,7 +207,7 @@ impl<'a> Resets<'a> {
                  there is nothing to mend.",
                 suspects.sentence()
             ),
-            kind: Kind::Program,
+            applies_to: AppliesTo::Program,
             subject: suspects.subject(&place),
             setting: "close()".to_owned(),
             current: "close() with received data unread".to_owned(),
@@ -354,7 +390,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::rules::testing::{
-        add_namespace, assert_not_evaluated, assert_quiet, counters, fired, host, outcome,
+        add_namespace, assert_quiet, bare_host, counters, fired, host, outcome,
     };
 
     /// A host that the rule fires on.
@@ -363,25 +399,25 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_counter_since_boot_alone_never_fires() {
-        let mut facts = firing();
-        facts.earlier = None;
-        assert_not_evaluated(
-            &RULE,
-            &facts,
-            "needs a window: --over 30s (TCPAbortOnClose since boot: 64)",
-        );
-        facts.settings.tcp_max_orphans = None;
-        assert_not_evaluated(
-            &RULE,
-            &facts,
-            "TCPAbortOnClose since the network namespace was made: 64",
-        );
-        let evidence = Evidence::counter("TcpExt.TCPAbortOnClose", &facts).unwrap();
+    fn closes_since_boot_count_by_their_share() {
+        let mut facts = bare_host(1 << 30);
+        let totals = |closes: i64, opens: i64| {
+            counters(&format!(
+                "TcpExt: TCPAbortOnClose\nTcpExt: {closes}\nTcp: PassiveOpens\nTcp: {opens}\n"
+            ))
+        };
+        facts.now.counters = totals(64, 6401);
+        assert_quiet(&RULE, &facts);
+        facts.now.counters = totals(64, 6400);
+        let finding = fired(&RULE, &facts).remove(0);
         assert_eq!(
-            evidence.source,
-            "/proc/net/netstat, since the network namespace was made"
+            (finding.applies_to, finding.severity),
+            (AppliesTo::Observe, Severity::Notice)
         );
+        // The counter of a child namespace is as old as the namespace.
+        facts.settings.tcp_max_orphans = None;
+        let summary = &fired(&RULE, &facts)[0].summary;
+        assert!(summary.contains("since the network namespace was made"), "{summary}");
     }
 
     /// A host that closed so often with unread data, and opened so many connections.
@@ -393,8 +429,8 @@ pub(super) mod tests {
                  Tcp: ActiveOpens PassiveOpens\nTcp: {active} {passive}\n"
             )
         };
-        facts.now.counters = counters(&text(1000 + closes, 2000 + active, 3000 + passive));
-        facts.earlier.as_mut().unwrap().counters = counters(&text(1000, 2000, 3000));
+        facts.now.counters = counters(&text(10 + closes, 2000 + active, 3000 + passive));
+        facts.earlier.as_mut().unwrap().counters = counters(&text(10, 2000, 3000));
         facts
     }
 
@@ -555,7 +591,7 @@ pub(super) mod tests {
         );
         // A namespace that is new has no rate.
         facts.earlier.as_mut().unwrap().elsewhere.clear();
-        facts.now.elsewhere[0].counters = counters("TcpExt: TCPAbortOnClose\nTcpExt: 99\n");
+        facts.now.elsewhere[0].counters = counters("TcpExt: TCPAbortOnClose\nTcpExt: 30\n");
         assert_quiet(&RULE, &facts);
     }
 }

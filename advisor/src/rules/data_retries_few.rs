@@ -1,14 +1,16 @@
 //! A tcp_retries2 lower than the standard allows.
 
-use super::{
-    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Severity, cannot_be_read,
-};
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
+
+use super::{
+    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Scope, Severity, cannot_be_read,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB416",
     name: "data-retries-few",
+    scope: Scope::Host,
     scenario: Some("crash/vanished-peer/user-timeout"),
     cure: None,
     proven_by: ProvenBy::Suites(&["data-retries-few"]),

@@ -13,12 +13,14 @@ use advisor_report::measured::Measured;
 use super::program::{Program, Sides, by_program, connections, plain, without_tcp_info};
 use super::retransmission::{left_ms, unanswered_ms};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity,
 };
 
 pub(super) const RULE: Rule = Rule {
     code: "LB401",
     name: "dead-peer-holds-memory",
+    scope: Scope::Host,
     scenario: Some("crash/vanished-peer/unacknowledged"),
     cure: Some("crash/vanished-peer/user-timeout"),
     proven_by: ProvenBy::Suites(&["dead-peer-holds-memory"]),
@@ -79,7 +81,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     let programs = by_program(facts, has_dead_peer);
     let held: u64 = programs.iter().map(|program| program.bytes).sum();
     let count: usize = programs.iter().map(|program| program.sockets.len()).sum();
-    let sides = (count > 0).then(|| Sides::of(&facts.now));
+    let sides = (count > 0).then(|| Sides::of(facts, &facts.now));
     let by_memory = held >= WORTH_BYTES;
     let mut findings: Vec<Finding> = programs
         .iter()
@@ -222,7 +224,7 @@ fn finding(facts: &Facts, program: &Program<'_>, hang: Option<&Hang>) -> Finding
              program that waits for an answer waits as long. SO_KEEPALIVE does nothing while data \
              is unacknowledged, and close() makes orphans of them that hold the data on."
         ),
-        kind: Kind::Program,
+        applies_to: AppliesTo::Program,
         subject: program.name.clone(),
         setting: "TCP_USER_TIMEOUT".to_owned(),
         current: match options.len() {

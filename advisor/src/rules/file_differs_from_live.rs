@@ -1,16 +1,19 @@
 //! A live value that differs from the one in the files.
 
-use super::{
-    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Severity, not_initial_namespace,
-};
 use advisor_facts::Facts;
 use advisor_facts::release::Release;
 use advisor_facts::sysctl_files::is_glob;
 use advisor_report::measured::Measured;
 
+use super::{
+    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Scope, Severity,
+    not_initial_namespace,
+};
+
 pub(super) const RULE: Rule = Rule {
     code: "LB603",
     name: "file-differs-from-live",
+    scope: Scope::Files,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::FILES_ONLY,

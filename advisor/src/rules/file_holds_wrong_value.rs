@@ -1,14 +1,15 @@
 //! A file with a wrong value that is not live.
 
-use super::{Documentation, Finding, Outcome, ProvenBy, Rule, Severity, TAKE_OUT};
-use crate::lint;
 use advisor_facts::Facts;
 use advisor_facts::release::Release;
 use advisor_report::measured::Measured;
 
+use super::{Documentation, Finding, Outcome, ProvenBy, Rule, Scope, Severity, TAKE_OUT, files};
+
 pub(super) const RULE: Rule = Rule {
     code: "LB604",
     name: "file-holds-wrong-value",
+    scope: Scope::Files,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::FILES_ONLY,
@@ -34,7 +35,7 @@ const DOCUMENTATION: Documentation = Documentation {
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
     let release = Release::of_kernel(&facts.kernel);
-    let findings: Vec<_> = lint::wrong_values(&facts.sysctl_files, facts)
+    let findings: Vec<_> = files::wrong_values(&facts.sysctl_files, facts)
         .into_iter()
         .filter(|wrong| {
             let live = facts.sysctl_files.live.get(wrong.line.key);

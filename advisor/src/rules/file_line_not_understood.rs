@@ -1,15 +1,17 @@
 //! A line of a file that sets nothing, because no program understands it.
 
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, TAKE_OUT,
-};
-use crate::lint;
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
+
+use super::{
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity, TAKE_OUT, files,
+};
 
 pub(crate) const RULE: Rule = Rule {
     code: "LB605",
     name: "file-line-not-understood",
+    scope: Scope::Files,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::FILES_ONLY,
@@ -18,7 +20,7 @@ pub(crate) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A line of a file that no program understands: it is no assignment, or not text. The \
+    detects: "A line of a file that no program understands. It is no assignment, or not text. The \
         programs that apply the files skip it, and the setting keeps its value.",
     evidence: "Every line of the files.",
     recommendation: "Remove the line, or write it as `key = value`.",
@@ -32,7 +34,7 @@ const DOCUMENTATION: Documentation = Documentation {
 };
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
-    let findings: Vec<_> = lint::not_understood(&facts.sysctl_files)
+    let findings: Vec<_> = files::not_understood(&facts.sysctl_files)
         .map(|(path, number, message)| {
             let place = format!("{}:{number}", path.display());
             Finding {
@@ -40,7 +42,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                 confidence: Confidence::High,
                 summary: format!("{place} sets nothing"),
                 why: message,
-                kind: Kind::Host,
+                applies_to: AppliesTo::Host,
                 subject: "the files that set sysctls at boot".to_owned(),
                 evidence: vec![Evidence::new(
                     place.as_str(),
@@ -75,7 +77,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_line_is_an_assignment_of_a_possible_value() {
+    fn a_line_is_an_assignment() {
         let mut facts = host("quiet");
         facts.sysctl_files.files.clear();
         with_file(
@@ -87,7 +89,7 @@ pub(super) mod tests {
         with_file(
             &mut facts,
             "/etc/sysctl.d/60-b.conf",
-            "net.ipv4.tcp_fin_timeout 60\nnet.ipv4.tcp_mem = 1 2",
+            "net.ipv4.tcp_fin_timeout 60\ntcp mem = 1 2\nnet.ipv4.tcp_rmem = 4096 87380 # two",
         );
         assert_eq!(fired(&RULE, &facts).len(), 2);
     }

@@ -2,14 +2,18 @@
 
 use std::path::Path;
 
-use super::{Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Severity, TAKE_OUT};
 use advisor_facts::Facts;
 use advisor_facts::sysctl_files::{Assignment, CONF, Loader, SysctlFiles, is_glob};
 use advisor_report::measured::Measured;
 
+use super::{
+    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Scope, Severity, TAKE_OUT,
+};
+
 pub(crate) const RULE: Rule = Rule {
     code: "LB602",
     name: "file-line-overruled",
+    scope: Scope::Files,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::FILES_ONLY,

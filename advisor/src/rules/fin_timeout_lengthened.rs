@@ -1,16 +1,18 @@
 //! A raised tcp_fin_timeout, which keeps closed sockets as orphans.
 
-use super::fin_timeout_shortened::{DEFAULT, SETTING};
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, set,
-    unset,
-};
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
+
+use super::fin_timeout_shortened::{DEFAULT, SETTING};
+use super::{
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity, set, unset,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB102",
     name: "fin-timeout-lengthened",
+    scope: Scope::Host,
     scenario: Some("orphans/life/fin-wait2[fin-timeout=120]"),
     cure: Some("orphans/life/fin-wait2[fin-timeout=60]"),
     proven_by: ProvenBy::Suites(&["fin-timeout-lengthened"]),
@@ -57,7 +59,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
              against tcp_max_orphans. With {DEFAULT} it becomes a small record at once.",
             current.saturating_sub(DEFAULT)
         ),
-        kind: Kind::Host,
+        applies_to: AppliesTo::Host,
         subject: "this network namespace".to_owned(),
         setting: SETTING.to_owned(),
         current: current.to_string(),

@@ -1,15 +1,17 @@
 //! A lowered tcp_fin_timeout, which does not shorten TIME_WAIT.
 
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, set,
-    unset,
-};
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
+
+use super::{
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity, set, unset,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB302",
     name: "fin-timeout-shortened",
+    scope: Scope::Host,
     scenario: Some("bind/time-wait/fin-timeout"),
     cure: None,
     proven_by: ProvenBy::Nothing(
@@ -70,7 +72,7 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
             destinations or addresses, or net.ipv4.tcp_tw_reuse. If a short FIN_WAIT2 is wanted, \
             leave the setting."
             .to_owned(),
-        kind: Kind::Host,
+        applies_to: AppliesTo::Host,
         subject: "this network namespace".to_owned(),
         setting: SETTING.to_owned(),
         current: current.to_string(),

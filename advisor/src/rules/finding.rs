@@ -61,21 +61,25 @@ impl fmt::Display for Confidence {
 /// Where to apply a recommendation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum AppliesTo {
     /// A setting of the host.
     Host,
     /// The code of a program.
     Program,
     /// A setting of the host that helps only together with a change of a program.
     Both,
+    /// Nothing to change: the harm is over, and its cause has to be seen when it comes
+    /// again.
+    Observe,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for AppliesTo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Host => "a setting of the host",
             Self::Program => "a change of a program",
             Self::Both => "a host's setting and a program",
+            Self::Observe => "over: watch for the next one",
         })
     }
 }
@@ -92,7 +96,8 @@ pub struct Finding {
     /// Why the proposal helps.
     pub why: String,
     /// Where to apply it.
-    pub kind: Kind,
+    #[serde(rename = "kind")]
+    pub applies_to: AppliesTo,
     /// The host, the network namespace or the program.
     pub subject: String,
     /// The setting, the socket option or the system call.
@@ -169,6 +174,19 @@ impl Evidence {
         Some(Self::new(format!("host.{name}"), grown.into(), source))
     }
 
+    /// A counter of a network namespace since it began to count.
+    pub(super) fn counted(place: &NamespaceCounters<'_>, name: &str, since: &str) -> Option<Self> {
+        let mut source = counter_file(name).to_owned();
+        if let Some(namespace) = place.namespace {
+            source = format!("{source} of {}", namespace.label());
+        }
+        Some(Self::new(
+            format!("host.{name}"),
+            place.count(name)?.into(),
+            format!("{source}, {since}"),
+        ))
+    }
+
     /// The growth of a counter of a network namespace in the window.
     pub(super) fn counter_at(
         place: &NamespaceCounters<'_>,
@@ -225,7 +243,7 @@ impl Finding {
             confidence: Confidence::High,
             summary: String::new(),
             why: String::new(),
-            kind: Kind::Host,
+            applies_to: AppliesTo::Host,
             subject: scope(name, facts).to_owned(),
             setting: name.to_owned(),
             verify: format!("sysctl {name} says {proposed}"),
@@ -263,7 +281,7 @@ impl Finding {
             confidence: Confidence::High,
             summary: String::new(),
             why: String::new(),
-            kind: Kind::Host,
+            applies_to: AppliesTo::Host,
             subject: "the files that set sysctls at boot".to_owned(),
             setting: line.to_string(),
             current: format!("{} = {}", line.key, line.value),

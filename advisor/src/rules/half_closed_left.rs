@@ -6,12 +6,14 @@ use advisor_report::measured::Measured;
 
 use super::left::left;
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity,
 };
 
 pub(super) const RULE: Rule = Rule {
     code: "LB204",
     name: "half-closed-left",
+    scope: Scope::Host,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Nothing("no suite shuts down and keeps the descriptor yet"),
@@ -79,7 +81,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                 acknowledged that, and do not close theirs. While the descriptor is open no timer \
                 runs: tcp_fin_timeout has no say before close()."
                 .to_owned(),
-            kind: Kind::Program,
+            applies_to: AppliesTo::Program,
             subject: subject.clone(),
             setting: "a bounded wait, then close()".to_owned(),
             current: format!("{count} connections wait for their peers without a limit"),

@@ -1,18 +1,21 @@
 //! Connections idle for hours without keepalive, whose peers may be gone.
 
-use super::program::{by_program, without_tcp_info};
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
-};
 use advisor_facts::Facts;
 use advisor_facts::condition::Condition;
 use advisor_facts::sock_diag::{TcpSocket, TcpState, Timer};
 use advisor_facts::units::span;
 use advisor_report::measured::Measured;
 
+use super::program::{by_program, without_tcp_info};
+use super::{
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity,
+};
+
 pub(super) const RULE: Rule = Rule {
     code: "LB406",
     name: "idle-without-keepalive",
+    scope: Scope::Host,
     scenario: Some("crash/half-open/idle[option=none]"),
     cure: Some("crash/half-open/idle[option=keepalive]"),
     proven_by: ProvenBy::Suites(&["idle-without-keepalive"]),
@@ -72,7 +75,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                     them. If they are gone, each connection holds a descriptor and its memory \
                     for ever."
                     .to_owned(),
-                kind: Kind::Program,
+                applies_to: AppliesTo::Program,
                 subject: program.name.clone(),
                 setting: "SO_KEEPALIVE".to_owned(),
                 current: "0 (no timer is running)".to_owned(),

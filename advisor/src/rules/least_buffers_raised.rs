@@ -1,12 +1,14 @@
 //! What every socket keeps under memory pressure was raised.
 
-use super::{Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Severity, bytes};
+use super::{Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope, Severity};
 use advisor_facts::Facts;
+use advisor_facts::units::bytes;
 use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB418",
     name: "least-buffers-raised",
+    scope: Scope::Host,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Nothing(

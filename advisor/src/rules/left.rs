@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use advisor_facts::namespaces::Namespace;
 use advisor_facts::sock_diag::TcpSocket;
+use advisor_facts::units::seconds;
 use advisor_facts::{Facts, Look};
 
+use super::Evidence;
 use super::program::{Sides, command_in, plain, process_name};
-use super::{Evidence, seconds};
 
 /// So many old ones at one endpoint are no pool of idle connections.
 const MANY_AT_ONE: usize = 10;
@@ -152,7 +153,7 @@ pub(super) fn left(facts: &Facts, wanted: impl Fn(&TcpSocket) -> bool) -> Counte
             continue;
         }
         count += 1;
-        let sides = sides.get_or_insert_with(|| Sides::of(&facts.now));
+        let sides = sides.get_or_insert_with(|| Sides::of(facts, &facts.now));
         let endpoint = if sides.is_client(facts, namespace, socket) {
             Endpoint::ClientOf(plain(socket.peer))
         } else {

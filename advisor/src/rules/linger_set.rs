@@ -2,17 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use super::program::by_program;
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
-};
 use advisor_facts::Facts;
 use advisor_facts::sock_diag::TcpSocket;
 use advisor_report::measured::Measured;
 
+use super::program::by_program;
+use super::{
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity,
+};
+
 pub(super) const RULE: Rule = Rule {
     code: "LB203",
     name: "linger-set",
+    scope: Scope::Host,
     scenario: Some(
         "close/truth-table/endings[ending=linger-zero,link=10mbit,greeting=none,family=ipv4-mapped]",
     ),
@@ -84,7 +87,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                     program.name
                 ),
                 why: if discards { DISCARDS } else { WAITS }.to_owned(),
-                kind: Kind::Program,
+                applies_to: AppliesTo::Program,
                 subject: program.name.clone(),
                 setting: "SO_LINGER".to_owned(),
                 current,

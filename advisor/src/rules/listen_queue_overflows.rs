@@ -2,17 +2,21 @@
 
 use std::time::Duration;
 
-use super::somaxconn_low::{DEFAULT, SETTING};
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
-    a_minute, needs_a_window, seconds,
-};
+use advisor_facts::units::seconds;
 use advisor_facts::{Facts, NamespaceCounters};
 use advisor_report::measured::Measured;
+
+use super::past::Past;
+use super::somaxconn_low::{DEFAULT, SETTING};
+use super::{
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity, a_minute,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB510",
     name: "listen-queue-overflows",
+    scope: Scope::Host,
     scenario: Some("listen/queue/overflow[backlog=1,family=ipv4]"),
     cure: Some("listen/queue/overflow[backlog=4,family=ipv4]"),
     proven_by: ProvenBy::Suites(&["listen-queue-overflows"]),
@@ -21,11 +25,12 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Connections that the listeners of a network namespace dropped. The accept queue \
-        was full, or there was no memory for one more. Such a client tries again after a second, \
-        then two, then four.",
-    evidence: "The larger of ListenOverflows and ListenDrops over two looks. Warning above 1 per \
-        minute, critical above 5.",
+    detects: "Connections that a listener dropped because its accept queue was full. Such a \
+        client tries again after a second, then two, then four.",
+    evidence: "ListenOverflows over two looks: warning above 1 per minute, critical above 5. \
+        ListenDrops is shown and not judged, because it also counts a full SYN queue and other \
+        drops. Without a window: 10 overflows since boot, if they are at least one in 10,000 \
+        accepted connections, as a notice.",
     recommendation: "If somaxconn is below 4096: raise it to that, because it limits every \
         backlog. In the program: a backlog for listen() as large as its bursts, or accept() \
         sooner. ss -tln shows which listener: its Recv-Q is above its Send-Q.",
@@ -41,32 +46,59 @@ const DOCUMENTATION: Documentation = Documentation {
 
 const OVERFLOWS: &str = "TcpExt.ListenOverflows";
 const DROPS: &str = "TcpExt.ListenDrops";
+const ACCEPTED: &str = "Tcp.PassiveOpens";
+/// Fewer drops than this since boot are chance (our judgement).
+const FEW: i64 = 10;
+/// One drop since boot in more accepted connections than this is chance (our judgement).
+const ACCEPTED_A_DROP: i64 = 10_000;
 /// Largest number of network namespaces reported.
 const NAMESPACES: usize = 5;
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
-    let Some((window, _)) = facts.window() else {
-        return needs_a_window(OVERFLOWS, facts);
-    };
     let mut dropped: Vec<_> = facts.places().map(|place| (drops(&place), place)).collect();
     // The sort is stable: among equals the own namespace comes first.
     dropped.sort_by_key(|(drops, _)| std::cmp::Reverse(*drops));
-    let findings: Vec<_> = dropped
-        .iter()
-        .filter_map(|(drops, place)| finding(facts, place, *drops, window))
+    let findings: Vec<_> = facts
+        .window()
+        .into_iter()
+        .flat_map(|(window, _)| {
+            dropped
+                .iter()
+                .filter_map(move |(drops, place)| finding(facts, place, *drops, window))
+        })
         .take(NAMESPACES)
         .collect();
-    if findings.is_empty() {
-        let most = dropped.first().map_or(0, |(drops, _)| *drops);
-        return Outcome::Quiet(format!("{most} drops at listeners in {}", seconds(window)));
+    if !findings.is_empty() {
+        return Outcome::Fired(findings);
     }
-    Outcome::Fired(findings)
+    let past = Past::counted(facts, OVERFLOWS);
+    let accepted: i64 = facts.places().filter_map(|place| place.count(ACCEPTED)).sum();
+    if past.count < FEW || past.count.saturating_mul(ACCEPTED_A_DROP) < accepted {
+        return Outcome::Quiet(format!(
+            "{} drops at full accept queues {}, of {accepted} accepted connections",
+            past.count,
+            facts.counters_begin()
+        ));
+    }
+    let summary = format!(
+        "listeners with a full accept queue dropped {} connections {}",
+        past.count,
+        past.when(facts)
+    );
+    let why = "Each of these clients tried again after a second or more. The counter does not say \
+        which listener: a window during the load, or ss -tln then, shows the one whose Recv-Q is \
+        above its Send-Q."
+        .to_owned();
+    Outcome::Fired(vec![Finding {
+        severity: Severity::Notice,
+        ..past.finding(summary, "the backlog of listen()", why)
+    }])
 }
 
-/// Connections that the listeners of a network namespace dropped.
+/// Connections that found the accept queue of a listener full. ListenDrops counts other
+/// drops too: a full SYN queue, no route, no memory.
 fn drops(place: &NamespaceCounters<'_>) -> i64 {
-    let grown = |name| place.grown(name).unwrap_or(0).max(0);
-    grown(OVERFLOWS).max(grown(DROPS))
+    place.grown(OVERFLOWS).unwrap_or(0).max(0)
 }
 
 fn finding(
@@ -104,7 +136,7 @@ fn finding(
             The counter does not say which listener: ss -tln shows one whose Recv-Q is above its \
             Send-Q."
             .to_owned(),
-        kind: Kind::Program,
+        applies_to: AppliesTo::Program,
         subject: format!("the listener{within} whose queue is full"),
         setting: "the backlog of listen()".to_owned(),
         current: "unknown (ss -tln: Send-Q)".to_owned(),
@@ -146,7 +178,7 @@ fn finding(
     let setting = Finding::of_setting(facts, &DOCUMENTATION, SETTING, &DEFAULT.to_string());
     evidence.extend(setting.evidence);
     Some(Finding {
-        kind: Kind::Both,
+        applies_to: AppliesTo::Both,
         subject: setting.subject,
         setting: setting.setting,
         current: setting.current,
@@ -164,7 +196,9 @@ fn finding(
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::{add_namespace, fired, host, outcome};
+    use crate::rules::testing::{
+        add_namespace, assert_quiet, bare_host, counters, fired, host, outcome,
+    };
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
@@ -181,8 +215,35 @@ pub(super) mod tests {
             finding.subject,
             "the listener in network namespace pod-7 whose queue is full"
         );
-        assert_eq!(finding.kind, Kind::Program);
+        assert_eq!(finding.applies_to, AppliesTo::Program);
         assert!(finding.apply.contains("somaxconn is 128 there"));
+    }
+
+    #[test]
+    fn other_drops_are_no_full_accept_queue() {
+        let mut facts = host("quiet");
+        let grown = [("ListenOverflows", 0), ("ListenDrops", 600), ("TCPReqQFullDrop", 600)];
+        add_namespace(&mut facts, 7, &grown);
+        facts.now.elsewhere[0].counters =
+            counters("TcpExt: ListenOverflows ListenDrops\nTcpExt: 0 600\n");
+        facts.earlier.as_mut().unwrap().elsewhere[0].counters =
+            counters("TcpExt: ListenOverflows ListenDrops\nTcpExt: 0 0\n");
+        assert_quiet(&RULE, &facts);
+    }
+
+    #[test]
+    fn overflows_since_boot_are_told() {
+        let mut facts = bare_host(1 << 30);
+        let total = |overflows: i64| {
+            counters(&format!(
+                "TcpExt: ListenOverflows\nTcpExt: {overflows}\nTcp: PassiveOpens\nTcp: 100000\n"
+            ))
+        };
+        facts.now.counters = total(9);
+        assert_quiet(&RULE, &facts);
+        facts.now.counters = total(10);
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!((finding.applies_to, finding.severity), (AppliesTo::Observe, Severity::Notice));
     }
 
     #[test]
@@ -190,7 +251,7 @@ pub(super) mod tests {
         let severity = |drops: i64| {
             let mut facts = host("quiet");
             // Two looks 30 s apart.
-            add_namespace(&mut facts, 7, &[("ListenDrops", drops)]);
+            add_namespace(&mut facts, 7, &[("ListenOverflows", drops)]);
             match outcome(&RULE, &facts) {
                 Outcome::Fired(findings) => Some(findings[0].severity),
                 _ => None,

@@ -1,17 +1,20 @@
 //! Listeners without SO_REUSEADDR, which may not be able to start again.
 
-use super::program::{by_program, plain};
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
-};
 use advisor_facts::Facts;
 use advisor_facts::sock_diag::{TcpSocket, TcpState};
 use advisor_report::calibration::BindOption;
 use advisor_report::measured::Measured;
 
+use super::program::{by_program, plain};
+use super::{
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity,
+};
+
 pub(super) const RULE: Rule = Rule {
     code: "LB502",
     name: "listener-without-reuseaddr",
+    scope: Scope::Host,
     scenario: Some("bind/time-wait/neither"),
     cure: Some("bind/time-wait/both"),
     proven_by: ProvenBy::Suites(&["port-held-without-listener"]),
@@ -83,7 +86,7 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
                 why: "It runs now. When it starts again, bind() fails until a minute after its \
                     last connection went to TIME_WAIT."
                     .to_owned(),
-                kind: Kind::Program,
+                applies_to: AppliesTo::Program,
                 subject: program.name.clone(),
                 setting: "SO_REUSEADDR".to_owned(),
                 current: "0".to_owned(),

@@ -187,11 +187,15 @@ impl<'a> Orphans<'a> {
         }
     }
 
-    /// The limit that the count stays a quarter of: the kernel compares the limit with up
-    /// to four times the count.
-    pub(super) fn wanted(&self) -> Option<u64> {
-        let needed = self.peak.cast_unsigned().checked_mul(4)?;
-        needed.checked_add(1)?.checked_next_power_of_two()
+    /// What the limit has to be above: the kernel compares it with up to four times the
+    /// count.
+    pub(super) fn needed(&self) -> u64 {
+        self.peak.cast_unsigned().saturating_mul(4)
+    }
+
+    /// The power of two above that.
+    fn wanted(&self) -> Option<u64> {
+        self.needed().checked_add(1)?.checked_next_power_of_two()
     }
 
     /// A higher limit that the memory pays for: what is wanted, or as much of it as is

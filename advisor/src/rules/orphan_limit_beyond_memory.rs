@@ -7,13 +7,14 @@ use advisor_report::measured::Measured;
 use super::orphan_cost::Orphans;
 use super::sizing::default_max_orphans;
 use super::{
-    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Severity,
+    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope, Severity,
     not_initial_namespace,
 };
 
 pub(super) const RULE: Rule = Rule {
     code: "LB110",
     name: "orphan-limit-beyond-memory",
+    scope: Scope::Host,
     scenario: Some("orphans/flood/over-the-limit"),
     cure: None,
     proven_by: ProvenBy::Suites(&["orphan-limit-beyond-memory"]),
@@ -22,9 +23,9 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A tcp_max_orphans that the memory of TCP cannot hold, such as 3276800 from a list of \
-        settings. Such a limit never limits anything: tcp_mem fills first, and healthy connections \
-        suffer together with the orphans.",
+    detects: "A tcp_max_orphans that the memory of TCP cannot hold. A typical one is 3276800, \
+        from a list of settings. It never limits anything: tcp_mem fills first, and healthy \
+        connections suffer together with the orphans.",
     evidence: "tcp_max_orphans times the memory of an orphan, against the high mark of tcp_mem, \
         if the limit is above the kernel's default (half of tcp_ehash_entries, or what the kernel \
         computes from the RAM). For files alone: above the largest default of any kernel. If \

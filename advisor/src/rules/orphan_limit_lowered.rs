@@ -1,16 +1,19 @@
 //! A lowered tcp_max_orphans, mostly against TIME_WAIT, which it does not affect.
 
+use advisor_facts::Facts;
+use advisor_report::measured::Measured;
+
 use super::orphan_cost::Orphans;
 use super::sizing::default_max_orphans;
 use super::{
-    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Severity, not_initial_namespace,
+    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Scope, Severity,
+    not_initial_namespace,
 };
-use advisor_facts::Facts;
-use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB113",
     name: "orphan-limit-lowered",
+    scope: Scope::Host,
     scenario: Some("orphans/flood/over-the-limit"),
     cure: Some("orphans/flood/under-the-limit"),
     proven_by: ProvenBy::Suites(&["orphan-limit-lowered"]),

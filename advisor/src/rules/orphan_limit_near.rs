@@ -9,13 +9,14 @@ use advisor_report::measured::Measured;
 use super::orphan_cost::{Orphans, are_most};
 use super::program::{Program, by_program, command_in};
 use super::{
-    Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, command,
+    AppliesTo, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope, Severity, command,
     not_initial_namespace, set, unset,
 };
 
 pub(super) const RULE: Rule = Rule {
     code: "LB101",
     name: "orphan-limit-near",
+    scope: Scope::Host,
     scenario: Some("orphans/flood/over-the-limit"),
     cure: Some("orphans/flood/under-the-limit"),
     proven_by: ProvenBy::Suites(&["orphan-limit-near", "orphan-retries-misread"]),
@@ -126,14 +127,14 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
             "the socket tables that were seen",
         )
     }));
-    let found = Found {
+    let found = NearLimit {
         severity,
         limit,
         evidence,
         orphans,
     };
     let higher = found.orphans.higher_limit(limit);
-    let is_enough = higher >= found.orphans.wanted();
+    let is_enough = higher.is_some_and(|higher| higher > found.orphans.needed());
     let seen: u64 = kinds.iter().map(|(_, count)| count).sum();
     let are = |wanted: Condition| {
         let mut kinds = kinds.iter().filter(|(condition, _)| *condition == wanted);
@@ -178,14 +179,14 @@ fn places_of(look: &Look) -> Vec<(Option<&Namespace>, u64)> {
 }
 
 /// Too many orphans, and what there is to pay for them.
-struct Found<'a> {
+struct NearLimit<'a> {
     severity: Severity,
     limit: i64,
     evidence: Vec<Evidence>,
     orphans: Orphans<'a>,
 }
 
-impl Found<'_> {
+impl NearLimit<'_> {
     fn summary(&self) -> String {
         let count = self.orphans.count;
         if self.limit <= 0 {
@@ -214,17 +215,13 @@ impl Found<'_> {
 
     fn raise(self, proposed: u64) -> Finding {
         let current = self.limit.to_string();
-        let wanted = self.orphans.wanted();
-        let enough = if wanted.is_some_and(|wanted| wanted > proposed) {
-            let [peak, needed] = [self.orphans.peak, self.orphans.peak.saturating_mul(4)];
+        let needed = self.orphans.needed();
+        let enough = if needed >= proposed {
             format!(
-                " That is less than four times the {peak} that there are. For a limit above \
-                 {needed} the memory is missing: {} for as many.",
-                bytes(
-                    needed
-                        .cast_unsigned()
-                        .saturating_mul(self.orphans.cost.bytes)
-                )
+                " That is less than four times the {} that there are. For a limit above {needed} \
+                 the memory is missing: {} for as many.",
+                self.orphans.peak,
+                bytes(needed.saturating_mul(self.orphans.cost.bytes))
             )
         } else {
             " The proposal is above four times the count.".to_owned()
@@ -241,7 +238,7 @@ impl Found<'_> {
             confidence: self.orphans.cost.confidence,
             summary: self.summary(),
             why,
-            kind: Kind::Host,
+            applies_to: AppliesTo::Host,
             subject: "the whole kernel".to_owned(),
             setting: LIMIT.to_owned(),
             cost,
@@ -315,7 +312,7 @@ impl Found<'_> {
                  silent: where a peer answers and does not read (timer:(persist) in ss), the \
                  program has to bound its close by TCP_USER_TIMEOUT."
             ),
-            kind: Kind::Host,
+            applies_to: AppliesTo::Host,
             subject,
             setting: "none here".to_owned(),
             current: "unknown".to_owned(),
@@ -347,7 +344,7 @@ impl Found<'_> {
                  tcp_orphan_retries does nothing there: such an orphan lives about 347 s with 0 \
                  and with 3."
             ),
-            kind: Kind::Program,
+            applies_to: AppliesTo::Program,
             subject: name.to_owned(),
             setting: "TCP_USER_TIMEOUT".to_owned(),
             current: "unknown".to_owned(),
@@ -384,7 +381,7 @@ impl Found<'_> {
                         life(measured, FEW_RETRIES, "about 4 s"),
                         life(measured, 0, "about 109 s")
                     ),
-                    kind: Kind::Host,
+                    applies_to: AppliesTo::Host,
                     subject: "this network namespace".to_owned(),
                     setting: RETRIES.to_owned(),
                     cost: "none in memory".to_owned(),
@@ -402,7 +399,7 @@ impl Found<'_> {
                 confidence: self.orphans.cost.confidence,
                 summary,
                 why: format!("{why} tcp_orphan_retries is low already."),
-                kind: Kind::Program,
+                applies_to: AppliesTo::Program,
                 subject: "the program that closes these connections".to_owned(),
                 setting: "TCP_USER_TIMEOUT".to_owned(),
                 current: "unknown".to_owned(),
@@ -425,6 +422,7 @@ pub(super) mod tests {
     use std::time::Duration;
 
     use advisor_facts::SocketSource;
+    use advisor_facts::counters::Counters;
     use advisor_facts::sock_diag::TcpState;
     use advisor_facts::sock_diag::Timer;
 
@@ -435,7 +433,10 @@ pub(super) mod tests {
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
-        host("orphan-limit-near")
+        let mut facts = host("orphan-limit-near");
+        // Its resets are what reset-for-memory is about.
+        facts.now.counters = Counters::default();
+        facts
     }
 
     /// A host with `orphans` and a limit, whose tcp_mem pays for `affordable`.
@@ -515,7 +516,7 @@ pub(super) mod tests {
         }
         facts.settings.tcp_orphan_retries = Some(2);
         let finding = &fired(&RULE, &facts)[0];
-        assert_eq!(finding.kind, Kind::Program);
+        assert_eq!(finding.applies_to, AppliesTo::Program);
         assert!(finding.risk.contains("peer that does not read"));
     }
 

@@ -1,16 +1,18 @@
 //! A tcp_orphan_retries that keeps orphans longer than its number says.
 
-use super::retransmission::{rto_max_ms, spent_ms};
-use super::{
-    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Severity, TAKE_OUT,
-    cannot_be_read,
-};
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
+
+use super::retransmission::{rto_max_ms, spent_ms};
+use super::{
+    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope, Severity,
+    TAKE_OUT, cannot_be_read,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB111",
     name: "orphan-retries-misread",
+    scope: Scope::Host,
     scenario: Some("orphans/life/silent-peer-by-default"),
     cure: Some("orphans/life/silent-peer[retries=3]"),
     proven_by: ProvenBy::Suites(&["orphan-retries-misread"]),

@@ -1,19 +1,22 @@
 //! Old connections that hold the port of a server, which then cannot bind it.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use super::program::plain;
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
-};
 use advisor_facts::Facts;
 use advisor_facts::sock_diag::{TcpSocket, TcpState};
 use advisor_report::measured::Measured;
 
+use super::program::{Sides, plain};
+use super::{
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity,
+};
+
 pub(super) const RULE: Rule = Rule {
     code: "LB301",
     name: "port-held-without-listener",
+    scope: Scope::Host,
     scenario: Some("bind/time-wait/new-only"),
     cure: Some("bind/time-wait/both"),
     proven_by: ProvenBy::Suites(&["port-held-without-listener"]),
@@ -27,7 +30,8 @@ const DOCUMENTATION: Documentation = Documentation {
         LAST_ACK or CLOSING. Without SO_REUSEADDR on the old and the new socket, bind() fails \
         with EADDRINUSE until the last of them is gone: 60 seconds for TIME_WAIT.",
     evidence: "The socket table and net.ipv4.ip_local_port_range. Only ports that connect() does \
-        not pick count. Connections to a port below 1024 or to 2049 are left out, because \
+        not pick count, and those with at least 8 connections and four times the connections that \
+        connect() would have put there, which tells a server's port in a wide range. Connections to a port below 1024 or to 2049 are left out, because \
         clients such as NFS bind a low port themselves; so is local port 20, from which active \
         FTP connects. Warning if the peers have different ports, as clients of a server do. With \
         one connection, or if all go to the same port, this end may be a client with a fixed \
@@ -67,18 +71,13 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     let Some([first, last]) = facts.settings.ip_local_port_range else {
         return Outcome::NotEvaluated("net.ipv4.ip_local_port_range cannot be read".to_owned());
     };
-    let listening: HashSet<u16> = sockets
-        .all
-        .iter()
-        .filter(|socket| socket.state == TcpState::Listen)
-        .map(|socket| socket.local.port())
-        .collect();
+    let sides = Sides::of(facts, &facts.now);
     let mut ports: BTreeMap<u16, Vec<&TcpSocket>> = BTreeMap::new();
     for socket in &sockets.all {
         let port = socket.local.port();
         if is_ending(socket.state)
-            && !(first..=last).contains(&port)
-            && !listening.contains(&port)
+            && !sides.is_client(facts, None, socket)
+            && !sides.is_listened_on(None, port)
             && port != FTP_DATA
             && !is_service(socket.peer)
         {
@@ -186,7 +185,7 @@ fn finding(port: u16, sockets: &[&TcpSocket], range: &str, source: &str) -> Find
                  meets the same error. {WHY}"
             )
         },
-        kind: Kind::Program,
+        applies_to: AppliesTo::Program,
         subject: {
             let place = match addresses.as_slice() {
                 [address] => address.to_string(),
@@ -218,7 +217,30 @@ fn finding(port: u16, sockets: &[&TcpSocket], range: &str, source: &str) -> Find
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::{assert_not_evaluated, assert_quiet, fired, host};
+    use crate::rules::testing::{
+        add_sockets, assert_not_evaluated, assert_quiet, bare_host, fired, host, set, socket,
+    };
+
+    #[test]
+    fn a_wide_range_does_not_hide_the_port_of_a_server() {
+        let mut facts = bare_host(8 << 30);
+        set(&mut facts, "net.ipv4.ip_local_port_range", "1024 65535");
+        let old: Vec<_> = (1..=40)
+            .map(|k| {
+                let peer = format!("10.0.7.{k}:{}", 40_000 + 77 * k);
+                socket(TcpState::TimeWait, "10.0.0.5:8080", &peer).done()
+            })
+            .collect();
+        add_sockets(&mut facts, old);
+        let finding = fired(&RULE, &facts).remove(0);
+        assert!(finding.summary.contains("port 8080"), "{}", finding.summary);
+        // As many clients on ports of their own are no server.
+        let sockets = facts.now.sockets.as_mut().unwrap();
+        for (k, socket) in (0..).zip(&mut sockets.all) {
+            socket.local.set_port(20_000 + k);
+        }
+        assert_quiet(&RULE, &facts);
+    }
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {

@@ -2,19 +2,23 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::program::{name, plain};
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
-    there_and_back,
-};
-use advisor_facts::Facts;
+use advisor_facts::{Facts, Settings};
 use advisor_facts::namespaces::Namespace;
 use advisor_facts::sock_diag::{TcpSocket, TcpState};
 use advisor_report::measured::Measured;
 
+use super::apply::{SET_FOR_CONTAINERS, command};
+use super::listener_in_port_range::{RESERVED, unreserved_listeners, with_reserved};
+use super::program::{Sides, command_in, name, plain};
+use super::{
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity, there_and_back,
+};
+
 pub(super) const RULE: Rule = Rule {
     code: "LB303",
     name: "ports-run-out",
+    scope: Scope::Host,
     scenario: Some("bind/ports/ten-ports[way=bind]"),
     cure: Some("bind/ports/ten-ports[way=bind-no-port]"),
     proven_by: ProvenBy::Suites(&["ports-run-out"]),
@@ -25,14 +29,18 @@ pub(super) const RULE: Rule = Rule {
 const DOCUMENTATION: Documentation = Documentation {
     detects: "Connections to one destination that use up ip_local_port_range. Then connect() \
         from that address fails with EADDRNOTAVAIL.",
-    evidence: "Distinct local ports in the range for each destination, TIME_WAIT included. \
+    evidence: "Distinct local ports in the range for each destination, of connections that this \
+        end made. TIME_WAIT counts unless connect() may take its port again: with tcp_tw_reuse \
+        = 1, or 2 on loopback, and timestamps, after tcp_tw_reuse_delay (1 s before Linux 6.14). \
         Warning from 70 percent of the range, critical from 90.",
-    recommendation: "The range 1024 65535 if it is narrower. Else fewer connections: keep them \
-        and reuse them. If most are in TIME_WAIT, net.ipv4.tcp_tw_reuse = 1 frees their ports \
-        for connect() after a second.",
-    cost: "None.",
-    risk: "A wider range takes ports that services of the host may want to listen on. Reserve \
-        those in ip_local_reserved_ports.",
+    recommendation: "If most are in TIME_WAIT: net.ipv4.tcp_tw_reuse = 1, which frees their \
+        ports for connect() after a second. Else the range 1024 65535 if it is narrower, with \
+        the ports of listeners reserved. Better than both: keep connections and reuse them.",
+    cost: "A wider range: the ports that services listen on have to be reserved. tcp_tw_reuse: \
+        none.",
+    risk: "A wider range takes ports that services of the host want to listen on, unless they \
+        are in ip_local_reserved_ports; Kubernetes has NodePorts (30000-32767) that no listener \
+        shows. tcp_tw_reuse needs timestamps on both ends.",
     undo: "Set the former range.",
     references: &[
         "__inet_hash_connect: net/ipv4/inet_hashtables.c of Linux",
@@ -42,6 +50,7 @@ const DOCUMENTATION: Documentation = Documentation {
 };
 
 const SETTING: &str = "net.ipv4.ip_local_port_range";
+const REUSE: &str = "net.ipv4.tcp_tw_reuse";
 /// The widest range that leaves the ports of system services alone.
 const WIDE: [u16; 2] = [1024, 65535];
 /// Largest number of destinations reported.
@@ -57,10 +66,11 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     if facts.settings.ip_local_port_range.is_none() {
         return Outcome::NotEvaluated(format!("{SETTING} cannot be read"));
     }
+    let sides = Sides::of(facts, &facts.now);
     let mut sockets: Vec<_> = facts
         .now
         .every_socket()
-        .filter_map(|(namespace, socket)| Taker::of(facts, namespace, socket))
+        .filter_map(|(namespace, socket)| Taker::of(facts, &sides, namespace, socket))
         .collect();
     // A sort, not a map: a server may have as many peers as sockets.
     sockets.sort_unstable_by_key(|socket| (socket.place(), socket.port()));
@@ -91,11 +101,17 @@ struct Taker<'a> {
 }
 
 impl<'a> Taker<'a> {
-    fn of(facts: &Facts, namespace: Option<&'a Namespace>, socket: &'a TcpSocket) -> Option<Self> {
-        let settings = namespace.map_or(&facts.settings, |other| &other.settings);
-        let range @ [first, last] = settings.ip_local_port_range?;
-        let takes =
-            socket.state != TcpState::Listen && (first..=last).contains(&socket.local.port());
+    fn of(
+        facts: &Facts,
+        sides: &Sides,
+        namespace: Option<&'a Namespace>,
+        socket: &'a TcpSocket,
+    ) -> Option<Self> {
+        let settings = facts.settings_in(namespace);
+        let range = settings.ip_local_port_range?;
+        let takes = socket.state != TcpState::Listen
+            && sides.is_client(facts, namespace, socket)
+            && !is_free_again(settings, socket);
         takes.then_some(Self {
             namespace,
             range,
@@ -115,6 +131,29 @@ impl<'a> Taker<'a> {
     fn place(&self) -> (Option<u32>, Way) {
         (self.namespace.map(|other| other.inode), self.way())
     }
+}
+
+/// TIME_WAIT lasts so long (TCP_TIMEWAIT_LEN in include/net/tcp.h of Linux).
+const TIME_WAIT_MS: u32 = 60_000;
+/// The age from which on connect() takes a port again, before Linux 6.14.
+const REUSE_DELAY_MS: i64 = 1_000;
+
+/// Whether connect() may take the port of a TIME_WAIT record again.
+fn is_free_again(settings: &Settings, socket: &TcpSocket) -> bool {
+    let loopback = [socket.local, socket.peer]
+        .iter()
+        .all(|address| plain(*address).ip().is_loopback());
+    let reuses = match settings.tcp_tw_reuse {
+        Some(1) => true,
+        Some(2) => loopback,
+        _ => false,
+    };
+    let delay_ms = settings.tcp_tw_reuse_delay.unwrap_or(REUSE_DELAY_MS);
+    let age_ms = i64::from(TIME_WAIT_MS.saturating_sub(socket.timer_ms));
+    socket.state == TcpState::TimeWait
+        && reuses
+        && settings.tcp_timestamps != Some(0)
+        && age_ms >= delay_ms
 }
 
 /// The local ports in use for one destination.
@@ -167,8 +206,6 @@ impl<'a> Ports<'a> {
         let mostly_time_wait = self.time_wait * 2 > taken;
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX).into();
         let source = format!("socket table, {local} to {peer}");
-        let wider = last - first < 60_000;
-        let host_here = self.namespace.is_none();
         let why = if mostly_time_wait {
             "Most of these ports are in TIME_WAIT: the program opens a connection, closes it \
              first, and opens the next. Keeping connections helps most. tcp_fin_timeout does not \
@@ -186,7 +223,7 @@ impl<'a> Ports<'a> {
             confidence: Confidence::High,
             summary: format!("{taken} of {} ports are in use for {peer}", self.size()),
             why: why.to_owned(),
-            kind: Kind::Program,
+            applies_to: AppliesTo::Program,
             subject: match self.namespace {
                 Some(namespace) => format!("{program} in {}", namespace.label()),
                 None => program,
@@ -212,17 +249,48 @@ impl<'a> Ports<'a> {
                 peer.ip()
             ),
         };
-        if !(wider && host_here) {
+        let settings = facts.settings_in(self.namespace);
+        // With 1 already, these records are younger than the delay.
+        let can_reuse = mostly_time_wait
+            && settings.tcp_timestamps != Some(0)
+            && settings.tcp_tw_reuse.is_some_and(|reuse| reuse != 1);
+        let change = if can_reuse {
+            Some((REUSE, "1".to_owned()))
+        } else {
+            let wider = last - first < 60_000;
+            wider.then(|| (SETTING, format!("{} {}", WIDE[0], WIDE[1])))
+        };
+        let Some((setting, proposed)) = change else {
             return common;
+        };
+        let better = "better: have the program keep its connections";
+        let reserve = match setting {
+            SETTING => reserve_first(facts, self.namespace),
+            _ => String::new(),
+        };
+        if let Some(namespace) = self.namespace {
+            // Whoever made the namespace sets it, so it is not the proposal.
+            let command = command_in(Some(namespace), &command(setting, &proposed));
+            return Finding {
+                apply: format!(
+                    "{}; or in that namespace: {reserve}{command}; for good: {SET_FOR_CONTAINERS}",
+                    common.apply
+                ),
+                ..common
+            };
         }
-        let proposed = format!("{} {}", WIDE[0], WIDE[1]);
-        let (apply, undo) = there_and_back(facts, SETTING, &proposed);
+        let (apply, undo) = there_and_back(facts, setting, &proposed);
         Finding {
-            kind: Kind::Both,
+            applies_to: AppliesTo::Both,
             subject: "this network namespace".to_owned(),
-            setting: SETTING.to_owned(),
-            current: format!("{first} {last}"),
-            apply: format!("{apply}; better: have the program keep its connections"),
+            setting: setting.to_owned(),
+            current: settings.get(setting).unwrap_or_default(),
+            cost: match (setting, reserve.is_empty()) {
+                (SETTING, false) => "the ports of the listeners have to be reserved".to_owned(),
+                (SETTING, true) => "none seen: nobody listens on a port of the wider range".to_owned(),
+                _ => "none for ports; TIME_WAIT ends for connect() after a second".to_owned(),
+            },
+            apply: format!("{reserve}{apply}; {better}"),
             undo,
             proposed,
             ..common
@@ -230,14 +298,93 @@ impl<'a> Ports<'a> {
     }
 }
 
+/// The command that reserves the ports of listeners which a wide range would take;
+/// empty if there is none.
+fn reserve_first(facts: &Facts, namespace: Option<&Namespace>) -> String {
+    let ports = unreserved_listeners(facts, namespace, WIDE);
+    if ports.is_empty() {
+        return String::new();
+    }
+    let list = with_reserved(facts.settings_in(namespace), &ports);
+    let command = command_in(namespace, &command(RESERVED, &list));
+    format!("first {command}; then ")
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::{assert_quiet, fired, host};
+    use advisor_facts::sock_diag::Timer;
+
+    use crate::rules::testing::{
+        add_sockets, assert_quiet, bare_host, fired, host, set, socket,
+    };
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("ports-run-out")
+    }
+
+    /// So many TIME_WAIT records of connections to one destination.
+    fn time_wait(facts: &mut Facts, local: &str, peer: &str, count: u16) {
+        let records = (0..count).map(|k| {
+            let local = format!("{local}:{}", 32_768 + k);
+            let record = socket(TcpState::TimeWait, &local, peer);
+            record.timer(Timer::TimeWait, 20_000).done()
+        });
+        add_sockets(facts, records.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn ports_that_are_taken_again_are_not_in_use() {
+        let mut facts = bare_host(8 << 30);
+        set(&mut facts, REUSE, "2");
+        time_wait(&mut facts, "127.0.0.1", "127.0.0.1:6086", 26_800);
+        assert_quiet(&RULE, &facts);
+        // Without timestamps nothing is reused.
+        set(&mut facts, "net.ipv4.tcp_timestamps", "0");
+        assert_eq!(fired(&RULE, &facts)[0].setting, SETTING);
+
+        let mut facts = bare_host(8 << 30);
+        set(&mut facts, REUSE, "2");
+        time_wait(&mut facts, "10.0.0.9", "10.0.0.1:5432", 26_800);
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!((finding.setting.as_str(), finding.proposed.as_str()), (REUSE, "1"));
+        set(&mut facts, REUSE, "1");
+        assert_quiet(&RULE, &facts);
+    }
+
+    #[test]
+    fn connections_of_clients_take_no_port() {
+        let mut facts = bare_host(8 << 30);
+        let peers = (0..26_800).map(|k| {
+            let peer = format!("198.51.{}.{}:{}", k / 250, k % 250 + 1, 20_000 + k);
+            socket(TcpState::TimeWait, "10.0.0.5:40000", &peer).done()
+        });
+        add_sockets(&mut facts, peers.collect::<Vec<_>>());
+        assert_quiet(&RULE, &facts);
+    }
+
+    #[test]
+    fn a_wider_range_comes_after_the_ports_of_listeners() {
+        let mut facts = bare_host(8 << 30);
+        let connections = (0..20_000).map(|k| {
+            let local = format!("10.0.0.9:{}", 32_768 + k);
+            socket(TcpState::Established, &local, "10.0.0.1:5432").held_by(9).done()
+        });
+        add_sockets(&mut facts, connections.collect::<Vec<_>>());
+        add_sockets(
+            &mut facts,
+            [socket(TcpState::Listen, "0.0.0.0:8080", "0.0.0.0:0").done()],
+        );
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(finding.setting, SETTING);
+        assert!(
+            finding
+                .apply
+                .starts_with("first sysctl -w net.ipv4.ip_local_reserved_ports=8080; then "),
+            "{}",
+            finding.apply
+        );
     }
 
     #[test]

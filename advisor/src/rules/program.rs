@@ -139,12 +139,56 @@ fn listener_name(facts: &Facts, port: Port, listeners: Option<&HashMap<Port, u32
 }
 
 /// On which side of a connection the program here is.
-pub(super) struct Sides(HashSet<Port>);
+pub(super) struct Sides {
+    listening: HashSet<Port>,
+    /// Ports of servers that are gone.
+    served: HashSet<Port>,
+}
+
+/// A local port with fewer connections than this may be a client's.
+const FEWEST_OF_A_SERVER: usize = 8;
+/// connect() spreads connections over its range. A port with so many times its share was
+/// a server's.
+const SHARES_OF_A_SERVER: usize = 4;
 
 impl Sides {
-    /// By the listeners of a look.
-    pub(super) fn of(look: &Look) -> Self {
-        Self(listeners_of(look).into_keys().collect())
+    /// By the listeners of a look, and by ports with far more connections than connect()
+    /// would have put there.
+    pub(super) fn of(facts: &Facts, look: &Look) -> Self {
+        let mut of_port: HashMap<Port, usize> = HashMap::new();
+        let mut connections: HashMap<Option<u32>, usize> = HashMap::new();
+        for (namespace, socket) in look.every_socket() {
+            if socket.state == TcpState::Listen {
+                continue;
+            }
+            let inode = namespace.map(|other| other.inode);
+            *connections.entry(inode).or_default() += 1;
+            *of_port.entry((inode, socket.local.port())).or_default() += 1;
+        }
+        let sizes: HashMap<Option<u32>, usize> = std::iter::once((None, &facts.settings))
+            .chain(
+                look.elsewhere
+                    .iter()
+                    .map(|other| (Some(other.inode), &other.settings)),
+            )
+            .filter_map(|(inode, settings)| {
+                let [first, last] = settings.ip_local_port_range?;
+                Some((inode, usize::from(last.saturating_sub(first)) + 1))
+            })
+            .collect();
+        let served = of_port
+            .into_iter()
+            .filter(|((inode, _), count)| {
+                let size = sizes.get(inode).copied().unwrap_or(1);
+                let share = connections.get(inode).copied().unwrap_or(0) / size;
+                *count >= FEWEST_OF_A_SERVER && *count > share * SHARES_OF_A_SERVER
+            })
+            .map(|(port, _)| port)
+            .collect();
+        Self {
+            listening: listeners_of(look).into_keys().collect(),
+            served,
+        }
     }
 
     /// Whether the program connected, rather than accepted: nobody listens on the port,
@@ -156,9 +200,16 @@ impl Sides {
         socket: &TcpSocket,
     ) -> bool {
         let port = socket.local.port();
+        let place = (namespace.map(|other| other.inode), port);
         let range = facts.settings_in(namespace).ip_local_port_range;
         let may_be = range.is_none_or(|[first, last]| (first..=last).contains(&port));
-        may_be && !self.0.contains(&(namespace.map(|other| other.inode), port))
+        may_be && !self.listening.contains(&place) && !self.served.contains(&place)
+    }
+
+    /// Whether somebody listens on the port.
+    pub(super) fn is_listened_on(&self, namespace: Option<&Namespace>, port: u16) -> bool {
+        let place = (namespace.map(|other| other.inode), port);
+        self.listening.contains(&place)
     }
 }
 

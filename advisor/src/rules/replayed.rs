@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use advisor_facts::Facts;
 use advisor_facts::release::kernel_line;
-use advisor_report::{Report, Scenario, Value, Verdict};
+use advisor_report::{Report, ScenarioResult, Value, Verdict};
 
 use super::{Evidence, Rule};
 
@@ -67,7 +67,7 @@ pub(crate) fn replayed(rule: &Rule, facts: &Facts, reports: &[NamedReport]) -> V
 }
 
 /// The verdict of a scenario, with what it says about a host with kernel `release`.
-fn replay_verdict(scenario: &Scenario, release: &str) -> String {
+fn replay_verdict(scenario: &ScenarioResult, release: &str) -> String {
     let verdict = scenario.verdict;
     if verdict != Verdict::Passed {
         let reason = scenario

@@ -9,12 +9,14 @@ use advisor_report::measured::Measured;
 
 use super::program::{Program, Sides, by_program, connections, plain, without_tcp_info};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity,
 };
 
 pub(super) const RULE: Rule = Rule {
     code: "LB417",
     name: "request-unanswered",
+    scope: Scope::Host,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Nothing("no suite has a peer that reads and never answers yet"),
@@ -23,8 +25,8 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Connections on which a program here has sent something, the peer has acknowledged \
-        it, and no answer has come for minutes: the peer's kernel is well and its program hangs. \
+    detects: "Connections on which a request has had no answer for minutes. The peer has \
+        acknowledged the request: its kernel is well and its program hangs. \
         Neither retransmission nor keepalive nor TCP_USER_TIMEOUT ends that.",
     evidence: "tcp_info of connections that a program here has made, ESTABLISHED, with nothing to \
         send and nothing unread: data was sent 5 minutes ago or more and at least a second after \
@@ -58,7 +60,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     if programs.is_empty() {
         return Outcome::Quiet("no request is unanswered for 5 minutes".to_owned());
     }
-    let sides = Sides::of(&facts.now);
+    let sides = Sides::of(facts, &facts.now);
     let findings: Vec<_> = programs
         .iter()
         .filter_map(|program| {
@@ -157,7 +159,7 @@ fn finding(program: &Program<'_>, waiting: &[&TcpSocket]) -> Finding {
             The kernel here has nothing to do any more: no timer of its own ends the wait, and \
             keepalive finds the peer alive."
             .to_owned(),
-        kind: Kind::Program,
+        applies_to: AppliesTo::Program,
         subject: program.name.clone(),
         setting: "a time limit for the answer".to_owned(),
         current: format!(

@@ -2,18 +2,23 @@
 
 use std::time::Duration;
 
-use super::orphan_cost::{Orphans, RESETS as COUNTER, memory_is_near, resets};
-use super::sizing::tcp_pages;
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, bytes,
-    needs_a_window, not_initial_namespace, seconds,
-};
+use advisor_facts::kernel_log::KernelLog;
+use advisor_facts::units::{bytes, seconds};
 use advisor_facts::{Facts, Look};
 use advisor_report::measured::Measured;
+
+use super::orphan_cost::{Orphans, RESETS as COUNTER, memory_is_near, resets};
+use super::past::Past;
+use super::sizing::tcp_pages;
+use super::{
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity, not_initial_namespace,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB112",
     name: "reset-for-memory",
+    scope: Scope::Host,
     scenario: Some("orphans/limit/which-one-fired[limit=tcp_max_orphans]"),
     cure: Some("orphans/flood/under-the-limit"),
     proven_by: ProvenBy::Suites(&["orphan-limit-near", "reset-for-memory"]),
@@ -22,14 +27,15 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Connections that the kernel resets because there are too many orphans or too \
-        much memory in use. One counter and, before Linux 3, one message (Out of socket memory) \
+    detects: "Connections that the kernel resets: too many orphans, or too much memory. One counter and, before Linux 3, one message (Out of socket memory) \
         stand for both limits; this rule says which it was.",
     evidence: "TCPAbortOnMemory growing between two looks, in whatever network namespace. \
         tcp_max_orphans fired where a quarter of it is below the orphans of either look with \
         those that would have been there without the resets: their rate times the life of an \
         orphan; tcp_mem where TCP.mem is above nine tenths of its high mark. \
-        Where the kernel's log can be read, its lines of the window decide: `too many orphaned sockets`, or `out of memory -- consider tuning tcp_mem`.",
+        Where the kernel's log can be read, its lines of the window decide: `too many orphaned \
+        sockets`, or `out of memory -- consider tuning tcp_mem`. Without a window, or with \
+        nothing in it, the counter since boot and the log tell of resets that are over.",
     recommendation: "For orphans, a limit above four times those that there were, if tcp_mem \
         pays for it; else that the program holds back less for peers that do not read. For \
         tcp_mem see tcp-mem-near.",
@@ -43,6 +49,9 @@ const DOCUMENTATION: Documentation = Documentation {
 };
 
 const LIMIT: &str = "net.ipv4.tcp_max_orphans";
+const TCP_MEM: &str = "net.ipv4.tcp_mem";
+const ORPHANS_LOGGED: &str = "too many orphaned sockets";
+const MEMORY_LOGGED: &str = "out of memory -- consider tuning tcp_mem";
 
 /// The lines of the window in the kernel's log that name each limit.
 fn logged(facts: &Facts, earlier: &Look, evidence: &mut Vec<Evidence>) -> (i64, i64) {
@@ -55,8 +64,8 @@ fn logged(facts: &Facts, earlier: &Look, evidence: &mut Vec<Evidence>) -> (i64, 
     };
     let logged = (lines(&log.too_many_orphans), lines(&log.out_of_memory));
     for (lines, text) in [
-        (logged.0, "too many orphaned sockets"),
-        (logged.1, "out of memory -- consider tuning tcp_mem"),
+        (logged.0, ORPHANS_LOGGED),
+        (logged.1, MEMORY_LOGGED),
     ] {
         if lines > 0 {
             let name = format!("kernel.log: {text}");
@@ -70,17 +79,11 @@ fn logged(facts: &Facts, earlier: &Look, evidence: &mut Vec<Evidence>) -> (i64, 
 const SLACK: Duration = Duration::from_secs(1);
 
 fn check(facts: &Facts, measured: &Measured) -> Outcome {
-    let Some((window, earlier)) = facts.window() else {
-        return needs_a_window(COUNTER, facts);
-    };
     // The limits are the kernel's, and each network namespace counts for itself.
     let resets = resets(facts);
-    if resets == 0 {
-        return Outcome::Quiet(format!(
-            "no connection was reset for lack of memory in {}",
-            seconds(window)
-        ));
-    }
+    let Some((window, earlier)) = facts.window().filter(|_| resets > 0) else {
+        return over(facts);
+    };
     let (Some(limit), Some(tcp_mem)) = (facts.settings.tcp_max_orphans, facts.settings.tcp_mem)
     else {
         return not_initial_namespace(LIMIT);
@@ -118,11 +121,7 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
         (true, true) if logged != (0, 0) => "both tcp_max_orphans and tcp_mem fired",
         (true, true) => "tcp_max_orphans and tcp_mem are both near enough to have fired",
         (false, false) => {
-            return Outcome::Quiet(format!(
-                "{resets} connections were reset for lack of memory in {}, and neither limit is \
-                 near now",
-                seconds(window)
-            ));
+            return Outcome::Fired(vec![neither_is_near(facts, resets, window, evidence)]);
         }
     };
     let summary = format!(
@@ -157,6 +156,91 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     }])
 }
 
+/// What the kernel says of resets before the window.
+pub(super) fn past(facts: &Facts) -> Past {
+    let past = Past::counted(facts, COUNTER);
+    match &facts.kernel_log {
+        Some(log) => past
+            .logged(facts, &log.too_many_orphans, ORPHANS_LOGGED)
+            .logged(facts, &log.out_of_memory, MEMORY_LOGGED),
+        None => past,
+    }
+}
+
+/// The answer where nothing happened in the window, or there is none.
+fn over(facts: &Facts) -> Outcome {
+    let past = past(facts);
+    if past.is_nothing() {
+        return Outcome::Quiet(format!(
+            "no connection was reset for lack of memory {}",
+            facts.counters_begin()
+        ));
+    }
+    let lines = |of: fn(&KernelLog) -> &Vec<Duration>| {
+        facts.kernel_log.as_ref().map_or(0, |log| of(log).len())
+    };
+    let by_orphans = lines(|log| &log.too_many_orphans);
+    let by_memory = lines(|log| &log.out_of_memory);
+    let (which, setting) = match (by_orphans, by_memory) {
+        (0, 0) => (
+            "the counter does not say at which limit".to_owned(),
+            format!("{TCP_MEM}, {LIMIT}"),
+        ),
+        (lines, 0) => (
+            format!("tcp_max_orphans, by {lines} lines of the log"),
+            LIMIT.to_owned(),
+        ),
+        (0, lines) => (
+            format!("tcp_mem, by {lines} lines of the log"),
+            TCP_MEM.to_owned(),
+        ),
+        (orphans, memory) => (
+            format!("tcp_max_orphans ({orphans} lines of the log) and tcp_mem ({memory})"),
+            format!("{TCP_MEM}, {LIMIT}"),
+        ),
+    };
+    let summary = format!(
+        "{} connections were reset for lack of memory {}: {which}",
+        past.count,
+        past.when(facts)
+    );
+    Outcome::Fired(vec![past.finding(
+        summary,
+        &setting,
+        "The gauges are below their limits now, so they do not show who held the memory. A \
+         limit is raised for what healthy sockets hold, and only a look at the time of the \
+         failure tells that."
+            .to_owned(),
+    )])
+}
+
+/// The finding where connections were reset in the window and the gauges are low again.
+fn neither_is_near(
+    facts: &Facts,
+    resets: i64,
+    window: Duration,
+    evidence: Vec<Evidence>,
+) -> Finding {
+    let summary = format!(
+        "{resets} connections were reset for lack of memory in {}; neither limit is near at the \
+         end of it",
+        seconds(window)
+    );
+    let finding = past(facts).finding(
+        summary,
+        &format!("{TCP_MEM}, {LIMIT}"),
+        "The peak lay between the two looks. A shorter window during the load shows which \
+         limit it is, and who holds the memory."
+            .to_owned(),
+    );
+    Finding {
+        severity: Severity::Critical,
+        confidence: Confidence::Medium,
+        evidence,
+        ..finding
+    }
+}
+
 /// The two limits, with the memory that counts against one of them.
 fn limits(limit: i64, pages: u64, tcp_mem: [u64; 3]) -> [Evidence; 3] {
     let [low, pressure, high] = tcp_mem;
@@ -164,7 +248,7 @@ fn limits(limit: i64, pages: u64, tcp_mem: [u64; 3]) -> [Evidence; 3] {
     [
         Evidence::sysctl(LIMIT, limit.into()),
         Evidence::sockstat("TCP.mem", i64::try_from(pages).unwrap_or(i64::MAX)),
-        Evidence::sysctl("net.ipv4.tcp_mem", marks.as_str().into()),
+        Evidence::sysctl(TCP_MEM, marks.as_str().into()),
     ]
 }
 
@@ -177,7 +261,7 @@ fn unpaid(confidence: Confidence, summary: String, evidence: Vec<Evidence>) -> F
         why: "No higher limit helps here that memory pays for: what these sockets hold has to be \
             freed. Mostly a few peers that do not read, or are gone, hold it."
             .to_owned(),
-        kind: Kind::Program,
+        applies_to: AppliesTo::Program,
         subject: "the programs whose sockets hold the memory".to_owned(),
         setting: "TCP_USER_TIMEOUT, SO_SNDBUF".to_owned(),
         current: "unknown".to_owned(),
@@ -195,7 +279,7 @@ fn unpaid(confidence: Confidence, summary: String, evidence: Vec<Evidence>) -> F
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::{add_namespace, fired, host};
+    use crate::rules::testing::{add_namespace, assert_quiet, bare_host, counters, fired, host};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
@@ -220,7 +304,40 @@ pub(super) mod tests {
         let log = facts.kernel_log.as_mut().unwrap();
         log.out_of_memory = vec![facts.now.uptime];
         assert!(summary(&facts).ends_with("tcp_mem fired, not tcp_max_orphans"));
-        assert_eq!(fired(&RULE, &facts)[0].kind, Kind::Program);
+        assert_eq!(fired(&RULE, &facts)[0].applies_to, AppliesTo::Program);
+    }
+
+    #[test]
+    fn resets_that_are_over_are_told() {
+        let mut facts = bare_host(16 << 30);
+        assert_quiet(&RULE, &facts);
+        facts.now.counters = counters("TcpExt: TCPAbortOnMemory\nTcpExt: 911\n");
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(finding.applies_to, AppliesTo::Observe);
+        assert!(finding.summary.starts_with("911 connections"), "{}", finding.summary);
+        assert!(finding.summary.contains("no time known"), "{}", finding.summary);
+        facts.kernel_log = Some(KernelLog {
+            out_of_memory: vec![facts.now.uptime - Duration::from_secs(100); 30],
+            too_many_orphans: Vec::new(),
+        });
+        let finding = fired(&RULE, &facts).remove(0);
+        assert!(
+            finding.summary.ends_with(
+                "since boot, last logged 100 s ago: tcp_mem, by 30 lines of the log"
+            ),
+            "{}",
+            finding.summary
+        );
+        assert_eq!(finding.setting, TCP_MEM);
+        // A container does not see the limits, but its own counter.
+        facts.settings.tcp_mem = None;
+        facts.settings.tcp_max_orphans = None;
+        fired(&RULE, &facts);
+        // Nothing in the window: the past still counts.
+        let mut earlier = facts.now.clone();
+        earlier.uptime -= Duration::from_secs(30);
+        facts.earlier = Some(earlier);
+        assert_eq!(fired(&RULE, &facts)[0].applies_to, AppliesTo::Observe);
     }
 
     #[test]

@@ -1,17 +1,20 @@
 //! Send buffers that could take more memory than all of TCP may have.
 
-use super::program::by_program;
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, bytes,
-    not_initial_namespace,
-};
 use advisor_facts::sock_diag::{TcpSocket, TcpState};
+use advisor_facts::units::bytes;
 use advisor_facts::{Facts, SocketSource};
 use advisor_report::measured::Measured;
+
+use super::program::by_program;
+use super::{
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity, not_initial_namespace,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB405",
     name: "send-buffer-oversized",
+    scope: Scope::Host,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Suites(&["send-buffer-oversized"]),
@@ -84,7 +87,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                      short of memory.",
                     bytes(need)
                 ),
-                kind: Kind::Program,
+                applies_to: AppliesTo::Program,
                 subject: program.name.clone(),
                 setting: "SO_SNDBUF".to_owned(),
                 current: format!("up to {}", bytes(largest.unwrap_or(0))),

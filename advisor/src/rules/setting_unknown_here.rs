@@ -1,18 +1,20 @@
 //! A file that sets a sysctl which this kernel does not have.
 
-use super::{
-    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Severity, TAKE_OUT,
-    not_initial_namespace,
-};
 use advisor_facts::Facts;
 use advisor_facts::release::Release;
 use advisor_facts::sysctl::table::{self, Setting};
 use advisor_facts::sysctl_files::is_glob;
 use advisor_report::measured::Measured;
 
+use super::{
+    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Scope, Severity, TAKE_OUT,
+    not_initial_namespace,
+};
+
 pub(crate) const RULE: Rule = Rule {
     code: "LB601",
     name: "setting-unknown-here",
+    scope: Scope::Files,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::FILES_ONLY,

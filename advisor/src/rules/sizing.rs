@@ -1,7 +1,7 @@
 //! What tcp_mem may be on a host, and what the gauge of it says: one answer for every
 //! rule.
 
-use advisor_facts::condition::{Condition, Tally};
+use advisor_facts::condition::{Condition, ConditionSums};
 use advisor_facts::{Facts, Look};
 
 /// The memory of all TCP sockets that tcp_mem counts, in bytes; `None` where the gauge
@@ -40,19 +40,19 @@ pub(super) struct Load {
     /// Whether half of the memory or more was seen in sockets.
     pub is_seen: bool,
     /// What the sockets hold that were seen, by their conditions.
-    pub tally: Tally,
+    pub sums: ConditionSums,
 }
 
 impl Load {
     /// `None` without a gauge.
     pub(super) fn of(facts: &Facts) -> Option<Self> {
         let usage_pages = tcp_pages(facts)?;
-        let mut tally = Tally::default();
+        let mut sums = ConditionSums::default();
         for (_, socket) in facts.now.every_socket() {
-            tally.count(Condition::of(socket), socket.held_bytes());
+            sums.count(Condition::of(socket), socket.held_bytes());
         }
-        let seen = tally.total().bytes;
-        let amiss = tally.sum(Condition::is_amiss).bytes;
+        let seen = sums.total().bytes;
+        let amiss = sums.sum(Condition::is_amiss).bytes;
         let usage = usage_pages.saturating_mul(facts.page_bytes);
         let is_seen = seen > 0 && seen.saturating_mul(2) >= usage;
         let right_pages = if is_seen {
@@ -66,7 +66,7 @@ impl Load {
             usage_pages,
             right_pages,
             is_seen,
-            tally,
+            sums,
         })
     }
 }

@@ -1,14 +1,17 @@
 //! A somaxconn that limits the backlog of every listener.
 
-use super::{
-    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Severity, cannot_be_read, set,
-};
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
+
+use super::{
+    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Scope, Severity, cannot_be_read,
+    set,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB511",
     name: "somaxconn-low",
+    scope: Scope::Host,
     scenario: Some("listen/queue/overflow[backlog=1,family=ipv4]"),
     cure: Some("listen/queue/overflow[backlog=4,family=ipv4]"),
     proven_by: ProvenBy::Suites(&["listen-queue-overflows"]),

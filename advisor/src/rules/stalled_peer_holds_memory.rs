@@ -1,16 +1,20 @@
 //! Memory held by data for live peers that do not take it.
 
-use super::program::{by_program, plain, without_tcp_info, worth_bytes};
-use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, bytes,
-};
 use advisor_facts::Facts;
 use advisor_facts::condition::Condition;
+use advisor_facts::units::bytes;
 use advisor_report::measured::Measured;
+
+use super::program::{by_program, plain, without_tcp_info, worth_bytes};
+use super::{
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB403",
     name: "stalled-peer-holds-memory",
+    scope: Scope::Host,
     scenario: Some("memory/vanished-client/dead-or-slow"),
     cure: None,
     proven_by: ProvenBy::Suites(&["stalled-peer-holds-memory"]),
@@ -120,7 +124,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                      connections, and what is queued for them stays. {stay}Only the program can \
                      tell how long a peer is worth waiting for."
                 ),
-                kind: Kind::Program,
+                applies_to: AppliesTo::Program,
                 subject: program.name.clone(),
                 setting: "a time limit for writing".to_owned(),
                 current: format!("{count} connections wait, the largest with {}", {

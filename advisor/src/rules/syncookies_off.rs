@@ -1,14 +1,16 @@
 //! SYN cookies off, so that a flood of SYNs blocks a listener.
 
-use super::{
-    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Severity, cannot_be_read,
-};
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
+
+use super::{
+    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Scope, Severity, cannot_be_read,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB513",
     name: "syncookies-off",
+    scope: Scope::Host,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Suites(&["syncookies-off"]),

@@ -1,14 +1,17 @@
 //! A tcp_mem above what the programs that own the RAM leave.
 
+use advisor_facts::Facts;
+use advisor_facts::units::bytes;
+use advisor_report::measured::Measured;
+
 use super::sizing::MarksFault;
 use super::tcp_mem_in_bytes::{Faulty, tcp_mem_fault};
-use super::{Confidence, Documentation, Outcome, ProvenBy, Rule, Severity, bytes};
-use advisor_facts::Facts;
-use advisor_report::measured::Measured;
+use super::{Confidence, Documentation, Outcome, ProvenBy, Rule, Scope, Severity};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB414",
     name: "tcp-mem-beside-owner",
+    scope: Scope::Host,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Suites(&["tcp-mem-in-bytes"]),

@@ -1,14 +1,16 @@
 //! A tcp_mem far from what the kernel would compute, which no file sets.
 
-use super::sizing::MarksFault;
-use super::tcp_mem_in_bytes::{Faulty, tcp_mem_fault};
-use super::{Confidence, Documentation, Outcome, ProvenBy, Rule, Severity};
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
+
+use super::sizing::MarksFault;
+use super::tcp_mem_in_bytes::{Faulty, tcp_mem_fault};
+use super::{Confidence, Documentation, Outcome, ProvenBy, Rule, Scope, Severity};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB413",
     name: "tcp-mem-far-from-default",
+    scope: Scope::Host,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Suites(&["tcp-mem-far-from-default"]),

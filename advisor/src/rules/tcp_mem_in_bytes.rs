@@ -1,19 +1,22 @@
 //! A tcp_mem set in bytes, although it counts pages.
 
+use advisor_facts::Facts;
+use advisor_facts::units::bytes;
+use advisor_report::measured::Measured;
+
 use super::sizing::{
     BYPASSED, Load, MarksFault, are_far_apart, expected_tcp_mem, ram_of_high_mark, sound_tcp_mem,
     tcp_pages,
 };
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, bytes,
-    not_initial_namespace,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity, not_initial_namespace,
 };
-use advisor_facts::Facts;
-use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB410",
     name: "tcp-mem-in-bytes",
+    scope: Scope::Host,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Suites(&["tcp-mem-in-bytes"]),
@@ -22,8 +25,8 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A tcp_mem meant as bytes, mostly a triple of tcp_rmem such as `4096 87380 67108864`, \
-        which guides of large vendors have. In pages that is a high mark of 256 GiB: the kernel \
+    detects: "A tcp_mem that was meant in bytes. Usually it is a triple of tcp_rmem such as \
+        `4096 87380 67108864`, which guides of large vendors have. In pages that is a high mark of 256 GiB: the kernel \
         refuses nothing. The other two marks work: above the low one, 16 MiB, the kernel no longer \
         lets send buffers grow; above the middle one, 341 MiB, it shrinks the buffers of healthy \
         connections, until TCP holds less than the low mark.",
@@ -181,7 +184,7 @@ pub(super) fn tcp_mem_fault(
         (Some(_), _) => finding,
         // TCP holds more by right than the RAM can pay for.
         (None, Some([_, pressure, _])) => Finding {
-            kind: Kind::Both,
+            applies_to: AppliesTo::Both,
             proposed: "the kernel's own, from boot, once TCP holds less".to_owned(),
             apply: format!(
                 "first free memory where it is held (`advisor sockets --by process`): below {}, \
@@ -199,7 +202,7 @@ pub(super) fn tcp_mem_fault(
         },
         // The RAM is not known.
         (None, None) => Finding {
-            kind: Kind::Both,
+            applies_to: AppliesTo::Both,
             apply: "check with `ss -tanm` that it is not a few connections that hold the memory; \
                 then remove the line from the file that sets tcp_mem, and restart the host"
                 .to_owned(),
@@ -274,7 +277,7 @@ pub(super) mod tests {
         facts.ram_bytes = 0;
         facts.memory.zones = None;
         let finding = fired(&RULE, &facts).remove(0);
-        assert_eq!(finding.kind, Kind::Both);
+        assert_eq!(finding.applies_to, AppliesTo::Both);
         assert_eq!(finding.proposed, "the kernel's own, from boot");
         set(&mut facts, SETTING, "191328 255104 382656");
         assert_quiet(&RULE, &facts);

@@ -3,21 +3,24 @@
 
 use advisor_facts::Facts;
 use advisor_facts::condition::Condition;
-use advisor_facts::units::bytes;
+use advisor_facts::units::{bytes, span};
 use advisor_report::measured::Measured;
 
+use super::past::Past;
 use super::program::{Program, by_program};
+use super::reset_for_memory;
 use super::sizing::{
     BYPASSED, Load, MarksFault, gauge_noise_pages, most_tcp_mem_pages, ram_is_owned,
 };
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
-    not_initial_namespace, set, unset,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity, not_initial_namespace, set, unset,
 };
 
 pub(super) const RULE: Rule = Rule {
     code: "LB402",
     name: "tcp-mem-near",
+    scope: Scope::Host,
     scenario: Some("memory/pressure/crowd[tcp-mem=small,victim=same-namespace]"),
     cure: Some("memory/pressure/crowd[tcp-mem=raised,victim=same-namespace]"),
     proven_by: ProvenBy::Suites(&["tcp-mem-near"]),
@@ -61,9 +64,38 @@ const SETTING: &str = "net.ipv4.tcp_mem";
 /// Programs that are named as the holders of the memory.
 const HOLDERS: usize = 5;
 
+/// Times that TCP came under pressure, and the milliseconds that it stayed there.
+const PRESSURES: &str = "TcpExt.TCPMemoryPressures";
+const PRESSURE_MS: &str = "TcpExt.TCPMemoryPressuresChrono";
+
+/// Pressure that is over, unless connections were reset too: then reset-for-memory tells.
+fn over(facts: &Facts) -> Option<Finding> {
+    let past = Past::counted(facts, PRESSURES);
+    if past.count == 0 || !reset_for_memory::past(facts).is_nothing() {
+        return None;
+    }
+    let lasted = Past::counted(facts, PRESSURE_MS).count.max(0).cast_unsigned();
+    let summary = format!(
+        "TCP came under memory pressure {} times {}, for {} in all",
+        past.count,
+        past.when(facts),
+        span(lasted)
+    );
+    let why = "Beyond the pressure mark of tcp_mem the kernel shrinks the buffers of healthy \
+        connections. The gauge is below it now, so it does not show who held the memory."
+        .to_owned();
+    Some(Finding {
+        severity: Severity::Notice,
+        ..past.finding(summary, SETTING, why)
+    })
+}
+
 fn check(facts: &Facts, _: &Measured) -> Outcome {
     let Some(marks) = facts.settings.tcp_mem else {
-        return not_initial_namespace(SETTING);
+        return match over(facts) {
+            Some(finding) => Outcome::Fired(vec![finding]),
+            None => not_initial_namespace(SETTING),
+        };
     };
     if facts.gauge_is_bypassed() {
         return Outcome::NotEvaluated(BYPASSED.to_owned());
@@ -76,6 +108,9 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     let [_, pressure, high] = marks;
     let critical = usage.saturating_mul(10) > high.saturating_mul(9);
     if usage <= gauge_noise_pages(facts) || (usage <= pressure && !critical) {
+        if let Some(finding) = over(facts) {
+            return Outcome::Fired(vec![finding]);
+        }
         return Outcome::Quiet(format!(
             "sockets hold {}, pressure begins at {}",
             of_pages(usage),
@@ -99,7 +134,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         Evidence::sockstat("TCP.mem", gauge),
         Evidence::sysctl(SETTING, current.as_str().into()),
     ];
-    evidence.extend(Evidence::counter("TcpExt.TCPMemoryPressures", facts));
+    evidence.extend(Evidence::counter(PRESSURES, facts));
     let programs = by_program(facts, |socket| Condition::of(socket).is_amiss());
     evidence.extend(held(&load, &programs));
     let found = Found {
@@ -141,12 +176,11 @@ const VERIFY: &str = "`mem` in /proc/net/sockstat falls below the first value of
 impl Found {
     /// More is held by what is amiss than there would have to be for pressure.
     fn mend_the_holders(self, first: &Program<'_>, programs: &[Program<'_>]) -> Finding {
-        let amiss = self.load.tally.sum(Condition::is_amiss);
-        let share =
-            u128::from(amiss.bytes) * 100 / u128::from(self.load.tally.total().bytes.max(1));
+        let amiss = self.load.sums.sum(Condition::is_amiss);
+        let share = u128::from(amiss.bytes) * 100 / u128::from(self.load.sums.total().bytes.max(1));
         let conditions: Vec<_> = self
             .load
-            .tally
+            .sums
             .conditions()
             .into_iter()
             .filter(|(condition, sum)| condition.is_amiss() && sum.bytes > 0)
@@ -172,7 +206,7 @@ impl Found {
                     count => format!("{count} sockets"),
                 }
             ),
-            kind: Kind::Program,
+            applies_to: AppliesTo::Program,
             subject: match programs {
                 [_] => first.name.clone(),
                 _ => format!("{}, and others", first.name),
@@ -234,7 +268,7 @@ impl Found {
                 "Beyond the pressure mark the kernel shrinks the buffers of healthy connections \
                  too. {whom} the proposal puts the usage at two thirds of the pressure mark."
             ),
-            kind: Kind::Host,
+            applies_to: AppliesTo::Host,
             subject: "the whole kernel".to_owned(),
             setting: SETTING.to_owned(),
             cost: format!(
@@ -270,7 +304,7 @@ impl Found {
                 },
                 bytes(facts.ram_bytes)
             ),
-            kind: Kind::Program,
+            applies_to: AppliesTo::Program,
             subject: "the programs whose sockets hold the memory".to_owned(),
             setting: "SO_SNDBUF, SO_RCVBUF, TCP_USER_TIMEOUT".to_owned(),
             current: "unknown (not in the socket table)".to_owned(),
@@ -337,7 +371,7 @@ fn proposal(marks: [u64; 3], right_pages: u64, facts: &Facts) -> Option<[u64; 3]
 
 /// The conditions that hold the most, and the programs that hold what is amiss.
 fn held(load: &Load, programs: &[Program<'_>]) -> Vec<Evidence> {
-    let conditions = load.tally.conditions().into_iter();
+    let conditions = load.sums.conditions().into_iter();
     let mut evidence: Vec<_> = conditions
         .filter(|(_, sum)| sum.bytes > 0)
         .take(HOLDERS)
@@ -430,7 +464,7 @@ pub(super) mod tests {
                         let Outcome::Fired(findings) = outcome(&RULE, &facts) else {
                             continue;
                         };
-                        if findings[0].kind == Kind::Program {
+                        if findings[0].applies_to == AppliesTo::Program {
                             continue;
                         }
                         let proposed =
@@ -493,8 +527,8 @@ pub(super) mod tests {
         // Half of it is right, and needs no raise.
         let half = fired(&RULE, &shared(300, 300)).remove(0);
         assert_eq!(
-            (half.kind, half.setting.as_str()),
-            (Kind::Program, "who holds it")
+            (half.applies_to, half.setting.as_str()),
+            (AppliesTo::Program, "who holds it")
         );
         assert!(
             half.summary

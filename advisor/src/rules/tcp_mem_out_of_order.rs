@@ -1,14 +1,16 @@
 //! Marks of tcp_mem that do not rise.
 
-use super::sizing::MarksFault;
-use super::tcp_mem_in_bytes::{Faulty, tcp_mem_fault};
-use super::{Confidence, Documentation, Outcome, ProvenBy, Rule, Severity};
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
+
+use super::sizing::MarksFault;
+use super::tcp_mem_in_bytes::{Faulty, tcp_mem_fault};
+use super::{Confidence, Documentation, Outcome, ProvenBy, Rule, Scope, Severity};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB411",
     name: "tcp-mem-out-of-order",
+    scope: Scope::Host,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Suites(&["tcp-mem-out-of-order"]),

@@ -9,7 +9,7 @@ use advisor_facts::processes::{Holder, Process};
 use advisor_facts::sock_diag::{Family, SocketMemory, TcpInfo, TcpSocket, TcpState, Timer};
 use advisor_facts::sockstat::Sockstat;
 use advisor_facts::sysctl_files::{self, SysctlFile, SysctlFiles};
-use advisor_facts::{Facts, Look, Root, SocketSource, Sockets};
+use advisor_facts::{Facts, Look, Root, SocketSource, SocketTable};
 use advisor_report::measured::Measured;
 
 use super::{Finding, Outcome, Rule};
@@ -88,13 +88,13 @@ pub(super) fn with_file(facts: &mut Facts, path: &str, text: &str) {
     }
 }
 
-/// Adds a network namespace whose counters of TcpExt have grown from 100 by
+/// Adds a network namespace whose counters of TcpExt have grown from 0 by
 /// these between the two looks, and which has the sockets of this one.
 pub(super) fn add_namespace(facts: &mut Facts, inode: u32, grown: &[(&str, i64)]) {
     let all = |factor: i64| {
         let (names, values): (Vec<_>, Vec<_>) = grown
             .iter()
-            .map(|(name, grown)| (*name, (100 + factor * grown).to_string()))
+            .map(|(name, grown)| (*name, (factor * grown).to_string()))
             .unzip();
         counters(&format!(
             "TcpExt: {}\nTcpExt: {}\n",
@@ -146,7 +146,7 @@ pub(super) fn bare_host(ram_bytes: u64) -> Facts {
     facts.earlier = None;
     facts.processes.all.clear();
     facts.processes.holders.clear();
-    facts.now.sockets = Some(Sockets {
+    facts.now.sockets = Some(SocketTable {
         all: Vec::new(),
         source: SocketSource::SockDiag,
     });
@@ -161,7 +161,7 @@ pub(super) fn add_sockets(facts: &mut Facts, sockets: impl IntoIterator<Item = T
 /// Puts the sockets of the reader's own network namespace into another one, of process
 /// `pid`.
 pub(super) fn move_to_namespace(facts: &mut Facts, inode: u32, pid: u32) {
-    let none = Sockets {
+    let none = SocketTable {
         all: Vec::new(),
         source: SocketSource::SockDiag,
     };

@@ -30,6 +30,14 @@ fn rules_stand_in_the_order_of_their_codes() {
 }
 
 #[test]
+fn the_topic_of_files_is_of_the_rules_that_judge_files() {
+    for rule in RULES {
+        let judges_files = rule.scope == Scope::Files;
+        assert_eq!(judges_files, rule.code.starts_with("LB6"), "{}", rule.code);
+    }
+}
+
+#[test]
 fn every_rule_is_documented() {
     for rule in RULES {
         let Documentation {

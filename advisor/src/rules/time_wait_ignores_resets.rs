@@ -1,14 +1,16 @@
 //! tcp_rfc1337 set, mostly from a list of settings.
 
-use super::{
-    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Severity, cannot_be_read,
-};
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
+
+use super::{
+    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Scope, Severity, cannot_be_read,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB314",
     name: "time-wait-ignores-resets",
+    scope: Scope::Host,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Nothing(

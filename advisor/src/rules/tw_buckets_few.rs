@@ -1,15 +1,18 @@
 //! A tcp_max_tw_buckets so low that TIME_WAIT ends early.
 
+use advisor_facts::Facts;
+use advisor_facts::units::bytes;
+use advisor_report::measured::Measured;
+
 use super::{
-    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Severity, bytes,
+    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope, Severity,
     cannot_be_read,
 };
-use advisor_facts::Facts;
-use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB311",
     name: "tw-buckets-few",
+    scope: Scope::Host,
     scenario: Some("bind/ports/too-many-time-wait"),
     cure: None,
     proven_by: ProvenBy::Suites(&["tw-buckets-overflow"]),

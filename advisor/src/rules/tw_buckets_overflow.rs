@@ -1,16 +1,20 @@
 //! TIME_WAIT ended early because tcp_max_tw_buckets is full.
 
+use advisor_facts::Facts;
+use advisor_facts::units::{bytes, seconds};
+use advisor_report::measured::Measured;
+
+use super::past::Past;
 use super::tw_buckets_few::{SETTING, most_records, records_bytes};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity,
-    a_minute, bytes, cannot_be_read, needs_a_window, seconds,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity, a_minute, cannot_be_read,
 };
-use advisor_facts::Facts;
-use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB310",
     name: "tw-buckets-overflow",
+    scope: Scope::Host,
     scenario: Some("bind/ports/too-many-time-wait"),
     cure: None,
     proven_by: ProvenBy::Suites(&["tw-buckets-overflow"]),
@@ -22,7 +26,8 @@ const DOCUMENTATION: Documentation = Documentation {
     detects: "More connections end per minute than tcp_max_tw_buckets has records for. The \
         kernel then ends TIME_WAIT early and logs nothing.",
     evidence: "Growth of TCPTimeWaitOverflow between two looks. The records needed are the \
-        present ones plus a minute of refused ones.",
+        present ones plus a minute of refused ones. With one look: TCP.tw of /proc/net/sockstat \
+        at the limit now, or the counter since boot.",
     recommendation: "The power of two above the records needed, as far as a 64th of the RAM \
         holds them. Else fewer connections: keep them alive and reuse them.",
     cost: "About 256 bytes per record.",
@@ -41,16 +46,10 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     let Some(current) = facts.settings.tcp_max_tw_buckets else {
         return cannot_be_read(SETTING);
     };
-    let Some((window, _)) = facts.window() else {
-        return needs_a_window(COUNTER, facts);
-    };
     let refused = facts.grown(COUNTER).unwrap_or(0).max(0);
-    if refused == 0 {
-        return Outcome::Quiet(format!(
-            "no TIME_WAIT was refused in {}; the limit is {current}",
-            seconds(window)
-        ));
-    }
+    let Some((window, _)) = facts.window().filter(|_| refused > 0) else {
+        return without_a_window(facts, current);
+    };
     let records = facts.now.sockstat.get("TCP.tw").unwrap_or(0).max(0);
     let needed = records.saturating_add(a_minute(refused, window));
     let wanted = needed
@@ -103,7 +102,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         return Outcome::Fired(vec![finding]);
     }
     Outcome::Fired(vec![Finding {
-        kind: Kind::Program,
+        applies_to: AppliesTo::Program,
         subject: "the programs of this network namespace that close connections first".to_owned(),
         setting: "connections".to_owned(),
         current: format!(
@@ -122,10 +121,71 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     }])
 }
 
+/// The answer where nothing was refused in the window, or there is none: the limit may
+/// be reached all the same, or have been.
+fn without_a_window(facts: &Facts, current: i64) -> Outcome {
+    let records = facts.now.sockstat.get("TCP.tw").unwrap_or(0);
+    let past = Past::counted(facts, COUNTER);
+    let is_full = current > 0 && records >= current;
+    if past.is_nothing() && !is_full {
+        return Outcome::Quiet(format!(
+            "no TIME_WAIT was refused {}; {records} of {current} records are in use",
+            facts.counters_begin()
+        ));
+    }
+    let refused = past.count;
+    let when = past.when(facts);
+    if !is_full {
+        let summary = format!(
+            "{refused} connections went without TIME_WAIT {when}: tcp_max_tw_buckets is {current}"
+        );
+        let why = format!(
+            "{records} records are in use now, below the limit. A window during the load tells \
+             how many it needs."
+        );
+        return Outcome::Fired(vec![Finding {
+            severity: Severity::Notice,
+            ..past.finding(summary, SETTING, why)
+        }]);
+    }
+    let summary = format!(
+        "TIME_WAIT is at its limit, {records} of {current} records, and {refused} connections \
+         went without one {when}"
+    );
+    // The rate of refused ones is not known, so the need is only known to be more.
+    let more = records.max(current).saturating_mul(2).cast_unsigned();
+    let wanted = more
+        .checked_next_power_of_two()
+        .and_then(|wanted| i64::try_from(wanted).ok())
+        .unwrap_or(i64::MAX)
+        .min(most_records(facts));
+    let mut finding = Finding::of_setting(facts, &DOCUMENTATION, SETTING, &wanted.to_string());
+    finding.evidence.push(Evidence::sockstat("TCP.tw", records));
+    finding.evidence.extend(Evidence::counted(&facts.here(), COUNTER, facts.counters_begin()));
+    if wanted <= current {
+        let why = "A 64th of the RAM does not hold more records. Keep connections alive and \
+            reuse them."
+            .to_owned();
+        return Outcome::Fired(vec![past.finding(summary, SETTING, why)]);
+    }
+    Outcome::Fired(vec![Finding {
+        severity: Severity::Warning,
+        confidence: Confidence::Medium,
+        summary,
+        why: "At the limit the kernel ends TIME_WAIT early, and its protection against late \
+            segments is gone. How many records are needed shows only in a window: ask again with \
+            --over 30s."
+            .to_owned(),
+        cost: format!("at most {}, if all are used", bytes(records_bytes(wanted))),
+        verify: "TCPTimeWaitOverflow stops rising (nstat -az TcpExtTCPTimeWaitOverflow)".to_owned(),
+        ..finding
+    }])
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::{assert_not_evaluated, assert_quiet, fired, host, set};
+    use crate::rules::testing::{assert_quiet, counters, fired, host, set, sockstat};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
@@ -153,8 +213,25 @@ pub(super) mod tests {
     fn without_the_ram_for_more_records_the_programs_have_to_change() {
         let mut facts = firing();
         facts.ram_bytes = 64 << 20;
-        assert_eq!(fired(&RULE, &facts)[0].kind, Kind::Program);
+        assert_eq!(fired(&RULE, &facts)[0].applies_to, AppliesTo::Program);
+    }
+
+    #[test]
+    fn one_look_tells_the_limit_and_the_past() {
+        let mut facts = firing();
         facts.earlier = None;
-        assert_not_evaluated(&RULE, &facts, "--over 30s");
+        facts.now.counters = counters("TcpExt: TCPTimeWaitOverflow\nTcpExt: 27360\n");
+        facts.now.sockstat = sockstat("TCP: inuse 800 orphan 0 tw 65536 alloc 810 mem 10\n");
+        facts.ram_bytes = 15 << 30;
+        set(&mut facts, SETTING, "65536");
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(finding.proposed, "131072");
+        assert!(finding.summary.contains("27360"), "{}", finding.summary);
+        // Below the limit only the past is left.
+        set(&mut facts, SETTING, "65537");
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!((finding.applies_to, finding.severity), (AppliesTo::Observe, Severity::Notice));
+        facts.now.counters = counters("TcpExt: TCPTimeWaitOverflow\nTcpExt: 0\n");
+        assert_quiet(&RULE, &facts);
     }
 }

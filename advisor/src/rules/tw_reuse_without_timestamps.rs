@@ -1,14 +1,17 @@
 //! A tcp_tw_reuse that does nothing because tcp_timestamps is off.
 
-use super::{
-    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Severity, cannot_be_read,
-};
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
+
+use super::{
+    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope, Severity,
+    cannot_be_read,
+};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB312",
     name: "tw-reuse-without-timestamps",
+    scope: Scope::Host,
     scenario: Some("bind/ports/tw-reuse[tw-reuse=1,timestamps=0]"),
     cure: Some("bind/ports/tw-reuse[tw-reuse=1,timestamps=1]"),
     proven_by: ProvenBy::Suites(&["tw-reuse-without-timestamps"]),

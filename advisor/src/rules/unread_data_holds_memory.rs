@@ -1,17 +1,21 @@
 //! Received data that its program does not read.
 
+use advisor_facts::Facts;
+use advisor_facts::condition::Condition;
+use advisor_facts::units::bytes;
+use advisor_report::measured::Measured;
+
 use super::program::plain;
 use super::program::{by_program, without_tcp_info, worth_bytes};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Kind, Outcome, ProvenBy, Rule, Severity, bytes,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity,
 };
-use advisor_facts::Facts;
-use advisor_facts::condition::Condition;
-use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
     code: "LB404",
     name: "unread-data-holds-memory",
+    scope: Scope::Host,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Suites(&["unread-data-holds-memory"]),
@@ -89,7 +93,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                     not read it. No setting of the kernel changes that; more memory only lets \
                     more data wait."
                     .to_owned(),
-                kind: Kind::Program,
+                applies_to: AppliesTo::Program,
                 subject: program.name.clone(),
                 setting: "read()".to_owned(),
                 current: format!("not called in time on {count} connections"),

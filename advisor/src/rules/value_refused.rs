@@ -1,7 +1,7 @@
 //! The kernel refuses the value that a file sets.
 
 use super::{
-    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Severity, TAKE_OUT,
+    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Scope, Severity, TAKE_OUT,
     setting_unknown_here,
 };
 use advisor_facts::sysctl::table::{Form, Numbers, Setting};
@@ -14,6 +14,7 @@ use advisor_report::measured::Measured;
 pub(crate) const RULE: Rule = Rule {
     code: "LB606",
     name: "value-refused",
+    scope: Scope::Files,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::FILES_ONLY,
@@ -22,10 +23,10 @@ pub(crate) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A value in a file that the kernel answers with EINVAL: a number beyond its bounds, \
-        such as tcp_retries2 = 300 or an ip_local_port_range that begins below \
-        ip_unprivileged_port_start, a word where the kernel takes a number, such as tcp_sack = \
-        yes, or a number in quotes. The setting stays as it was.",
+    detects: "A value in a file that the kernel refuses (EINVAL). It may be a number beyond its \
+        bounds, such as tcp_retries2 = 300, or an ip_local_port_range that begins below \
+        ip_unprivileged_port_start, or a word where the kernel takes a number, such as tcp_sack = \
+        yes, or a number in quotes. The setting keeps its value.",
     evidence: "Every line of the files whose setting is known, and the bounds that the kernel of \
         this release has. The kernel takes the first numbers and passes over what follows, so a \
         comment after a number is no fault; fewer numbers than a setting has set the first ones.",

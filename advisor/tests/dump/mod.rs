@@ -9,7 +9,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 /// What 6.12 answered of a connection.
-const DUMP: &str = include_str!("../fixtures/sock_diag-6.12-x86-64.hex");
+const DUMP: &str = include_str!("../../kernels/6.12/sock_diag-x86-64.hex");
 
 /// Where the port of the peer is in a message: behind the netlink header, four
 /// bytes and the own port; then the addresses of 16 bytes each.

@@ -15,7 +15,7 @@ const LEAD: &str = "\
 
 The advisor has formulas for what the kernel does with orphans, ports and memory.
 `ci/calibrate` measures the same with scenarios of the catalogue, in guests, and
-writes [advisor/calibrations](../advisor/calibrations). The advisor has these files
+writes to [advisor/kernels](../advisor/kernels). The advisor has these files
 built in. `harness calibrate --kernel KERNEL` measures one kernel. A new kernel's
 figures are a difference to review. `ci/documents` makes this page from the files;
 [calibration.schema.json](calibration.schema.json) is their format.
@@ -99,7 +99,7 @@ pub fn page() -> Result<String, Error> {
     let mut calibrations = Vec::new();
     for (line, text) in SHIPPED {
         let calibration = Calibration::parse(text)
-            .map_err(|error| format!("advisor/calibrations/linux-{line}.json: {error}"))?;
+            .map_err(|error| format!("advisor/kernels/{line}/calibration.json: {error}"))?;
         calibrations.push(calibration);
     }
     let mut page = LEAD.to_owned();

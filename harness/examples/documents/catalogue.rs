@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use advisor_report::{Place, Report, Scenario as ScenarioResult, Verdict};
+use advisor_report::{Machine, Report, ScenarioResult, Verdict};
 use harness::suite;
 use harness::suite::scenario::Scenario;
 use harness::suite::story::{axes, blocks, values_there};
@@ -99,7 +99,7 @@ pub fn page() -> Result<String, Error> {
     scenarios.retain(|scenario| !scenario.id.starts_with("proof/"));
     let reference = reference()?;
     let mut results = reference.report.scenarios.iter();
-    let on_host = results.find(|result| result.kernel.place == Place::Host);
+    let on_host = results.find(|result| result.kernel.machine == Machine::Host);
     let release = on_host.map_or("", |result| &result.kernel.release);
     Ok(format!(
         "# The catalogue\n\nEvery scenario except those of suites/proof, with the figures of one run:\n\
@@ -119,7 +119,7 @@ fn is_current(scenario: &Scenario, result: &ScenarioResult) -> bool {
     result.verdict == Verdict::Skipped
         || expected.iter().all(|expected| {
             result.expectations.iter().any(|seen| {
-                seen.observation == expected.observation
+                seen.observation == expected.observation.to_string()
                     && seen.quantifier == expected.quantifier
                     && seen.condition == expected.condition()
             })
@@ -181,7 +181,7 @@ fn render_scenario(
     let guests: BTreeSet<&str> = cells
         .iter()
         .filter_map(|cell| results.get(cell.id.as_str()))
-        .filter(|result| result.kernel.place != Place::Host)
+        .filter(|result| result.kernel.machine != Machine::Host)
         .map(|result| result.kernel.release.as_str())
         .collect();
     for release in guests {
@@ -263,7 +263,11 @@ fn render_block(
             "`{}` {} {}",
             expected.observation, expected.quantifier, condition
         ));
-        columns.push(describe(&seen_cells, &expected.observation, &condition));
+        columns.push(describe(
+            &seen_cells,
+            &expected.observation.to_string(),
+            &condition,
+        ));
         columns.push(match index {
             0 => verdicts(&seen_cells, block.len()),
             _ => String::new(),

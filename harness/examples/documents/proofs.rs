@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use advisor::rules::{ProvenBy, RULES, Rule};
 use advisor_report::escape::escaped;
-use advisor_report::proof::{self, Proof, Side, Trial, Verdict};
+use advisor_report::proof::{self, Proof, Side, Trial, TrialVerdict};
 use harness::prove::templates;
 
 use super::{Error, root};
@@ -32,7 +32,7 @@ pub fn unproven(proof: &Proof) -> Vec<String> {
     let templates = templates::all();
     let trials = proof.trials.iter();
     trials
-        .filter(|trial| trial.verdict != Verdict::Proven)
+        .filter(|trial| trial.verdict != TrialVerdict::Proven)
         .filter(|trial| templates::find(&templates, &trial.claim).is_some())
         .map(|trial| {
             let claim = &trial.claim;

@@ -4,37 +4,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use crate::suite::scenario::Limits;
 
 /// A cgroup for one process, below the root. Dropping it removes it.
 #[derive(Debug)]
 pub struct Cgroup(PathBuf);
-
-/// How much memory a cgroup may take (Documentation/admin-guide/cgroup-v2.rst).
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Limits {
-    /// `memory.max`: beyond it a process is killed.
-    pub max_bytes: Option<u64>,
-    /// `memory.high`: beyond it its processes are slowed down.
-    pub high_bytes: Option<u64>,
-}
-
-impl Limits {
-    /// These, where one is set.
-    pub fn if_any(self) -> Option<Self> {
-        (self != Self::default()).then_some(self)
-    }
-
-    /// Each by the name of its file.
-    pub fn files(self) -> impl Iterator<Item = (&'static str, u64)> {
-        [
-            ("memory.max", self.max_bytes),
-            ("memory.high", self.high_bytes),
-        ]
-        .into_iter()
-        .filter_map(|(file, limit)| Some((file, limit?)))
-    }
-}
 
 /// What the kernel says of a cgroup's memory.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -50,7 +24,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// By the names of [`crate::suite::vocabulary::CGROUP_FIELDS`].
+    /// By the names of [`crate::observation::CGROUP_FIELDS`].
     pub fn fields(&self) -> [(&'static str, u64); 4] {
         [
             ("current_bytes", self.current_bytes),

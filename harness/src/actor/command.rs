@@ -28,8 +28,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
-use super::call;
-use super::protocol::{Event, Order, Outcome};
+use super::protocol::{Event, Order};
+use crate::errno;
+use crate::step::call;
+use crate::step::context::{Outcome, lock};
 use crate::suite::command::{Command, DIRECTORY_MARK, Ready};
 
 /// Directories for mounting something, of which one becomes the private
@@ -211,10 +213,6 @@ struct Output {
     awaited: Option<String>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Supervisor {
     fn tell(&self, event: &Event) {
         let mut line = serde_json::to_vec(event).unwrap_or_default();
@@ -231,16 +229,11 @@ impl Supervisor {
             step: "ready".to_owned(),
         });
         let start = Instant::now();
-        let mut outcome = Outcome {
-            step: "ready".to_owned(),
-            ..Outcome::default()
-        };
+        let mut outcome = Outcome::of("ready");
         match self.start(command, None) {
             Ok(None) => outcome.ok = 1,
             Ok(Some(errno)) => {
-                let name = crate::suite::errno::errno_name(errno);
-                outcome.errors.insert(name.clone(), 1);
-                outcome.error = Some(name);
+                outcome.fail(errno::name(errno));
             }
             Err(why) => return self.tell(&Event::Broken(why)),
         }
@@ -436,9 +429,8 @@ impl Supervisor {
                 max_rss_bytes,
             });
             self.tell(&Event::Ended(Outcome {
-                step: "exit".to_owned(),
                 ok: 1,
-                ..Outcome::default()
+                ..Outcome::of("exit")
             }));
             lock(&self.state).main = None;
             self.changed.notify_all();

@@ -20,7 +20,8 @@ use super::usage::Usage;
 use crate::descriptor;
 use crate::lab::LabError;
 use crate::lab::namespace::Namespace;
-use crate::suite::scenario::flatten;
+use crate::step::flatten;
+use crate::step::name::StepReference;
 
 /// A running actor. Dropping it kills its process and reaps it.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ pub struct Process {
     child: Mutex<Child>,
     pid: Pid,
     /// The steps of other lists that it waits for.
-    awaits: BTreeSet<String>,
+    awaits: BTreeSet<StepReference>,
     orders: Mutex<UnixStream>,
     events: UnixStream,
     answer: Answer,
@@ -116,7 +117,7 @@ impl Process {
                 .tasks
                 .iter()
                 .flat_map(|steps| flatten(steps))
-                .filter_map(|step| step.waits_for().map(str::to_owned))
+                .filter_map(|step| step.waits_for().cloned())
                 .collect(),
             events: ours.try_clone().map_err(error)?,
             orders: Mutex::new(ours),
@@ -135,13 +136,13 @@ impl Process {
 
     /// Tells the actor that a step has ended, where it waits for that. One that
     /// is dead doesn't hear it.
-    pub fn tell_ended(&self, step: &str) {
+    pub fn tell_ended(&self, step: &StepReference) {
         // No more than it waits for: one that is stopped reads nothing, and the
         // rest would fill the socket and block the harness.
         if !self.awaits.contains(step) {
             return;
         }
-        self.tell(&Order::Done(step.to_owned()));
+        self.tell(&Order::Done(step.clone()));
     }
 
     /// Calls `heard` with each event until the actor's process is gone.

@@ -1,4 +1,4 @@
-//! What the harness and an actor tell each other, a line of JSON each.
+//! The messages between the harness and an actor, a line of JSON each.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::cgroup::Limits;
+use crate::step::context::Outcome;
+use crate::step::name::StepReference;
+use crate::step::{ActorStep, Step};
 use crate::suite::command::Command;
-use crate::suite::step::Step;
+use crate::suite::scenario::Limits;
 
-/// What an actor is to do; the first line that it gets. The descriptor of its
+/// What an actor runs; the first line that it gets. The descriptor of its
 /// network namespace comes with it.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Plan {
@@ -25,14 +27,14 @@ pub struct Plan {
     /// What it starts, in place of running steps.
     pub command: Option<Command>,
     /// Its step lists.
-    pub tasks: Vec<Vec<Step>>,
+    pub tasks: Vec<Vec<Step<ActorStep>>>,
 }
 
 /// From the harness to an actor. The run is over when the harness hangs up.
 #[derive(Debug, Deserialize, Serialize)]
 pub enum Order {
     /// A step of another list has ended.
-    Done(String),
+    Done(StepReference),
     /// Send a signal to the command; answered.
     Signal {
         /// Its number.
@@ -78,25 +80,4 @@ pub enum Event {
     },
     /// An order was followed, or the errno that it came to.
     Answer(Option<i32>),
-}
-
-/// What a step observed, all its calls together.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct Outcome {
-    /// The step's name.
-    pub step: String,
-    /// Calls that succeeded.
-    pub ok: u64,
-    /// Calls that failed, by the errno's name.
-    pub errors: BTreeMap<String, u64>,
-    /// The first error's name; `None` where there was none.
-    pub error: Option<String>,
-    /// Bytes transferred.
-    pub bytes: Option<u64>,
-    /// Bytes received that were not zero.
-    pub nonzero_bytes: u64,
-    /// What the last call read: an option's value, revents, SIOCOUTQ.
-    pub value: Option<String>,
-    /// The time of all calls in milliseconds.
-    pub ms: f64,
 }

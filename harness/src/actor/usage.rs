@@ -75,7 +75,7 @@ impl Usage {
         Ok(usage)
     }
 
-    /// By the names of [`crate::suite::vocabulary::USAGE_FIELDS`].
+    /// By the names of [`crate::observation::USAGE_FIELDS`].
     pub fn fields(&self) -> [(&'static str, u64); 6] {
         [
             ("processes", self.processes),
@@ -126,7 +126,7 @@ fn highest_rss(pid: i32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::suite::vocabulary::USAGE_FIELDS;
+    use crate::observation::USAGE_FIELDS;
 
     #[test]
     fn the_fields_are_those_of_the_vocabulary() {

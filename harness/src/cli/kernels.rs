@@ -9,7 +9,7 @@ use crate::guest::qemu;
 use crate::guest::state::State;
 use crate::kernels::cache::{Cache, Stored};
 use crate::kernels::choice::Choice;
-use crate::kernels::fetch::{self, Stage};
+use crate::kernels::fetch::{self, FetchProgress};
 use crate::kernels::{KernelError, catalogue};
 
 #[derive(Debug, Args)]
@@ -95,23 +95,25 @@ fn list_or_fetch(kernels: &Kernels) -> Result<(), KernelError> {
                 name,
                 "fetch it",
                 "it is here already",
-                &format!("known are {}", catalogue::names()),
+                "`harness kernels` lists the names",
             )),
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let options = fetch::Options {
+    let options = fetch::MirrorOptions {
         mirror: mirror.clone(),
         keyring: keyring.clone(),
     };
     for line in lines.into_iter().flatten() {
         let bar = indicatif::ProgressBar::new(100);
         let stored = fetch::fetch(line, &cache, &options, &mut |stage| match stage {
-            Stage::Index(suite) => bar.set_message(format!("{}: reading {suite}", line.name)),
-            Stage::Download(package) => bar.set_message(package),
+            FetchProgress::Index(suite) => {
+                bar.set_message(format!("{}: reading {suite}", line.name))
+            }
+            FetchProgress::Download(package) => bar.set_message(package),
             // Of 100.
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-            Stage::Percent(done) => bar.set_position(done as u64),
-            Stage::Unpack => bar.set_message(format!("{}: unpacking", line.name)),
+            FetchProgress::Percent(done) => bar.set_position(done as u64),
+            FetchProgress::Unpack => bar.set_message(format!("{}: unpacking", line.name)),
         });
         let stored = stored.inspect_err(|_| bar.finish_and_clear())?;
         // Shows that it works here, and the first run needn't.

@@ -7,7 +7,7 @@ use advisor_facts::file::{self, FactsFileError};
 use advisor_facts::{FactError, Facts, Root};
 use advisor_report::advice::{self, Advised};
 use advisor_report::document::DocumentError;
-use advisor_report::proof::{Proof, Verdict};
+use advisor_report::proof::{Proof, TrialVerdict};
 use clap::Args;
 
 use super::{ENVIRONMENT, FAILURE, SUCCESS, USAGE, complain, complain_of_run};
@@ -91,7 +91,7 @@ impl Prove {
         let all_proven = proof
             .trials
             .iter()
-            .all(|trial| trial.verdict == Verdict::Proven);
+            .all(|trial| trial.verdict == TrialVerdict::Proven);
         if all_proven { SUCCESS } else { FAILURE }
     }
 

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
+use advisor_report::ScenarioResult;
+
 use super::selection::{Selection, load};
 use super::{ENVIRONMENT, FAILURE, SUCCESS, complain, complain_of_kernel, complain_of_run};
 use crate::kernels::KernelError;
 use crate::lab::{self, Carrier};
 use crate::output;
-use crate::report::snapshot::{self, Difference};
+use crate::report::snapshot::{self, SnapshotDifference};
 use crate::report::terminal::{Lines, Terminal, comparison, reasons, summary};
 use crate::report::{self, VerdictCounts};
 use crate::runner::plan::Plan;
@@ -149,7 +151,7 @@ impl Run {
     }
 
     /// Writes what was asked for, prints the answer and says how it all came out.
-    fn conclude(&self, all: &[Scenario], results: Vec<advisor_report::Scenario>) -> u8 {
+    fn conclude(&self, all: &[Scenario], results: Vec<ScenarioResult>) -> u8 {
         let report = report::assemble(results, lab::pinned_sysctls());
         let mut status = SUCCESS;
         if let Some(directory) = &self.report
@@ -206,7 +208,7 @@ fn complain_of_report(directory: &Path, error: &io::Error) -> u8 {
     ENVIRONMENT
 }
 
-fn show_difference(difference: &Difference) {
+fn show_difference(difference: &SnapshotDifference) {
     match &difference.pending {
         Some(pending) => anstream::println!(
             "{} differs; what was seen is in {} (cargo insta review, or --update)",

@@ -7,7 +7,7 @@ use super::print;
 use crate::suite;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum Format {
+pub(super) enum Document {
     /// A suite's YAML
     Suite,
     /// report.json
@@ -19,12 +19,12 @@ pub(super) enum Format {
 }
 
 /// Prints the schema; the exit status.
-pub(super) fn run(format: Format) -> u8 {
+pub(super) fn run(format: Document) -> u8 {
     let schema = match format {
-        Format::Suite => suite::schema(),
-        Format::Report => schemars::schema_for!(advisor_report::Report).to_value(),
-        Format::Proof => schemars::schema_for!(advisor_report::proof::Proof).to_value(),
-        Format::Calibration => schemars::schema_for!(Calibration).to_value(),
+        Document::Suite => suite::schema(),
+        Document::Report => schemars::schema_for!(advisor_report::Report).to_value(),
+        Document::Proof => schemars::schema_for!(advisor_report::proof::Proof).to_value(),
+        Document::Calibration => schemars::schema_for!(Calibration).to_value(),
     };
     print(&format!("{schema:#}\n"))
 }

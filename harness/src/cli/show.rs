@@ -6,9 +6,9 @@ use clap::Args;
 
 use super::selection::load;
 use super::{USAGE, complain, print};
-use crate::suite;
 use crate::suite::scenario::Scenario;
 use crate::suite::story;
+use crate::yaml::error::did_you_mean;
 
 #[derive(Debug, Args)]
 pub(super) struct Show {
@@ -39,9 +39,7 @@ impl Show {
             return print(&format!("{told}\nharness show '{}' tells one.\n", first.id));
         }
         let ids = scenarios.iter().map(|scenario| scenario.id.as_str());
-        let likely = suite::error::nearest(&self.id, ids)
-            .map(|id| format!("; did you mean {id:?}?"))
-            .unwrap_or_default();
+        let likely = did_you_mean(&self.id, ids);
         complain(
             format!("no scenario {:?}{likely}", self.id),
             "`harness list` shows the ids",

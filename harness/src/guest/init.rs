@@ -143,9 +143,9 @@ fn load(module: &str) -> io::Result<()> {
 
 /// `harness guest`: does what the host sends until the host says to power off or
 /// is gone. `work` does a job, sends its results, and says why it could not.
-pub fn serve(work: impl Fn(Value, &Host) -> Result<(), String>) -> io::Result<()> {
+pub fn serve(work: impl Fn(Value, &HostPort) -> Result<(), String>) -> io::Result<()> {
     let port = open_port()?;
-    let host = Host(Arc::new(Mutex::new(port.try_clone()?)));
+    let host = HostPort(Arc::new(Mutex::new(port.try_clone()?)));
     let complaints = std::env::var(COMPLAINTS).unwrap_or_default();
     host.tell(&News::Ready {
         release: kernel_release(),
@@ -191,9 +191,9 @@ pub fn serve(work: impl Fn(Value, &Host) -> Result<(), String>) -> io::Result<()
 
 /// The writing side of the port, for several threads.
 #[derive(Clone)]
-pub struct Host(Arc<Mutex<File>>);
+pub struct HostPort(Arc<Mutex<File>>);
 
-impl Host {
+impl HostPort {
     /// Sends a job's result, or how far it is.
     pub fn result(&self, result: &impl Serialize) -> io::Result<()> {
         self.tell(&News::Result(serde_json::to_value(result)?))

@@ -1,19 +1,17 @@
-//! What a guest boots besides a kernel: an initramfs made anew at each boot from
-//! the harness's own program.
+//! The initramfs of a guest, made at each boot from the harness's own program.
 //!
 //! The program is packed as it is, with its loader and libraries where it has
-//! any, at the paths that they have here. So there is one build for host and
-//! guest; a static one only makes the initramfs smaller.
+//! any, at the paths that they have here. So host and guest share one build; a
+//! static one makes the initramfs smaller.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::cpio::Archive;
 use crate::kernels::KernelError;
-use crate::kernels::elf::Elf;
+use crate::kernels::elf;
 use crate::kernels::image::Module;
 
-/// Where the loaders of the distributions look for libraries by themselves.
+/// The default search paths of the distributions' loaders.
 const LIBRARY_DIRECTORIES: &[&str] = &[
     "/lib/x86_64-linux-gnu",
     "/usr/lib/x86_64-linux-gnu",
@@ -23,13 +21,13 @@ const LIBRARY_DIRECTORIES: &[&str] = &[
     "/usr/lib",
 ];
 
-/// The place of the harness in the guest, and of the list of modules to load.
+/// The path of the harness in the guest.
 pub const INIT: &str = "/init";
-/// A path a line, in the order in which they are to be loaded.
+/// The list of modules: one path a line, in the order of loading.
 pub const MODULE_LIST: &str = "/modules.list";
 
-/// The initramfs: the program as init, what it is linked with, and the modules
-/// with the list that says in which order to load them.
+/// The initramfs: the program as init, its libraries, and the modules with
+/// their list.
 pub fn initramfs(program: &Path, modules: &[Module]) -> Result<Vec<u8>, KernelError> {
     let mut archive = Archive::default();
     for directory in ["dev", "proc", "sys", "run", "tmp", "mnt", "media"] {
@@ -38,9 +36,9 @@ pub fn initramfs(program: &Path, modules: &[Module]) -> Result<Vec<u8>, KernelEr
     // The kernel opens it for init before init can mount anything.
     archive.device("dev/console", 5, 1);
     let content = read(program)?;
-    archive.file(INIT, &loaded(&content));
+    archive.file(INIT, &elf::loaded(&content));
     for library in libraries(program, &content)? {
-        archive.file(&library.to_string_lossy(), &loaded(&read(&library)?));
+        archive.file(&library.to_string_lossy(), &elf::loaded(&read(&library)?));
     }
     let mut list = String::new();
     for module in modules {
@@ -53,13 +51,8 @@ pub fn initramfs(program: &Path, modules: &[Module]) -> Result<Vec<u8>, KernelEr
     Ok(archive.finish())
 }
 
-/// Of a program or library what is loaded: a guest's files take its memory.
-fn loaded(content: &[u8]) -> Vec<u8> {
-    Elf::parse(content).map_or_else(|| content.to_vec(), Elf::loaded)
-}
-
 fn read(path: &Path) -> Result<Vec<u8>, KernelError> {
-    fs::read(path).map_err(|error| {
+    std::fs::read(path).map_err(|error| {
         KernelError::environment(
             &path.display().to_string(),
             "pack it for a guest",
@@ -71,7 +64,7 @@ fn read(path: &Path) -> Result<Vec<u8>, KernelError> {
 
 /// The loader and the libraries of a program, found as its loader finds them.
 pub fn libraries(program: &Path, content: &[u8]) -> Result<Vec<PathBuf>, KernelError> {
-    let Some(elf) = Elf::parse(content) else {
+    let Some(elf) = elf::parse(content) else {
         return Err(KernelError::environment(
             &program.display().to_string(),
             "pack it for a guest",
@@ -79,11 +72,11 @@ pub fn libraries(program: &Path, content: &[u8]) -> Result<Vec<PathBuf>, KernelE
             "guests run on x86-64 only",
         ));
     };
-    let Some(loader) = elf.interpreter() else {
+    let Some(loader) = elf.interpreter else {
         return Ok(Vec::new());
     };
     let mut found = vec![PathBuf::from(loader)];
-    let mut pending = linked(program, elf)?;
+    let mut pending = linked(program, &elf)?;
     while let Some(library) = pending.pop() {
         if found
             .iter()
@@ -92,22 +85,21 @@ pub fn libraries(program: &Path, content: &[u8]) -> Result<Vec<PathBuf>, KernelE
             continue;
         }
         let bytes = read(&library)?;
-        if let Some(elf) = Elf::parse(&bytes) {
-            pending.extend(linked(&library, elf)?);
+        if let Some(elf) = elf::parse(&bytes) {
+            pending.extend(linked(&library, &elf)?);
         }
         found.push(library);
     }
     Ok(found)
 }
 
-/// The libraries that a file needs itself.
-fn linked(file: &Path, elf: Elf) -> Result<Vec<PathBuf>, KernelError> {
-    let own = elf.run_paths();
-    elf.needed()
-        .into_iter()
+/// The libraries that a file is linked with directly.
+fn linked(file: &Path, elf: &goblin::elf::Elf) -> Result<Vec<PathBuf>, KernelError> {
+    elf.libraries
+        .iter()
         .map(|name| {
-            own.iter()
-                .flat_map(|paths| paths.split(':'))
+            let own = elf.rpaths.iter().chain(&elf.runpaths);
+            own.flat_map(|paths| paths.split(':'))
                 .filter(|path| path.starts_with('/'))
                 .chain(LIBRARY_DIRECTORIES.iter().copied())
                 .map(|directory| Path::new(directory).join(name))
@@ -132,7 +124,7 @@ mod tests {
         let program = std::env::current_exe().unwrap();
         let content = std::fs::read(&program).unwrap();
         let libraries = libraries(&program, &content).unwrap();
-        let dynamic = Elf::parse(&content).unwrap().interpreter().is_some();
+        let dynamic = elf::parse(&content).unwrap().interpreter.is_some();
         let libc = |path: &PathBuf| path.ends_with("libc.so.6");
         assert_eq!(libraries.iter().any(libc), dynamic, "{libraries:?}");
     }

@@ -1,8 +1,8 @@
-//! What a command takes along into a guest: its program with what that is linked
-//! with, and what the suite says that it needs, at the paths that they have here.
+//! The files that a command needs in a guest: its program with its libraries,
+//! and those that the suite names (`needs`), at the same paths.
 //!
-//! It goes over the port and not into the initramfs, so that guests are made from
-//! the states that are kept for all scenarios.
+//! They go over the port and not into the initramfs, so that one saved state
+//! serves all scenarios.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,21 +10,21 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::initramfs::libraries;
-use crate::kernels::elf::Elf;
+use crate::kernels::elf;
 use crate::suite::command::{Command, DIRECTORY_MARK};
 use crate::suite::scenario::Scenario;
 
-/// The most that is taken along, in bytes: it lies in the guest's memory, a
-/// quarter of which it may be.
+/// Bytes of all files at most: a quarter of the guest's memory, where they are
+/// kept.
 const MOST_BYTES: u64 = super::qemu::MEMORY_BYTES / 4;
 
-/// Who is who: a server asks which number `nobody` has.
+/// User names: a server looks up the number of `nobody`.
 const USERS: [&str; 2] = ["/etc/passwd", "/etc/group"];
 
 /// The longest chain of scripts that run one another.
 const MOST_INTERPRETERS: usize = 4;
 
-/// The files that the commands of a scenario need, or why they can't be had.
+/// The files that the commands of a scenario need, or why one is missing.
 pub fn files_of(scenario: &Scenario) -> Result<Vec<PathBuf>, String> {
     let mut files = BTreeSet::new();
     for (_, command) in scenario.commands() {
@@ -38,7 +38,7 @@ pub fn files_of(scenario: &Scenario) -> Result<Vec<PathBuf>, String> {
     let bytes: u64 = files.iter().map(length).sum();
     if bytes > MOST_BYTES {
         return Err(format!(
-            "what it takes along into a guest is {} MiB, of which {} MiB have room",
+            "its files are {} MiB, and {} MiB fit into a guest",
             bytes >> 20,
             MOST_BYTES >> 20
         ));
@@ -60,7 +60,7 @@ fn add_command(command: &Command, files: &mut BTreeSet<PathBuf>) -> Result<(), S
     Ok(())
 }
 
-/// A program with what it is linked with, or with what runs it.
+/// A program with its libraries, or a script with its interpreter.
 fn add_program(
     program: &Path,
     files: &mut BTreeSet<PathBuf>,
@@ -68,7 +68,7 @@ fn add_program(
 ) -> Result<(), String> {
     let content = fs::read(program).map_err(|error| format!("{}: {error}", program.display()))?;
     files.insert(program.to_owned());
-    if Elf::parse(&content).is_some() {
+    if elf::is_elf(&content) {
         let linked = libraries(program, &content).map_err(|error| error.to_string())?;
         files.extend(linked);
         return Ok(());
@@ -103,13 +103,13 @@ fn add_program(
     }
 }
 
-/// A file, or all that is below a directory; what a library is linked with comes
-/// along, where it is to be found.
+/// A file, or all files below a directory; an ELF file with its libraries,
+/// where they are found.
 fn add(path: &Path, files: &mut BTreeSet<PathBuf>) -> io::Result<()> {
     if path.metadata()?.is_dir() {
         for entry in fs::read_dir(path)? {
             let entry = entry?;
-            // A link to a directory could lead round in a circle.
+            // A link to a directory could be a circle.
             let is_link = entry.file_type()?.is_symlink();
             let Ok(metadata) = entry.path().metadata() else {
                 continue;

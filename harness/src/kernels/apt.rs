@@ -1,4 +1,4 @@
-//! What the machine's own apt configuration says of mirrors: one-line
+//! Mirrors of Debian in this machine's apt configuration: one-line
 //! `sources.list` files and deb822 `.sources` files (sources.list(5)).
 
 use std::fs;
@@ -9,9 +9,9 @@ use super::catalogue::ArchiveKind;
 /// Where apt keeps its sources.
 const DIRECTORY: &str = "/etc/apt";
 
-/// One archive that a machine's apt takes packages from.
+/// An archive of this machine's apt sources.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Source {
+pub struct AptSource {
     /// Where it is.
     pub uri: String,
     /// Its suites.
@@ -26,12 +26,12 @@ pub struct Source {
 pub struct Mirror {
     /// Where it is.
     pub uri: String,
-    /// As in [`Source`].
+    /// As in [`AptSource`].
     pub signed_by: Option<String>,
 }
 
-/// What Debian calls its releases; a suite is one of these, or one of these
-/// with something after a dash.
+/// The code names of Debian's releases. A suite is a code name, or a code name,
+/// a dash and more.
 const RELEASES: &[&str] = &[
     "bullseye",
     "bookworm",
@@ -47,11 +47,11 @@ const RELEASES: &[&str] = &[
 ];
 
 /// All sources of this machine.
-pub fn sources() -> Vec<Source> {
+pub fn sources() -> Vec<AptSource> {
     sources_below(Path::new(DIRECTORY))
 }
 
-fn sources_below(directory: &Path) -> Vec<Source> {
+fn sources_below(directory: &Path) -> Vec<AptSource> {
     let mut files: Vec<PathBuf> = fs::read_dir(directory.join("sources.list.d"))
         .into_iter()
         .flatten()
@@ -73,9 +73,9 @@ fn sources_below(directory: &Path) -> Vec<Source> {
         .collect()
 }
 
-/// The mirror of one of Debian's archives among the sources. The security
-/// archive of a machine that names none is looked for beside its main one.
-pub fn mirror(sources: &[Source], kind: ArchiveKind) -> Option<Mirror> {
+/// The mirror of one of Debian's archives among the sources. Without a source
+/// of the security archive, it is taken to be beside the main one.
+pub fn mirror(sources: &[AptSource], kind: ArchiveKind) -> Option<Mirror> {
     let of = |kind: ArchiveKind| {
         sources
             .iter()
@@ -116,14 +116,14 @@ fn kind_of(suite: &str) -> Option<ArchiveKind> {
     match rest {
         "" | "updates" if !suite.contains('/') => Some(ArchiveKind::Main),
         "backports" | "proposed-updates" => Some(ArchiveKind::Main),
-        // "buster/updates" is the form of old.
+        // Releases up to buster: "buster/updates".
         "security" | "updates" => Some(ArchiveKind::Security),
         _ => None,
     }
 }
 
 /// `deb [signed-by=/usr/share/keyrings/a.gpg] URI SUITE COMPONENT...`
-fn parse_lines(text: &str) -> Vec<Source> {
+fn parse_lines(text: &str) -> Vec<AptSource> {
     text.lines()
         .filter_map(|line| {
             let line = line.split('#').next()?.trim();
@@ -142,7 +142,7 @@ fn parse_lines(text: &str) -> Vec<Source> {
                 rest = after;
             }
             let mut words = rest.split_whitespace();
-            Some(Source {
+            Some(AptSource {
                 uri: words.next()?.to_owned(),
                 suites: vec![words.next()?.to_owned()],
                 signed_by,
@@ -153,7 +153,7 @@ fn parse_lines(text: &str) -> Vec<Source> {
 
 /// Stanzas of `Key: value`, where a line that starts with white space goes on
 /// with the value before.
-fn parse_stanzas(text: &str) -> Vec<Source> {
+fn parse_stanzas(text: &str) -> Vec<AptSource> {
     let mut sources = Vec::new();
     let mut stanza: Vec<(String, String)> = Vec::new();
     for line in text.lines().chain([""]) {
@@ -175,7 +175,7 @@ fn parse_stanzas(text: &str) -> Vec<Source> {
     sources
 }
 
-fn sources_of(stanza: &[(String, String)]) -> Vec<Source> {
+fn sources_of(stanza: &[(String, String)]) -> Vec<AptSource> {
     let value = |key: &str| {
         stanza
             .iter()
@@ -188,7 +188,7 @@ fn sources_of(stanza: &[(String, String)]) -> Vec<Source> {
     }
     let suites: Vec<String> = words("suites").map(str::to_owned).collect();
     words("uris")
-        .map(|uri| Source {
+        .map(|uri| AptSource {
             uri: uri.to_owned(),
             suites: suites.clone(),
             signed_by: value("signed-by").map(str::to_owned),
@@ -264,7 +264,7 @@ Signed-By:
         assert_eq!(sources.len(), 2);
         let main = mirror(&sources, ArchiveKind::Main).unwrap();
         assert_eq!(main.uri, "http://mirror.example/debian/");
-        // Not named: it is looked for beside the main one.
+        // No source: beside the main one.
         let security = mirror(&sources, ArchiveKind::Security).unwrap();
         assert_eq!(security.uri, "http://mirror.example/debian-security");
         assert_eq!(

@@ -1,5 +1,5 @@
-//! The kernels that were taken in, each in a directory of the user's cache. It
-//! is there whole or not at all, and nothing else is needed to boot it.
+//! The kernels in the user's cache, each in a directory of its own. A kernel is
+//! stored completely or not at all, and boots from its directory alone.
 
 use std::fs;
 use std::io::{self, Write};
@@ -13,28 +13,29 @@ use super::KernelError;
 use super::catalogue::Offer;
 use super::image::{self, Module, modules, unpack_vmlinuz};
 
-/// What describes a kernel, in its directory.
+/// The file in a kernel's directory that describes it.
 const RECORD: &str = "kernel.json";
 const KERNEL: &str = "vmlinux";
 const MODULES: &str = "modules";
-/// What the directories to work in are called, before the process's number.
+/// The name of a temporary directory, up to the process id.
 const WORKSHOP: &str = ".new-";
 
 /// The directory with all kernels.
 #[derive(Clone, Debug)]
 pub struct Cache(PathBuf);
 
-/// A kernel that is there.
+/// A kernel in the cache.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Stored {
-    /// What it is called: `debian-6.12`.
+    /// Its name: `debian-6.12`.
     pub name: String,
     /// As `uname -r` gives it.
     pub release: String,
-    /// The packages that it came in; none where it was given by path.
+    /// The packages that it was unpacked from; empty for a kernel given by
+    /// path.
     pub packages: Vec<Package>,
-    /// The files that it was taken from, where it was given by path: while they
-    /// are the same, it needn't be taken in again.
+    /// For a kernel given by path: the identity of its files. While they are
+    /// the same, it is not stored again.
     #[serde(default)]
     pub origin: Option<String>,
     /// Its files with their lengths, below its directory: the kernel first, then
@@ -44,7 +45,7 @@ pub struct Stored {
     directory: PathBuf,
 }
 
-/// A package that a kernel came in.
+/// A package of a kernel.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Package {
     /// Its name.
@@ -125,8 +126,8 @@ impl Cache {
         Ok(Some(stored))
     }
 
-    /// A directory to work in, on the same file system. It goes when it is
-    /// dropped; one whose process was killed goes when the next is made.
+    /// A temporary directory on the same file system. It is removed when it is
+    /// dropped; after a killed process, by the next call.
     pub fn workshop(&self) -> Result<TempDir, KernelError> {
         self.sweep();
         let prefix = format!("{WORKSHOP}{}-", std::process::id());
@@ -135,7 +136,7 @@ impl Cache {
             .map_err(|error| self.error("make a directory in it", &error))
     }
 
-    /// Removes the workshops of processes that are gone.
+    /// Removes the temporary directories of processes that are gone.
     fn sweep(&self) {
         for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {
             let name = entry.file_name();
@@ -152,7 +153,7 @@ impl Cache {
         }
     }
 
-    /// Takes a kernel in, in place of one of the same name.
+    /// Stores a kernel; one of the same name is replaced.
     pub fn store(
         &self,
         name: &str,
@@ -197,7 +198,7 @@ impl Cache {
         stored
             .write(&new, &kernel, &modules)
             .and_then(|()| {
-                // What is replaced goes with the workshop.
+                // The old one is removed with the temporary directory.
                 if stored.directory.exists() {
                     fs::rename(&stored.directory, workshop.path().join("old"))?;
                 }
@@ -222,7 +223,7 @@ impl Cache {
 }
 
 impl Stored {
-    /// A kernel that is nowhere.
+    /// A kernel without files.
     #[cfg(test)]
     pub(crate) fn of_release(release: &str) -> Self {
         Self {
@@ -240,8 +241,7 @@ impl Stored {
         let mut write = |file: String, content: &[u8]| {
             let mut open = fs::File::create(to.join(&file))?;
             open.write_all(content)?;
-            // A name for a file that isn't on the disk yet could be all that a
-            // crash leaves.
+            // After a crash there could be a name without its content.
             open.sync_all()?;
             self.files.push((file, content.len() as u64));
             Ok::<(), io::Error>(())
@@ -295,8 +295,8 @@ impl Stored {
     }
 }
 
-/// A file's content as far as its inode tells: whoever replaces or writes it
-/// changes one of these.
+/// A file's identity: device, inode, length and time of change. Replacing or
+/// writing the file changes one of them.
 pub fn file_identity(path: &Path) -> String {
     path.metadata().map_or_else(
         |error| error.to_string(),

@@ -1,5 +1,5 @@
-//! The kernels that can be fetched by name: a line of releases in a suite of
-//! Debian. The newest of the line is looked up when it is fetched.
+//! The kernels that can be fetched by name. Each is a line of releases in
+//! suites of Debian; fetching takes the newest of the line.
 
 use std::cmp::Ordering;
 
@@ -15,21 +15,21 @@ pub enum ArchiveKind {
 /// A line of kernels.
 #[derive(Debug)]
 pub struct Line {
-    /// What it is called: `debian-6.12`.
+    /// Its name: `debian-6.12`.
     pub name: &'static str,
-    /// Where its packages may be.
+    /// The suites that may have its packages.
     pub suites: &'static [(ArchiveKind, &'static str)],
-    /// What the names of its packages begin with; each name goes on with the
-    /// same release. The first one has the vmlinuz.
+    /// The beginnings of its packages' names, up to the release. The first
+    /// package has the vmlinuz.
     pub packages: &'static [&'static str],
 }
 
-/// What the names of all the packages end in: the kernels for virtual machines,
-/// small and with all that a guest needs.
+/// The end of all packages' names: kernels for virtual machines, which are
+/// small and have what a guest needs.
 pub const FLAVOUR: &str = "-cloud-amd64";
 
-/// All lines, oldest first. A line that a mirror has dropped stays here: what
-/// was fetched before goes on working.
+/// All lines, oldest first. A line that mirrors have dropped stays here, for
+/// those who have fetched it.
 pub static LINES: &[Line] = &[
     Line {
         name: "debian-5.10",
@@ -56,6 +56,11 @@ pub static LINES: &[Line] = &[
         packages: &["linux-image-6.12."],
     },
     Line {
+        name: "debian-6.18",
+        suites: &[(ArchiveKind::Main, "trixie-backports")],
+        packages: &["linux-image-6.18."],
+    },
+    Line {
         name: "debian-7.3",
         suites: &[(ArchiveKind::Main, "trixie-backports")],
         packages: &["linux-binary-7.3.", "linux-modules-7.3."],
@@ -65,12 +70,6 @@ pub static LINES: &[Line] = &[
 /// The line of that name.
 pub fn find(name: &str) -> Option<&'static Line> {
     LINES.iter().find(|line| line.name == name)
-}
-
-/// The names of all lines, for messages: `debian-5.10, debian-6.1, ...`.
-pub fn names() -> String {
-    let names: Vec<&str> = LINES.iter().map(|line| line.name).collect();
-    names.join(", ")
 }
 
 /// A package that an archive offers.
@@ -105,7 +104,7 @@ impl Line {
             .collect()
     }
 
-    /// The newest image among what is offered.
+    /// The newest image among the offers.
     pub fn newest<'a>(&self, offers: &'a [Offer]) -> Option<&'a Offer> {
         offers
             .iter()
@@ -114,7 +113,7 @@ impl Line {
     }
 }
 
-/// What stands between the prefix and the flavour, where both are there.
+/// The text between prefix and flavour; `None` where one is missing.
 fn release_of<'a>(package: &'a str, prefix: &str) -> Option<&'a str> {
     package.strip_prefix(prefix)?.strip_suffix(FLAVOUR)
 }
@@ -134,8 +133,8 @@ pub fn compare_versions(one: &str, other: &str) -> Ordering {
         .then_with(|| compare_parts(revision, other_revision))
 }
 
-/// Text and numbers by turns; in texts, `~` comes before the end, the end
-/// before letters, letters before all else.
+/// Compares texts and numbers by turns. In texts, `~` sorts before the end, the
+/// end before letters, letters before all else.
 fn compare_parts(mut one: &str, mut other: &str) -> Ordering {
     fn rank(byte: Option<u8>) -> i32 {
         match byte {
@@ -250,6 +249,5 @@ mod tests {
             assert!(std::ptr::eq(find(line.name).unwrap(), line));
             assert!(!line.suites.is_empty() && !line.packages.is_empty());
         }
-        assert_eq!(names(), "debian-5.10, debian-6.1, debian-6.12, debian-7.3");
     }
 }

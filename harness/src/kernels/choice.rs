@@ -1,4 +1,4 @@
-//! Which kernel the command line asks for, and where it comes from.
+//! The kernel that the command line names: parsed, and found in the cache.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -12,8 +12,8 @@ use crate::lab::namespace::kernel_release;
 /// A kernel as the command line names it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Choice {
-    /// This machine's own where it can serve, a guest's that was fetched where
-    /// not.
+    /// This machine's own where it can run the scenario, otherwise a fetched
+    /// one in a guest.
     Auto,
     /// This machine's own.
     Host,
@@ -24,7 +24,7 @@ pub enum Choice {
 }
 
 impl Choice {
-    /// Understands a name or a path; a path has a slash in it or is there.
+    /// Parses a name or a path. A path has a slash or is an existing file.
     pub fn parse(text: &str) -> Result<Self, KernelError> {
         match text {
             "auto" => return Ok(Self::Auto),
@@ -41,23 +41,20 @@ impl Choice {
             text,
             "run on it",
             "no kernel has this name",
-            &format!(
-                "known are auto, host, {}, and the path of a vmlinuz",
-                catalogue::names()
-            ),
+            "give auto, host, a name that `harness kernels` lists, or the path of a vmlinuz",
         ))
     }
 
-    /// Whether this machine's own kernel may be it.
+    /// Whether it can be this machine's own kernel.
     pub fn is_of_host(&self) -> bool {
         matches!(self, Self::Auto | Self::Host)
     }
 
-    /// The kernel to boot. One of the catalogue must have been fetched; a file
-    /// is taken in with the modules in that directory, or beside it: those in
+    /// The kernel to boot; `None` for this machine's own, and for `auto` where
+    /// none was fetched. A kernel of the catalogue must have been fetched. A
+    /// file is stored with the modules in `modules`; default: those in
     /// `modules` or `lib/modules` beside the vmlinuz, or of its release on this
-    /// machine. `auto` boots the nearest to the host's that was fetched, if any
-    /// was.
+    /// machine. `auto` is the fetched kernel nearest to the host's.
     pub fn resolve(
         &self,
         cache: &Cache,
@@ -80,8 +77,8 @@ impl Choice {
     }
 }
 
-/// Refuses `--modules` where no kernel is given by its path: the others have
-/// their own.
+/// Refuses `--modules` without a kernel given by path: the others have their
+/// own modules.
 pub fn check_modules(choices: &[Choice], modules: Option<&Path>) -> Result<(), KernelError> {
     let is_file = |choice: &Choice| matches!(choice, Choice::File(_));
     match modules {
@@ -95,8 +92,8 @@ pub fn check_modules(choices: &[Choice], modules: Option<&Path>) -> Result<(), K
     }
 }
 
-/// A vmlinuz in the cache; one that is there already, with the same modules, is
-/// not taken in again.
+/// The vmlinuz in the cache. It is stored unless it is there already, with the
+/// same modules.
 fn take_in(path: &Path, modules: Option<&Path>, cache: &Cache) -> Result<Stored, KernelError> {
     let modules = match modules {
         Some(named) if named.join("kernel").is_dir() => named.to_owned(),
@@ -124,17 +121,17 @@ fn take_in(path: &Path, modules: Option<&Path>, cache: &Cache) -> Result<Stored,
     let name = format!("file-{:016x}", hasher.finish());
     match cache.find(&name) {
         Ok(Some(stored)) if stored.origin.as_ref() == Some(&origin) => Ok(stored),
-        // A damaged one is replaced as well.
+        // A damaged one is replaced, too.
         _ => cache.store(&name, &[], Some(origin), path, &modules),
     }
 }
 
-/// Of the kernels that were fetched by name, the one whose release is nearest to
-/// this one; the older of two that are as near.
+/// The kernel fetched by name whose release is nearest to `release`; the older
+/// of two that are equally near.
 pub fn nearest(cache: &Cache, release: &str) -> Option<Stored> {
     let mut fetched = Vec::new();
     for line in catalogue::LINES {
-        // A damaged one is as good as none; `harness doctor` names it.
+        // A damaged one is left out; `harness doctor` reports it.
         fetched.extend(cache.find(line.name).ok().flatten());
     }
     release::nearest(fetched, |stored| stored.release.as_str(), release).map(|(stored, _)| stored)
@@ -185,7 +182,7 @@ mod tests {
         );
         let error = Choice::parse("debian-4.4").unwrap_err();
         assert!(error.is_usage);
-        assert!(error.hint().contains("debian-6.12"), "{}", error.hint());
+        assert!(error.hint().contains("harness kernels"), "{}", error.hint());
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Gets a line's newest kernel through apt's own verified download: nothing is
-//! installed, and apt's own state isn't touched.
+//! Fetches a line's newest kernel through apt's verified download. Nothing is
+//! installed, and apt's own state stays as it is.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -12,23 +12,24 @@ use super::apt::{self, Mirror};
 use super::cache::{Cache, Stored};
 use super::catalogue::{ArchiveKind, Line, Offer};
 
-/// In place of what the machine's apt says.
+/// Replaces the mirror of this machine's apt configuration.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// Of Debian's main archive; the security archive is looked for beside it.
+pub struct MirrorOptions {
+    /// URL of Debian's main archive; the security archive is taken to be beside
+    /// it.
     pub mirror: Option<String>,
     /// The keys that sign it.
     pub keyring: Option<PathBuf>,
 }
 
-/// What is being done, for a progress bar.
+/// The progress of a fetch.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Stage {
+pub enum FetchProgress {
     /// Reading what a suite offers.
     Index(&'static str),
     /// Getting the packages of a release.
     Download(String),
-    /// How much of it is done, of 100.
+    /// How much of it is done, in percent.
     Percent(f64),
     /// Unpacking them.
     Unpack,
@@ -58,15 +59,15 @@ Dir::Etc::sourceparts "/dev/null";
 pub fn fetch(
     line: &'static Line,
     cache: &Cache,
-    options: &Options,
-    progress: &mut dyn FnMut(Stage),
+    options: &MirrorOptions,
+    progress: &mut dyn FnMut(FetchProgress),
 ) -> Result<Stored, KernelError> {
     let workshop = cache.workshop()?;
     let apt = Apt::new(line, workshop.path())?;
     let mut readable = String::new();
     let mut refused = None;
     for (kind, suite) in line.suites {
-        progress(Stage::Index(suite));
+        progress(FetchProgress::Index(suite));
         let stanza = apt::stanza(&mirror(line, *kind, options)?, suite);
         match apt.update(&stanza, progress) {
             Ok(()) => readable += &stanza,
@@ -79,14 +80,14 @@ pub fn fetch(
     }
     apt.write_sources(&readable)?;
     let offers = apt.offers(line)?;
-    // A suite that couldn't be read may have had it.
+    // A suite that could not be read may have it.
     let Some(newest) = line.newest(&offers) else {
         return Err(refused.unwrap_or_else(|| gone(line)));
     };
-    progress(Stage::Download(newest.package.clone()));
+    progress(FetchProgress::Download(newest.package.clone()));
     let packages = apt.packages(line, newest)?;
     let unpacked = apt.download(&packages, progress)?;
-    progress(Stage::Unpack);
+    progress(FetchProgress::Unpack);
     let (vmlinuz, modules) = find_kernel(&unpacked).ok_or_else(|| {
         KernelError::environment(
             line.name,
@@ -108,7 +109,7 @@ fn gone(line: &Line) -> KernelError {
     )
 }
 
-fn mirror(line: &Line, kind: ArchiveKind, options: &Options) -> Result<Mirror, KernelError> {
+fn mirror(line: &Line, kind: ArchiveKind, options: &MirrorOptions) -> Result<Mirror, KernelError> {
     let keyring = options
         .keyring
         .as_ref()
@@ -188,12 +189,12 @@ impl<'a> Apt<'a> {
             .map_err(|error| self.error("write apt's sources", &error.to_string(), ""))
     }
 
-    /// Runs a program of apt's and gives what it printed.
+    /// Runs a program of apt's and returns its output.
     fn run(
         &self,
         program: &str,
         arguments: &[&OsStr],
-        progress: &mut dyn FnMut(Stage),
+        progress: &mut dyn FnMut(FetchProgress),
     ) -> Result<String, KernelError> {
         let action = format!("run {program}");
         let started = Command::new(program)
@@ -212,13 +213,14 @@ impl<'a> Apt<'a> {
             };
             self.error(&action, &error.to_string(), hint)
         })?;
-        // It complains little: a pipe holds it while the other one is read.
+        // Its errors are short: they fit into the pipe while its output is
+        // read.
         let mut printed = String::new();
         let output = child.stdout.take().map(BufReader::new);
         for text in output.into_iter().flat_map(BufRead::lines) {
             let text = text.map_err(|error| self.error(&action, &error.to_string(), ""))?;
             if let Some(done) = percent(&text) {
-                progress(Stage::Percent(done));
+                progress(FetchProgress::Percent(done));
             } else {
                 printed += &text;
                 printed.push('\n');
@@ -243,7 +245,11 @@ impl<'a> Apt<'a> {
         ))
     }
 
-    fn update(&self, stanza: &str, progress: &mut dyn FnMut(Stage)) -> Result<(), KernelError> {
+    fn update(
+        &self,
+        stanza: &str,
+        progress: &mut dyn FnMut(FetchProgress),
+    ) -> Result<(), KernelError> {
         self.write_sources(stanza)?;
         let arguments = ["update", "-q", "-o", "APT::Status-Fd=1"].map(OsStr::new);
         self.run("apt-get", &arguments, progress).map(|_| ())
@@ -259,7 +265,7 @@ impl<'a> Apt<'a> {
         self.show(names.lines().filter(|name| line.is_image(name)))
     }
 
-    /// All packages of a kernel, in their newest versions.
+    /// All packages of a kernel, each in its newest version.
     fn packages(&self, line: &Line, image: &Offer) -> Result<Vec<Offer>, KernelError> {
         let names = line.packages_of(&image.package);
         let offers = self.show(names.iter().map(String::as_str))?;
@@ -286,11 +292,12 @@ impl<'a> Apt<'a> {
         Ok(parse_offers(&shown))
     }
 
-    /// Downloads packages and unpacks them; the directory with what was in them.
+    /// Downloads and unpacks packages; returns the directory with their
+    /// content.
     fn download(
         &self,
         packages: &[Offer],
-        progress: &mut dyn FnMut(Stage),
+        progress: &mut dyn FnMut(FetchProgress),
     ) -> Result<PathBuf, KernelError> {
         let wanted: Vec<String> = packages
             .iter()
@@ -319,7 +326,7 @@ fn percent(text: &str) -> Option<f64> {
     rest.split(':').next()?.parse().ok()
 }
 
-/// What apt complains of, without what is no obstacle.
+/// apt's errors, without its warnings.
 fn complaints(text: &str) -> Vec<String> {
     text.lines()
         .filter_map(|text| {
@@ -426,7 +433,7 @@ mod tests {
 
     #[test]
     fn a_mirror_that_is_given_takes_the_place_of_the_machines() {
-        let options = Options {
+        let options = MirrorOptions {
             mirror: Some("http://mirror.example/debian/".to_owned()),
             keyring: Some("/keys.gpg".into()),
         };

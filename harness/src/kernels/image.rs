@@ -1,4 +1,4 @@
-//! The kernel of a vmlinuz, unpacked once, when it is taken in, and its modules.
+//! The kernel of a vmlinuz, unpacked once, when it is stored, and its modules.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,11 +6,10 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::KernelError;
-use super::elf::Elf;
+use super::elf;
 
-/// What a guest needs of a kernel's modules; the ones that a kernel has built
-/// in are not there as files. Order matters only for speed: each brings those
-/// that it depends on.
+/// The modules that a guest needs. A kernel may have some built in, without a
+/// file. Each is loaded after those that it depends on.
 const MODULES: &[&str] = &[
     "virtio_pci",
     "virtio_console",
@@ -20,17 +19,16 @@ const MODULES: &[&str] = &[
     "tcp_diag",
 ];
 
-/// Of those, the ones that no kernel has built in: a kernel without them can't
-/// serve.
+/// Modules without which a kernel is refused: no kernel has these built in.
 const NEEDED_MODULES: &[&str] = &["veth", "sch_netem", "tcp_diag"];
 
-/// The largest kernel or module that is unpacked; none comes near.
+/// Bytes of an unpacked kernel or module at most. Real ones are far smaller.
 const UNPACKED_LIMIT: usize = 512 << 20;
 
-/// The kernel of a vmlinuz, ready to boot: the ELF file inside where it could be
-/// unpacked (it boots faster), the vmlinuz as it is where not.
+/// The kernel of a vmlinuz, ready to boot: the ELF file inside, which boots
+/// faster, or the vmlinuz itself where it cannot be unpacked.
 pub fn unpack_vmlinuz(file: &Path, vmlinuz: &[u8]) -> Result<Vec<u8>, KernelError> {
-    if Elf::parse(vmlinuz).is_some() {
+    if elf::is_elf(vmlinuz) {
         return Ok(vmlinuz.to_vec());
     }
     let payload = payload(vmlinuz).ok_or_else(|| {
@@ -42,8 +40,8 @@ pub fn unpack_vmlinuz(file: &Path, vmlinuz: &[u8]) -> Result<Vec<u8>, KernelErro
         )
     })?;
     match decompress(payload) {
-        Ok(Some(kernel)) if Elf::parse(&kernel).is_some() => Ok(kernel),
-        // Compressed in a way that isn't known here: the kernel can do it.
+        Ok(Some(kernel)) if elf::is_elf(&kernel) => Ok(kernel),
+        // An unknown compression: the kernel unpacks itself.
         Ok(_) => Ok(vmlinuz.to_vec()),
         Err(error) => Err(KernelError::environment(
             &file.display().to_string(),
@@ -54,7 +52,7 @@ pub fn unpack_vmlinuz(file: &Path, vmlinuz: &[u8]) -> Result<Vec<u8>, KernelErro
     }
 }
 
-/// The release that a vmlinuz says it is of; a bare ELF file doesn't.
+/// The release in the header of a vmlinuz; a bare ELF file has none.
 pub fn release(vmlinuz: &[u8]) -> Option<&str> {
     let pointer: &[u8; 2] = vmlinuz.get(0x20e..)?.first_chunk()?;
     if vmlinuz.get(0x202..0x206)? != b"HdrS" {
@@ -89,8 +87,8 @@ fn payload(vmlinuz: &[u8]) -> Option<&[u8]> {
     vmlinuz.get(start..start.checked_add(word(0x24c)?)?)
 }
 
-/// Decompresses what starts with a magic number that is known. The kernel's
-/// build leaves the length of the content behind it, which is not part of it.
+/// Decompresses zstd, LZ4 and xz, by the magic number; `None` for others. The
+/// kernel's build appends the length of the content.
 fn decompress(bytes: &[u8]) -> io::Result<Option<Vec<u8>>> {
     let mut content = Vec::new();
     match bytes {
@@ -116,8 +114,8 @@ fn read_limited(from: impl Read, to: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-/// The form of LZ4 that kernels are packed in (`lz4 -l`): blocks of up to 8 MiB,
-/// each after its compressed length.
+/// The LZ4 format of kernels (`lz4 -l`): blocks of up to 8 MiB, each after its
+/// compressed length.
 fn decompress_lz4(mut rest: &[u8], to: &mut Vec<u8>) -> io::Result<()> {
     const BLOCK: usize = 8 << 20;
     let mut block = vec![0; BLOCK];
@@ -127,7 +125,7 @@ fn decompress_lz4(mut rest: &[u8], to: &mut Vec<u8>) -> io::Result<()> {
         };
         let length = u32::from_le_bytes(*length) as usize;
         let Some((compressed, after)) = after.split_at_checked(length) else {
-            // What follows the last block is the length of the content.
+            // After the last block comes the length of the content.
             return if after.is_empty() && !to.is_empty() {
                 Ok(())
             } else {
@@ -147,7 +145,7 @@ fn decompress_lz4(mut rest: &[u8], to: &mut Vec<u8>) -> io::Result<()> {
 /// A kernel module, unpacked.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Module {
-    /// As the kernel calls it: `sch_netem`.
+    /// Its name in the kernel: `sch_netem`.
     pub name: String,
     /// The ELF file.
     pub content: Vec<u8>,
@@ -156,7 +154,7 @@ pub struct Module {
 impl Module {
     /// The release that it is built for.
     pub fn release(&self) -> Option<String> {
-        let about = Elf::parse(&self.content)?.section(".modinfo")?;
+        let about = elf::section(&self.content, ".modinfo")?;
         let magic = about
             .split(|byte| *byte == 0)
             .find_map(|entry| entry.strip_prefix(b"vermagic="))?;
@@ -165,9 +163,9 @@ impl Module {
     }
 }
 
-/// The modules that a guest needs, each after those that it depends on, from
-/// below `directory`. What a module depends on is read from the module itself:
-/// a package that isn't installed has no modules.dep.
+/// The modules below `directory` that a guest needs, each after those that it
+/// depends on. Dependencies are read from the modules: a package that is not
+/// installed has no modules.dep.
 pub fn modules(directory: &Path) -> Result<Vec<Module>, KernelError> {
     let mut files = BTreeMap::new();
     find_modules(directory, &mut files).map_err(|error| {
@@ -234,9 +232,7 @@ fn add_module(
     let content = decompress(&bytes)
         .map_err(|io| error(&io.to_string()))?
         .unwrap_or(bytes);
-    let about = Elf::parse(&content)
-        .and_then(|elf| elf.section(".modinfo"))
-        .ok_or_else(|| error("it is no module"))?;
+    let about = elf::section(&content, ".modinfo").ok_or_else(|| error("it is no module"))?;
     for dependency in dependencies(about) {
         add_module(&dependency, files, found)?;
     }

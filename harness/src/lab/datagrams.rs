@@ -1,6 +1,7 @@
 //! Sends numbered datagrams over two links that are impaired alike, one carried
 //! by netem and one by the relay, at the same time on the same kernel.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -9,11 +10,12 @@ use advisor_report::Link;
 use nix::sys::socket::{setsockopt, sockopt};
 use serde::{Deserialize, Serialize};
 
-use super::{Lab, LabError};
-use crate::suite::scenario::Scenario;
+use super::address::{Family, address};
+use super::{Lab, LabError, Topology};
+use crate::impairment::Impairment;
 
-/// The links that are compared, as a suite writes them. Together they use all
-/// that a link can do.
+/// The links to compare, as a suite writes them. Together they have every
+/// impairment.
 pub const LINKS: &[&str] = &[
     "loss: 1%",
     "loss: 10%",
@@ -30,20 +32,21 @@ pub const LINKS: &[&str] = &[
 /// Bytes of a datagram.
 const PAYLOAD: usize = 400;
 
-/// Between two datagrams over the same link: 3.5 Mbit/s with all headers.
+/// Time between two datagrams over the same link: 3.5 Mbit/s with all headers.
 const PACE: Duration = Duration::from_millis(1);
 
-/// Nothing is under way any more after so long without an arrival: far longer
-/// than any of the links delays.
+/// Time without an arrival after which all have arrived: far longer than the
+/// delay of any of the links.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Measurements that are made again because the lab's own devices lost packets.
+/// Measurements repeated at most, because the lab's own devices lost packets.
 const MOST_DISCARDED: usize = 3;
 
 /// What arrived over one link.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Sample {
-    /// By number: the delay of the first that arrived in microseconds.
+    /// By number: the delay of its first arrival in microseconds; `None` where
+    /// it was lost.
     pub delays_us: Vec<Option<u32>>,
     /// The numbers that arrived more than once.
     pub duplicated: Vec<u32>,
@@ -51,10 +54,10 @@ pub struct Sample {
     pub overtaken: Vec<u32>,
 }
 
-/// One kind of link, carried by both.
+/// The samples of one link.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Pair {
-    /// As a suite writes it.
+    /// The link, as a suite writes it.
     pub link: String,
     /// Over netem.
     pub netem: Sample,
@@ -62,11 +65,12 @@ pub struct Pair {
     pub relay: Sample,
 }
 
-/// Sends that many datagrams over a link carried by each.
-pub fn measure(link: &str, packets: u32) -> Result<Pair, LabError> {
+/// Sends that many datagrams over a link carried by each; `link` is how a suite writes
+/// the impairment.
+pub fn measure(link: &str, impairment: &Impairment, packets: u32) -> Result<Pair, LabError> {
     let mut left = MOST_DISCARDED;
     loop {
-        let (pair, disturbed) = measure_once(link, packets)?;
+        let (pair, disturbed) = measure_once(link, impairment, packets)?;
         if !disturbed {
             return Ok(pair);
         }
@@ -79,18 +83,26 @@ pub fn measure(link: &str, packets: u32) -> Result<Pair, LabError> {
     }
 }
 
-fn measure_once(link: &str, packets: u32) -> Result<(Pair, bool), LabError> {
-    let scenario = scenario(link)?;
-    let mut netem = Lab::build(&scenario, Link::Netem, 0)?;
-    let mut relay = Lab::build(&scenario, Link::Relay, 0)?;
+fn measure_once(
+    link: &str,
+    impairment: &Impairment,
+    packets: u32,
+) -> Result<(Pair, bool), LabError> {
+    let hosts = ["client", "server"].map(str::to_owned);
+    let topology = Topology {
+        hosts: &hosts,
+        links: &BTreeMap::from([(hosts[1].clone(), impairment.clone())]),
+        sysctls: &BTreeMap::new(),
+    };
+    let mut netem = Lab::build(&topology, Link::Netem, 0)?;
+    let mut relay = Lab::build(&topology, Link::Relay, 0)?;
     let start = Instant::now();
     let over = |lab: &Lab| -> io::Result<(UdpSocket, UdpSocket)> {
-        let bind = |host: &str| -> io::Result<UdpSocket> {
-            let address = SocketAddr::new(scenario.address_of(host), 0);
-            let namespace = lab.namespace(host).ok_or(io::ErrorKind::NotFound)?;
-            namespace.run(|| UdpSocket::bind(address))?
+        let bind = |number: usize| -> io::Result<UdpSocket> {
+            let address = SocketAddr::new(address(number, 2, Family::V4), 0);
+            lab.hosts()[number - 1].run(|| UdpSocket::bind(address))?
         };
-        let (sender, receiver) = (bind("client")?, bind("server")?);
+        let (sender, receiver) = (bind(1)?, bind(2)?);
         // Should the receiver not be scheduled for a while.
         let _ = setsockopt(&receiver, sockopt::RcvBufForce, &(16 << 20));
         receiver.set_read_timeout(Some(PATIENCE))?;
@@ -125,24 +137,6 @@ fn measure_once(link: &str, packets: u32) -> Result<(Pair, bool), LabError> {
         disturbed |= lab.stop_relay()?.iter().any(|wire| wire.overrun > 0);
     }
     Ok((pair, disturbed))
-}
-
-/// A scenario with nothing but the link, towards the server.
-fn scenario(link: &str) -> Result<Scenario, LabError> {
-    let text = format!(
-        "scenarios:\n\
-         - name: link\n  \
-           explains: it has a link\n  \
-           source: none\n  \
-           links: {{ server: {{ {link} }} }}\n  \
-           actors: {{ one: {{ on: server, steps: [{{ listen: 7000 }}] }} }}\n  \
-           expect: {{ one.listen.error: {{ always: none }} }}\n"
-    );
-    let wrong =
-        |words: String| LabError::new("server", "read its link", io::Error::other(words), "");
-    let mut scenarios =
-        crate::suite::parse(&text, "links").map_err(|error| wrong(format!("{error:?}")))?;
-    scenarios.pop().ok_or_else(|| wrong("none".to_owned()))
 }
 
 /// Sends numbered datagrams to all in turn, each with the time since `start`.
@@ -194,17 +188,5 @@ fn receive(socket: &UdpSocket, packets: u32, start: Instant) -> io::Result<Sampl
             sample.overtaken.push(number);
         }
         highest = highest.max(Some(number));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_link_is_one_of_a_suite() {
-        for link in LINKS {
-            assert!(scenario(link).unwrap().is_impaired(), "{link}");
-        }
     }
 }

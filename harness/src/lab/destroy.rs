@@ -29,16 +29,18 @@ fn ends_orphans() -> bool {
         .is_some_and(|release| release >= Release::new(6, 11))
 }
 
-/// Whether a socket is one that no process holds and that still has something to
-/// send or to wait for: an orphan. A small FIN_WAIT2 record looks the same here.
+/// Whether a socket is an orphan: no process holds it, and it still has data to
+/// send or an answer to wait for. A FIN_WAIT2 timewait socket looks the same
+/// here.
 fn is_orphan(socket: &TcpSocket) -> bool {
     use TcpState::{Closing, FinWait1, FinWait2, LastAck};
     socket.inode == 0 && matches!(socket.state, FinWait1 | FinWait2 | LastAck | Closing)
 }
 
-/// Destroys what there is of sockets in the calling thread's network namespace,
-/// in one pass, and says how many there were. Where this kernel would keep an
-/// orphan for ever, it is told to give orphans up at their next timer instead.
+/// Destroys all sockets of the calling thread's network namespace in one pass
+/// and returns how many there were. On a kernel that would keep an orphan for
+/// ever, tcp_orphan_retries is set to 1 instead: orphans then end at their next
+/// timer.
 pub fn clear() -> io::Result<usize> {
     if !ends_orphans() {
         super::namespace::write_sysctl("net.ipv4.tcp_orphan_retries", "1")?;
@@ -65,7 +67,7 @@ pub fn destroy(sockets: &[TcpSocket]) -> io::Result<usize> {
     for socket in sockets.iter().filter(spared) {
         match destroy_one(&netlink, socket) {
             Ok(()) => destroyed += 1,
-            // It went away by itself in between.
+            // It ended meanwhile.
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
             Err(error) => return Err(error),
         }

@@ -1,7 +1,7 @@
-//! Anonymous network namespaces and what is read in them.
+//! Anonymous network namespaces, and reading their counters and sockets.
 //!
 //! A namespace has no name under /run/netns: it lives as long as a descriptor
-//! of it, so it vanishes with the harness whatever ends the harness.
+//! of it, so it ends with the harness, even with SIGKILL.
 
 use std::fs::File;
 use std::io;
@@ -93,9 +93,8 @@ impl Namespace {
         self.parse(&self.sockstat, "/proc/net/sockstat", Sockstat::parse)
     }
 
-    /// Packets that the namespace's devices dropped on sending, so far
-    /// (`tx_dropped`). Nobody asks for those: netem and the relay count theirs
-    /// elsewhere.
+    /// Packets that the namespace's devices have dropped on sending
+    /// (`tx_dropped`). Packets lost by netem or the relay are not among them.
     pub fn dropped_on_sending(&self) -> Result<u64, LabError> {
         let text = read_again(&self.devices)
             .map_err(|error| LabError::new(&self.host, "read /proc/net/dev", error, ""))?;

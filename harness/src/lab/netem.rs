@@ -2,12 +2,12 @@
 //!
 //! The bytes are the payload of TCA_OPTIONS, as `linux/pkt_sched.h` lays it
 //! out: a `tc_netem_qopt` of six `u32`, then netlink attributes, all in the
-//! byte order of the machine. Netem takes what it knows and ignores the rest
-//! in silence, so what was installed is read back and compared.
+//! byte order of the machine. Netem silently ignores what it does not know, so
+//! the installed netem is read back and compared.
 
 use std::time::Duration;
 
-use crate::suite::impairment::{Impairment, Loss, Probability};
+use crate::impairment::{Impairment, Loss, Probability};
 
 /// The qdisc's name, for TCA_KIND.
 pub const KIND: &str = "netem";
@@ -36,7 +36,7 @@ const HEADER: usize = 4;
 /// PSCHED_SHIFT: the times of `tc_netem_qopt` are in units of 64 ns.
 const TICK_SHIFT: u32 = 6;
 
-/// What is wrong with bytes that should describe a netem.
+/// Why bytes are not a netem.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum NetemError {
     /// A part ends before it should.
@@ -60,21 +60,20 @@ pub enum NetemError {
     },
 }
 
-/// What a kernel says that it has installed.
+/// The netem that a kernel has installed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Installed {
     /// Its seed is 0 where `seed` is `None`, its rate a multiple of 8 bits.
     pub impairment: Impairment,
     /// Kernels before 6.6 don't have it and ignore the one that was sent.
     pub seed: Option<u64>,
-    /// What an [`Impairment`] can't say and yet is set.
+    /// Settings that an [`Impairment`] does not have.
     pub extras: Vec<&'static str>,
 }
 
 impl Installed {
-    /// In what the installed netem is not what was asked for, in words; `None`
-    /// where it is. A seed that didn't come back is not a difference but
-    /// [`Installed::honours_seed_of`]'s to tell.
+    /// How the installed netem differs from the impairment, in words; `None`
+    /// where it does not. For the seed see [`Installed::honours_seed_of`].
     pub fn differs_from(&self, asked: &Impairment) -> Option<String> {
         fn compare<T: PartialEq + std::fmt::Debug>(
             differences: &mut Vec<String>,
@@ -121,8 +120,7 @@ impl Installed {
         (!all.is_empty()).then(|| all.join("; "))
     }
 
-    /// Whether the draws are those of the seed that was asked for, or there is
-    /// nothing to draw.
+    /// Whether the draws are those of the seed, or there is nothing to draw.
     pub fn honours_seed_of(&self, asked: &Impairment) -> bool {
         self.seed == Some(asked.seed) || !asked.draws()
     }

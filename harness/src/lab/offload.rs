@@ -1,4 +1,4 @@
-//! Switches offloads off, so that a packet on a veth pair is a packet.
+//! Switches offloads off: a merged packet would count as one.
 //!
 //! With them on, a veth pair carries super-packets of up to 64 KiB, and an
 //! impairment would lose or delay the whole (Linux 6.18, measured).

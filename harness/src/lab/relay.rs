@@ -1,11 +1,11 @@
-//! An impaired link for kernels without `sch_netem`: a thread that takes the
-//! frames off one device, does to them what netem would, and puts them on
+//! An impaired link for kernels without `sch_netem`: a thread that receives
+//! frames from one device, impairs them as netem would, and sends them on
 //! another.
 //!
-//! A relay carries any number of wires, each one direction. It gives every
-//! frame [`queue::Queue`]'s fate, drawn in the order of arrival, so that a seed
-//! decides which frames are lost whatever the timing; and it sends a frame when
-//! its time has come or later, never before.
+//! A relay carries any number of wires, each one direction. [`queue::Queue`]
+//! decides about each frame in the order of arrival, so that a seed decides
+//! which frames are lost, whatever the timing. A frame is sent at its time or
+//! later, never before.
 
 mod prng;
 pub mod queue;
@@ -26,7 +26,7 @@ use nix::sys::time::TimeSpec;
 use wire::Passage;
 pub use wire::{Wire, WireCounts, capture_socket, receive_socket, send_socket};
 
-/// Why a relay has no counts to give.
+/// Why a relay has no counts.
 #[derive(Debug, thiserror::Error)]
 pub enum RelayError {
     /// Its thread ended by a panic.
@@ -35,14 +35,14 @@ pub enum RelayError {
     /// A system call failed.
     #[error("the relay can't {what}: {source}")]
     Io {
-        /// What it was to do.
+        /// The operation.
         what: &'static str,
-        /// Why it can't.
+        /// The kernel's error.
         source: io::Error,
     },
 }
 
-/// A running relay. Dropping it ends its thread as well, without the counts.
+/// A running relay. Dropping it ends its thread, without the counts.
 #[derive(Debug)]
 pub struct Relay {
     stop: Arc<EventFd>,
@@ -50,8 +50,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Starts a thread that carries the wires. It needs no namespace: what a
-    /// socket reaches was settled where it was opened.
+    /// Starts a thread that carries the wires. It can run in any namespace: a
+    /// socket stays in the one where it was opened.
     pub fn start(wires: Vec<Wire>) -> io::Result<Self> {
         let stop = Arc::new(EventFd::from_flags(
             EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK,
@@ -105,7 +105,8 @@ fn failed(what: &'static str, errno: Errno) -> RelayError {
 }
 
 fn carry(mut wires: Vec<Passage>, stop: &EventFd) -> Result<Vec<WireCounts>, RelayError> {
-    // Unless told otherwise, the kernel lets a sleeper lie 50 us longer.
+    // Default: the kernel wakes a sleeping thread up to 50 us late (timer
+    // slack).
     prctl::set_timerslack(1).map_err(|errno| failed("set its timer slack", errno))?;
     let start = Instant::now();
     let mut buffer = wire::buffer();
@@ -140,7 +141,8 @@ struct Ready {
     wires: Vec<bool>,
 }
 
-/// Waits until a wire has frames or is told to stop, or until the time is over.
+/// Waits until a wire has frames, until it is to stop or until the time is
+/// over.
 fn poll(wires: &[Passage], stop: &EventFd, wait: Option<Duration>) -> nix::Result<Ready> {
     let sources = std::iter::once(stop.as_fd()).chain(wires.iter().map(Passage::source));
     let mut polled: Vec<PollFd> = sources
@@ -150,7 +152,7 @@ fn poll(wires: &[Passage], stop: &EventFd, wait: Option<Duration>) -> nix::Resul
         Ok(_) | Err(Errno::EINTR) => {}
         Err(errno) => return Err(errno),
     }
-    // An error on a socket is taken, and judged, by receiving.
+    // Receiving reports an error of a socket.
     let mut ready = polled
         .iter()
         .map(|one| one.revents().is_some_and(|events| !events.is_empty()));
@@ -163,7 +165,7 @@ fn poll(wires: &[Passage], stop: &EventFd, wait: Option<Duration>) -> nix::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::suite::impairment::Impairment;
+    use crate::impairment::Impairment;
 
     #[test]
     fn a_relay_without_wires_stops() {

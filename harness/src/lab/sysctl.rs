@@ -10,8 +10,8 @@ use std::io;
 use super::LabError;
 use super::namespace::{read_sysctl, write_sysctl};
 
-/// Sysctl and value, for every host. Unless said, the values are the defaults of
-/// Linux 6.x on a machine with a few GiB.
+/// Sysctl and value, for every host. Values without a comment are the defaults
+/// of Linux 6.x on a machine with a few GiB.
 pub const PINNED: &[(&str, &str)] = &[
     // The one that every kernel has and lets every namespace choose.
     ("net.ipv4.tcp_congestion_control", "reno"),
@@ -43,7 +43,8 @@ pub const PINNED: &[(&str, &str)] = &[
     ("net.core.somaxconn", "4096"),
 ];
 
-/// What the router and the addresses need; not part of what is measured.
+/// Sysctls that the router and the addresses need; nothing measured depends on
+/// them.
 pub const WIRING: &[(&str, &str)] = &[
     ("net.ipv4.ip_forward", "1"),
     ("net.ipv4.conf.all.rp_filter", "0"),

@@ -23,9 +23,9 @@ use rtnetlink::packet_route::neighbour::NeighbourState;
 use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
+use super::address::{Family, address};
 use super::netem;
-use crate::suite::impairment::Impairment;
-use crate::suite::scenario::{Family, address};
+use crate::impairment::Impairment;
 
 /// The interface index of every host's `eth0`.
 pub const ETH0: u32 = 2;
@@ -34,7 +34,7 @@ const TCA_OPTIONS: u16 = 2;
 /// A MAC address that no device has.
 const NOBODY: [u8; 6] = [0x02, 0, 0, 0xff, 0xff, 0xff];
 
-/// A host's place in the topology.
+/// A host's number in the topology, from 1.
 #[derive(Clone, Copy, Debug)]
 pub struct Position(usize);
 
@@ -163,7 +163,7 @@ pub async fn join(
     Ok(())
 }
 
-/// Leads the router's traffic towards a host over the relay's pair.
+/// Routes the router's traffic towards a host over the relay's pair.
 pub async fn detour(
     host: &str,
     position: Position,
@@ -207,9 +207,10 @@ pub fn relay_device(host: &str) -> String {
     format!("w-{host}")
 }
 
-/// Takes a host's link away, or brings it back, with no device going down: the
-/// host's MAC address changes, so it takes in nothing, and its gateway's is one
-/// that nobody has, so nobody takes in what it sends. Neither side is told.
+/// Cuts a host's link, or restores it, with all devices up. To cut it, the host
+/// gets another MAC address, so that it receives nothing, and its gateway one
+/// that no device has, so that nothing receives its packets. Neither side is
+/// notified.
 pub async fn set_link(
     position: Position,
     up: bool,
@@ -245,8 +246,8 @@ pub async fn bring_up(handle: &Handle, index: u32) -> Result<(), rtnetlink::Erro
 }
 
 /// Waits until a device that was brought up can send. The kernel learns of the
-/// carrier at once, but gives the device its queue later, in a work item; what
-/// is sent in between is dropped (net/core/link_watch.c).
+/// carrier at once, but gives the device its queue later, in a work item;
+/// packets sent in between are dropped (net/core/link_watch.c).
 async fn wait_until_up(handle: &Handle, index: u32) -> Result<(), rtnetlink::Error> {
     loop {
         let mut links = Box::pin(handle.link().get().match_index(index).execute());

@@ -1,22 +1,23 @@
-//! Whether chance explains what a trial saw.
+//! Whether chance explains a trial's result.
 
-/// The most that chance may have to do with what counts as proven.
+/// The highest probability of chance with which a trial is proven.
 pub const MOST: f64 = 0.01;
 
-/// What the runs of two sides say.
+/// The answer of a trial.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Answer {
-    /// It fails before and in no run after, which chance hardly gives.
+    /// It fails before and in no run after, and chance is unlikely.
     Proven,
     /// It fails on both sides.
     StillFails,
     /// It doesn't fail before.
     NeverFailed,
-    /// It fails before only, as chance may have it.
+    /// It fails before only, but by chance perhaps.
     MayBeChance,
 }
 
-/// What two sides say; each is the number of runs that failed, and of all.
+/// The answer from two sides: each is the number of failed runs and of all
+/// runs.
 pub fn answer(before: (usize, usize), after: (usize, usize)) -> Answer {
     match (before.0, after.0) {
         (0, _) => Answer::NeverFailed,

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use advisor_report::escape::escaped;
 use advisor_report::escape::inert;
-use advisor_report::proof::{Load, Proof, Side, Trial, Verdict};
+use advisor_report::proof::{Load, Proof, Side, Trial, TrialVerdict};
 use anstyle::{AnsiColor, Style};
 
 use crate::report::describe_seen;
@@ -25,7 +25,7 @@ const INDENT: &str = "    ";
 pub fn answer(proof: &Proof) -> String {
     let all = proof.trials.len();
     let count = |verdict| proof.trials.iter().filter(|t| t.verdict == verdict).count();
-    let proven = count(Verdict::Proven);
+    let proven = count(TrialVerdict::Proven);
     let first = match (proven, all) {
         (_, 0) => return "Nothing to prove: the advice has no recommendation.".to_owned(),
         (1, 1) => "The recommendation is proven".to_owned(),
@@ -60,9 +60,9 @@ pub fn text(proof: &Proof, width: usize) -> String {
     }
     for trial in &proof.trials {
         let style = match trial.verdict {
-            Verdict::Proven => GOOD,
-            Verdict::NoDifference => BAD,
-            Verdict::NotReproduced | Verdict::CannotBeTried => ODD,
+            TrialVerdict::Proven => GOOD,
+            TrialVerdict::NoDifference => BAD,
+            TrialVerdict::NotReproduced | TrialVerdict::CannotBeTried => ODD,
         };
         let name = format!("{} {}", trial.claim.code, trial.claim.name);
         let mut line = format!(

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use advisor::rules::{ProvenBy, RULES};
 use advisor_report::advice::Claim;
 
-use crate::suite::error::SuiteError;
 use crate::suite::scenario::{Scenario, Side};
 use crate::suite::{self};
+use crate::yaml::error::{Place, SuiteError};
 
 /// The files of `suites/proof`, by name without `.yaml`, with their text. The build
 /// script finds them.
@@ -89,7 +89,7 @@ impl Template {
         };
         let missing = || {
             SuiteError::new(
-                suite::error::Place::START,
+                Place::START,
                 format!("{} has no sides", scenario.name()),
                 "",
             )

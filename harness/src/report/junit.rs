@@ -4,7 +4,7 @@
 use std::io;
 use std::time::Duration;
 
-use advisor_report::{Report, Scenario, Verdict};
+use advisor_report::{Report, ScenarioResult, Verdict};
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
 use super::matrix::Matrix;
@@ -42,7 +42,7 @@ impl Format for Junit {
     }
 }
 
-fn case(scenario: &Scenario, file: &str, name: &str) -> TestCase {
+fn case(scenario: &ScenarioResult, file: &str, name: &str) -> TestCase {
     let reason = scenario.reason.clone().unwrap_or_default();
     let status = match scenario.verdict {
         Verdict::Passed => TestCaseStatus::success(),
@@ -62,7 +62,7 @@ fn case(scenario: &Scenario, file: &str, name: &str) -> TestCase {
     case
 }
 
-fn non_success(kind: NonSuccessKind, scenario: &Scenario, reason: String) -> TestCaseStatus {
+fn non_success(kind: NonSuccessKind, scenario: &ScenarioResult, reason: String) -> TestCaseStatus {
     let seen: Vec<String> = scenario
         .expectations
         .iter()

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io;
 
 use advisor_report::escape::escaped;
-use advisor_report::{Report, Scenario, Verdict};
+use advisor_report::{Report, ScenarioResult, Verdict};
 
 use super::matrix::Matrix;
 use super::{Format, VerdictCounts, describe_held, describe_seen, printed};
@@ -61,7 +61,7 @@ fn render(report: &Report) -> String {
             scenario.runs.len()
         );
     }
-    // What went wrong comes before what went well.
+    // Failures come first.
     let order = [
         Verdict::Failed,
         Verdict::Errored,
@@ -80,7 +80,7 @@ fn render(report: &Report) -> String {
     text
 }
 
-/// What differs, before all that doesn't.
+/// The differences, before the rest.
 fn differences(report: &Report, text: &mut String) {
     text.push_str("## Differences\n\n");
     if report.differences.is_empty() {
@@ -126,7 +126,7 @@ fn verdicts(matrix: &Matrix, text: &mut String) {
     text.push_str("\n## Results\n\n");
 }
 
-fn describe(scenario: &Scenario, names_kernel: bool, text: &mut String) {
+fn describe(scenario: &ScenarioResult, names_kernel: bool, text: &mut String) {
     let kernel = if names_kernel {
         format!(" on {}", scenario.kernel.release)
     } else {
@@ -183,8 +183,8 @@ fn describe(scenario: &Scenario, names_kernel: bool, text: &mut String) {
     }
 }
 
-/// Text on one line in which nothing is markup: kernel log lines and conditions
-/// hold bars and angle brackets.
+/// Text on one line, escaped: kernel log lines and conditions have bars and
+/// angle brackets.
 fn cell(text: &str) -> String {
     escaped(&text.replace(['\n', '\r'], " "))
 }

@@ -1,13 +1,13 @@
-//! Results side by side: each scenario on each kernel or over each kind of link,
-//! and where they differ.
+//! Compares results: each scenario on each kernel or over each carrier, and
+//! where they differ.
 
-use advisor_report::{Difference, Group, Link, Place, Scenario, Seen};
+use advisor_report::{Difference, Group, Link, Machine, ScenarioResult, Seen};
 
 /// A column: a kernel, with the link where results over several are compared.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Column {
     release: String,
-    place: Place,
+    machine: Machine,
     link: Option<Link>,
 }
 
@@ -16,7 +16,7 @@ impl Column {
     /// columns differ in that.
     fn label(&self) -> String {
         let mut label = short(&self.release).to_owned();
-        if self.place == Place::Host {
+        if self.machine == Machine::Host {
             label.push_str(" host");
         }
         if let Some(link) = self.link {
@@ -39,7 +39,7 @@ pub struct Row<'a> {
     /// The scenario's id.
     pub id: &'a str,
     /// `None` where it wasn't run there at all.
-    pub cells: Vec<Option<&'a Scenario>>,
+    pub cells: Vec<Option<&'a ScenarioResult>>,
 }
 
 impl Row<'_> {
@@ -54,7 +54,7 @@ impl Row<'_> {
 /// Results as a table.
 #[derive(Debug)]
 pub struct Matrix<'a> {
-    /// What the columns are called.
+    /// The names of the columns.
     pub columns: Vec<String>,
     /// The scenarios in the order of the results.
     pub rows: Vec<Row<'a>>,
@@ -62,7 +62,7 @@ pub struct Matrix<'a> {
 
 impl<'a> Matrix<'a> {
     /// The table of results; `None` where no scenario has more than one.
-    pub fn of(results: &'a [Scenario]) -> Option<Self> {
+    pub fn of(results: &'a [ScenarioResult]) -> Option<Self> {
         // Links make columns only where a scenario ran over several on a kernel.
         let by_link = results.iter().enumerate().any(|(index, result)| {
             let others = &results[..index];
@@ -70,9 +70,9 @@ impl<'a> Matrix<'a> {
                 other.id == result.id && other.kernel == result.kernel && other.link != result.link
             })
         });
-        let column = |result: &Scenario| Column {
+        let column = |result: &ScenarioResult| Column {
             release: result.kernel.release.clone(),
-            place: result.kernel.place,
+            machine: result.kernel.machine,
             link: by_link.then_some(result.link),
         };
         let mut columns: Vec<Column> = Vec::new();
@@ -113,7 +113,7 @@ impl<'a> Matrix<'a> {
     pub fn differences(&self) -> Vec<Difference> {
         let mut differences = Vec::new();
         for row in &self.rows {
-            let present: Vec<(&str, &Scenario)> = self
+            let present: Vec<(&str, &ScenarioResult)> = self
                 .columns
                 .iter()
                 .zip(&row.cells)
@@ -156,8 +156,8 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// Puts columns together whose values could be of one distribution; more than
-/// one group is a difference.
+/// Groups columns whose values do not [`differ`]; more than one group is a
+/// difference.
 fn compare(
     id: &str,
     observation: Option<&str>,
@@ -198,10 +198,10 @@ fn compare(
     })
 }
 
-/// Whether chance hardly gave these two: no value of one is among the other's;
-/// and where they are numbers, the ranges lie further apart than either is wide,
-/// and by a tenth of the larger, times by half of it. Numbers of a single run
-/// that aren't the same say nothing.
+/// Whether two sets of values differ beyond chance: they have no value in
+/// common; and numbers have ranges that are further apart than either is wide,
+/// and by a tenth of the larger (times by half of it). Different numbers of a
+/// single run are no difference.
 fn differ(one: &[Seen], other: &[Seen], is_time: bool) -> bool {
     let shared = one
         .iter()
@@ -222,7 +222,7 @@ fn differ(one: &[Seen], other: &[Seen], is_time: bool) -> bool {
     one.runs > 1 && other.runs > 1 && gap > low.width().max(high.width()) && gap > least
 }
 
-/// Where the numbers of some runs lie.
+/// The range of numbers.
 #[derive(Clone, Copy)]
 struct Range {
     least: f64,
@@ -259,11 +259,11 @@ mod tests {
     use super::*;
     use crate::report::tests::sample;
 
-    fn result(release: &str, link: Link, verdict: Verdict, values: &[&str]) -> Scenario {
+    fn result(release: &str, link: Link, verdict: Verdict, values: &[&str]) -> ScenarioResult {
         let mut result = sample().scenarios.remove(0);
         result.kernel = Kernel {
             release: release.to_owned(),
-            place: Place::QemuTcg,
+            machine: Machine::QemuTcg,
         };
         result.link = link;
         result.verdict = verdict;
@@ -286,7 +286,7 @@ mod tests {
         result
     }
 
-    fn differences(results: &[Scenario]) -> Vec<String> {
+    fn differences(results: &[ScenarioResult]) -> Vec<String> {
         let matrix = Matrix::of(results).unwrap();
         let group = |group: &Group| {
             let seen: Vec<&str> = group.seen.iter().map(|seen| seen.value.as_str()).collect();

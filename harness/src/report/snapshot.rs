@@ -1,10 +1,10 @@
 //! Verdicts as snapshots in insta's file format, so that `cargo insta review`
 //! works on what differs.
 //!
-//! A snapshot holds what is the same on every good run: verdicts and which
-//! expectations held, never a time or a count that varies. There is one for
-//! each file of a suite. A scenario that was skipped or filtered out this time
-//! is not compared: its part is taken from the snapshot as it is.
+//! A snapshot has verdicts and which expectations held: the same in every good
+//! run. It has no times, and no counts that vary. There is one for each file of
+//! a suite. A scenario that was skipped or filtered out is not compared: its
+//! part of the snapshot stays.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,31 +12,32 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use advisor_report::{Scenario, Verdict};
+use advisor_report::{ScenarioResult, Verdict};
 
 use super::describe_held;
 use crate::output;
 
-/// A snapshot that differs from what was seen.
+/// A snapshot that differs from the results.
 #[derive(Debug)]
-pub struct Difference {
+pub struct SnapshotDifference {
     /// The committed snapshot.
     pub path: PathBuf,
-    /// What was seen instead, beside it, or `None` where it was taken over.
+    /// The file with the new results, beside it; `None` where the snapshot was
+    /// updated.
     pub pending: Option<PathBuf>,
-    /// Lines of the snapshot that went (`-`) and that came (`+`).
+    /// Lines removed (`-`) and added (`+`).
     pub lines: Vec<String>,
 }
 
 /// Compares results with the snapshots in a directory. `known` are the ids of
-/// all scenarios of the suites, run or not. With `update`, what was seen
-/// becomes the snapshot; else it is written beside it as `.snap.new`.
+/// all scenarios of the suites, run or not. With `update`, the results become
+/// the snapshot; otherwise they are written beside it as `.snap.new`.
 pub fn compare(
     directory: &Path,
     known: &[&str],
-    results: &[Scenario],
+    results: &[ScenarioResult],
     update: bool,
-) -> io::Result<Vec<Difference>> {
+) -> io::Result<Vec<SnapshotDifference>> {
     let mut files: Vec<&str> = known.iter().map(|id| file_of(id)).collect();
     files.dedup();
     let mut differences = Vec::new();
@@ -66,7 +67,7 @@ pub fn compare(
         if update {
             remove(&pending)?;
         }
-        differences.push(Difference {
+        differences.push(SnapshotDifference {
             lines: changed_lines(&old, &new),
             pending: (!update).then_some(pending),
             path,
@@ -94,7 +95,7 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// The part of a snapshot that is one scenario's.
-fn section(scenario: &Scenario) -> String {
+fn section(scenario: &ScenarioResult) -> String {
     let mut text = format!("{}: {}\n", scenario.id, scenario.verdict);
     for expectation in &scenario.expectations {
         let held = describe_held(expectation);
@@ -156,7 +157,7 @@ fn changed_lines(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>)
 mod tests {
     use super::*;
 
-    fn ids(results: &[Scenario]) -> Vec<&str> {
+    fn ids(results: &[ScenarioResult]) -> Vec<&str> {
         results.iter().map(|result| result.id.as_str()).collect()
     }
 

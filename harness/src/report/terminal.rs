@@ -1,12 +1,12 @@
-//! What a run prints: a line for each scenario as it ends, details where
-//! something is not as expected, and the count last.
+//! The output of a run: a line for each scenario as it ends, details where
+//! something is not as expected, and the counts last.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use advisor_report::{Link, Place, Report, Scenario, Verdict};
+use advisor_report::{Link, Machine, Report, ScenarioResult, Verdict};
 use anstyle::{AnsiColor, Style};
 use comfy_table::{ContentArrangement, Table};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -34,7 +34,7 @@ pub enum Lines {
     Error,
 }
 
-/// Shows results as they come, and on a terminal what is running.
+/// Prints results as they come and, on a terminal, a progress bar.
 pub struct Terminal {
     bar: ProgressBar,
     verbose: bool,
@@ -62,7 +62,7 @@ impl Terminal {
         }
     }
 
-    /// Takes a piece of news.
+    /// Shows progress.
     pub fn show(&self, progress: &Progress) {
         match progress {
             Progress::Restored(change, restored) => self.bar.suspend(|| {
@@ -94,20 +94,20 @@ impl Terminal {
         });
     }
 
-    /// Counts a scenario that has ended, and says nothing of it.
+    /// Counts a scenario that has ended, without a line.
     pub fn advance(&self) {
         self.bar.inc(1);
     }
 
-    /// Takes the line that shows what is running away.
+    /// Removes the progress bar.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
 }
 
-/// A scenario's line, and what was not as expected below it. Why it was skipped
-/// is said once for all of them, by [`reasons`], unless `verbose`.
-pub fn describe(scenario: &Scenario, verbose: bool) -> String {
+/// A scenario's line, and what was not as expected below it. Reasons for skips
+/// are printed once for all scenarios by [`reasons`], except with `verbose`.
+pub fn describe(scenario: &ScenarioResult, verbose: bool) -> String {
     let (word, style) = match scenario.verdict {
         Verdict::Passed => ("passed ", GOOD),
         Verdict::Failed => ("failed ", BAD),
@@ -128,9 +128,9 @@ pub fn describe(scenario: &Scenario, verbose: bool) -> String {
             link if scenario.runs.iter().all(|run| run.seed_honoured) => format!(", {link}"),
             link => format!(", {link} without its seed"),
         };
-        let kernel = match scenario.kernel.place {
-            Place::Host => String::new(),
-            Place::QemuKvm | Place::QemuTcg => format!(", Linux {}", scenario.kernel.release),
+        let kernel = match scenario.kernel.machine {
+            Machine::Host => String::new(),
+            Machine::QemuKvm | Machine::QemuTcg => format!(", Linux {}", scenario.kernel.release),
         };
         let _ = write!(
             text,
@@ -206,8 +206,8 @@ fn wrap(text: &str, lead: &str) -> String {
     )
 }
 
-/// Results side by side, the differences first; nothing where no scenario has
-/// more than one result.
+/// Results by kernel or carrier, the differences first; `None` where no
+/// scenario has more than one result.
 pub fn comparison(report: &Report) -> Option<String> {
     let matrix = Matrix::of(&report.scenarios)?;
     let mut text = String::new();
@@ -231,7 +231,7 @@ pub fn comparison(report: &Report) -> Option<String> {
             .set_width(u16::try_from(width()).unwrap_or(u16::MAX))
             .set_header(std::iter::once("").chain(matrix.columns.iter().map(String::as_str)));
         for row in uneven {
-            let verdict = |result: Option<&Scenario>| {
+            let verdict = |result: Option<&ScenarioResult>| {
                 result.map_or_else(|| "-".to_owned(), |result| result.verdict.to_string())
             };
             table.add_row(
@@ -253,7 +253,7 @@ pub fn comparison(report: &Report) -> Option<String> {
     Some(text)
 }
 
-/// The relay beside netem: what each did to packets, and the answer.
+/// How relay and netem compare: the effect of each on packets, and the answer.
 pub fn links(comparisons: &[Comparison], release: &str, packets: u32) -> String {
     let mut text = format!("Linux {release}, {packets} datagrams over each link\n\n");
     let _ = writeln!(text, "{:<20}{:>10}{:>10}", "", "netem", "relay");
@@ -300,9 +300,9 @@ pub fn links(comparisons: &[Comparison], release: &str, packets: u32) -> String 
     text
 }
 
-/// Why scenarios were skipped and what would let them run, each said once;
-/// nothing where none was.
-pub fn reasons(scenarios: &[Scenario]) -> Option<String> {
+/// Why scenarios were skipped and what to do about it, each once; `None` where
+/// none was skipped.
+pub fn reasons(scenarios: &[ScenarioResult]) -> Option<String> {
     let mut hints: BTreeMap<Option<&str>, BTreeMap<&str, usize>> = BTreeMap::new();
     let skipped = scenarios.iter().filter(|s| s.verdict == Verdict::Skipped);
     for scenario in skipped {
@@ -328,7 +328,7 @@ pub fn reasons(scenarios: &[Scenario]) -> Option<String> {
 }
 
 /// The last line: how many of each, skipped ones always.
-pub fn summary(scenarios: &[Scenario]) -> String {
+pub fn summary(scenarios: &[ScenarioResult]) -> String {
     let counts = VerdictCounts::of(scenarios);
     let style = if counts.failed + counts.errored > 0 {
         BAD

@@ -1,7 +1,7 @@
-//! What a run sent and received, for `--keep`: the packets on each host's link
-//! and what its actors said.
+//! The packets on each host's link in a run and the log of its actors, for
+//! `--keep`.
 //!
-//! It is held in memory and written only where the run is not as expected.
+//! Held in memory, and written only if the run is not as expected.
 
 use std::fmt::Write as _;
 use std::io::{self, IoSliceMut};
@@ -17,15 +17,15 @@ use crate::lab::relay::capture_socket;
 use crate::lab::topology::ETH0;
 use crate::lab::{Lab, LabError};
 
-/// How much of each packet is kept: its headers and the start of its data.
+/// Bytes kept of each packet: its headers and the start of its data.
 const SNAP_BYTES: usize = 256;
 
-/// The most that is kept for a host; what comes later is only counted.
+/// Bytes kept for a host at most; later packets are only counted.
 pub const MOST_BYTES: usize = 64 << 20;
-/// The same in a guest, whose memory it lies in until it is carried out.
+/// The same in a guest, which has less memory.
 pub const MOST_BYTES_IN_GUEST: usize = 8 << 20;
 
-/// Time between two looks at whether the run is over.
+/// How often it is checked whether the run is over.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// pcap's magic number for times in nanoseconds, and its version 2.4
@@ -35,7 +35,7 @@ const VERSION: [u16; 2] = [2, 4];
 /// LINKTYPE_ETHERNET.
 const ETHERNET: u32 = 1;
 
-/// The packets of one host's link, as a pcap file has them.
+/// The packets of one host's link, as a pcap file.
 #[derive(Debug)]
 struct Packets {
     host: String,
@@ -53,7 +53,7 @@ pub type Write<'a> = &'a mut dyn FnMut(&Path, &[u8]) -> io::Result<()>;
 pub struct Capture(Vec<Packets>);
 
 impl Capture {
-    /// Starts to listen; what is sent from now on waits to be taken.
+    /// Starts to listen; packets queue in the sockets from now on.
     pub fn open(lab: &Lab, most_bytes: usize) -> Result<Self, LabError> {
         let packets = lab.hosts().iter().map(|namespace| {
             let socket = namespace
@@ -77,7 +77,7 @@ impl Capture {
         packets.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Takes packets until told to stop, and then what is still there.
+    /// Reads packets until `stop`, then those still queued.
     pub fn take(mut self, stop: &AtomicBool) -> io::Result<Self> {
         loop {
             let last = stop.load(Ordering::Relaxed);
@@ -118,7 +118,7 @@ impl Capture {
 fn header() -> Vec<u8> {
     let mut file = MAGIC.to_ne_bytes().to_vec();
     file.extend(VERSION.iter().flat_map(|number| number.to_ne_bytes()));
-    // The time zone and the accuracy, which nobody uses.
+    // Time zone and accuracy, which no reader uses.
     file.extend([0; 8]);
     for number in [u32::try_from(SNAP_BYTES).unwrap_or(u32::MAX), ETHERNET] {
         file.extend(number.to_ne_bytes());
@@ -132,7 +132,7 @@ impl Packets {
         loop {
             let mut slices = [IoSliceMut::new(&mut buffer)];
             let mut control = nix::cmsg_space!(libc::timespec);
-            // MSG_TRUNC: the length is the packet's, not what fitted.
+            // MSG_TRUNC: returns the packet's length, not the bytes read.
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
             let socket = self.socket.as_raw_fd();
             let (length, time) =
@@ -155,7 +155,7 @@ impl Packets {
     }
 }
 
-/// Seconds and nanoseconds at which a packet was seen.
+/// The time of a packet in seconds and nanoseconds.
 fn time_of(messages: impl Iterator<Item = ControlMessageOwned>) -> [u32; 2] {
     for message in messages {
         if let ControlMessageOwned::ScmTimestampns(time) = message {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use advisor_report::{self, Verdict};
+use advisor_report::{ScenarioResult, Verdict};
 
 use super::{OnProgress, Progress};
 use crate::kernels::cache::Stored;
@@ -39,7 +39,7 @@ pub trait Executor: Sync {
 /// Runs one job after the other.
 pub trait Worker {
     /// Runs a job and says how far it is.
-    fn run(&mut self, job: &Job, progress: OnProgress) -> advisor_report::Scenario;
+    fn run(&mut self, job: &Job, progress: OnProgress) -> ScenarioResult;
 }
 
 /// Runs all jobs and returns their results in the order of the jobs. With
@@ -49,7 +49,7 @@ pub fn run_all(
     jobs: &[Job],
     retry_errored: bool,
     progress: OnProgress,
-) -> Vec<advisor_report::Scenario> {
+) -> Vec<ScenarioResult> {
     let mut results = run_once(executor, jobs, progress);
     if !retry_errored {
         return results;
@@ -70,13 +70,8 @@ pub fn run_all(
     results
 }
 
-fn run_once(
-    executor: &dyn Executor,
-    jobs: &[Job],
-    progress: OnProgress,
-) -> Vec<advisor_report::Scenario> {
-    let results: Vec<OnceLock<advisor_report::Scenario>> =
-        jobs.iter().map(|_| OnceLock::new()).collect();
+fn run_once(executor: &dyn Executor, jobs: &[Job], progress: OnProgress) -> Vec<ScenarioResult> {
+    let results: Vec<OnceLock<ScenarioResult>> = jobs.iter().map(|_| OnceLock::new()).collect();
     for batch in executor.batches(jobs) {
         let next = AtomicUsize::new(0);
         std::thread::scope(|scope| {

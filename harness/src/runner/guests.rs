@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use advisor_report::{self, Kernel, Place, Verdict};
+use advisor_report::{self, Kernel, Machine, ScenarioResult, Verdict};
 use serde::{Deserialize, Serialize};
 
 use super::executor::{Batch, Executor, Job, Worker};
@@ -20,15 +20,15 @@ use crate::kernels::KernelError;
 use crate::kernels::cache::{Cache, Stored};
 use crate::lab::datagrams::{self, Pair};
 use crate::output;
-use crate::suite::scenario::Scenario;
+use crate::suite::{self, scenario::Scenario};
 
-/// Guests that may run side by side: one a processor, and no more than half of
-/// the memory that is free holds.
+/// Guests at the same time: one for each CPU, in at most half of the available
+/// memory.
 fn most_guests() -> usize {
     most(1)
 }
 
-/// The same for scenarios that mostly wait: four a processor.
+/// The same for scenarios that mostly wait: four for each CPU.
 pub fn most_waiting() -> usize {
     most(4)
 }
@@ -40,7 +40,7 @@ fn most(a_processor: usize) -> usize {
     (processors * a_processor).min(fitting).max(1)
 }
 
-/// Memory that can be had without swapping (MemAvailable of /proc/meminfo).
+/// Memory available without swapping (MemAvailable of /proc/meminfo).
 fn available_memory_bytes() -> u64 {
     fs::read_to_string("/proc/meminfo")
         .unwrap_or_default()
@@ -78,14 +78,15 @@ impl Ready {
         })
     }
 
-    /// A guest from the state; a state that gives none is made anew once.
+    /// A guest restored from the state. A state that does not restore is made
+    /// anew once.
     fn start(&self, accelerator: Accelerator, cache: &Cache) -> Result<Guest, KernelError> {
         let known = lock(&self.state).clone();
         if let Ok(guest) = Guest::restore(&self.kernel, accelerator, &known) {
             return Ok(guest);
         }
         let mut state = lock(&self.state);
-        // Another worker may have done it while this one waited.
+        // Another worker may have made it while this one waited.
         if state.made() == known.made() {
             *state = State::make(&self.kernel, accelerator, cache)?;
         }
@@ -168,12 +169,12 @@ impl Executor for Guests {
 /// whole kernel has a fresh guest to itself.
 struct InGuest<'a> {
     guests: &'a Guests,
-    /// The guest, with the place of its kernel.
+    /// The guest, with the index of its kernel.
     kept: Option<(usize, Guest)>,
 }
 
 impl Worker for InGuest<'_> {
-    fn run(&mut self, job: &Job, progress: OnProgress) -> advisor_report::Scenario {
+    fn run(&mut self, job: &Job, progress: OnProgress) -> ScenarioResult {
         let place = self.guests.place(job);
         let fresh = job.scenario.wants_a_fresh_guest();
         let kept = self.kept.take();
@@ -199,15 +200,16 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Guests {
-    /// The result of a scenario, and the guest where it can go on. A guest that
-    /// dies is the result of its scenario, and the next scenario has a new one.
+    /// The result of a scenario, and the guest if it can be used again. A guest
+    /// that dies is the result of its scenario, and the next scenario has a new
+    /// one.
     fn run_one(
         &self,
         ready: &Ready,
         kept: Option<Guest>,
         scenario: &Scenario,
         progress: OnProgress,
-    ) -> (advisor_report::Scenario, Option<Guest>) {
+    ) -> (ScenarioResult, Option<Guest>) {
         let on_kernel = |release: &str| kernel(release, self.accelerator);
         let files = match self
             .obstacle(scenario)
@@ -215,7 +217,7 @@ impl Guests {
         {
             Ok(files) => files,
             Err((reason, hint)) => {
-                let mut result = blank(scenario, self.settings.carrier.link(scenario));
+                let mut result = blank(scenario, scenario.link(self.settings.options.carrier));
                 result.verdict = Verdict::Skipped;
                 result.reason = Some(reason);
                 result.hint = Some(hint);
@@ -227,7 +229,8 @@ impl Guests {
         let started = kept.map_or_else(|| ready.start(self.accelerator, &self.cache), Ok);
         let (mut result, guest) = match started {
             Ok(mut guest) => {
-                // In its own words, whatever the packages are called.
+                // As the running kernel gives it, whatever the packages are
+                // called.
                 guest.release.clone_into(&mut release);
                 match run_in(&mut guest, scenario, &files, &self.settings, progress) {
                     Ok(result) => (result, Some(guest)),
@@ -264,9 +267,9 @@ fn died(what: String, console: Vec<String>) -> Death {
 fn kernel(release: &str, accelerator: Accelerator) -> Kernel {
     Kernel {
         release: release.to_owned(),
-        place: match accelerator {
-            Accelerator::Kvm => Place::QemuKvm,
-            Accelerator::Tcg => Place::QemuTcg,
+        machine: match accelerator {
+            Accelerator::Kvm => Machine::QemuKvm,
+            Accelerator::Tcg => Machine::QemuTcg,
         },
     }
 }
@@ -277,13 +280,13 @@ fn run_in(
     files: &[PathBuf],
     settings: &Settings,
     progress: &(dyn Fn(Progress) + Sync),
-) -> Result<advisor_report::Scenario, Death> {
+) -> Result<ScenarioResult, Death> {
     guest.give(files)?;
     let resolved = Box::new(scenario.with_resolved_commands());
-    // A run that the lab disturbed is made again.
+    // Disturbed runs are repeated.
     let limit = scenario.time_limit * 4 + Duration::from_secs(60);
     let mut not_kept = None;
-    let mut result: advisor_report::Scenario = work(
+    let mut result: ScenarioResult = work(
         guest,
         &Work::Run(resolved, settings.clone()),
         limit,
@@ -307,7 +310,7 @@ fn run_in(
     Ok(result)
 }
 
-/// What a guest is to do.
+/// A job for a guest.
 #[derive(Debug, Deserialize, Serialize)]
 enum Work {
     /// Run a scenario.
@@ -321,24 +324,24 @@ enum Work {
     },
 }
 
-/// What a guest says of its work.
+/// A message of a guest about its job.
 #[derive(Debug, Deserialize, Serialize)]
 enum Said {
     /// The scenario has had that many runs.
     Ran(u64),
-    /// Something to keep of a run, and where. Comes as [`News::Kept`].
+    /// A file to keep of a run. It is sent as [`News::Kept`].
     #[serde(skip)]
     Kept(PathBuf, Vec<u8>),
     /// The scenario's result.
-    Ended(Box<advisor_report::Scenario>),
-    /// What came over the links.
+    Ended(Box<ScenarioResult>),
+    /// The samples of a link.
     Measured(Box<Pair>),
 }
 
-/// `harness guest`: does work in a guest until the host ends it.
+/// `harness guest`: runs jobs in a guest until the host ends it.
 pub fn serve() -> io::Result<()> {
     init::serve(|work, host| {
-        // A host that is gone shows at the next line that is read.
+        // If the host is gone, the next read ends.
         let say = |said: &Said| host.result(said).map_err(|error| error.to_string());
         match serde_json::from_value(work) {
             Ok(Work::Run(scenario, settings)) => {
@@ -351,7 +354,9 @@ pub fn serve() -> io::Result<()> {
             Ok(Work::MeasureLink { link, packets }) => {
                 let known = datagrams::LINKS.iter().find(|known| **known == link);
                 let link = known.ok_or_else(|| format!("no link is compared as {link:?}"))?;
-                let pair = datagrams::measure(link, packets).map_err(|error| error.to_string())?;
+                let impairment = suite::impairment(link).map_err(|error| error.to_string())?;
+                let pair = datagrams::measure(link, &impairment, packets);
+                let pair = pair.map_err(|error| error.to_string())?;
                 say(&Said::Measured(Box::new(pair)))
             }
             Err(error) => Err(format!("it isn't understood: {error}")),
@@ -359,7 +364,8 @@ pub fn serve() -> io::Result<()> {
     })
 }
 
-/// Has a guest work, and waits until `take` has what it waits for.
+/// Sends a job to a guest and passes its messages to `take`, until that returns
+/// something.
 fn work<T>(
     guest: &mut Guest,
     work: &Work,
@@ -391,8 +397,8 @@ fn work<T>(
     }
 }
 
-/// The files that the commands of a scenario take along, or why it can't run in a
-/// guest and what to do about it.
+/// The files that a scenario's commands need, or why it cannot run in a guest
+/// and what to do about it.
 fn files_of(scenario: &Scenario) -> Result<Vec<PathBuf>, (String, String)> {
     transfer::files_of(scenario).map_err(|reason| {
         let hint = "`needs` names what a guest needs; --kernel host runs it here".to_owned();
@@ -400,10 +406,13 @@ fn files_of(scenario: &Scenario) -> Result<Vec<PathBuf>, (String, String)> {
     })
 }
 
-/// Writes what a guest gives to be kept, below the directory for it and nowhere
-/// else.
+/// Writes a file that a guest sent to keep; only below `--keep`.
 fn keep(path: &Path, content: &[u8], settings: &Settings) -> io::Result<()> {
-    let below = settings.keep.as_ref().map(|keep| path.strip_prefix(keep));
+    let below = settings
+        .options
+        .keep
+        .as_ref()
+        .map(|keep| path.strip_prefix(keep));
     let is_plain = |path: &Path| {
         path.components()
             .all(|part| matches!(part, Component::Normal(_)))
@@ -426,7 +435,7 @@ pub fn measure_links(
     let accelerator = qemu::accelerator(kernel, cache.directory());
     let ready = Ready::prepare(Arc::new(kernel.clone()), accelerator, &cache, progress)?;
     let mut guest = ready.start(accelerator, &cache)?;
-    // A millisecond for each, and a measurement that is disturbed is made again.
+    // A millisecond for each; disturbed measurements are repeated.
     let limit = Duration::from_millis(u64::from(packets)) * 20 + Duration::from_secs(60);
     for link in datagrams::LINKS {
         let job = Work::MeasureLink {
@@ -447,8 +456,8 @@ pub fn measure_links(
 }
 
 /// The result of a scenario whose guest gave none.
-fn errored(scenario: &Scenario, settings: &Settings, death: &Death) -> advisor_report::Scenario {
-    let mut result = blank(scenario, settings.carrier.link(scenario));
+fn errored(scenario: &Scenario, settings: &Settings, death: &Death) -> ScenarioResult {
+    let mut result = blank(scenario, scenario.link(settings.options.carrier));
     result.verdict = Verdict::Errored;
     result.reason = Some(death.to_string());
     result.console.clone_from(&death.console);

@@ -2,6 +2,8 @@
 
 use std::cmp::Reverse;
 
+use advisor_report::ScenarioResult;
+
 use super::executor::{Batch, Executor, Job, Worker};
 use super::{Error, OnProgress, Options, Progress, Settings, local};
 use crate::host_settings;
@@ -18,12 +20,12 @@ const PER_CPU: usize = 12;
 const MOST_AT_ONCE: usize = 64;
 
 /// This machine's kernel.
-pub(super) struct Host {
+pub(super) struct HostKernel {
     settings: Settings,
     at_once: usize,
 }
 
-impl Host {
+impl HostKernel {
     /// Puts back what an interrupted run left, before anything is measured.
     pub(super) fn prepare(
         privilege: &Privilege,
@@ -34,7 +36,7 @@ impl Host {
             return Err(Error::Namespaces(why.clone()));
         }
         let settings = Settings::new(options, Some(privilege));
-        if settings.carrier == Carrier::Netem && !lab::kernel_has_netem() {
+        if settings.options.carrier == Carrier::Netem && !lab::kernel_has_netem() {
             return Err(Error::Netem);
         }
         if *privilege == Privilege::Root {
@@ -69,7 +71,7 @@ pub(super) fn batches(jobs: &[Job], at_once: usize) -> Vec<Batch> {
     PHASES.map(batch).into()
 }
 
-impl Executor for Host {
+impl Executor for HostKernel {
     fn batches(&self, jobs: &[Job]) -> Vec<Batch> {
         batches(jobs, self.at_once)
     }
@@ -79,8 +81,8 @@ impl Executor for Host {
     }
 }
 
-impl Worker for &Host {
-    fn run(&mut self, job: &Job, progress: OnProgress) -> advisor_report::Scenario {
+impl Worker for &HostKernel {
+    fn run(&mut self, job: &Job, progress: OnProgress) -> ScenarioResult {
         local::run_scenario(job.scenario, &self.settings, |runs| {
             progress(Progress::Ran(job.scenario, runs));
         })

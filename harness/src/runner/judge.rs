@@ -1,12 +1,12 @@
-//! Holds the expectations of a scenario against its runs.
+//! Judges the expectations of a scenario by its runs.
 
 use std::collections::BTreeMap;
 
 use advisor_report::{Expectation, Quantifier, Run, Seen, Value};
 
-use crate::suite::condition::Condition;
+use crate::condition::Condition;
+use crate::observation::{Absent, Observation};
 use crate::suite::scenario::{Expected, Scenario};
-use crate::suite::vocabulary::{self, Absent};
 
 /// Judges every expectation of a scenario over its runs.
 pub fn judge(scenario: &Scenario, runs: &[Run]) -> Vec<Expectation> {
@@ -14,11 +14,11 @@ pub fn judge(scenario: &Scenario, runs: &[Run]) -> Vec<Expectation> {
         .expectations
         .iter()
         .map(|expected| Expectation {
-            observation: expected.observation.clone(),
+            observation: expected.observation.to_string(),
             quantifier: expected.quantifier,
             condition: expected.condition(),
-            held: held(scenario, expected, runs),
-            seen: seen(scenario, &expected.observation, runs),
+            held: held(expected, runs),
+            seen: seen(&expected.observation, runs),
         })
         .collect()
 }
@@ -31,19 +31,14 @@ pub fn wants_more_runs(expectations: &[Expectation]) -> bool {
 }
 
 /// The value of an observation in a run; a count that nothing raised is 0.
-fn value(scenario: &Scenario, run: &Run, name: &str) -> Option<Value> {
-    run.observations
-        .get(name)
+fn value(run: &Run, observation: &Observation) -> Option<Value> {
+    let value = |observation: &Observation| run.observations.get(&observation.to_string());
+    value(observation)
         .cloned()
-        .or_else(|| match vocabulary::check(name, scenario) {
-            Ok(Absent::Zero) => Some(Value::Integer(0)),
-            Ok(Absent::ZeroOnceEnded) => {
-                let step: Vec<&str> = name.splitn(3, '.').take(2).collect();
-                run.observations
-                    .contains_key(&format!("{}.ms", step.join(".")))
-                    .then_some(Value::Integer(0))
-            }
-            Ok(Absent::Unknown) | Err(_) => None,
+        .or_else(|| match observation.when_absent() {
+            Absent::Zero => Some(Value::Integer(0)),
+            Absent::ZeroWhere(other) => value(&other).map(|_| Value::Integer(0)),
+            Absent::Unknown => None,
         })
 }
 
@@ -51,29 +46,35 @@ fn value(scenario: &Scenario, run: &Run, name: &str) -> Option<Value> {
 /// was not observed.
 pub fn has_failed(scenario: &Scenario, run: &Run) -> Option<bool> {
     let failure = scenario.failure.as_ref()?;
-    holds(scenario, &failure.observation, &failure.conditions, run)
+    holds(
+        &failure.observation,
+        &failure.conditions,
+        &failure.references,
+        run,
+    )
 }
 
 /// What was seen of the failure that a scenario names.
 pub fn seen_of_failure(scenario: &Scenario, runs: &[Run]) -> Vec<Seen> {
     let failure = scenario.failure.as_ref();
-    failure.map_or_else(Vec::new, |failure| {
-        seen(scenario, &failure.observation, runs)
-    })
+    failure.map_or_else(Vec::new, |failure| seen(&failure.observation, runs))
 }
 
 /// Whether one of the conditions holds in a run.
 fn holds(
-    scenario: &Scenario,
-    observation: &str,
+    observation: &Observation,
     conditions: &[Condition],
+    references: &[Observation],
     run: &Run,
 ) -> Option<bool> {
     if run.error.is_some() {
         return None;
     }
-    let seen = value(scenario, run, observation)?;
-    let lookup = |name: &str| value(scenario, run, name);
+    let seen = value(run, observation)?;
+    let lookup = |name: &str| {
+        let mut references = references.iter();
+        value(run, references.find(|known| known.to_string() == name)?)
+    };
     let answers: Vec<Option<bool>> = conditions
         .iter()
         .map(|condition| condition.holds(&seen, &lookup))
@@ -87,12 +88,20 @@ fn holds(
     }
 }
 
-fn held(scenario: &Scenario, expected: &Expected, runs: &[Run]) -> Option<bool> {
+fn held(expected: &Expected, runs: &[Run]) -> Option<bool> {
     let answers: Vec<Option<bool>> = runs
         .iter()
-        .map(|run| holds(scenario, &expected.observation, &expected.conditions, run))
+        .map(|run| {
+            let Expected {
+                observation,
+                conditions,
+                references,
+                ..
+            } = expected;
+            holds(observation, conditions, references, run)
+        })
         .collect();
-    // The one answer of a run that settles it, and what it settles it to.
+    // The answer of one run that decides, and the decision.
     let (settling, verdict) = match expected.quantifier {
         Quantifier::Always | Quantifier::May => (Some(false), false),
         Quantifier::Never => (Some(true), false),
@@ -108,10 +117,10 @@ fn held(scenario: &Scenario, expected: &Expected, runs: &[Run]) -> Option<bool> 
 }
 
 /// The values with how many runs gave each, most frequent first.
-fn seen(scenario: &Scenario, observation: &str, runs: &[Run]) -> Vec<Seen> {
+fn seen(observation: &Observation, runs: &[Run]) -> Vec<Seen> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for run in runs.iter().filter(|run| run.error.is_none()) {
-        let value = value(scenario, run, observation)
+        let value = value(run, observation)
             .map_or_else(|| "not observed".to_owned(), |value| value.to_string());
         *counts.entry(value).or_default() += 1;
     }
@@ -138,8 +147,8 @@ scenarios:
       a.read.bytes: EXPECTATION
 "#;
 
-    /// What an expectation comes to over runs that saw these bytes; `None` for
-    /// a run in which the step never ended.
+    /// Whether an expectation holds over runs with these bytes; `None` is a run
+    /// in which the step did not end.
     fn outcome(expectation: &str, seen: &[Option<i64>]) -> Option<bool> {
         let text = SUITE.replace("EXPECTATION", expectation);
         let scenario = crate::suite::parse(&text, "t/f").unwrap().remove(0);

@@ -1,4 +1,4 @@
-//! Keeps what is needed to look into a run that was not as expected (`--keep`).
+//! Writes packets and logs of runs that are not as expected (`--keep`).
 
 use std::path::PathBuf;
 
@@ -9,22 +9,25 @@ use super::{Settings, judge};
 use crate::lab::{Lab, LabError};
 use crate::suite::scenario::Scenario;
 
-/// Keeps packets and logs of a scenario's runs that are not as expected, where
-/// that was asked for.
+/// Writes packets and logs of a scenario's runs, if asked to.
 pub(super) struct Keeper {
     directory: Option<PathBuf>,
-    /// The most that is kept of the packets of a host's link.
+    /// Bytes kept of the packets of a host's link at most.
     most_bytes: usize,
     /// Packets and log of the last run.
     pub(super) last: Option<(Capture, Vec<String>)>,
-    /// The directories that were written, or why one could not be.
+    /// The directories written, or why one could not be written.
     kept: Vec<String>,
 }
 
 impl Keeper {
     pub(super) fn new(scenario: &Scenario, settings: &Settings) -> Self {
         Self {
-            directory: settings.keep.as_ref().map(|keep| keep.join(&scenario.id)),
+            directory: settings
+                .options
+                .keep
+                .as_ref()
+                .map(|keep| keep.join(&scenario.id)),
             most_bytes: if settings.in_guest {
                 capture::MOST_BYTES_IN_GUEST
             } else {
@@ -35,8 +38,8 @@ impl Keeper {
         }
     }
 
-    /// Writes what there is of the last run, where it alone breaks an expectation.
-    /// With `anyhow` it is written unless another one was.
+    /// Writes the last run if it breaks an expectation by itself. With `anyhow`
+    /// it is written unless another run was.
     pub(super) fn keep(&mut self, scenario: &Scenario, run: &Run, anyhow: bool, write: Write) {
         let broken = || {
             let judged = judge::judge(scenario, std::slice::from_ref(run));
@@ -69,7 +72,7 @@ impl Keeper {
             .transpose()
     }
 
-    /// Where it was kept.
+    /// The hint that names the first directory.
     pub(super) fn describe(&self) -> Option<String> {
         let first = self.kept.first()?;
         Some(format!("packets and logs: {first}"))

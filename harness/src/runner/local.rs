@@ -1,10 +1,11 @@
-//! Runs one scenario on the kernel of this process: build the lab, look, run the
-//! steps, look again, judge.
+//! Runs one scenario on the kernel of this process: builds the lab, runs the
+//! steps between two readings of counters and sockets, and judges.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use advisor_report::{self, Kernel, Link, Place, Run, Verdict};
+use advisor_facts::release::Release;
+use advisor_report::{self, Kernel, Link, Machine, Run, ScenarioResult, Verdict};
 
 use super::capture::Write;
 use super::keep::Keeper;
@@ -17,32 +18,31 @@ use crate::lab::{Carrier, Lab, LabError, kernel_has_netem};
 use crate::output;
 use crate::privilege;
 use crate::suite::scenario::Scenario;
-use advisor_facts::release::Release;
 
-/// How many runs of a scenario may be thrown away because the lab disturbed
-/// them; one more makes it errored.
+/// Runs of a scenario discarded at most because the lab disturbed them; one
+/// more makes it errored.
 const MOST_DISCARDED: usize = 3;
 
-/// Runs a scenario as often as it asks, and judges it. `ran` is called after
-/// each run with the number of runs so far.
+/// Runs a scenario as often as the settings or the suite say, and judges it.
+/// `ran` is called after each run with the number of runs so far.
 pub(super) fn run_scenario(
     scenario: &Scenario,
     settings: &Settings,
     ran: impl FnMut(u64),
-) -> advisor_report::Scenario {
+) -> ScenarioResult {
     run_and_keep(scenario, settings, ran, &mut output::write)
 }
 
-/// As [`run_scenario`]; what is kept is handed to `write`.
+/// As [`run_scenario`]; files to keep go to `write`.
 pub(super) fn run_and_keep(
     scenario: &Scenario,
     settings: &Settings,
     mut ran: impl FnMut(u64),
     write: Write,
-) -> advisor_report::Scenario {
+) -> ScenarioResult {
     let release = kernel_release();
     let scenario = &scenario.on_release(&release);
-    let link = settings.carrier.link(scenario);
+    let link = scenario.link(settings.options.carrier);
     let mut result = blank(scenario, link);
     if let Some((reason, hint)) = obstacle(scenario, settings, &release) {
         result.verdict = Verdict::Skipped;
@@ -50,11 +50,11 @@ pub(super) fn run_and_keep(
         result.hint = Some(hint);
         return result;
     }
-    let at_least = settings.runs.unwrap_or(scenario.runs);
-    let at_most = settings.runs.unwrap_or(scenario.max_runs);
+    let at_least = settings.options.runs.unwrap_or(scenario.runs);
+    let at_most = settings.options.runs.unwrap_or(scenario.max_runs);
     let mut keeper = Keeper::new(scenario, settings);
     loop {
-        let number = settings.first_run + result.runs.len() as u64;
+        let number = settings.options.first_run + result.runs.len() as u64;
         let start = Instant::now();
         let mut run = Run::default();
         match run_once(scenario, link, number, &mut run, &mut keeper) {
@@ -78,8 +78,8 @@ pub(super) fn run_and_keep(
         let count = result.runs.len() as u64;
         ran(count);
         let enough = count >= at_least && !judge::wants_more_runs(&result.expectations);
-        // A run that gave no result makes the scenario errored; more of them
-        // can't mend that.
+        // A run without a result makes the scenario errored; more runs do not
+        // change that.
         if broken || enough || count >= at_most {
             break;
         }
@@ -96,7 +96,7 @@ pub(super) fn run_and_keep(
     result
 }
 
-/// What lets a scenario run that this host must not or can't.
+/// The hint for scenarios that this host must not or cannot run.
 const IN_A_GUEST: &str = "a guest can run it: harness kernels fetch debian-6.12 where there is \
                           none yet, and no --kernel host";
 
@@ -116,22 +116,22 @@ fn obstacle(scenario: &Scenario, settings: &Settings, release: &str) -> Option<(
         return Some(missing);
     }
     if scenario.needs_guest() && !settings.in_guest {
-        // A cgroup has a name and outlives a harness that is killed.
-        let reason = "it makes a cgroup, which would outlive it";
+        // A cgroup has a name, so it outlives a harness that is killed.
+        let reason = "it makes a cgroup, which would stay if the harness were killed";
         return Some((reason.to_owned(), IN_A_GUEST.to_owned()));
     }
     if let Some(user) = scenario.users().find(|user| !privilege::has_user(*user)) {
-        let reason = format!("it becomes user {user}, whom this user namespace doesn't have");
+        let reason = format!("it becomes user {user}, which this user namespace does not have");
         return Some((reason, format!("{IN_A_GUEST}; here it needs root")));
     }
     if scenario.expectations.is_empty() {
         let hint = "its expectations say which releases they are for".to_owned();
         return Some((format!("nothing is expected of {release}"), hint));
     }
-    if scenario.long && !settings.long {
+    if scenario.long && !settings.options.long {
         let limit = scenario.time_limit.as_secs();
         let hint = "run it with --long".to_owned();
-        return Some((format!("it waits long, up to {limit} s a run"), hint));
+        return Some((format!("it takes up to {limit} s a run"), hint));
     }
     if scenario.touches_host() && settings.touching != Touching::Allowed {
         let names: Vec<&str> = scenario
@@ -154,10 +154,10 @@ fn obstacle(scenario: &Scenario, settings: &Settings, release: &str) -> Option<(
     if !scenario.needs_netem {
         return None;
     }
-    match settings.carrier {
+    match settings.options.carrier {
         Carrier::Relay => Some((
             "it asks for netem".to_owned(),
-            "leave --link relay out for it".to_owned(),
+            "run it without --link relay".to_owned(),
         )),
         Carrier::Auto | Carrier::Netem => (!kernel_has_netem()).then(|| {
             (
@@ -168,8 +168,8 @@ fn obstacle(scenario: &Scenario, settings: &Settings, release: &str) -> Option<(
     }
 }
 
-/// One run, from a topology that is made for it to one that is gone. Returns
-/// how the lab itself disturbed it, where it did.
+/// One run in a topology of its own. Returns how the lab disturbed it, if it
+/// did.
 fn run_once(
     scenario: &Scenario,
     link: Link,
@@ -178,16 +178,16 @@ fn run_once(
     keeper: &mut Keeper,
 ) -> Result<Option<String>, LabError> {
     let host_settings = HostSettings::begin(scenario, &kernel_gauges_before().unwrap_or_default())?;
-    let mut lab = Lab::build(scenario, link, number)?;
+    let mut lab = Lab::build(&scenario.topology(), link, number)?;
     run.seed_honoured = lab.seed_honoured;
     host_settings.hold(&lab)?;
     let capture = keeper.capture(&lab)?;
     let watch = Watch::start(&lab)?;
     let stop = AtomicBool::new(false);
-    let (play, seen, captured) = std::thread::scope(|scope| {
+    let (executed, seen, captured) = std::thread::scope(|scope| {
         let capture = capture.map(|capture| scope.spawn(|| capture.take(&stop)));
         let sampler = scope.spawn(|| watch.sample(&lab, &stop));
-        let play = stage::play(scenario, &lab, || {
+        let executed = stage::execute(scenario, &lab, || {
             stop.store(true, Ordering::Relaxed);
             sampler.thread().unpark();
             let watch = sampler.join().unwrap_or_else(|_| {
@@ -196,25 +196,25 @@ fn run_once(
             })?;
             watch.finish(&lab)
         });
-        // However the play ended, the sampler has to.
+        // However the run ended, the sampler has to.
         stop.store(true, Ordering::Relaxed);
         let captured = capture.and_then(|thread| thread.join().ok()?.ok());
-        play.map(|(play, seen)| (play, seen, captured))
+        executed.map(|(executed, seen)| (executed, seen, captured))
     })?;
-    keeper.last = captured.map(|captured| (captured, play.log));
+    keeper.last = captured.map(|captured| (captured, executed.log));
     let (observations, sockets, dropped) = seen?;
     run.observations = observations;
-    run.observations.extend(play.observations);
+    run.observations.extend(executed.observations);
     run.sockets = sockets;
-    run.error = play.error;
+    run.error = executed.error;
     lab.clear_sockets()?;
     let counts = lab.stop_relay()?;
     host_settings.end()?;
     Ok(disturbance(scenario, &counts, dropped))
 }
 
-/// Packets that no impairment was asked to lose, but that were lost: a machine
-/// that is busy with other things overflows queues that all namespaces share.
+/// Packets lost, though no impairment lost them: on a busy machine, queues that
+/// all namespaces share overflow.
 fn disturbance(scenario: &Scenario, wires: &[WireCounts], dropped: u64) -> Option<String> {
     if let Some(wire) = wires.iter().find(|wire| wire.overrun > 0) {
         return Some(format!(
@@ -224,20 +224,21 @@ fn disturbance(scenario: &Scenario, wires: &[WireCounts], dropped: u64) -> Optio
             wire.refused.as_deref().unwrap_or("it fell behind")
         ));
     }
-    // With a link taken away, what a device drops would be lost all the same.
-    (dropped > 0 && !scenario.takes_a_link_down())
-        .then(|| format!("the lab's devices dropped {dropped} packets that nobody asked to lose"))
+    // While a link is down, packets are lost anyway.
+    (dropped > 0 && !scenario.takes_a_link_down()).then(|| {
+        format!("the lab's devices dropped {dropped} packets, and no impairment asked for it")
+    })
 }
 
-pub(super) fn blank(scenario: &Scenario, link: Link) -> advisor_report::Scenario {
-    advisor_report::Scenario {
+pub(super) fn blank(scenario: &Scenario, link: Link) -> ScenarioResult {
+    ScenarioResult {
         id: scenario.id.clone(),
         explains: scenario.explains.clone(),
         source: scenario.source.clone(),
         see_also: scenario.see_also.clone(),
         kernel: Kernel {
             release: kernel_release(),
-            place: Place::Host,
+            machine: Machine::Host,
         },
         link,
         verdict: Verdict::Errored,
@@ -251,7 +252,7 @@ pub(super) fn blank(scenario: &Scenario, link: Link) -> advisor_report::Scenario
 }
 
 /// The verdict from the runs and the expectations.
-fn conclude(result: &mut advisor_report::Scenario) {
+fn conclude(result: &mut ScenarioResult) {
     let failed: Vec<String> = result
         .expectations
         .iter()

@@ -60,7 +60,7 @@ impl<'a> Plan<'a> {
             Privilege::None("not asked for".to_owned())
         };
         let abilities = Abilities::of_host(scenarios, options, &privilege);
-        let mut places: Vec<Placed> = vec![Placed::default(); scenarios.len()];
+        let mut places: Vec<Targets> = vec![Targets::default(); scenarios.len()];
         for choice in &choices {
             let mut elsewhere = Vec::new();
             for (scenario, placed) in scenarios.iter().zip(&mut places) {
@@ -103,7 +103,7 @@ impl<'a> Plan<'a> {
 
 /// Where a scenario runs.
 #[derive(Clone, Default)]
-struct Placed {
+struct Targets {
     on_host: bool,
     kernels: Vec<Arc<Stored>>,
 }

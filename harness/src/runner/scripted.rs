@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use advisor_report::{self, Link, Verdict};
+use advisor_report::{self, Link, ScenarioResult, Verdict};
 
 use super::executor::{Batch, Executor, Job, Worker};
 use super::local::blank;
@@ -48,7 +48,7 @@ impl Executor for &'static Scripted {
 }
 
 impl Worker for &Scripted {
-    fn run(&mut self, job: &Job, progress: OnProgress) -> advisor_report::Scenario {
+    fn run(&mut self, job: &Job, progress: OnProgress) -> ScenarioResult {
         let name = name(job.scenario).to_owned();
         {
             let mut running = self.running.lock().unwrap();
@@ -70,7 +70,7 @@ impl Worker for &Scripted {
         }
         if let Some(kernel) = &job.kernel {
             result.kernel.release.clone_from(&kernel.release);
-            result.kernel.place = advisor_report::Place::QemuTcg;
+            result.kernel.machine = advisor_report::Machine::QemuTcg;
         }
         result
     }
@@ -158,8 +158,8 @@ pub(crate) fn scripted(
     }))
 }
 
-fn ids(results: &[advisor_report::Scenario]) -> Vec<&str> {
-    let name = |result: &'_ advisor_report::Scenario| result.id.rfind('/').map_or(0, |at| at + 1);
+fn ids(results: &[ScenarioResult]) -> Vec<&str> {
+    let name = |result: &'_ ScenarioResult| result.id.rfind('/').map_or(0, |at| at + 1);
     results
         .iter()
         .map(|result| &result.id[name(result)..])

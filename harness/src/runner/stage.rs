@@ -1,39 +1,39 @@
-//! Lets the actors and the lab's own steps play, until all have ended or the
-//! time limit is over.
+//! Runs the actors and the lab's own steps of one run, until all have ended or the time
+//! limit is over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
-use std::net::IpAddr;
+use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use advisor_report::Value;
 use nix::sys::signal::Signal;
 
-use super::watch::{Observations, gauge, observe_fields, observe_outcome, observe_sockets};
+use super::watch::{observe_outcome, observe_resources};
 use crate::actor::cgroup::Memory;
 use crate::actor::process::Process;
-use crate::actor::protocol::{Event, Outcome, Plan};
-use crate::lab::namespace::Namespace;
-use crate::lab::{Lab, LabError, destroy, sysctl};
+use crate::actor::protocol::{Event, Plan};
+use crate::errno;
+use crate::lab::{Lab, LabError};
+use crate::observation::{Field, Observation, Observations, RUNNING, Resources};
+use crate::step::context::{Actors, LabContext, Outcome, Progress};
+use crate::step::name::{OWN_ADDRESSES, StepReference};
+use crate::step::signal::SignalName;
+use crate::step::{ActorStep, Kind, LabStep, Step, flatten};
 use crate::suite::command::Command;
-use crate::suite::errno::errno_name;
-use crate::suite::scenario::{self, Family, OWN_ADDRESSES, Scenario, conditions, flatten};
-use crate::suite::step::{Step, Verb};
-use crate::suite::vocabulary::RUNNING;
+use crate::suite::scenario::Scenario;
 
-/// Time between two looks at what `until` waits for, and between two looks at
-/// whether an actor still lives.
+/// Time between two looks at whether an actor still lives.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// How long the last words of a dead actor are waited for where a child that it
-/// forked keeps the line open.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long the last messages of a dead actor are waited for where a child that it forked
+/// keeps the socket open.
+const LAST_MESSAGES: Duration = Duration::from_secs(1);
 
-/// What a play gave.
-pub struct Play {
+/// What the execution of a run gave.
+pub struct Executed {
     /// What the steps and the samples observed.
     pub observations: Observations,
     /// Why it gave no result: the time limit, an actor that broke down.
@@ -42,69 +42,22 @@ pub struct Play {
     pub log: Vec<String>,
 }
 
-/// From the actors and the lab's list to the stage.
-enum Cue {
+/// From the actors and the lab's list.
+enum Message {
     Actor(usize, Event),
-    /// An actor has said its last word.
+    /// An actor has sent its last message.
     HungUp(usize),
     Lab(Event),
     Sampled(Observations),
 }
 
-/// The steps that have ended, for those of the lab that wait for them.
-#[derive(Default)]
-struct Board {
-    state: Mutex<BoardState>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct BoardState {
-    done: BTreeSet<String>,
-    over: bool,
-}
-
-impl Board {
-    fn change(&self, change: impl FnOnce(&mut BoardState)) {
-        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
-        self.changed.notify_all();
-    }
-
-    /// Waits until `ready` or until `limit` is over. False where the play is
-    /// over before.
-    fn wait(&self, limit: Option<Duration>, ready: impl Fn(&BoardState) -> bool) -> bool {
-        let end = limit.map(|limit| Instant::now() + limit);
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if state.over {
-                return false;
-            }
-            if ready(&state) {
-                return true;
-            }
-            let left = match end {
-                Some(end) => match end.checked_duration_since(Instant::now()) {
-                    Some(left) if !left.is_zero() => left,
-                    _ => return true,
-                },
-                None => Duration::from_secs(3600),
-            };
-            state = self
-                .changed
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-    }
-}
-
-/// Starts the actors of a scenario and plays it to its end. The actors are
-/// alive when `look` is called, so that it sees their sockets.
-pub fn play<T>(
+/// Starts the actors of a scenario and runs it to its end. The actors are alive when
+/// `look` is called, so that it sees their sockets.
+pub fn execute<T>(
     scenario: &Scenario,
     lab: &Lab,
     look: impl FnOnce() -> T,
-) -> Result<(Play, T), LabError> {
+) -> Result<(Executed, T), LabError> {
     let actors = scenario
         .actors
         .iter()
@@ -128,53 +81,54 @@ pub fn play<T>(
             Process::start(&plan, namespace)
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let board = Board::default();
-    let (sender, cues) = channel();
+    let progress = Progress::default();
+    let running = RunningActors(&actors);
+    let (sender, messages) = channel();
     std::thread::scope(|scope| {
         for (index, actor) in actors.iter().enumerate() {
             let sender = sender.clone();
             scope.spawn(move || {
                 actor.listen(|event| {
-                    // The stage stops listening when the play is over.
-                    let _ = sender.send(Cue::Actor(index, event));
+                    // Nobody listens any longer when the run is over.
+                    let _ = sender.send(Message::Actor(index, event));
                 });
-                let _ = sender.send(Cue::HungUp(index));
+                let _ = sender.send(Message::HungUp(index));
             });
         }
-        let timeline = Timeline {
+        let steps = LabSteps {
             lab,
-            actors: &actors,
-            board: &board,
+            actors: &running,
+            progress: &progress,
             sender: &sender,
         };
-        scope.spawn(move || timeline.run(&scenario.lab));
-        let mut stage = Stage::new(scenario, &actors, &board);
-        stage.direct(&cues);
-        stage.look_at_commands(&cues);
-        stage.look_at_cgroups();
+        scope.spawn(move || steps.run(&scenario.lab));
+        let mut execution = Execution::new(scenario, &actors, &progress);
+        execution.follow(&messages);
+        execution.look_at_commands(&messages);
+        execution.look_at_cgroups();
         let seen = look();
-        board.change(|state| state.over = true);
+        progress.over();
         for actor in &actors {
             actor.hang_up();
             actor.end();
         }
-        let play = Play {
-            observations: stage.observations,
-            error: stage.error,
-            log: stage.log,
+        let executed = Executed {
+            observations: execution.observations,
+            error: execution.error,
+            log: execution.log,
         };
-        Ok((play, seen))
+        Ok((executed, seen))
     })
 }
 
-/// What the stage knows of the play.
-struct Stage<'a> {
+/// What is known of the execution.
+struct Execution<'a> {
     scenario: &'a Scenario,
     actors: &'a [Process],
-    board: &'a Board,
-    /// For each actor and task, where it stands; `None` once it has ended.
+    progress: &'a Progress,
+    /// For each actor and task, the step that it is at; `None` once it has ended.
     standing: Vec<Vec<Option<String>>>,
-    /// For each actor, whether it has said its last word.
+    /// For each actor, whether it has sent its last message.
     hung_up: Vec<bool>,
     lab_standing: Option<String>,
     observations: Observations,
@@ -185,13 +139,13 @@ struct Stage<'a> {
     log: Vec<String>,
 }
 
-impl<'a> Stage<'a> {
-    fn new(scenario: &'a Scenario, actors: &'a [Process], board: &'a Board) -> Self {
+impl<'a> Execution<'a> {
+    fn new(scenario: &'a Scenario, actors: &'a [Process], progress: &'a Progress) -> Self {
         let start = || Some("its start".to_owned());
         Self {
             scenario,
             actors,
-            board,
+            progress,
             standing: scenario
                 .actors
                 .iter()
@@ -240,8 +194,8 @@ impl<'a> Stage<'a> {
             || (self.lab_standing.is_none() && self.standing.iter().flatten().all(Option::is_none))
     }
 
-    /// Takes cues until all lists have ended or the time limit is over.
-    fn direct(&mut self, cues: &Receiver<Cue>) {
+    /// Takes messages until all lists have ended or the time limit is over.
+    fn follow(&mut self, messages: &Receiver<Message>) {
         let end = Instant::now() + self.scenario.time_limit;
         while !self.is_over() {
             if Instant::now() >= end {
@@ -252,32 +206,31 @@ impl<'a> Stage<'a> {
                 ));
                 return;
             }
-            match cues.recv_timeout(LOOK_EVERY) {
-                Ok(cue) => self.take(cue),
-                Err(RecvTimeoutError::Timeout) => self.look_for_the_dead(cues),
+            match messages.recv_timeout(LOOK_EVERY) {
+                Ok(message) => self.take(message),
+                Err(RecvTimeoutError::Timeout) => self.look_for_the_dead(messages),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    fn take(&mut self, cue: Cue) {
-        match cue {
-            Cue::Sampled(observations) => self.observations.extend(observations),
-            Cue::HungUp(index) => self.hung_up[index] = true,
-            Cue::Actor(index, event) => {
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Sampled(observations) => self.observations.extend(observations),
+            Message::HungUp(index) => self.hung_up[index] = true,
+            Message::Actor(index, event) => {
                 let name = &self.scenario.actors[index].name;
                 self.note(name, &event);
                 match event {
                     Event::Started { task, step } => self.standing[index][task] = Some(step),
                     Event::Finished { task } => self.standing[index][task] = None,
                     Event::Ended(outcome) => {
-                        let steps = self.scenario.actors[index].tasks.iter();
-                        let verb = steps
+                        let tasks = self.scenario.actors[index].tasks.iter();
+                        let step = tasks
                             .flat_map(|task| flatten(&task.steps))
-                            .find(|step| step.name == outcome.step)
-                            .map(|step| step.verb);
-                        self.ended(name, &outcome, verb);
-                        if verb == Some(Verb::Ready) {
+                            .find(|step| step.name == outcome.step);
+                        self.ended(name, &outcome, observed(step));
+                        if step.is_some_and(|step| matches!(step.kind, ActorStep::Ready(_))) {
                             self.judge_readiness(name, &outcome);
                         }
                     }
@@ -290,23 +243,22 @@ impl<'a> Stage<'a> {
                             Ok(number) => Value::Integer(number),
                             Err(_) => Value::Text(status),
                         };
-                        self.observations
-                            .insert(format!("{name}.exit.status"), status);
+                        let observation = Observation::ExitStatus(name.clone());
+                        self.observations.insert(observation.to_string(), status);
                     }
                     // The process keeps it for whoever asked.
                     Event::Answer(_) => {}
                 }
             }
-            Cue::Lab(event) => {
+            Message::Lab(event) => {
                 self.note("lab", &event);
                 match event {
                     Event::Started { step, .. } => self.lab_standing = Some(step),
                     Event::Finished { .. } => self.lab_standing = None,
                     Event::Ended(outcome) => {
-                        let verb = flatten(&self.scenario.lab)
-                            .find(|step| step.name == outcome.step)
-                            .map(|step| step.verb);
-                        self.ended("lab", &outcome, verb);
+                        let step =
+                            flatten(&self.scenario.lab).find(|step| step.name == outcome.step);
+                        self.ended("lab", &outcome, observed(step));
                     }
                     Event::Broken(why) => self.error = Some(format!("lab: {why}")),
                     Event::Printed(_) | Event::Exited { .. } | Event::Answer(_) => {}
@@ -315,27 +267,33 @@ impl<'a> Stage<'a> {
         }
     }
 
-    fn ended(&mut self, list: &str, outcome: &Outcome, verb: Option<Verb>) {
-        let fields = verb.map_or(&[][..], |verb| verb.spec().yields);
-        observe_outcome(list, outcome, fields, &mut self.observations);
-        let name = format!("{list}.{}", outcome.step);
+    fn ended(&mut self, list: &str, outcome: &Outcome, observed: &[Field]) {
+        observe_outcome(list, outcome, observed, &mut self.observations);
+        let step = StepReference {
+            list: list.to_owned(),
+            step: outcome.step.clone(),
+        };
         for actor in self.actors {
-            actor.tell_ended(&name);
+            actor.tell_ended(&step);
         }
-        self.board.change(|state| {
-            state.done.insert(name);
-        });
+        self.progress.ended(step);
     }
 
     /// A command that ends before it is ready is an error of the run, unless the
     /// suite expects something of it.
     fn judge_readiness(&mut self, actor: &str, outcome: &Outcome) {
-        let name = format!("{actor}.ready.error");
+        let error = Observation::Step {
+            list: actor.to_owned(),
+            step: "ready".to_owned(),
+            field: Field::Error,
+            errno: None,
+        };
         let mut expected = self.scenario.expectations.iter();
-        if outcome.error.is_none() || expected.any(|expected| expected.observation == name) {
+        if outcome.error.is_none() || expected.any(|expected| expected.observation == error) {
             return;
         }
-        let status = self.observations.get(&format!("{actor}.exit.status"));
+        let status = Observation::ExitStatus(actor.to_owned());
+        let status = self.observations.get(&status.to_string());
         let status = status.map(ToString::to_string).unwrap_or_default();
         self.error = Some(format!(
             "actor {actor}: its command ended ({status}) before it was ready"
@@ -343,7 +301,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Notes what commands have printed, whether they still run and what they use.
-    fn look_at_commands(&mut self, cues: &Receiver<Cue>) {
+    fn look_at_commands(&mut self, messages: &Receiver<Message>) {
         let actors = self.actors;
         for actor in actors.iter().filter(|actor| actor.is_command) {
             let name = &actor.name;
@@ -355,7 +313,8 @@ impl<'a> Stage<'a> {
             }
             match actor.usage() {
                 Ok(usage) => {
-                    observe_fields(name, "usage", usage.fields(), &mut self.observations);
+                    let to = &mut self.observations;
+                    observe_resources(None, name, Resources::Usage, usage.fields(), to);
                 }
                 Err(error) => {
                     let why = format!("actor {name}: cannot read what it uses: {error}");
@@ -363,17 +322,18 @@ impl<'a> Stage<'a> {
                 }
             }
         }
-        // What they said until now.
-        while let Ok(cue) = cues.try_recv() {
-            self.take(cue);
+        // What they sent until now.
+        while let Ok(message) = messages.try_recv() {
+            self.take(message);
         }
         for actor in actors.iter().filter(|actor| actor.is_command) {
             let name = &actor.name;
             let lines = self.printed.remove(name).unwrap_or_default();
             let output = Value::Lines(lines);
-            self.observations.insert(format!("{name}.output"), output);
+            let observation = Observation::Output(name.clone());
+            self.observations.insert(observation.to_string(), output);
             self.observations
-                .entry(format!("{name}.exit.status"))
+                .entry(Observation::ExitStatus(name.clone()).to_string())
                 .or_insert_with(|| RUNNING.into());
         }
     }
@@ -383,8 +343,9 @@ impl<'a> Stage<'a> {
         for actor in self.actors {
             match cgroup_memory(actor) {
                 Ok(Some(memory)) => {
-                    let fields = memory.fields();
-                    observe_fields(&actor.name, "cgroup", fields, &mut self.observations);
+                    let (name, fields) = (&actor.name, memory.fields());
+                    let to = &mut self.observations;
+                    observe_resources(None, name, Resources::Cgroup, fields, to);
                 }
                 Ok(None) => {}
                 Err(error) => {
@@ -396,7 +357,7 @@ impl<'a> Stage<'a> {
 
     /// An actor that has died has ended all its lists. Whether it was to die
     /// is for the expectations; that it died unasked is an error.
-    fn look_for_the_dead(&mut self, cues: &Receiver<Cue>) {
+    fn look_for_the_dead(&mut self, messages: &Receiver<Message>) {
         for (index, actor) in self.actors.iter().enumerate() {
             if self.standing[index].iter().all(Option::is_none) {
                 continue;
@@ -405,10 +366,10 @@ impl<'a> Stage<'a> {
                 continue;
             };
             // What it said before it died may still be on its way.
-            let end = Instant::now() + LAST_WORDS;
+            let end = Instant::now() + LAST_MESSAGES;
             while !self.hung_up[index] && Instant::now() < end {
-                if let Ok(cue) = cues.recv_timeout(LOOK_EVERY) {
-                    self.take(cue);
+                if let Ok(message) = messages.recv_timeout(LOOK_EVERY) {
+                    self.take(message);
                 }
             }
             let standing = self.standing[index].iter().flatten();
@@ -433,24 +394,28 @@ impl<'a> Stage<'a> {
             .flat_map(|task| flatten(&task.steps))
             .any(|step| {
                 step.name == name
-                    && flatten(std::slice::from_ref(step)).any(|step| step.verb == Verb::Exit)
+                    && flatten(std::slice::from_ref(step))
+                        .any(|step| matches!(step.kind, ActorStep::Exit(_)))
             })
     }
 
     /// Whether the lab has sent an actor the signal that ended it, or is sending it.
     fn was_sent(&self, actor: usize, signal: &str) -> bool {
         let name = self.scenario.actors[actor].name.as_str();
-        flatten(&self.scenario.lab)
-            .filter(|step| step.verb == Verb::Signal)
-            .filter(|step| step.fields.text("actor") == Some(name))
-            .filter(|step| step.fields.text("signal") == Some(signal))
-            .any(|step| {
-                // The actor may be gone before the lab has said that it sent it.
-                self.lab_standing.as_ref() == Some(&step.name)
-                    || self
-                        .observations
-                        .contains_key(&format!("lab.{}.ms", step.name))
-            })
+        let sends = |step: &&Step<LabStep>| match &step.kind {
+            LabStep::Signal(sent) => {
+                let SignalName(sent_signal) = sent.signal;
+                *sent.actor == *name && sent_signal.as_str() == signal
+            }
+            _ => false,
+        };
+        flatten(&self.scenario.lab).filter(sends).any(|step| {
+            // The actor may be gone before the lab has said that it sent it.
+            self.lab_standing.as_ref() == Some(&step.name)
+                || self
+                    .observations
+                    .contains_key(&format!("lab.{}.ms", step.name))
+        })
     }
 
     fn describe_standing(&self) -> String {
@@ -473,245 +438,117 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// Runs the lab's own steps.
-struct Timeline<'a> {
-    lab: &'a Lab,
-    actors: &'a [Process],
-    board: &'a Board,
-    sender: &'a Sender<Cue>,
+/// What a step observes.
+fn observed<K: Kind>(step: Option<&Step<K>>) -> &'static [Field] {
+    step.map_or(&[], |step| step.kind.observes())
 }
 
-impl Timeline<'_> {
-    fn tell(&self, cue: Cue) {
-        // The stage stops listening when the play is over.
-        let _ = self.sender.send(cue);
+/// Runs the lab's own steps.
+struct LabSteps<'a> {
+    lab: &'a Lab,
+    actors: &'a RunningActors<'a>,
+    progress: &'a Progress,
+    sender: &'a Sender<Message>,
+}
+
+impl LabSteps<'_> {
+    fn tell(&self, message: Message) {
+        // Nobody listens any longer when the run is over.
+        let _ = self.sender.send(message);
     }
 
-    fn run(&self, steps: &[Step]) {
+    fn run(&self, steps: &[Step<LabStep>]) {
         for step in steps {
-            self.tell(Cue::Lab(Event::Started {
+            self.tell(Message::Lab(Event::Started {
                 task: 0,
                 step: step.name.clone(),
             }));
             let start = Instant::now();
-            let mut outcome = Outcome {
-                step: step.name.clone(),
-                ..Outcome::default()
+            let mut outcome = Outcome::of(&step.name);
+            let mut context = LabContext {
+                lab: self.lab,
+                actors: self.actors,
+                progress: self.progress,
+                step: &step.name,
+                value: None,
+                sampled: Observations::new(),
             };
-            match self.execute(step, &mut outcome) {
-                Ok(true) => outcome.ok = 1,
-                Ok(false) => return,
+            match step.kind.run(&mut context) {
+                Ok(ControlFlow::Continue(())) => outcome.ok = 1,
+                Ok(ControlFlow::Break(())) => return,
                 Err(error) => {
                     let Some(errno) = error.source.raw_os_error() else {
-                        self.tell(Cue::Lab(Event::Broken(error.to_string())));
+                        self.tell(Message::Lab(Event::Broken(error.to_string())));
                         return;
                     };
-                    let name = errno_name(errno);
-                    outcome.errors = BTreeMap::from([(name.clone(), 1)]);
-                    outcome.error = Some(name);
+                    outcome.fail(errno::name(errno));
                 }
             }
+            outcome.value = context.value;
+            if !context.sampled.is_empty() {
+                self.tell(Message::Sampled(context.sampled));
+            }
             outcome.ms = start.elapsed().as_secs_f64() * 1e3;
-            self.tell(Cue::Lab(Event::Ended(outcome)));
+            self.tell(Message::Lab(Event::Ended(outcome)));
         }
-        self.tell(Cue::Lab(Event::Finished { task: 0 }));
+        self.tell(Message::Lab(Event::Finished { task: 0 }));
     }
+}
 
-    /// Runs one step. False where the play was over before it ended.
-    fn execute(&self, step: &Step, outcome: &mut Outcome) -> Result<bool, LabError> {
-        let fields = &step.fields;
-        let host = fields.text("host").unwrap_or_default();
-        match step.verb {
-            Verb::Sleep => return Ok(self.board.wait(fields.duration("time"), |_| false)),
-            Verb::Await => {
-                let awaited = fields.text("step").unwrap_or_default();
-                return Ok(self.board.wait(None, |state| state.done.contains(awaited)));
-            }
-            Verb::LinkDown => self.lab.set_link(host, false)?,
-            Verb::LinkUp => self.lab.set_link(host, true)?,
-            Verb::Signal => return self.signal(step),
-            Verb::Restart => {
-                let name = fields.text("actor").unwrap_or_default();
-                let Some(actor) = self.actor(name) else {
-                    return Ok(true);
-                };
-                return actor
-                    .restart_command(fields.duration("timeout"))
-                    .map_err(|error| LabError::new(name, "restart it", error, ""));
-            }
-            Verb::Destroy => {
-                let peer = match fields.text("peer") {
-                    Some(peer) => Some(self.position(peer)?),
-                    None => None,
-                };
-                let count = destroy_sockets(step, self.namespace(host)?, peer)?;
-                outcome.value = Some(count.to_string());
-            }
-            Verb::Sysctl => {
-                let name = fields.text("name").unwrap_or_default();
-                let value = fields.text("value").unwrap_or_default();
-                self.namespace(host)?
-                    .run(|| sysctl::set(host, name, value))
-                    .map_err(|error| LabError::new(host, "enter its namespace", error, ""))??;
-            }
-            Verb::Sample => self.sample(&step.name)?,
-            Verb::Until => return self.until(step, outcome),
-            _ => {
-                let error = io::Error::from_raw_os_error(libc::ENOSYS);
-                return Err(LabError::new("lab", &step.name, error, ""));
-            }
-        }
-        Ok(true)
+/// The processes of the actors, as the lab's steps act on them.
+struct RunningActors<'a>(&'a [Process]);
+
+impl RunningActors<'_> {
+    fn find(&self, name: &str) -> io::Result<&Process> {
+        let mut actors = self.0.iter();
+        let actor = actors.find(|actor| actor.name == name);
+        actor.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
+}
 
-    fn namespace(&self, host: &str) -> Result<&Namespace, LabError> {
-        self.lab
-            .namespace(host)
-            .ok_or_else(|| LabError::new(host, "find it", io::ErrorKind::NotFound.into(), ""))
-    }
-
-    /// The number of a host, from 1.
-    fn position(&self, host: &str) -> Result<usize, LabError> {
-        let mut hosts = self.lab.hosts().iter();
-        hosts
-            .position(|known| known.host == host)
-            .map(|index| index + 1)
-            .ok_or_else(|| LabError::new(host, "find it", io::ErrorKind::NotFound.into(), ""))
-    }
-
-    fn actor(&self, name: &str) -> Option<&Process> {
-        self.actors.iter().find(|actor| actor.name == name)
-    }
-
-    fn signal(&self, step: &Step) -> Result<bool, LabError> {
-        let name = step.fields.text("actor").unwrap_or_default();
-        let signal = step.fields.text("signal").unwrap_or_default();
-        let signal: Signal = signal.parse().map_err(|errno: nix::Error| {
-            LabError::new(name, &format!("send it {signal}"), errno.into(), "")
-        })?;
-        let Some(actor) = self.actor(name) else {
-            return Ok(true);
-        };
-        let sent = if actor.is_command {
-            actor.signal_command(signal, step.fields.text("to") == Some("all"))
+impl Actors for RunningActors<'_> {
+    fn signal(&self, actor: &str, signal: Signal, to_all: bool) -> io::Result<bool> {
+        let actor = self.find(actor)?;
+        if actor.is_command {
+            actor.signal_command(signal, to_all)
         } else {
             actor.signal(signal).map(|()| true)
-        };
-        sent.map_err(|error| LabError::new(name, &format!("send it {signal}"), error, ""))
+        }
     }
 
-    fn sample(&self, name: &str) -> Result<(), LabError> {
-        let mut observations = Observations::new();
-        for namespace in self.lab.hosts() {
-            let owner = format!("{name}.{}", namespace.host);
-            observe_sockets(&owner, &namespace.sockets()?, self.lab, &mut observations);
-        }
-        for actor in self.actors.iter().filter(|actor| actor.is_command) {
-            let usage = actor
-                .usage()
+    fn restart(&self, actor: &str, timeout: Option<Duration>) -> io::Result<bool> {
+        self.find(actor)?.restart_command(timeout)
+    }
+
+    fn observe_resources(
+        &self,
+        sample: Option<&str>,
+        observations: &mut Observations,
+    ) -> Result<(), LabError> {
+        for actor in self.0.iter().filter(|actor| actor.is_command) {
+            let usage = actor.usage();
+            let usage = usage
                 .map_err(|error| LabError::new(&actor.name, "read what it uses", error, ""))?;
-            let owner = format!("{name}.{}", actor.name);
-            observe_fields(&owner, "usage", usage.fields(), &mut observations);
+            observe_resources(
+                sample,
+                &actor.name,
+                Resources::Usage,
+                usage.fields(),
+                observations,
+            );
         }
-        for actor in self.actors {
+        for actor in self.0 {
             if let Some(memory) = cgroup_memory(actor)? {
-                let owner = format!("{name}.{}", actor.name);
-                observe_fields(&owner, "cgroup", memory.fields(), &mut observations);
+                let fields = memory.fields();
+                observe_resources(sample, &actor.name, Resources::Cgroup, fields, observations);
             }
         }
-        self.tell(Cue::Sampled(observations));
         Ok(())
     }
-
-    /// Looks at a host's sockets until a condition holds.
-    fn until(&self, step: &Step, outcome: &mut Outcome) -> Result<bool, LabError> {
-        let fields = &step.fields;
-        let observation = fields.text("observation").unwrap_or_default();
-        let (host, _) = observation.split_once('.').unwrap_or((observation, ""));
-        let is_gauge = observation.contains(".sockstat.");
-        // HOST.sockets.STATE, HOST.peers.HOST.STATE.
-        let names = if observation.contains(".peers.") {
-            4
-        } else {
-            3
-        };
-        let has_field = observation.split('.').count() > names;
-        let wanted = conditions(fields.list("condition")).unwrap_or_default();
-        let start = Instant::now();
-        loop {
-            let value = if is_gauge {
-                gauge(observation, self.lab)?
-            } else {
-                let mut seen = Observations::new();
-                let sockets = self.namespace(host)?.sockets()?;
-                observe_sockets(host, &sockets, self.lab, &mut seen);
-                // No socket in a state is 0 of them; a field of none is nothing.
-                seen.remove(observation)
-                    .or_else(|| (!has_field).then(|| 0.into()))
-            };
-            outcome.value = value.as_ref().map(ToString::to_string);
-            let met = |value| {
-                wanted
-                    .iter()
-                    .any(|condition| condition.holds(value, &|_| None) == Some(true))
-            };
-            if value.as_ref().is_some_and(met) {
-                return Ok(true);
-            }
-            if fields
-                .duration("timeout")
-                .is_some_and(|limit| start.elapsed() >= limit)
-            {
-                let error = io::Error::from_raw_os_error(libc::ETIMEDOUT);
-                return Err(LabError::new(
-                    host,
-                    &format!("see {observation}"),
-                    error,
-                    "",
-                ));
-            }
-            if !self.board.wait(Some(LOOK_EVERY), |_| false) {
-                return Ok(false);
-            }
-        }
-    }
 }
 
-/// Destroys the sockets that a step means, of `peer` only those that lead to the
-/// host of that number, and says how many.
-fn destroy_sockets(
-    step: &Step,
-    namespace: &Namespace,
-    peer: Option<usize>,
-) -> Result<usize, LabError> {
-    let leads_to = |address: IpAddr, peer: usize| {
-        [Family::V4, Family::V6]
-            .iter()
-            .any(|family| scenario::address(peer, 2, *family) == address.to_canonical())
-    };
-    let state = step.fields.text("state");
-    let port = step.fields.count("port");
-    let mut sockets = namespace.sockets()?;
-    sockets.retain(|socket| {
-        state.is_none_or(|state| socket.state.as_str() == state)
-            && port.is_none_or(|port| u64::from(socket.local.port()) == port)
-            && peer.is_none_or(|peer| leads_to(socket.peer.ip(), peer))
-    });
-    namespace
-        .run(|| destroy::destroy(&sockets))
-        .and_then(|done| done)
-        .map_err(|error| {
-            LabError::new(
-                &namespace.host,
-                "destroy its sockets",
-                error,
-                "EOPNOTSUPP: the kernel has no CONFIG_INET_DIAG_DESTROY",
-            )
-        })
-}
 /// The memory of an actor's cgroup, where it has one.
 fn cgroup_memory(actor: &Process) -> Result<Option<Memory>, LabError> {
-    actor
-        .cgroup_memory()
-        .map_err(|error| LabError::new(&actor.name, "read its cgroup", error, ""))
+    let memory = actor.cgroup_memory();
+    memory.map_err(|error| LabError::new(&actor.name, "read its cgroup", error, ""))
 }

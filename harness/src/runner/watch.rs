@@ -2,24 +2,22 @@
 //! turns what it saw into observations.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use advisor_facts::counters::Counters;
-use advisor_facts::sock_diag::{TcpSocket, TcpState, Timer};
+use advisor_facts::sock_diag::TcpSocket;
 use advisor_facts::sockstat::Sockstat;
 use advisor_report::{SocketLine, Value};
 
-use crate::actor::protocol::Outcome;
 use crate::lab::kernel_log::KernelLog;
 use crate::lab::namespace::Namespace;
+use crate::lab::observe::{observe_sockets, tcp_info_fields};
 use crate::lab::{Lab, LabError};
-use crate::suite::scenario::{self, Family};
-use crate::suite::vocabulary::{HOST_GAUGES, KERNEL_GAUGES, SOCKET_FIELDS};
-
-/// Observations by their dotted names.
-pub type Observations = BTreeMap<String, Value>;
+use crate::observation::{
+    Field, Gauge, HOST_GAUGES, KERNEL_GAUGES, Observation, Observations, Resources,
+};
+use crate::step::context::Outcome;
 
 /// Time between two looks at the gauges.
 const SAMPLE_EVERY: Duration = Duration::from_millis(10);
@@ -112,33 +110,27 @@ impl Gauges {
     fn look(&mut self, lab: &Lab) -> Result<(), LabError> {
         for namespace in lab.hosts() {
             let seen = namespace.sockstat()?;
-            self.note(&namespace.host, HOST_GAUGES, &seen);
+            self.note(Some(&namespace.host), HOST_GAUGES, &seen);
         }
-        self.note("kernel", KERNEL_GAUGES, &lab.router().sockstat()?);
+        self.note(None, KERNEL_GAUGES, &lab.router().sockstat()?);
         Ok(())
     }
 
-    fn note(&mut self, owner: &str, gauges: &[&str], seen: &Sockstat) {
-        for gauge in gauges {
-            let Some(value) = seen.get(gauge) else {
+    fn note(&mut self, host: Option<&str>, gauges: &[&str], seen: &Sockstat) {
+        for name in gauges {
+            let Some(value) = seen.get(name) else {
                 continue;
             };
-            let [_, min, max, last] = self
-                .0
-                .entry(format!("{owner}.sockstat.{gauge}"))
-                .or_insert([value; 4]);
+            let gauge = Gauge {
+                host: host.map(str::to_owned),
+                name: (*name).to_owned(),
+            };
+            let [_, min, max, last] = self.0.entry(gauge.to_string()).or_insert([value; 4]);
             *min = value.min(*min);
             *max = value.max(*max);
             *last = value;
         }
     }
-}
-
-/// A gauge as it is now: `kernel.sockstat.GAUGE`, or of a host.
-pub fn gauge(name: &str, lab: &Lab) -> Result<Option<Value>, LabError> {
-    let (owner, gauge) = name.split_once(".sockstat.").unwrap_or((name, ""));
-    let namespace = lab.namespace(owner).unwrap_or(lab.router());
-    Ok(namespace.sockstat()?.get(gauge).map(Value::Integer))
 }
 
 /// The gauges of the kernel before a run, for values that refer to them.
@@ -156,82 +148,6 @@ pub fn kernel_gauges_before() -> Option<Observations> {
     )
 }
 
-/// `HOST.sockets.STATE` and `HOST.sockets.STATE.FIELD`, the highest of each
-/// field, and the same of those that lead to one host as `HOST.peers.HOST.STATE`.
-pub fn observe_sockets(
-    host: &str,
-    sockets: &[TcpSocket],
-    lab: &Lab,
-    observations: &mut Observations,
-) {
-    let named = |address: IpAddr| {
-        let address = address.to_canonical();
-        lab.hosts().iter().enumerate().find(|(index, _)| {
-            [Family::V4, Family::V6]
-                .iter()
-                .any(|family| scenario::address(index + 1, 2, *family) == address)
-        })
-    };
-    let mut add = |name: String, raise: &dyn Fn(i64) -> i64| {
-        let value = observations.entry(name).or_insert(Value::Integer(0));
-        if let Value::Integer(number) = value {
-            *number = raise(*number);
-        }
-    };
-    for socket in sockets {
-        let mut groups = vec![format!("{host}.sockets.{}", socket.state)];
-        if let Some((_, peer)) = named(socket.peer.ip()) {
-            groups.push(format!("{host}.peers.{}.{}", peer.host, socket.state));
-        }
-        for group in groups {
-            add(group.clone(), &|count| count + 1);
-            for (field, value) in socket_fields(socket) {
-                let value = i64::try_from(value).unwrap_or(i64::MAX);
-                add(format!("{group}.{field}"), &|highest| highest.max(value));
-            }
-        }
-    }
-}
-
-/// The fields of a socket that are observed.
-fn socket_fields(socket: &TcpSocket) -> impl Iterator<Item = (&'static str, u64)> {
-    let timer = match socket.timer {
-        Timer::Off => 0,
-        Timer::Retransmit => 1,
-        Timer::Keepalive => 2,
-        Timer::TimeWait => 3,
-        Timer::Probe => 4,
-        Timer::Other(number) => number,
-    };
-    [
-        ("recv_queue_bytes", u64::from(socket.recv_queue_bytes)),
-        ("send_queue_bytes", u64::from(socket.send_queue_bytes)),
-        ("timer", u64::from(timer)),
-    ]
-    .into_iter()
-    .chain(socket.memory.iter().flat_map(|memory| {
-        [
-            ("wmem_queued", memory.send_queued_bytes.into()),
-            ("sndbuf", memory.send_buffer_bytes.into()),
-            ("rmem_alloc", memory.recv_alloc_bytes.into()),
-            ("rcvbuf", memory.recv_buffer_bytes.into()),
-        ]
-    }))
-    .chain(tcp_info_fields(socket))
-}
-
-/// A listener's tcp_info says nothing of a connection.
-fn tcp_info_fields(socket: &TcpSocket) -> impl Iterator<Item = (&'static str, u64)> {
-    socket
-        .info
-        .iter()
-        .filter(|_| socket.state != TcpState::Listen)
-        .flat_map(advisor_facts::tcp_info::TcpInfo::fields)
-        .filter(|(name, _)| SOCKET_FIELDS.contains(name))
-        .collect::<Vec<_>>()
-        .into_iter()
-}
-
 fn line(host: &str, socket: &TcpSocket) -> SocketLine {
     SocketLine {
         host: host.to_owned(),
@@ -246,50 +162,70 @@ fn line(host: &str, socket: &TcpSocket) -> SocketLine {
     }
 }
 
-/// `OWNER.GROUP.FIELD` of what belongs to an actor besides its steps: `usage`, of a
-/// command's processes, or `cgroup`.
-pub fn observe_fields<const N: usize>(
-    owner: &str,
-    group: &str,
-    fields: [(&str, u64); N],
-    to: &mut Observations,
-) {
-    for (field, value) in fields {
-        let value = i64::try_from(value).unwrap_or(i64::MAX);
-        to.insert(format!("{owner}.{group}.{field}"), value.into());
-    }
-}
-
-/// `LIST.STEP.FIELD` of a step's outcome.
-pub fn observe_outcome(list: &str, outcome: &Outcome, fields: &[&str], to: &mut Observations) {
-    let mut add = |field: &str, value: Value| {
-        to.insert(format!("{list}.{}.{field}", outcome.step), value);
+/// The fields of a step's outcome, as `LIST.STEP.FIELD`.
+pub fn observe_outcome(list: &str, outcome: &Outcome, fields: &[Field], to: &mut Observations) {
+    let mut add = |field: Field, errno: Option<&String>, value: Value| {
+        let observation = Observation::Step {
+            list: list.to_owned(),
+            step: outcome.step.clone(),
+            field,
+            errno: errno.cloned(),
+        };
+        to.insert(observation.to_string(), value);
     };
     let count = |count: u64| Value::Integer(i64::try_from(count).unwrap_or(i64::MAX));
     for field in fields {
         match *field {
-            "ok" => add("ok", count(outcome.ok)),
-            "error" => add("error", outcome.error.as_deref().unwrap_or("none").into()),
-            "errors" => {
+            Field::Ok => add(Field::Ok, None, count(outcome.ok)),
+            Field::Error => {
+                let error = outcome.error.as_deref().unwrap_or("none");
+                add(Field::Error, None, error.into());
+            }
+            Field::Errors => {
                 for (errno, times) in &outcome.errors {
-                    add(&format!("errors.{errno}"), count(*times));
+                    add(Field::Errors, Some(errno), count(*times));
                 }
             }
-            "bytes" => add("bytes", count(outcome.bytes.unwrap_or(0))),
-            "nonzero_bytes" => {
+            Field::Bytes => add(Field::Bytes, None, count(outcome.bytes.unwrap_or(0))),
+            Field::NonzeroBytes => {
                 if outcome.nonzero_bytes > 0 {
-                    add("nonzero_bytes", count(outcome.nonzero_bytes));
+                    add(Field::NonzeroBytes, None, count(outcome.nonzero_bytes));
                 }
             }
-            "ms" => add("ms", Value::Number((outcome.ms * 1e3).round() / 1e3)),
-            value => {
+            Field::Ms => {
+                let ms = (outcome.ms * 1e3).round() / 1e3;
+                add(Field::Ms, None, Value::Number(ms));
+            }
+            Field::Value | Field::Count => {
                 if let Some(text) = &outcome.value {
-                    let read = text
-                        .parse()
-                        .map_or_else(|_| text.as_str().into(), Value::Integer);
-                    add(value, read);
+                    let number = text.parse().map(Value::Integer);
+                    add(
+                        *field,
+                        None,
+                        number.unwrap_or_else(|_| text.as_str().into()),
+                    );
                 }
             }
         }
+    }
+}
+
+/// What belongs to an actor beside its steps, at the end of a run or of a sample.
+pub fn observe_resources<const N: usize>(
+    sample: Option<&str>,
+    actor: &str,
+    of: Resources,
+    fields: [(&str, u64); N],
+    to: &mut Observations,
+) {
+    for (field, value) in fields {
+        let observation = Observation::Resources {
+            sample: sample.map(str::to_owned),
+            actor: actor.to_owned(),
+            of,
+            field: field.to_owned(),
+        };
+        let value = i64::try_from(value).unwrap_or(i64::MAX);
+        to.insert(observation.to_string(), value.into());
     }
 }

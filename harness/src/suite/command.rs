@@ -4,8 +4,9 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::error::SuiteError;
-use super::form::{Data, Field, Fields, Form, Item, Object, optional};
+use super::text::{ActorText, Argument, ReadyText};
+use crate::yaml::error::SuiteError;
+use crate::yaml::value::Placed;
 
 /// What stands for the private directory of a command in its words, its
 /// environment and its files.
@@ -14,62 +15,6 @@ pub const DIRECTORY_MARK: &str = "{dir}";
 /// Where programs are looked for besides PATH: a user's doesn't have what only
 /// root is expected to start.
 const MORE_DIRECTORIES: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
-
-/// The key that makes an actor a command.
-pub const COMMAND: Field = optional(
-    "command",
-    Form::List(&Form::Text),
-    "a program and its arguments, in place of steps; {dir} is its private directory",
-);
-/// Variables of its environment.
-pub const ENV: Field = optional(
-    "env",
-    Form::Map(&Form::Text),
-    "of a command: variables, beside the harness's own; TMPDIR is its private directory",
-);
-/// Where it runs.
-pub const DIRECTORY: Field = optional(
-    "directory",
-    Form::Text,
-    "of a command: where it runs; its private directory unless told",
-);
-/// What is written for it.
-pub const FILES: Field = optional(
-    "files",
-    Form::Map(&Form::Text),
-    "of a command: files to write in its private directory, by name",
-);
-/// When it is ready.
-pub const READY: Field = optional(
-    "ready",
-    Form::Object(&READINESS),
-    "of a command: when it is ready; once it has started unless told",
-);
-/// What it takes along into a guest.
-pub const NEEDS: Field = optional(
-    "needs",
-    Form::List(&Form::Text),
-    "of a command: files and directories that a guest needs beside program and libraries",
-);
-/// What installs it.
-pub const INSTALL: Field = optional(
-    "install",
-    Form::Text,
-    "of a command: what installs it; named where it is missing",
-);
-
-static READINESS: Object = Object {
-    short: None,
-    fields: &[
-        optional("port", Form::Positive, "a process of it listens there"),
-        optional("line", Form::Text, "a line that it prints holds this"),
-        optional(
-            "file",
-            Form::Text,
-            "there is this file, named from where it runs",
-        ),
-    ],
-};
 
 /// A command, checked.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -105,49 +50,73 @@ pub enum Ready {
 
 impl Command {
     /// Reads the command of an actor, where it is one.
-    pub fn read(actor: &Fields) -> Result<Option<Self>, SuiteError> {
-        let keys = [&ENV, &DIRECTORY, &FILES, &READY, &NEEDS, &INSTALL];
-        if actor.get(COMMAND.name).is_none() {
-            return match keys.iter().find(|key| actor.get(key.name).is_some()) {
+    pub fn read(actor: &ActorText) -> Result<Option<Self>, SuiteError> {
+        let Some(words) = &actor.command else {
+            let keys = [
+                ("env", actor.env.as_ref().map(|key| key.place)),
+                ("directory", actor.directory.as_ref().map(|key| key.place)),
+                ("files", actor.files.as_ref().map(|key| key.place)),
+                ("ready", actor.ready.as_ref().map(|key| key.place)),
+                ("needs", actor.needs.as_ref().map(|key| key.place)),
+                ("install", actor.install.as_ref().map(|key| key.place)),
+            ];
+            let given = keys
+                .into_iter()
+                .find_map(|(key, place)| Some((key, place?)));
+            return match given {
                 None => Ok(None),
-                Some(key) => Err(SuiteError::new(
-                    actor.place_of(key.name),
-                    format!("{}: there is no command", key.name),
+                Some((key, place)) => Err(SuiteError::new(
+                    place,
+                    format!("{key}: there is no command"),
                     "only an actor with `command` has it",
                 )),
             };
-        }
-        let words = texts(actor.list(COMMAND.name))?;
-        if words.first().is_none_or(String::is_empty) {
-            return Err(SuiteError::new(
-                actor.place_of(COMMAND.name),
-                "command: no program",
-                "such as [nginx, -g, daemon off;]",
-            ));
-        }
-        let command = Self {
-            words,
-            env: pairs(actor, ENV.name, |name| {
-                !name.is_empty() && !name.contains(['=', '\0'])
-            })?,
-            directory: text(actor, DIRECTORY.name)?,
-            files: pairs(actor, FILES.name, is_inside)?,
-            ready: ready(actor)?,
-            needs: texts(actor.list(NEEDS.name))?,
-            install: text(actor, INSTALL.name)?,
         };
-        if let Some(item) = actor
-            .list(NEEDS.name)
-            .iter()
-            .find(|item| !matches!(&item.data, Data::Text(path) if Path::new(path).is_absolute()))
-        {
+        if words.first().is_none_or(|word| word.0.is_empty()) {
+            let hint = "such as [nginx, -g, daemon off;]";
+            return Err(SuiteError::new(words.place, "command: no program", hint));
+        }
+        let needs = actor.needs.as_ref().map_or(&[][..], |needs| &needs.value);
+        if let Some(path) = needs.iter().find(|path| !Path::new(&path.0).is_absolute()) {
+            let hint = "such as /usr/lib/python3.11";
             return Err(SuiteError::new(
-                item.place,
+                path.place,
                 "needs: not an absolute path",
-                "such as /usr/lib/python3.11",
+                hint,
             ));
         }
-        Ok(Some(command))
+        let optional = |text: &Option<Placed<Argument>>| {
+            let text = text.as_ref();
+            text.map(|text| text.value.0.clone())
+        };
+        let env = actor.env.as_ref().map_or(&[][..], |env| &env.value.0);
+        for (name, _) in env {
+            if name.is_empty() || name.contains(['=', '\0']) {
+                return Err(no_name("env", name, "a name without ="));
+            }
+        }
+        let files = actor.files.as_ref().map_or(&[][..], |files| &files.value.0);
+        for (name, _) in files {
+            if !is_inside(name) || name.contains('\0') {
+                let hint = "a name in its private directory, such as nginx.conf";
+                return Err(no_name("files", name, hint));
+            }
+        }
+        Ok(Some(Self {
+            words: words.iter().map(|word| word.0.clone()).collect(),
+            env: env
+                .iter()
+                .map(|(name, value)| (name.value.clone(), value.0.clone()))
+                .collect(),
+            directory: optional(&actor.directory),
+            files: files
+                .iter()
+                .map(|(name, content)| (name.value.clone(), content.0.clone()))
+                .collect(),
+            ready: ready(actor.ready.as_ref())?,
+            needs: needs.iter().map(|path| path.value.0.clone()).collect(),
+            install: optional(&actor.install),
+        }))
     }
 
     /// A program without arguments.
@@ -231,85 +200,33 @@ impl Command {
     }
 }
 
-fn ready(actor: &Fields) -> Result<Ready, SuiteError> {
-    let Some(fields) = actor.object(READY.name) else {
+fn no_name(key: &str, name: &Placed<String>, hint: &str) -> SuiteError {
+    let message = format!("{key}: {:?} can't be one of them", name.value);
+    SuiteError::new(name.place, message, hint)
+}
+
+fn ready(text: Option<&Placed<ReadyText>>) -> Result<Ready, SuiteError> {
+    let Some(text) = text else {
         return Ok(Ready::Started);
     };
-    let wrong = |message: &str| {
-        SuiteError::new(
-            fields.place,
-            format!("ready: {message}"),
-            "one of { port: 8080 }, { line: text } and { file: name }",
-        )
-    };
-    let given: Vec<&str> = fields.iter().map(|(key, _)| key).collect();
-    match given[..] {
-        ["port"] => fields
-            .count("port")
-            .and_then(|port| u16::try_from(port).ok())
-            .map(Ready::Port)
-            .ok_or_else(|| wrong("there is no such port")),
-        ["line"] => Ok(Ready::Line(text(fields, "line")?.unwrap_or_default())),
-        ["file"] => Ok(Ready::File(text(fields, "file")?.unwrap_or_default())),
-        _ => Err(wrong(&format!("{} conditions", given.len()))),
+    match (&text.port, &text.line, &text.file) {
+        (Some(port), None, None) => Ok(Ready::Port(port.get())),
+        (None, Some(line), None) => Ok(Ready::Line(line.0.clone())),
+        (None, None, Some(file)) => Ok(Ready::File(file.0.clone())),
+        (port, line, file) => {
+            let given = [port.is_some(), line.is_some(), file.is_some()];
+            let count = given.into_iter().filter(|given| *given).count();
+            let hint = "one of { port: 8080 }, { line: text } and { file: name }";
+            let message = format!("ready: {count} conditions");
+            Err(SuiteError::new(text.place, message, hint))
+        }
     }
 }
 
-/// A name that leads to no place outside.
+/// Whether a file's name stays inside the private directory.
 fn is_inside(name: &str) -> bool {
     let mut parts = Path::new(name).components().peekable();
     parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
-}
-
-fn text(fields: &Fields, key: &str) -> Result<Option<String>, SuiteError> {
-    let item = fields
-        .get(key)
-        .map(std::slice::from_ref)
-        .unwrap_or_default();
-    Ok(texts(item)?.pop())
-}
-
-/// Texts for the kernel, which end at a zero byte there.
-fn texts(items: &[Item]) -> Result<Vec<String>, SuiteError> {
-    let mut texts = Vec::new();
-    for item in items {
-        let Data::Text(text) = &item.data else {
-            continue;
-        };
-        if text.contains('\0') {
-            return Err(SuiteError::new(item.place, "a zero byte in it", ""));
-        }
-        texts.push(text.clone());
-    }
-    Ok(texts)
-}
-
-fn pairs(
-    actor: &Fields,
-    key: &str,
-    is_name: impl Fn(&str) -> bool,
-) -> Result<Vec<(String, String)>, SuiteError> {
-    let mut pairs = Vec::new();
-    for (name, item) in actor.map(key) {
-        let Data::Text(value) = &item.data else {
-            continue;
-        };
-        if !is_name(&name.text)
-            || name.text.contains('\0')
-            || key == ENV.name && value.contains('\0')
-        {
-            return Err(SuiteError::new(
-                name.place,
-                format!("{key}: {:?} can't be one of them", name.text),
-                match key {
-                    "files" => "a name in its private directory, such as nginx.conf",
-                    _ => "a name without =",
-                },
-            ));
-        }
-        pairs.push((name.text.clone(), value.clone()));
-    }
-    Ok(pairs)
 }
 
 #[cfg(test)]
@@ -338,12 +255,8 @@ scenarios:
         );
         let scenarios = suite::parse(&text, "t/f")?;
         let actor = &scenarios[0].actors[1..];
-        assert_eq!(
-            scenarios[0].actors[1].tasks[0].steps[0]
-                .fields
-                .text("after"),
-            Some("program.ready")
-        );
+        let connect = &scenarios[0].actors[1].tasks[0].steps[0];
+        assert_eq!(connect.waits_for().unwrap().to_string(), "program.ready");
         assert_eq!(actor.len(), 1);
         Ok(scenarios[0].actors[0].command.clone().unwrap())
     }
@@ -369,7 +282,10 @@ scenarios:
                 "steps: [accept], ready: { port: 1 }",
                 "ready: there is no command",
             ),
-            ("command: [x], ready: { port: 99999 }", "no such port"),
+            (
+                "command: [x], ready: { port: 99999 }",
+                "\"99999\" isn't allowed",
+            ),
             ("command: [x], ready: { port: 1, line: y }", "2 conditions"),
             ("command: [x], ready: {}", "0 conditions"),
             ("command: [x], files: { ../y: z }", "\"../y\" can't be"),

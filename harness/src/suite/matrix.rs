@@ -11,9 +11,9 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{Place, SuiteError};
-use super::form::{is_name, unknown};
-use super::node::{Key, Kind, Node};
+use crate::step::name::is_name;
+use crate::yaml::error::{Place, SuiteError};
+use crate::yaml::node::{Content, Key, Node};
 
 /// The most cells of a matrix.
 const MOST_CELLS: usize = 2000;
@@ -68,7 +68,7 @@ struct Case {
 /// The scenarios that a node of the list stands for: itself, or the cells of its
 /// matrix.
 pub fn expand(node: Node) -> Result<Vec<(Node, Option<Cell>)>, SuiteError> {
-    let Kind::Map(entries) = node.kind else {
+    let Content::Map(entries) = node.content else {
         return Ok(vec![(node, None)]);
     };
     let (own, body): (Vec<_>, Vec<_>) = entries
@@ -84,8 +84,8 @@ pub fn expand(node: Node) -> Result<Vec<(Node, Option<Cell>)>, SuiteError> {
                 "expect: holds for a scenario without axes",
             ));
         }
-        let kind = Kind::Map(body);
-        return Ok(vec![(Node { kind, place }, None)]);
+        let content = Content::Map(body);
+        return Ok(vec![(Node { content, place }, None)]);
     };
     let axes = read_axes(key, matrix)?;
     let cases = match of("cases") {
@@ -108,7 +108,7 @@ pub fn expand(node: Node) -> Result<Vec<(Node, Option<Cell>)>, SuiteError> {
         let entries = merged(&body, case.map(|case| &cases[case]));
         let filled = filling.map(&entries, values, 0)?;
         nodes.push(Node {
-            kind: Kind::Map(filled),
+            content: Content::Map(filled),
             place,
         });
     }
@@ -145,6 +145,11 @@ pub fn expand(node: Node) -> Result<Vec<(Node, Option<Cell>)>, SuiteError> {
         .collect())
 }
 
+/// An error for a name that isn't among those there are.
+fn unknown<'a>(what: &str, key: &Key, names: impl IntoIterator<Item = &'a str>) -> SuiteError {
+    SuiteError::no_such(&format!("unknown {what}"), &key.text, key.place, names)
+}
+
 fn cell(axes: &[Axis], values: &[usize]) -> Cell {
     Cell {
         axes: axes
@@ -158,7 +163,7 @@ fn cell(axes: &[Axis], values: &[usize]) -> Cell {
 
 fn read_axes(key: &Key, matrix: &Node) -> Result<Vec<Axis>, SuiteError> {
     let hint = "matrix: { family: [ipv4, ipv6], ending: { close: [close], exit: [{ exit: 0 }] } }";
-    let Kind::Map(entries) = &matrix.kind else {
+    let Content::Map(entries) = &matrix.content else {
         let message = format!("matrix: {} isn't allowed here", matrix.describe());
         return Err(SuiteError::new(matrix.place, message, hint));
     };
@@ -173,11 +178,11 @@ fn read_axes(key: &Key, matrix: &Node) -> Result<Vec<Axis>, SuiteError> {
                 let hint = "lower-case letters, digits and dashes";
                 return Err(SuiteError::new(key.place, message, hint));
             }
-            let values: Vec<(String, Node, Place)> = match &node.kind {
-                Kind::List(items) => items
+            let values: Vec<(String, Node, Place)> = match &node.content {
+                Content::List(items) => items
                     .iter()
                     .map(|item| {
-                        if let Kind::Scalar(text) = &item.kind {
+                        if let Content::Scalar(text) = &item.content {
                             Ok((text.clone(), item.clone(), item.place))
                         } else {
                             let message = format!("{}: {} has no name", key.text, item.describe());
@@ -186,7 +191,7 @@ fn read_axes(key: &Key, matrix: &Node) -> Result<Vec<Axis>, SuiteError> {
                         }
                     })
                     .collect::<Result<_, _>>()?,
-                Kind::Map(entries) => entries
+                Content::Map(entries) => entries
                     .iter()
                     .map(|(name, value)| (name.text.clone(), value.clone(), name.place))
                     .collect(),
@@ -221,14 +226,14 @@ fn read_axes(key: &Key, matrix: &Node) -> Result<Vec<Axis>, SuiteError> {
 
 fn read_cases(cases: &Node, axes: &[Axis]) -> Result<Vec<Case>, SuiteError> {
     let hint = "- when: { axis: value, other: [one, two] }, and expect: below it";
-    let Kind::List(items) = &cases.kind else {
+    let Content::List(items) = &cases.content else {
         let message = format!("cases: {} isn't allowed here", cases.describe());
         return Err(SuiteError::new(cases.place, message, hint));
     };
     items
         .iter()
         .map(|item| {
-            let Kind::Map(entries) = &item.kind else {
+            let Content::Map(entries) = &item.content else {
                 let message = format!("a case can't be {}", item.describe());
                 return Err(SuiteError::new(item.place, message, hint));
             };
@@ -255,7 +260,7 @@ fn read_cases(cases: &Node, axes: &[Axis]) -> Result<Vec<Case>, SuiteError> {
 }
 
 fn read_when(node: &Node, axes: &[Axis]) -> Result<Vec<(String, Vec<String>)>, SuiteError> {
-    let Kind::Map(entries) = &node.kind else {
+    let Content::Map(entries) = &node.content else {
         let message = format!("when: {} isn't allowed here", node.describe());
         let hint = "a mapping from an axis to a value or a list of values";
         return Err(SuiteError::new(node.place, message, hint));
@@ -267,15 +272,15 @@ fn read_when(node: &Node, axes: &[Axis]) -> Result<Vec<(String, Vec<String>)>, S
                 let names = axes.iter().map(|axis| axis.key.text.as_str());
                 return Err(unknown("axis", key, names));
             };
-            let items = match &node.kind {
-                Kind::List(items) => items.as_slice(),
+            let items = match &node.content {
+                Content::List(items) => items.as_slice(),
                 _ => std::slice::from_ref(node),
             };
             let wanted = items
                 .iter()
                 .map(|item| {
-                    let text = match &item.kind {
-                        Kind::Scalar(text) => text.clone(),
+                    let text = match &item.content {
+                        Content::Scalar(text) => text.clone(),
                         _ => item.describe(),
                     };
                     if axis.values.iter().any(|(name, _)| *name == text) {
@@ -333,9 +338,9 @@ fn merged(body: &[(Key, Node)], case: Option<&Case>) -> Vec<(Key, Node)> {
             entries.push((key.clone(), value.clone()));
             continue;
         };
-        match (key.text.as_str(), &mut own.kind, &value.kind) {
-            ("expect", Kind::Map(own), Kind::Map(added)) => own.extend(added.iter().cloned()),
-            ("explains", Kind::Scalar(own), Kind::Scalar(added)) => {
+        match (key.text.as_str(), &mut own.content, &value.content) {
+            ("expect", Content::Map(own), Content::Map(added)) => own.extend(added.iter().cloned()),
+            ("explains", Content::Scalar(own), Content::Scalar(added)) => {
                 *own = format!("{} {}", own.trim_end(), added);
             }
             _ => *own = value.clone(),
@@ -369,7 +374,7 @@ impl<'a> Filling<'a> {
         for (key, node) in entries {
             let value = self.node(node, values, depth)?;
             // A value that says nothing leaves the key out.
-            if !matches!(value.kind, Kind::Null) || matches!(node.kind, Kind::Null) {
+            if !matches!(value.content, Content::Null) || matches!(node.content, Content::Null) {
                 filled.push((key.clone(), value));
             }
         }
@@ -377,28 +382,28 @@ impl<'a> Filling<'a> {
     }
 
     fn node(&self, node: &Node, values: &[usize], depth: usize) -> Result<Node, SuiteError> {
-        let kind = match &node.kind {
-            Kind::Null => Kind::Null,
-            Kind::Scalar(text) => return self.scalar(node, text, values, depth),
-            Kind::Map(entries) => Kind::Map(self.map(entries, values, depth)?),
-            Kind::List(items) => {
+        let content = match &node.content {
+            Content::Null => Content::Null,
+            Content::Scalar(text) => return self.scalar(node, text, values, depth),
+            Content::Map(entries) => Content::Map(self.map(entries, values, depth)?),
+            Content::List(items) => {
                 let mut list = Vec::new();
                 for item in items {
                     let is_reference =
-                        matches!(&item.kind, Kind::Scalar(text) if reference(text).is_some());
+                        matches!(&item.content, Content::Scalar(text) if reference(text).is_some());
                     let value = self.node(item, values, depth)?;
-                    match value.kind {
+                    match value.content {
                         // Several items, or none, in the place of one.
-                        Kind::List(inner) if is_reference => list.extend(inner),
-                        Kind::Null if is_reference => {}
+                        Content::List(inner) if is_reference => list.extend(inner),
+                        Content::Null if is_reference => {}
                         _ => list.push(value),
                     }
                 }
-                Kind::List(list)
+                Content::List(list)
             }
         };
         let place = node.place;
-        Ok(Node { kind, place })
+        Ok(Node { content, place })
     }
 
     fn scalar(
@@ -432,15 +437,15 @@ impl<'a> Filling<'a> {
             Some(value) => self.node(value, values, depth + 1),
             // Another value of the axis has it, this one leaves it out.
             None if self.has_part(index, part) => Ok(Node {
-                kind: Kind::Null,
+                content: Content::Null,
                 place: node.place,
             }),
             None => {
                 let parts: BTreeSet<&str> = self.axes[index]
                     .values
                     .iter()
-                    .filter_map(|(_, value)| match &value.kind {
-                        Kind::Map(entries) => Some(entries),
+                    .filter_map(|(_, value)| match &value.content {
+                        Content::Map(entries) => Some(entries),
                         _ => None,
                     })
                     .flatten()
@@ -466,7 +471,7 @@ impl<'a> Filling<'a> {
 }
 
 fn part_of<'a>(value: &'a Node, part: &str) -> Option<&'a Node> {
-    let Kind::Map(entries) = &value.kind else {
+    let Content::Map(entries) = &value.content else {
         return None;
     };
     entries
@@ -523,9 +528,9 @@ fn covering(axes: &[Axis], product: &[Vec<usize>], deciding: &[Option<usize>]) -
 
 #[cfg(test)]
 mod tests {
-    use super::super::node;
     use super::*;
     use crate::suite;
+    use crate::yaml::node;
 
     const MATRIX: &str = r#"
 scenarios:

@@ -5,42 +5,37 @@
 //! the file, so the scenario that comes of it is one like any other.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 
 use advisor_report::Value;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::condition::Expression;
-use super::error::{Place, SuiteError};
-use super::form::{Form, Object, decode, is_name, optional};
-use super::node::{Kind, Node};
+use super::GRAMMAR;
+use crate::condition::Expression;
+use crate::step::name::{Name, is_name};
+use crate::yaml::error::{Place, SuiteError};
+use crate::yaml::node::{Content, Key, Node};
+use crate::yaml::reader;
+use crate::yaml::value::{OneOrMore, Placed, Words};
 
-pub(super) static PARAMETER: Object = Object {
-    short: None,
-    fields: &[
-        optional(
-            "from",
-            Form::Condition,
-            "names of a recommendation's evidence, or current or proposed: the first that it has; \
-             NAME[2] is the third of several numbers",
-        ),
-        optional("example", Form::Count, "its value where no host gives one"),
-        optional(
-            "most",
-            Form::Positive,
-            "the most that is tried: a host's larger value is scaled down to it",
-        ),
-        optional(
-            "with",
-            Form::Name,
-            "the parameter by whose scale it is scaled",
-        ),
-        optional(
-            "value",
-            Form::Text,
-            "in place of the others: arithmetic over parameters, such as {orphans} * 4",
-        ),
-    ],
-};
+/// A parameter as a suite writes it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ParameterText {
+    /// Names of a recommendation's evidence, or current or proposed: the first that it
+    /// has; NAME\[2] is the third of several numbers.
+    #[serde(default)]
+    from: OneOrMore<Words>,
+    /// Its value where no host gives one.
+    example: Option<u64>,
+    /// The most that is tried: a host's larger value is scaled down to it.
+    most: Option<NonZeroU64>,
+    /// The parameter by whose scale it is scaled.
+    with: Option<Placed<Name>>,
+    /// In place of the others: arithmetic over parameters, such as {orphans} * 4.
+    value: Option<Placed<Words>>,
+}
 
 /// A number of a scenario that has a name.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -189,15 +184,12 @@ fn read(node: &Node) -> Result<Vec<Parameter>, SuiteError> {
                 "lower-case letters, digits and dashes",
             ));
         }
-        let item = decode(value, Form::Object(&PARAMETER), &key.text)?;
-        let super::form::Data::Object(fields) = &item.data else {
-            continue;
-        };
+        let (text, _) = reader::read::<ParameterText>(value, &key.text, &GRAMMAR)?;
         let known = |name: &str| parameters.iter().any(|known| known.name == name);
-        let source = match (fields.text("value"), fields.count("example")) {
-            (Some(text), None) => {
-                let place = fields.place_of("value");
-                let expression = Expression::parse(text)
+        let source = match (text.value, text.example) {
+            (Some(value), None) => {
+                let place = value.place;
+                let expression = Expression::parse(&value)
                     .map_err(|why| SuiteError::new(place, why, "such as {orphans} * 4"))?;
                 if let Some(unknown) = expression.references().iter().find(|name| !known(name)) {
                     let message = format!("no parameter {unknown:?} before this one");
@@ -206,29 +198,21 @@ fn read(node: &Node) -> Result<Vec<Parameter>, SuiteError> {
                 Source::Derived(expression)
             }
             (None, Some(example)) => {
-                let from: Vec<String> = fields
-                    .list("from")
-                    .iter()
-                    .filter_map(|item| match &item.data {
-                        super::form::Data::Text(name) => Some(name.clone()),
-                        _ => None,
-                    })
-                    .collect();
-                if from.is_empty() {
+                if text.from.0.is_empty() {
                     return Err(wrong(
                         format!("{}: from where?", key.text),
                         "from: net.ipv4.tcp_max_orphans, a name of the evidence, or proposed",
                     ));
                 }
-                if let Some(unknown) = fields.text("with").filter(|name| !known(name)) {
-                    let message = format!("no parameter {unknown:?} before this one");
-                    return Err(SuiteError::new(fields.place_of("with"), message, ""));
+                if let Some(unknown) = text.with.as_ref().filter(|name| !known(name)) {
+                    let message = format!("no parameter {:?} before this one", &*unknown.value);
+                    return Err(SuiteError::new(unknown.place, message, ""));
                 }
                 Source::Host {
-                    from,
+                    from: text.from.0.into_iter().map(|name| name.0).collect(),
                     example,
-                    most: fields.count("most"),
-                    with: fields.text("with").map(str::to_owned),
+                    most: text.most.map(NonZeroU64::get),
+                    with: text.with.map(|name| name.value.to_string()),
                 }
             }
             _ => {
@@ -246,13 +230,13 @@ fn read(node: &Node) -> Result<Vec<Parameter>, SuiteError> {
     Ok(parameters)
 }
 
-fn entries(node: &Node) -> &[(super::node::Key, Node)] {
-    let Kind::Map(entries) = &node.kind else {
+fn entries(node: &Node) -> &[(Key, Node)] {
+    let Content::Map(entries) = &node.content else {
         return &[];
     };
     match entries.iter().find(|(key, _)| key.text == "parameters") {
-        Some((_, node)) => match &node.kind {
-            Kind::Map(entries) => entries,
+        Some((_, node)) => match &node.content {
+            Content::Map(entries) => entries,
             _ => &[],
         },
         None => &[],
@@ -279,7 +263,7 @@ pub(super) fn fill(
             (format!("{{{}}}", known.name), value.to_string(), false)
         })
         .collect();
-    let Kind::Map(entries) = &mut node.kind else {
+    let Content::Map(entries) = &mut node.content else {
         return Ok(parameters);
     };
     for (key, node) in entries {
@@ -345,9 +329,9 @@ fn assign_examples(parameters: &[Parameter]) -> Result<Vec<Assigned>, Misfit> {
 }
 
 fn replace(node: &mut Node, values: &mut [(String, String, bool)]) {
-    match &mut node.kind {
-        Kind::Null => {}
-        Kind::Scalar(text) => {
+    match &mut node.content {
+        Content::Null => {}
+        Content::Scalar(text) => {
             for (name, value, used) in values {
                 if text.contains(name.as_str()) {
                     *text = text.replace(name.as_str(), value);
@@ -355,8 +339,8 @@ fn replace(node: &mut Node, values: &mut [(String, String, bool)]) {
                 }
             }
         }
-        Kind::List(items) => items.iter_mut().for_each(|item| replace(item, values)),
-        Kind::Map(entries) => entries
+        Content::List(items) => items.iter_mut().for_each(|item| replace(item, values)),
+        Content::Map(entries) => entries
             .iter_mut()
             .for_each(|(_, node)| replace(node, values)),
     }

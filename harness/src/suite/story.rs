@@ -3,12 +3,16 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use serde::Serialize;
+use serde_json::Value as Json;
+
 use super::command::{Command, Ready};
-use super::form::{Data, Fields, Item};
-use super::scenario::{Expected, Family, Scenario};
-use super::step::Step;
-use crate::actor::cgroup::Limits;
-use crate::suite::impairment::{Impairment, Loss, Probability};
+use super::scenario::{Expected, Limits, Scenario};
+use crate::impairment::{Impairment, Loss};
+use crate::lab::address::Family;
+use crate::step::{ActorStep, Documentation, Kind, LabStep, Step};
+use crate::yaml::quantity::{self, write_percent as percent};
+use crate::yaml::value::Entries;
 
 /// Text is wrapped at this width.
 const WIDTH: usize = 80;
@@ -83,12 +87,12 @@ pub fn tell(scenario: &Scenario) -> String {
                 name => format!(", its task {name}"),
             };
             let _ = writeln!(story, "\n{} on {}{task_name}", actor.name, actor.host);
-            list(&mut story, &task.steps);
+            list(&mut story, &task.steps, &ActorStep::documentation());
         }
     }
     if !scenario.lab.is_empty() {
         story.push_str("\nthe lab\n");
-        list(&mut story, &scenario.lab);
+        list(&mut story, &scenario.lab, &LabStep::documentation());
     }
     story.push_str("\nexpected\n");
     for expected in &scenario.expectations {
@@ -278,18 +282,14 @@ fn rate_text(rate: u64) -> String {
     }
 }
 
-fn percent(chance: Probability) -> String {
-    let fraction = f64::from(chance.0) / f64::from(u32::MAX);
-    format!("{}%", (fraction * 1e4).round() / 100.0)
-}
-
 fn duration(time: Duration) -> String {
     format!("{time:?}")
 }
 
-fn list(story: &mut String, steps: &[Step]) {
+fn list<K: Kind + Serialize>(story: &mut String, steps: &[Step<K>], known: &[Documentation]) {
     for (index, step) in steps.iter().enumerate() {
-        paragraph(story, &format!("{:>4}. ", index + 1), &describe_step(step));
+        let text = describe_step(step, known);
+        paragraph(story, &format!("{:>4}. ", index + 1), &text);
     }
 }
 
@@ -331,59 +331,75 @@ fn describe_command(story: &mut String, command: &Command) {
 }
 
 /// A step in a line: what it does, what it is called, what it waits for.
-fn describe_step(step: &Step) -> String {
-    let spec = step.verb.spec();
-    let mut text = spec.name.to_owned();
-    let short = spec.object.short.unwrap_or_default();
-    if let Some(item) = step.fields.get(short).filter(|_| short != "as") {
-        let _ = write!(text, " {}", describe_item(item, short));
+fn describe_step<K: Kind + Serialize>(step: &Step<K>, known: &[Documentation]) -> String {
+    let word = step.kind.name();
+    let mut text = word.to_owned();
+    let documentation = known.iter().find(|known| known.name == word);
+    let shorthand = documentation.and_then(|known| known.shorthand);
+    let given = given(&step.kind, documentation);
+    if let Some((_, value)) = given
+        .iter()
+        .find(|(key, _)| Some(key.as_str()) == shorthand)
+    {
+        let _ = write!(text, " {value}");
     }
-    for (key, item) in step.fields.iter() {
-        match key {
-            "as" | "after" | "steps" => {}
-            key if key == short => {}
-            key => {
-                let _ = write!(text, ", {key} {}", describe_item(item, key));
-            }
+    for (key, value) in &given {
+        if Some(key.as_str()) != shorthand {
+            let _ = write!(text, ", {key} {value}");
         }
     }
-    if step.name != spec.name {
+    if step.name != word {
         let _ = write!(text, ", as {}", step.name);
     }
-    if let Some(after) = step.fields.text("after") {
-        let _ = write!(text, ", once {after} has ended");
+    if let Some(awaited) = step.waits_for().filter(|_| word != "await") {
+        let _ = write!(text, ", once {awaited} has ended");
     }
     if !step.inner().is_empty() {
-        let inner: Vec<String> = step.inner().iter().map(describe_step).collect();
+        let inner = step.inner().iter();
+        let inner: Vec<String> = inner.map(|step| describe_step(step, known)).collect();
         let _ = write!(text, ": {}", inner.join("; "));
     }
     text
 }
 
-fn describe_item(item: &Item, key: &str) -> String {
-    match &item.data {
-        Data::Text(text) if key == "bytes" => format!("{text:?}"),
-        Data::Text(text) => text.clone(),
-        Data::Count(count) if key == "bytes" || key == "chunk" => format!("{count} bytes"),
-        Data::Count(count) => count.to_string(),
-        Data::Duration(time) => duration(*time),
-        Data::Probability(chance) => percent(Probability(*chance)),
-        Data::Flag(flag) => flag.to_string(),
-        Data::List(items) => {
-            let items: Vec<String> = items.iter().map(|item| describe_item(item, key)).collect();
-            items.join(" or ")
-        }
-        Data::Object(fields) => describe_fields(fields),
-        Data::Map(_) | Data::Steps(_) => String::new(),
-    }
+/// What a step takes and isn't the default, as the suite writes it, in the order in which
+/// it is documented.
+fn given<K: Serialize>(kind: &K, documentation: Option<&Documentation>) -> Vec<(String, String)> {
+    // Text keeps the order of the keys; a tree of JSON doesn't.
+    let json = serde_json::to_string(kind).unwrap_or_default();
+    let Ok(Entries(kinds)) = serde_json::from_str::<Entries<Entries<Json>>>(&json) else {
+        return Vec::new();
+    };
+    let takes = kinds.into_iter().flat_map(|(_, takes)| takes.0);
+    takes
+        .filter(|(key, value)| {
+            let default = documentation.map(|known| &known.takes["properties"][&**key]["default"]);
+            let is_default = value.is_null() || default == Some(value);
+            !is_default && !matches!(key.as_str(), "after" | "steps")
+        })
+        .map(|(key, value)| {
+            let text = describe_value(&value, &key);
+            (key.value, text)
+        })
+        .collect()
 }
 
-fn describe_fields(fields: &Fields) -> String {
-    let parts: Vec<String> = fields
-        .iter()
-        .map(|(key, item)| format!("{key} {}", describe_item(item, key)))
-        .collect();
-    parts.join(", ")
+fn describe_value(value: &Json, key: &str) -> String {
+    match value {
+        Json::String(text) if key == "bytes" && quantity::bytes(text).is_none() => {
+            format!("{text:?}")
+        }
+        Json::String(text) => text.clone(),
+        Json::Array(items) if key == "condition" => {
+            let items: Vec<String> = items.iter().map(|item| describe_value(item, key)).collect();
+            items.join(" or ")
+        }
+        Json::Array(items) => {
+            let items: Vec<String> = items.iter().map(|item| describe_value(item, key)).collect();
+            items.join(",")
+        }
+        other => other.to_string(),
+    }
 }
 
 fn expectation(story: &mut String, expected: &Expected) {

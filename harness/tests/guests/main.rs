@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use advisor_facts::release::kernel_line;
 use advisor_report::calibration;
-use advisor_report::{Link, Place, Report, Verdict};
+use advisor_report::{Link, Machine, Report, Verdict};
 use harness::guest::qemu::PROGRAM;
 use harness::kernels::cache::Cache;
 use nix::sys::signal::{Signal, kill};
@@ -172,7 +172,7 @@ fn a_scenario_runs_in_a_guest_with_netem_and_without_touching_the_host() {
     let report = report(&suite);
     for result in &report.scenarios {
         assert!(result.kernel.release.starts_with("6.12."), "{result:?}");
-        assert_ne!(result.kernel.place, Place::Host);
+        assert_ne!(result.kernel.machine, Machine::Host);
     }
     assert_eq!(report.scenarios[0].link, Link::Netem);
     let after = fs::read_to_string("/proc/sys/net/ipv4/tcp_max_orphans").unwrap();
@@ -337,8 +337,8 @@ fn auto_takes_a_guest_for_what_the_host_may_not_do() {
     };
     let (_, with_kernels) = run(&[]);
     assert_eq!(verdicts(&with_kernels), [Verdict::Passed, Verdict::Passed]);
-    assert_ne!(with_kernels.scenarios[1].kernel.place, Place::Host);
-    if with_kernels.scenarios[0].kernel.place != Place::Host {
+    assert_ne!(with_kernels.scenarios[1].kernel.machine, Machine::Host);
+    if with_kernels.scenarios[0].kernel.machine != Machine::Host {
         // This host makes no namespaces: without kernels it can't run a thing.
         return;
     }
@@ -421,7 +421,7 @@ fn the_relay_loses_what_netem_loses() {
 /// low, and is not taken for proven.
 #[test]
 fn advice_is_proven_where_it_helps_and_only_there() {
-    use advisor_report::proof::{self, Verdict};
+    use advisor_report::proof::{self, TrialVerdict};
     let directory = tempfile::tempdir().unwrap();
     let advice = directory.path().join("advice.json");
     let recommendation = |proposed: u32| {
@@ -451,8 +451,8 @@ fn advice_is_proven_where_it_helps_and_only_there() {
     let words = "1 of 2 recommendations is proven, on Linux 6.12";
     assert!(ended.stdout.starts_with(words), "{}", ended.stdout);
     let proof = proof::read(&output.join("proof.json")).unwrap();
-    let verdicts: Vec<Verdict> = proof.trials.iter().map(|trial| trial.verdict).collect();
-    assert_eq!(verdicts, [Verdict::Proven, Verdict::NoDifference]);
+    let verdicts: Vec<TrialVerdict> = proof.trials.iter().map(|trial| trial.verdict).collect();
+    assert_eq!(verdicts, [TrialVerdict::Proven, TrialVerdict::NoDifference]);
     for trial in &proof.trials {
         let [before, after] = [&trial.before, &trial.after].map(|side| side.as_ref().unwrap());
         assert!(before.runs >= 5 && after.runs >= 5, "{trial:?}");

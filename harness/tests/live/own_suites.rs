@@ -46,7 +46,7 @@ fn the_suites_are_as_their_snapshots_say() {
         let reasons = [
             "netem",
             "it makes a cgroup",
-            "it waits long",
+            "a run",
             "is not installed",
             "it needs Linux",
         ];

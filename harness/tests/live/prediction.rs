@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use harness::impairment::{Impairment, spread_seed};
 use harness::lab::relay::queue::{Counts, Frame, Queue};
-use harness::suite::impairment::{Impairment, spread_seed};
 use harness::suite::scenario::Scenario;
 
 use super::traffic::PAYLOAD;

@@ -5,10 +5,10 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use advisor_report::Link;
+use harness::impairment::Probability;
 use harness::lab::Lab;
 use harness::lab::relay::WireCounts;
 use harness::lab::relay::queue::Counts;
-use harness::suite::impairment::Probability;
 use harness::suite::scenario::Scenario;
 
 use super::machine;
@@ -59,7 +59,7 @@ const ATTEMPTS: usize = 10;
 /// Sends datagrams in one direction after the other.
 fn measure(scenario: &Scenario, run: u64, directions: &[Direction]) -> Measured {
     for _ in 0..ATTEMPTS {
-        let mut lab = Lab::build(scenario, Link::Relay, run).unwrap();
+        let mut lab = Lab::build(&scenario.topology(), Link::Relay, run).unwrap();
         let before = dropped(&lab);
         let poured: Vec<(Traffic, Vec<Arrival>)> = directions
             .iter()
@@ -287,7 +287,7 @@ fn tcp_carries_everything_over_a_bad_link() {
     link: {{ loss: 2%, duplicate: 2%, corrupt: 1%, reorder: 10%, delay: 1ms, jitter: 500us }}"
         ));
         assert_ne!(scenario.links["server"].corrupt, Probability::NEVER);
-        let mut lab = Lab::build(&scenario, Link::Relay, 0).unwrap();
+        let mut lab = Lab::build(&scenario.topology(), Link::Relay, 0).unwrap();
         let sent: Vec<u8> = (0..500_000_u32)
             .map(|number| number.to_be_bytes()[3])
             .collect();

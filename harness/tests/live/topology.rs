@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use advisor_report::Link;
 use harness::lab::Lab;
+use harness::lab::address::{Family, address};
 use harness::lab::relay::receive_socket;
 use harness::lab::topology::Position;
-use harness::suite::scenario::{Family, Scenario, address};
+use harness::suite::scenario::Scenario;
 use nix::sys::socket::{MsgFlags, recv};
 
 use super::machine;
@@ -22,7 +23,7 @@ use super::relay::scenario;
 use super::traffic::{Traffic, dropped, numbers};
 
 fn build(scenario: &Scenario) -> Lab {
-    Lab::build(scenario, Link::Relay, 0).unwrap()
+    Lab::build(&scenario.topology(), Link::Relay, 0).unwrap()
 }
 
 /// A connection between two hosts: the ends of `from` and of `to`.

@@ -94,78 +94,67 @@ fn tcp_info_and_memory_of_a_vanished_peer_are_decoded() {
     assert_eq!(memory.drops, Some(0));
 }
 
-/// What each kernel answered of the same four sockets: its release, how many
-/// fields its tcp_info has and the last of them, whether it tells the cgroup.
-const KERNELS: &[(&str, &str)] = &[
-    (
-        "5.10",
-        include_str!("../../../tests/fixtures/sock_diag-5.10-x86-64.hex"),
-    ),
-    (
-        "6.1",
-        include_str!("../../../tests/fixtures/sock_diag-6.1-x86-64.hex"),
-    ),
-    (
-        "6.12",
-        include_str!("../../../tests/fixtures/sock_diag-6.12-x86-64.hex"),
-    ),
-    (
-        "7.3",
-        include_str!("../../../tests/fixtures/sock_diag-7.3-x86-64.hex"),
-    ),
-];
+/// What each kernel in `advisor/kernels` answered of the same four sockets, by its
+/// line.
+pub(crate) fn kernels() -> Vec<(String, String)> {
+    let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kernels");
+    let recorded = |line: String| {
+        let file = kernels.join(&line).join("sock_diag-x86-64.hex");
+        std::fs::read_to_string(file).map(|text| (line, text))
+    };
+    let entries = kernels.read_dir().unwrap();
+    let lines = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let recorded: Vec<_> = lines.map(|line| recorded(line).unwrap()).collect();
+    assert!(recorded.len() >= 4);
+    recorded
+}
 
 #[test]
-fn dumps_of_four_more_kernels_are_decoded() {
-    let mut lines = Vec::new();
-    for (kernel, text) in KERNELS {
+fn dumps_of_every_kernel_are_decoded() {
+    for (kernel, text) in kernels() {
         let mut sockets = Vec::new();
         decode_recorded(text.as_bytes(), &mut |socket| sockets.push(socket)).unwrap();
         sockets.sort_by_key(|socket| socket.peer);
+        let mut lines = Vec::new();
         for socket in &sockets {
             let info = socket.info.as_ref().unwrap();
-            let (fields, last) = info
-                .fields()
-                .zip(1..)
-                .last()
-                .map_or((0, ""), |last| (last.1, last.0.0));
+            let fields: Vec<&str> = info.fields().map(|(name, _)| name).collect();
+            let (count, last) = (fields.len(), fields[fields.len() - 1]);
+            match kernel.as_str() {
+                "5.10" | "6.1" => assert_eq!((count, last), (48, "snd_wnd"), "{kernel}"),
+                "6.12" | "7.3" => assert_eq!((count, last), (53, "total_rto_time"), "{kernel}"),
+                _ => assert!(count >= 48, "{kernel}: {count} fields to {last}"),
+            }
             assert_eq!(info.state(), Some(socket.state as u8));
             assert_eq!(socket.memory.as_ref().unwrap().drops, Some(0));
             assert!(socket.cgroup.is_some(), "{kernel}");
             lines.push(format!(
-                "{kernel}: {fields} fields to {last}: {} {} {:?} {}, unacked {:?}, backoff {:?}, probes {:?}, window {:?}",
+                "{} {} {:?} {}, unacked {:?}, backoff {:?}, probes {:?}, window {:?}",
                 socket.state,
                 socket.peer.ip(),
                 socket.timer,
-                if socket.send_queue_bytes > 5000 { "queue" } else { "no queue" },
+                if socket.send_queue_bytes > 5000 {
+                    "queue"
+                } else {
+                    "no queue"
+                },
                 info.unacked(),
                 info.backoff(),
                 info.probes(),
                 info.snd_wnd(),
             ));
         }
+        assert_eq!(
+            lines,
+            [
+                "LISTEN 0.0.0.0 Off no queue, unacked Some(0), backoff Some(0), probes Some(0), window Some(0)",
+                "LISTEN 0.0.0.0 Off no queue, unacked Some(0), backoff Some(0), probes Some(0), window Some(0)",
+                "ESTABLISHED 10.0.1.2 Probe queue, unacked Some(0), backoff Some(6), probes Some(0), window Some(0)",
+                "ESTABLISHED 10.0.2.2 Retransmit queue, unacked Some(7), backoff Some(6), probes Some(0), window Some(64256)",
+            ],
+            "{kernel}"
+        );
     }
-    assert_eq!(
-        lines,
-        [
-            "5.10: 48 fields to snd_wnd: LISTEN 0.0.0.0 Off no queue, unacked Some(0), backoff Some(0), probes Some(0), window Some(0)",
-            "5.10: 48 fields to snd_wnd: LISTEN 0.0.0.0 Off no queue, unacked Some(0), backoff Some(0), probes Some(0), window Some(0)",
-            "5.10: 48 fields to snd_wnd: ESTABLISHED 10.0.1.2 Probe queue, unacked Some(0), backoff Some(6), probes Some(0), window Some(0)",
-            "5.10: 48 fields to snd_wnd: ESTABLISHED 10.0.2.2 Retransmit queue, unacked Some(7), backoff Some(6), probes Some(0), window Some(64256)",
-            "6.1: 48 fields to snd_wnd: LISTEN 0.0.0.0 Off no queue, unacked Some(0), backoff Some(0), probes Some(0), window Some(0)",
-            "6.1: 48 fields to snd_wnd: LISTEN 0.0.0.0 Off no queue, unacked Some(0), backoff Some(0), probes Some(0), window Some(0)",
-            "6.1: 48 fields to snd_wnd: ESTABLISHED 10.0.1.2 Probe queue, unacked Some(0), backoff Some(6), probes Some(0), window Some(0)",
-            "6.1: 48 fields to snd_wnd: ESTABLISHED 10.0.2.2 Retransmit queue, unacked Some(7), backoff Some(6), probes Some(0), window Some(64256)",
-            "6.12: 53 fields to total_rto_time: LISTEN 0.0.0.0 Off no queue, unacked Some(0), backoff Some(0), probes Some(0), window Some(0)",
-            "6.12: 53 fields to total_rto_time: LISTEN 0.0.0.0 Off no queue, unacked Some(0), backoff Some(0), probes Some(0), window Some(0)",
-            "6.12: 53 fields to total_rto_time: ESTABLISHED 10.0.1.2 Probe queue, unacked Some(0), backoff Some(6), probes Some(0), window Some(0)",
-            "6.12: 53 fields to total_rto_time: ESTABLISHED 10.0.2.2 Retransmit queue, unacked Some(7), backoff Some(6), probes Some(0), window Some(64256)",
-            "7.3: 53 fields to total_rto_time: LISTEN 0.0.0.0 Off no queue, unacked Some(0), backoff Some(0), probes Some(0), window Some(0)",
-            "7.3: 53 fields to total_rto_time: LISTEN 0.0.0.0 Off no queue, unacked Some(0), backoff Some(0), probes Some(0), window Some(0)",
-            "7.3: 53 fields to total_rto_time: ESTABLISHED 10.0.1.2 Probe queue, unacked Some(0), backoff Some(6), probes Some(0), window Some(0)",
-            "7.3: 53 fields to total_rto_time: ESTABLISHED 10.0.2.2 Retransmit queue, unacked Some(7), backoff Some(6), probes Some(0), window Some(64256)",
-        ]
-    );
 }
 
 #[test]

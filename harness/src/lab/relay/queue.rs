@@ -12,18 +12,18 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::prng::Prng;
-use crate::suite::impairment::{Impairment, Loss, Probability};
+use crate::impairment::{Impairment, Loss, Probability};
 
 /// An Ethernet frame, from its destination address on, without checksum.
 pub type Frame = Box<[u8]>;
 
-/// What became of the frames of one direction, in frames.
+/// Counts of the frames of one direction.
 ///
 /// `received + duplicated == sent + lost + over_limit + held`, the last being
 /// [`Queue::held`].
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Counts {
-    /// Came in.
+    /// Received.
     pub received: u64,
     /// Drawn to be lost.
     pub lost: u64,
@@ -36,7 +36,7 @@ pub struct Counts {
     pub reordered: u64,
     /// Dropped because the link held its limit.
     pub over_limit: u64,
-    /// Left at the other end.
+    /// Sent at the other end.
     pub sent: u64,
 }
 
@@ -62,7 +62,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// An empty link with all draws ahead of it.
+    /// An empty link before its first draw.
     pub fn new(impairment: Impairment) -> Self {
         Self {
             prng: Prng::from_seed(impairment.seed),
@@ -117,7 +117,7 @@ impl Queue {
         self.first.len() + self.delayed.len()
     }
 
-    /// What has become of the frames so far.
+    /// The counts so far.
     pub fn counts(&self) -> Counts {
         self.counts
     }
@@ -244,7 +244,7 @@ fn time_on_wire(bytes: usize, bytes_per_second: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::suite::impairment::spread_seed;
+    use crate::impairment::spread_seed;
 
     const MILLISECOND: Duration = Duration::from_millis(1);
     const FAR: Duration = Duration::from_secs(1_000_000);

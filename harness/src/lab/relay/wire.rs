@@ -8,11 +8,11 @@ use nix::errno::Errno;
 use nix::sys::socket::{LinkAddr, MsgFlags, recvfrom, send, setsockopt, sockopt};
 
 use super::queue::{Counts, Queue};
-use crate::suite::impairment::Impairment;
+use crate::impairment::Impairment;
 
-/// Bytes asked of the kernel for frames that wait to be taken. It gives twice
-/// that and counts its own overhead, so that some 50,000 full frames fit: a
-/// relay that isn't scheduled for a while must lose none.
+/// Receive buffer in bytes. The kernel doubles it and counts its own overhead,
+/// so that about 50,000 full frames fit: a relay that is not scheduled for a
+/// while must lose none.
 const RECEIVE_BUFFER: usize = 64 << 20;
 
 /// Frames taken before the other wires have their turn.
@@ -21,7 +21,7 @@ const BURST: usize = 64;
 /// Bursts taken at the end, at most: more than the receive buffer holds.
 const LAST_BURSTS: usize = 4096;
 
-/// How often sending is tried again where the kernel has no room at present.
+/// Retries of sending while the kernel has no buffer.
 const RETRIES: usize = 100;
 
 /// AF_PACKET, as an address has it.
@@ -34,32 +34,32 @@ const NO_PROTOCOL: u16 = 0;
 /// One direction of an impaired link.
 #[derive(Debug)]
 pub struct Wire {
-    /// The host that it leads to.
+    /// The host at its end.
     pub towards: String,
     /// From [`receive_socket`]: where the frames come out of the router.
     pub receive: OwnedFd,
     /// From [`send_socket`]: the device whose other end is the host's.
     pub send: OwnedFd,
-    /// What happens to them between the two.
+    /// The impairment between the two.
     pub impairment: Impairment,
 }
 
-/// What became of a wire's frames, in frames.
+/// Counts of a wire's frames.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct WireCounts {
-    /// The host that it led to.
+    /// The host at its end.
     pub towards: String,
     /// What the impairment did; its `sent` left the link, and includes
     /// `link_down` and what of `overrun` couldn't be sent.
     pub impairment: Counts,
     /// Still on their way when the relay stopped.
     pub held: u64,
-    /// Not sent because the device was down: the link's doing.
+    /// Not sent because the device was down.
     pub link_down: u64,
-    /// Lost by the relay itself: before it took them, or as the kernel didn't
-    /// accept them. Where this isn't 0, the run was not as asked.
+    /// Lost by the relay itself: before it received them, or because the kernel
+    /// did not accept them. The run is disturbed unless this is 0.
     pub overrun: u64,
-    /// The first reason why frames that were taken are in `overrun`.
+    /// Why the kernel did not accept the first of them.
     pub refused: Option<String>,
 }
 
@@ -178,8 +178,8 @@ impl Passage {
 
     /// Counts what has arrived but wasn't taken, and ends.
     pub(super) fn finish(mut self, buffer: &mut [u8], start: Instant) -> nix::Result<WireCounts> {
-        // Nobody should be sending any more. Should somebody be, this ends all
-        // the same.
+        // Nothing should send any more; the bound is for the case that
+        // something does.
         for _ in 0..LAST_BURSTS {
             if !self.receive(buffer, start)? {
                 break;
@@ -202,9 +202,9 @@ impl Passage {
     }
 }
 
-/// The router's own announcements, by broadcast or multicast, are not carried:
-/// with static neighbours nobody waits for them, and when the router makes them
-/// isn't known, so they would shift the draws.
+/// The router's own broadcasts and multicasts are not carried. With static
+/// neighbours nothing needs them, and they come at random times, which would
+/// shift the draws.
 fn is_for_one_host(from: Option<&LinkAddr>) -> bool {
     from.is_some_and(|from| matches!(from.pkttype(), libc::PACKET_HOST | libc::PACKET_OTHERHOST))
 }

@@ -2,27 +2,32 @@
 
 use std::time::Duration;
 
-use crate::suite::impairment::Probability;
+use crate::impairment::Probability;
 
 /// Splits `10mbit` into its number and its unit.
-fn split(text: &str) -> Option<(f64, &str)> {
+fn split(text: &str) -> Option<(&str, &str)> {
     let text = text.trim();
     let end = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')
         .unwrap_or(text.len());
-    let number: f64 = text[..end].parse().ok()?;
-    Some((number, text[end..].trim()))
+    let (number, unit) = text.split_at(end);
+    // `1`, `1.5`, `.5` and `1.`, but no other dots.
+    (number.parse::<f64>().is_ok()).then(|| (number, unit.trim()))
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
-    reason = "checked against the range just before"
-)]
-fn whole(number: f64, factor: u64) -> Option<u64> {
-    let product = number * factor as f64;
-    (product <= 9e15 && product.fract() == 0.0).then_some(product as u64)
+/// A decimal number times a factor, where that is a whole number; nothing is rounded.
+fn whole(number: &str, factor: u64) -> Option<u64> {
+    /// Far above every quantity here, and exact as a double.
+    const MOST: u128 = 9_000_000_000_000_000;
+    let (integer, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let fraction = fraction.trim_end_matches('0');
+    let digits = format!("{integer}{fraction}");
+    let digits: u128 = digits.parse().ok().filter(|digits| *digits <= MOST)?;
+    let divisor = 10_u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    let product = digits * u128::from(factor);
+    (product % divisor == 0 && product / divisor <= MOST)
+        .then(|| u64::try_from(product / divisor).ok())
+        .flatten()
 }
 
 /// Bytes: a number, or one with B, kB, MB, GB (thousands) or KiB, MiB, GiB.
@@ -52,7 +57,7 @@ pub fn is_meant_as_bytes(text: &str) -> bool {
 pub fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = split(text)?;
     let nanoseconds = match unit {
-        "" if number == 0.0 => 1,
+        "" if whole(number, 1) == Some(0) => 1,
         "us" => 1_000,
         "ms" => 1_000_000,
         "s" => 1_000_000_000,
@@ -65,6 +70,7 @@ pub fn duration(text: &str) -> Option<Duration> {
 /// A probability: a number with %.
 pub fn percent(text: &str) -> Option<Probability> {
     let (number, unit) = split(text)?;
+    let number: f64 = number.parse().ok()?;
     (unit == "%" && number <= 100.0).then(|| Probability::from_fraction(number / 100.0))
 }
 
@@ -81,6 +87,44 @@ pub fn bits_per_second(text: &str) -> Option<u64> {
     whole(number, factor).filter(|rate| *rate > 0)
 }
 
+/// The largest unit in which a number is whole, with that number.
+fn in_units(number: u64, units: &[(u64, &str)]) -> String {
+    let fits = |(factor, _): &&(u64, &str)| number > 0 && number % factor == 0;
+    match units.iter().find(fits) {
+        Some((factor, unit)) => format!("{}{unit}", number / factor),
+        None => number.to_string(),
+    }
+}
+
+/// Bytes as [`bytes`] reads them.
+pub fn write_bytes(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 6] = [
+        (1 << 30, "GiB"),
+        (1_000_000_000, "GB"),
+        (1 << 20, "MiB"),
+        (1_000_000, "MB"),
+        (1 << 10, "KiB"),
+        (1_000, "kB"),
+    ];
+    in_units(bytes, &UNITS)
+}
+
+/// A time as [`duration`] reads it.
+pub fn write_duration(time: Duration) -> String {
+    const UNITS: [(u64, &str); 3] = [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us")];
+    let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    if nanoseconds % 1_000 == 0 {
+        return in_units(nanoseconds, &UNITS);
+    }
+    format!("{}.{:03}us", nanoseconds / 1_000, nanoseconds % 1_000)
+}
+
+/// A probability in percent, to two decimals.
+pub fn write_percent(chance: Probability) -> String {
+    let fraction = f64::from(chance.0) / f64::from(u32::MAX);
+    format!("{}%", (fraction * 1e4).round() / 100.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +139,18 @@ mod tests {
         assert_eq!(duration("0"), Some(Duration::ZERO));
         assert_eq!(bits_per_second("10mbit"), Some(10_000_000));
         assert_eq!(percent("100%"), Some(Probability::ALWAYS));
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        for number in [0, 1, 999, 1_000, 65_536, 1_000_000, 1_536, 3 << 30, 1_001] {
+            assert_eq!(bytes(&write_bytes(number)), Some(number));
+            let time = Duration::from_nanos(number);
+            assert_eq!(duration(&write_duration(time)), Some(time));
+        }
+        assert_eq!(write_bytes(65_536), "64KiB");
+        assert_eq!(write_duration(Duration::from_millis(1_500)), "1500ms");
+        assert_eq!(write_percent(Probability::ALWAYS), "100%");
     }
 
     #[test]

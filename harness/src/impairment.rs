@@ -1,8 +1,8 @@
 //! What an impaired link does to packets, in netem's terms.
 //!
 //! One value describes one direction: the router's egress towards one host.
-//! `sch_netem` carries it where the kernel has it ([`crate::lab::netem`]), the relay
-//! where not ([`crate::lab::relay`]); both take it from here, so that they mean the
+//! `sch_netem` carries it where the kernel has it (`lab::netem`), the relay where not
+//! (`lab::relay`); both take it from here, so that they mean the
 //! same.
 
 use std::time::Duration;

@@ -12,6 +12,9 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use nix::sys::socket::{SockaddrIn, SockaddrIn6, SockaddrLike};
 
 fn check(result: i32) -> io::Result<i32> {
@@ -112,13 +115,8 @@ pub fn write(socket: RawFd, buffer: &[u8]) -> io::Result<usize> {
     check_length(unsafe { libc::write(socket, buffer.as_ptr().cast(), buffer.len()) })
 }
 
-/// shutdown(2).
-pub fn shutdown(socket: RawFd, how: &str) -> io::Result<()> {
-    let how = match how {
-        "SHUT_RD" => libc::SHUT_RD,
-        "SHUT_WR" => libc::SHUT_WR,
-        _ => libc::SHUT_RDWR,
-    };
+/// shutdown(2), with `SHUT_RD`, `SHUT_WR` or `SHUT_RDWR`.
+pub fn shutdown(socket: RawFd, how: i32) -> io::Result<()> {
     // SAFETY: takes no pointers.
     check(unsafe { libc::shutdown(socket, how) }).map(|_| ())
 }
@@ -143,20 +141,56 @@ pub fn set_nonblocking(socket: RawFd, on: bool) -> io::Result<()> {
     check(unsafe { libc::fcntl(socket, libc::F_SETFL, flags) }).map(|_| ())
 }
 
+/// The events of poll(2) by name.
+const EVENTS: [(&str, i16); 6] = [
+    ("POLLIN", libc::POLLIN),
+    ("POLLOUT", libc::POLLOUT),
+    ("POLLERR", libc::POLLERR),
+    ("POLLHUP", libc::POLLHUP),
+    ("POLLRDHUP", libc::POLLRDHUP),
+    ("POLLNVAL", libc::POLLNVAL),
+];
+
+/// What poll(2) can give back: `none`, or some of [`EVENTS`].
+pub const REVENTS: &[&str] = &[
+    "none",
+    "POLLIN",
+    "POLLOUT",
+    "POLLERR",
+    "POLLHUP",
+    "POLLRDHUP",
+    "POLLNVAL",
+];
+
+/// What poll(2) waits for; errors always end it.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[schemars(inline)]
+pub enum Events {
+    /// There is something to read.
+    #[default]
+    #[serde(rename = "POLLIN")]
+    PollIn,
+    /// There is room to write.
+    #[serde(rename = "POLLOUT")]
+    PollOut,
+    /// The peer has shut its side down.
+    #[serde(rename = "POLLRDHUP")]
+    PollRdHup,
+    /// Errors only.
+    #[serde(rename = "none")]
+    Nothing,
+}
+
 /// poll(2): the revents by name, joined by `|`, or `none` at the time limit.
-pub fn poll(socket: RawFd, events: &str, timeout: Option<Duration>) -> io::Result<String> {
-    const EVENTS: [(&str, i16); 6] = [
-        ("POLLIN", libc::POLLIN),
-        ("POLLOUT", libc::POLLOUT),
-        ("POLLERR", libc::POLLERR),
-        ("POLLHUP", libc::POLLHUP),
-        ("POLLRDHUP", libc::POLLRDHUP),
-        ("POLLNVAL", libc::POLLNVAL),
-    ];
-    let wanted = EVENTS.iter().find(|(name, _)| *name == events);
+pub fn poll(socket: RawFd, events: Events, timeout: Option<Duration>) -> io::Result<String> {
     let mut watched = libc::pollfd {
         fd: socket,
-        events: wanted.map_or(0, |(_, flag)| *flag),
+        events: match events {
+            Events::PollIn => libc::POLLIN,
+            Events::PollOut => libc::POLLOUT,
+            Events::PollRdHup => libc::POLLRDHUP,
+            Events::Nothing => 0,
+        },
         revents: 0,
     };
     let milliseconds = timeout.map_or(-1, |time| {
@@ -282,10 +316,13 @@ mod tests {
     #[test]
     fn poll_names_what_it_saw() {
         let (reader, writer) = pipe().unwrap();
-        let none = poll(reader.as_raw_fd(), "POLLIN", Some(Duration::ZERO)).unwrap();
+        let none = poll(reader.as_raw_fd(), Events::PollIn, Some(Duration::ZERO)).unwrap();
         assert_eq!(none, "none");
         drop(writer);
-        assert_eq!(poll(reader.as_raw_fd(), "POLLIN", None).unwrap(), "POLLHUP");
+        assert_eq!(
+            poll(reader.as_raw_fd(), Events::PollIn, None).unwrap(),
+            "POLLHUP"
+        );
     }
 
     #[test]
@@ -293,6 +330,6 @@ mod tests {
         let error = read(-1, &mut [0; 4]).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EBADF));
         assert!(write(-1, b"x").is_err() && close(-1).is_err() && accept(-1).is_err());
-        assert!(shutdown(-1, "SHUT_WR").is_err() && outq(-1).is_err() && dup(-1).is_err());
+        assert!(shutdown(-1, libc::SHUT_WR).is_err() && outq(-1).is_err() && dup(-1).is_err());
     }
 }

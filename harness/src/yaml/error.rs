@@ -1,9 +1,11 @@
-//! What is wrong with a suite file, where, and what is allowed there.
+//! An error of a suite file: what is wrong, where, and what is allowed there.
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// A place in a file.
-#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Place {
     /// Line, from 1.
     pub line: usize,
@@ -52,8 +54,35 @@ impl fmt::Display for SuiteError {
 
 impl std::error::Error for SuiteError {}
 
+impl SuiteError {
+    /// An error for a name that isn't among those there are: `unknown step "conect"; did
+    /// you mean "connect"?`.
+    pub fn no_such<'a>(
+        what: &str,
+        name: &str,
+        place: Place,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        let names: Vec<&str> = names.into_iter().collect();
+        let likely = did_you_mean(name, names.iter().copied());
+        Self::new(
+            place,
+            format!("{what} {name:?}{likely}"),
+            format!("known: {}", names.join(", ")),
+        )
+    }
+}
+
+/// The name that was most likely meant, as the end of a message; empty where none is
+/// near.
+pub fn did_you_mean<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(wrong, names)
+        .map(|name| format!("; did you mean {name:?}?"))
+        .unwrap_or_default()
+}
+
 /// The name in `names` that the writer most likely meant by `wrong`.
-pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = wrong.chars().count();
     names
         .into_iter()

@@ -1,13 +1,13 @@
 //! YAML text as a tree in which every node knows its line and column.
 //!
-//! The tree is what the rest of the suite reader works on, so that an error
-//! found late (an await on a step that doesn't exist) points as exactly as one
-//! found early (a wrong indent).
+//! The rest of the suite reader works on this tree: an error found late (an await on
+//! a step that doesn't exist) has its place as exactly as one found early (a wrong
+//! indent).
 
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Serialize};
 use serde_yaml::{Location, Spanned};
 
 use super::error::{Place, SuiteError};
@@ -19,14 +19,14 @@ pub const FILE_LIMIT_BYTES: u64 = 4 << 20;
 #[derive(Clone, Debug)]
 pub struct Node {
     /// What it is.
-    pub kind: Kind,
+    pub content: Content,
     /// Where it starts.
     pub place: Place,
 }
 
 /// What a node is.
 #[derive(Clone, Debug)]
-pub enum Kind {
+pub enum Content {
     /// Nothing: `key:` with no value.
     Null,
     /// A scalar as text; `7000` and `"7000"` are the same here.
@@ -38,27 +38,26 @@ pub enum Kind {
 }
 
 /// A key of a mapping.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Key {
     /// The key's text.
     pub text: String,
-    /// Where it starts; not carried to the actors.
-    #[serde(skip)]
+    /// Where it starts.
     pub place: Place,
 }
 
 impl Node {
     /// What the node is, in the words of an error message.
     pub fn describe(&self) -> String {
-        match &self.kind {
-            Kind::Null => "nothing".to_owned(),
-            Kind::Scalar(text) if text.chars().count() > 40 => {
+        match &self.content {
+            Content::Null => "nothing".to_owned(),
+            Content::Scalar(text) if text.chars().count() > 40 => {
                 let start: String = text.chars().take(40).collect();
                 format!("{start:?}...")
             }
-            Kind::Scalar(text) => format!("{text:?}"),
-            Kind::List(_) => "a list".to_owned(),
-            Kind::Map(_) => "a mapping".to_owned(),
+            Content::Scalar(text) => format!("{text:?}"),
+            Content::List(_) => "a list".to_owned(),
+            Content::Map(_) => "a mapping".to_owned(),
         }
     }
 }
@@ -103,70 +102,70 @@ impl From<Location> for Place {
 
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let spanned = Spanned::<Kind>::deserialize(deserializer)?;
+        let spanned = Spanned::<Content>::deserialize(deserializer)?;
         Ok(Self {
-            kind: spanned.value,
+            content: spanned.value,
             place: spanned.referenced.into(),
         })
     }
 }
 
-impl<'de> Deserialize<'de> for Kind {
+impl<'de> Deserialize<'de> for Content {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(KindVisitor)
+        deserializer.deserialize_any(ContentVisitor)
     }
 }
 
-struct KindVisitor;
+struct ContentVisitor;
 
-impl<'de> Visitor<'de> for KindVisitor {
-    type Value = Kind;
+impl<'de> Visitor<'de> for ContentVisitor {
+    type Value = Content;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a scalar, a list or a mapping")
     }
 
-    fn visit_unit<E: de::Error>(self) -> Result<Kind, E> {
-        Ok(Kind::Null)
+    fn visit_unit<E: de::Error>(self) -> Result<Content, E> {
+        Ok(Content::Null)
     }
 
-    fn visit_none<E: de::Error>(self) -> Result<Kind, E> {
-        Ok(Kind::Null)
+    fn visit_none<E: de::Error>(self) -> Result<Content, E> {
+        Ok(Content::Null)
     }
 
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Kind, D::Error> {
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Content, D::Error> {
         deserializer.deserialize_any(self)
     }
 
-    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Kind, E> {
-        Ok(Kind::Scalar(value.to_string()))
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Content, E> {
+        Ok(Content::Scalar(value.to_string()))
     }
 
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Kind, E> {
-        Ok(Kind::Scalar(value.to_string()))
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Content, E> {
+        Ok(Content::Scalar(value.to_string()))
     }
 
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Kind, E> {
-        Ok(Kind::Scalar(value.to_string()))
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Content, E> {
+        Ok(Content::Scalar(value.to_string()))
     }
 
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Kind, E> {
-        Ok(Kind::Scalar(value.to_string()))
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Content, E> {
+        Ok(Content::Scalar(value.to_string()))
     }
 
-    fn visit_str<E: de::Error>(self, value: &str) -> Result<Kind, E> {
-        Ok(Kind::Scalar(value.to_owned()))
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Content, E> {
+        Ok(Content::Scalar(value.to_owned()))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Kind, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Content, A::Error> {
         let mut list = Vec::new();
         while let Some(item) = items.next_element()? {
             list.push(item);
         }
-        Ok(Kind::List(list))
+        Ok(Content::List(list))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Kind, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Content, A::Error> {
         let mut map = Vec::new();
         while let Some(key) = entries.next_key::<Spanned<String>>()? {
             let key = Key {
@@ -175,7 +174,7 @@ impl<'de> Visitor<'de> for KindVisitor {
             };
             map.push((key, entries.next_value()?));
         }
-        Ok(Kind::Map(map))
+        Ok(Content::Map(map))
     }
 }
 
@@ -188,15 +187,15 @@ mod tests {
     #[test]
     fn every_node_knows_its_place() {
         let node = parse("a: 1\nb:\n  - x\n  - { c: 7000 }\n").unwrap();
-        let Kind::Map(entries) = node.kind else {
+        let Content::Map(entries) = node.content else {
             panic!()
         };
         assert_eq!(entries[1].0.place, Place { line: 2, column: 1 });
-        let Kind::List(items) = &entries[1].1.kind else {
+        let Content::List(items) = &entries[1].1.content else {
             panic!()
         };
         assert_eq!(items[0].place, Place { line: 3, column: 5 });
-        let Kind::Map(inner) = &items[1].kind else {
+        let Content::Map(inner) = &items[1].content else {
             panic!()
         };
         assert_eq!(inner[0].0.place, Place { line: 4, column: 7 });
@@ -207,18 +206,18 @@ mod tests {
                 column: 10
             }
         );
-        assert!(matches!(&inner[0].1.kind, Kind::Scalar(text) if text == "7000"));
+        assert!(matches!(&inner[0].1.content, Content::Scalar(text) if text == "7000"));
     }
 
     #[test]
     fn yes_and_on_are_words() {
         for word in ["yes", "on", "y", "off", "No"] {
             let node = parse(&format!("{word}: {word}")).unwrap();
-            let Kind::Map(entries) = node.kind else {
+            let Content::Map(entries) = node.content else {
                 panic!()
             };
             assert_eq!(entries[0].0.text, word);
-            assert!(matches!(&entries[0].1.kind, Kind::Scalar(text) if text == word));
+            assert!(matches!(&entries[0].1.content, Content::Scalar(text) if text == word));
         }
     }
 

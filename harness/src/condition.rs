@@ -11,19 +11,39 @@
 use std::fmt;
 
 use advisor_report::Value;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::units;
+use crate::yaml::quantity;
+use crate::yaml::reader::problem;
+use crate::yaml::value::Words;
 
 /// A condition on one observation.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Condition {
     /// As the suite writes it.
     pub text: String,
     test: Test,
 }
 
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+impl Serialize for Condition {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Condition {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Words::deserialize(deserializer)?;
+        let hint = "a value, < <= > >= == != with a number or {observation}, LOW..HIGH, or ~ text";
+        Self::parse(&text)
+            .map_err(|why| D::Error::custom(problem(format!("condition: {why}"), hint)))
+    }
+}
+
+crate::yaml::value::inline_schema!(Condition);
+
+#[derive(Clone, Debug, PartialEq)]
 enum Test {
     Exact(String),
     Compare(Comparison, Expression),
@@ -31,7 +51,7 @@ enum Test {
     Contains(String),
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Comparison {
     Less,
     LessOrEqual,
@@ -162,14 +182,17 @@ fn same(left: f64, right: f64) -> bool {
 }
 
 /// A number, bytes with a unit, or a time as milliseconds.
-#[expect(clippy::cast_precision_loss, reason = "units::bytes stays below 2^53")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "quantity::bytes stays below 2^53"
+)]
 fn quantity(text: &str) -> Option<f64> {
     let text = text.trim();
     text.parse()
         .ok()
         .filter(|number: &f64| number.is_finite())
-        .or_else(|| units::bytes(text).map(|bytes| bytes as f64))
-        .or_else(|| units::duration(text).map(|time| time.as_secs_f64() * 1e3))
+        .or_else(|| quantity::bytes(text).map(|bytes| bytes as f64))
+        .or_else(|| quantity::duration(text).map(|time| time.as_secs_f64() * 1e3))
 }
 
 impl fmt::Display for Expression {

@@ -1,0 +1,270 @@
+//! Listeners on ports that connect() may take.
+
+use std::collections::BTreeSet;
+
+use advisor_facts::namespaces::Namespace;
+use advisor_facts::sock_diag::TcpState;
+use advisor_facts::{Facts, Settings};
+use advisor_report::measured::Measured;
+
+use super::apply::{SET_FOR_CONTAINERS, command, there_and_back};
+use super::program::command_in;
+use super::{
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity,
+};
+
+pub(super) const RULE: Rule = Rule {
+    code: "LB304",
+    name: "listener-in-port-range",
+    scope: Scope::Host,
+    scenario: None,
+    cure: None,
+    proven_by: ProvenBy::Nothing(
+        "no suite yet holds a client on the port of a listener that starts again",
+    ),
+    documentation: DOCUMENTATION,
+    check,
+};
+
+const DOCUMENTATION: Documentation = Documentation {
+    detects: "Listeners inside a widened ip_local_port_range, not reserved. When such a server \
+        is stopped, connect() of any program may take its port, and then its bind() fails with \
+        EADDRINUSE in spite of SO_REUSEADDR, as long as that connection and its TIME_WAIT last.",
+    evidence: "Listeners in the socket table, net.ipv4.ip_local_port_range and \
+        net.ipv4.ip_local_reserved_ports, in every network namespace. Ports of the kernel's own \
+        range (32768-60999) do not count: bind() to port 0 gives them. Kubernetes NodePorts \
+        (30000-32767) are added where its programs run.",
+    recommendation: "net.ipv4.ip_local_reserved_ports with the ports of the listeners, which \
+        connect() and bind() to port 0 then leave alone. Or a range above them.",
+    cost: "None.",
+    risk: "None known: a reserved port can still be bound by its number.",
+    undo: "Set the former list.",
+    references: &[
+        "ip_local_reserved_ports: Documentation/networking/ip-sysctl.rst of Linux",
+        "a client on a listener's port gives EADDRINUSE in spite of SO_REUSEADDR; connect() does \
+         not take reserved ports: measured",
+    ],
+};
+
+pub(super) const RESERVED: &str = "net.ipv4.ip_local_reserved_ports";
+const RANGE: &str = "net.ipv4.ip_local_port_range";
+/// The kernel's own range: a listener in it got its port from bind() to port 0, or lives
+/// with the risk on every host.
+const KERNEL_RANGE: [u16; 2] = [32_768, 60_999];
+/// Ports that Kubernetes serves without a listener.
+const NODE_PORTS: [u16; 2] = [30_000, 32_767];
+/// Programs of a Kubernetes node.
+const NODE_PROGRAMS: [&str; 4] = ["kubelet", "kube-proxy", "k3s", "k3s-server"];
+/// Largest number of network namespaces reported.
+const NAMESPACES: usize = 5;
+
+fn check(facts: &Facts, _: &Measured) -> Outcome {
+    if facts.now.sockets.is_none() {
+        return Outcome::NotEvaluated("the sockets cannot be seen".to_owned());
+    }
+    let findings: Vec<_> = std::iter::once(None)
+        .chain(facts.now.elsewhere.iter().map(Some))
+        .filter_map(|namespace| finding(facts, namespace))
+        .take(NAMESPACES)
+        .collect();
+    if findings.is_empty() {
+        return Outcome::Quiet("no listener is on a port that connect() takes".to_owned());
+    }
+    Outcome::Fired(findings)
+}
+
+/// The ports below the kernel's own range, or above, that somebody listens on, in
+/// `range`, and that are not reserved.
+pub(super) fn unreserved_listeners(
+    facts: &Facts,
+    namespace: Option<&Namespace>,
+    range: [u16; 2],
+) -> BTreeSet<u16> {
+    let settings = facts.settings_in(namespace);
+    let reserved = ranges(settings.ip_local_reserved_ports.as_deref().unwrap_or_default());
+    let sockets = match namespace {
+        Some(other) => other.sockets.as_ref(),
+        None => facts.now.sockets.as_ref(),
+    };
+    let within = |[first, last]: [u16; 2], port: u16| (first..=last).contains(&port);
+    sockets
+        .into_iter()
+        .flat_map(|sockets| &sockets.all)
+        .filter(|socket| socket.state == TcpState::Listen)
+        .map(|socket| socket.local.port())
+        .filter(|port| within(range, *port) && !within(KERNEL_RANGE, *port))
+        .filter(|port| !reserved.iter().any(|reserved| within(*reserved, *port)))
+        .collect()
+}
+
+/// The reserved ports with these added: `22,8080,30000-32767`.
+pub(super) fn with_reserved(settings: &Settings, ports: &BTreeSet<u16>) -> String {
+    let now = settings.ip_local_reserved_ports.as_deref().unwrap_or_default();
+    let ports = ports.iter().map(u16::to_string);
+    let list: Vec<String> = now
+        .split(',')
+        .filter(|part| !part.trim().is_empty())
+        .map(|part| part.trim().to_owned())
+        .chain(ports)
+        .collect();
+    list.join(",")
+}
+
+/// The ranges of a list of ports; what is no number is passed over.
+fn ranges(list: &str) -> Vec<[u16; 2]> {
+    list.split(',')
+        .filter_map(|part| {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            Some([first.trim().parse().ok()?, last.trim().parse().ok()?])
+        })
+        .collect()
+}
+
+fn finding(facts: &Facts, namespace: Option<&Namespace>) -> Option<Finding> {
+    let settings = facts.settings_in(namespace);
+    let range @ [first, last] = settings.ip_local_port_range?;
+    let ports = unreserved_listeners(facts, namespace, range);
+    if ports.is_empty() {
+        return None;
+    }
+    let listed: Vec<String> = ports.iter().map(u16::to_string).collect();
+    let count = listed.len();
+    let listed = listed.join(" ");
+    let mut proposed = with_reserved(settings, &ports);
+    let node = namespace.is_none()
+        && first <= NODE_PORTS[0]
+        && facts
+            .processes
+            .all
+            .iter()
+            .any(|process| NODE_PROGRAMS.contains(&process.name.as_str()));
+    if node {
+        proposed = format!("{proposed},{}-{}", NODE_PORTS[0], NODE_PORTS[1]);
+    }
+    let place = namespace.map_or_else(|| "this network namespace".to_owned(), Namespace::label);
+    let known = settings.ip_local_reserved_ports.is_some();
+    let (apply, undo) = match namespace {
+        None => there_and_back(facts, RESERVED, &proposed),
+        Some(_) => {
+            let set = |value: &str| command_in(namespace, &command(RESERVED, value));
+            let now = settings.ip_local_reserved_ports.as_deref().unwrap_or_default();
+            (
+                format!("{}; for good: {SET_FOR_CONTAINERS}", set(&proposed)),
+                set(now),
+            )
+        }
+    };
+    Some(Finding {
+        severity: Severity::Warning,
+        confidence: if known {
+            Confidence::High
+        } else {
+            Confidence::Medium
+        },
+        summary: format!(
+            "{count} listeners of {place} are on ports that connect() may take: {listed}"
+        ),
+        why: format!(
+            "The range for connections is {first} to {last}. While one of these servers is \
+             stopped, connect() of any program may take its port, and bind() then fails with \
+             EADDRINUSE in spite of SO_REUSEADDR. {}",
+            if known {
+                "ip_local_reserved_ports does not name them."
+            } else {
+                "Whether ip_local_reserved_ports names them is not in these facts: look before \
+                 you follow it."
+            }
+        ),
+        applies_to: if namespace.is_none() {
+            AppliesTo::Host
+        } else {
+            AppliesTo::Program
+        },
+        subject: place,
+        setting: RESERVED.to_owned(),
+        current: match &settings.ip_local_reserved_ports {
+            Some(list) if list.is_empty() => "none".to_owned(),
+            Some(list) => list.clone(),
+            None => "not recorded".to_owned(),
+        },
+        proposed,
+        evidence: vec![
+            Evidence::new(
+                "host.ports.listening",
+                listed.as_str().into(),
+                "socket table, LISTEN",
+            ),
+            Evidence::new(RANGE, format!("{first} {last}").as_str().into(), {
+                match namespace {
+                    Some(_) => "that network namespace",
+                    None => "/proc/sys/net/ipv4/ip_local_port_range",
+                }
+            }),
+        ],
+        cost: DOCUMENTATION.cost.to_owned(),
+        risk: DOCUMENTATION.risk.to_owned(),
+        apply,
+        undo,
+        verify: command_in(namespace, &format!("sysctl {RESERVED} names the ports")),
+    })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::{
+        add_process, add_sockets, assert_quiet, bare_host, fired, move_to_namespace, set, socket,
+    };
+
+    /// A host that the rule fires on.
+    pub fn firing() -> Facts {
+        let mut facts = bare_host(8 << 30);
+        set(&mut facts, RANGE, "1024 65535");
+        set(&mut facts, RESERVED, "");
+        let listeners = [22, 5432, 8080, 40_000].map(|port| {
+            let local = format!("0.0.0.0:{port}");
+            socket(TcpState::Listen, &local, "0.0.0.0:0").done()
+        });
+        add_sockets(&mut facts, listeners);
+        facts
+    }
+
+    #[test]
+    fn the_ports_of_listeners_are_reserved() {
+        let mut facts = firing();
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(finding.proposed, "5432,8080");
+        set(&mut facts, RESERVED, "8000-8999");
+        assert_eq!(fired(&RULE, &facts)[0].proposed, "8000-8999,5432");
+        set(&mut facts, RESERVED, "5432, 8000-8999");
+        assert_quiet(&RULE, &facts);
+    }
+
+    #[test]
+    fn the_kernels_own_range_is_quiet() {
+        let mut facts = firing();
+        set(&mut facts, RANGE, "32768 60999");
+        assert_quiet(&RULE, &facts);
+    }
+
+    #[test]
+    fn a_node_of_kubernetes_reserves_its_node_ports() {
+        let mut facts = firing();
+        add_process(&mut facts, (7, "kubelet"), None, []);
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(finding.proposed, "5432,8080,30000-32767");
+    }
+
+    #[test]
+    fn another_namespace_is_judged_by_its_own_settings() {
+        let mut facts = firing();
+        move_to_namespace(&mut facts, 77, 4242);
+        let finding = fired(&RULE, &facts).remove(0);
+        assert!(
+            finding.apply.starts_with("nsenter -t 4242 -n sysctl -w"),
+            "{}",
+            finding.apply
+        );
+    }
+}

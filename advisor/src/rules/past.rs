@@ -1,0 +1,141 @@
+//! Harm that is over: what the kernel has counted and logged since boot.
+//!
+//! A total says nothing about now. It does say that connections were lost, how many, and
+//! at which limit.
+
+use std::time::Duration;
+
+use advisor_facts::Facts;
+use advisor_facts::units::span;
+
+use super::{AppliesTo, Confidence, Evidence, Finding, Severity};
+
+/// One kind of harm since boot, in all network namespaces.
+#[derive(Debug)]
+pub(super) struct Past {
+    /// The counter.
+    counter: &'static str,
+    /// What it has come to, without the window.
+    pub count: i64,
+    /// Lines of the kernel's log about it.
+    pub lines: usize,
+    /// Time since the last of these lines; `None` if none has a time.
+    last: Option<Duration>,
+    evidence: Vec<Evidence>,
+}
+
+impl Past {
+    /// The counter of every network namespace, as it was before the window.
+    pub(super) fn counted(facts: &Facts, counter: &'static str) -> Self {
+        let since = facts.counters_begin();
+        let mut count = 0_i64;
+        let mut evidence = Vec::new();
+        for place in facts.places() {
+            let total = place.count(counter).unwrap_or(0);
+            let before = total.saturating_sub(place.grown(counter).unwrap_or(0));
+            if before > 0 {
+                count = count.saturating_add(before);
+                evidence.extend(Evidence::counted(&place, counter, since));
+            }
+        }
+        Self {
+            counter,
+            count,
+            lines: 0,
+            last: None,
+            evidence,
+        }
+    }
+
+    /// The same with lines of the kernel's log, by their time since boot.
+    pub(super) fn logged(mut self, facts: &Facts, times: &[Duration], text: &str) -> Self {
+        if times.is_empty() {
+            return self;
+        }
+        self.lines += times.len();
+        // A line without a time has the time zero.
+        let newest = times.iter().max().filter(|time| !time.is_zero());
+        let ago = newest.map(|time| facts.now.uptime.saturating_sub(*time));
+        self.last = [self.last, ago].into_iter().flatten().min();
+        self.evidence.push(Evidence::new(
+            format!("kernel.log: {text}"),
+            i64::try_from(times.len()).unwrap_or(i64::MAX).into(),
+            "the kernel's log, lines",
+        ));
+        self
+    }
+
+    /// Whether nothing happened.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.count == 0 && self.lines == 0
+    }
+
+    /// When: `since boot, last logged 130 s ago`.
+    pub(super) fn when(&self, facts: &Facts) -> String {
+        let since = facts.counters_begin();
+        match self.last {
+            Some(ago) => {
+                let ms = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
+                format!("{since}, last logged {} ago", span(ms))
+            }
+            None => format!("{since}, no time known"),
+        }
+    }
+
+    /// The finding: what happened, which `setting` was the limit, and how to see the
+    /// next time.
+    pub(super) fn finding(self, summary: String, setting: &str, why: String) -> Finding {
+        let (_, name) = self.counter.split_once('.').unwrap_or(("", self.counter));
+        Finding {
+            severity: Severity::Warning,
+            confidence: Confidence::High,
+            summary,
+            why,
+            applies_to: AppliesTo::Observe,
+            subject: "the time before this look".to_owned(),
+            setting: setting.to_owned(),
+            current: format!("{name} has come to {}", self.count),
+            proposed: "record who holds what when it happens again".to_owned(),
+            evidence: self.evidence,
+            cost: "None: it only reads.".to_owned(),
+            risk: "None.".to_owned(),
+            apply: "under the load that led to it: advisor recommend --over 60s; while it lasts: \
+                advisor capture > host.json, and advisor sockets --by process"
+                .to_owned(),
+            undo: "Nothing is changed.".to_owned(),
+            verify: format!("{name} stays at {} (nstat -az TcpExt{name})", self.count),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::testing::{bare_host, counters};
+
+    #[test]
+    fn the_window_is_not_the_past() {
+        let mut facts = bare_host(1 << 30);
+        facts.now.counters = counters("TcpExt: X\nTcpExt: 10\n");
+        let mut earlier = facts.now.clone();
+        earlier.counters = counters("TcpExt: X\nTcpExt: 7\n");
+        earlier.uptime = facts.now.uptime / 2;
+        assert_eq!(Past::counted(&facts, "TcpExt.X").count, 10);
+        facts.earlier = Some(earlier);
+        assert_eq!(Past::counted(&facts, "TcpExt.X").count, 7);
+    }
+
+    #[test]
+    fn the_last_line_with_a_time_says_when() {
+        let mut facts = bare_host(1 << 30);
+        facts.now.uptime = Duration::from_secs(1000);
+        let past = Past::counted(&facts, "TcpExt.X");
+        assert!(past.is_nothing());
+        let untimed = past.logged(&facts, &[Duration::ZERO], "x");
+        assert!(untimed.when(&facts).ends_with("no time known"));
+        let times = [Duration::from_secs(10), Duration::from_secs(870)];
+        let timed = untimed.logged(&facts, &times, "y");
+        assert_eq!(timed.lines, 3);
+        assert!(timed.when(&facts).ends_with("last logged 2 min ago"));
+    }
+}

@@ -1,0 +1,31 @@
+//! `connect`
+
+use super::prelude::*;
+
+/// connect(2). Makes a socket where neither `socket`, `bind` nor `on` gives one.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Connect {
+    on: Option<SocketName>,
+    /// host:port; `localhost` is the actor's own.
+    pub to: Destination,
+    /// The step that has to end first. Default: the first listen on that port.
+    pub after: Option<StepReference>,
+}
+
+impl Definition for Connect {
+    const SHORTHAND: Option<&'static str> = Some("to");
+    const MAKES: Makes = Makes::Sockets;
+}
+
+impl RunByActor for Connect {
+    fn run(&self, actor: &mut ActorContext<'_>) -> Calls {
+        let connect = |actor: &mut ActorContext<'_>| {
+            let address = actor.address(&self.to.0)?;
+            let socket = actor.unused_socket(self.on.as_ref())?;
+            actor.use_up();
+            call::connect(socket, address)
+        };
+        connect(actor).into()
+    }
+}

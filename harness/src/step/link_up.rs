@@ -1,0 +1,22 @@
+//! `link-up`
+
+use super::prelude::*;
+
+/// Brings a host's link back.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkUp {
+    /// The host whose link it is.
+    host: LinkHost,
+}
+
+impl Definition for LinkUp {
+    const SHORTHAND: Option<&'static str> = Some("host");
+}
+
+impl RunByLab for LinkUp {
+    fn run(&self, lab: &mut LabContext<'_>) -> Result<ControlFlow<()>, LabError> {
+        lab.lab.set_link(&self.host, true)?;
+        Ok(ControlFlow::Continue(()))
+    }
+}
