@@ -2,8 +2,8 @@
 
 use super::{Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Scope, Severity};
 use advisor_facts::release::Release;
-use advisor_facts::{Facts, Settings};
 use advisor_facts::units::bytes;
+use advisor_facts::{Facts, Settings};
 use advisor_report::measured::Measured;
 
 pub(super) const RULE: Rule = Rule {
@@ -20,10 +20,11 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A default size of a buffer above its maximum. It is the second value of tcp_rmem \
-        or tcp_wmem above the third, or rmem_default above rmem_max (wmem alike). The kernel takes it. A TCP \
-        socket then begins with the greater buffer and autotuning never changes it; a program \
-        that asks for a buffer gets a smaller one than a program that asks for none.",
+    detects: "A default buffer size above its maximum. It is a second value of tcp_rmem or \
+        tcp_wmem above the third, or rmem_default above rmem_max (and the same for wmem). The \
+        kernel takes it. A TCP socket then begins with the greater buffer and autotuning never \
+        changes it; a program that asks for a buffer gets a smaller one than a program that asks \
+        for none.",
     evidence: "The three values of net.ipv4.tcp_rmem and tcp_wmem; net.core.rmem_default against \
         rmem_max, wmem_default against wmem_max.",
     recommendation: "The kernel's own default, at most the maximum. The maximum stays.",
@@ -74,7 +75,10 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
 
 fn values<const N: usize>(settings: &Settings, name: &str) -> Option<[u64; N]> {
     let text = settings.get(name)?;
-    let values: Option<Vec<u64>> = text.split_whitespace().map(|word| word.parse().ok()).collect();
+    let values: Option<Vec<u64>> = text
+        .split_whitespace()
+        .map(|word| word.parse().ok())
+        .collect();
     values?.try_into().ok()
 }
 
@@ -113,16 +117,26 @@ pub(super) mod tests {
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         let mut facts = host("quiet");
-        facts.settings.set("net.ipv4.tcp_rmem", "4096 8388608 4194304");
+        facts
+            .settings
+            .set("net.ipv4.tcp_rmem", "4096 8388608 4194304");
         facts
     }
 
     #[test]
     fn the_default_goes_down_to_the_maximum() {
         for (name, value, proposed) in [
-            ("net.ipv4.tcp_rmem", "4096 8388608 4194304", "4096 131072 4194304"),
+            (
+                "net.ipv4.tcp_rmem",
+                "4096 8388608 4194304",
+                "4096 131072 4194304",
+            ),
             ("net.ipv4.tcp_wmem", "8192 16385 16384", "8192 16384 16384"),
-            ("net.ipv4.tcp_wmem", "20000 16385 10000", "10000 10000 10000"),
+            (
+                "net.ipv4.tcp_wmem",
+                "20000 16385 10000",
+                "10000 10000 10000",
+            ),
             ("net.core.rmem_default", "16777216", "212992"),
             ("net.core.wmem_default", "212993", "212992"),
         ] {
@@ -132,7 +146,10 @@ pub(super) mod tests {
             assert!(facts.settings.set(name, value));
             let findings = fired(&RULE, &facts);
             assert_eq!(findings.len(), 1);
-            assert_eq!((findings[0].setting.as_str(), findings[0].proposed.as_str()), (name, proposed));
+            assert_eq!(
+                (findings[0].setting.as_str(), findings[0].proposed.as_str()),
+                (name, proposed)
+            );
             facts.settings.set(name, proposed);
             assert_quiet(&RULE, &facts);
         }

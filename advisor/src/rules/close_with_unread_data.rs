@@ -417,7 +417,10 @@ pub(super) mod tests {
         // The counter of a child namespace is as old as the namespace.
         facts.settings.tcp_max_orphans = None;
         let summary = &fired(&RULE, &facts)[0].summary;
-        assert!(summary.contains("since the network namespace was made"), "{summary}");
+        assert!(
+            summary.contains("since the network namespace was made"),
+            "{summary}"
+        );
     }
 
     /// A host that closed so often with unread data, and opened so many connections.

@@ -71,11 +71,11 @@ pub(crate) fn wrong_values<'a>(files: &'a SysctlFiles, base: &Facts) -> Vec<Wron
 /// What the rules find in a set of assignments alone, with every other setting as it
 /// is at boot.
 fn judge(set: &BTreeMap<&str, Assignment<'_>>, base: &Facts) -> Vec<(&'static Rule, Finding)> {
+    let release = Release::of_kernel(&base.kernel);
     let mut facts = Facts::without_host(&base.kernel, base.ram_bytes, base.page_bytes);
     facts.memory = base.memory.clone();
     // What no file of settings sets, but the kernel's size does.
     facts.settings.tcp_ehash_entries = base.settings.tcp_ehash_entries;
-    let release = Release::of_kernel(&base.kernel);
     let mut any = false;
     for (key, line) in set {
         if setting_unknown_here::unknown(key, &base.kernel).is_none()

@@ -1,6 +1,8 @@
 //! What every socket keeps under memory pressure was raised.
 
-use super::{Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope, Severity};
+use super::{
+    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope, Severity,
+};
 use advisor_facts::Facts;
 use advisor_facts::units::bytes;
 use advisor_report::measured::Measured;
@@ -47,19 +49,19 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         ("net.ipv4.tcp_rmem", facts.settings.tcp_rmem),
         ("net.ipv4.tcp_wmem", facts.settings.tcp_wmem),
     ];
-    let findings: Vec<_> = both
-        .into_iter()
-        .filter_map(|(name, values)| Some((name, values?)))
-        .filter(|(_, [least, ..])| *least > MOST_PAGES.saturating_mul(facts.page_bytes))
-        .map(|(name, [least, default, most])| {
-            let page = facts.page_bytes;
-            let proposed = format!("{page} {default} {most}");
-            let mut finding = Finding::of_setting(facts, &DOCUMENTATION, name, &proposed);
-            let enough = facts.settings.tcp_mem.and_then(|[_, pressure, high]| {
-                let room = high.checked_sub(pressure)?.saturating_mul(page);
-                Some((room / least, room))
-            });
-            let full = enough.map_or_else(String::new, |(sockets, room)| {
+    let findings: Vec<_> =
+        both.into_iter()
+            .filter_map(|(name, values)| Some((name, values?)))
+            .filter(|(_, [least, ..])| *least > MOST_PAGES.saturating_mul(facts.page_bytes))
+            .map(|(name, [least, default, most])| {
+                let page = facts.page_bytes;
+                let proposed = format!("{page} {default} {most}");
+                let mut finding = Finding::of_setting(facts, &DOCUMENTATION, name, &proposed);
+                let enough = facts.settings.tcp_mem.and_then(|[_, pressure, high]| {
+                    let room = high.checked_sub(pressure)?.saturating_mul(page);
+                    Some((room / least, room))
+                });
+                let full = enough.map_or_else(String::new, |(sockets, room)| {
                 finding.evidence.push(Evidence::sysctl(
                     "net.ipv4.tcp_mem",
                     facts.settings.get("net.ipv4.tcp_mem").unwrap_or_default().as_str().into(),
@@ -70,22 +72,22 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                     bytes(room)
                 )
             });
-            Finding {
-                severity: Severity::Warning,
-                confidence: Confidence::Medium,
-                summary: format!(
-                    "{name}: memory pressure cannot shrink a socket below {}",
-                    bytes(least)
-                ),
-                why: format!(
-                    "The first value is guaranteed to each socket up to the hard limit of \
+                Finding {
+                    severity: Severity::Warning,
+                    confidence: Confidence::Medium,
+                    summary: format!(
+                        "{name}: memory pressure cannot shrink a socket below {}",
+                        bytes(least)
+                    ),
+                    why: format!(
+                        "The first value is guaranteed to each socket up to the hard limit of \
                      tcp_mem; the kernel's own is a page, {}.{full}",
-                    bytes(page)
-                ),
-                ..finding
-            }
-        })
-        .collect();
+                        bytes(page)
+                    ),
+                    ..finding
+                }
+            })
+            .collect();
     if findings.is_empty() {
         return Outcome::Quiet("under pressure buffers can shrink to a few pages".to_owned());
     }
@@ -112,7 +114,11 @@ pub(super) mod tests {
         let findings = fired(&RULE, &facts);
         let proposed: Vec<_> = findings.iter().map(|finding| &finding.proposed).collect();
         assert_eq!(proposed, ["4096 495956 6291456", "4096 495956 4194304"]);
-        assert!(findings[0].why.contains("5773 sockets"), "{}", findings[0].why);
+        assert!(
+            findings[0].why.contains("5773 sockets"),
+            "{}",
+            findings[0].why
+        );
         // The page of another machine.
         facts.page_bytes = 65_536;
         assert_quiet(&RULE, &facts);

@@ -72,7 +72,10 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         return Outcome::Fired(findings);
     }
     let past = Past::counted(facts, OVERFLOWS);
-    let accepted: i64 = facts.places().filter_map(|place| place.count(ACCEPTED)).sum();
+    let accepted: i64 = facts
+        .places()
+        .filter_map(|place| place.count(ACCEPTED))
+        .sum();
     if past.count < FEW || past.count.saturating_mul(ACCEPTED_A_DROP) < accepted {
         return Outcome::Quiet(format!(
             "{} drops at full accept queues {}, of {accepted} accepted connections",
@@ -222,7 +225,11 @@ pub(super) mod tests {
     #[test]
     fn other_drops_are_no_full_accept_queue() {
         let mut facts = host("quiet");
-        let grown = [("ListenOverflows", 0), ("ListenDrops", 600), ("TCPReqQFullDrop", 600)];
+        let grown = [
+            ("ListenOverflows", 0),
+            ("ListenDrops", 600),
+            ("TCPReqQFullDrop", 600),
+        ];
         add_namespace(&mut facts, 7, &grown);
         facts.now.elsewhere[0].counters =
             counters("TcpExt: ListenOverflows ListenDrops\nTcpExt: 0 600\n");
@@ -243,7 +250,10 @@ pub(super) mod tests {
         assert_quiet(&RULE, &facts);
         facts.now.counters = total(10);
         let finding = fired(&RULE, &facts).remove(0);
-        assert_eq!((finding.applies_to, finding.severity), (AppliesTo::Observe, Severity::Notice));
+        assert_eq!(
+            (finding.applies_to, finding.severity),
+            (AppliesTo::Observe, Severity::Notice)
+        );
     }
 
     #[test]

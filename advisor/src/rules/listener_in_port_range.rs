@@ -82,7 +82,12 @@ pub(super) fn unreserved_listeners(
     range: [u16; 2],
 ) -> BTreeSet<u16> {
     let settings = facts.settings_in(namespace);
-    let reserved = ranges(settings.ip_local_reserved_ports.as_deref().unwrap_or_default());
+    let reserved = ranges(
+        settings
+            .ip_local_reserved_ports
+            .as_deref()
+            .unwrap_or_default(),
+    );
     let sockets = match namespace {
         Some(other) => other.sockets.as_ref(),
         None => facts.now.sockets.as_ref(),
@@ -100,7 +105,10 @@ pub(super) fn unreserved_listeners(
 
 /// The reserved ports with these added: `22,8080,30000-32767`.
 pub(super) fn with_reserved(settings: &Settings, ports: &BTreeSet<u16>) -> String {
-    let now = settings.ip_local_reserved_ports.as_deref().unwrap_or_default();
+    let now = settings
+        .ip_local_reserved_ports
+        .as_deref()
+        .unwrap_or_default();
     let ports = ports.iter().map(u16::to_string);
     let list: Vec<String> = now
         .split(',')
@@ -148,7 +156,10 @@ fn finding(facts: &Facts, namespace: Option<&Namespace>) -> Option<Finding> {
         None => there_and_back(facts, RESERVED, &proposed),
         Some(_) => {
             let set = |value: &str| command_in(namespace, &command(RESERVED, value));
-            let now = settings.ip_local_reserved_ports.as_deref().unwrap_or_default();
+            let now = settings
+                .ip_local_reserved_ports
+                .as_deref()
+                .unwrap_or_default();
             (
                 format!("{}; for good: {SET_FOR_CONTAINERS}", set(&proposed)),
                 set(now),

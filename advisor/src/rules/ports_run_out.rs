@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use advisor_facts::{Facts, Settings};
 use advisor_facts::namespaces::Namespace;
 use advisor_facts::sock_diag::{TcpSocket, TcpState};
+use advisor_facts::{Facts, Settings};
 use advisor_report::measured::Measured;
 
 use super::apply::{SET_FOR_CONTAINERS, command};
@@ -287,7 +287,9 @@ impl<'a> Ports<'a> {
             current: settings.get(setting).unwrap_or_default(),
             cost: match (setting, reserve.is_empty()) {
                 (SETTING, false) => "the ports of the listeners have to be reserved".to_owned(),
-                (SETTING, true) => "none seen: nobody listens on a port of the wider range".to_owned(),
+                (SETTING, true) => {
+                    "none seen: nobody listens on a port of the wider range".to_owned()
+                }
                 _ => "none for ports; TIME_WAIT ends for connect() after a second".to_owned(),
             },
             apply: format!("{reserve}{apply}; {better}"),
@@ -315,9 +317,7 @@ pub(super) mod tests {
     use super::*;
     use advisor_facts::sock_diag::Timer;
 
-    use crate::rules::testing::{
-        add_sockets, assert_quiet, bare_host, fired, host, set, socket,
-    };
+    use crate::rules::testing::{add_sockets, assert_quiet, bare_host, fired, host, set, socket};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
@@ -348,7 +348,10 @@ pub(super) mod tests {
         set(&mut facts, REUSE, "2");
         time_wait(&mut facts, "10.0.0.9", "10.0.0.1:5432", 26_800);
         let finding = fired(&RULE, &facts).remove(0);
-        assert_eq!((finding.setting.as_str(), finding.proposed.as_str()), (REUSE, "1"));
+        assert_eq!(
+            (finding.setting.as_str(), finding.proposed.as_str()),
+            (REUSE, "1")
+        );
         set(&mut facts, REUSE, "1");
         assert_quiet(&RULE, &facts);
     }
@@ -369,7 +372,9 @@ pub(super) mod tests {
         let mut facts = bare_host(8 << 30);
         let connections = (0..20_000).map(|k| {
             let local = format!("10.0.0.9:{}", 32_768 + k);
-            socket(TcpState::Established, &local, "10.0.0.1:5432").held_by(9).done()
+            socket(TcpState::Established, &local, "10.0.0.1:5432")
+                .held_by(9)
+                .done()
         });
         add_sockets(&mut facts, connections.collect::<Vec<_>>());
         add_sockets(

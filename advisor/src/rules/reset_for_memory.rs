@@ -63,10 +63,7 @@ fn logged(facts: &Facts, earlier: &Look, evidence: &mut Vec<Evidence>) -> (i64, 
         i64::try_from(new.count()).unwrap_or(i64::MAX)
     };
     let logged = (lines(&log.too_many_orphans), lines(&log.out_of_memory));
-    for (lines, text) in [
-        (logged.0, ORPHANS_LOGGED),
-        (logged.1, MEMORY_LOGGED),
-    ] {
+    for (lines, text) in [(logged.0, ORPHANS_LOGGED), (logged.1, MEMORY_LOGGED)] {
         if lines > 0 {
             let name = format!("kernel.log: {text}");
             evidence.push(Evidence::new(name, lines.into(), "the kernel's log, lines"));
@@ -204,14 +201,16 @@ fn over(facts: &Facts) -> Outcome {
         past.count,
         past.when(facts)
     );
-    Outcome::Fired(vec![past.finding(
-        summary,
-        &setting,
-        "The gauges are below their limits now, so they do not show who held the memory. A \
+    Outcome::Fired(vec![
+        past.finding(
+            summary,
+            &setting,
+            "The gauges are below their limits now, so they do not show who held the memory. A \
          limit is raised for what healthy sockets hold, and only a look at the time of the \
          failure tells that."
-            .to_owned(),
-    )])
+                .to_owned(),
+        ),
+    ])
 }
 
 /// The finding where connections were reset in the window and the gauges are low again.
@@ -314,17 +313,25 @@ pub(super) mod tests {
         facts.now.counters = counters("TcpExt: TCPAbortOnMemory\nTcpExt: 911\n");
         let finding = fired(&RULE, &facts).remove(0);
         assert_eq!(finding.applies_to, AppliesTo::Observe);
-        assert!(finding.summary.starts_with("911 connections"), "{}", finding.summary);
-        assert!(finding.summary.contains("no time known"), "{}", finding.summary);
+        assert!(
+            finding.summary.starts_with("911 connections"),
+            "{}",
+            finding.summary
+        );
+        assert!(
+            finding.summary.contains("no time known"),
+            "{}",
+            finding.summary
+        );
         facts.kernel_log = Some(KernelLog {
             out_of_memory: vec![facts.now.uptime - Duration::from_secs(100); 30],
             too_many_orphans: Vec::new(),
         });
         let finding = fired(&RULE, &facts).remove(0);
         assert!(
-            finding.summary.ends_with(
-                "since boot, last logged 100 s ago: tcp_mem, by 30 lines of the log"
-            ),
+            finding
+                .summary
+                .ends_with("since boot, last logged 100 s ago: tcp_mem, by 30 lines of the log"),
             "{}",
             finding.summary
         );

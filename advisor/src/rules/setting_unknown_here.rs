@@ -104,8 +104,7 @@ fn came_or_went(setting: &Setting, release: Option<Release>) -> Option<String> {
         };
         return Some(format!("{name} is gone since {until}{instead}"));
     }
-    (!setting.exists(release?))
-        .then(|| format!("{name} exists since {}", setting.since))
+    (!setting.exists(release?)).then(|| format!("{name} exists since {}", setting.since))
 }
 
 /// The known name nearest to a misspelled one.
@@ -117,7 +116,10 @@ fn like(key: &str) -> Option<&'static str> {
         .filter(|setting| setting.name.starts_with(family) && setting.until.is_none())
         .map(|setting| (strsim::osa_distance(key, setting.name), setting.name))
         .min()?;
-    let letters = key.trim_start_matches("net.ipv4.tcp_").trim_start_matches(family).len();
+    let letters = key
+        .trim_start_matches("net.ipv4.tcp_")
+        .trim_start_matches(family)
+        .len();
     (edits <= MOST_EDITS && edits * LETTERS_AN_EDIT <= letters).then_some(nearest)
 }
 
@@ -126,7 +128,10 @@ fn like(key: &str) -> Option<&'static str> {
 fn is_of_a_module(key: &str) -> bool {
     match table::find(key) {
         Some(setting) if setting.until.is_some() => false,
-        _ => !(table::is_covered(key) && (key.starts_with("net.ipv4.") || key.starts_with("net.core."))),
+        _ => {
+            !(table::is_covered(key)
+                && (key.starts_with("net.ipv4.") || key.starts_with("net.core.")))
+        }
     }
 }
 
@@ -137,9 +142,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     let files = &facts.sysctl_files;
     let findings: Vec<_> = files
         .assignments()
-        .filter(|line| {
-            files.live.get(line.key) == Some(&None) && !is_of_a_module(line.key)
-        })
+        .filter(|line| files.live.get(line.key) == Some(&None) && !is_of_a_module(line.key))
         .map(|line| {
             let went = table::find(line.key)
                 .and_then(|setting| came_or_went(setting, Release::of_kernel(&facts.kernel)));

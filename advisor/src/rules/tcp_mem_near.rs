@@ -74,7 +74,10 @@ fn over(facts: &Facts) -> Option<Finding> {
     if past.count == 0 || !reset_for_memory::past(facts).is_nothing() {
         return None;
     }
-    let lasted = Past::counted(facts, PRESSURE_MS).count.max(0).cast_unsigned();
+    let lasted = Past::counted(facts, PRESSURE_MS)
+        .count
+        .max(0)
+        .cast_unsigned();
     let summary = format!(
         "TCP came under memory pressure {} times {}, for {} in all",
         past.count,

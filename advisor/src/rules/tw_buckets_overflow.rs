@@ -161,7 +161,11 @@ fn without_a_window(facts: &Facts, current: i64) -> Outcome {
         .min(most_records(facts));
     let mut finding = Finding::of_setting(facts, &DOCUMENTATION, SETTING, &wanted.to_string());
     finding.evidence.push(Evidence::sockstat("TCP.tw", records));
-    finding.evidence.extend(Evidence::counted(&facts.here(), COUNTER, facts.counters_begin()));
+    finding.evidence.extend(Evidence::counted(
+        &facts.here(),
+        COUNTER,
+        facts.counters_begin(),
+    ));
     if wanted <= current {
         let why = "A 64th of the RAM does not hold more records. Keep connections alive and \
             reuse them."
@@ -230,7 +234,10 @@ pub(super) mod tests {
         // Below the limit only the past is left.
         set(&mut facts, SETTING, "65537");
         let finding = fired(&RULE, &facts).remove(0);
-        assert_eq!((finding.applies_to, finding.severity), (AppliesTo::Observe, Severity::Notice));
+        assert_eq!(
+            (finding.applies_to, finding.severity),
+            (AppliesTo::Observe, Severity::Notice)
+        );
         facts.now.counters = counters("TcpExt: TCPTimeWaitOverflow\nTcpExt: 0\n");
         assert_quiet(&RULE, &facts);
     }

@@ -4,11 +4,11 @@ use super::{
     Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Scope, Severity, TAKE_OUT,
     setting_unknown_here,
 };
+use advisor_facts::Facts;
+use advisor_facts::release::Release;
 use advisor_facts::sysctl::table::{Form, Numbers, Setting};
 use advisor_facts::sysctl::write::{Value, Written};
 use advisor_facts::sysctl_files::{Assignment, SysctlFiles};
-use advisor_facts::Facts;
-use advisor_facts::release::Release;
 use advisor_report::measured::Measured;
 
 pub(crate) const RULE: Rule = Rule {
@@ -23,10 +23,10 @@ pub(crate) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A value in a file that the kernel refuses (EINVAL). It may be a number beyond its \
-        bounds, such as tcp_retries2 = 300, or an ip_local_port_range that begins below \
-        ip_unprivileged_port_start, or a word where the kernel takes a number, such as tcp_sack = \
-        yes, or a number in quotes. The setting keeps its value.",
+    detects: "A value in a file that the kernel answers with EINVAL. It is a number beyond its \
+        bounds, such as tcp_retries2 = 300 or an ip_local_port_range that begins below \
+        ip_unprivileged_port_start, a word where the kernel takes a number, such as tcp_sack = \
+        yes, or a number in quotes.",
     evidence: "Every line of the files whose setting is known, and the bounds that the kernel of \
         this release has. The kernel takes the first numbers and passes over what follows, so a \
         comment after a number is no fault; fewer numbers than a setting has set the first ones.",
@@ -123,8 +123,8 @@ pub(crate) fn refused<'a>(files: &'a SysctlFiles, kernel: &str) -> Vec<Refused<'
             let write = |text: &str| setting.write_beside(text, release, &others);
             let written = write(line.value);
             written.refused.as_ref()?;
-            let meant = meant(setting, line.value, release)
-                .filter(|value| write(value).refused.is_none());
+            let meant =
+                meant(setting, line.value, release).filter(|value| write(value).refused.is_none());
             Some(Refused {
                 line,
                 meant,
@@ -223,7 +223,11 @@ pub(super) mod tests {
                 Some(Some("786432 1048576 26777216")),
             ),
             ("net.ipv4.tcp_keepalive_time = \"60\"", "", Some(Some("60"))),
-            ("net.ipv4.tcp_congestion_control = bbr # fast", "", Some(Some("bbr"))),
+            (
+                "net.ipv4.tcp_congestion_control = bbr # fast",
+                "",
+                Some(Some("bbr")),
+            ),
             ("net.ipv4.tcp_available_ulp = tls", "", Some(None)),
             ("net.ipv4.tcp_retries2 = 8 # seldom", "", None),
             ("net.ipv4.tcp_rmem = 4096 87380", "", None),
