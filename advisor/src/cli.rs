@@ -18,7 +18,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::lint::LintError;
 use crate::plan;
 use crate::render::{explain, json, markdown, sysctl, text};
-use crate::rules::NamedReport;
+use crate::rules::{self, NamedReport};
 
 use capture::Capture;
 use host::{HostArguments, LookArguments};
@@ -218,7 +218,7 @@ impl Recommend {
 
 impl Explain {
     fn run(self) -> Result<ExitCode, Error> {
-        let rule = explain::find(&self.rule).ok_or(Error::NoRule(self.rule))?;
+        let rule = rules::find(&self.rule).ok_or(Error::NoRule(self.rule))?;
         print(|out| explain::write(out, rule, textwrap::termwidth()))?;
         Ok(ExitCode::SUCCESS)
     }

@@ -127,6 +127,13 @@ pub struct Rule {
     pub check: fn(&Facts, &Measured) -> Outcome,
 }
 
+/// The rule of a code or a name, whatever its case.
+pub fn find(wanted: &str) -> Option<&'static Rule> {
+    RULES.iter().find(|rule| {
+        rule.code.eq_ignore_ascii_case(wanted) || rule.name.eq_ignore_ascii_case(wanted)
+    })
+}
+
 /// What a rule judges.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]

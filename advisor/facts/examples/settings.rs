@@ -159,6 +159,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .collect();
     let capture = json!({
         "kernel": release.trim_end(),
+        "guest": in_guest,
         "texts": TEXTS,
         "settings": seen,
         "answers": answers,

@@ -9,8 +9,8 @@ use clap::ValueEnum;
 
 use super::{Error, print};
 use crate::lint::{self, FileSet};
-use crate::render::{self, explain, json, sarif};
-use crate::rules::Rule;
+use crate::render::{self, json, sarif};
+use crate::rules::{self, Rule};
 
 /// Judge files of settings without the live state of a host
 ///
@@ -122,7 +122,7 @@ impl Lint {
 
 /// A rule by its code or its name.
 fn rule(text: &str) -> Result<&'static Rule, String> {
-    explain::find(text).ok_or_else(|| "`advisor rules` lists the codes and names".to_owned())
+    rules::find(text).ok_or_else(|| "`advisor rules` lists the codes and names".to_owned())
 }
 
 /// A kernel release: two numbers at least.

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use super::LintError;
-use crate::render::explain;
+use crate::rules;
 
 /// What begins the comment.
 const MARK: &str = "lastbyte:";
@@ -70,7 +70,7 @@ fn codes(text: &str) -> Result<Vec<(&'static str, String)>, String> {
             .find(|c: char| c == ',' || c == ':' || c.is_whitespace())
             .unwrap_or(rest.len());
         let (word, after) = rest.split_at(end);
-        let Some(rule) = explain::find(word) else {
+        let Some(rule) = rules::find(word) else {
             // The reason begins where the codes end.
             if codes.is_empty() || looks_like_a_code(word) {
                 return Err(format!("there is no rule {word:?}"));

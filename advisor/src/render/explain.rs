@@ -8,13 +8,6 @@ use serde::Serialize;
 use super::text::{FAINT, NARROWEST, STRONG, WIDEST, fill, heading};
 use crate::rules::{Documentation, ProvenBy, RULES, Rule};
 
-/// The rule of a code or a name, whatever its case.
-pub fn find(wanted: &str) -> Option<&'static Rule> {
-    RULES.iter().find(|rule| {
-        rule.code.eq_ignore_ascii_case(wanted) || rule.name.eq_ignore_ascii_case(wanted)
-    })
-}
-
 /// Writes all that there is to say about a rule.
 pub fn write(out: &mut dyn io::Write, rule: &Rule, width: usize) -> io::Result<()> {
     let width = width.clamp(NARROWEST, WIDEST);

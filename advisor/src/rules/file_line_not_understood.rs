@@ -20,7 +20,7 @@ pub(crate) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A line of a file that no program understands: it is no assignment, or not text. The \
+    detects: "A line of a file that no program understands. It is no assignment, or not text. The \
         programs that apply the files skip it, and the setting keeps its value.",
     evidence: "Every line of the files.",
     recommendation: "Remove the line, or write it as `key = value`.",
@@ -89,7 +89,7 @@ pub(super) mod tests {
         with_file(
             &mut facts,
             "/etc/sysctl.d/60-b.conf",
-            "net.ipv4.tcp_fin_timeout 60\nnet.ipv4.tcp_mem = 1 2",
+            "net.ipv4.tcp_fin_timeout 60\ntcp mem = 1 2\nnet.ipv4.tcp_rmem = 4096 87380 # two",
         );
         // Two values of a triple set the first two.
         assert_eq!(fired(&RULE, &facts).len(), 1);

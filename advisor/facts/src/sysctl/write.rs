@@ -9,8 +9,6 @@ use std::fmt;
 use super::table::{Form, Numbers, Relation, Setting, Width, find};
 use crate::release::Release;
 
-const UNPRIVILEGED_START: &str = "net.ipv4.ip_unprivileged_port_start";
-
 /// The longest number, in bytes, that the kernel reads.
 const LONGEST_NUMBER: usize = 20;
 
@@ -273,6 +271,10 @@ fn judged(form: Numbers, number: i128, release: Option<Release>) -> Result<Optio
     }
 }
 
+const UNPRIVILEGED_PORT_START: &str = "net.ipv4.ip_unprivileged_port_start";
+const LOCAL_PORT_RANGE: &str = "net.ipv4.ip_local_port_range";
+const MAX_REORDERING: &str = "net.ipv4.tcp_max_reordering";
+
 /// Why numbers that are each within their bounds are refused together, or beside
 /// another setting.
 fn related(
@@ -300,18 +302,20 @@ fn related(
             if let Some(last) = last.filter(|last| *last < first) {
                 return Some(last_below_first(first, last));
             }
-            let start = first_of(UNPRIVILEGED_START)?;
-            (first >= start, "below", (UNPRIVILEGED_START, start))
+            let start = first_of(UNPRIVILEGED_PORT_START)?;
+            (first >= start, "below", (UNPRIVILEGED_PORT_START, start))
         }
         Relation::BelowPortRange => {
-            const RANGE: &str = "net.ipv4.ip_local_port_range";
-            let range = first_of(RANGE)?;
-            (first <= range, "above the first of", (RANGE, range))
+            let range = first_of(LOCAL_PORT_RANGE)?;
+            (
+                first <= range,
+                "above the first of",
+                (LOCAL_PORT_RANGE, range),
+            )
         }
         Relation::BelowMaxReordering => {
-            const MOST: &str = "net.ipv4.tcp_max_reordering";
-            let most = first_of(MOST)?;
-            (first <= most, "above", (MOST, most))
+            let most = first_of(MAX_REORDERING)?;
+            (first <= most, "above", (MAX_REORDERING, most))
         }
     };
     let (name, value) = other;
