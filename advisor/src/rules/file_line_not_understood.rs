@@ -91,7 +91,7 @@ pub(super) mod tests {
             "/etc/sysctl.d/60-b.conf",
             "net.ipv4.tcp_fin_timeout 60\ntcp mem = 1 2\nnet.ipv4.tcp_rmem = 4096 87380 # two",
         );
-        // Two values of a triple set the first two.
-        assert_eq!(fired(&RULE, &facts).len(), 1);
+        // A comment after a value hides nothing.
+        assert_eq!(fired(&RULE, &facts).len(), 2);
     }
 }
