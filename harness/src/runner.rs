@@ -1,8 +1,8 @@
 //! Scenarios x kernels -> results.
 //!
 //! A [`Plan`] says which scenario runs on which kernel. An
-//! [`executor::Executor`] runs the jobs of a plan: [`host`] on this machine's
-//! kernel, [`guests`] in QEMU. Both end in [`local`], which runs one scenario on
+//! [`executor::Executor`] runs the jobs of a plan: `host` on this machine's
+//! kernel, `guests` in QEMU. Both end in `local`, which runs one scenario on
 //! the kernel of its own process.
 //!
 //! Imports suite, actor, lab, host_settings, kernels, guest and the ground

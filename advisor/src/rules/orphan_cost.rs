@@ -217,6 +217,20 @@ impl<'a> Orphans<'a> {
         (is_worth_it && most > self.peak.cast_unsigned()).then_some(most)
     }
 
+    /// Whether a proposed limit is enough for the orphans that there are.
+    pub(super) fn is_enough(&self, proposed: u64) -> String {
+        let needed = self.needed();
+        if proposed > needed {
+            return "The proposal is above four times the count.".to_owned();
+        }
+        format!(
+            "That is less than four times the {} that there are. For a limit above {needed} the \
+             memory is missing: {} for as many.",
+            self.peak,
+            bytes(needed.saturating_mul(self.cost.bytes))
+        )
+    }
+
     /// What a limit costs, at most, if that many come.
     pub(super) fn cost_of(&self, limit: u64) -> String {
         format!(

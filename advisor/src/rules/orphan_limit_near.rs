@@ -215,20 +215,10 @@ impl NearLimit<'_> {
 
     fn raise(self, proposed: u64) -> Finding {
         let current = self.limit.to_string();
-        let needed = self.orphans.needed();
-        let enough = if needed >= proposed {
-            format!(
-                " That is less than four times the {} that there are. For a limit above {needed} \
-                 the memory is missing: {} for as many.",
-                self.orphans.peak,
-                bytes(needed.saturating_mul(self.orphans.cost.bytes))
-            )
-        } else {
-            " The proposal is above four times the count.".to_owned()
-        };
+        let enough = self.orphans.is_enough(proposed);
         let why = format!(
             "The kernel compares the limit with up to four times the count, so that resets begin \
-             at a quarter of it. {}{enough}",
+             at a quarter of it. {} {enough}",
             self.paid()
         );
         let cost = self.orphans.cost_of(proposed);

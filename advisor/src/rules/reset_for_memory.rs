@@ -137,10 +137,11 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
                 why: format!(
                     "At most {peak} orphans would have been there at once, and the kernel \
                      compares the limit with up to four times as many. The high mark of tcp_mem \
-                     pays for {} of {} each ({}).",
+                     pays for {} of {} each ({}). {}",
                     orphans.payable.unwrap_or(0),
                     bytes(orphans.cost.bytes),
-                    orphans.cost.source
+                    orphans.cost.source,
+                    orphans.is_enough(wanted)
                 ),
                 evidence,
                 cost: orphans.cost_of(wanted),
@@ -196,11 +197,12 @@ fn over(facts: &Facts) -> Outcome {
             format!("{TCP_MEM}, {LIMIT}"),
         ),
     };
-    let summary = format!(
-        "{} connections were reset for lack of memory {}: {which}",
-        past.count,
-        past.when(facts)
-    );
+    // The log is the whole kernel's, the counters are those of the namespaces seen.
+    let what = match past.count {
+        0 => "the kernel logged resets for lack of memory".to_owned(),
+        count => format!("{count} connections were reset for lack of memory"),
+    };
+    let summary = format!("{what} {}: {which}", past.when(facts));
     Outcome::Fired(vec![
         past.finding(
             summary,

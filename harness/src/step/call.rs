@@ -151,7 +151,7 @@ const EVENTS: [(&str, i16); 6] = [
     ("POLLNVAL", libc::POLLNVAL),
 ];
 
-/// What poll(2) can give back: `none`, or some of [`EVENTS`].
+/// What poll(2) can give back: `none`, or some of `EVENTS`.
 pub const REVENTS: &[&str] = &[
     "none",
     "POLLIN",
