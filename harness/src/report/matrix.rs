@@ -254,7 +254,7 @@ impl Range {
 
 #[cfg(test)]
 mod tests {
-    use advisor_report::{Expectation, Kernel, Quantifier, Verdict};
+    use advisor_report::{Clock, Expectation, Kernel, Quantifier, Verdict};
 
     use super::*;
     use crate::report::tests::sample;
@@ -264,6 +264,7 @@ mod tests {
         result.kernel = Kernel {
             release: release.to_owned(),
             machine: Machine::QemuTcg,
+            clock: Clock::Real,
         };
         result.link = link;
         result.verdict = verdict;
