@@ -7,7 +7,6 @@ use std::fs::File;
 use crate::guest::qemu;
 use crate::host_settings;
 use crate::kernels::cache::Cache;
-use crate::kernels::catalogue;
 use crate::lab::kernel_log::KernelLog;
 use crate::lab::namespace::{Namespace, kernel_release};
 use crate::lab::{self, destroy};
@@ -172,13 +171,16 @@ fn guests() -> [Finding; 3] {
     let cache = Cache::of_user();
     let mut fetched = Vec::new();
     let mut damaged = Vec::new();
-    for line in catalogue::LINES {
-        match cache.as_ref().map(|cache| cache.find(line.name)) {
-            Ok(Ok(Some(kernel))) => fetched.push(format!("{} ({})", line.name, kernel.release)),
-            Ok(Ok(None)) => {}
-            Ok(Err(error)) => damaged.push(error.to_string()),
-            Err(error) => damaged.push(error.to_string()),
+    match &cache {
+        Ok(cache) => {
+            for (name, kernel) in cache.kernels() {
+                match kernel {
+                    Ok(kernel) => fetched.push(format!("{name} ({})", kernel.release)),
+                    Err(error) => damaged.push(error.to_string()),
+                }
+            }
         }
+        Err(error) => damaged.push(error.to_string()),
     }
     let kvm = match (&cache, qemu::may_use_kvm()) {
         (_, false) => (
