@@ -8,12 +8,12 @@ use indicatif::ProgressBar;
 use super::{SUCCESS, complain_of_kernel, print};
 use crate::guest::qemu;
 use crate::guest::state::State;
+use crate::kernels::KernelError;
 use crate::kernels::cache::{Cache, Stored, disk_bytes};
-use crate::kernels::catalogue::{self, LineRelease};
+use crate::kernels::catalogue::{self, Line, LineRelease};
 use crate::kernels::choice;
 use crate::kernels::fetch::{Archives, FetchProgress, MirrorOptions};
 use crate::kernels::import::import;
-use crate::kernels::{KernelError, catalogue::Line};
 
 #[derive(Debug, Args)]
 pub(super) struct Kernels {
@@ -61,7 +61,7 @@ enum KernelsCommand {
 }
 
 #[derive(Debug, Args)]
-struct Mirror {
+pub(super) struct Mirror {
     /// A mirror of Debian, in place of the one that apt uses here
     #[arg(long, value_name = "URL")]
     mirror: Option<String>,
@@ -71,7 +71,8 @@ struct Mirror {
 }
 
 impl Mirror {
-    fn options(&self) -> MirrorOptions {
+    /// For the fetching.
+    pub(super) fn options(&self) -> MirrorOptions {
         MirrorOptions {
             mirror: self.mirror.clone(),
             keyring: self.keyring.clone(),
@@ -200,7 +201,8 @@ fn read(
     archives
 }
 
-fn on_bar(bar: &ProgressBar) -> impl FnMut(FetchProgress) {
+/// Shows the progress of a fetch.
+pub(super) fn on_bar(bar: &ProgressBar) -> impl FnMut(FetchProgress) {
     |stage| match stage {
         FetchProgress::Index(suite) => bar.set_message(format!("reading {suite}")),
         FetchProgress::Download(package) => bar.set_message(package),

@@ -10,13 +10,14 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use super::KernelError;
-use super::catalogue::{LineRelease, Offer, compare_versions};
+use super::catalogue::{FLAVOUR, LineRelease, Offer, compare_versions};
 use super::image::{self, Module, modules, unpack_vmlinuz};
 
 /// The file in a kernel's directory that describes it.
 const RECORD: &str = "kernel.json";
 const KERNEL: &str = "vmlinux";
 const MODULES: &str = "modules";
+const CHANGELOG: &str = "changelog.gz";
 /// The name of a temporary directory, up to the process id.
 const WORKSHOP: &str = ".new-";
 
@@ -308,6 +309,16 @@ impl Stored {
     /// The file to boot.
     pub fn kernel(&self) -> PathBuf {
         self.directory.join(KERNEL)
+    }
+
+    /// Its release as Debian's packages name it: `6.1.0-47`; `None` for another flavour.
+    pub fn short_release(&self) -> Option<String> {
+        self.release.strip_suffix(FLAVOUR).map(str::to_owned)
+    }
+
+    /// The changelog of its package, compressed by gzip. It may be missing.
+    pub fn changelog(&self) -> PathBuf {
+        self.directory.join(CHANGELOG)
     }
 
     /// The bytes that it takes on the disk, with its saved guests.

@@ -7,7 +7,7 @@ use advisor_facts::release;
 
 use super::KernelError;
 use super::cache::{Cache, Stored, file_identity};
-use super::catalogue::{FLAVOUR, LineRelease};
+use super::catalogue::LineRelease;
 use super::import;
 use crate::lab::namespace::kernel_release;
 
@@ -96,7 +96,7 @@ pub fn find(cache: &Cache, named: &LineRelease) -> Result<Option<Stored>, Kernel
         return Ok(None);
     };
     let newest = cache.find(named.line.name)?;
-    Ok(newest.filter(|newest| newest.release.strip_suffix(FLAVOUR) == Some(release)))
+    Ok(newest.filter(|newest| newest.short_release().as_ref() == Some(release)))
 }
 
 /// Refuses `--modules` without a kernel given by path: the others have their

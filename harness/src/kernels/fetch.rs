@@ -178,7 +178,12 @@ impl Archives {
                 "the packages have changed; a newer harness may know them",
             )
         })?;
-        cache.store(&wanted.to_string(), &packages, None, &vmlinuz, &modules)
+        let stored = cache.store(&wanted.to_string(), &packages, None, &vmlinuz, &modules)?;
+        if let Some(changelog) = find_changelog(&unpacked) {
+            // It only tells what changed; without it the kernel is whole.
+            let _ = fs::copy(changelog, stored.changelog());
+        }
+        Ok(stored)
     }
 }
 
@@ -503,6 +508,19 @@ pub(super) fn find_kernel(unpacked: &Path) -> Option<(PathBuf, PathBuf)> {
                 && file.is_file()
         })?;
     Some((vmlinuz, modules))
+}
+
+/// The changelog in a kernel's packages.
+fn find_changelog(unpacked: &Path) -> Option<PathBuf> {
+    fs::read_dir(unpacked.join("usr/share/doc"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .flat_map(|package| {
+            ["changelog.gz", "changelog.Debian.gz"].map(|name| package.path().join(name))
+        })
+        .filter(|file| file.symlink_metadata().is_ok_and(|of| of.is_file()))
+        .max_by_key(|file| file.metadata().map_or(0, |of| of.len()))
 }
 
 #[cfg(test)]
