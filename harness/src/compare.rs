@@ -200,8 +200,12 @@ fn observations_of(one: &ScenarioResult, other: &ScenarioResult) -> BTreeSet<Str
         .iter()
         .any(|result| result.kernel.machine == Machine::Host);
     let runs = one.runs.iter().chain(&other.runs);
+    let is_left_out = |name: &&String| {
+        let is_duration = name.rsplit('.').next() == Some("ms");
+        is_duration || (is_shared && name.starts_with("kernel."))
+    };
     runs.flat_map(|run| run.observations.keys())
-        .filter(|name| !name.ends_with(".ms") && !(is_shared && name.starts_with("kernel.")))
+        .filter(|name| !is_left_out(name))
         .cloned()
         .collect()
 }
@@ -209,9 +213,12 @@ fn observations_of(one: &ScenarioResult, other: &ScenarioResult) -> BTreeSet<Str
 /// The values of an observation over the runs of a result that gave a verdict. A counter
 /// that did not change is not listed and counts as 0.
 fn values(name: &str, result: &ScenarioResult, is_number: bool) -> Vec<Value> {
-    let missing = || match is_number {
-        true => Value::Integer(0),
-        false => Value::from("none"),
+    let missing = || {
+        if is_number {
+            Value::Integer(0)
+        } else {
+            Value::from("none")
+        }
     };
     let runs = result.runs.iter().filter(|run| run.error.is_none());
     runs.map(|run| run.observations.get(name).cloned().unwrap_or_else(missing))

@@ -48,6 +48,8 @@ pub fn items(changelog: &str, before: &str) -> Vec<String> {
         }
     }
     items.retain(|item| is_of_network(item));
+    // Of hundreds of items the likely ones come first.
+    items.sort_by_key(|item| !item.starts_with("tcp:") && !item.starts_with("inet:"));
     items
 }
 

@@ -116,6 +116,10 @@ fn describe(change: &Change, cache: &Cache) -> String {
         crate::kernels::catalogue::compare_versions(&one.version, &other.version)
     });
     let [older, newer] = ends;
+    if older.named.line.name != newer.named.line.name {
+        lines.push("they are of two lines of Linux, with thousands of changes between".to_owned());
+        return lines.join("\n") + "\n";
+    }
     let stored = choice::find(cache, &newer.named).ok().flatten();
     let text = stored
         .and_then(|stored| std::fs::File::open(stored.changelog()).ok())

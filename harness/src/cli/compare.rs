@@ -49,7 +49,11 @@ impl Compare {
             [] => self.compare_reports()?,
             [_, _] => self.compare_kernels()?,
             _ => {
-                complain("--kernel is given twice, for the two sides", "");
+                complain(
+                    "--kernel is given twice: two kernels are compared",
+                    "harness compare --kernel debian-6.1 --kernel debian-6.12; auto can be \
+                     either",
+                );
                 return Err(USAGE);
             }
         };
