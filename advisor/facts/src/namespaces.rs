@@ -17,6 +17,7 @@ use crate::counters::Counters;
 use crate::processes::{OpenNamespace, bracketed, has_vanished, pids};
 use crate::read::{Unseen, read_text};
 use crate::settings::Settings;
+use crate::shared::Shared;
 use crate::sockets::SocketTable;
 use crate::sockstat::Sockstat;
 
@@ -41,13 +42,43 @@ pub struct Namespace {
     /// Its /proc/net/netstat and /proc/net/snmp.
     pub counters: Counters,
     /// Its TCP sockets.
-    pub sockets: Option<SocketTable>,
+    pub sockets: Option<Shared<SocketTable>>,
     /// Its settings; those of the initial namespace alone are `None`.
     pub settings: Settings,
 }
 
 impl Namespace {
     /// What to call it: its name, or its inode as `lsns` shows it.
+    pub fn label(&self) -> String {
+        self.place().label()
+    }
+
+    /// What to call it, and how to get into it.
+    pub fn place(&self) -> Place {
+        Place {
+            inode: self.inode,
+            name: self.name.clone(),
+            pid: self.pid,
+            kept_by: self.kept_by,
+        }
+    }
+}
+
+/// What to call a network namespace, and how to get into it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Place {
+    /// Its inode.
+    pub inode: u32,
+    /// Its name by the mount that keeps it.
+    pub name: Option<String>,
+    /// A process that is in it.
+    pub pid: Option<u32>,
+    /// A process that has it open.
+    pub kept_by: Option<u32>,
+}
+
+impl Place {
+    /// Its name, or its inode as `lsns` shows it.
     pub fn label(&self) -> String {
         match (&self.name, self.pid) {
             (Some(name), _) => format!("network namespace {name}"),
@@ -56,6 +87,15 @@ impl Namespace {
                 Some(pid) => format!("network namespace {} (kept by process {pid})", self.inode),
                 None => format!("network namespace {}", self.inode),
             },
+        }
+    }
+
+    /// A command, to be run in it.
+    pub fn command(&self, command: &str) -> String {
+        match (self.pid, &self.name) {
+            (Some(pid), _) => format!("nsenter -t {pid} -n {command}"),
+            (None, Some(name)) => format!("ip netns exec {name} {command}"),
+            (None, None) => format!("(in {}) {command}", self.label()),
         }
     }
 }

@@ -12,7 +12,7 @@ use super::{
 pub(super) const RULE: Rule = Rule {
     code: "LB311",
     name: "tw-buckets-few",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: Some("bind/ports/too-many-time-wait"),
     cure: None,
     proven_by: ProvenBy::Suites(&["tw-buckets-overflow"]),
@@ -95,7 +95,10 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
             "at most {}, if all are used",
             bytes(records_bytes(proposed))
         ),
-        verify: "TCPTimeWaitOverflow stops rising (nstat -az TcpExtTCPTimeWaitOverflow)".to_owned(),
+        verify: format!(
+            "TCPTimeWaitOverflow stops rising ({})",
+            facts.command("nstat -az TcpExtTCPTimeWaitOverflow")
+        ),
         ..finding
     }])
 }
