@@ -10,13 +10,15 @@ use std::collections::BTreeMap;
 use advisor_facts::namespaces::Place;
 use advisor_facts::sysctl_files::{Content, PLANNED_FILE};
 use advisor_facts::units::seconds;
-use advisor_facts::{Facts, Settings};
+use advisor_facts::{Facts, OutOfSight, Settings};
 use advisor_report::advice::{Advised, Claim, HostProfile, Observed, Recommended, SCHEMA};
 use advisor_report::measured::Measured;
 use advisor_report::proof::{OtherHost, Proof, Proven};
 use serde::Serialize;
 
-use crate::rules::{self, AppliesTo, Evidence, Finding, NamedReport, Outcome, Placed, RULES, Rule};
+use crate::rules::{
+    self, AppliesTo, Evidence, Finding, NamedReport, NearMiss, Outcome, Placed, RULES, Rule,
+};
 
 /// The answer: the format of `advisor recommend --format json`. Keys may be
 /// added, never renamed; a change of meaning raises [`SCHEMA`].
@@ -28,6 +30,10 @@ pub struct Advice {
     pub host: HostProfile,
     /// What to do, the greatest harm first; what did not stand its trial last.
     pub recommendations: Vec<Recommendation>,
+    /// What matters, could not be seen for want of rights or in this network namespace.
+    pub not_seen: Vec<OutOfSight>,
+    /// What no rule fires on, and whoever looks at the sockets sees.
+    pub near_misses: Vec<NearMiss>,
     /// What to leave as it is, though it may look as if it needed a change.
     pub leave: Vec<Leave>,
     /// What became of each rule, by code.
@@ -349,9 +355,15 @@ pub fn advise(facts: &Facts, reports: &[NamedReport]) -> Advice {
         .collect();
     // Stable: within a severity the order is that of the codes.
     recommendations.sort_by_key(|step| (step.finding.severity, step.code));
+    let found: Vec<_> = recommendations
+        .iter()
+        .map(|step| (step.code, &step.finding))
+        .collect();
     Advice {
         schema: SCHEMA,
         host: HostProfile::of(facts),
+        not_seen: facts.out_of_sight(),
+        near_misses: rules::near_misses(facts, &found),
         leave: leave(facts, &first, &recommendations),
         recommendations,
         rules: first.outcomes(),

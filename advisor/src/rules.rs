@@ -11,6 +11,7 @@ pub(crate) mod files;
 mod finding;
 mod in_namespace;
 mod left;
+mod near_misses;
 mod orphan_cost;
 mod past;
 mod program;
@@ -35,6 +36,8 @@ pub(crate) use apply::{TAKE_OUT, there_and_back};
 pub use finding::{AppliesTo, Confidence, Evidence, Finding, Severity};
 use in_namespace::in_each_namespace;
 pub(crate) use in_namespace::{Placed, grouped};
+pub use near_misses::NearMiss;
+pub(crate) use near_misses::near_misses;
 pub use replayed::NamedReport;
 pub(crate) use replayed::replayed;
 

@@ -15,7 +15,7 @@ use crate::look::Look;
 use crate::memory::Memory;
 use crate::namespaces::{Namespace, Place};
 use crate::processes::Processes;
-use crate::read::{FactError, Unseen, number, read_json, read_required};
+use crate::read::{FactError, OutOfSight, Unseen, number, read_json, read_required};
 use crate::release::Release;
 use crate::root::{Looking, Root};
 use crate::settings::Settings;
@@ -329,6 +329,23 @@ impl Facts {
         std::iter::once(self.here()).chain(others)
     }
 
+    /// What an answer can't do without and could not be seen. What only a window, an
+    /// option or a later capture would have is not among it.
+    pub fn out_of_sight(&self) -> Vec<OutOfSight> {
+        let settings = &self.settings;
+        [
+            (OutOfSight::Orphans, settings.tcp_max_orphans.is_none()),
+            (OutOfSight::TcpMem, settings.tcp_mem.is_none()),
+            (
+                OutOfSight::OthersSockets,
+                self.now.sockets.is_none() || self.unseen.iter().any(Unseen::hides_sockets),
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(what, is_hidden)| is_hidden.then_some(what))
+        .collect()
+    }
+
     /// Since when the counters count, for people: a network namespace has its
     /// own, and only the initial one, by the settings that it alone has, is
     /// surely as old as the kernel's run.
@@ -367,5 +384,42 @@ fn cpus(path: &Path) -> Result<u64, FactError> {
     match cpus {
         0 => Err(FactError::malformed(path, 1, "no line of a CPU")),
         cpus => Ok(cpus as u64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_rights_and_the_namespace_hide_what_matters() {
+        let mut facts = Facts::without_host("6.12", 1 << 30, 4096);
+        facts.settings.tcp_max_orphans = Some(4096);
+        facts.settings.tcp_mem = Some([1, 2, 3]);
+        facts.now.sockets = Some(Shared::from(crate::SocketTable {
+            all: Vec::new(),
+            source: crate::SocketSource::SockDiag,
+        }));
+        let unseen = |what: &str| Unseen {
+            what: what.to_owned(),
+            why: "Permission denied".to_owned(),
+        };
+        facts.unseen = vec![unseen("the kernel's log"), unseen("the limits of cgroups")];
+        assert_eq!(facts.out_of_sight(), []);
+        for hidden in [
+            "the descriptors of 3 processes",
+            "the network namespace of 1 process",
+            "the sockets of 2 other network namespaces",
+        ] {
+            facts.unseen = vec![unseen(hidden)];
+            assert_eq!(
+                facts.out_of_sight(),
+                [OutOfSight::OthersSockets],
+                "{hidden}"
+            );
+        }
+        facts.settings.tcp_mem = None;
+        facts.unseen.clear();
+        assert_eq!(facts.out_of_sight(), [OutOfSight::TcpMem]);
     }
 }

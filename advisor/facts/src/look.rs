@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::counters::Counters;
 use crate::namespaces::{self, Closed, Door, Namespace};
 use crate::processes::{self, Inodes, OpenNamespace, Processes};
-use crate::read::{FactError, Unseen, read_required, read_text};
+use crate::read::{FactError, SOCKETS, Unseen, read_required, read_text};
 use crate::root::{Looking, Root};
 use crate::settings::Settings;
 use crate::shared::Shared;
@@ -249,8 +249,8 @@ pub fn look_elsewhere<T: Send>(
     if refused > 0 {
         unseen.push(Unseen {
             what: match refused {
-                1 => "the sockets of another network namespace".to_owned(),
-                count => format!("the sockets of {count} other network namespaces"),
+                1 => format!("{SOCKETS} of another network namespace"),
+                count => format!("{SOCKETS} of {count} other network namespaces"),
             },
             why: format!("{why}; no rule looked at them"),
         });

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::counters::Counters;
 use crate::processes::{OpenNamespace, bracketed, has_vanished, pids};
-use crate::read::{Unseen, read_text};
+use crate::read::{NAMESPACES, Unseen, read_text};
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::sockets::SocketTable;
@@ -163,8 +163,8 @@ pub fn doors(root: &Path, unseen: &mut Vec<Unseen>) -> Vec<Door> {
     if denied > 0 {
         unseen.push(Unseen {
             what: match denied {
-                1 => "the network namespace of 1 process".to_owned(),
-                count => format!("the network namespaces of {count} processes"),
+                1 => format!("{NAMESPACES} of 1 process"),
+                count => format!("{NAMESPACES}s of {count} processes"),
             },
             why: format!(
                 "{}; no rule looked at those that no other process is in",

@@ -40,6 +40,13 @@ pub fn write(
         text.push('\n');
         write_recommendation(&mut text, number, recommendation, width);
     }
+    if !advice.near_misses.is_empty() {
+        heading(&mut text, "Near misses");
+        for near in &advice.near_misses {
+            let line = format!("{} ({})", near.what, near.code);
+            fill(&mut text, &line, "  ", "    ", width);
+        }
+    }
     if !advice.leave.is_empty() {
         heading(&mut text, "Leave as it is");
         for leave in &advice.leave {
@@ -82,12 +89,28 @@ const QUIET: &str = "Every other rule found nothing (--verbose: what each of the
 
 /// The answer without a recommendation. It speaks only for what was seen.
 pub(super) fn no_problem(advice: &Advice, facts: &Facts) -> &'static str {
-    let mut not_evaluated = advice.with_outcome(OutcomeWord::NotEvaluated);
-    if facts.unseen.is_empty() && not_evaluated.next().is_none() {
+    if facts.unseen.is_empty() || !advice.not_seen.is_empty() {
         "No problem found."
     } else {
         "No problem found in what was seen."
     }
+}
+
+/// What an answer can't do without and was not seen, and what to do; nothing where all
+/// was. `Not seen: orphans, tcp_mem (not in the initial network namespace). Run it on the
+/// host.`
+pub(super) fn not_seen(advice: &Advice) -> Option<String> {
+    let parts: Vec<String> = advice
+        .not_seen
+        .chunk_by(|one, other| one.why() == other.why())
+        .map(|alike| {
+            let names: Vec<_> = alike.iter().map(|what| what.as_str()).collect();
+            format!("{} ({})", names.join(", "), alike[0].why())
+        })
+        .collect();
+    let mut hints: Vec<_> = advice.not_seen.iter().map(|what| what.hint()).collect();
+    hints.dedup();
+    (!parts.is_empty()).then(|| format!("Not seen: {}. {}", parts.join("; "), hints.join(" ")))
 }
 
 /// The first lines: the answer, and what was looked at.
@@ -97,7 +120,13 @@ fn answer(text: &mut String, advice: &Advice, facts: &Facts, width: usize) {
         1 => "1 recommendation.".to_owned(),
         count => format!("{count} recommendations, the greatest harm first."),
     };
-    let _ = writeln!(text, "{STRONG}{first}{STRONG:#}");
+    let first = match not_seen(advice) {
+        Some(not_seen) => format!("{first} {not_seen}"),
+        None => first,
+    };
+    for line in textwrap::wrap(&first, plain(width, "", "")) {
+        let _ = writeln!(text, "{STRONG}{line}{STRONG:#}");
+    }
     if advice.recommendations.len() > 1 {
         for (number, recommendation) in (1..).zip(&advice.recommendations) {
             overview(text, number, recommendation, width);

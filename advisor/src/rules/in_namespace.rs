@@ -5,6 +5,7 @@ use advisor_facts::namespaces::Place;
 use advisor_report::measured::Measured;
 
 use super::finding::is_of_the_kernel;
+use super::program::names_a_process;
 use super::{AppliesTo, Finding, Outcome, Rule};
 
 /// A finding, and where the setting is that it is about.
@@ -118,14 +119,6 @@ impl Placed {
         }
         finding
     }
-}
-
-/// Whether a text has the number of a process, by which one finds it in whatever
-/// namespace: `nginx (31)`.
-fn names_a_process(text: &str) -> bool {
-    text.split('(')
-        .skip(1)
-        .any(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
 }
 
 /// Findings by what they have in common: each with the network namespaces beside its own

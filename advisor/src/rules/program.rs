@@ -233,6 +233,14 @@ pub(super) fn process_name(facts: &Facts, place: u32) -> String {
     format!("{} ({}{container})", process.name, process.pid)
 }
 
+/// Whether a text has the number of a process, by which one finds it in whatever
+/// namespace: `nginx (31)`.
+pub(super) fn names_a_process(text: &str) -> bool {
+    text.split('(')
+        .skip(1)
+        .any(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+}
+
 /// The memory from which sockets are worth a change, in bytes: a sixteenth of the pressure
 /// mark of tcp_mem, or 64 MiB if that cannot be read.
 pub(super) fn worth_bytes(facts: &Facts) -> u64 {
