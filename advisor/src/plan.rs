@@ -511,7 +511,7 @@ impl Step {
             later: _,
         } = self;
         let places = placed.place.iter().chain(others);
-        let namespaces = places.map(|place| place.inode).collect();
+        let namespaces: Vec<u32> = places.map(|place| place.inode).collect();
         let mut finding = placed.named(others);
         finding
             .evidence
@@ -521,7 +521,8 @@ impl Step {
             name: rule.name,
             action: action(&finding),
             window: match finding.applies_to {
-                AppliesTo::Observe => facts.counters_begin().to_owned(),
+                AppliesTo::Observe if namespaces.is_empty() => facts.counters_begin().to_owned(),
+                AppliesTo::Observe => "since the network namespace was made".to_owned(),
                 _ => window(&finding.evidence, facts),
             },
             also,

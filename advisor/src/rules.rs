@@ -40,6 +40,8 @@ pub use near_misses::NearMiss;
 pub(crate) use near_misses::near_misses;
 pub use replayed::NamedReport;
 pub(crate) use replayed::replayed;
+#[cfg(test)]
+pub(crate) use testing::{host as recorded_host, moved_to_namespace};
 
 /// The source of a value that a step of the plan gives a setting.
 pub(crate) const PLANNED_VALUE: &str = "another step of this plan";
@@ -109,6 +111,12 @@ rules! {
     file_holds_wrong_value
     file_line_not_understood
     value_refused
+}
+
+/// For each rule a host that it fires on.
+#[cfg(test)]
+pub(crate) fn hosts_that_fire() -> impl Iterator<Item = Facts> {
+    FIRING.iter().map(|firing| firing())
 }
 
 /// A rule.

@@ -60,14 +60,6 @@ impl OutOfSight {
             Self::OthersSockets => "not permitted",
         }
     }
-
-    /// What to do to see it.
-    pub const fn hint(self) -> &'static str {
-        match self {
-            Self::Orphans | Self::TcpMem => "Run it on the host.",
-            Self::OthersSockets => "Run it as root.",
-        }
-    }
 }
 
 impl Unseen {

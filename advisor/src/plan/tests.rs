@@ -16,6 +16,10 @@ use advisor_facts::sysctl_files::{SysctlFile, SysctlFiles, parse};
 use proptest::prelude::*;
 
 use super::*;
+use crate::rules::Severity;
+
+mod boot;
+mod commands;
 
 /// Values that are met, right and wrong ones, for each setting.
 const VALUES: &[(&str, &[&str])] = &[
@@ -398,6 +402,8 @@ proptest! {
         prop_assert_eq!(&before, &(facts.settings.clone(), facts.sysctl_files.clone()));
         within_bounds(&facts, &first)?;
         fragment_is_the_plan(&facts, &first)?;
+        no_contradiction(&first)?;
+        commands::all_can_be_run(&facts, &first)?;
         for step in &first.recommendations {
             if let Some(change) = step.change() {
                 change.apply(&mut facts);
@@ -508,6 +514,45 @@ fn within_bounds(facts: &Facts, advice: &Advice) -> Result<(), TestCaseError> {
         settings.tcp_max_tw_buckets,
     ) {
         prop_assert!(records.cast_unsigned() * 256 <= facts.ram_bytes / 64);
+    }
+    Ok(())
+}
+
+/// No part of an answer takes back what another one says.
+fn no_contradiction(advice: &Advice) -> Result<(), TestCaseError> {
+    let here = |step: &&Recommendation| step.namespaces.is_empty();
+    let set: Vec<&str> = advice
+        .recommendations
+        .iter()
+        .filter(here)
+        .filter(|step| step.change().is_some())
+        .map(|step| step.finding.setting.as_str())
+        .collect();
+    for leave in &advice.leave {
+        prop_assert!(!set.contains(&leave.setting), "{:?} and set", leave);
+        let harm = advice.recommendations.iter().filter(here).find(|step| {
+            step.finding.severity == Severity::Critical
+                && step.finding.setting.contains(leave.setting)
+        });
+        prop_assert!(harm.is_none(), "{:?} beside {:?}", leave, harm);
+    }
+    let raises_limit = advice.recommendations.iter().any(|step| {
+        step.action == Action::Raise && step.finding.setting == "net.ipv4.tcp_max_orphans"
+    });
+    if raises_limit {
+        let refuses = advice.recommendations.iter().find(|step| {
+            let finding = &step.finding;
+            finding.why.contains("No higher limit helps")
+                || finding.summary.contains("memory cannot pay for more")
+        });
+        prop_assert!(refuses.is_none(), "the limit is set beside {:?}", refuses);
+    }
+    for near in &advice.near_misses {
+        let told = advice
+            .recommendations
+            .iter()
+            .any(|step| step.code == near.code && near.what.contains(&step.finding.subject));
+        prop_assert!(!told, "{:?} is a finding", near);
     }
     Ok(())
 }

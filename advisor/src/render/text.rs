@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::io;
 
-use advisor_facts::Facts;
 use advisor_facts::units::{bytes, seconds};
+use advisor_facts::{Facts, OutOfSight};
 use advisor_report::Value;
 use advisor_report::escape::inert;
 use anstyle::{AnsiColor, Style};
@@ -108,9 +108,13 @@ pub(super) fn not_seen(advice: &Advice) -> Option<String> {
             format!("{} ({})", names.join(", "), alike[0].why())
         })
         .collect();
-    let mut hints: Vec<_> = advice.not_seen.iter().map(|what| what.hint()).collect();
-    hints.dedup();
-    (!parts.is_empty()).then(|| format!("Not seen: {}. {}", parts.join("; "), hints.join(" ")))
+    let rights = advice.not_seen.contains(&OutOfSight::OthersSockets);
+    let hint = match advice.not_seen.first()? {
+        OutOfSight::OthersSockets => "Run it as root, with CAP_SYS_PTRACE.",
+        _ if rights => "Run it on the host as root.",
+        _ => "Run it on the host.",
+    };
+    Some(format!("Not seen: {}. {hint}", parts.join("; ")))
 }
 
 /// The first lines: the answer, and what was looked at.

@@ -18,7 +18,7 @@ pub(crate) fn there_and_back(facts: &Facts, name: &str, proposed: &str) -> (Stri
     if facts.place.is_some() {
         return (
             format!("{there}; to keep it, set it {SET_FOR_CONTAINERS}"),
-            format!("{back}; and {SET_FOR_CONTAINERS}"),
+            format!("{back}; take it out {SET_FOR_CONTAINERS}"),
         );
     }
     let files = &facts.sysctl_files;

@@ -96,11 +96,14 @@ impl Placed {
             1 => format!("{first} and another one"),
             count => format!("{first} and {count} others"),
         };
-        if !(finding.applies_to == AppliesTo::Program && names_a_process(&finding.subject)) {
+        // A process is found by its number, wherever it is.
+        let is_found =
+            finding.applies_to == AppliesTo::Program && names_a_process(&finding.subject);
+        if !is_found {
             finding.summary = format!("{}, in {whose}", finding.summary);
         }
         finding.subject = finding.subject.replace("this network namespace", &whose);
-        if !finding.subject.contains(&first) {
+        if !is_found && !finding.subject.contains(&first) {
             finding.subject = format!("{}, in {whose}", finding.subject);
         }
         for evidence in &mut finding.evidence {

@@ -287,7 +287,7 @@ impl NearLimit<'_> {
                 format!(
                     "`lsns -t net` lists the namespaces that have a process, and `nsenter -t PID \
                      -n {show}` the orphans of one; where {RETRIES} is 0 or above {FEW_RETRIES}: \
-                     nsenter -t PID -n {retries}. A namespace whose processes have ended cannot \
+                     `nsenter -t PID -n {retries}`. A namespace whose processes have ended cannot \
                      be entered: its orphans with a silent peer go by themselves, by default \
                      after about 109 s"
                 ),

@@ -18,7 +18,7 @@ use super::{Finding, Outcome, Rule, grouped};
 
 /// A recorded host of `tests/hosts`. A test may change one, mostly `quiet`, into the host
 /// that it needs.
-pub(super) fn host(name: &str) -> Facts {
+pub(crate) fn host(name: &str) -> Facts {
     let directory = crate::recorded::directory(name);
     Facts::read(&Root::Recorded(directory.path().to_owned())).unwrap()
 }
@@ -198,7 +198,7 @@ pub(super) fn move_to_namespace(facts: &mut Facts, inode: u32, pid: u32) {
 
 /// The same host where all that a network namespace has is in one of process 4242: the
 /// settings, the sockets and the counters. The reader's own is as `quiet` has it.
-pub(super) fn moved_to_namespace(facts: &Facts) -> Facts {
+pub(crate) fn moved_to_namespace(facts: &Facts) -> Facts {
     const INODE: u32 = 4_026_532_177;
     let quiet = host("quiet");
     let namespace = |look: &Look| Namespace {
