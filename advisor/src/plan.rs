@@ -471,8 +471,9 @@ impl Step {
             return self;
         }
         let current = self.current(facts);
+        let is_value = self.placed.change().is_some();
         let finding = &mut self.placed.finding;
-        if let Some(current) = current {
+        if let Some(current) = current.filter(|_| is_value) {
             finding.current = current;
             (finding.apply, finding.undo) =
                 rules::there_and_back(facts, &finding.setting, &finding.proposed);
