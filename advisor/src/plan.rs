@@ -62,6 +62,8 @@ pub struct Recommendation {
     pub also: Vec<Also>,
     /// The scenario of the catalogue that replays the failure.
     pub scenario: Option<&'static str>,
+    /// What tries the advice, or why nothing does.
+    pub rests_on: String,
     /// What became of it when it was tried; `None` where there is no proof.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proof: Option<Proven>,
@@ -528,6 +530,7 @@ impl Step {
             },
             also,
             scenario: rule.scenario,
+            rests_on: rule.proven_by.to_string(),
             proof: None,
             finding,
             namespaces,
