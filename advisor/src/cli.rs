@@ -57,7 +57,9 @@ enum Command {
     0  nothing to recommend\n  \
     1  there are recommendations\n  \
     2  wrong usage, or a report or facts that cannot be read\n  \
-    3  the host cannot be read")]
+    3  the host cannot be read\n  \
+    4  nothing was found, but orphans, tcp_mem or sockets of other processes could not be\n     \
+       seen for lack of rights, or from a container")]
 struct Recommend {
     /// How to write the answer
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -208,10 +210,10 @@ impl Recommend {
             Format::Markdown => markdown::write(out, &advice, &facts),
             Format::Sysctl => sysctl::write(out, &advice, &facts),
         })?;
-        Ok(if advice.recommendations.is_empty() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::from(1)
+        Ok(match (&advice.recommendations[..], &advice.not_seen[..]) {
+            ([], []) => ExitCode::SUCCESS,
+            ([], _) => ExitCode::from(4),
+            _ => ExitCode::from(1),
         })
     }
 }

@@ -9,7 +9,9 @@ mod apply;
 mod cgroup;
 pub(crate) mod files;
 mod finding;
+mod in_namespace;
 mod left;
+mod near_misses;
 mod orphan_cost;
 mod past;
 mod program;
@@ -23,17 +25,24 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::time::Duration;
 
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
 use serde::Serialize;
 
+use apply::command;
 pub(crate) use apply::{TAKE_OUT, there_and_back};
-use apply::{command, set, unset};
 pub use finding::{AppliesTo, Confidence, Evidence, Finding, Severity};
+use in_namespace::in_each_namespace;
+pub(crate) use in_namespace::{Placed, grouped};
+pub use near_misses::NearMiss;
+pub(crate) use near_misses::near_misses;
 pub use replayed::NamedReport;
 pub(crate) use replayed::replayed;
+#[cfg(test)]
+pub(crate) use testing::{host as recorded_host, moved_to_namespace};
 
 /// The source of a value that a step of the plan gives a setting.
 pub(crate) const PLANNED_VALUE: &str = "another step of this plan";
@@ -90,6 +99,7 @@ rules! {
     request_unanswered
     least_buffers_raised
     buffers_out_of_order
+    udp_mem_in_bytes
     accept_queue_full
     listener_without_reuseaddr
     accept_queue_stuck
@@ -103,6 +113,12 @@ rules! {
     file_holds_wrong_value
     file_line_not_understood
     value_refused
+}
+
+/// For each rule a host that it fires on.
+#[cfg(test)]
+pub(crate) fn hosts_that_fire() -> impl Iterator<Item = Facts> {
+    FIRING.iter().map(|firing| firing())
 }
 
 /// A rule.
@@ -127,6 +143,21 @@ pub struct Rule {
     pub check: fn(&Facts, &Measured) -> Outcome,
 }
 
+impl Rule {
+    /// What it says of a host; `namespaces` is [`Facts::by_namespace`] of the same.
+    pub(crate) fn judge(
+        &self,
+        facts: &Facts,
+        namespaces: &[Facts],
+        measured: &Measured,
+    ) -> Outcome<Placed> {
+        match self.scope {
+            Scope::Host | Scope::Files => (self.check)(facts, measured).at(None),
+            Scope::Namespace => in_each_namespace(self, namespaces, measured),
+        }
+    }
+}
+
 /// The rule of a code or a name, whatever its case.
 pub fn find(wanted: &str) -> Option<&'static Rule> {
     RULES.iter().find(|rule| {
@@ -138,8 +169,12 @@ pub fn find(wanted: &str) -> Option<&'static Rule> {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scope {
-    /// The state of a host, or the settings that files would give it.
+    /// The state of a host, or the settings that files would give it. Its check gets
+    /// all network namespaces at once.
     Host,
+    /// The state or the settings of each network namespace. Its check gets one at a
+    /// time, and need not know which.
+    Namespace,
     /// The lines of the files that set sysctls at boot.
     Files,
 }
@@ -152,6 +187,19 @@ pub enum ProvenBy {
     Suites(&'static [&'static str]),
     /// No suite, for this reason.
     Nothing(&'static str),
+}
+
+impl fmt::Display for ProvenBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Suites(suites) => write!(
+                f,
+                "a trial in a guest, before and after: suites/proof/{} (results: docs/proofs.md)",
+                suites.join(", ")
+            ),
+            Self::Nothing(why) => write!(f, "the kernel's source and documents; no trial: {why}"),
+        }
+    }
 }
 
 impl ProvenBy {
@@ -181,9 +229,9 @@ pub struct Documentation {
 
 /// The answer of a rule for a host.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
+pub enum Outcome<F = Finding> {
     /// The bad pattern is there.
-    Fired(Vec<Finding>),
+    Fired(Vec<F>),
     /// The bad pattern is not there; the text says what was seen.
     Quiet(String),
     /// The host does not show enough; the text says what is missing.

@@ -117,6 +117,8 @@ settings! {
     /// In pages: low mark, pressure mark, high mark; the initial network
     /// namespace's.
     tcp_mem: [u64; 3] = "net.ipv4.tcp_mem";
+    /// In pages; the initial network namespace's.
+    udp_mem: [u64; 3] = "net.ipv4.udp_mem";
     /// In seconds.
     tcp_fin_timeout: i64 = "net.ipv4.tcp_fin_timeout";
     /// 0 means 8.
@@ -238,6 +240,21 @@ impl Settings {
                 .and_then(|setting| setting.default_value(release));
             if let Some(default) = default {
                 self.set(name, default);
+            }
+        }
+    }
+
+    /// Gives every setting of the whole kernel that has no value, as in a network
+    /// namespace that cannot read it, the one of these settings.
+    pub fn fill_with_those_of_the_kernel(&mut self, others: &Self, release: Option<Release>) {
+        for name in Self::NAMES {
+            let is_of_the_kernel =
+                table::find(name).is_some_and(|setting| setting.is_of_the_kernel(release));
+            if is_of_the_kernel
+                && self.get(name).is_none()
+                && let Some(value) = others.get(name)
+            {
+                self.set(name, &value);
             }
         }
     }

@@ -7,7 +7,7 @@ use advisor_facts::Facts;
 use advisor_facts::units::bytes;
 use advisor_report::escape::{escaped, inert};
 
-use super::text::no_problem;
+use super::text::{no_problem, not_seen};
 use crate::plan::{Advice, OutcomeWord, Recommendation};
 
 /// Writes the answer as Markdown.
@@ -24,8 +24,17 @@ pub fn write(out: &mut dyn io::Write, advice: &Advice, facts: &Facts) -> io::Res
         escaped(&facts.kernel),
         bytes(facts.ram_bytes)
     );
+    if let Some(not_seen) = not_seen(advice) {
+        let _ = writeln!(text, "\n**{not_seen}**");
+    }
     for (number, step) in (1..).zip(&advice.recommendations) {
         write_step(&mut text, number, step);
+    }
+    if !advice.near_misses.is_empty() {
+        text.push_str("\n## Near misses\n\n");
+        for near in &advice.near_misses {
+            let _ = writeln!(text, "- {} ({})", escaped(&near.what), near.code);
+        }
     }
     if !advice.leave.is_empty() {
         text.push_str("\n## Leave as it is\n\n");
@@ -92,8 +101,9 @@ fn write_step(text: &mut String, number: usize, step: &Recommendation) {
         "sure",
         escaped(&format!("{} ({})", finding.confidence, step.window)),
     );
-    if let Some(proof) = &step.proof {
-        row("tried", escaped(&proof.words));
+    match &step.proof {
+        Some(proof) => row("tried", escaped(&proof.words)),
+        None => row("rests on", escaped(&step.rests_on)),
     }
     for also in &step.also {
         row(

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::io;
 
-use advisor_facts::Facts;
 use advisor_facts::units::{bytes, seconds};
+use advisor_facts::{Facts, OutOfSight};
 use advisor_report::Value;
 use advisor_report::escape::inert;
 use anstyle::{AnsiColor, Style};
@@ -39,6 +39,13 @@ pub fn write(
     for (number, recommendation) in (1..).zip(&advice.recommendations) {
         text.push('\n');
         write_recommendation(&mut text, number, recommendation, width);
+    }
+    if !advice.near_misses.is_empty() {
+        heading(&mut text, "Near misses");
+        for near in &advice.near_misses {
+            let line = format!("{} ({})", near.what, near.code);
+            fill(&mut text, &line, "  ", "    ", width);
+        }
     }
     if !advice.leave.is_empty() {
         heading(&mut text, "Leave as it is");
@@ -82,12 +89,32 @@ const QUIET: &str = "Every other rule found nothing (--verbose: what each of the
 
 /// The answer without a recommendation. It speaks only for what was seen.
 pub(super) fn no_problem(advice: &Advice, facts: &Facts) -> &'static str {
-    let mut not_evaluated = advice.with_outcome(OutcomeWord::NotEvaluated);
-    if facts.unseen.is_empty() && not_evaluated.next().is_none() {
+    if facts.unseen.is_empty() || !advice.not_seen.is_empty() {
         "No problem found."
     } else {
         "No problem found in what was seen."
     }
+}
+
+/// What an answer can't do without and was not seen, and what to do; nothing where all
+/// was. `Not seen: orphans, tcp_mem (not in the initial network namespace). Run it on the
+/// host.`
+pub(super) fn not_seen(advice: &Advice) -> Option<String> {
+    let parts: Vec<String> = advice
+        .not_seen
+        .chunk_by(|one, other| one.why() == other.why())
+        .map(|alike| {
+            let names: Vec<_> = alike.iter().map(|what| what.as_str()).collect();
+            format!("{} ({})", names.join(", "), alike[0].why())
+        })
+        .collect();
+    let rights = advice.not_seen.contains(&OutOfSight::OthersSockets);
+    let hint = match advice.not_seen.first()? {
+        OutOfSight::OthersSockets => "Run it as root, with CAP_SYS_PTRACE.",
+        _ if rights => "Run it on the host as root.",
+        _ => "Run it on the host.",
+    };
+    Some(format!("Not seen: {}. {hint}", parts.join("; ")))
 }
 
 /// The first lines: the answer, and what was looked at.
@@ -97,7 +124,13 @@ fn answer(text: &mut String, advice: &Advice, facts: &Facts, width: usize) {
         1 => "1 recommendation.".to_owned(),
         count => format!("{count} recommendations, the greatest harm first."),
     };
-    let _ = writeln!(text, "{STRONG}{first}{STRONG:#}");
+    let first = match not_seen(advice) {
+        Some(not_seen) => format!("{first} {not_seen}"),
+        None => first,
+    };
+    for line in textwrap::wrap(&first, plain(width, "", "")) {
+        let _ = writeln!(text, "{STRONG}{line}{STRONG:#}");
+    }
     if advice.recommendations.len() > 1 {
         for (number, recommendation) in (1..).zip(&advice.recommendations) {
             overview(text, number, recommendation, width);
@@ -217,8 +250,9 @@ fn write_recommendation(
         &format!("{} ({})", finding.confidence, recommendation.window),
         width,
     );
-    if let Some(proof) = &recommendation.proof {
-        field(text, "tried", &proof.words, width);
+    match &recommendation.proof {
+        Some(proof) => field(text, "tried", &proof.words, width),
+        None => field(text, "rests on", &recommendation.rests_on, width),
     }
     for also in &recommendation.also {
         let wanted = also

@@ -10,7 +10,7 @@ use super::{
 pub(super) const RULE: Rule = Rule {
     code: "LB512",
     name: "abort-on-overflow",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: Some("listen/queue/last-ack-finds-it-full[abort-on-overflow=1]"),
     cure: Some("listen/queue/last-ack-finds-it-full[abort-on-overflow=0]"),
     proven_by: ProvenBy::Suites(&["abort-on-overflow"]),
@@ -51,10 +51,13 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         confidence: Confidence::Medium,
         summary: "tcp_abort_on_overflow is 1: a burst of clients gets resets".to_owned(),
         why: "A queue that is full for a moment costs a client a second with 0, and the \
-            connection with 1. The reset clients see ECONNRESET or ECONNREFUSED from a service \
-            that is up."
+            connection with 1. These clients believe that they are connected: they see \
+            ECONNRESET from a service that is up."
             .to_owned(),
-        verify: "EmbryonicRsts stops rising (nstat -az TcpExtEmbryonicRsts)".to_owned(),
+        verify: format!(
+            "EmbryonicRsts stops rising ({})",
+            facts.command("nstat -az TcpExtEmbryonicRsts")
+        ),
         ..Finding::of_setting(facts, &DOCUMENTATION, SETTING, "0")
     }])
 }

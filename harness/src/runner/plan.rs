@@ -97,7 +97,9 @@ impl<'a> Plan<'a> {
                     Choice::Auto if !only_guests && abilities.serve(scenario) => {
                         placed.on_host = true;
                     }
-                    Choice::Auto | Choice::Line(_) | Choice::File(_) => elsewhere.push(placed),
+                    Choice::Auto | Choice::Line(_) | Choice::Imported(_) | Choice::File(_) => {
+                        elsewhere.push(placed);
+                    }
                 }
             }
             if elsewhere.is_empty() {
