@@ -324,12 +324,19 @@ pub fn advise(facts: &Facts, reports: &[NamedReport]) -> Advice {
         // One rule raised it and another one lowered it to what it was.
         .filter(|step| step.current(facts).as_ref() != Some(&step.placed.finding.proposed))
         .collect();
-    let with_a_step: Vec<_> = steps
+    let with_a_step: Vec<(&str, Option<Place>)> = steps
         .iter()
         .flat_map(|step| {
-            std::iter::once(step.rule.code).chain(step.also.iter().map(|also| also.code))
+            let codes =
+                std::iter::once(step.rule.code).chain(step.also.iter().map(|also| also.code));
+            codes.map(|code| (code, step.placed.place.clone()))
         })
         .collect();
+    let has_step = |rule: &Rule, placed: &Placed| {
+        with_a_step
+            .iter()
+            .any(|(code, place)| *code == rule.code && *place == placed.place)
+    };
     // What no setting mends is told as it was first seen; what another step
     // mends on the way is not told. Nor is what a rule would say next, where its
     // own step doesn't show at once: it is asked again for that.
@@ -342,8 +349,10 @@ pub fn advise(facts: &Facts, reports: &[NamedReport]) -> Advice {
                 && (&one.setting, &one.subject) == (&other.setting, &other.subject)
         });
         steps.push(match seen_at_first {
+            // It rested on what a step of the same rule changes, and says the contrary.
+            Some((_, seen)) if has_step(rule, &placed) && *seen != placed => continue,
             Some((_, seen)) => Step::new(rule, seen.clone()),
-            None if with_a_step.contains(&rule.code) => continue,
+            None if has_step(rule, &placed) => continue,
             None => Step {
                 later: true,
                 ..Step::new(rule, placed)
