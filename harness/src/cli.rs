@@ -1,7 +1,9 @@
 //! The command line. Each command is one file: its arguments, what it prints and
 //! what its exit status means. What it does is done by the other rooms.
 
+mod bisect;
 mod calibrate;
+mod compare;
 mod doctor;
 mod kernels;
 mod links;
@@ -64,7 +66,11 @@ enum Command {
     /// Try the advice for a host on a kernel like the host's: with the host's
     /// numbers, before and after each change
     Prove(prove::Prove),
-    /// List the kernels that suites can run on, or fetch some
+    /// Say what differs between two reports, or between two kernels run now
+    Compare(compare::Compare),
+    /// Find the release of a kernel from which on a scenario sees something else
+    Bisect(bisect::Bisect),
+    /// List, fetch, import or remove the kernels that suites can run on
     Kernels(kernels::Kernels),
     /// Write a suite to start from
     New {
@@ -103,6 +109,8 @@ pub fn main() -> ExitCode {
         Command::New { what } => what.run(),
         Command::Schema { format } => schema::run(format),
         Command::Links(links) => links.run().unwrap_or_else(|status| status),
+        Command::Compare(compare) => compare.run().unwrap_or_else(|status| status),
+        Command::Bisect(bisect) => bisect.run().unwrap_or_else(|status| status),
         Command::Prove(prove) => prove.run(),
         Command::Kernels(kernels) => kernels.run(),
         Command::Calibrate(calibrate) => calibrate.run().unwrap_or_else(|status| status),

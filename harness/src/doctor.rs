@@ -7,7 +7,6 @@ use std::fs::File;
 use crate::guest::qemu;
 use crate::host_settings;
 use crate::kernels::cache::Cache;
-use crate::kernels::catalogue;
 use crate::lab::kernel_log::KernelLog;
 use crate::lab::namespace::{Namespace, kernel_release};
 use crate::lab::{self, destroy};
@@ -17,7 +16,7 @@ const QEMU: &str = "QEMU";
 const GUEST_KERNELS: &str = "guest kernels";
 
 /// One line of the report.
-pub struct Finding {
+pub struct Check {
     /// The thing that was checked.
     pub subject: &'static str,
     /// Whether scenarios can use it.
@@ -31,23 +30,21 @@ pub struct Finding {
 }
 
 /// Whether suites can run on this machine, and whether in guests.
-pub fn can_run(findings: &[Finding]) -> (bool, bool) {
-    let here = findings
-        .iter()
-        .all(|finding| finding.good || !finding.needed);
+pub fn can_run(checks: &[Check]) -> (bool, bool) {
+    let here = checks.iter().all(|check| check.good || !check.needed);
     let in_guests = [QEMU, GUEST_KERNELS].iter().all(|needed| {
-        findings
+        checks
             .iter()
-            .any(|finding| finding.subject == *needed && finding.good)
+            .any(|check| check.subject == *needed && check.good)
     });
     (here, in_guests)
 }
 
 /// Checks this machine.
-pub fn examine(privilege: &Privilege) -> Vec<Finding> {
+pub fn examine(privilege: &Privilege) -> Vec<Check> {
     let root = *privilege == Privilege::Root;
     let namespaces = !matches!(privilege, Privilege::None(_));
-    let mut findings = vec![Finding {
+    let mut checks = vec![Check {
         subject: "network namespaces",
         good: namespaces,
         needed: true,
@@ -62,11 +59,11 @@ pub fn examine(privilege: &Privilege) -> Vec<Finding> {
     }];
     if !namespaces {
         // A guest needs no rights here.
-        findings.extend(guests());
-        return findings;
+        checks.extend(guests());
+        return checks;
     }
     let lab = lab::probe();
-    findings.push(Finding {
+    checks.push(Check {
         subject: "veth and the relay",
         good: lab.is_ok(),
         needed: true,
@@ -80,7 +77,7 @@ pub fn examine(privilege: &Privilege) -> Vec<Finding> {
         },
     });
     let netem = lab::kernel_has_netem();
-    findings.push(Finding {
+    checks.push(Check {
         subject: "netem",
         good: netem,
         needed: false,
@@ -92,9 +89,9 @@ pub fn examine(privilege: &Privilege) -> Vec<Finding> {
         .to_owned(),
         hint: "modprobe sch_netem, where the kernel has it as a module".to_owned(),
     });
-    findings.push(socket_destroy());
+    checks.push(socket_destroy());
     let log = KernelLog::open_at_end();
-    findings.push(Finding {
+    checks.push(Check {
         subject: "kernel log",
         good: log.is_ok(),
         needed: false,
@@ -110,7 +107,7 @@ pub fn examine(privilege: &Privilege) -> Vec<Finding> {
             .write(true)
             .open("/proc/sys/net/ipv4/tcp_max_orphans")
             .is_ok();
-    findings.push(Finding {
+    checks.push(Check {
         subject: "--touch-host",
         good: settable,
         needed: false,
@@ -123,7 +120,7 @@ pub fn examine(privilege: &Privilege) -> Vec<Finding> {
         hint: "run as root of the machine, with /proc/sys writable".to_owned(),
     });
     let record = host_settings::record_path(host_settings::STATE_DIRECTORY.as_ref()).exists();
-    findings.push(Finding {
+    checks.push(Check {
         subject: "nothing left behind",
         good: !record,
         needed: false,
@@ -135,14 +132,14 @@ pub fn examine(privilege: &Privilege) -> Vec<Finding> {
         .to_owned(),
         hint: "harness restore".to_owned(),
     });
-    findings.push(open_files());
-    findings.extend(guests());
-    findings
+    checks.push(open_files());
+    checks.extend(guests());
+    checks
 }
 
 /// Whether the kernel can destroy sockets, tried on a listener in a new
 /// namespace.
-fn socket_destroy() -> Finding {
+fn socket_destroy() -> Check {
     let answer = std::thread::spawn(|| -> Result<(), String> {
         let namespace = Namespace::enter_new("probe").map_err(|error| error.to_string())?;
         let _listener =
@@ -154,7 +151,7 @@ fn socket_destroy() -> Finding {
     })
     .join()
     .unwrap_or_else(|_| Err("the probe panicked".to_owned()));
-    Finding {
+    Check {
         subject: "SOCK_DESTROY",
         good: answer.is_ok(),
         needed: false,
@@ -167,18 +164,21 @@ fn socket_destroy() -> Finding {
 }
 
 /// QEMU, kernels and KVM, for guests.
-fn guests() -> [Finding; 3] {
+fn guests() -> [Check; 3] {
     let emulator = qemu::find();
     let cache = Cache::of_user();
     let mut fetched = Vec::new();
     let mut damaged = Vec::new();
-    for line in catalogue::LINES {
-        match cache.as_ref().map(|cache| cache.find(line.name)) {
-            Ok(Ok(Some(kernel))) => fetched.push(format!("{} ({})", line.name, kernel.release)),
-            Ok(Ok(None)) => {}
-            Ok(Err(error)) => damaged.push(error.to_string()),
-            Err(error) => damaged.push(error.to_string()),
+    match &cache {
+        Ok(cache) => {
+            for (name, kernel) in cache.kernels() {
+                match kernel {
+                    Ok(kernel) => fetched.push(format!("{name} ({})", kernel.release)),
+                    Err(error) => damaged.push(error.to_string()),
+                }
+            }
         }
+        Err(error) => damaged.push(error.to_string()),
     }
     let kvm = match (&cache, qemu::may_use_kvm()) {
         (_, false) => (
@@ -199,7 +199,7 @@ fn guests() -> [Finding; 3] {
         (Err(error), true) => (false, error.to_string()),
     };
     [
-        Finding {
+        Check {
             subject: QEMU,
             good: emulator.is_some(),
             needed: false,
@@ -209,14 +209,14 @@ fn guests() -> [Finding; 3] {
             ),
             hint: qemu::PACKAGE_HINT.to_owned(),
         },
-        Finding {
+        Check {
             subject: "KVM",
             good: kvm.0,
             needed: false,
             what: kvm.1,
             hint: "KVM needs a processor with virtualization, and the group kvm".to_owned(),
         },
-        Finding {
+        Check {
             subject: GUEST_KERNELS,
             good: !fetched.is_empty(),
             needed: false,
@@ -229,12 +229,12 @@ fn guests() -> [Finding; 3] {
     ]
 }
 
-fn open_files() -> Finding {
+fn open_files() -> Check {
     /// A flood of 10,000 connections, and some more.
     const WANTED: u64 = 10_100;
     let most = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
         .map_or(0, |(_, most)| most);
-    Finding {
+    Check {
         subject: "open files",
         good: most >= WANTED && File::open("/proc/self/fd").is_ok(),
         needed: false,

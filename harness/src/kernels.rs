@@ -1,7 +1,7 @@
 //! The kernels that scenarios can run on: a store in the user's cache.
 //!
-//! The [`catalogue`] names kernels, [`fetch`] gets one through apt, the
-//! [`cache`] keeps it and [`choice`] finds the one that was asked for. Imports
+//! The [`catalogue`] names kernels, [`fetch`] gets one through apt, [`import`] takes one
+//! from a build tree or a package, the [`cache`] keeps it and [`choice`] finds the one that was asked for. Imports
 //! only `lab::namespace`, for this machine's release.
 
 pub mod apt;
@@ -11,6 +11,7 @@ pub mod choice;
 pub mod elf;
 pub mod fetch;
 pub mod image;
+pub mod import;
 
 use std::fmt;
 

@@ -6,8 +6,10 @@
 //! which, and `tests/modules.rs` finds circles.
 
 pub mod actor;
+pub mod bisect;
 pub mod calibrate;
 pub mod cli;
+pub mod compare;
 pub mod condition;
 pub mod descriptor;
 pub mod doctor;

@@ -78,6 +78,18 @@ fn bad_usage() {
         &["calibrate", "--kernel", "debian-4.4"],
         &["calibrate", "--kernel=debian-6.1", "--kernel=debian-6.12"],
         &["calibrate", "--kernel", "debian-6.12"],
+        &["kernels", "fetch", "debian-4.4"],
+        &["kernels", "fetch"],
+        &["kernels", "fetch", "--all", "debian-6.1=6.1.0-47"],
+        &["kernels", "import", "nothing"],
+        &["kernels", "import", "suites", "--name", "debian-6.1"],
+        &["kernels", "remove", "debian-4.4"],
+        &["compare"],
+        &["compare", "nothing", "suites"],
+        &["compare", "--kernel", "host"],
+        &["compare", "a", "b", "--runs", "5"],
+        &["bisect", "a/b/c", "--good", "host", "--bad", "debian-6.1"],
+        &["bisect", "topic/good/hello", "--good", "host", "--bad", "debian-6.1"],
     ]
     .iter()
     .map(|arguments| harness(directory.path(), arguments))

@@ -8,8 +8,8 @@ use crate::privilege;
 
 /// Prints what was found; the exit status.
 pub(super) fn run() -> u8 {
-    let findings = doctor::examine(&privilege::acquire());
-    let (here, in_guests) = doctor::can_run(&findings);
+    let checks = doctor::examine(&privilege::acquire());
+    let (here, in_guests) = doctor::can_run(&checks);
     anstream::println!(
         "{}\n",
         match (here, in_guests) {
@@ -18,8 +18,8 @@ pub(super) fn run() -> u8 {
             (false, false) => "This machine can't run suites.",
         }
     );
-    for finding in findings {
-        let (mark, color) = match (finding.good, finding.needed) {
+    for check in checks {
+        let (mark, color) = match (check.good, check.needed) {
             (true, _) => ("yes", AnsiColor::Green),
             (false, true) => ("no ", AnsiColor::Red),
             (false, false) => ("no ", AnsiColor::Yellow),
@@ -27,11 +27,11 @@ pub(super) fn run() -> u8 {
         let style = color.on_default().bold();
         anstream::println!(
             "{style}{mark}{style:#} {:<22} {}",
-            finding.subject,
-            finding.what
+            check.subject,
+            check.what
         );
-        if !finding.good && !finding.hint.is_empty() {
-            anstream::println!("    hint: {}", finding.hint);
+        if !check.good && !check.hint.is_empty() {
+            anstream::println!("    hint: {}", check.hint);
         }
     }
     if here || in_guests {

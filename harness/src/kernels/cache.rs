@@ -10,13 +10,14 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use super::KernelError;
-use super::catalogue::Offer;
+use super::catalogue::{FLAVOUR, LineRelease, Offer, compare_versions};
 use super::image::{self, Module, modules, unpack_vmlinuz};
 
 /// The file in a kernel's directory that describes it.
 const RECORD: &str = "kernel.json";
 const KERNEL: &str = "vmlinux";
 const MODULES: &str = "modules";
+const CHANGELOG: &str = "changelog.gz";
 /// The name of a temporary directory, up to the process id.
 const WORKSHOP: &str = ".new-";
 
@@ -102,7 +103,12 @@ impl Cache {
                 &directory.display().to_string(),
                 "use this kernel",
                 words,
-                &format!("the cache is damaged; `harness kernels fetch {name}` mends it"),
+                &match LineRelease::parse(name) {
+                    Some(_) => {
+                        format!("the cache is damaged; `harness kernels fetch {name}` mends it")
+                    }
+                    None => format!("the cache is damaged; `harness kernels remove {name}`"),
+                },
             )
         };
         let text = match fs::read_to_string(directory.join(RECORD)) {
@@ -124,6 +130,48 @@ impl Cache {
         }
         stored.directory = directory;
         Ok(Some(stored))
+    }
+
+    /// The names of all kernels in it, in no order.
+    fn names(&self) -> Vec<String> {
+        fs::read_dir(&self.0)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| {
+                let entry = entry.ok()?;
+                let name = entry.file_name().into_string().ok()?;
+                (entry.path().is_dir() && !name.starts_with('.')).then_some(name)
+            })
+            .collect()
+    }
+
+    /// All kernels in it, by name; an error for one that is damaged.
+    pub fn kernels(&self) -> Vec<(String, Result<Stored, KernelError>)> {
+        let mut names = self.names();
+        names.sort_by(|one, other| compare_versions(one, other));
+        names
+            .into_iter()
+            .filter_map(|name| {
+                let found = self.find(&name).transpose()?;
+                Some((name, found))
+            })
+            .collect()
+    }
+
+    /// Removes a kernel with its saved guests, damaged or not; the bytes that it took.
+    /// `None` if there is none of this name.
+    pub fn remove(&self, name: &str) -> Result<Option<u64>, KernelError> {
+        if !self.names().iter().any(|found| found == name) {
+            return Ok(None);
+        }
+        let directory = self.0.join(name);
+        let bytes = disk_bytes(&directory);
+        let workshop = self.workshop()?;
+        // Whole or gone: what is cut short is swept away by the next call.
+        fs::rename(&directory, workshop.path().join("old"))
+            .and_then(|()| workshop.close())
+            .map_err(|error| self.error(&format!("remove {name} from it"), &error))?;
+        Ok(Some(bytes))
     }
 
     /// A temporary directory on the same file system. It is removed when it is
@@ -263,9 +311,19 @@ impl Stored {
         self.directory.join(KERNEL)
     }
 
-    /// The bytes that it takes on the disk.
-    pub fn size_bytes(&self) -> u64 {
-        self.files.iter().map(|(_, length)| length).sum()
+    /// Its release as Debian's packages name it: `6.1.0-47`; `None` for another flavour.
+    pub fn short_release(&self) -> Option<String> {
+        self.release.strip_suffix(FLAVOUR).map(str::to_owned)
+    }
+
+    /// The changelog of its package, compressed by gzip. It may be missing.
+    pub fn changelog(&self) -> PathBuf {
+        self.directory.join(CHANGELOG)
+    }
+
+    /// The bytes that it takes on the disk, with its saved guests.
+    pub fn disk_bytes(&self) -> u64 {
+        disk_bytes(&self.directory)
     }
 
     /// Its modules, in the order in which they are to be loaded.
@@ -293,6 +351,20 @@ impl Stored {
             })
             .collect()
     }
+}
+
+/// The bytes that a directory takes on the disk; what cannot be read counts nothing.
+pub fn disk_bytes(directory: &Path) -> u64 {
+    fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(of) if of.is_dir() => disk_bytes(&entry.path()),
+            Ok(of) => of.blocks() * 512,
+            Err(_) => 0,
+        })
+        .sum()
 }
 
 /// A file's identity: device, inode, length and time of change. Replacing or
@@ -352,7 +424,9 @@ mod tests {
             .map(|module| module.name)
             .collect();
         assert_eq!(names, ["veth", "sch_netem"]);
-        assert_eq!(found.size_bytes(), 6 + 4 + 9);
+        assert!(found.disk_bytes() >= 6 + 4 + 9);
+        let names: Vec<String> = cache.kernels().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["debian-6.1"]);
         assert_eq!(cache.find("debian-6.12").unwrap(), None);
     }
 
@@ -372,6 +446,20 @@ mod tests {
         assert!(complaint().contains("kernel.json"));
         fs::remove_file(stored.directory.join(RECORD)).unwrap();
         assert!(complaint().contains("kernel.json"));
+    }
+
+    #[test]
+    fn a_kernel_is_removed_even_if_it_is_damaged() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::at(directory.path());
+        let stored = stored(directory.path());
+        fs::remove_file(stored.directory.join(RECORD)).unwrap();
+        assert!(cache.remove("debian-6.1").unwrap().is_some());
+        assert_eq!(cache.find("debian-6.1").unwrap(), None);
+        for name in ["debian-6.1", "..", ".", ""] {
+            assert_eq!(cache.remove(name).unwrap(), None, "{name}");
+        }
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! The kernels that can be fetched by name. Each is a line of releases in
-//! suites of Debian; fetching takes the newest of the line.
+//! The kernels that can be fetched by name: lines of releases in suites of Debian.
+//! `debian-6.1` is the newest release of its line, `debian-6.1=6.1.0-47` that one.
 
 use std::cmp::Ordering;
+use std::fmt;
 
 /// Which of Debian's archives a suite is in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -72,6 +73,58 @@ pub fn find(name: &str) -> Option<&'static Line> {
     LINES.iter().find(|line| line.name == name)
 }
 
+/// A line, or one release of it.
+#[derive(Clone, Debug)]
+pub struct LineRelease {
+    /// The line.
+    pub line: &'static Line,
+    /// As in the names of packages: `6.1.0-47`, `6.12.117+deb12`. `None` for the newest
+    /// at the time of fetching.
+    pub release: Option<String>,
+}
+
+impl LineRelease {
+    /// Parses `LINE` or `LINE=RELEASE`; `None` if no line has this name. A release may
+    /// have its flavour, as `uname -r` prints it.
+    pub fn parse(name: &str) -> Option<Self> {
+        let (line, release) = match name.split_once('=') {
+            Some((line, release)) => (line, Some(release)),
+            None => (name, None),
+        };
+        let release = release.map(|release| release.strip_suffix(FLAVOUR).unwrap_or(release));
+        let is_word = |text: &str| {
+            let is_of_release = |byte: u8| byte.is_ascii_alphanumeric() || b".+~-".contains(&byte);
+            text.bytes().all(is_of_release)
+                && text.starts_with(|first: char| first.is_ascii_digit())
+        };
+        if release.is_some_and(|release| !is_word(release)) {
+            return None;
+        }
+        Some(Self {
+            line: find(line)?,
+            release: release.map(str::to_owned),
+        })
+    }
+}
+
+impl fmt::Display for LineRelease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.line.name)?;
+        match &self.release {
+            Some(release) => write!(f, "={release}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl PartialEq for LineRelease {
+    fn eq(&self, other: &Self) -> bool {
+        self.line.name == other.line.name && self.release == other.release
+    }
+}
+
+impl Eq for LineRelease {}
+
 /// A package that an archive offers.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Offer {
@@ -104,12 +157,25 @@ impl Line {
             .collect()
     }
 
-    /// The newest image among the offers.
-    pub fn newest<'a>(&self, offers: &'a [Offer]) -> Option<&'a Offer> {
-        offers
+    /// The release in the name of an image's package: `6.1.0-47`.
+    pub fn release_in<'a>(&self, package: &'a str) -> Option<&'a str> {
+        let prefix = self.packages.first()?;
+        release_of(package, prefix)?;
+        let number = prefix.find(|letter: char| letter.is_ascii_digit())?;
+        package.get(number..)?.strip_suffix(FLAVOUR)
+    }
+
+    /// The images among the offers, oldest first, each in its newest version.
+    pub fn images<'a>(&self, offers: &'a [Offer]) -> Vec<&'a Offer> {
+        let mut images: Vec<&Offer> = offers
             .iter()
             .filter(|offer| self.is_image(&offer.package))
-            .max_by(|one, other| compare_versions(&one.version, &other.version))
+            .collect();
+        images.sort_by(|one, other| compare_versions(&other.version, &one.version));
+        let mut seen = std::collections::BTreeSet::new();
+        images.retain(|image| seen.insert(image.package.as_str()));
+        images.reverse();
+        images
     }
 }
 
@@ -220,8 +286,9 @@ mod tests {
         let newest = |name: &str| {
             find(name)
                 .unwrap()
-                .newest(&offers)
-                .map(|o| o.package.as_str())
+                .images(&offers)
+                .last()
+                .map(|offer| offer.package.as_str())
         };
         assert_eq!(
             newest("debian-6.1"),
@@ -241,6 +308,34 @@ mod tests {
                 "linux-modules-7.3.4+deb13-cloud-amd64"
             ]
         );
+    }
+
+    #[test]
+    fn a_release_is_named_as_its_packages_name_it() {
+        let named = |text: &str| LineRelease::parse(text).map(|named| named.to_string());
+        assert_eq!(named("debian-6.1").as_deref(), Some("debian-6.1"));
+        for text in ["debian-6.1=6.1.0-47", "debian-6.1=6.1.0-47-cloud-amd64"] {
+            assert_eq!(named(text).as_deref(), Some("debian-6.1=6.1.0-47"));
+        }
+        for text in [
+            "debian-6",
+            "6.1.0-47",
+            "debian-6.1=",
+            "debian-6.1=../x",
+            "=6.1",
+        ] {
+            assert_eq!(named(text), None, "{text}");
+        }
+        let release = |line: &str, package| find(line).unwrap().release_in(package);
+        assert_eq!(
+            release("debian-6.1", "linux-image-6.1.0-47-cloud-amd64"),
+            Some("6.1.0-47")
+        );
+        assert_eq!(
+            release("debian-7.3", "linux-binary-7.3.4+deb13-cloud-amd64"),
+            Some("7.3.4+deb13")
+        );
+        assert_eq!(release("debian-6.1", "linux-image-6.1.0-47-rt-amd64"), None);
     }
 
     #[test]

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use advisor_facts::release;
 
+use super::KernelError;
 use super::cache::{Cache, Stored, file_identity};
-use super::{KernelError, catalogue};
+use super::catalogue::LineRelease;
+use super::import;
 use crate::lab::namespace::kernel_release;
 
 /// A kernel as the command line names it.
@@ -17,9 +19,11 @@ pub enum Choice {
     Auto,
     /// This machine's own.
     Host,
-    /// One of the [`catalogue`].
-    Line(String),
-    /// A vmlinuz.
+    /// The newest of a line, or one of its releases.
+    Line(LineRelease),
+    /// One that was imported, by its name.
+    Imported(String),
+    /// A vmlinuz, or a package with one.
     File(PathBuf),
 }
 
@@ -31,17 +35,21 @@ impl Choice {
             "host" => return Ok(Self::Host),
             _ => {}
         }
-        if catalogue::find(text).is_some() {
-            return Ok(Self::Line(text.to_owned()));
+        if let Some(named) = LineRelease::parse(text) {
+            return Ok(Self::Line(named));
         }
         if text.contains('/') || Path::new(text).is_file() {
             return Ok(Self::File(text.into()));
+        }
+        if Cache::of_user().is_ok_and(|cache| cache.directory().join(text).is_dir()) {
+            return Ok(Self::Imported(text.to_owned()));
         }
         Err(KernelError::usage(
             text,
             "run on it",
             "no kernel has this name",
-            "give auto, host, a name that `harness kernels` lists, or the path of a vmlinuz",
+            "give auto, host, a name that `harness kernels` lists, a release of one \
+             (debian-6.1=6.1.0-47), or the path of a vmlinuz",
         ))
     }
 
@@ -63,18 +71,32 @@ impl Choice {
         match self {
             Self::Host => Ok(None),
             Self::Auto => Ok(nearest(cache, &kernel_release())),
-            Self::Line(name) => match cache.find(name)? {
+            Self::Line(named) => match find(cache, named)? {
                 Some(stored) => Ok(Some(stored)),
                 None => Err(KernelError::environment(
-                    name,
+                    &named.to_string(),
                     "run on it",
                     "it hasn't been fetched",
-                    &format!("harness kernels fetch {name}"),
+                    &format!("harness kernels fetch {named}"),
                 )),
             },
+            Self::Imported(name) => cache.find(name),
             Self::File(path) => take_in(path, modules, cache).map(Some),
         }
     }
+}
+
+/// The kernel in the cache; `None` if it was not fetched. The newest of a line may be the
+/// release that is looked for.
+pub fn find(cache: &Cache, named: &LineRelease) -> Result<Option<Stored>, KernelError> {
+    if let Some(stored) = cache.find(&named.to_string())? {
+        return Ok(Some(stored));
+    }
+    let Some(release) = &named.release else {
+        return Ok(None);
+    };
+    let newest = cache.find(named.line.name)?;
+    Ok(newest.filter(|newest| newest.short_release().as_ref() == Some(release)))
 }
 
 /// Refuses `--modules` without a kernel given by path: the others have their
@@ -92,9 +114,25 @@ pub fn check_modules(choices: &[Choice], modules: Option<&Path>) -> Result<(), K
     }
 }
 
-/// The vmlinuz in the cache. It is stored unless it is there already, with the
-/// same modules.
+/// The vmlinuz, or the one of a package, in the cache. It is stored unless it is there
+/// already, with the same modules.
 fn take_in(path: &Path, modules: Option<&Path>, cache: &Cache) -> Result<Stored, KernelError> {
+    let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let mut hasher = DefaultHasher::new();
+    whole.hash(&mut hasher);
+    let name = format!("file-{:016x}", hasher.finish());
+    let stored = |origin: &String| match cache.find(&name) {
+        Ok(Some(stored)) if stored.origin.as_ref() == Some(origin) => Some(stored),
+        // A damaged one is replaced, too.
+        _ => None,
+    };
+    let identity = format!("{}|{}", whole.display(), file_identity(path));
+    if import::is_package(path) {
+        return match stored(&identity) {
+            Some(stored) => Ok(stored),
+            None => import::packages(&[path.to_owned()], Some(&name), Some(identity), cache),
+        };
+    }
     let modules = match modules {
         Some(named) if named.join("kernel").is_dir() => named.to_owned(),
         Some(named) => {
@@ -107,32 +145,31 @@ fn take_in(path: &Path, modules: Option<&Path>, cache: &Cache) -> Result<Stored,
         }
         None => modules_beside(path)?,
     };
-    let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let origin = format!(
-        "{}|{}|{}|{}",
-        whole.display(),
-        file_identity(path),
+        "{identity}|{}|{}",
         modules.display(),
         // Installing modules replaces this directory.
         file_identity(&modules.join("kernel"))
     );
-    let mut hasher = DefaultHasher::new();
-    whole.hash(&mut hasher);
-    let name = format!("file-{:016x}", hasher.finish());
-    match cache.find(&name) {
-        Ok(Some(stored)) if stored.origin.as_ref() == Some(&origin) => Ok(stored),
-        // A damaged one is replaced, too.
-        _ => cache.store(&name, &[], Some(origin), path, &modules),
+    match stored(&origin) {
+        Some(stored) => Ok(stored),
+        None => cache.store(&name, &[], Some(origin), path, &modules),
     }
 }
 
-/// The kernel fetched by name whose release is nearest to `release`; the older
-/// of two that are equally near.
+/// The kernel fetched by name that has this release, else the one nearest to it; the
+/// older of two that are equally near, the newest of its line.
 pub fn nearest(cache: &Cache, release: &str) -> Option<Stored> {
-    let mut fetched = Vec::new();
-    for line in catalogue::LINES {
-        // A damaged one is left out; `harness doctor` reports it.
-        fetched.extend(cache.find(line.name).ok().flatten());
+    // A damaged one is left out; `harness doctor` reports it. One that was imported may
+    // have any patch.
+    let fetched: Vec<Stored> = cache
+        .kernels()
+        .into_iter()
+        .filter(|(name, _)| LineRelease::parse(name).is_some())
+        .filter_map(|(_, stored)| stored.ok())
+        .collect();
+    if let Some(same) = fetched.iter().find(|stored| stored.release == release) {
+        return Some(same.clone());
     }
     release::nearest(fetched, |stored| stored.release.as_str(), release).map(|(stored, _)| stored)
 }
@@ -174,7 +211,7 @@ mod tests {
         assert_eq!(Choice::parse("auto").unwrap(), Choice::Auto);
         assert_eq!(
             Choice::parse("debian-6.1").unwrap(),
-            Choice::Line("debian-6.1".to_owned())
+            Choice::Line(LineRelease::parse("debian-6.1").unwrap())
         );
         assert_eq!(
             Choice::parse("./vmlinuz").unwrap(),
@@ -189,7 +226,7 @@ mod tests {
     fn a_kernel_that_was_not_fetched_says_how_to() {
         let directory = tempfile::tempdir().unwrap();
         let cache = Cache::at(directory.path());
-        let choice = Choice::Line("debian-6.1".to_owned());
+        let choice = Choice::parse("debian-6.1").unwrap();
         let error = choice.resolve(&cache, None).unwrap_err();
         assert_eq!(error.hint(), "harness kernels fetch debian-6.1");
         assert_eq!(Choice::Host.resolve(&cache, None).unwrap(), None);

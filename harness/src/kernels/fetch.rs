@@ -1,5 +1,5 @@
-//! Fetches a line's newest kernel through apt's verified download. Nothing is
-//! installed, and apt's own state stays as it is.
+//! Fetches kernels through apt's verified download, and lists what the archives have.
+//! Nothing is installed, and apt's own state stays as it is.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -7,10 +7,12 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use tempfile::TempDir;
+
 use super::KernelError;
 use super::apt::{self, Mirror};
 use super::cache::{Cache, Stored};
-use super::catalogue::{ArchiveKind, Line, Offer};
+use super::catalogue::{ArchiveKind, Line, LineRelease, Offer};
 
 /// Replaces the mirror of this machine's apt configuration.
 #[derive(Clone, Debug, Default)]
@@ -55,61 +57,160 @@ Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled "false";
 Dir::Etc::sourceparts "/dev/null";
 "#;
 
-/// Fetches the newest kernel of a line into the cache.
-pub fn fetch(
-    line: &'static Line,
-    cache: &Cache,
-    options: &MirrorOptions,
-    progress: &mut dyn FnMut(FetchProgress),
-) -> Result<Stored, KernelError> {
-    let workshop = cache.workshop()?;
-    let apt = Apt::new(line, workshop.path())?;
-    let mut readable = String::new();
-    let mut refused = None;
-    for (kind, suite) in line.suites {
-        progress(FetchProgress::Index(suite));
-        let stanza = apt::stanza(&mirror(line, *kind, options)?, suite);
-        match apt.update(&stanza, progress) {
-            Ok(()) => readable += &stanza,
-            // Mirrors drop suites; another may still have the line.
-            Err(error) => refused = Some(error),
-        }
-    }
-    if readable.is_empty() {
-        return Err(refused.unwrap_or_else(|| gone(line)));
-    }
-    apt.write_sources(&readable)?;
-    let offers = apt.offers(line)?;
-    // A suite that could not be read may have it.
-    let Some(newest) = line.newest(&offers) else {
-        return Err(refused.unwrap_or_else(|| gone(line)));
-    };
-    progress(FetchProgress::Download(newest.package.clone()));
-    let packages = apt.packages(line, newest)?;
-    let unpacked = apt.download(&packages, progress)?;
-    progress(FetchProgress::Unpack);
-    let (vmlinuz, modules) = find_kernel(&unpacked).ok_or_else(|| {
-        KernelError::environment(
-            line.name,
-            "find the kernel in its packages",
-            "there is no vmlinuz or no directory of modules",
-            "the packages have changed; a newer harness may know them",
-        )
-    })?;
-    cache.store(line.name, &packages, None, &vmlinuz, &modules)
+/// What the archives offer of some lines, read once.
+pub struct Archives {
+    apt: Apt,
+    /// The suites that could be read, each with its lines for apt.
+    suites: Vec<(&'static str, String)>,
+    /// What they have of each line, by its name.
+    offers: Vec<(&'static str, Vec<Offer>)>,
+    /// The error of a suite that could not be read: mirrors drop suites.
+    refused: Option<KernelError>,
+    /// apt's files, removed when this is dropped.
+    _workshop: TempDir,
 }
 
-fn gone(line: &Line) -> KernelError {
-    let suites: Vec<&str> = line.suites.iter().map(|(_, suite)| *suite).collect();
+impl Archives {
+    /// Reads what the suites of `lines` offer. A suite that cannot be read is left out
+    /// if another can.
+    pub fn read(
+        lines: &[&'static Line],
+        cache: &Cache,
+        options: &MirrorOptions,
+        progress: &mut dyn FnMut(FetchProgress),
+    ) -> Result<Self, KernelError> {
+        let workshop = cache.workshop()?;
+        let names: Vec<&str> = lines.iter().map(|line| line.name).collect();
+        let apt = Apt::new(names.join(", "), workshop.path().to_owned())?;
+        let mut suites: Vec<(&'static str, String)> = Vec::new();
+        let mut refused = None;
+        for (kind, suite) in lines.iter().flat_map(|line| line.suites) {
+            if suites.iter().any(|(known, _)| known == suite) {
+                continue;
+            }
+            progress(FetchProgress::Index(suite));
+            let stanza = apt::stanza(&mirror(&apt.subject, *kind, options)?, suite);
+            match apt.update(&stanza, progress) {
+                Ok(()) => suites.push((suite, stanza)),
+                Err(error) => refused = Some(error),
+            }
+        }
+        if let (true, Some(error)) = (suites.is_empty(), &refused) {
+            return Err(error.clone());
+        }
+        let mut archives = Self {
+            apt,
+            suites,
+            offers: Vec::new(),
+            refused,
+            _workshop: workshop,
+        };
+        for line in lines {
+            archives.choose(line)?;
+            let offers = archives.apt.offers(line)?;
+            archives.offers.push((line.name, offers));
+        }
+        Ok(archives)
+    }
+
+    /// Has apt read the suites of one line: others can have packages of its kernels that
+    /// were built for another release of Debian.
+    fn choose(&self, line: &Line) -> Result<(), KernelError> {
+        let is_of_line = |suite: &str| line.suites.iter().any(|(_, own)| *own == suite);
+        let stanzas = self.suites.iter().filter(|(suite, _)| is_of_line(suite));
+        let stanzas: String = stanzas.map(|(_, stanza)| stanza.as_str()).collect();
+        self.apt.write_sources(&stanzas)
+    }
+
+    fn images(&self, line: &Line) -> Vec<&Offer> {
+        let offers = self.offers.iter().find(|(name, _)| *name == line.name);
+        offers.map_or_else(Vec::new, |(_, offers)| line.images(offers))
+    }
+
+    /// The releases of a line that they have, oldest first, each with the version of its
+    /// image.
+    pub fn releases(&self, line: &'static Line) -> Vec<(LineRelease, &str)> {
+        self.images(line)
+            .into_iter()
+            .filter_map(|image| {
+                let release = line.release_in(&image.package)?.to_owned();
+                let named = LineRelease {
+                    line,
+                    release: Some(release),
+                };
+                Some((named, image.version.as_str()))
+            })
+            .collect()
+    }
+
+    /// Fetches a kernel into the cache; of a line without a release the newest.
+    pub fn fetch(
+        &self,
+        wanted: &LineRelease,
+        cache: &Cache,
+        progress: &mut dyn FnMut(FetchProgress),
+    ) -> Result<Stored, KernelError> {
+        let line = wanted.line;
+        let images = self.images(line);
+        let image = match &wanted.release {
+            None => images.last(),
+            Some(release) => images
+                .iter()
+                .find(|image| line.release_in(&image.package) == Some(release)),
+        };
+        // A suite that could not be read may have it.
+        let Some(image) = image else {
+            return Err(self
+                .refused
+                .clone()
+                .unwrap_or_else(|| gone(wanted, &images)));
+        };
+        progress(FetchProgress::Download(image.package.clone()));
+        self.choose(line)?;
+        let packages = self.apt.packages(line, image)?;
+        let unpacked = self.apt.download(&packages, progress)?;
+        progress(FetchProgress::Unpack);
+        let (vmlinuz, modules) = find_kernel(&unpacked).ok_or_else(|| {
+            KernelError::environment(
+                &wanted.to_string(),
+                "find the kernel in its packages",
+                NO_KERNEL,
+                "the packages have changed; a newer harness may know them",
+            )
+        })?;
+        let stored = cache.store(&wanted.to_string(), &packages, None, &vmlinuz, &modules)?;
+        if let Some(changelog) = find_changelog(&unpacked) {
+            // It only tells what changed; without it the kernel is whole.
+            let _ = fs::copy(changelog, stored.changelog());
+        }
+        Ok(stored)
+    }
+}
+
+const NO_KERNEL: &str = "there is no vmlinuz or no directory of modules";
+
+fn gone(wanted: &LineRelease, images: &[&Offer]) -> KernelError {
+    let suites: Vec<&str> = wanted.line.suites.iter().map(|(_, suite)| *suite).collect();
+    let releases = images
+        .iter()
+        .filter_map(|image| wanted.line.release_in(&image.package));
+    let hint = match releases.collect::<Vec<_>>().as_slice() {
+        [] => "try another mirror (--mirror), or another kernel".to_owned(),
+        releases => format!("it has {}", releases.join(", ")),
+    };
     KernelError::environment(
-        line.name,
+        &wanted.to_string(),
         "fetch it",
-        &format!("the mirror no longer offers it in {}", suites.join(", ")),
-        "try another mirror (--mirror), or another kernel",
+        &format!("the mirror does not offer it in {}", suites.join(", ")),
+        &hint,
     )
 }
 
-fn mirror(line: &Line, kind: ArchiveKind, options: &MirrorOptions) -> Result<Mirror, KernelError> {
+fn mirror(
+    subject: &str,
+    kind: ArchiveKind,
+    options: &MirrorOptions,
+) -> Result<Mirror, KernelError> {
     let keyring = options
         .keyring
         .as_ref()
@@ -127,7 +228,7 @@ fn mirror(line: &Line, kind: ArchiveKind, options: &MirrorOptions) -> Result<Mir
         }
         None => apt::mirror(&apt::sources(), kind).ok_or_else(|| {
             KernelError::environment(
-                line.name,
+                subject,
                 "fetch it",
                 "apt's configuration on this machine names no mirror of Debian",
                 "name one: --mirror URL --keyring FILE (of the package debian-archive-keyring)",
@@ -141,15 +242,17 @@ fn mirror(line: &Line, kind: ArchiveKind, options: &MirrorOptions) -> Result<Mir
 }
 
 /// apt with its state in a directory of its own.
-struct Apt<'a> {
-    line: &'a Line,
-    directory: &'a Path,
+struct Apt {
+    /// What it is used for, in errors: the names of the kernels.
+    subject: String,
+    directory: PathBuf,
 }
 
-impl<'a> Apt<'a> {
-    fn new(line: &'a Line, directory: &'a Path) -> Result<Self, KernelError> {
-        let apt = Self { line, directory };
-        let path = directory
+impl Apt {
+    fn new(subject: String, directory: PathBuf) -> Result<Self, KernelError> {
+        let apt = Self { subject, directory };
+        let path = apt
+            .directory
             .to_str()
             .filter(|path| !path.contains('"'))
             .ok_or_else(|| {
@@ -173,15 +276,15 @@ impl<'a> Apt<'a> {
             "unpacked",
         ]
         .iter()
-        .try_for_each(|part| fs::create_dir_all(directory.join(part)))
-        .and_then(|()| fs::write(directory.join("status"), ""))
-        .and_then(|()| fs::write(directory.join("apt.conf"), configuration))
+        .try_for_each(|part| fs::create_dir_all(apt.directory.join(part)))
+        .and_then(|()| fs::write(apt.directory.join("status"), ""))
+        .and_then(|()| fs::write(apt.directory.join("apt.conf"), configuration))
         .map_err(|error| apt.error("set apt up", &error.to_string(), ""))?;
         Ok(apt)
     }
 
     fn error(&self, action: &str, words: &str, hint: &str) -> KernelError {
-        KernelError::environment(self.line.name, action, words, hint)
+        KernelError::environment(&self.subject, action, words, hint)
     }
 
     fn write_sources(&self, stanzas: &str) -> Result<(), KernelError> {
@@ -303,21 +406,49 @@ impl<'a> Apt<'a> {
             .iter()
             .map(|offer| format!("{}={}", offer.package, offer.version))
             .collect();
+        self.forget_packages()?;
         let mut arguments = ["download", "-q", "-o", "APT::Status-Fd=1"]
             .map(OsStr::new)
             .to_vec();
         arguments.extend(wanted.iter().map(OsStr::new));
         self.run("apt-get", &arguments, progress)?;
-        let unpacked = self.directory.join("unpacked");
         let downloaded = fs::read_dir(self.directory.join("packages"))
             .map_err(|error| self.error("unpack it", &error.to_string(), ""))?;
-        for file in downloaded.flatten() {
-            let file = file.path();
+        let files: Vec<PathBuf> = downloaded.flatten().map(|file| file.path()).collect();
+        self.unpack(&files)
+    }
+
+    /// Unpacks packages into one directory, in place of what was unpacked before.
+    fn unpack(&self, packages: &[PathBuf]) -> Result<PathBuf, KernelError> {
+        let unpacked = self.directory.join("unpacked");
+        fs::remove_dir_all(&unpacked)
+            .and_then(|()| fs::create_dir(&unpacked))
+            .map_err(|error| self.error("unpack it", &error.to_string(), ""))?;
+        for file in packages {
             let arguments = [OsStr::new("-x"), file.as_os_str(), unpacked.as_os_str()];
             self.run("dpkg-deb", &arguments, &mut |_| ())?;
         }
         Ok(unpacked)
     }
+
+    /// Removes the packages that were downloaded for another kernel.
+    fn forget_packages(&self) -> Result<(), KernelError> {
+        let packages = self.directory.join("packages");
+        fs::remove_dir_all(&packages)
+            .and_then(|()| fs::create_dir(&packages))
+            .map_err(|error| self.error("fetch it", &error.to_string(), ""))
+    }
+}
+
+/// Unpacks packages below a directory; the one that has their content.
+pub(super) fn unpack(packages: &[PathBuf], below: &Path) -> Result<PathBuf, KernelError> {
+    let subject = packages.iter().map(|file| file.display().to_string());
+    let subject = subject.collect::<Vec<_>>().join(", ");
+    let packages: Vec<PathBuf> = packages
+        .iter()
+        .map(|file| file.canonicalize().unwrap_or_else(|_| file.clone()))
+        .collect();
+    Apt::new(subject, below.to_owned())?.unpack(&packages)
 }
 
 /// `dlstatus:1:23.5:Retrieving file ...`, as APT::Status-Fd has it.
@@ -358,7 +489,7 @@ fn parse_offers(text: &str) -> Vec<Offer> {
 }
 
 /// The vmlinuz and the directory of modules below a directory.
-fn find_kernel(unpacked: &Path) -> Option<(PathBuf, PathBuf)> {
+pub(super) fn find_kernel(unpacked: &Path) -> Option<(PathBuf, PathBuf)> {
     let entries = |directory: PathBuf| {
         fs::read_dir(directory)
             .into_iter()
@@ -377,6 +508,19 @@ fn find_kernel(unpacked: &Path) -> Option<(PathBuf, PathBuf)> {
                 && file.is_file()
         })?;
     Some((vmlinuz, modules))
+}
+
+/// The changelog in a kernel's packages.
+fn find_changelog(unpacked: &Path) -> Option<PathBuf> {
+    fs::read_dir(unpacked.join("usr/share/doc"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .flat_map(|package| {
+            ["changelog.gz", "changelog.Debian.gz"].map(|name| package.path().join(name))
+        })
+        .filter(|file| file.symlink_metadata().is_ok_and(|of| of.is_file()))
+        .max_by_key(|file| file.metadata().map_or(0, |of| of.len()))
 }
 
 #[cfg(test)]
@@ -437,8 +581,7 @@ mod tests {
             mirror: Some("http://mirror.example/debian/".to_owned()),
             keyring: Some("/keys.gpg".into()),
         };
-        let line = &super::super::catalogue::LINES[0];
-        let security = mirror(line, ArchiveKind::Security, &options).unwrap();
+        let security = mirror("debian-6.1", ArchiveKind::Security, &options).unwrap();
         assert_eq!(security.uri, "http://mirror.example/debian-security");
         assert_eq!(security.signed_by.as_deref(), Some("/keys.gpg"));
     }

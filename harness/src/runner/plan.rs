@@ -67,7 +67,9 @@ impl<'a> Plan<'a> {
                 match choice {
                     Choice::Host => placed.on_host = true,
                     Choice::Auto if abilities.serve(scenario) => placed.on_host = true,
-                    Choice::Auto | Choice::Line(_) | Choice::File(_) => elsewhere.push(placed),
+                    Choice::Auto | Choice::Line(_) | Choice::Imported(_) | Choice::File(_) => {
+                        elsewhere.push(placed);
+                    }
                 }
             }
             if elsewhere.is_empty() {
