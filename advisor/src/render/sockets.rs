@@ -211,7 +211,7 @@ fn plain(socket: &TcpSocket, local: bool) -> String {
 
 /// Who holds a socket.
 fn holder(row: &SocketRow) -> String {
-    let processes: Vec<_> = row.processes.iter().map(process).collect();
+    let processes: Vec<_> = row.processes.iter().map(Process::to_string).collect();
     match processes.as_slice() {
         [] if row.socket.inode != 0 => {
             format!("a process of user {} that cannot be seen", row.socket.uid)
@@ -223,18 +223,9 @@ fn holder(row: &SocketRow) -> String {
     }
 }
 
-/// `nginx (1234), container docker:0123456789ab`.
-fn process(process: &Process) -> String {
-    let mut text = format!("{} ({})", process.name, process.pid);
-    if let Some(container) = &process.container {
-        let _ = write!(text, ", container {container}");
-    }
-    text
-}
-
 fn group(group: &Group) -> String {
     match group {
-        Group::Process(of) => process(of),
+        Group::Process(process) => process.to_string(),
         Group::Orphans => "orphans: no process holds them".to_owned(),
         Group::Waiting => "connections that wait for accept()".to_owned(),
         Group::Records => "requests and TIME_WAIT records".to_owned(),

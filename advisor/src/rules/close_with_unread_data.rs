@@ -464,9 +464,7 @@ pub(super) mod tests {
         facts.processes.all.push(Process {
             pid: 4000 + process,
             name: name.to_owned(),
-            command: None,
-            cgroup: None,
-            container: None,
+            ..Process::default()
         });
         facts.processes.holders.push(Holder {
             inode,
