@@ -15,11 +15,13 @@ use advisor_report::document::DocumentError;
 use advisor_report::proof;
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::accepted::AcceptedError;
 use crate::lint::LintError;
-use crate::plan;
-use crate::render::{explain, json, markdown, sysctl, text};
-use crate::rules::{self, NamedReport};
+use crate::plan::{self, Recommendation};
+use crate::render::{brief, explain, json, markdown, sysctl, text};
+use crate::rules::{self, NamedReport, Severity};
 
+use crate::spelling::meant;
 use capture::Capture;
 use host::{HostArguments, LookArguments};
 use lint::Lint;
@@ -55,16 +57,28 @@ enum Command {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit status:\n  \
     0  nothing to recommend\n  \
-    1  there are recommendations\n  \
-    2  wrong usage, or a report or facts that cannot be read\n  \
+    1  there are recommendations, of the severity of --fail-on or worse\n  \
+    2  wrong usage, or a report, facts or a configuration that cannot be read\n  \
     3  the host cannot be read")]
 struct Recommend {
     /// How to write the answer
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// Say what each rule saw that found nothing
+    /// The first screen alone: a line for each finding, to paste into the channel of
+    /// an incident
+    #[arg(long, conflicts_with_all = ["format", "verbose"])]
+    brief: bool,
+    /// Say what each rule saw that found nothing, and the command lines of the
+    /// processes that findings name: these may carry passwords
     #[arg(long, short)]
     verbose: bool,
+    /// The least severity that exit status 1 stands for
+    #[arg(long, value_enum, value_name = "SEVERITY", default_value_t = FailOn::Notice)]
+    fail_on: FailOn,
+    /// Findings that are accepted; default: /etc/lastbyte/advisor.toml of the host
+    /// that is looked at, if it is there
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// A report of `harness run` as evidence, the file or its directory; may be
     /// given several times
     #[arg(long = "report", value_name = "PATH")]
@@ -89,6 +103,27 @@ enum Format {
     Markdown,
     /// A file for /etc/sysctl.d, the reason above each setting
     Sysctl,
+}
+
+/// What exit status 1 stands for.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FailOn {
+    /// Any recommendation
+    Notice,
+    /// A warning or worse
+    Warning,
+    /// Data or connections are being lost
+    Critical,
+}
+
+impl FailOn {
+    const fn severity(self) -> Severity {
+        match self {
+            Self::Notice => Severity::Notice,
+            Self::Warning => Severity::Warning,
+            Self::Critical => Severity::Critical,
+        }
+    }
 }
 
 /// Say all about a rule
@@ -130,8 +165,11 @@ pub enum Error {
     /// A file of settings could not be read.
     #[error(transparent)]
     Lint(#[from] LintError),
+    /// A file of accepted findings could not be read.
+    #[error(transparent)]
+    Accepted(#[from] AcceptedError),
     /// There is no such rule.
-    #[error("there is no rule {0:?}")]
+    #[error("there is no rule {0:?}{near}", near = near(.0))]
     NoRule(String),
     /// The host could not be read.
     #[error(transparent)]
@@ -151,6 +189,7 @@ impl Error {
             Self::Document(error) => error.hint(),
             Self::Proof(_) => proof::OtherHost::HINT,
             Self::Lint(error) => error.hint(),
+            Self::Accepted(_) => AcceptedError::HINT,
             Self::NoRule(_) => "`advisor rules` lists their codes and names",
             Self::Host(error) => error.hint(),
             Self::Facts(error) => error.hint(),
@@ -165,6 +204,7 @@ impl Error {
             | Self::Proof(_)
             | Self::Facts(_)
             | Self::Lint(_)
+            | Self::Accepted(_)
             | Self::NoRule(_) => 2,
             Self::Host(_) | Self::Output(_) => 3,
         }
@@ -197,21 +237,26 @@ impl Recommend {
             })
             .collect::<Result<Vec<_>, DocumentError>>()?;
         let proof = self.proof.as_deref().map(proof::read).transpose()?;
+        let accepted = self.host.accepted(self.config.as_deref())?;
         let facts = self.host.facts(&self.scope)?;
         let mut advice = plan::advise(&facts, &reports);
+        advice.accept(&accepted);
         if let Some(proof) = proof {
             advice.prove(&proof)?;
         }
         print(|out| match self.format {
+            Format::Text if self.brief => brief::write(out, &advice, &facts, textwrap::termwidth()),
             Format::Text => text::write(out, &advice, &facts, textwrap::termwidth(), self.verbose),
             Format::Json => json::write(out, &advice),
             Format::Markdown => markdown::write(out, &advice, &facts),
             Format::Sysctl => sysctl::write(out, &advice, &facts),
         })?;
-        Ok(if advice.recommendations.is_empty() {
-            ExitCode::SUCCESS
-        } else {
+        // The worst comes first among severities.
+        let fails = |step: &Recommendation| step.finding.severity <= self.fail_on.severity();
+        Ok(if advice.recommendations.iter().any(fails) {
             ExitCode::from(1)
+        } else {
+            ExitCode::SUCCESS
         })
     }
 }
@@ -232,6 +277,12 @@ impl Rules {
         })?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The rule that a misspelled one may be.
+fn near(word: &str) -> String {
+    let names = rules::RULES.iter().flat_map(|rule| [rule.code, rule.name]);
+    meant(word, names)
 }
 
 /// Writes an answer to standard output.

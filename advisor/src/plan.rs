@@ -5,8 +5,11 @@
 //! into the facts, and the rules are asked again, until no rule wants another
 //! value. So whoever applies all of it and asks again gets no further setting.
 
+mod order;
+
 use std::collections::BTreeMap;
 
+use advisor_facts::clock::Moment;
 use advisor_facts::sysctl_files::{Content, PLANNED_FILE};
 use advisor_facts::units::seconds;
 use advisor_facts::{Facts, Settings};
@@ -15,6 +18,7 @@ use advisor_report::measured::Measured;
 use advisor_report::proof::{OtherHost, Proof, Proven};
 use serde::Serialize;
 
+use crate::accepted::{Acceptance, Accepted};
 use crate::rules::{self, AppliesTo, Evidence, Finding, NamedReport, Outcome, RULES, Rule};
 
 /// The answer: the format of `advisor recommend --format json`. Keys may be
@@ -23,10 +27,19 @@ use crate::rules::{self, AppliesTo, Evidence, Finding, NamedReport, Outcome, RUL
 pub struct Advice {
     /// Version of the format, [`SCHEMA`].
     pub schema: u32,
+    /// The name of the host; `None` where the facts leave it out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// When the host was looked at; `None` in older captures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub taken_at: Option<Moment>,
     /// The host that it is for.
     pub host: HostProfile,
     /// What to do, the greatest harm first; what did not stand its trial last.
     pub recommendations: Vec<Recommendation>,
+    /// What was found and is accepted, in the same order: it decides no exit status.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub accepted: Vec<Recommendation>,
     /// What to leave as it is, though it may look as if it needed a change.
     pub leave: Vec<Leave>,
     /// What became of each rule, by code.
@@ -51,6 +64,9 @@ pub struct Recommendation {
     pub also: Vec<Also>,
     /// The scenario of the catalogue that replays the failure.
     pub scenario: Option<&'static str>,
+    /// What a file of accepted findings says of it.
+    #[serde(rename = "accepted", skip_serializing_if = "Option::is_none")]
+    pub acceptance: Option<Acceptance>,
     /// What became of it when it was tried; `None` where there is no proof.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proof: Option<Proven>,
@@ -100,6 +116,21 @@ impl Advice {
             host: self.host.clone(),
             recommendations: self.recommendations.iter().map(recommended).collect(),
         }
+    }
+
+    /// Puts what is accepted aside. What was accepted up to a day that is over stays, and
+    /// says so.
+    pub fn accept(&mut self, accepted: &Accepted) {
+        let today = self.taken_at.unwrap_or_else(Moment::now).date();
+        for step in &mut self.recommendations {
+            let subjects = [step.finding.subject.as_str(), &step.finding.setting];
+            step.acceptance = accepted.find(step.code, &subjects, today);
+        }
+        let holds = |step: &mut Recommendation| {
+            let acceptance = step.acceptance.as_ref();
+            acceptance.is_some_and(|acceptance| !acceptance.over)
+        };
+        self.accepted = self.recommendations.extract_if(.., holds).collect();
     }
 
     /// Notes beside each recommendation what became of it when it was tried. One
@@ -315,10 +346,13 @@ pub fn advise(facts: &Facts, reports: &[NamedReport]) -> Advice {
         };
         recommendations.push(step.before_the_others(facts).recommend(facts, reports));
     }
-    // Stable: within a severity the order is that of the codes.
-    recommendations.sort_by_key(|step| (step.finding.severity, step.code));
+    order::sort(&mut recommendations);
+    order::tell_apart(&mut recommendations);
     Advice {
         schema: SCHEMA,
+        hostname: facts.hostname.clone(),
+        taken_at: facts.taken_at,
+        accepted: Vec::new(),
         host: HostProfile::of(facts),
         leave: leave(facts, &first, &recommendations),
         recommendations,
@@ -452,6 +486,7 @@ impl Step {
             },
             also,
             scenario: rule.scenario,
+            acceptance: None,
             proof: None,
             finding,
         }

@@ -1,5 +1,6 @@
 //! An answer, written for a person, a program, a wiki or sysctl(8).
 
+pub mod brief;
 pub mod explain;
 pub mod json;
 pub mod lint;

@@ -1,5 +1,6 @@
 //! Which host is looked at, how, and since when.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use advisor_facts::{Facts, Look, Looking, Root, file};
 
 use super::Error;
+use crate::accepted::{Accepted, AcceptedError, DEFAULT_PATH};
 
 /// Which host, and how it is looked at.
 #[derive(Debug, clap::Args)]
@@ -80,6 +82,25 @@ impl HostArguments {
             facts.set_baseline(baseline, path)?;
         }
         Ok(facts)
+    }
+
+    /// What is accepted of it: by the file that was given, else by the one of the host,
+    /// if it has one. Facts bring none.
+    pub(super) fn accepted(&self, config: Option<&Path>) -> Result<Accepted, AcceptedError> {
+        if let Some(path) = config {
+            return match Accepted::read(path)? {
+                Some(accepted) => Ok(accepted),
+                None => Err(AcceptedError::Read {
+                    path: path.to_owned(),
+                    source: io::ErrorKind::NotFound.into(),
+                }),
+            };
+        }
+        if self.facts.is_some() {
+            return Ok(Accepted::default());
+        }
+        let root = self.root.as_deref().unwrap_or(Path::new("/"));
+        Ok(Accepted::read(&root.join(DEFAULT_PATH))?.unwrap_or_default())
     }
 
     /// Where the host is.

@@ -7,7 +7,7 @@ use advisor_facts::Facts;
 use advisor_facts::units::bytes;
 use advisor_report::escape::{escaped, inert};
 
-use super::text::no_problem;
+use super::brief::{answer, place};
 use crate::plan::{Advice, OutcomeWord, Recommendation};
 
 /// Writes the answer as Markdown.
@@ -15,11 +15,13 @@ pub fn write(out: &mut dyn io::Write, advice: &Advice, facts: &Facts) -> io::Res
     let mut text = String::new();
     let _ = writeln!(
         text,
-        "# {}\n\nLinux {}, {} RAM.",
-        match advice.recommendations.len() {
-            0 => no_problem(advice, facts).trim_end_matches('.').to_owned(),
-            1 => "1 recommendation".to_owned(),
-            count => format!("{count} recommendations, the greatest harm first"),
+        "# {}\n\n{}Linux {}, {} RAM.",
+        escaped(answer(advice, facts).trim_end_matches('.')),
+        match place(advice) {
+            Some(place) if advice.recommendations.is_empty() => {
+                format!("Looked at {}. ", escaped(&place))
+            }
+            _ => String::new(),
         },
         escaped(&facts.kernel),
         bytes(facts.ram_bytes)

@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 use std::io;
 
 use advisor_facts::Facts;
-use advisor_facts::units::{bytes, seconds};
 use advisor_report::Value;
 use advisor_report::escape::inert;
 use anstyle::{AnsiColor, Style};
 use textwrap::Options;
 
+use super::brief;
+use crate::accepted::Acceptance;
 use crate::plan::{Action, Advice, OutcomeWord, Recommendation, RuleOutcome};
 use crate::rules::Severity;
 
@@ -35,10 +36,16 @@ pub fn write(
 ) -> io::Result<()> {
     let width = width.clamp(NARROWEST, WIDEST);
     let mut text = String::new();
-    answer(&mut text, advice, facts, width);
+    brief::screen(&mut text, advice, facts, width);
     for (number, recommendation) in (1..).zip(&advice.recommendations) {
         text.push('\n');
         write_recommendation(&mut text, number, recommendation, width);
+        if verbose {
+            write_commands(&mut text, recommendation, facts, width);
+        }
+    }
+    if verbose {
+        write_accepted(&mut text, advice, width);
     }
     if !advice.leave.is_empty() {
         heading(&mut text, "Leave as it is");
@@ -90,83 +97,6 @@ pub(super) fn no_problem(advice: &Advice, facts: &Facts) -> &'static str {
     }
 }
 
-/// The first lines: the answer, and what was looked at.
-fn answer(text: &mut String, advice: &Advice, facts: &Facts, width: usize) {
-    let first = match advice.recommendations.len() {
-        0 => no_problem(advice, facts).to_owned(),
-        1 => "1 recommendation.".to_owned(),
-        count => format!("{count} recommendations, the greatest harm first."),
-    };
-    let _ = writeln!(text, "{STRONG}{first}{STRONG:#}");
-    if advice.recommendations.len() > 1 {
-        for (number, recommendation) in (1..).zip(&advice.recommendations) {
-            overview(text, number, recommendation, width);
-        }
-        text.push('\n');
-    }
-    let failed = advice
-        .recommendations
-        .iter()
-        .filter(|step| step.has_failed());
-    match failed.count() {
-        0 => {}
-        1 => fill(
-            text,
-            "The last one was tried and did not help.",
-            "",
-            "",
-            width,
-        ),
-        count => {
-            let line = format!("The last {count} were tried and did not help.");
-            fill(text, &line, "", "", width);
-        }
-    }
-    let sockets = facts.now.sockets.as_ref().map_or_else(
-        || "no sockets (they cannot be seen)".to_owned(),
-        |sockets| {
-            let source = sockets.source.as_str();
-            let states = facts.now.by_state();
-            let mut line = match states.values().sum() {
-                1 => "1 TCP socket".to_owned(),
-                count => format!("{count} TCP sockets"),
-            };
-            let elsewhere = facts.now.elsewhere.len();
-            if elsewhere > 0 {
-                let _ = write!(line, " of {} network namespaces", elsewhere + 1);
-            }
-            let _ = write!(line, " ({source})");
-            for (state, count) in states {
-                let _ = write!(line, ", {count} {state}");
-            }
-            line
-        },
-    );
-    let look = facts.window().map_or_else(
-        || "one look".to_owned(),
-        |(window, _)| format!("two looks {} apart", seconds(window)),
-    );
-    let line = format!(
-        "Seen in {look}: {sockets}; Linux {}, {} RAM.",
-        facts.kernel,
-        bytes(facts.ram_bytes),
-    );
-    fill(text, &line, "", "", width);
-}
-
-/// A line for each recommendation: what to set, or what is wrong.
-fn overview(text: &mut String, number: usize, recommendation: &Recommendation, width: usize) {
-    let finding = &recommendation.finding;
-    let line = if recommendation.action == Action::Mend {
-        finding.summary.clone()
-    } else {
-        format!("{} = {}", finding.setting, finding.proposed)
-    };
-    let first = format!("{number:>3}. {:<9}", finding.severity.to_string());
-    let indent = " ".repeat(first.len());
-    fill(text, &line, &first, &indent, width);
-}
-
 fn write_recommendation(
     text: &mut String,
     number: usize,
@@ -174,16 +104,8 @@ fn write_recommendation(
     width: usize,
 ) {
     let finding = &recommendation.finding;
-    let colour = match finding.severity {
-        Severity::Critical => AnsiColor::Red,
-        Severity::Warning => AnsiColor::Yellow,
-        Severity::Notice => AnsiColor::Cyan,
-    };
-    let severity = colour.on_default().bold();
-    let lines = textwrap::wrap(&inert(&finding.summary), plain(width, "   ", "   "))
-        .into_iter()
-        .map(std::borrow::Cow::into_owned)
-        .collect::<Vec<_>>();
+    let severity = severity_style(finding.severity);
+    let lines = wrapped(&finding.summary, "   ", "   ", width);
     for (index, line) in lines.iter().enumerate() {
         if index == 0 {
             let _ = writeln!(
@@ -200,6 +122,9 @@ fn write_recommendation(
         "   {severity}{}{severity:#}, {} {}, {}",
         finding.severity, recommendation.code, recommendation.name, finding.applies_to
     );
+    if let Some(acceptance) = &recommendation.acceptance {
+        field(text, "accepted", &acceptance.words(), width);
+    }
     field(text, "on", &finding.subject, width);
     field(text, "setting", &finding.setting, width);
     field(text, "now", &finding.current, width);
@@ -241,6 +166,39 @@ fn write_recommendation(
             &format!("harness run --filter {scenario}"),
             width,
         );
+    }
+}
+
+/// The command lines of the processes that a finding names. They may carry passwords.
+fn write_commands(text: &mut String, step: &Recommendation, facts: &Facts, width: usize) {
+    for process in &facts.processes.all {
+        let Some(command) = &process.command else {
+            continue;
+        };
+        if step.finding.subject.contains(&process.to_string()) {
+            field(text, "command", command, width);
+        }
+    }
+}
+
+/// What was accepted: which, why and until when.
+fn write_accepted(text: &mut String, advice: &Advice, width: usize) {
+    if advice.accepted.is_empty() {
+        return;
+    }
+    heading(text, "Accepted");
+    for step in &advice.accepted {
+        let finding = &step.finding;
+        let why = step.acceptance.as_ref().map(Acceptance::words);
+        let line = format!(
+            "{} {}, {}: {}; {}",
+            step.code,
+            step.name,
+            finding.severity,
+            finding.summary,
+            why.unwrap_or_default()
+        );
+        fill(text, &line, "  ", "    ", width);
     }
 }
 
@@ -292,6 +250,24 @@ fn write_not_evaluated(text: &mut String, advice: &Advice, width: usize) {
         };
         fill(text, &format!("{who}: {reason}"), "  ", "    ", width);
     }
+}
+
+/// The colour of a severity.
+pub(super) fn severity_style(severity: Severity) -> Style {
+    let colour = match severity {
+        Severity::Critical => AnsiColor::Red,
+        Severity::Warning => AnsiColor::Yellow,
+        Severity::Notice => AnsiColor::Cyan,
+    };
+    colour.on_default().bold()
+}
+
+/// The lines of a text, without what a terminal would obey.
+pub(super) fn wrapped(content: &str, first: &str, others: &str, width: usize) -> Vec<String> {
+    textwrap::wrap(&inert(content), plain(width, first, others))
+        .into_iter()
+        .map(std::borrow::Cow::into_owned)
+        .collect()
 }
 
 pub(super) fn heading(text: &mut String, title: &str) {

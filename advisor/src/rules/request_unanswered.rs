@@ -135,6 +135,11 @@ fn finding(program: &Program<'_>, waiting: &[&TcpSocket]) -> Finding {
         i64::try_from(count).unwrap_or(i64::MAX).into(),
         "sock_diag, tcp_info",
     )];
+    evidence.push(Evidence::new(
+        "host.sockets.unanswered.longest",
+        longest.as_str().into(),
+        "tcp_info.last_data_sent",
+    ));
     evidence.extend(waiting.iter().take(SHOWN).map(|socket| {
         Evidence::new(
             format!("{} -> {}", plain(socket.local), plain(socket.peer)),

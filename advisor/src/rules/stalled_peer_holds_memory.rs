@@ -106,7 +106,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
             let peers = match orphans {
                 0 => format!("{count} peers of {}", program.name),
                 orphans if orphans == count => {
-                    format!("{count} orphans\' peers of {}", program.name)
+                    format!("the peers of {count} orphans of {}", program.name)
                 }
                 orphans => format!(
                     "{count} peers of {}, {orphans} of them of orphans,",
