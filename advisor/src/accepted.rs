@@ -94,27 +94,36 @@ pub enum AcceptedError {
 
 impl AcceptedError {
     /// What to do about it.
-    pub const HINT: &'static str = "an entry is [[accepted]] with code = \"LB302\", reason = \
-        \"why\", until = 2027-03-31 and, for one of several, subject = \"what `on` names\"";
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Read { .. } => "give a file of accepted findings that this user may read",
+            Self::Malformed { .. } => {
+                "an entry is [[accepted]] with code = \"LB302\", reason = \"why\", until = \
+                 2027-03-31 and, for one of several, subject = \"what `on` names\""
+            }
+        }
+    }
+
+    /// Whether there is no such file.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
 }
 
 impl Accepted {
-    /// Reads the file at `path`; `None` where there is none.
-    pub fn read(path: &Path) -> Result<Option<Self>, AcceptedError> {
+    /// Reads the file at `path`.
+    pub fn read(path: &Path) -> Result<Self, AcceptedError> {
         let read = || -> io::Result<String> {
             let mut text = String::new();
             let file = std::fs::File::open(path)?;
             io::Read::read_to_string(&mut io::Read::take(file, LIMIT_BYTES), &mut text)?;
             Ok(text)
         };
-        match read() {
-            Ok(text) => Self::parse(path, &text).map(Some),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(AcceptedError::Read {
-                path: path.to_owned(),
-                source,
-            }),
-        }
+        let text = read().map_err(|source| AcceptedError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(path, &text)
     }
 
     /// The entries of a file, which is named `path`.

@@ -189,7 +189,7 @@ impl Error {
             Self::Document(error) => error.hint(),
             Self::Proof(_) => proof::OtherHost::HINT,
             Self::Lint(error) => error.hint(),
-            Self::Accepted(_) => AcceptedError::HINT,
+            Self::Accepted(error) => error.hint(),
             Self::NoRule(_) => "`advisor rules` lists their codes and names",
             Self::Host(error) => error.hint(),
             Self::Facts(error) => error.hint(),

@@ -137,7 +137,7 @@ impl Facts {
         let mut facts = Self {
             kernel: release.trim().to_owned(),
             boot_id: sysctl::read(path, "kernel.random.boot_id")?,
-            hostname: sysctl::read(path, "kernel.hostname")?.filter(|name| !name.is_empty()),
+            hostname: hostname(path)?,
             taken_at: match root {
                 Root::Live => Some(Moment::now()),
                 Root::Recorded(_) => stat
@@ -303,6 +303,11 @@ impl Facts {
             "since the network namespace was made"
         }
     }
+}
+
+/// The name of the host under `root`; `None` where it has none.
+pub fn hostname(root: &Path) -> Result<Option<String>, FactError> {
+    Ok(sysctl::read(root, "kernel.hostname")?.filter(|name| !name.is_empty()))
 }
 
 /// The size of a page: the kernel's own word, or the record's.

@@ -21,8 +21,8 @@ pub fn redact(facts: &mut Facts) {
     }
     let mut cgroups = Names::default();
     let mut containers = Names::default();
+    leave_out_commands(facts);
     for process in &mut facts.processes.all {
-        process.command = None;
         if process.name_tells_script() {
             let interpreter = process.program.clone();
             process.name = interpreter.unwrap_or_else(|| "script".to_owned());
@@ -39,6 +39,13 @@ pub fn redact(facts: &mut Facts) {
     let v1 = facts.cgroups_v1.iter_mut().map(|cgroup| &mut cgroup.path);
     for path in v2.chain(v1) {
         *path = format!("/cgroup-{}", cgroups.number(path.clone()));
+    }
+}
+
+/// Leaves out command lines: they may carry passwords.
+pub fn leave_out_commands(facts: &mut Facts) {
+    for process in &mut facts.processes.all {
+        process.command = None;
     }
 }
 
