@@ -129,7 +129,8 @@ impl Accepted {
     /// The entries of a file, which is named `path`.
     fn parse(path: &Path, text: &str) -> Result<Self, AcceptedError> {
         let malformed = |Wrong { at, message }: Wrong| {
-            let before = &text[..text.floor_char_boundary(at)];
+            let whole = (0..=at).rev().find(|at| text.is_char_boundary(*at));
+            let before = &text[..whole.unwrap_or(0)];
             let line = before.matches('\n').count() + 1;
             let begins = before.rfind('\n').map_or(0, |end| end + 1);
             AcceptedError::Malformed {
@@ -204,7 +205,7 @@ fn entries(text: &str) -> Result<Vec<Entry>, Wrong> {
             .get_ref()
             .as_array()
             .ok_or_else(|| Wrong::new(&value.span(), "`accepted` is a list: write [[accepted]]"))?;
-        for value in entries.iter() {
+        for value in entries {
             found.push(entry(value)?);
         }
     }

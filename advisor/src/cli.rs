@@ -126,14 +126,19 @@ impl FailOn {
     }
 }
 
-/// Say all about a rule
+/// Say all about a rule, or about a line of the kernel's log
 ///
 /// What it looks for and at, what it recommends, what that costs, and where each
-/// fact comes from.
+/// fact comes from. A line of the kernel's log leads to its rule: advisor explain
+/// "TCP: out of memory -- consider tuning tcp_mem"
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Exit status:\n  \
+    0  it is said\n  \
+    2  there is no such rule, and no such line is known")]
 struct Explain {
-    /// The code or the name of a rule: LB101, orphan-limit-near
-    #[arg(value_name = "CODE")]
+    /// The code or the name of a rule, LB101 or orphan-limit-near, or a line of the
+    /// kernel's log in quotes
+    #[arg(value_name = "CODE|LINE")]
     rule: String,
 }
 
@@ -171,6 +176,9 @@ pub enum Error {
     /// There is no such rule.
     #[error("there is no rule {0:?}{near}", near = near(.0))]
     NoRule(String),
+    /// There is no rule for a line of the kernel's log.
+    #[error("no rule is about the line {0:?}")]
+    NoLine(String),
     /// The host could not be read.
     #[error(transparent)]
     Host(#[from] FactError),
@@ -191,6 +199,10 @@ impl Error {
             Self::Lint(error) => error.hint(),
             Self::Accepted(error) => error.hint(),
             Self::NoRule(_) => "`advisor rules` lists their codes and names",
+            Self::NoLine(_) => {
+                "give a line of the kernel's log about TCP as dmesg prints it; `advisor rules` \
+                 lists what there is"
+            }
             Self::Host(error) => error.hint(),
             Self::Facts(error) => error.hint(),
             Self::Output(_) => "see that there is room where the output goes",
@@ -205,7 +217,8 @@ impl Error {
             | Self::Facts(_)
             | Self::Lint(_)
             | Self::Accepted(_)
-            | Self::NoRule(_) => 2,
+            | Self::NoRule(_)
+            | Self::NoLine(_) => 2,
             Self::Host(_) | Self::Output(_) => 3,
         }
     }
@@ -263,8 +276,16 @@ impl Recommend {
 
 impl Explain {
     fn run(self) -> Result<ExitCode, Error> {
-        let rule = rules::find(&self.rule).ok_or(Error::NoRule(self.rule))?;
-        print(|out| explain::write(out, rule, textwrap::termwidth()))?;
+        let width = textwrap::termwidth();
+        if let Some(rule) = rules::find(&self.rule) {
+            print(|out| explain::write(out, rule, width))?;
+        } else if let Some(led_to) = rules::led_to(&self.rule) {
+            print(|out| explain::write_line(out, led_to, width))?;
+        } else if self.rule.contains(char::is_whitespace) {
+            return Err(Error::NoLine(self.rule));
+        } else {
+            return Err(Error::NoRule(self.rule));
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

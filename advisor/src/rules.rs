@@ -10,6 +10,7 @@ mod cgroup;
 pub(crate) mod files;
 mod finding;
 mod left;
+mod log_line;
 mod orphan_cost;
 mod past;
 mod program;
@@ -32,6 +33,7 @@ use serde::Serialize;
 pub(crate) use apply::{TAKE_OUT, there_and_back};
 use apply::{command, set, unset};
 pub use finding::{AppliesTo, Confidence, Evidence, Finding, Severity};
+pub use log_line::{LedTo, LogLine, led_to};
 pub use replayed::NamedReport;
 pub(crate) use replayed::replayed;
 
@@ -120,6 +122,8 @@ pub struct Rule {
     pub cure: Option<&'static str>,
     /// What tries the advice on a real kernel.
     pub proven_by: ProvenBy,
+    /// The lines of the kernel's log that are about its failure.
+    pub log_lines: &'static [LogLine],
     /// Texts for people.
     pub documentation: Documentation,
     /// Judges a host: a pure function of the facts and of what was measured on its

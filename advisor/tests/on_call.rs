@@ -126,3 +126,63 @@ fn a_wrong_file_of_accepted_findings_is_named_by_line_and_column() {
         insta::assert_snapshot!("config-nowhere", shown(&run(&nowhere)));
     });
 }
+
+#[test]
+fn a_line_of_the_log_is_explained() {
+    for (name, line) in [
+        (
+            "line-of-a-rule",
+            "Nov 30 08:00:26 web1 kernel: [16508.733356] TCP: too many orphaned sockets",
+        ),
+        (
+            "line-of-no-rule",
+            "[    7.0] neighbour: arp_cache: neighbor table overflow!",
+        ),
+        ("line-unknown", "eth0: link up\u{1b}[31m"),
+        ("rule-misspelled", "orphan-limit-neer"),
+    ] {
+        insta::assert_snapshot!(name, shown(&run(&["explain", line])));
+    }
+}
+
+#[test]
+fn no_command_line_is_shown_unless_it_is_asked_for() {
+    let host = recorded::directory("quiet");
+    let root = host.path();
+    let process = root.join("proc/812");
+    fs::create_dir_all(process.join("fd")).unwrap();
+    fs::write(process.join("comm"), "python3\n").unwrap();
+    let arguments = "python3\0/srv/shop/server.py\0--password=hunter2\0";
+    fs::write(process.join("cmdline"), arguments).unwrap();
+    fs::write(process.join("cgroup"), "0::/system.slice/shop.service\n").unwrap();
+    std::os::unix::fs::symlink("/usr/bin/python3.11", process.join("exe")).unwrap();
+    // A socket of this host, by its inode.
+    std::os::unix::fs::symlink("socket:[23716]", process.join("fd/3")).unwrap();
+    fs::create_dir_all(root.join("proc/sys/kernel")).unwrap();
+    fs::write(root.join("proc/sys/kernel/hostname"), "web1\n").unwrap();
+    let root = root.to_str().unwrap();
+    let name = "server.py (812, python3.11, unit shop.service)";
+    for args in [
+        &["sockets", "--root", root][..],
+        &[
+            "sockets", "--root", root, "--by", "process", "--format", "json",
+        ],
+        &["recommend", "--root", root, "--verbose"],
+        &["recommend", "--root", root, "--format", "json"],
+        &["capture", "--root", root],
+        &["capture", "--root", root, "--redact"],
+    ] {
+        let output = text(&run(args).stdout);
+        assert!(!output.contains("hunter2"), "{args:?}: {output}");
+        let is_redacted = args.contains(&"--redact");
+        assert_eq!(output.contains("web1"), !is_redacted, "{args:?}: {output}");
+        assert!(!is_redacted || !output.contains("shop"), "{output}");
+        if args[0] == "sockets" {
+            assert!(output.contains(name), "{args:?}: {output}");
+        }
+    }
+    for command in ["sockets", "capture"] {
+        let output = text(&run(&[command, "--root", root, "--verbose"]).stdout);
+        assert!(output.contains("hunter2"), "{command}: {output}");
+    }
+}

@@ -24,6 +24,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("close/unread-data/plain-close"),
     cure: Some("close/unread-data/shutdown-then-read-to-eof"),
     proven_by: ProvenBy::Suites(&["close-with-unread-data"]),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

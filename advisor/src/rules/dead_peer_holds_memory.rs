@@ -24,6 +24,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("crash/vanished-peer/unacknowledged"),
     cure: Some("crash/vanished-peer/user-timeout"),
     proven_by: ProvenBy::Suites(&["dead-peer-holds-memory"]),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

@@ -20,6 +20,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Nothing("no suite has a peer that reads and never answers yet"),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

@@ -18,6 +18,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("memory/vanished-client/dead-or-slow"),
     cure: None,
     proven_by: ProvenBy::Suites(&["stalled-peer-holds-memory"]),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

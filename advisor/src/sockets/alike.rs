@@ -80,7 +80,7 @@ impl Alike {
 /// The kinds of sockets that pass by.
 #[derive(Debug, Default)]
 pub(super) struct Kinds {
-    kinds: HashMap<Kind, Alike>,
+    of_kind: HashMap<Kind, Alike>,
     /// So many are wanted.
     top: usize,
     /// The most that a kind of those that were given up held, summed over the times.
@@ -106,7 +106,7 @@ impl Kinds {
     }
 
     fn join(&mut self, kind: Kind, sum: Sum, namespace: Option<u32>, socket: TcpSocket) {
-        if let Some(alike) = self.kinds.get_mut(&kind) {
+        if let Some(alike) = self.of_kind.get_mut(&kind) {
             alike.sum.sockets += sum.sockets;
             alike.sum.bytes += sum.bytes;
             alike.offer(socket);
@@ -116,7 +116,7 @@ impl Kinds {
                 namespace,
                 largest: Box::new(socket),
             };
-            self.kinds.insert(kind, alike);
+            self.of_kind.insert(kind, alike);
         }
     }
 
@@ -124,7 +124,7 @@ impl Kinds {
     pub(super) fn absorb(&mut self, other: Self) {
         self.top = self.top.max(other.top);
         self.given_up_bytes += other.given_up_bytes;
-        for (kind, alike) in other.kinds {
+        for (kind, alike) in other.of_kind {
             self.join(kind, alike.sum, alike.namespace, *alike.largest);
         }
         self.bound();
@@ -133,20 +133,20 @@ impl Kinds {
     /// Keeps no more than are told apart.
     fn bound(&mut self) {
         let limit = KINDS.max(2 * self.top);
-        if self.kinds.len() > limit {
+        if self.of_kind.len() > limit {
             self.give_up(limit / 2);
         }
     }
 
     /// Gives up all but so many that hold most.
     fn give_up(&mut self, kept: usize) {
-        let mut held: Vec<_> = self.kinds.values().map(Alike::order).collect();
+        let mut held: Vec<_> = self.of_kind.values().map(Alike::order).collect();
         held.sort_unstable();
         let Some(first) = held.into_iter().nth(kept) else {
             return;
         };
         let mut given_up = 0;
-        self.kinds.retain(|_, alike| {
+        self.of_kind.retain(|_, alike| {
             let keep = alike.order() < first;
             if !keep {
                 given_up = given_up.max(alike.sum.bytes);
@@ -158,7 +158,7 @@ impl Kinds {
 
     /// The largest of each kind that is wanted, so that their processes can be found.
     pub(super) fn largest(&self) -> impl Iterator<Item = &TcpSocket> {
-        let mut kinds: Vec<_> = self.kinds.values().collect();
+        let mut kinds: Vec<_> = self.of_kind.values().collect();
         kinds.sort_by_cached_key(|alike| alike.order());
         kinds.truncate(self.top);
         kinds.into_iter().map(|alike| alike.largest.as_ref())
@@ -166,7 +166,7 @@ impl Kinds {
 
     /// How many there are; `None` where some were given up.
     pub(super) fn count(&self) -> Option<usize> {
-        (self.given_up_bytes == 0).then_some(self.kinds.len())
+        (self.given_up_bytes == 0).then_some(self.of_kind.len())
     }
 
     /// By how much the figure of a kind may be too low.
@@ -176,7 +176,7 @@ impl Kinds {
 
     /// The wanted ones, those that hold most, in this order.
     pub(super) fn into_sorted(self) -> Vec<Alike> {
-        let mut kinds: Vec<_> = self.kinds.into_values().collect();
+        let mut kinds: Vec<_> = self.of_kind.into_values().collect();
         kinds.sort_by_cached_key(Alike::order);
         kinds.truncate(self.top);
         kinds

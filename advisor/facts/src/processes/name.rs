@@ -175,8 +175,8 @@ impl Process {
         let mut inner = components.take_while(|name| super::container(name).is_none());
         inner
             .clone()
-            .find(|name| name.ends_with(".service"))
-            .or_else(|| inner.find(|name| name.ends_with(".scope")))
+            .find(|name| name.strip_suffix(".service").is_some())
+            .or_else(|| inner.find(|name| name.strip_suffix(".scope").is_some()))
     }
 
     /// Whether its name as the kernel keeps it tells the script: the kernel cuts
