@@ -3,6 +3,7 @@
 pub mod brief;
 pub mod explain;
 pub mod json;
+mod lines;
 pub mod lint;
 pub mod markdown;
 pub mod sarif;

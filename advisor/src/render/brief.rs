@@ -7,8 +7,8 @@ use std::io;
 use advisor_facts::Facts;
 use advisor_facts::units::{bytes, seconds};
 
-use super::text::{FAINT, NARROWEST, STRONG, WIDEST, fill, no_problem, severity_style, wrapped};
-use crate::plan::{Action, Advice, Recommendation};
+use super::lines::{FAINT, NARROWEST, STRONG, WIDEST, fill, severity_style, wrapped};
+use crate::plan::{Action, Advice, OutcomeWord, Recommendation};
 use crate::rules::{AppliesTo, Severity};
 
 /// So many findings stand one by one; where there are more, the notices are counted.
@@ -101,6 +101,16 @@ pub(super) fn answer(advice: &Advice, facts: &Facts) -> String {
     match place(advice) {
         Some(place) => format!("{} {place}.", counts.join(", ")),
         None => format!("{}.", counts.join(", ")),
+    }
+}
+
+/// The answer without a recommendation. It speaks only for what was seen.
+pub(super) fn no_problem(advice: &Advice, facts: &Facts) -> &'static str {
+    let mut not_evaluated = advice.with_outcome(OutcomeWord::NotEvaluated);
+    if facts.unseen.is_empty() && not_evaluated.next().is_none() {
+        "No problem found."
+    } else {
+        "No problem found in what was seen."
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 
 use serde::Serialize;
 
-use super::text::{FAINT, NARROWEST, STRONG, WIDEST, fill, heading};
+use super::lines::{FAINT, NARROWEST, STRONG, WIDEST, fill, heading};
 use crate::rules::{Documentation, LedTo, ProvenBy, RULES, Rule};
 
 /// Writes all that there is to say about a rule.

@@ -8,7 +8,7 @@ use advisor_facts::units::bytes;
 use advisor_report::escape::inert;
 
 use super::brief::place;
-use super::text::plain;
+use super::lines::plain;
 use crate::plan::{Advice, Change, Recommendation};
 
 /// Columns of a comment.

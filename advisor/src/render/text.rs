@@ -6,23 +6,13 @@ use std::io;
 use advisor_facts::Facts;
 use advisor_report::Value;
 use advisor_report::escape::inert;
-use anstyle::{AnsiColor, Style};
-use textwrap::Options;
 
 use super::brief;
+use super::lines::{
+    FAINT, INDENT, NARROWEST, STRONG, WIDEST, field, fill, heading, plain, severity_style, wrapped,
+};
 use crate::accepted::Acceptance;
 use crate::plan::{Action, Advice, OutcomeWord, Recommendation, RuleOutcome};
-use crate::rules::Severity;
-
-/// Wider lines than this are hard to read.
-pub(super) const WIDEST: usize = 100;
-/// Narrower ones break every other word.
-pub(super) const NARROWEST: usize = 40;
-/// The column at which the text of a field begins.
-const INDENT: &str = "            ";
-
-pub(super) const STRONG: Style = Style::new().bold();
-pub(super) const FAINT: Style = Style::new().dimmed();
 
 /// Writes the answer in lines of `width` columns, 40 to 100. It names what was found,
 /// what could not be seen and what to leave alone, and never counts or lists the rules
@@ -86,16 +76,6 @@ fn write_quiet(text: &mut String, advice: &Advice, width: usize, verbose: bool) 
 
 /// The line for the rules that found nothing.
 const QUIET: &str = "Every other rule found nothing (--verbose: what each of them saw).";
-
-/// The answer without a recommendation. It speaks only for what was seen.
-pub(super) fn no_problem(advice: &Advice, facts: &Facts) -> &'static str {
-    let mut not_evaluated = advice.with_outcome(OutcomeWord::NotEvaluated);
-    if facts.unseen.is_empty() && not_evaluated.next().is_none() {
-        "No problem found."
-    } else {
-        "No problem found in what was seen."
-    }
-}
 
 fn write_recommendation(
     text: &mut String,
@@ -250,56 +230,4 @@ fn write_not_evaluated(text: &mut String, advice: &Advice, width: usize) {
         };
         fill(text, &format!("{who}: {reason}"), "  ", "    ", width);
     }
-}
-
-/// The colour of a severity.
-pub(super) fn severity_style(severity: Severity) -> Style {
-    let colour = match severity {
-        Severity::Critical => AnsiColor::Red,
-        Severity::Warning => AnsiColor::Yellow,
-        Severity::Notice => AnsiColor::Cyan,
-    };
-    colour.on_default().bold()
-}
-
-/// The lines of a text, without what a terminal would obey.
-pub(super) fn wrapped(content: &str, first: &str, others: &str, width: usize) -> Vec<String> {
-    textwrap::wrap(&inert(content), plain(width, first, others))
-        .into_iter()
-        .map(std::borrow::Cow::into_owned)
-        .collect()
-}
-
-pub(super) fn heading(text: &mut String, title: &str) {
-    let _ = writeln!(text, "\n{STRONG}{title}{STRONG:#}");
-}
-
-/// A labelled text whose lines stand under one another.
-pub(super) fn field(text: &mut String, label: &str, content: &str, width: usize) {
-    let content = inert(content);
-    let mut lines = textwrap::wrap(&content, plain(width, INDENT, INDENT)).into_iter();
-    let first = lines.next().unwrap_or_default();
-    let _ = writeln!(text, "   {FAINT}{label:<9}{FAINT:#}{}", first.trim_start());
-    for line in lines {
-        let _ = writeln!(text, "{line}");
-    }
-}
-
-pub(super) fn fill(text: &mut String, content: &str, first: &str, others: &str, width: usize) {
-    text.push_str(&textwrap::fill(
-        &inert(content),
-        plain(width, first, others),
-    ));
-    text.push('\n');
-}
-
-/// Lines that break between words only: a command has to stay whole.
-pub(super) fn plain<'a>(width: usize, first: &'a str, others: &'a str) -> Options<'a> {
-    Options::new(width)
-        .initial_indent(first)
-        .subsequent_indent(others)
-        .break_words(false)
-        .word_separator(textwrap::WordSeparator::AsciiSpace)
-        .word_splitter(textwrap::WordSplitter::NoHyphenation)
-        .wrap_algorithm(textwrap::WrapAlgorithm::FirstFit)
 }
