@@ -59,7 +59,9 @@ enum Command {
     0  nothing to recommend\n  \
     1  there are recommendations, of the severity of --fail-on or worse\n  \
     2  wrong usage, or a report, facts or a configuration that cannot be read\n  \
-    3  the host cannot be read")]
+    3  the host cannot be read\n  \
+    4  nothing of that severity was found, but orphans, tcp_mem or sockets of other\n     \
+        processes could not be seen for lack of rights, or from a container")]
 struct Recommend {
     /// How to write the answer
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -268,8 +270,10 @@ impl Recommend {
         let fails = |step: &Recommendation| step.finding.severity <= self.fail_on.severity();
         Ok(if advice.recommendations.iter().any(fails) {
             ExitCode::from(1)
-        } else {
+        } else if advice.not_seen.is_empty() {
             ExitCode::SUCCESS
+        } else {
+            ExitCode::from(4)
         })
     }
 }

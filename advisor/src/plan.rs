@@ -10,16 +10,19 @@ mod order;
 use std::collections::BTreeMap;
 
 use advisor_facts::clock::Moment;
+use advisor_facts::namespaces::Place;
 use advisor_facts::sysctl_files::{Content, PLANNED_FILE};
 use advisor_facts::units::seconds;
-use advisor_facts::{Facts, Settings};
+use advisor_facts::{Facts, OutOfSight, Settings};
 use advisor_report::advice::{Advised, Claim, HostProfile, Observed, Recommended, SCHEMA};
 use advisor_report::measured::Measured;
 use advisor_report::proof::{OtherHost, Proof, Proven};
 use serde::Serialize;
 
 use crate::accepted::{Acceptance, Accepted};
-use crate::rules::{self, AppliesTo, Evidence, Finding, NamedReport, Outcome, RULES, Rule};
+use crate::rules::{
+    self, AppliesTo, Evidence, Finding, NamedReport, NearMiss, Outcome, Placed, RULES, Rule,
+};
 
 /// The answer: the format of `advisor recommend --format json`. Keys may be
 /// added, never renamed; a change of meaning raises [`SCHEMA`].
@@ -40,6 +43,10 @@ pub struct Advice {
     /// What was found and is accepted, in the same order: it decides no exit status.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub accepted: Vec<Recommendation>,
+    /// What matters, could not be seen for want of rights or in this network namespace.
+    pub not_seen: Vec<OutOfSight>,
+    /// What no rule fires on, and whoever looks at the sockets sees.
+    pub near_misses: Vec<NearMiss>,
     /// What to leave as it is, though it may look as if it needed a change.
     pub leave: Vec<Leave>,
     /// What became of each rule, by code.
@@ -56,6 +63,10 @@ pub struct Recommendation {
     /// What it found.
     #[serde(flatten)]
     pub finding: Finding,
+    /// The network namespaces whose setting it is, by inode; empty for the reader's own,
+    /// and for what the whole kernel has.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<u32>,
     /// Which way the setting goes.
     pub action: Action,
     /// The time that the answer rests on, in words.
@@ -73,6 +84,11 @@ pub struct Recommendation {
 }
 
 impl Recommendation {
+    /// The change that it asks for, where it is one of the host's settings or files.
+    pub fn change(&self) -> Option<Change> {
+        Change::of(&self.finding, &self.namespaces)
+    }
+
     /// What a proof has to be of to be one of this.
     pub fn claim(&self) -> Claim {
         Claim {
@@ -254,6 +270,8 @@ pub enum Change {
         name: &'static str,
         /// The value.
         value: String,
+        /// The inodes of the network namespaces; empty for the reader's own.
+        namespaces: Vec<u32>,
     },
     /// A line of a file says something else, or goes.
     Line {
@@ -267,7 +285,7 @@ pub enum Change {
 impl Change {
     /// The change that a finding asks for, where it is one of the host's
     /// settings or files with a definite value.
-    pub fn of(finding: &Finding) -> Option<Self> {
+    pub fn of(finding: &Finding, namespaces: &[u32]) -> Option<Self> {
         if matches!(finding.applies_to, AppliesTo::Program | AppliesTo::Observe) {
             return None;
         }
@@ -287,15 +305,30 @@ impl Change {
             .then(|| Self::Set {
                 name,
                 value: finding.proposed.clone(),
+                namespaces: namespaces.to_vec(),
             })
     }
 
     /// Does to the facts what it does to the host.
     pub fn apply(&self, facts: &mut Facts) {
         match self {
-            Self::Set { name, value } => {
+            Self::Set {
+                name,
+                value,
+                namespaces,
+            } if namespaces.is_empty() => {
                 facts.settings.set(name, value);
                 facts.sysctl_files.set(name, value);
+            }
+            Self::Set {
+                name,
+                value,
+                namespaces,
+            } => {
+                let others = facts.now.elsewhere.iter_mut();
+                for other in others.filter(|other| namespaces.contains(&other.inode)) {
+                    other.settings.set(name, value);
+                }
             }
             Self::Line { place, content } => facts.sysctl_files.replace(place, content.as_ref()),
         }
@@ -303,7 +336,7 @@ impl Change {
 }
 
 /// A rule and one thing that it found.
-type Found = (&'static Rule, Finding);
+type Found = (&'static Rule, Placed);
 
 /// Applies every rule to a host and makes one plan of what they say. What the
 /// reports say of a rule's scenarios is added to the evidence of what it found.
@@ -315,45 +348,56 @@ pub fn advise(facts: &Facts, reports: &[NamedReport]) -> Advice {
     let first = ask(facts, &measured);
     let (steps, last) = settle(facts, &measured, first.found());
 
-    let mut recommendations: Vec<_> = steps
+    let mut steps: Vec<Step> = steps
         .into_values()
         // One rule raised it and another one lowered it to what it was.
-        .filter(|step| {
-            facts.settings.get(&step.finding.setting).as_ref() != Some(&step.finding.proposed)
-        })
-        .map(|step| step.before_the_others(facts).recommend(facts, reports))
+        .filter(|step| step.current(facts).as_ref() != Some(&step.placed.finding.proposed))
         .collect();
-    let with_a_step: Vec<_> = recommendations
+    let with_a_step: Vec<_> = steps
         .iter()
-        .flat_map(|step| std::iter::once(step.code).chain(step.also.iter().map(|also| also.code)))
+        .flat_map(|step| {
+            std::iter::once(step.rule.code).chain(step.also.iter().map(|also| also.code))
+        })
         .collect();
     // What no setting mends is told as it was first seen; what another step
     // mends on the way is not told. Nor is what a rule would say next, where its
     // own step doesn't show at once: it is asked again for that.
     let first_found = first.found();
-    for (rule, finding) in last {
+    for (rule, placed) in last {
         let seen_at_first = first_found.iter().find(|(first, seen)| {
+            let (one, other) = (&seen.finding, &placed.finding);
             first.code == rule.code
-                && (&seen.setting, &seen.subject) == (&finding.setting, &finding.subject)
+                && seen.place == placed.place
+                && (&one.setting, &one.subject) == (&other.setting, &other.subject)
         });
-        let step = match seen_at_first {
+        steps.push(match seen_at_first {
             Some((_, seen)) => Step::new(rule, seen.clone()),
             None if with_a_step.contains(&rule.code) => continue,
             None => Step {
                 later: true,
-                ..Step::new(rule, finding)
+                ..Step::new(rule, placed)
             },
-        };
-        recommendations.push(step.before_the_others(facts).recommend(facts, reports));
+        });
     }
+    let steps = steps.into_iter().map(|step| step.before_the_others(facts));
+    let mut recommendations: Vec<_> = rules::grouped(steps, |step| &step.placed)
+        .into_iter()
+        .map(|(step, others)| step.recommend(&others, facts, reports))
+        .collect();
     order::sort(&mut recommendations);
     order::tell_apart(&mut recommendations);
+    let found: Vec<_> = recommendations
+        .iter()
+        .map(|step| (step.code, &step.finding))
+        .collect();
     Advice {
         schema: SCHEMA,
         hostname: facts.hostname.clone(),
         taken_at: facts.taken_at,
         accepted: Vec::new(),
         host: HostProfile::of(facts),
+        not_seen: facts.out_of_sight(),
+        near_misses: rules::near_misses(facts, &found),
         leave: leave(facts, &first, &recommendations),
         recommendations,
         rules: first.outcomes(),
@@ -361,15 +405,23 @@ pub fn advise(facts: &Facts, reports: &[NamedReport]) -> Advice {
 }
 
 /// What every rule made of the facts.
-struct Answers(Vec<(&'static Rule, Outcome)>);
+struct Answers(Vec<(&'static Rule, Outcome<Placed>)>);
 
 fn ask(facts: &Facts, measured: &Measured) -> Answers {
+    let namespaces = facts.by_namespace();
     Answers(
         RULES
             .iter()
-            .map(|rule| (rule, (rule.check)(facts, measured)))
+            .map(|rule| (rule, rule.judge(facts, &namespaces, measured)))
             .collect(),
     )
+}
+
+impl Placed {
+    fn change(&self) -> Option<Change> {
+        let inodes: Vec<u32> = self.place.iter().map(|place| place.inode).collect();
+        Change::of(&self.finding, &inodes)
+    }
 }
 
 impl Answers {
@@ -392,9 +444,9 @@ impl Answers {
             .map(|(rule, outcome)| {
                 let (outcome, reason) = match outcome {
                     Outcome::Fired(findings) => {
-                        let summaries: Vec<_> = findings
+                        let summaries: Vec<_> = rules::grouped(findings, |placed| placed)
                             .into_iter()
-                            .map(|finding| finding.summary)
+                            .map(|(placed, others)| placed.named(&others).summary)
                             .collect();
                         (OutcomeWord::Fired, summaries.join("; "))
                     }
@@ -415,29 +467,46 @@ impl Answers {
 /// A change of the host that the plan has.
 struct Step {
     rule: &'static Rule,
-    finding: Finding,
+    placed: Placed,
     also: Vec<Also>,
     /// Whether it rests on other steps, which the facts had when it was found.
     later: bool,
 }
 
 impl Step {
-    fn new(rule: &'static Rule, finding: Finding) -> Self {
+    fn new(rule: &'static Rule, placed: Placed) -> Self {
         Self {
             rule,
-            finding,
+            placed,
             also: Vec::new(),
             later: false,
         }
     }
 
+    /// The value now of the setting that it changes.
+    fn current(&self, facts: &Facts) -> Option<String> {
+        let others = &facts.now.elsewhere;
+        let settings = match &self.placed.place {
+            None => &facts.settings,
+            Some(place) => {
+                &others
+                    .iter()
+                    .find(|other| other.inode == place.inode)?
+                    .settings
+            }
+        };
+        settings.get(&self.placed.finding.setting)
+    }
+
     /// The step for a host to which nothing has been done yet.
     fn before_the_others(mut self, facts: &Facts) -> Self {
-        if !self.later {
+        // A step for other network namespaces rests on nothing but their own settings.
+        if !self.later || self.placed.place.is_some() {
             return self;
         }
-        let finding = &mut self.finding;
-        if let Some(current) = facts.settings.get(&finding.setting) {
+        let current = self.current(facts);
+        let finding = &mut self.placed.finding;
+        if let Some(current) = current {
             finding.current = current;
             (finding.apply, finding.undo) =
                 rules::there_and_back(facts, &finding.setting, &finding.proposed);
@@ -461,18 +530,23 @@ impl Step {
                 code: rule.code,
                 name: rule.name,
                 summary: finding.summary,
-                overruled: (finding.proposed != self.finding.proposed).then_some(finding.proposed),
+                overruled: (finding.proposed != self.placed.finding.proposed)
+                    .then_some(finding.proposed),
             });
         }
     }
 
-    fn recommend(self, facts: &Facts, reports: &[NamedReport]) -> Recommendation {
+    /// The recommendation, for its network namespace and for `others` alike.
+    fn recommend(self, others: &[Place], facts: &Facts, reports: &[NamedReport]) -> Recommendation {
         let Self {
             rule,
-            mut finding,
+            placed,
             also,
             later: _,
         } = self;
+        let places = placed.place.iter().chain(others);
+        let namespaces: Vec<u32> = places.map(|place| place.inode).collect();
+        let mut finding = placed.named(others);
         finding
             .evidence
             .extend(rules::replayed(rule, facts, reports));
@@ -481,7 +555,8 @@ impl Step {
             name: rule.name,
             action: action(&finding),
             window: match finding.applies_to {
-                AppliesTo::Observe => facts.counters_begin().to_owned(),
+                AppliesTo::Observe if namespaces.is_empty() => facts.counters_begin().to_owned(),
+                AppliesTo::Observe => "since the network namespace was made".to_owned(),
                 _ => window(&finding.evidence, facts),
             },
             also,
@@ -489,9 +564,13 @@ impl Step {
             acceptance: None,
             proof: None,
             finding,
+            namespaces,
         }
     }
 }
+
+/// The setting of a step, and the network namespace that has it.
+type Target = (String, Option<u32>);
 
 /// Tries the changes that the rules ask for on a copy of the facts, round by
 /// round, until they ask for no other one. Gives the step for each setting, and what no change mends.
@@ -499,48 +578,50 @@ fn settle(
     facts: &Facts,
     measured: &Measured,
     found: Vec<Found>,
-) -> (BTreeMap<String, Step>, Vec<Found>) {
+) -> (BTreeMap<Target, Step>, Vec<Found>) {
     let mut tried = facts.clone();
-    let mut steps: BTreeMap<String, Step> = BTreeMap::new();
+    let mut steps: BTreeMap<Target, Step> = BTreeMap::new();
     let at_first = found.clone();
     let mut found = found;
     for round in 0.. {
         let (mut changes, rest): (Vec<_>, Vec<_>) = found
             .into_iter()
-            .partition(|(_, finding)| Change::of(finding).is_some());
+            .partition(|(_, placed)| placed.change().is_some());
         if changes.is_empty() || round == ROUNDS {
             found = rest;
             break;
         }
         // Limits are sized by what tcp_mem pays for, so that comes first.
-        let sizes = |(_, finding): &Found| MEMORY.contains(&finding.setting.as_str());
+        let sizes = |(_, placed): &Found| MEMORY.contains(&placed.finding.setting.as_str());
         if changes.iter().any(sizes) {
             changes.retain(sizes);
         }
         // The greatest harm decides on the value; then the first rule.
-        changes.sort_by_key(|(_, finding)| finding.severity);
-        let mut decided: Vec<String> = Vec::new();
-        for (rule, finding) in changes {
-            let Some(change) = Change::of(&finding) else {
+        changes.sort_by_key(|(_, placed)| placed.finding.severity);
+        let mut decided: Vec<Target> = Vec::new();
+        for (rule, placed) in changes {
+            let Some(change) = placed.change() else {
                 continue;
             };
-            if decided.contains(&finding.setting) {
-                if let Some(step) = steps.get_mut(&finding.setting) {
-                    step.add(rule, finding);
+            let inode = placed.place.as_ref().map(|place| place.inode);
+            let target = (placed.finding.setting.clone(), inode);
+            if decided.contains(&target) {
+                if let Some(step) = steps.get_mut(&target) {
+                    step.add(rule, placed.finding);
                 }
                 continue;
             }
-            decided.push(finding.setting.clone());
+            decided.push(target.clone());
             change.apply(&mut tried);
             let later = !at_first
                 .iter()
-                .any(|(first, seen)| first.code == rule.code && *seen == finding);
-            let mut step = match steps.remove(&finding.setting) {
-                None => Step::new(rule, finding),
-                Some(former) => former.superseded(rule, finding),
+                .any(|(first, seen)| first.code == rule.code && *seen == placed);
+            let mut step = match steps.remove(&target) {
+                None => Step::new(rule, placed),
+                Some(former) => former.superseded(rule, placed.finding),
             };
             step.later |= later;
-            steps.insert(step.finding.setting.clone(), step);
+            steps.insert(target, step);
         }
         found = ask(&tried, measured).found();
     }
@@ -554,7 +635,7 @@ impl Step {
         let tried = Finding {
             summary: format!(
                 "with {} as just proposed: {}",
-                self.finding.proposed, later.summary
+                self.placed.finding.proposed, later.summary
             ),
             ..later.clone()
         };
@@ -562,17 +643,18 @@ impl Step {
         if let Some(also) = self.also.iter_mut().find(|also| also.code == rule.code) {
             also.overruled = None;
         }
-        self.finding.cost = later.cost;
-        self.finding.verify = later.verify;
-        self.finding.proposed = later.proposed;
-        self.finding.severity = self.finding.severity.min(later.severity);
+        let finding = &mut self.placed.finding;
+        finding.cost = later.cost;
+        finding.verify = later.verify;
+        finding.proposed = later.proposed;
+        finding.severity = finding.severity.min(later.severity);
         self
     }
 }
 
 /// Which way the plan takes a setting, told by the first number that changes.
 fn action(finding: &Finding) -> Action {
-    let Some(Change::Set { .. }) = Change::of(finding) else {
+    let Some(Change::Set { .. }) = Change::of(finding, &[]) else {
         return Action::Mend;
     };
     let numbers = |text: &str| -> Option<Vec<i128>> {
@@ -615,8 +697,8 @@ fn action(finding: &Finding) -> Action {
 /// The time that an answer rests on.
 fn window(evidence: &[Evidence], facts: &Facts) -> String {
     let counters = evidence.iter().any(|evidence| {
-        evidence.source.starts_with("/proc/net/netstat,")
-            || evidence.source.starts_with("/proc/net/snmp,")
+        evidence.source.starts_with("/proc/net/netstat")
+            || evidence.source.starts_with("/proc/net/snmp")
     });
     match (facts.window(), counters) {
         (Some((window, _)), true) => format!("counters over {}", seconds(window)),

@@ -9,8 +9,10 @@ mod apply;
 mod cgroup;
 pub(crate) mod files;
 mod finding;
+mod in_namespace;
 mod left;
 mod log_line;
+mod near_misses;
 mod orphan_cost;
 mod past;
 mod program;
@@ -30,12 +32,18 @@ use advisor_facts::Facts;
 use advisor_report::measured::Measured;
 use serde::Serialize;
 
+use apply::command;
 pub(crate) use apply::{TAKE_OUT, there_and_back};
-use apply::{command, set, unset};
 pub use finding::{AppliesTo, Confidence, Evidence, Finding, Severity};
+use in_namespace::in_each_namespace;
+pub(crate) use in_namespace::{Placed, grouped};
 pub use log_line::{LedTo, LogLine, led_to};
+pub use near_misses::NearMiss;
+pub(crate) use near_misses::near_misses;
 pub use replayed::NamedReport;
 pub(crate) use replayed::replayed;
+#[cfg(test)]
+pub(crate) use testing::{host as recorded_host, moved_to_namespace};
 
 /// The source of a value that a step of the plan gives a setting.
 pub(crate) const PLANNED_VALUE: &str = "another step of this plan";
@@ -107,6 +115,12 @@ rules! {
     value_refused
 }
 
+/// For each rule a host that it fires on.
+#[cfg(test)]
+pub(crate) fn hosts_that_fire() -> impl Iterator<Item = Facts> {
+    FIRING.iter().map(|firing| firing())
+}
+
 /// A rule.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
@@ -131,6 +145,21 @@ pub struct Rule {
     pub check: fn(&Facts, &Measured) -> Outcome,
 }
 
+impl Rule {
+    /// What it says of a host; `namespaces` is [`Facts::by_namespace`] of the same.
+    pub(crate) fn judge(
+        &self,
+        facts: &Facts,
+        namespaces: &[Facts],
+        measured: &Measured,
+    ) -> Outcome<Placed> {
+        match self.scope {
+            Scope::Host | Scope::Files => (self.check)(facts, measured).at(None),
+            Scope::Namespace => in_each_namespace(self, namespaces, measured),
+        }
+    }
+}
+
 /// The rule of a code or a name, whatever its case.
 pub fn find(wanted: &str) -> Option<&'static Rule> {
     RULES.iter().find(|rule| {
@@ -142,8 +171,12 @@ pub fn find(wanted: &str) -> Option<&'static Rule> {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scope {
-    /// The state of a host, or the settings that files would give it.
+    /// The state of a host, or the settings that files would give it. Its check gets
+    /// all network namespaces at once.
     Host,
+    /// The state or the settings of each network namespace. Its check gets one at a
+    /// time, and need not know which.
+    Namespace,
     /// The lines of the files that set sysctls at boot.
     Files,
 }
@@ -185,9 +218,9 @@ pub struct Documentation {
 
 /// The answer of a rule for a host.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
+pub enum Outcome<F = Finding> {
     /// The bad pattern is there.
-    Fired(Vec<Finding>),
+    Fired(Vec<F>),
     /// The bad pattern is not there; the text says what was seen.
     Quiet(String),
     /// The host does not show enough; the text says what is missing.

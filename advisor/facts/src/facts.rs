@@ -14,9 +14,9 @@ use crate::inspect::inspect;
 use crate::kernel_log::KernelLog;
 use crate::look::Look;
 use crate::memory::Memory;
-use crate::namespaces::Namespace;
+use crate::namespaces::{Namespace, Place};
 use crate::processes::Processes;
-use crate::read::{FactError, Unseen, number, read_json, read_required};
+use crate::read::{FactError, OutOfSight, Unseen, number, read_json, read_required};
 use crate::release::Release;
 use crate::root::{Looking, Root};
 use crate::settings::Settings;
@@ -69,6 +69,10 @@ pub struct Facts {
     pub cgroups_v1: Vec<CgroupV1>,
     /// What could not be seen, each once.
     pub unseen: Vec<Unseen>,
+    /// Whose the settings, the sockets and the counters are, where these facts are of
+    /// one network namespace other than the reader's ([`Facts::by_namespace`]).
+    #[serde(skip)]
+    pub place: Option<Place>,
 }
 
 /// The counters of a network namespace, now and in an earlier look.
@@ -162,6 +166,7 @@ impl Facts {
             now: now.into(),
             earlier: None,
             unseen,
+            place: None,
         };
         match root {
             Root::Live if looking.inspect_options => {
@@ -210,6 +215,7 @@ impl Facts {
             cgroups_v1: Vec::new(),
             earlier: None,
             unseen: Vec::new(),
+            place: None,
         }
     }
 
@@ -253,6 +259,57 @@ impl Facts {
         namespace.map_or(&self.settings, |other| &other.settings)
     }
 
+    /// The same host as each network namespace that was seen has it, the reader's own
+    /// first: with its settings, sockets and counters, and nothing of the others. What
+    /// the whole kernel has once is the same in all. Files that set sysctls at boot set
+    /// those of the host alone.
+    pub fn by_namespace(&self) -> Vec<Self> {
+        let own = Self {
+            now: self.now.alone().into(),
+            earlier: self.earlier.as_ref().map(|earlier| earlier.alone().into()),
+            ..self.clone()
+        };
+        let others = self.now.elsewhere.iter().map(|other| {
+            let earlier = self.earlier.as_ref().and_then(|earlier| {
+                let mut others = earlier.elsewhere.iter();
+                let same = others.find(|before| before.inode == other.inode)?;
+                Some(Look::of_namespace(same, earlier.uptime).into())
+            });
+            let mut settings = other.settings.clone();
+            settings
+                .fill_with_those_of_the_kernel(&self.settings, Release::of_kernel(&self.kernel));
+            Self {
+                kernel: self.kernel.clone(),
+                boot_id: self.boot_id.clone(),
+                hostname: self.hostname.clone(),
+                taken_at: self.taken_at,
+                ram_bytes: self.ram_bytes,
+                page_bytes: self.page_bytes,
+                cpus: self.cpus,
+                memory: self.memory.clone(),
+                settings,
+                sysctl_files: SysctlFiles::default(),
+                kernel_log: None,
+                now: Look::of_namespace(other, self.now.uptime).into(),
+                earlier,
+                processes: self.processes.clone(),
+                cgroups: BTreeMap::new(),
+                cgroups_v1: Vec::new(),
+                unseen: Vec::new(),
+                place: Some(other.place()),
+            }
+        });
+        std::iter::once(own).chain(others).collect()
+    }
+
+    /// A command, to be run in the network namespace that these facts are of.
+    pub fn command(&self, command: &str) -> String {
+        match &self.place {
+            Some(place) => place.command(command),
+            None => command.to_owned(),
+        }
+    }
+
     /// The time between two looks and the first of them.
     pub fn window(&self) -> Option<(Duration, &Look)> {
         let earlier = self.earlier.as_ref()?;
@@ -293,11 +350,28 @@ impl Facts {
         std::iter::once(self.here()).chain(others)
     }
 
+    /// What an answer can't do without and could not be seen. What only a window, an
+    /// option or a later capture would have is not among it.
+    pub fn out_of_sight(&self) -> Vec<OutOfSight> {
+        let settings = &self.settings;
+        [
+            (OutOfSight::Orphans, settings.tcp_max_orphans.is_none()),
+            (OutOfSight::TcpMem, settings.tcp_mem.is_none()),
+            (
+                OutOfSight::OthersSockets,
+                self.now.sockets.is_none() || self.unseen.iter().any(Unseen::hides_sockets),
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(what, is_hidden)| is_hidden.then_some(what))
+        .collect()
+    }
+
     /// Since when the counters count, for people: a network namespace has its
     /// own, and only the initial one, by the settings that it alone has, is
     /// surely as old as the kernel's run.
     pub fn counters_begin(&self) -> &'static str {
-        if self.settings.tcp_max_orphans.is_some() {
+        if self.place.is_none() && self.settings.tcp_max_orphans.is_some() {
             "since boot"
         } else {
             "since the network namespace was made"
@@ -335,5 +409,42 @@ fn cpus(path: &Path, stat: &str) -> Result<u64, FactError> {
     match cpus {
         0 => Err(FactError::malformed(path, 1, "no line of a CPU")),
         cpus => Ok(cpus as u64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_rights_and_the_namespace_hide_what_matters() {
+        let mut facts = Facts::without_host("6.12", 1 << 30, 4096);
+        facts.settings.tcp_max_orphans = Some(4096);
+        facts.settings.tcp_mem = Some([1, 2, 3]);
+        facts.now.sockets = Some(Shared::from(crate::SocketTable {
+            all: Vec::new(),
+            source: crate::SocketSource::SockDiag,
+        }));
+        let unseen = |what: &str| Unseen {
+            what: what.to_owned(),
+            why: "Permission denied".to_owned(),
+        };
+        facts.unseen = vec![unseen("the kernel's log"), unseen("the limits of cgroups")];
+        assert_eq!(facts.out_of_sight(), []);
+        for hidden in [
+            "the descriptors of 3 processes",
+            "the network namespace of 1 process",
+            "the sockets of 2 other network namespaces",
+        ] {
+            facts.unseen = vec![unseen(hidden)];
+            assert_eq!(
+                facts.out_of_sight(),
+                [OutOfSight::OthersSockets],
+                "{hidden}"
+            );
+        }
+        facts.settings.tcp_mem = None;
+        facts.unseen.clear();
+        assert_eq!(facts.out_of_sight(), [OutOfSight::TcpMem]);
     }
 }

@@ -33,7 +33,7 @@ pub mod units;
 
 pub use facts::{Facts, NamespaceCounters};
 pub use look::Look;
-pub use read::{FactError, Unseen};
+pub use read::{FactError, OutOfSight, Unseen};
 pub use root::{Looking, Root};
 pub use settings::Settings;
 pub use shared::Shared;

@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::counters::Counters;
 use crate::namespaces::{self, Closed, Door, Namespace};
 use crate::processes::{self, Inodes, OpenNamespace, Processes};
-use crate::read::{FactError, Unseen, read_required, read_text};
+use crate::read::{FactError, SOCKETS, Unseen, read_required, read_text};
 use crate::root::{Looking, Root};
 use crate::settings::Settings;
+use crate::shared::Shared;
 use crate::sock_diag::{SocketOptions, TcpSocket};
 use crate::sockets::{Keep, SocketTable};
 use crate::sockstat::Sockstat;
@@ -31,7 +32,7 @@ pub struct Look {
     /// be seen. Of an earlier look that was taken of a live host, only those
     /// that rules compare: CLOSE_WAIT, FIN_WAIT2, LISTEN, orphans and what waits
     /// for accept().
-    pub sockets: Option<SocketTable>,
+    pub sockets: Option<Shared<SocketTable>>,
     /// The other network namespaces of the host.
     pub elsewhere: Vec<Namespace>,
 }
@@ -74,6 +75,28 @@ impl Look {
         Ok(any)
     }
 
+    /// The same without the other network namespaces.
+    pub(crate) fn alone(&self) -> Self {
+        Self {
+            uptime: self.uptime,
+            sockstat: self.sockstat.clone(),
+            counters: self.counters.clone(),
+            sockets: self.sockets.clone(),
+            elsewhere: Vec::new(),
+        }
+    }
+
+    /// What another network namespace shows.
+    pub(crate) fn of_namespace(namespace: &Namespace, uptime: Duration) -> Self {
+        Self {
+            uptime,
+            sockstat: namespace.sockstat.clone(),
+            counters: namespace.counters.clone(),
+            sockets: namespace.sockets.clone(),
+            elsewhere: Vec::new(),
+        }
+    }
+
     /// The inodes of all sockets.
     pub(crate) fn inodes(&self) -> Inodes {
         Inodes::new(self.every_socket().map(|(_, socket)| socket.inode))
@@ -95,7 +118,7 @@ impl Look {
             uptime: uptime(&path.join("proc/uptime"))?,
             sockstat: read_sockstat(&net)?,
             counters: read_counters(&net)?,
-            sockets,
+            sockets: sockets.map(Shared::from),
             elsewhere: match root {
                 Root::Live => {
                     let doors = namespaces::doors(path, unseen);
@@ -143,7 +166,7 @@ impl Look {
             .elsewhere
             .iter_mut()
             .filter_map(|namespace| namespace.sockets.as_mut());
-        own.chain(others).flat_map(|sockets| &mut sockets.all)
+        own.chain(others).flat_map(|sockets| sockets.all.iter_mut())
     }
 }
 
@@ -185,7 +208,7 @@ fn elsewhere(
             kept_by: door.kept_by,
             sockstat: read_sockstat(net)?,
             counters: read_counters(net)?,
-            sockets: SocketTable::read_live(net, looking, keep, &mut Vec::new())?,
+            sockets: SocketTable::read_live(net, looking, keep, &mut Vec::new())?.map(Shared::from),
             settings: Settings::read(root, &mut Vec::new())?,
         })
     })
@@ -226,8 +249,8 @@ pub fn look_elsewhere<T: Send>(
     if refused > 0 {
         unseen.push(Unseen {
             what: match refused {
-                1 => "the sockets of another network namespace".to_owned(),
-                count => format!("the sockets of {count} other network namespaces"),
+                1 => format!("{SOCKETS} of another network namespace"),
+                count => format!("{SOCKETS} of {count} other network namespaces"),
             },
             why: format!("{why}; no rule looked at them"),
         });
@@ -261,7 +284,7 @@ fn elsewhere_recorded(root: &Path) -> Result<Vec<Namespace>, FactError> {
                 kept_by: None,
                 sockstat: read_sockstat(&net)?,
                 counters: read_counters(&net)?,
-                sockets: SocketTable::read_recorded(&root, &mut Vec::new())?,
+                sockets: SocketTable::read_recorded(&root, &mut Vec::new())?.map(Shared::from),
                 settings: Settings::read(&root, &mut Vec::new())?,
             })
         })

@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::counters::Counters;
 use crate::processes::{OpenNamespace, bracketed, has_vanished, pids};
-use crate::read::{Unseen, read_text};
+use crate::read::{NAMESPACES, Unseen, read_text};
 use crate::settings::Settings;
+use crate::shared::Shared;
 use crate::sockets::SocketTable;
 use crate::sockstat::Sockstat;
 
@@ -41,13 +42,43 @@ pub struct Namespace {
     /// Its /proc/net/netstat and /proc/net/snmp.
     pub counters: Counters,
     /// Its TCP sockets.
-    pub sockets: Option<SocketTable>,
+    pub sockets: Option<Shared<SocketTable>>,
     /// Its settings; those of the initial namespace alone are `None`.
     pub settings: Settings,
 }
 
 impl Namespace {
     /// What to call it: its name, or its inode as `lsns` shows it.
+    pub fn label(&self) -> String {
+        self.place().label()
+    }
+
+    /// What to call it, and how to get into it.
+    pub fn place(&self) -> Place {
+        Place {
+            inode: self.inode,
+            name: self.name.clone(),
+            pid: self.pid,
+            kept_by: self.kept_by,
+        }
+    }
+}
+
+/// What to call a network namespace, and how to get into it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Place {
+    /// Its inode.
+    pub inode: u32,
+    /// Its name by the mount that keeps it.
+    pub name: Option<String>,
+    /// A process that is in it.
+    pub pid: Option<u32>,
+    /// A process that has it open.
+    pub kept_by: Option<u32>,
+}
+
+impl Place {
+    /// Its name, or its inode as `lsns` shows it.
     pub fn label(&self) -> String {
         match (&self.name, self.pid) {
             (Some(name), _) => format!("network namespace {name}"),
@@ -56,6 +87,15 @@ impl Namespace {
                 Some(pid) => format!("network namespace {} (kept by process {pid})", self.inode),
                 None => format!("network namespace {}", self.inode),
             },
+        }
+    }
+
+    /// A command, to be run in it.
+    pub fn command(&self, command: &str) -> String {
+        match (self.pid, &self.name) {
+            (Some(pid), _) => format!("nsenter -t {pid} -n {command}"),
+            (None, Some(name)) => format!("ip netns exec {name} {command}"),
+            (None, None) => format!("(in {}) {command}", self.label()),
         }
     }
 }
@@ -123,8 +163,8 @@ pub fn doors(root: &Path, unseen: &mut Vec<Unseen>) -> Vec<Door> {
     if denied > 0 {
         unseen.push(Unseen {
             what: match denied {
-                1 => "the network namespace of 1 process".to_owned(),
-                count => format!("the network namespaces of {count} processes"),
+                1 => format!("{NAMESPACES} of 1 process"),
+                count => format!("{NAMESPACES}s of {count} processes"),
             },
             why: format!(
                 "{}; no rule looked at those that no other process is in",

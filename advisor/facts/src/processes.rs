@@ -22,7 +22,7 @@ use nix::fcntl::{OFlag, readlinkat};
 use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
 
-use crate::read::Unseen;
+use crate::read::{DESCRIPTORS, Unseen};
 
 /// The longest command line that is kept, in bytes.
 const COMMAND_LIMIT_BYTES: usize = 256;
@@ -158,8 +158,8 @@ impl Processes {
             found.complete = false;
             unseen.push(Unseen {
                 what: match denied {
-                    1 => "the descriptors of 1 process".to_owned(),
-                    count => format!("the descriptors of {count} processes"),
+                    1 => format!("{DESCRIPTORS}1 process"),
+                    count => format!("{DESCRIPTORS}{count} processes"),
                 },
                 why: format!(
                     "{}; their sockets are told by ports alone",

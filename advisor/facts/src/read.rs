@@ -23,6 +23,54 @@ pub struct Unseen {
     pub why: String,
 }
 
+/// How the name of descriptors begins that could not be seen.
+pub(crate) const DESCRIPTORS: &str = "the descriptors of ";
+/// How the name of network namespaces begins that could not be seen.
+pub(crate) const NAMESPACES: &str = "the network namespace";
+/// How the name of sockets begins that could not be seen.
+pub(crate) const SOCKETS: &str = "the sockets";
+
+/// What an answer about a host can't do without, where it is out of sight for want of
+/// rights or in another network namespace.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OutOfSight {
+    /// The limit of orphaned sockets.
+    Orphans,
+    /// The limit of the memory of TCP.
+    TcpMem,
+    /// Sockets of other processes, or whose they are.
+    OthersSockets,
+}
+
+impl OutOfSight {
+    /// Its name for people.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Orphans => "orphans",
+            Self::TcpMem => "tcp_mem",
+            Self::OthersSockets => "sockets of other processes",
+        }
+    }
+
+    /// Why it is out of sight.
+    pub const fn why(self) -> &'static str {
+        match self {
+            Self::Orphans | Self::TcpMem => "not in the initial network namespace",
+            Self::OthersSockets => "not permitted",
+        }
+    }
+}
+
+impl Unseen {
+    /// Whether it is about sockets of other processes, or whose they are.
+    pub(crate) fn hides_sockets(&self) -> bool {
+        [DESCRIPTORS, NAMESPACES, SOCKETS]
+            .iter()
+            .any(|name| self.what.starts_with(name))
+    }
+}
+
 /// Why a fact could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum FactError {

@@ -242,6 +242,21 @@ impl Settings {
         }
     }
 
+    /// Gives every setting of the whole kernel that has no value, as in a network
+    /// namespace that cannot read it, the one of these settings.
+    pub fn fill_with_those_of_the_kernel(&mut self, others: &Self, release: Option<Release>) {
+        for name in Self::NAMES {
+            let is_of_the_kernel =
+                table::find(name).is_some_and(|setting| setting.is_of_the_kernel(release));
+            if is_of_the_kernel
+                && self.get(name).is_none()
+                && let Some(value) = others.get(name)
+            {
+                self.set(name, &value);
+            }
+        }
+    }
+
     /// The kernel's default of tcp_max_orphans and of tcp_max_tw_buckets: half
     /// the buckets of the table of established connections (tcp_init and
     /// tcp_sk_init in net/ipv4 of Linux).

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::proc_tcp;
-use crate::read::{FactError, Unseen};
+use crate::read::{FactError, SOCKETS, Unseen};
 use crate::root::Looking;
 use crate::sock_diag::{self, Family, Gather, SockDiag, SockDiagError, TcpSocket, TcpState};
 
@@ -134,7 +134,7 @@ fn gather_text<T: Gather>(
             Err(error) if error.kind() == io::ErrorKind::NotFound && family == Family::Inet6 => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 unseen.push(Unseen {
-                    what: "the sockets".to_owned(),
+                    what: SOCKETS.to_owned(),
                     why: format!("there is no {}", path.display()),
                 });
                 return Ok(None);

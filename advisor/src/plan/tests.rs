@@ -8,11 +8,18 @@ use advisor_facts::Look;
 use advisor_facts::counters::Counters;
 use advisor_facts::kernel_log::KernelLog;
 use advisor_facts::memory::Zones;
+use advisor_facts::namespaces::Namespace;
+use advisor_facts::release::Release;
 use advisor_facts::sockstat::Sockstat;
+use advisor_facts::sysctl::table;
 use advisor_facts::sysctl_files::{SysctlFile, SysctlFiles, parse};
 use proptest::prelude::*;
 
 use super::*;
+use crate::rules::Severity;
+
+mod boot;
+mod commands;
 
 /// Values that are met, right and wrong ones, for each setting.
 const VALUES: &[(&str, &[&str])] = &[
@@ -173,6 +180,22 @@ fn look(uptime_s: u64, [orphans, pages, records, counter]: [i64; 4]) -> Look {
     }
 }
 
+/// A container, which can't read what the whole kernel has.
+fn namespace(inode: u32, mut settings: Settings, gauges: [i64; 4]) -> Namespace {
+    (settings.tcp_mem, settings.tcp_max_orphans) = (None, None);
+    let look = look(1_000_000, gauges);
+    Namespace {
+        inode,
+        name: None,
+        pid: Some(4000 + inode),
+        kept_by: None,
+        sockstat: look.sockstat,
+        counters: look.counters,
+        sockets: look.sockets,
+        settings,
+    }
+}
+
 /// A host: its pages, its RAM and who owns it, its settings, files and gauges.
 fn host() -> impl Strategy<Value = Facts> {
     let hardware = (
@@ -187,7 +210,9 @@ fn host() -> impl Strategy<Value = Facts> {
         || prop::collection::vec((900_000..1_000_000_u64).prop_map(Duration::from_secs), 0..3);
     let log = prop::option::of((times(), times()));
     let looks = (gauges(), prop::option::of((gauges(), 1..100_000_u64)), log);
-    (hardware, settings(), files(), looks).prop_map(|(hardware, settings, files, looks)| {
+    let elsewhere = prop::collection::vec((settings(), gauges()), 0..3);
+    let host = (hardware, settings(), files(), looks, elsewhere);
+    host.prop_map(|(hardware, settings, files, looks, elsewhere)| {
         let (page_bytes, (log, more), cpus, (owned, managed), kernel) = hardware;
         let ram_bytes = (1_u64 << log) + (1_u64 << log) / 1024 * more;
         let mut facts = Facts::without_host(kernel, ram_bytes, page_bytes);
@@ -208,6 +233,10 @@ fn host() -> impl Strategy<Value = Facts> {
         if let Some((earlier, ago)) = earlier {
             facts.set_earlier(look(1_000_000 - ago, earlier));
         }
+        facts.now.elsewhere = (1..)
+            .zip(elsewhere)
+            .map(|(inode, (settings, gauges))| namespace(inode, settings, gauges))
+            .collect();
         see_files(&mut facts);
         facts
     })
@@ -373,15 +402,17 @@ proptest! {
         prop_assert_eq!(&before, &(facts.settings.clone(), facts.sysctl_files.clone()));
         within_bounds(&facts, &first)?;
         fragment_is_the_plan(&facts, &first)?;
+        no_contradiction(&first)?;
+        commands::all_can_be_run(&facts, &first)?;
         for step in &first.recommendations {
-            if let Some(change) = Change::of(&step.finding) {
+            if let Some(change) = step.change() {
                 change.apply(&mut facts);
             }
         }
         let second = advise(&facts, &[]);
         for step in &second.recommendations {
             prop_assert!(
-                Change::of(&step.finding).is_none(),
+                step.change().is_none(),
                 "asked again: {:#?}\nat first: {:#?}", step, first
             );
             prop_assert!(
@@ -407,23 +438,46 @@ fn within_bounds(facts: &Facts, advice: &Advice) -> Result<(), TestCaseError> {
             let live = facts.settings.get(&evidence.observation);
             prop_assert!(
                 !evidence.source.starts_with("/proc/sys/")
+                    || !step.namespaces.is_empty()
                     || live.is_none_or(|live| live == evidence.value.to_string()),
                 "{:?} never was",
                 evidence
             );
         }
         prop_assert!(!shown.contains(PLANNED_FILE), "{}", shown);
-        let Some(change) = Change::of(&step.finding) else {
+        let Some(change) = step.change() else {
             continue;
         };
-        prop_assert!(
-            seen.insert(step.finding.setting.clone()),
-            "twice: {:#?}",
-            step
-        );
-        let Change::Set { name, value } = change else {
+        for inode in step
+            .namespaces
+            .iter()
+            .map(Some)
+            .chain(step.namespaces.is_empty().then_some(None))
+        {
+            prop_assert!(
+                seen.insert((step.finding.setting.clone(), inode.copied())),
+                "twice: {:#?}",
+                step
+            );
+        }
+        let Change::Set {
+            name,
+            value,
+            namespaces,
+        } = change
+        else {
             continue;
         };
+        if !namespaces.is_empty() {
+            prop_assert!(
+                !table::find(name)
+                    .unwrap()
+                    .is_of_the_kernel(Release::of_kernel(&facts.kernel)),
+                "{:#?}",
+                step
+            );
+            continue;
+        }
         prop_assert_ne!(Some(value.clone()), facts.settings.get(name));
         settings.set(name, &value);
         for number in value.split(' ') {
@@ -437,28 +491,11 @@ fn within_bounds(facts: &Facts, advice: &Advice) -> Result<(), TestCaseError> {
             );
         }
     }
-    if seen.contains("net.ipv4.tcp_mem") {
-        let [low, pressure, high] = settings.tcp_mem.unwrap();
-        prop_assert!(low <= pressure && pressure < high, "{:?}", settings.tcp_mem);
-        prop_assert!(
-            high <= facts.ram_bytes / 4 / facts.page_bytes,
-            "{} of {}",
-            high,
-            facts.ram_bytes
-        );
-        prop_assert!(pressure > 0);
-        let usage = facts.now.sockstat.get("TCP.mem").unwrap().cast_unsigned();
-        let unit = facts.gauge_unit_bytes();
-        prop_assert!(
-            facts.gauge_is_bypassed()
-                || u128::from(usage) * u128::from(unit)
-                    < u128::from(pressure) * u128::from(facts.page_bytes),
-            "it would begin under pressure: {} {}",
-            usage,
-            pressure
-        );
+    let has = |name: &str| seen.contains(&(name.to_owned(), None));
+    if has("net.ipv4.tcp_mem") {
+        tcp_mem_is_sound(facts, &settings)?;
     }
-    if seen.contains("net.ipv4.tcp_max_orphans") {
+    if has("net.ipv4.tcp_max_orphans") {
         let limit = settings.tcp_max_orphans.unwrap();
         let orphans = facts.now.sockstat.get("TCP.orphan").unwrap();
         let of_limit = |step: &&Recommendation| step.finding.setting == "net.ipv4.tcp_max_orphans";
@@ -473,11 +510,74 @@ fn within_bounds(facts: &Facts, advice: &Advice) -> Result<(), TestCaseError> {
         );
     }
     if let (true, Some(records)) = (
-        seen.contains("net.ipv4.tcp_max_tw_buckets"),
+        has("net.ipv4.tcp_max_tw_buckets"),
         settings.tcp_max_tw_buckets,
     ) {
         prop_assert!(records.cast_unsigned() * 256 <= facts.ram_bytes / 64);
     }
+    Ok(())
+}
+
+/// No part of an answer takes back what another one says.
+fn no_contradiction(advice: &Advice) -> Result<(), TestCaseError> {
+    let here = |step: &&Recommendation| step.namespaces.is_empty();
+    let set: Vec<&str> = advice
+        .recommendations
+        .iter()
+        .filter(here)
+        .filter(|step| step.change().is_some())
+        .map(|step| step.finding.setting.as_str())
+        .collect();
+    for leave in &advice.leave {
+        prop_assert!(!set.contains(&leave.setting), "{:?} and set", leave);
+        let harm = advice.recommendations.iter().filter(here).find(|step| {
+            step.finding.severity == Severity::Critical
+                && step.finding.setting.contains(leave.setting)
+        });
+        prop_assert!(harm.is_none(), "{:?} beside {:?}", leave, harm);
+    }
+    let raises_limit = advice.recommendations.iter().any(|step| {
+        step.action == Action::Raise && step.finding.setting == "net.ipv4.tcp_max_orphans"
+    });
+    if raises_limit {
+        let refuses = advice.recommendations.iter().find(|step| {
+            let finding = &step.finding;
+            finding.why.contains("No higher limit helps")
+                || finding.summary.contains("memory cannot pay for more")
+        });
+        prop_assert!(refuses.is_none(), "the limit is set beside {:?}", refuses);
+    }
+    for near in &advice.near_misses {
+        let told = advice
+            .recommendations
+            .iter()
+            .any(|step| step.code == near.code && near.what.contains(&step.finding.subject));
+        prop_assert!(!told, "{:?} is a finding", near);
+    }
+    Ok(())
+}
+
+/// Marks of tcp_mem that are in order, paid for, and above what TCP holds.
+fn tcp_mem_is_sound(facts: &Facts, settings: &Settings) -> Result<(), TestCaseError> {
+    let [low, pressure, high] = settings.tcp_mem.unwrap();
+    prop_assert!(low <= pressure && pressure < high, "{:?}", settings.tcp_mem);
+    prop_assert!(
+        high <= facts.ram_bytes / 4 / facts.page_bytes,
+        "{} of {}",
+        high,
+        facts.ram_bytes
+    );
+    prop_assert!(pressure > 0);
+    let usage = facts.now.sockstat.get("TCP.mem").unwrap().cast_unsigned();
+    let unit = facts.gauge_unit_bytes();
+    prop_assert!(
+        facts.gauge_is_bypassed()
+            || u128::from(usage) * u128::from(unit)
+                < u128::from(pressure) * u128::from(facts.page_bytes),
+        "it would begin under pressure: {} {}",
+        usage,
+        pressure
+    );
     Ok(())
 }
 
@@ -490,8 +590,12 @@ fn fragment_is_the_plan(facts: &Facts, advice: &Advice) -> Result<(), TestCaseEr
     let planned: Vec<_> = advice
         .recommendations
         .iter()
-        .filter_map(|step| match Change::of(&step.finding) {
-            Some(Change::Set { name, value }) => Some(Content::Assignment {
+        .filter_map(|step| match step.change() {
+            Some(Change::Set {
+                name,
+                value,
+                namespaces,
+            }) if namespaces.is_empty() => Some(Content::Assignment {
                 key: name.to_owned(),
                 value,
             }),

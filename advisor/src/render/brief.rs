@@ -4,11 +4,11 @@
 use std::fmt::Write as _;
 use std::io;
 
-use advisor_facts::Facts;
 use advisor_facts::units::{bytes, seconds};
+use advisor_facts::{Facts, OutOfSight};
 
 use super::lines::{FAINT, NARROWEST, STRONG, WIDEST, fill, severity_style, wrapped};
-use crate::plan::{Action, Advice, OutcomeWord, Recommendation};
+use crate::plan::{Action, Advice, Recommendation};
 use crate::rules::{AppliesTo, Severity};
 
 /// So many findings stand one by one; where there are more, the notices are counted.
@@ -31,7 +31,11 @@ pub fn write(
 
 /// The first screen: the answer, a line for each finding, what was looked at.
 pub(super) fn screen(text: &mut String, advice: &Advice, facts: &Facts, width: usize) {
-    for line in wrapped(&answer(advice, facts), "", "", width) {
+    let mut first = answer(advice, facts);
+    if let Some(not_seen) = not_seen(advice) {
+        let _ = write!(first, " {not_seen}");
+    }
+    for line in wrapped(&first, "", "", width) {
         let _ = writeln!(text, "{STRONG}{line}{STRONG:#}");
     }
     let steps = &advice.recommendations;
@@ -106,12 +110,32 @@ pub(super) fn answer(advice: &Advice, facts: &Facts) -> String {
 
 /// The answer without a recommendation. It speaks only for what was seen.
 pub(super) fn no_problem(advice: &Advice, facts: &Facts) -> &'static str {
-    let mut not_evaluated = advice.with_outcome(OutcomeWord::NotEvaluated);
-    if facts.unseen.is_empty() && not_evaluated.next().is_none() {
+    if facts.unseen.is_empty() || !advice.not_seen.is_empty() {
         "No problem found."
     } else {
         "No problem found in what was seen."
     }
+}
+
+/// What an answer can't do without and was not seen, and what to do; nothing where all
+/// was. `Not seen: orphans, tcp_mem (not in the initial network namespace). Run it on the
+/// host.`
+pub(super) fn not_seen(advice: &Advice) -> Option<String> {
+    let parts: Vec<String> = advice
+        .not_seen
+        .chunk_by(|one, other| one.why() == other.why())
+        .map(|alike| {
+            let names: Vec<_> = alike.iter().map(|what| what.as_str()).collect();
+            format!("{} ({})", names.join(", "), alike[0].why())
+        })
+        .collect();
+    let rights = advice.not_seen.contains(&OutOfSight::OthersSockets);
+    let hint = match advice.not_seen.first()? {
+        OutOfSight::OthersSockets => "Run it as root, with CAP_SYS_PTRACE.",
+        _ if rights => "Run it on the host as root.",
+        _ => "Run it on the host.",
+    };
+    Some(format!("Not seen: {}. {hint}", parts.join("; ")))
 }
 
 /// The host and the time, as far as they are known: `on web1, 2026-11-30 08:00:26 UTC`.

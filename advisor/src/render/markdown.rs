@@ -7,7 +7,7 @@ use advisor_facts::Facts;
 use advisor_facts::units::bytes;
 use advisor_report::escape::{escaped, inert};
 
-use super::brief::{answer, place};
+use super::brief::{answer, not_seen, place};
 use crate::plan::{Advice, OutcomeWord, Recommendation};
 
 /// Writes the answer as Markdown.
@@ -26,8 +26,17 @@ pub fn write(out: &mut dyn io::Write, advice: &Advice, facts: &Facts) -> io::Res
         escaped(&facts.kernel),
         bytes(facts.ram_bytes)
     );
+    if let Some(not_seen) = not_seen(advice) {
+        let _ = writeln!(text, "\n**{not_seen}**");
+    }
     for (number, step) in (1..).zip(&advice.recommendations) {
         write_step(&mut text, number, step);
+    }
+    if !advice.near_misses.is_empty() {
+        text.push_str("\n## Near misses\n\n");
+        for near in &advice.near_misses {
+            let _ = writeln!(text, "- {} ({})", escaped(&near.what), near.code);
+        }
     }
     if !advice.leave.is_empty() {
         text.push_str("\n## Leave as it is\n\n");

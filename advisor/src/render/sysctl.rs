@@ -35,7 +35,9 @@ pub fn write(out: &mut dyn io::Write, advice: &Advice, facts: &Facts) -> io::Res
     let (settings, others): (Vec<_>, Vec<_>) = advice
         .recommendations
         .iter()
-        .partition(|step| matches!(Change::of(&step.finding), Some(Change::Set { .. })));
+        .partition(|step| {
+            matches!(step.change(), Some(Change::Set { namespaces, .. }) if namespaces.is_empty())
+        });
     if settings.is_empty() {
         text.push('\n');
         comment(&mut text, "There is nothing to set.");
@@ -64,7 +66,7 @@ pub fn write(out: &mut dyn io::Write, advice: &Advice, facts: &Facts) -> io::Res
     }
     if !others.is_empty() {
         text.push('\n');
-        comment(&mut text, "No setting mends these:");
+        comment(&mut text, "No setting of the host mends these:");
         for step in others {
             comment(&mut text, &title(step));
         }

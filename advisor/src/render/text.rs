@@ -37,6 +37,13 @@ pub fn write(
     if verbose {
         write_accepted(&mut text, advice, width);
     }
+    if !advice.near_misses.is_empty() {
+        heading(&mut text, "Near misses");
+        for near in &advice.near_misses {
+            let line = format!("{} ({})", near.what, near.code);
+            fill(&mut text, &line, "  ", "    ", width);
+        }
+    }
     if !advice.leave.is_empty() {
         heading(&mut text, "Leave as it is");
         for leave in &advice.leave {

@@ -10,7 +10,7 @@ use super::{
 pub(super) const RULE: Rule = Rule {
     code: "LB512",
     name: "abort-on-overflow",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: Some("listen/queue/last-ack-finds-it-full[abort-on-overflow=1]"),
     cure: Some("listen/queue/last-ack-finds-it-full[abort-on-overflow=0]"),
     proven_by: ProvenBy::Suites(&["abort-on-overflow"]),
@@ -55,7 +55,10 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
             connection with 1. The reset clients see ECONNRESET or ECONNREFUSED from a service \
             that is up."
             .to_owned(),
-        verify: "EmbryonicRsts stops rising (nstat -az TcpExtEmbryonicRsts)".to_owned(),
+        verify: format!(
+            "EmbryonicRsts stops rising ({})",
+            facts.command("nstat -az TcpExtEmbryonicRsts")
+        ),
         ..Finding::of_setting(facts, &DOCUMENTATION, SETTING, "0")
     }])
 }

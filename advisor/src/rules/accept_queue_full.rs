@@ -14,7 +14,7 @@ use super::{
 pub(super) const RULE: Rule = Rule {
     code: "LB501",
     name: "accept-queue-full",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: Some("listen/queue/overflow[backlog=1,family=ipv4]"),
     cure: Some("listen/queue/room-again"),
     proven_by: ProvenBy::Suites(&["listen-queue-overflows"]),
@@ -44,33 +44,33 @@ const DOCUMENTATION: Documentation = Documentation {
 const LISTENERS: usize = 5;
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
-    if !matches!(&facts.now.sockets, Some(sockets) if sockets.source == SocketSource::SockDiag) {
+    let sockets = facts.now.sockets.as_ref();
+    let Some(sockets) = sockets.filter(|sockets| sockets.source == SocketSource::SockDiag) else {
         return Outcome::NotEvaluated("needs the backlogs, which only sock_diag gives".to_owned());
-    }
-    let mut listeners = 0;
-    let mut full = Vec::new();
-    for (namespace, socket) in facts.now.every_socket() {
-        if socket.state == TcpState::Listen {
-            listeners += 1;
-            if socket.recv_queue_bytes > socket.send_queue_bytes {
-                let settings = namespace.map_or(&facts.settings, |other| &other.settings);
-                full.push((socket, settings.somaxconn));
-            }
-        }
-    }
+    };
+    let listeners = sockets
+        .all
+        .iter()
+        .filter(|socket| socket.state == TcpState::Listen);
+    let mut full: Vec<_> = listeners
+        .clone()
+        .filter(|socket| socket.recv_queue_bytes > socket.send_queue_bytes)
+        .collect();
     if full.is_empty() {
+        let listeners = listeners.count();
         return Outcome::Quiet(format!("none of {listeners} listeners has a full queue"));
     }
-    full.sort_by_key(|(socket, _)| std::cmp::Reverse(socket.recv_queue_bytes));
+    full.sort_by_key(|socket| std::cmp::Reverse(socket.recv_queue_bytes));
     full.truncate(LISTENERS);
     Outcome::Fired(
         full.into_iter()
-            .map(|(socket, somaxconn)| finding(facts, socket, somaxconn))
+            .map(|socket| finding(facts, socket))
             .collect(),
     )
 }
 
-fn finding(facts: &Facts, socket: &TcpSocket, somaxconn: Option<i64>) -> Finding {
+fn finding(facts: &Facts, socket: &TcpSocket) -> Finding {
+    let somaxconn = facts.settings.somaxconn;
     let address = plain(socket.local);
     let program = name(facts, &[socket]);
     let (waiting, backlog) = (socket.recv_queue_bytes, socket.send_queue_bytes);
@@ -120,8 +120,8 @@ fn finding(facts: &Facts, socket: &TcpSocket, somaxconn: Option<i64>) -> Finding
             .to_owned(),
         undo: DOCUMENTATION.undo.to_owned(),
         verify: format!(
-            "ss -tln 'sport = :{}': Recv-Q stays below Send-Q",
-            address.port()
+            "{}: Recv-Q stays below Send-Q",
+            facts.command(&format!("ss -tln 'sport = :{}'", address.port()))
         ),
     }
 }

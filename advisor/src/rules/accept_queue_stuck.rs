@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use advisor_facts::Facts;
 use advisor_facts::condition::Condition;
-use advisor_facts::namespaces::Namespace;
 use advisor_facts::sock_diag::TcpSocket;
 use advisor_facts::units::{seconds, span};
 use advisor_report::measured::Measured;
 
-use super::program::{by_program, command_in, connections};
+use super::program::{by_program, connections};
 use super::{
     AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
     Severity,
@@ -19,7 +18,7 @@ use super::{
 pub(super) const RULE: Rule = Rule {
     code: "LB503",
     name: "accept-queue-stuck",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Nothing("no suite has a program that stops accepting for long yet"),
@@ -52,18 +51,8 @@ const WINDOW: Duration = Duration::from_secs(5);
 /// A connection that has waited for so long, in milliseconds.
 const LONG_MS: u32 = 10_000;
 
-/// A network namespace and what waits for accept() on a port of it.
-type Queue<'a> = (Option<&'a Namespace>, Vec<&'a TcpSocket>);
-
 fn check(facts: &Facts, _: &Measured) -> Outcome {
-    let own = facts.now.sockets.is_some();
-    if !own
-        && facts
-            .now
-            .elsewhere
-            .iter()
-            .all(|other| other.sockets.is_none())
-    {
+    if facts.now.sockets.is_none() {
         return Outcome::NotEvaluated("the sockets cannot be seen".to_owned());
     }
     let before = facts
@@ -84,14 +73,12 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         stayed || waited_ms(socket).is_some_and(|waited| waited >= LONG_MS)
     };
     let mut waiting = 0_usize;
-    // The namespace and the port of each queue, with those that are stuck.
-    let mut queues: BTreeMap<(Option<u32>, u16), Queue<'_>> = BTreeMap::new();
-    for (namespace, socket) in facts.now.every_socket().filter(|(_, socket)| waits(socket)) {
+    // The port of each queue, with those that are stuck.
+    let mut queues: BTreeMap<u16, Vec<&TcpSocket>> = BTreeMap::new();
+    for (_, socket) in facts.now.every_socket().filter(|(_, socket)| waits(socket)) {
         waiting += 1;
         if is_stuck(socket) {
-            let key = (namespace.map(|other| other.inode), socket.local.port());
-            let queue = queues.entry(key).or_insert_with(|| (namespace, Vec::new()));
-            queue.1.push(socket);
+            queues.entry(socket.local.port()).or_default().push(socket);
         }
     }
     if queues.is_empty() {
@@ -103,7 +90,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     let window = before.as_ref().map(|(window, _)| *window);
     let findings = queues
         .into_iter()
-        .map(|((_, port), (namespace, stuck))| finding(facts, window, namespace, port, &stuck));
+        .map(|(port, stuck)| finding(facts, window, port, &stuck));
     Outcome::Fired(findings.collect())
 }
 
@@ -122,20 +109,10 @@ fn wait(count: usize) -> String {
     format!("{} {waits}", connections(count))
 }
 
-fn finding(
-    facts: &Facts,
-    window: Option<Duration>,
-    namespace: Option<&Namespace>,
-    port: u16,
-    stuck: &[&TcpSocket],
-) -> Finding {
-    let here = namespace.map(|other| other.inode);
+fn finding(facts: &Facts, window: Option<Duration>, port: u16, stuck: &[&TcpSocket]) -> Finding {
     let of_port = |socket: &TcpSocket| waits(socket) && socket.local.port() == port;
     let programs = by_program(facts, of_port);
-    let program = programs
-        .iter()
-        .find(|program| program.namespace.map(|other| other.inode) == here);
-    let name = program.map_or_else(
+    let name = programs.first().map_or_else(
         || format!("the program that listens on port {port}"),
         |program| program.name.clone(),
     );
@@ -182,7 +159,7 @@ fn finding(
         undo: DOCUMENTATION.undo.to_owned(),
         verify: format!(
             "{} shows a Recv-Q that falls to 0",
-            command_in(namespace, &format!("ss -ltn 'sport = :{port}'"))
+            facts.command(&format!("ss -ltn 'sport = :{port}'"))
         ),
     }
 }

@@ -7,45 +7,41 @@ pub(crate) const TAKE_OUT: &str = "take the line out";
 
 /// Where a setting of another network namespace is kept: /proc/sys of a container is
 /// mostly read-only, and files of the node are not for it.
-pub(super) const SET_FOR_CONTAINERS: &str = "securityContext.sysctls of the pod, or \
-    `docker run --sysctl`";
+const SET_FOR_CONTAINERS: &str = "where the namespace is made: securityContext.sysctls of the \
+    pod, `docker run --sysctl`";
 
-/// How to set a sysctl now and at every boot.
-pub(super) fn set(name: &str, value: &str) -> String {
-    format!(
-        "{}; to keep it, `{name} = {value}` in a file of /etc/sysctl.d that sorts after the \
-         others",
-        command(name, value)
-    )
-}
-
-/// How to set a sysctl now and at every boot, and how to undo that. If a file sets the
-/// sysctl already, that line is named.
+/// How to set a sysctl now and at every boot, and how to undo that, in the network
+/// namespace that the facts are of. If a file sets the sysctl already, that line is named.
 pub(crate) fn there_and_back(facts: &Facts, name: &str, proposed: &str) -> (String, String) {
     let current = facts.settings.get(name).unwrap_or_default();
+    let [there, back] = [proposed, &current].map(|value| command(facts, name, value));
+    if facts.place.is_some() {
+        return (
+            format!("{there}; to keep it, set it {SET_FOR_CONTAINERS}"),
+            format!("{back}; take it out {SET_FOR_CONTAINERS}"),
+        );
+    }
     let files = &facts.sysctl_files;
     match files.winner(files.loader(), name) {
         Some(line) => (
-            format!("{}; to keep it, change {line}", command(name, proposed)),
-            format!("{}; put {line} back", command(name, &current)),
+            format!("{there}; to keep it, change {line}"),
+            format!("{back}; put {line} back"),
         ),
-        None => (set(name, proposed), unset(name, &current)),
+        None => (
+            format!(
+                "{there}; to keep it, `{name} = {proposed}` in a file of /etc/sysctl.d that sorts \
+                 after the others"
+            ),
+            format!("{back}; take the line out of /etc/sysctl.d"),
+        ),
     }
 }
 
-/// How to set a sysctl back.
-pub(super) fn unset(name: &str, value: &str) -> String {
-    format!(
-        "{}; take the line out of /etc/sysctl.d",
-        command(name, value)
-    )
-}
-
-/// The command that sets a sysctl now.
-pub(super) fn command(name: &str, value: &str) -> String {
-    if value.contains(' ') {
+/// The command that sets a sysctl now, in the network namespace that the facts are of.
+pub(super) fn command(facts: &Facts, name: &str, value: &str) -> String {
+    facts.command(&if value.is_empty() || value.contains(' ') {
         format!("sysctl -w {name}='{value}'")
     } else {
         format!("sysctl -w {name}={value}")
-    }
+    })
 }

@@ -9,7 +9,7 @@ use advisor_report::measured::Measured;
 pub(super) const RULE: Rule = Rule {
     code: "LB419",
     name: "buffers-out-of-order",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Nothing(

@@ -13,7 +13,7 @@ use super::{
 pub(super) const RULE: Rule = Rule {
     code: "LB415",
     name: "buffers-raised-under-pressure",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Nothing(

@@ -14,7 +14,7 @@ use super::{
 pub(super) const RULE: Rule = Rule {
     code: "LB202",
     name: "close-wait-left",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: Some("crash/leak/close-wait"),
     cure: None,
     proven_by: ProvenBy::Suites(&["close-wait-left"]),
@@ -61,11 +61,11 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
             ),
         });
     }
-    let findings = counted.left.iter().map(|left| finding(left, source));
+    let findings = counted.left.iter().map(|left| finding(facts, left, source));
     Outcome::Fired(findings.collect())
 }
 
-fn finding(left: &Left<'_>, source: &str) -> Finding {
+fn finding(facts: &Facts, left: &Left<'_>, source: &str) -> Finding {
     let count = left.sockets.len();
     let subject = &left.subject;
     let mut evidence = left.evidence("CLOSE_WAIT", source);
@@ -109,10 +109,13 @@ fn finding(left: &Left<'_>, source: &str) -> Finding {
         apply: format!(
             "find the process: {}; in it, close each connection whose read() returns 0 and drop \
              idle ones from pools; until then, restarting it frees them",
-            left.show("-tanp", "close-wait")
+            left.show(facts, "-tanp", "close-wait")
         ),
         undo: DOCUMENTATION.undo.to_owned(),
-        verify: format!("{} | wc -l stays small", left.show("-tan", "close-wait")),
+        verify: format!(
+            "{} | wc -l stays small",
+            left.show(facts, "-tan", "close-wait")
+        ),
     }
 }
 

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use advisor_facts::Facts;
 use advisor_facts::condition::unread_bytes;
-use advisor_facts::namespaces::Namespace;
 use advisor_facts::sock_diag::{TcpSocket, TcpState};
 use advisor_facts::units::seconds;
-use advisor_facts::{Facts, NamespaceCounters};
 use advisor_report::measured::Measured;
 
 use super::past::Past;
@@ -20,7 +19,7 @@ use super::{
 pub(super) const RULE: Rule = Rule {
     code: "LB201",
     name: "close-with-unread-data",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: Some("close/unread-data/plain-close"),
     cure: Some("close/unread-data/shutdown-then-read-to-eof"),
     proven_by: ProvenBy::Suites(&["close-with-unread-data"]),
@@ -69,8 +68,6 @@ const OPENS: [&str; 2] = ["Tcp.ActiveOpens", "Tcp.PassiveOpens"];
 const FEW: i64 = 5;
 /// One close in so many connections counts as a misbehaving peer (our judgement).
 const OPENS_A_CLOSE: i64 = 100;
-/// Largest number of network namespaces reported.
-const NAMESPACES: usize = 5;
 /// Largest number of programs named.
 const SUSPECTS: usize = 3;
 
@@ -81,29 +78,22 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     let Some((window, _)) = facts.window() else {
         return over(facts, facts.counters_begin());
     };
-    let mut seen: Vec<Resets<'_>> = facts.places().map(Resets::at).collect();
-    // The sort is stable: among equals the own namespace comes first.
-    seen.sort_by_key(|resets| std::cmp::Reverse(resets.unread + resets.late));
-    let findings: Vec<_> = seen
-        .iter()
-        .filter_map(|resets| resets.finding(facts, window))
-        .take(NAMESPACES)
-        .collect();
-    if findings.is_empty() {
-        return match over(facts, "") {
-            Outcome::Quiet(_) => Outcome::Quiet(seen[0].quiet(window)),
+    let seen = Resets::of(facts);
+    match seen.finding(facts, window) {
+        Some(finding) => Outcome::Fired(vec![finding]),
+        None => match over(facts, "") {
+            Outcome::Quiet(_) => Outcome::Quiet(seen.quiet(window)),
             fired => fired,
-        };
+        },
     }
-    Outcome::Fired(findings)
 }
 
 /// The answer by the counters since boot, with the bounds of a window.
 fn over(facts: &Facts, since: &str) -> Outcome {
     let past = Past::counted(facts, COUNTER);
-    let opens: i64 = facts
-        .places()
-        .flat_map(|place| OPENS.map(|name| place.count(name).unwrap_or(0)))
+    let opens: i64 = OPENS
+        .iter()
+        .filter_map(|name| facts.now.counters.get(name))
         .sum();
     if past.count < FEW || past.count.saturating_mul(OPENS_A_CLOSE) < opens {
         return Outcome::Quiet(format!(
@@ -128,8 +118,7 @@ fn over(facts: &Facts, since: &str) -> Outcome {
 }
 
 /// The resets by close() in a network namespace.
-struct Resets<'a> {
-    place: NamespaceCounters<'a>,
+struct Resets {
     /// By data that was unread at close().
     unread: i64,
     /// By data that arrived after close(), or by SO_LINGER {1,0}.
@@ -137,11 +126,10 @@ struct Resets<'a> {
     opens: i64,
 }
 
-impl<'a> Resets<'a> {
-    fn at(place: NamespaceCounters<'a>) -> Self {
-        let grown = |name| place.grown(name).unwrap_or(0).max(0);
+impl Resets {
+    fn of(facts: &Facts) -> Self {
+        let grown = |name| facts.grown(name).unwrap_or(0).max(0);
         Self {
-            place,
             unread: grown(COUNTER),
             late: grown(LATE),
             opens: OPENS.into_iter().map(grown).sum(),
@@ -178,15 +166,11 @@ impl<'a> Resets<'a> {
         if !by_unread && !self.is_many(self.late) {
             return None;
         }
-        let place = match self.place.namespace {
-            Some(namespace) => namespace.label(),
-            None => "this network namespace".to_owned(),
-        };
         let counters = [COUNTER, LATE].into_iter().chain(OPENS);
         let mut evidence: Vec<_> = counters
-            .filter_map(|name| Evidence::counter_at(&self.place, name, window))
+            .filter_map(|name| Evidence::counter(name, facts))
             .collect();
-        let suspects = Suspects::of(facts, self.place.namespace);
+        let suspects = Suspects::of(facts);
         evidence.extend(suspects.evidence());
         let opens = format!(
             "{} active and passive opens in {}",
@@ -209,7 +193,7 @@ impl<'a> Resets<'a> {
                 suspects.sentence()
             ),
             applies_to: AppliesTo::Program,
-            subject: suspects.subject(&place),
+            subject: suspects.subject(),
             setting: "close()".to_owned(),
             current: "close() with received data unread".to_owned(),
             proposed: "shutdown(SHUT_WR), read to EOF, then close()".to_owned(),
@@ -221,9 +205,11 @@ impl<'a> Resets<'a> {
                 acknowledge the length it received"
                 .to_owned(),
             undo: DOCUMENTATION.undo.to_owned(),
-            verify: "TCPAbortOnClose stops rising: `advisor recommend --over 30s` no longer \
-                reports LB201, or nstat -az TcpExtTCPAbortOnClose"
-                .to_owned(),
+            verify: format!(
+                "TCPAbortOnClose stops rising: `advisor recommend --over 30s` no longer reports \
+                 LB201, or {}",
+                facts.command("nstat -az TcpExtTCPAbortOnClose")
+            ),
         };
         if by_unread {
             return Some(common);
@@ -245,7 +231,10 @@ impl<'a> Resets<'a> {
                 suspects.sentence()
             ),
             current: "close() while the peer sends, or SO_LINGER {1,0}".to_owned(),
-            verify: "TCPAbortOnData stops rising: nstat -az TcpExtTCPAbortOnData".to_owned(),
+            verify: format!(
+                "TCPAbortOnData stops rising: {}",
+                facts.command("nstat -az TcpExtTCPAbortOnData")
+            ),
             ..common
         })
     }
@@ -269,13 +258,8 @@ struct Suspect {
 }
 
 impl Suspects {
-    fn of(facts: &Facts, namespace: Option<&Namespace>) -> Self {
-        let place = namespace.map(|namespace| namespace.inode);
-        let sockets = || {
-            let all = facts.now.every_socket();
-            all.filter(move |(other, _)| other.map(|other| other.inode) == place)
-                .map(|(_, socket)| socket)
-        };
+    fn of(facts: &Facts) -> Self {
+        let sockets = || facts.now.sockets.iter().flat_map(|sockets| &sockets.all);
         let holder = |socket: &TcpSocket| {
             let holder = facts.processes.holders_of(socket.inode).first();
             holder.map(|holder| holder.process)
@@ -335,7 +319,8 @@ impl Suspects {
         self.programs.first().is_some_and(|first| first.unread > 0)
     }
 
-    fn subject(&self, place: &str) -> String {
+    fn subject(&self) -> String {
+        let place = "this network namespace";
         match &self.programs[..] {
             [] => format!("the program in {place} that closes these connections"),
             [one] if self.leave_unread() || !self.others => {
@@ -579,21 +564,19 @@ pub(super) mod tests {
                 .starts_with("5 resets by data after close()")
         );
         let mut facts = closes(0, 0, 0);
-        add_namespace(
-            &mut facts,
-            7,
-            &[("TCPAbortOnClose", 0), ("TCPAbortOnData", 4)],
-        );
-        let Outcome::Quiet(reason) = outcome(&RULE, &facts) else {
-            panic!("it fired");
-        };
-        assert!(
-            reason.starts_with("4 close() before the last data came"),
-            "{reason}"
-        );
-        // A namespace that is new has no rate.
+        let few = [("TCPAbortOnClose", 0), ("TCPAbortOnData", 4)];
+        add_namespace(&mut facts, 7, &few);
+        assert_quiet(&RULE, &facts);
+        // A namespace that is new has no rate, and what it has counted since.
         facts.earlier.as_mut().unwrap().elsewhere.clear();
         facts.now.elsewhere[0].counters = counters("TcpExt: TCPAbortOnClose\nTcpExt: 30\n");
-        assert_quiet(&RULE, &facts);
+        let finding = fired(&RULE, &facts).remove(0);
+        assert!(
+            finding
+                .summary
+                .starts_with("30 close() with unread data since the network namespace was made"),
+            "{}",
+            finding.summary
+        );
     }
 }

@@ -10,7 +10,7 @@ use super::{
 pub(super) const RULE: Rule = Rule {
     code: "LB416",
     name: "data-retries-few",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: Some("crash/vanished-peer/user-timeout"),
     cure: None,
     proven_by: ProvenBy::Suites(&["data-retries-few"]),
@@ -60,8 +60,10 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
             virtual machine migrates. For one program TCP_USER_TIMEOUT does the same without \
             touching the others."
             .to_owned(),
-        verify: "TCPAbortOnTimeout rises more slowly (nstat -az TcpExtTCPAbortOnTimeout)"
-            .to_owned(),
+        verify: format!(
+            "TCPAbortOnTimeout rises more slowly ({})",
+            facts.command("nstat -az TcpExtTCPAbortOnTimeout")
+        ),
         ..Finding::of_setting(facts, &DOCUMENTATION, SETTING, &LEAST.to_string())
     }])
 }

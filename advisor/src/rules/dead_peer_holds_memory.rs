@@ -20,7 +20,7 @@ use super::{
 pub(super) const RULE: Rule = Rule {
     code: "LB401",
     name: "dead-peer-holds-memory",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: Some("crash/vanished-peer/unacknowledged"),
     cure: Some("crash/vanished-peer/user-timeout"),
     proven_by: ProvenBy::Suites(&["dead-peer-holds-memory"]),
@@ -82,7 +82,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     let programs = by_program(facts, has_dead_peer);
     let held: u64 = programs.iter().map(|program| program.bytes).sum();
     let count: usize = programs.iter().map(|program| program.sockets.len()).sum();
-    let sides = (count > 0).then(|| Sides::of(facts, &facts.now));
+    let sides = (count > 0).then(|| Sides::of(facts));
     let by_memory = held >= WORTH_BYTES;
     let mut findings: Vec<Finding> = programs
         .iter()
@@ -120,10 +120,8 @@ struct Hang {
 
 impl Hang {
     fn of(facts: &Facts, sides: &Sides, program: &Program<'_>) -> Option<Self> {
-        let place = program.namespace;
         let waits = |socket: &&&TcpSocket| {
-            !socket.is_orphan()
-                && unanswered_ms(facts, place, socket).is_some_and(|ms| ms >= HANGS_MS)
+            !socket.is_orphan() && unanswered_ms(facts, socket).is_some_and(|ms| ms >= HANGS_MS)
         };
         let mut peers: BTreeMap<IpAddr, usize> = BTreeMap::new();
         let waiting: Vec<_> = program.sockets.iter().filter(waits).collect();
@@ -134,15 +132,13 @@ impl Hang {
             .into_iter()
             .filter(|socket| {
                 peers[&socket.peer.ip().to_canonical()] >= MANY_OF_ONE_PEER
-                    || sides.is_client(facts, place, socket)
+                    || sides.is_client(facts, socket)
             })
             .collect();
         let unanswered = counted
             .iter()
-            .filter_map(|socket| unanswered_ms(facts, place, socket));
-        let left = counted
-            .iter()
-            .filter_map(|socket| left_ms(facts, place, socket));
+            .filter_map(|socket| unanswered_ms(facts, socket));
+        let left = counted.iter().filter_map(|socket| left_ms(facts, socket));
         Some(Self {
             connections: counted.len(),
             longest_ms: unanswered.max()?,
@@ -150,8 +146,8 @@ impl Hang {
         })
     }
 
-    fn goes_on(&self, facts: &Facts, program: &Program<'_>) -> String {
-        let retries = facts.settings_in(program.namespace).tcp_retries2;
+    fn goes_on(&self, facts: &Facts) -> String {
+        let retries = facts.settings.tcp_retries2;
         match (self.left_ms, retries) {
             (Some(left), Some(retries)) => format!(
                 "the kernel will go on for about {} more (tcp_retries2 is {retries})",
@@ -196,7 +192,7 @@ fn finding(facts: &Facts, program: &Program<'_>, hang: Option<&Hang>) -> Finding
             connections(hang.connections),
             program.name,
             span(hang.longest_ms),
-            hang.goes_on(facts, program)
+            hang.goes_on(facts)
         ),
         None => format!(
             "{count} {sockets} of {} with a dead peer hold {}",
@@ -205,7 +201,7 @@ fn finding(facts: &Facts, program: &Program<'_>, hang: Option<&Hang>) -> Finding
         ),
     };
     let given_up = match hang {
-        Some(hang) => hang.goes_on(facts, program),
+        Some(hang) => hang.goes_on(facts),
         None if orphans == count => {
             "the kernel goes on until tcp_orphan_retries is spent".to_owned()
         }
@@ -244,9 +240,9 @@ fn finding(facts: &Facts, program: &Program<'_>, hang: Option<&Hang>) -> Finding
             } else {
                 format!(
                     "; the present ones, while the program holds them: {} ends them at once. Not \
-                     on orphans: before Linux 6.11, unless the fix was backported, ss -K leaves one \
+                     on orphans: before Linux 6.11, unless the fix was backported, that command leaves one \
                      for ever",
-                    program.command("ss -K with their addresses")
+                    facts.command("ss -K with their addresses")
                 )
             }
         ),
@@ -254,7 +250,7 @@ fn finding(facts: &Facts, program: &Program<'_>, hang: Option<&Hang>) -> Finding
         verify: format!(
             "{} shows no timer:(on,...) with a count above 7 for long, and \
              TcpExtTCPAbortOnTimeout rises in their stead",
-            program.command("ss -tano")
+            facts.command("ss -tano")
         ),
     }
 }
@@ -265,9 +261,9 @@ fn goes_on(facts: &Facts, program: &Program<'_>) -> String {
         .sockets
         .iter()
         .filter(|socket| !socket.is_orphan())
-        .filter_map(|socket| left_ms(facts, program.namespace, socket))
+        .filter_map(|socket| left_ms(facts, socket))
         .max();
-    match (left, facts.settings_in(program.namespace).tcp_retries2) {
+    match (left, facts.settings.tcp_retries2) {
         (Some(left), Some(retries)) => format!(
             "the kernel goes on for up to {} more (tcp_retries2 is {retries})",
             span(left)
@@ -310,7 +306,7 @@ fn evidence(
             "sock_diag",
         ));
     }
-    if let Some(retries) = facts.settings_in(program.namespace).tcp_retries2 {
+    if let Some(retries) = facts.settings.tcp_retries2 {
         evidence.push(Evidence::sysctl("net.ipv4.tcp_retries2", retries.into()));
     }
     evidence.extend(program.sockets.iter().take(PEERS).map(|socket| {

@@ -94,7 +94,7 @@ fn judge(set: &BTreeMap<&str, Assignment<'_>>, base: &Facts) -> Vec<(&'static Ru
     facts.sysctl_files.live.clear();
     RULES
         .iter()
-        .filter(|rule| rule.scope == Scope::Host)
+        .filter(|rule| rule.scope != Scope::Files)
         .filter_map(|rule| match (rule.check)(&facts, &Measured::default()) {
             Outcome::Fired(findings) => Some((rule, findings)),
             _ => None,

@@ -5,14 +5,13 @@ use advisor_report::measured::Measured;
 
 use super::fin_timeout_shortened::{DEFAULT, SETTING};
 use super::{
-    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
-    Severity, set, unset,
+    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope, Severity,
 };
 
 pub(super) const RULE: Rule = Rule {
     code: "LB102",
     name: "fin-timeout-lengthened",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: Some("orphans/life/fin-wait2[fin-timeout=120]"),
     cure: Some("orphans/life/fin-wait2[fin-timeout=60]"),
     proven_by: ProvenBy::Suites(&["fin-timeout-lengthened"]),
@@ -43,8 +42,9 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     if current <= DEFAULT {
         return Outcome::Quiet(format!("tcp_fin_timeout is {current}"));
     }
-    let mut evidence = vec![Evidence::sysctl(SETTING, current.into())];
-    evidence.extend(
+    let proposed = DEFAULT.to_string();
+    let mut finding = Finding::of_setting(facts, &DOCUMENTATION, SETTING, &proposed);
+    finding.evidence.extend(
         facts
             .now
             .sockstat
@@ -60,17 +60,8 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
              against tcp_max_orphans. With {DEFAULT} it becomes a small record at once.",
             current.saturating_sub(DEFAULT)
         ),
-        applies_to: AppliesTo::Host,
-        subject: "this network namespace".to_owned(),
-        setting: SETTING.to_owned(),
-        current: current.to_string(),
-        proposed: DEFAULT.to_string(),
-        evidence,
-        cost: DOCUMENTATION.cost.to_owned(),
-        risk: DOCUMENTATION.risk.to_owned(),
-        apply: set(SETTING, &DEFAULT.to_string()),
-        undo: unset(SETTING, &current.to_string()),
         verify: "`orphan` in /proc/net/sockstat falls".to_owned(),
+        ..finding
     }])
 }
 

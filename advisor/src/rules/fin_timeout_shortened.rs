@@ -4,14 +4,13 @@ use advisor_facts::Facts;
 use advisor_report::measured::Measured;
 
 use super::{
-    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
-    Severity, set, unset,
+    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope, Severity,
 };
 
 pub(super) const RULE: Rule = Rule {
     code: "LB302",
     name: "fin-timeout-shortened",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: Some("bind/time-wait/fin-timeout"),
     cure: None,
     proven_by: ProvenBy::Nothing(
@@ -52,18 +51,21 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     if current >= DEFAULT {
         return Outcome::Quiet(format!("tcp_fin_timeout is {current}"));
     }
-    let mut evidence = vec![Evidence::sysctl(SETTING, current.into())];
-    evidence.extend(
+    let proposed = DEFAULT.to_string();
+    let mut finding = Finding::of_setting(facts, &DOCUMENTATION, SETTING, &proposed);
+    finding.evidence.extend(
         facts
             .now
             .sockstat
             .get("TCP.tw")
             .map(|count| Evidence::new("host.sockstat.TCP.tw", count.into(), "/proc/net/sockstat")),
     );
-    evidence.extend(measured.calibration().map(|calibration| {
-        let seconds = i64::try_from(calibration.time_wait.seconds).unwrap_or(i64::MAX);
-        Evidence::new("TIME_WAIT.s", seconds.into(), calibration.source())
-    }));
+    finding
+        .evidence
+        .extend(measured.calibration().map(|calibration| {
+            let seconds = i64::try_from(calibration.time_wait.seconds).unwrap_or(i64::MAX);
+            Evidence::new("TIME_WAIT.s", seconds.into(), calibration.source())
+        }));
     Outcome::Fired(vec![Finding {
         confidence: Confidence::High,
         severity: Severity::Notice,
@@ -73,19 +75,10 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
             destinations or addresses, or net.ipv4.tcp_tw_reuse. If a short FIN_WAIT2 is wanted, \
             leave the setting."
             .to_owned(),
-        applies_to: AppliesTo::Host,
-        subject: "this network namespace".to_owned(),
-        setting: SETTING.to_owned(),
-        current: current.to_string(),
-        proposed: DEFAULT.to_string(),
-        evidence,
-        cost: DOCUMENTATION.cost.to_owned(),
-        risk: DOCUMENTATION.risk.to_owned(),
-        apply: set(SETTING, &DEFAULT.to_string()),
-        undo: unset(SETTING, &current.to_string()),
         verify: "`tw` in /proc/net/sockstat does not grow because of it (it counts records in \
             FIN_WAIT2 too)"
             .to_owned(),
+        ..finding
     }])
 }
 

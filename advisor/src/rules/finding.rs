@@ -246,7 +246,10 @@ impl Finding {
             applies_to: AppliesTo::Host,
             subject: scope(name, facts).to_owned(),
             setting: name.to_owned(),
-            verify: format!("sysctl {name} says {proposed}"),
+            verify: format!(
+                "{} says {proposed}",
+                facts.command(&format!("sysctl {name}"))
+            ),
             proposed,
             evidence,
             cost: documentation.cost.to_owned(),
@@ -300,11 +303,17 @@ impl Finding {
     }
 }
 
+/// Whether a setting is the whole kernel's.
+pub(super) fn is_of_the_kernel(facts: &Facts, name: &str) -> bool {
+    let release = Release::of_kernel(&facts.kernel);
+    table::find(name).is_some_and(|setting| setting.is_of_the_kernel(release))
+}
+
 /// Who has a setting: some exist once for all network namespaces.
 fn scope(name: &str, facts: &Facts) -> &'static str {
-    let release = Release::of_kernel(&facts.kernel);
-    match table::find(name) {
-        Some(setting) if setting.is_of_the_kernel(release) => "the whole kernel",
-        _ => "this network namespace",
+    if is_of_the_kernel(facts, name) {
+        "the whole kernel"
+    } else {
+        "this network namespace"
     }
 }

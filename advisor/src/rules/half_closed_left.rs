@@ -13,7 +13,7 @@ use super::{
 pub(super) const RULE: Rule = Rule {
     code: "LB204",
     name: "half-closed-left",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Nothing("no suite shuts down and keeps the descriptor yet"),
@@ -94,10 +94,13 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                 "find the process: {}; in it, bound the wait after shutdown(SHUT_WR), by poll() \
                  with a timeout or SO_RCVTIMEO, and close() then; until then, restarting it frees \
                  them",
-                left.show("-tanp", "fin-wait-2")
+                left.show(facts, "-tanp", "fin-wait-2")
             ),
             undo: DOCUMENTATION.undo.to_owned(),
-            verify: format!("{} | wc -l stays small", left.show("-tanp", "fin-wait-2")),
+            verify: format!(
+                "{} | wc -l stays small",
+                left.show(facts, "-tanp", "fin-wait-2")
+            ),
         }
     });
     Outcome::Fired(findings.collect())

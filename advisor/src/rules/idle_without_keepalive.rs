@@ -15,7 +15,7 @@ use super::{
 pub(super) const RULE: Rule = Rule {
     code: "LB406",
     name: "idle-without-keepalive",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: Some("crash/half-open/idle[option=none]"),
     cure: Some("crash/half-open/idle[option=keepalive]"),
     proven_by: ProvenBy::Suites(&["idle-without-keepalive"]),
@@ -100,7 +100,10 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                     TCP_KEEPCNT at IPPROTO_TCP"
                     .to_owned(),
                 undo: DOCUMENTATION.undo.to_owned(),
-                verify: "ss -tno shows timer:(keepalive,...) on them".to_owned(),
+                verify: format!(
+                    "{} shows timer:(keepalive,...) on them",
+                    facts.command("ss -tno")
+                ),
             }
         })
         .collect();

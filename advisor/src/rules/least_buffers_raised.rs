@@ -10,7 +10,7 @@ use advisor_report::measured::Measured;
 pub(super) const RULE: Rule = Rule {
     code: "LB418",
     name: "least-buffers-raised",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Nothing(

@@ -6,13 +6,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use advisor_facts::namespaces::Namespace;
 use advisor_facts::sock_diag::TcpSocket;
 use advisor_facts::units::seconds;
 use advisor_facts::{Facts, Look};
 
 use super::Evidence;
-use super::program::{Sides, command_in, plain, process_name};
+use super::program::{Sides, plain, process_name};
 
 /// So many old ones at one endpoint are no pool of idle connections.
 const MANY_AT_ONE: usize = 10;
@@ -66,21 +65,17 @@ pub(super) struct Left<'a> {
     pub age: String,
     /// `, to 45 endpoints` where there are several.
     pub spread: String,
-    namespace: Option<&'a Namespace>,
     endpoints: Vec<(Endpoint, usize)>,
 }
 
 impl Left<'_> {
     /// A command of ss over them, where they are.
-    pub(super) fn show(&self, options: &str, state: &str) -> String {
+    pub(super) fn show(&self, facts: &Facts, options: &str, state: &str) -> String {
         let filter = match self.endpoints.as_slice() {
             [(endpoint, _)] => format!(" '{}'", endpoint.filter()),
             _ => String::new(),
         };
-        command_in(
-            self.namespace,
-            &format!("ss {options} state {state}{filter}"),
-        )
+        facts.command(&format!("ss {options} state {state}{filter}"))
     }
 
     /// How many there are, at which endpoints, and since when.
@@ -139,8 +134,8 @@ pub(super) struct Counted<'a> {
 
 /// Who leaves sockets in a state for which `wanted` is true.
 pub(super) fn left(facts: &Facts, wanted: impl Fn(&TcpSocket) -> bool) -> Counted<'_> {
-    type Key = (Option<u32>, Option<u32>, Option<Endpoint>);
-    type Sockets<'a> = (Option<&'a Namespace>, Vec<(Endpoint, &'a TcpSocket)>);
+    type Key = (Option<u32>, Option<Endpoint>);
+    type Sockets<'a> = Vec<(Endpoint, &'a TcpSocket)>;
     let before = facts
         .window()
         .filter(|(window, _)| *window >= WINDOW)
@@ -148,13 +143,13 @@ pub(super) fn left(facts: &Facts, wanted: impl Fn(&TcpSocket) -> bool) -> Counte
     let mut sides = None;
     let mut groups: BTreeMap<Key, Sockets<'_>> = BTreeMap::new();
     let mut count = 0;
-    for (namespace, socket) in facts.now.every_socket() {
+    for (_, socket) in facts.now.every_socket() {
         if !wanted(socket) {
             continue;
         }
         count += 1;
-        let sides = sides.get_or_insert_with(|| Sides::of(facts, &facts.now));
-        let endpoint = if sides.is_client(facts, namespace, socket) {
+        let sides = sides.get_or_insert_with(|| Sides::of(facts));
+        let endpoint = if sides.is_client(facts, socket) {
             Endpoint::ClientOf(plain(socket.peer))
         } else {
             Endpoint::Server(plain(socket.local))
@@ -163,22 +158,18 @@ pub(super) fn left(facts: &Facts, wanted: impl Fn(&TcpSocket) -> bool) -> Counte
         let process = holder.map(|holder| holder.process);
         // Without its process, the endpoint is all that is known of the program.
         let apart = process.is_none().then_some(endpoint);
-        let place = namespace.map(|other| other.inode);
-        let group = groups.entry((process, place, apart));
-        let (_, sockets) = group.or_insert_with(|| (namespace, Vec::new()));
+        let sockets = groups.entry((process, apart)).or_default();
         sockets.push((endpoint, socket));
     }
     let mut groups: Vec<_> = groups.into_iter().collect();
-    groups.sort_by_key(|(_, (_, sockets))| Reverse(sockets.len()));
-    let most = groups
-        .first()
-        .map(|((process, ..), (_, sockets))| match process {
-            Some(process) => process_name(facts, *process),
-            None => sockets[0].0.describe(),
-        });
+    groups.sort_by_key(|(_, sockets)| Reverse(sockets.len()));
+    let most = groups.first().map(|((process, _), sockets)| match process {
+        Some(process) => process_name(facts, *process),
+        None => sockets[0].0.describe(),
+    });
     let left = groups
         .into_iter()
-        .filter_map(|((process, ..), (namespace, sockets))| {
+        .filter_map(|((process, _), sockets)| {
             let is_old = |socket: &TcpSocket| {
                 let stayed = before
                     .as_ref()
@@ -230,7 +221,6 @@ pub(super) fn left(facts: &Facts, wanted: impl Fn(&TcpSocket) -> bool) -> Counte
                 },
                 sockets: sockets.into_iter().map(|(_, socket)| socket).collect(),
                 age,
-                namespace,
                 endpoints,
             })
         })

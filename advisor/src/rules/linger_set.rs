@@ -15,7 +15,7 @@ use super::{
 pub(super) const RULE: Rule = Rule {
     code: "LB203",
     name: "linger-set",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: Some(
         "close/truth-table/endings[ending=linger-zero,link=10mbit,greeting=none,family=ipv4-mapped]",
     ),

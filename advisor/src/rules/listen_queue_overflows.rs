@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use advisor_facts::Facts;
 use advisor_facts::units::seconds;
-use advisor_facts::{Facts, NamespaceCounters};
 use advisor_report::measured::Measured;
 
 use super::past::Past;
@@ -22,7 +22,7 @@ const FLOODING: &str = "More handshakes were under way for the listener on this 
 pub(super) const RULE: Rule = Rule {
     code: "LB510",
     name: "listen-queue-overflows",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: Some("listen/queue/overflow[backlog=1,family=ipv4]"),
     cure: Some("listen/queue/overflow[backlog=4,family=ipv4]"),
     proven_by: ProvenBy::Suites(&["listen-queue-overflows"]),
@@ -67,31 +67,17 @@ const ACCEPTED: &str = "Tcp.PassiveOpens";
 const FEW: i64 = 10;
 /// One drop since boot in more accepted connections than this is chance (our judgement).
 const ACCEPTED_A_DROP: i64 = 10_000;
-/// Largest number of network namespaces reported.
-const NAMESPACES: usize = 5;
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
-    let mut dropped: Vec<_> = facts.places().map(|place| (drops(&place), place)).collect();
-    // The sort is stable: among equals the own namespace comes first.
-    dropped.sort_by_key(|(drops, _)| std::cmp::Reverse(*drops));
-    let findings: Vec<_> = facts
-        .window()
-        .into_iter()
-        .flat_map(|(window, _)| {
-            dropped
-                .iter()
-                .filter_map(move |(drops, place)| finding(facts, place, *drops, window))
-        })
-        .take(NAMESPACES)
-        .collect();
-    if !findings.is_empty() {
-        return Outcome::Fired(findings);
+    // Connections that found the accept queue of a listener full. ListenDrops counts
+    // other drops too: a full SYN queue, no route, no memory.
+    let drops = facts.grown(OVERFLOWS).unwrap_or(0).max(0);
+    let window = facts.window().map(|(window, _)| window);
+    if let Some(finding) = window.and_then(|window| finding(facts, drops, window)) {
+        return Outcome::Fired(vec![finding]);
     }
     let past = Past::counted(facts, OVERFLOWS);
-    let accepted: i64 = facts
-        .places()
-        .filter_map(|place| place.count(ACCEPTED))
-        .sum();
+    let accepted = facts.now.counters.get(ACCEPTED).unwrap_or(0);
     if past.count < FEW || past.count.saturating_mul(ACCEPTED_A_DROP) < accepted {
         return Outcome::Quiet(format!(
             "{} drops at full accept queues {}, of {accepted} accepted connections",
@@ -114,18 +100,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     }])
 }
 
-/// Connections that found the accept queue of a listener full. ListenDrops counts other
-/// drops too: a full SYN queue, no route, no memory.
-fn drops(place: &NamespaceCounters<'_>) -> i64 {
-    place.grown(OVERFLOWS).unwrap_or(0).max(0)
-}
-
-fn finding(
-    facts: &Facts,
-    place: &NamespaceCounters<'_>,
-    drops: i64,
-    window: Duration,
-) -> Option<Finding> {
+fn finding(facts: &Facts, drops: i64, window: Duration) -> Option<Finding> {
     let rate = a_minute(drops, window);
     // One drop in a short window is no rate.
     if rate <= 1 || drops <= 1 {
@@ -133,12 +108,9 @@ fn finding(
     }
     let mut evidence: Vec<_> = [OVERFLOWS, DROPS]
         .into_iter()
-        .filter_map(|name| Evidence::counter_at(place, name, window))
+        .filter_map(|name| Evidence::counter(name, facts))
         .collect();
-    let within = place
-        .namespace
-        .map(|namespace| format!(" in {}", namespace.label()));
-    let within = within.as_deref().unwrap_or_default();
+    let show = facts.command("ss -tln");
     let common = Finding {
         severity: if rate > 5 {
             Severity::Critical
@@ -147,18 +119,19 @@ fn finding(
         },
         confidence: Confidence::High,
         summary: format!(
-            "listeners{within} dropped {drops} connections in {}",
+            "listeners dropped {drops} connections in {}",
             seconds(window)
         ),
-        why: "The accept queue of a listener holds min(backlog, somaxconn) + 1 connections. The \
-            kernel drops a SYN that finds it full, and the client waits for a second or more. \
-            The counter does not say which listener: ss -tln shows one whose Recv-Q is above its \
-            Send-Q."
-            .to_owned(),
+        why: format!(
+            "The accept queue of a listener holds min(backlog, somaxconn) + 1 connections. The \
+             kernel drops a SYN that finds it full, and the client waits for a second or more. \
+             The counter does not say which listener: {show} shows one whose Recv-Q is above its \
+             Send-Q."
+        ),
         applies_to: AppliesTo::Program,
-        subject: format!("the listener{within} whose queue is full"),
+        subject: "the listener whose queue is full".to_owned(),
         setting: "the backlog of listen()".to_owned(),
-        current: "unknown (ss -tln: Send-Q)".to_owned(),
+        current: format!("unknown ({show}: Send-Q)"),
         proposed: "as many as arrive while the program is busy, and accept() sooner".to_owned(),
         evidence: Vec::new(),
         cost: DOCUMENTATION.cost.to_owned(),
@@ -167,32 +140,17 @@ fn finding(
             servers have a setting for it (backlog)"
             .to_owned(),
         undo: "revert the change of the program".to_owned(),
-        verify: "ListenOverflows and ListenDrops stop rising (nstat -az TcpExtListenOverflows \
-            TcpExtListenDrops)"
-            .to_owned(),
+        verify: format!(
+            "ListenOverflows and ListenDrops stop rising ({})",
+            facts.command("nstat -az TcpExtListenOverflows TcpExtListenDrops")
+        ),
     };
-    let here = place
-        .namespace
-        .map_or(&facts.settings, |other| &other.settings);
-    let Some(current) = here.somaxconn.filter(|current| *current < DEFAULT) else {
+    if facts
+        .settings
+        .somaxconn
+        .is_none_or(|current| current >= DEFAULT)
+    {
         return Some(Finding { evidence, ..common });
-    };
-    if place.namespace.is_some() {
-        // Whoever made the namespace has to set it, so it is not the proposal.
-        evidence.push(Evidence::new(
-            SETTING,
-            current.into(),
-            "that network namespace",
-        ));
-        return Some(Finding {
-            apply: format!(
-                "{}; net.core.somaxconn is {current} there and limits every backlog: raise it to \
-                 {DEFAULT} where that namespace is made (sysctls of the container)",
-                common.apply
-            ),
-            evidence,
-            ..common
-        });
     }
     let setting = Finding::of_setting(facts, &DOCUMENTATION, SETTING, &DEFAULT.to_string());
     evidence.extend(setting.evidence);
@@ -230,12 +188,18 @@ pub(super) mod tests {
         add_namespace(&mut facts, 7, &[("ListenOverflows", 30)]);
         facts.now.elsewhere[0].settings.somaxconn = Some(128);
         let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(finding.subject, "network namespace pod-7");
         assert_eq!(
-            finding.subject,
-            "the listener in network namespace pod-7 whose queue is full"
+            (finding.applies_to, finding.current.as_str()),
+            (AppliesTo::Both, "128")
         );
-        assert_eq!(finding.applies_to, AppliesTo::Program);
-        assert!(finding.apply.contains("somaxconn is 128 there"));
+        assert!(
+            finding
+                .apply
+                .starts_with("ip netns exec pod-7 sysctl -w net.core.somaxconn=4096"),
+            "{}",
+            finding.apply
+        );
     }
 
     #[test]

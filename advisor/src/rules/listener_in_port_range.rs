@@ -2,13 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use advisor_facts::namespaces::Namespace;
 use advisor_facts::sock_diag::TcpState;
 use advisor_facts::{Facts, Settings};
 use advisor_report::measured::Measured;
 
-use super::apply::{SET_FOR_CONTAINERS, command, there_and_back};
-use super::program::command_in;
+use super::apply::there_and_back;
 use super::{
     AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
     Severity,
@@ -17,7 +15,7 @@ use super::{
 pub(super) const RULE: Rule = Rule {
     code: "LB304",
     name: "listener-in-port-range",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Nothing(
@@ -57,45 +55,32 @@ const KERNEL_RANGE: [u16; 2] = [32_768, 60_999];
 const NODE_PORTS: [u16; 2] = [30_000, 32_767];
 /// Programs of a Kubernetes node.
 const NODE_PROGRAMS: [&str; 4] = ["kubelet", "kube-proxy", "k3s", "k3s-server"];
-/// Largest number of network namespaces reported.
-const NAMESPACES: usize = 5;
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
     if facts.now.sockets.is_none() {
         return Outcome::NotEvaluated("the sockets cannot be seen".to_owned());
     }
-    let findings: Vec<_> = std::iter::once(None)
-        .chain(facts.now.elsewhere.iter().map(Some))
-        .filter_map(|namespace| finding(facts, namespace))
-        .take(NAMESPACES)
-        .collect();
-    if findings.is_empty() {
-        return Outcome::Quiet("no listener is on a port that connect() takes".to_owned());
+    match finding(facts) {
+        Some(finding) => Outcome::Fired(vec![finding]),
+        None => Outcome::Quiet("no listener is on a port that connect() takes".to_owned()),
     }
-    Outcome::Fired(findings)
 }
 
 /// The ports below the kernel's own range, or above, that somebody listens on, in
 /// `range`, and that are not reserved.
-pub(super) fn unreserved_listeners(
-    facts: &Facts,
-    namespace: Option<&Namespace>,
-    range: [u16; 2],
-) -> BTreeSet<u16> {
-    let settings = facts.settings_in(namespace);
+pub(super) fn unreserved_listeners(facts: &Facts, range: [u16; 2]) -> BTreeSet<u16> {
     let reserved = ranges(
-        settings
+        facts
+            .settings
             .ip_local_reserved_ports
             .as_deref()
             .unwrap_or_default(),
     );
-    let sockets = match namespace {
-        Some(other) => other.sockets.as_ref(),
-        None => facts.now.sockets.as_ref(),
-    };
     let within = |[first, last]: [u16; 2], port: u16| (first..=last).contains(&port);
-    sockets
-        .into_iter()
+    facts
+        .now
+        .sockets
+        .iter()
         .flat_map(|sockets| &sockets.all)
         .filter(|socket| socket.state == TcpState::Listen)
         .map(|socket| socket.local.port())
@@ -130,10 +115,10 @@ fn ranges(list: &str) -> Vec<[u16; 2]> {
         .collect()
 }
 
-fn finding(facts: &Facts, namespace: Option<&Namespace>) -> Option<Finding> {
-    let settings = facts.settings_in(namespace);
+fn finding(facts: &Facts) -> Option<Finding> {
+    let settings = &facts.settings;
     let range @ [first, last] = settings.ip_local_port_range?;
-    let ports = unreserved_listeners(facts, namespace, range);
+    let ports = unreserved_listeners(facts, range);
     if ports.is_empty() {
         return None;
     }
@@ -141,7 +126,7 @@ fn finding(facts: &Facts, namespace: Option<&Namespace>) -> Option<Finding> {
     let count = listed.len();
     let listed = listed.join(" ");
     let mut proposed = with_reserved(settings, &ports);
-    let node = namespace.is_none()
+    let node = facts.place.is_none()
         && first <= NODE_PORTS[0]
         && facts
             .processes
@@ -151,18 +136,8 @@ fn finding(facts: &Facts, namespace: Option<&Namespace>) -> Option<Finding> {
     if node {
         proposed = format!("{proposed},{}-{}", NODE_PORTS[0], NODE_PORTS[1]);
     }
-    let place = namespace.map_or_else(|| "this network namespace".to_owned(), Namespace::label);
     let known = settings.ip_local_reserved_ports.is_some();
-    let (apply, undo) = if namespace.is_none() {
-        there_and_back(facts, RESERVED, &proposed)
-    } else {
-        let set = |value: &str| command_in(namespace, &command(RESERVED, value));
-        let now = settings.ip_local_reserved_ports.as_deref();
-        (
-            format!("{}; for good: {SET_FOR_CONTAINERS}", set(&proposed)),
-            set(now.unwrap_or_default()),
-        )
-    };
+    let (apply, undo) = there_and_back(facts, RESERVED, &proposed);
     Some(Finding {
         severity: Severity::Warning,
         confidence: if known {
@@ -170,9 +145,7 @@ fn finding(facts: &Facts, namespace: Option<&Namespace>) -> Option<Finding> {
         } else {
             Confidence::Medium
         },
-        summary: format!(
-            "{count} listeners of {place} are on ports that connect() may take: {listed}"
-        ),
+        summary: format!("{count} listeners are on ports that connect() may take: {listed}"),
         why: format!(
             "The range for connections is {first} to {last}. While one of these servers is \
              stopped, connect() of any program may take its port, and bind() then fails with \
@@ -184,12 +157,8 @@ fn finding(facts: &Facts, namespace: Option<&Namespace>) -> Option<Finding> {
                  you follow it."
             }
         ),
-        applies_to: if namespace.is_none() {
-            AppliesTo::Host
-        } else {
-            AppliesTo::Program
-        },
-        subject: place,
+        applies_to: AppliesTo::Host,
+        subject: "this network namespace".to_owned(),
         setting: RESERVED.to_owned(),
         current: match &settings.ip_local_reserved_ports {
             Some(list) if list.is_empty() => "none".to_owned(),
@@ -203,18 +172,16 @@ fn finding(facts: &Facts, namespace: Option<&Namespace>) -> Option<Finding> {
                 listed.as_str().into(),
                 "socket table, LISTEN",
             ),
-            Evidence::new(RANGE, format!("{first} {last}").as_str().into(), {
-                match namespace {
-                    Some(_) => "that network namespace",
-                    None => "/proc/sys/net/ipv4/ip_local_port_range",
-                }
-            }),
+            Evidence::sysctl(RANGE, format!("{first} {last}").as_str().into()),
         ],
         cost: DOCUMENTATION.cost.to_owned(),
         risk: DOCUMENTATION.risk.to_owned(),
         apply,
         undo,
-        verify: command_in(namespace, &format!("sysctl {RESERVED} names the ports")),
+        verify: format!(
+            "{} names the ports",
+            facts.command(&format!("sysctl {RESERVED}"))
+        ),
     })
 }
 

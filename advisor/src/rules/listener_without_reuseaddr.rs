@@ -14,7 +14,7 @@ use super::{
 pub(super) const RULE: Rule = Rule {
     code: "LB502",
     name: "listener-without-reuseaddr",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: Some("bind/time-wait/neither"),
     cure: Some("bind/time-wait/both"),
     proven_by: ProvenBy::Suites(&["port-held-without-listener"]),

@@ -11,7 +11,7 @@ use super::orphan_cost::{Orphans, are_most};
 use super::program::{Program, by_program, command_in};
 use super::{
     AppliesTo, Documentation, Evidence, Finding, LogLine, Outcome, ProvenBy, Rule, Scope, Severity,
-    command, not_initial_namespace, set, unset,
+    command, not_initial_namespace, there_and_back,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -151,7 +151,7 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     let places = places_of(found.orphans.look);
     let place = places.first().filter(|(_, there)| are_most(*there, count));
     Outcome::Fired(vec![match (higher, place) {
-        (Some(proposed), _) if is_enough => found.raise(proposed),
+        (Some(proposed), _) if is_enough => found.raise(facts, proposed),
         _ if are(Condition::OrphanZeroWindow) => {
             let programs = by_program(facts, |socket| {
                 Condition::of(socket) == Condition::OrphanZeroWindow
@@ -159,11 +159,11 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
             found.bound_the_close(programs.first())
         }
         // As many as memory pays for is little; an end to them is more.
-        (Some(proposed), _) if !are(Condition::OrphanDead) => found.raise(proposed),
-        (_, Some((None, _))) => found.shorten(facts.settings.tcp_orphan_retries, measured),
-        (_, Some((Some(namespace), there))) => found.elsewhere(Some((namespace, *there))),
-        (Some(proposed), None) => found.raise(proposed),
-        (None, None) => found.elsewhere(None),
+        (Some(proposed), _) if !are(Condition::OrphanDead) => found.raise(facts, proposed),
+        (_, Some((None, _))) => found.shorten(facts, measured),
+        (_, Some((Some(namespace), there))) => found.elsewhere(facts, Some((namespace, *there))),
+        (Some(proposed), None) => found.raise(facts, proposed),
+        (None, None) => found.elsewhere(facts, None),
     }])
 }
 
@@ -220,7 +220,7 @@ impl NearLimit<'_> {
         format!("The high mark of tcp_mem pays for {payable} orphans of {each} each ({source}).")
     }
 
-    fn raise(self, proposed: u64) -> Finding {
+    fn raise(self, facts: &Facts, proposed: u64) -> Finding {
         let current = self.limit.to_string();
         let enough = self.orphans.is_enough(proposed);
         let why = format!(
@@ -230,6 +230,7 @@ impl NearLimit<'_> {
         );
         let cost = self.orphans.cost_of(proposed);
         let proposed = proposed.to_string();
+        let (apply, undo) = there_and_back(facts, LIMIT, &proposed);
         Finding {
             severity: self.severity,
             confidence: self.orphans.cost.confidence,
@@ -240,8 +241,8 @@ impl NearLimit<'_> {
             setting: LIMIT.to_owned(),
             cost,
             risk: DOCUMENTATION.risk.to_owned(),
-            apply: set(LIMIT, &proposed),
-            undo: unset(LIMIT, &current),
+            apply,
+            undo,
             verify: "TCPAbortOnMemory stops rising (nstat -az TcpExtTCPAbortOnMemory), and \
                 `orphan` in /proc/net/sockstat stays below a quarter of the limit"
                 .to_owned(),
@@ -267,9 +268,9 @@ impl NearLimit<'_> {
 
     /// Most orphans are in another network namespace, or it is not seen where: no
     /// setting of this one mends anything.
-    fn elsewhere(mut self, place: Option<(&Namespace, u64)>) -> Finding {
+    fn elsewhere(mut self, facts: &Facts, place: Option<(&Namespace, u64)>) -> Finding {
         let [summary, why, verify] = self.unpaid();
-        let retries = command(RETRIES, &FEW_RETRIES.to_string());
+        let retries = command(facts, RETRIES, &FEW_RETRIES.to_string());
         let show = "ss -tano state fin-wait-1 state last-ack state closing";
         let (subject, whose, apply) = if let Some((namespace, there)) = place {
             self.evidence.push(Evidence::new(
@@ -293,7 +294,7 @@ impl NearLimit<'_> {
                 format!(
                     "`lsns -t net` lists the namespaces that have a process, and `nsenter -t PID \
                      -n {show}` the orphans of one; where {RETRIES} is 0 or above {FEW_RETRIES}: \
-                     nsenter -t PID -n {retries}. A namespace whose processes have ended cannot \
+                     `nsenter -t PID -n {retries}`. A namespace whose processes have ended cannot \
                      be entered: its orphans with a silent peer go by themselves, by default \
                      after about 109 s"
                 ),
@@ -360,7 +361,8 @@ impl NearLimit<'_> {
     }
 
     /// The orphans are of this network namespace. They have to go sooner.
-    fn shorten(mut self, retries: Option<i64>, measured: &Measured) -> Finding {
+    fn shorten(mut self, facts: &Facts, measured: &Measured) -> Finding {
+        let retries = facts.settings.tcp_orphan_retries;
         let [summary, why, verify] = self.unpaid();
         self.evidence
             .extend(retries.map(|retries| Evidence::sysctl(RETRIES, retries.into())));
@@ -368,6 +370,7 @@ impl NearLimit<'_> {
             Some(current) if current == 0 || current > FEW_RETRIES => {
                 let proposed = FEW_RETRIES.to_string();
                 let current = current.to_string();
+                let (apply, undo) = there_and_back(facts, RETRIES, &proposed);
                 Finding {
                     severity: self.severity,
                     confidence: self.orphans.cost.confidence,
@@ -383,8 +386,8 @@ impl NearLimit<'_> {
                     setting: RETRIES.to_owned(),
                     cost: "none in memory".to_owned(),
                     risk: RISK_OF_RETRIES.to_owned(),
-                    apply: set(RETRIES, &proposed),
-                    undo: unset(RETRIES, &current),
+                    apply,
+                    undo,
                     verify,
                     evidence: self.evidence,
                     current,

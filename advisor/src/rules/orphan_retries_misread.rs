@@ -12,7 +12,7 @@ use super::{
 pub(super) const RULE: Rule = Rule {
     code: "LB111",
     name: "orphan-retries-misread",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: Some("orphans/life/silent-peer-by-default"),
     cure: Some("orphans/life/silent-peer[retries=3]"),
     proven_by: ProvenBy::Suites(&["orphan-retries-misread"]),

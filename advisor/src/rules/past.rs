@@ -21,6 +21,8 @@ pub(super) struct Past {
     pub lines: usize,
     /// Time since the last of these lines; `None` if none has a time.
     last: Option<Duration>,
+    /// The command that shows the counter.
+    show: String,
     evidence: Vec<Evidence>,
 }
 
@@ -43,6 +45,10 @@ impl Past {
             count,
             lines: 0,
             last: None,
+            show: facts.command(&format!(
+                "nstat -az {}",
+                counter.replace("TcpExt.", "TcpExt")
+            )),
             evidence,
         }
     }
@@ -103,7 +109,7 @@ impl Past {
                 advisor capture > host.json, and advisor sockets --by process"
                 .to_owned(),
             undo: "Nothing is changed.".to_owned(),
-            verify: format!("{name} stays at {} (nstat -az TcpExt{name})", self.count),
+            verify: format!("{name} stays at {} ({})", self.count, self.show),
         }
     }
 }

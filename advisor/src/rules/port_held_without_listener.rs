@@ -16,7 +16,7 @@ use super::{
 pub(super) const RULE: Rule = Rule {
     code: "LB301",
     name: "port-held-without-listener",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: Some("bind/time-wait/new-only"),
     cure: Some("bind/time-wait/both"),
     proven_by: ProvenBy::Suites(&["port-held-without-listener"]),
@@ -72,13 +72,13 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     let Some([first, last]) = facts.settings.ip_local_port_range else {
         return Outcome::NotEvaluated("net.ipv4.ip_local_port_range cannot be read".to_owned());
     };
-    let sides = Sides::of(facts, &facts.now);
+    let sides = Sides::of(facts);
     let mut ports: BTreeMap<u16, Vec<&TcpSocket>> = BTreeMap::new();
     for socket in &sockets.all {
         let port = socket.local.port();
         if is_ending(socket.state)
-            && !sides.is_client(facts, None, socket)
-            && !sides.is_listened_on(None, port)
+            && !sides.is_client(facts, socket)
+            && !sides.is_listened_on(port)
             && port != FTP_DATA
             && !is_service(socket.peer)
         {

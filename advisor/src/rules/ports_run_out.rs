@@ -2,14 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use advisor_facts::namespaces::Namespace;
 use advisor_facts::sock_diag::{TcpSocket, TcpState};
 use advisor_facts::{Facts, Settings};
 use advisor_report::measured::Measured;
 
-use super::apply::{SET_FOR_CONTAINERS, command};
+use super::apply::command;
 use super::listener_in_port_range::{RESERVED, unreserved_listeners, with_reserved};
-use super::program::{Sides, command_in, name, plain};
+use super::program::{Sides, name, plain};
 use super::{
     AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
     Severity, there_and_back,
@@ -18,7 +17,7 @@ use super::{
 pub(super) const RULE: Rule = Rule {
     code: "LB303",
     name: "ports-run-out",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: Some("bind/ports/ten-ports[way=bind]"),
     cure: Some("bind/ports/ten-ports[way=bind-no-port]"),
     proven_by: ProvenBy::Suites(&["ports-run-out"]),
@@ -61,24 +60,24 @@ const DESTINATIONS: usize = 5;
 type Way = (IpAddr, SocketAddr);
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
-    if facts.now.sockets.is_none() {
+    let Some(sockets) = &facts.now.sockets else {
         return Outcome::NotEvaluated("the sockets cannot be seen".to_owned());
-    }
-    if facts.settings.ip_local_port_range.is_none() {
+    };
+    let Some(range) = facts.settings.ip_local_port_range else {
         return Outcome::NotEvaluated(format!("{SETTING} cannot be read"));
-    }
-    let sides = Sides::of(facts, &facts.now);
-    let mut sockets: Vec<_> = facts
-        .now
-        .every_socket()
-        .filter_map(|(namespace, socket)| Taker::of(facts, &sides, namespace, socket))
+    };
+    let sides = Sides::of(facts);
+    let mut sockets: Vec<_> = sockets
+        .all
+        .iter()
+        .filter(|socket| takes_port(facts, &sides, socket))
         .collect();
     // A sort, not a map: a server may have as many peers as sockets.
-    sockets.sort_unstable_by_key(|socket| (socket.place(), socket.port()));
+    sockets.sort_unstable_by_key(|socket| (way(socket), socket.local.port()));
     let mut most = 0;
     let mut used = Vec::new();
-    for sockets in sockets.chunk_by(|one, other| one.place() == other.place()) {
-        let ports = Ports::of(sockets);
+    for sockets in sockets.chunk_by(|one, other| way(one) == way(other)) {
+        let ports = Ports::of(range, sockets);
         most = most.max(ports.percent());
         if ports.percent() >= 70 {
             used.push(ports);
@@ -94,44 +93,15 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     Outcome::Fired(used.iter().map(|ports| ports.finding(facts)).collect())
 }
 
-/// A socket with a local port of the range that connect() picks from.
-struct Taker<'a> {
-    namespace: Option<&'a Namespace>,
-    range: [u16; 2],
-    socket: &'a TcpSocket,
+/// Whether connect() took a port of its range for a socket, and cannot take it again.
+fn takes_port(facts: &Facts, sides: &Sides, socket: &TcpSocket) -> bool {
+    socket.state != TcpState::Listen
+        && sides.is_client(facts, socket)
+        && !is_free_again(&facts.settings, socket)
 }
 
-impl<'a> Taker<'a> {
-    fn of(
-        facts: &Facts,
-        sides: &Sides,
-        namespace: Option<&'a Namespace>,
-        socket: &'a TcpSocket,
-    ) -> Option<Self> {
-        let settings = facts.settings_in(namespace);
-        let range = settings.ip_local_port_range?;
-        let takes = socket.state != TcpState::Listen
-            && sides.is_client(facts, namespace, socket)
-            && !is_free_again(settings, socket);
-        takes.then_some(Self {
-            namespace,
-            range,
-            socket,
-        })
-    }
-
-    fn port(&self) -> u16 {
-        self.socket.local.port()
-    }
-
-    fn way(&self) -> Way {
-        (plain(self.socket.local).ip(), plain(self.socket.peer))
-    }
-
-    /// The network namespace, the local address and the destination.
-    fn place(&self) -> (Option<u32>, Way) {
-        (self.namespace.map(|other| other.inode), self.way())
-    }
+fn way(socket: &TcpSocket) -> Way {
+    (plain(socket.local).ip(), plain(socket.peer))
 }
 
 /// TIME_WAIT lasts so long (TCP_TIMEWAIT_LEN in include/net/tcp.h of Linux).
@@ -160,7 +130,6 @@ fn is_free_again(settings: &Settings, socket: &TcpSocket) -> bool {
 /// The local ports in use for one destination.
 struct Ports<'a> {
     range: [u16; 2],
-    namespace: Option<&'a Namespace>,
     way: Way,
     taken: usize,
     time_wait: usize,
@@ -170,23 +139,18 @@ struct Ports<'a> {
 
 impl<'a> Ports<'a> {
     /// Of sockets to one destination, sorted by port.
-    fn of(sockets: &[Taker<'a>]) -> Self {
-        let first = &sockets[0];
+    fn of(range: [u16; 2], sockets: &[&'a TcpSocket]) -> Self {
         Self {
-            range: first.range,
-            namespace: first.namespace,
-            way: first.way(),
+            range,
+            way: way(sockets[0]),
             taken: sockets
-                .chunk_by(|one, other| one.port() == other.port())
+                .chunk_by(|one, other| one.local.port() == other.local.port())
                 .count(),
             time_wait: sockets
                 .iter()
-                .filter(|socket| socket.socket.state == TcpState::TimeWait)
+                .filter(|socket| socket.state == TcpState::TimeWait)
                 .count(),
-            example: sockets
-                .iter()
-                .map(|socket| socket.socket)
-                .find(|socket| socket.inode != 0),
+            example: sockets.iter().copied().find(|socket| socket.inode != 0),
         }
     }
 
@@ -225,10 +189,7 @@ impl<'a> Ports<'a> {
             summary: format!("{taken} of {} ports are in use for {peer}", self.size()),
             why: why.to_owned(),
             applies_to: AppliesTo::Program,
-            subject: match self.namespace {
-                Some(namespace) => format!("{program} in {}", namespace.label()),
-                None => program,
-            },
+            subject: program,
             setting: "connections".to_owned(),
             current: format!("{taken} to {peer}, {} in TIME_WAIT", self.time_wait),
             proposed: "keep connections and reuse them".to_owned(),
@@ -246,11 +207,11 @@ impl<'a> Ports<'a> {
                 .to_owned(),
             undo: "revert the change of the program".to_owned(),
             verify: format!(
-                "ss -tan dst {} | wc -l stays well below the range",
-                peer.ip()
+                "{} | wc -l stays well below the range",
+                facts.command(&format!("ss -tan dst {}", peer.ip()))
             ),
         };
-        let settings = facts.settings_in(self.namespace);
+        let settings = &facts.settings;
         // With 1 already, these records are younger than the delay.
         let can_reuse = mostly_time_wait
             && settings.tcp_timestamps != Some(0)
@@ -266,20 +227,9 @@ impl<'a> Ports<'a> {
         };
         let better = "better: have the program keep its connections";
         let reserve = match setting {
-            SETTING => reserve_first(facts, self.namespace),
+            SETTING => reserve_first(facts),
             _ => String::new(),
         };
-        if let Some(namespace) = self.namespace {
-            // Whoever made the namespace sets it, so it is not the proposal.
-            let command = command_in(Some(namespace), &command(setting, &proposed));
-            return Finding {
-                apply: format!(
-                    "{}; or in that namespace: {reserve}{command}; for good: {SET_FOR_CONTAINERS}",
-                    common.apply
-                ),
-                ..common
-            };
-        }
         let (apply, undo) = there_and_back(facts, setting, &proposed);
         Finding {
             applies_to: AppliesTo::Both,
@@ -303,13 +253,13 @@ impl<'a> Ports<'a> {
 
 /// The command that reserves the ports of listeners which a wide range would take;
 /// empty if there is none.
-fn reserve_first(facts: &Facts, namespace: Option<&Namespace>) -> String {
-    let ports = unreserved_listeners(facts, namespace, WIDE);
+fn reserve_first(facts: &Facts) -> String {
+    let ports = unreserved_listeners(facts, WIDE);
     if ports.is_empty() {
         return String::new();
     }
-    let list = with_reserved(facts.settings_in(namespace), &ports);
-    let command = command_in(namespace, &command(RESERVED, &list));
+    let list = with_reserved(&facts.settings, &ports);
+    let command = command(facts, RESERVED, &list);
     format!("first {command}; then ")
 }
 

@@ -33,11 +33,7 @@ impl Program<'_> {
 pub(super) fn command_in(namespace: Option<&Namespace>, command: &str) -> String {
     match namespace {
         None => command.to_owned(),
-        Some(Namespace { pid: Some(pid), .. }) => format!("nsenter -t {pid} -n {command}"),
-        Some(Namespace {
-            name: Some(name), ..
-        }) => format!("ip netns exec {name} {command}"),
-        Some(other) => format!("(in {}) {command}", other.label()),
+        Some(namespace) => namespace.place().command(command),
     }
 }
 
@@ -115,7 +111,7 @@ pub(super) fn by_program(facts: &Facts, wanted: impl Fn(&TcpSocket) -> bool) -> 
 }
 
 /// A port of a network namespace.
-pub(super) type Port = (Option<u32>, u16);
+type Port = (Option<u32>, u16);
 
 /// The ports that are listened on, each with the inode of a listener.
 fn listeners_of(look: &Look) -> HashMap<Port, u32> {
@@ -138,11 +134,11 @@ fn listener_name(facts: &Facts, port: Port, listeners: Option<&HashMap<Port, u32
     }
 }
 
-/// On which side of a connection the program here is.
+/// On which side of a connection the program here is, in one network namespace.
 pub(super) struct Sides {
-    listening: HashSet<Port>,
+    listening: HashSet<u16>,
     /// Ports of servers that are gone.
-    served: HashSet<Port>,
+    served: HashSet<u16>,
 }
 
 /// A local port with fewer connections than this may be a client's.
@@ -152,64 +148,48 @@ const FEWEST_OF_A_SERVER: usize = 8;
 const SHARES_OF_A_SERVER: usize = 4;
 
 impl Sides {
-    /// By the listeners of a look, and by ports with far more connections than connect()
-    /// would have put there.
-    pub(super) fn of(facts: &Facts, look: &Look) -> Self {
-        let mut of_port: HashMap<Port, usize> = HashMap::new();
-        let mut connections: HashMap<Option<u32>, usize> = HashMap::new();
-        for (namespace, socket) in look.every_socket() {
+    /// By the listeners of a network namespace, and by ports with far more connections
+    /// than connect() would have put there.
+    pub(super) fn of(facts: &Facts) -> Self {
+        let mut listening = HashSet::new();
+        let mut of_port: HashMap<u16, usize> = HashMap::new();
+        let mut connections = 0;
+        for socket in facts.now.sockets.iter().flat_map(|sockets| &sockets.all) {
+            let port = socket.local.port();
             if socket.state == TcpState::Listen {
-                continue;
+                listening.insert(port);
+            } else {
+                connections += 1;
+                *of_port.entry(port).or_default() += 1;
             }
-            let inode = namespace.map(|other| other.inode);
-            *connections.entry(inode).or_default() += 1;
-            *of_port.entry((inode, socket.local.port())).or_default() += 1;
         }
-        let sizes: HashMap<Option<u32>, usize> = std::iter::once((None, &facts.settings))
-            .chain(
-                look.elsewhere
-                    .iter()
-                    .map(|other| (Some(other.inode), &other.settings)),
-            )
-            .filter_map(|(inode, settings)| {
-                let [first, last] = settings.ip_local_port_range?;
-                Some((inode, usize::from(last.saturating_sub(first)) + 1))
-            })
-            .collect();
+        let range = facts.settings.ip_local_port_range;
+        let size = range.map_or(1, |[first, last]| {
+            usize::from(last.saturating_sub(first)) + 1
+        });
+        let share = connections / size;
         let served = of_port
             .into_iter()
-            .filter(|((inode, _), count)| {
-                let size = sizes.get(inode).copied().unwrap_or(1);
-                let share = connections.get(inode).copied().unwrap_or(0) / size;
+            .filter(|(_, count)| {
                 *count >= FEWEST_OF_A_SERVER && *count > share * SHARES_OF_A_SERVER
             })
             .map(|(port, _)| port)
             .collect();
-        Self {
-            listening: listeners_of(look).into_keys().collect(),
-            served,
-        }
+        Self { listening, served }
     }
 
     /// Whether the program connected, rather than accepted: nobody listens on the port,
     /// and connect() would have taken it.
-    pub(super) fn is_client(
-        &self,
-        facts: &Facts,
-        namespace: Option<&Namespace>,
-        socket: &TcpSocket,
-    ) -> bool {
+    pub(super) fn is_client(&self, facts: &Facts, socket: &TcpSocket) -> bool {
         let port = socket.local.port();
-        let place = (namespace.map(|other| other.inode), port);
-        let range = facts.settings_in(namespace).ip_local_port_range;
+        let range = facts.settings.ip_local_port_range;
         let may_be = range.is_none_or(|[first, last]| (first..=last).contains(&port));
-        may_be && !self.listening.contains(&place) && !self.served.contains(&place)
+        may_be && !self.listening.contains(&port) && !self.served.contains(&port)
     }
 
     /// Whether somebody listens on the port.
-    pub(super) fn is_listened_on(&self, namespace: Option<&Namespace>, port: u16) -> bool {
-        let place = (namespace.map(|other| other.inode), port);
-        self.listening.contains(&place)
+    pub(super) fn is_listened_on(&self, port: u16) -> bool {
+        self.listening.contains(&port)
     }
 }
 
@@ -235,11 +215,8 @@ pub(super) fn name(facts: &Facts, sockets: &[&TcpSocket]) -> String {
 /// The answer of a rule that needs tcp_info, if there is none: /proc/net/tcp has too
 /// little of it.
 pub(super) fn without_tcp_info(facts: &Facts) -> Option<Outcome> {
-    let own = facts.now.sockets.iter();
-    let others = facts.now.elsewhere.iter();
-    let has_it = own
-        .chain(others.filter_map(|namespace| namespace.sockets.as_ref()))
-        .any(|sockets| sockets.source == SocketSource::SockDiag);
+    let mut sockets = facts.now.sockets.iter();
+    let has_it = sockets.any(|sockets| sockets.source == SocketSource::SockDiag);
     (!has_it)
         .then(|| Outcome::NotEvaluated("needs tcp_info, which only sock_diag gives".to_owned()))
 }
@@ -250,6 +227,14 @@ pub(super) fn process_name(facts: &Facts, place: u32) -> String {
         return "an unknown process".to_owned();
     };
     process.to_string()
+}
+
+/// Whether a text has the number of a process, by which one finds it in whatever
+/// namespace: `nginx (31)`.
+pub(super) fn names_a_process(text: &str) -> bool {
+    text.split('(')
+        .skip(1)
+        .any(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
 }
 
 /// The memory from which sockets are worth a change, in bytes: a sixteenth of the pressure

@@ -2,7 +2,6 @@
 
 use advisor_facts::Facts;
 use advisor_facts::condition::{Condition, unread_bytes};
-use advisor_facts::namespaces::Namespace;
 use advisor_facts::sock_diag::{TcpSocket, TcpState};
 use advisor_facts::units::span;
 use advisor_report::measured::Measured;
@@ -16,7 +15,7 @@ use super::{
 pub(super) const RULE: Rule = Rule {
     code: "LB417",
     name: "request-unanswered",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Nothing("no suite has a peer that reads and never answers yet"),
@@ -61,12 +60,12 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     if programs.is_empty() {
         return Outcome::Quiet("no request is unanswered for 5 minutes".to_owned());
     }
-    let sides = Sides::of(facts, &facts.now);
+    let sides = Sides::of(facts);
     let findings: Vec<_> = programs
         .iter()
         .filter_map(|program| {
-            let waiting = waiting(facts, &sides, program.namespace, program);
-            (!waiting.is_empty()).then(|| finding(program, &waiting))
+            let waiting = waiting(facts, &sides, program);
+            (!waiting.is_empty()).then(|| finding(facts, program, &waiting))
         })
         .collect();
     if findings.is_empty() {
@@ -98,17 +97,12 @@ fn waits_ms(socket: &TcpSocket) -> Option<u32> {
     (asked && sent >= LONG_MS && (never || after)).then_some(sent)
 }
 
-fn waiting<'a>(
-    facts: &Facts,
-    sides: &Sides,
-    place: Option<&Namespace>,
-    program: &Program<'a>,
-) -> Vec<&'a TcpSocket> {
+fn waiting<'a>(facts: &Facts, sides: &Sides, program: &Program<'a>) -> Vec<&'a TcpSocket> {
     let of_clients: Vec<&TcpSocket> = program
         .sockets
         .iter()
         .copied()
-        .filter(|socket| sides.is_client(facts, place, socket))
+        .filter(|socket| sides.is_client(facts, socket))
         .collect();
     let is_silent = |socket: &TcpSocket| {
         let info = socket.info.as_ref();
@@ -127,7 +121,7 @@ fn waiting<'a>(
         .collect()
 }
 
-fn finding(program: &Program<'_>, waiting: &[&TcpSocket]) -> Finding {
+fn finding(facts: &Facts, program: &Program<'_>, waiting: &[&TcpSocket]) -> Finding {
     let count = waiting.len();
     let longest = waiting.iter().filter_map(|socket| waits_ms(socket)).max();
     let longest = span(longest.unwrap_or(0).into());
@@ -184,7 +178,7 @@ fn finding(program: &Program<'_>, waiting: &[&TcpSocket]) -> Finding {
         undo: DOCUMENTATION.undo.to_owned(),
         verify: format!(
             "{} shows lastsnd below the time limit on connections with lastrcv above it",
-            program.command("ss -tni")
+            facts.command("ss -tni")
         ),
     }
 }

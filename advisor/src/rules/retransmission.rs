@@ -1,6 +1,5 @@
 //! How long the kernel goes on with a peer that does not answer.
 
-use advisor_facts::namespaces::Namespace;
 use advisor_facts::sock_diag::{TcpSocket, Timer};
 use advisor_facts::{Facts, Settings};
 
@@ -33,17 +32,13 @@ pub(super) fn rto_max_ms(settings: &Settings) -> u64 {
 /// How long the peer of a socket has not answered what it was sent, in milliseconds: by
 /// the timer that doubles, and at most since the last acknowledgment. `None` where there
 /// is no tcp_info.
-pub(super) fn unanswered_ms(
-    facts: &Facts,
-    place: Option<&Namespace>,
-    socket: &TcpSocket,
-) -> Option<u64> {
+pub(super) fn unanswered_ms(facts: &Facts, socket: &TcpSocket) -> Option<u64> {
     let info = socket.info.as_ref()?;
     let silent = u64::from(info.last_ack_recv_ms()?);
     if socket.timer != Timer::Retransmit {
         return Some(silent);
     }
-    let longest = rto_max_ms(facts.settings_in(place));
+    let longest = rto_max_ms(&facts.settings);
     let (backoff, pause) = (u32::from(info.backoff()?), u64::from(info.rto_us()?) / 1000);
     let of_path = u64::from(info.rtt_us().unwrap_or(0)) / 1000 + RTO_MIN_MS;
     let first = Some(pause >> backoff.min(63))
@@ -63,8 +58,8 @@ pub(super) fn unanswered_ms(
 /// How long the kernel will go on with a socket of a process whose peer does not answer,
 /// in milliseconds. `None` where that cannot be told: keepalive with intervals of the
 /// program's own.
-pub(super) fn left_ms(facts: &Facts, place: Option<&Namespace>, socket: &TcpSocket) -> Option<u64> {
-    let settings = facts.settings_in(place);
+pub(super) fn left_ms(facts: &Facts, socket: &TcpSocket) -> Option<u64> {
+    let settings = &facts.settings;
     let longest = rto_max_ms(settings);
     let retries = settings.tcp_retries2.unwrap_or(RETRIES2);
     let first = u64::from(socket.timer_ms);
@@ -82,7 +77,7 @@ pub(super) fn left_ms(facts: &Facts, place: Option<&Namespace>, socket: &TcpSock
     };
     match socket.timer {
         Timer::Retransmit => {
-            let waited = unanswered_ms(facts, place, socket)?;
+            let waited = unanswered_ms(facts, socket)?;
             let spent = user_timeout.unwrap_or_else(|| spent_ms(retries, longest));
             let mut left = first;
             while waited + left < spent {
@@ -137,11 +132,11 @@ mod tests {
         facts.settings.tcp_retries2 = Some(15);
         // 200, 400, .. 6400 ms have passed, and 2800 of the next 12800.
         let at_six = dead(6, 12_800, 10_000, 3_600_000);
-        assert_eq!(unanswered_ms(&facts, None, &at_six), Some(12_600 + 2_800));
-        let left = left_ms(&facts, None, &at_six).unwrap();
+        assert_eq!(unanswered_ms(&facts, &at_six), Some(12_600 + 2_800));
+        let left = left_ms(&facts, &at_six).unwrap();
         assert!((900_000..1_050_000).contains(&left), "{left}");
         facts.settings.tcp_retries2 = Some(8);
-        let left = left_ms(&facts, None, &at_six).unwrap();
+        let left = left_ms(&facts, &at_six).unwrap();
         assert!((80_000..130_000).contains(&left), "{left}");
         // With TCP_USER_TIMEOUT the next timer ends it.
         let mut with = at_six.clone();
@@ -149,10 +144,10 @@ mod tests {
             user_timeout_ms: 20_000,
             ..advisor_facts::sock_diag::SocketOptions::default()
         });
-        assert_eq!(left_ms(&facts, None, &with), Some(10_000));
+        assert_eq!(left_ms(&facts, &with), Some(10_000));
         // No longer than it is silent.
         assert_eq!(
-            unanswered_ms(&facts, None, &dead(6, 12_800, 10_000, 11_000)),
+            unanswered_ms(&facts, &dead(6, 12_800, 10_000, 11_000)),
             Some(11_000)
         );
     }

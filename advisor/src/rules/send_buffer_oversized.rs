@@ -14,7 +14,7 @@ use super::{
 pub(super) const RULE: Rule = Rule {
     code: "LB405",
     name: "send-buffer-oversized",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Suites(&["send-buffer-oversized"]),
@@ -122,7 +122,10 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                     connections"
                     .to_owned(),
                 undo: DOCUMENTATION.undo.to_owned(),
-                verify: "ss -tm: tb of skmem is smaller on new connections".to_owned(),
+                verify: format!(
+                    "{}: tb of skmem is smaller on new connections",
+                    facts.command("ss -tm")
+                ),
             }
         })
         .collect();

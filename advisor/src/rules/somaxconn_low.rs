@@ -5,13 +5,12 @@ use advisor_report::measured::Measured;
 
 use super::{
     Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Scope, Severity, cannot_be_read,
-    set,
 };
 
 pub(super) const RULE: Rule = Rule {
     code: "LB511",
     name: "somaxconn-low",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: Some("listen/queue/overflow[backlog=1,family=ipv4]"),
     cure: Some("listen/queue/overflow[backlog=4,family=ipv4]"),
     proven_by: ProvenBy::Suites(&["listen-queue-overflows"]),
@@ -54,6 +53,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
             "somaxconn is {current}; before Linux 5.4 the default was 128"
         ));
     }
+    let finding = Finding::of_setting(facts, &DOCUMENTATION, SETTING, "4096");
     Outcome::Fired(vec![Finding {
         severity: Severity::Notice,
         confidence: Confidence::High,
@@ -63,11 +63,13 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
             .to_owned(),
         apply: format!(
             "{}; then restart the listeners, or let them call listen() again",
-            set(SETTING, "4096")
+            finding.apply
         ),
-        verify: "ss -tln: the Send-Q of a listener is the backlog that its program asks for"
-            .to_owned(),
-        ..Finding::of_setting(facts, &DOCUMENTATION, SETTING, "4096")
+        verify: format!(
+            "{}: the Send-Q of a listener is the backlog that its program asks for",
+            facts.command("ss -tln")
+        ),
+        ..finding
     }])
 }
 

@@ -14,7 +14,7 @@ use super::{
 pub(super) const RULE: Rule = Rule {
     code: "LB403",
     name: "stalled-peer-holds-memory",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: Some("memory/vanished-client/dead-or-slow"),
     cure: None,
     proven_by: ProvenBy::Suites(&["stalled-peer-holds-memory"]),

@@ -11,7 +11,7 @@ use super::{
 pub(super) const RULE: Rule = Rule {
     code: "LB513",
     name: "syncookies-off",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Suites(&["syncookies-off"]),
@@ -65,8 +65,10 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         why: "With 1, while the queue of half-open connections is full, the kernel answers with \
             a cookie instead of dropping the SYN. Nothing changes before that."
             .to_owned(),
-        verify: "under load TCPReqQFullDrop no longer rises, TCPReqQFullDoCookies may (nstat -az)"
-            .to_owned(),
+        verify: format!(
+            "under load TCPReqQFullDrop no longer rises, TCPReqQFullDoCookies may ({})",
+            facts.command("nstat -az")
+        ),
         ..Finding::of_setting(facts, &DOCUMENTATION, SETTING, "1")
     }])
 }

@@ -15,7 +15,7 @@ use super::sizing::{
 };
 use super::{
     AppliesTo, Confidence, Documentation, Evidence, Finding, LogLine, Outcome, ProvenBy, Rule,
-    Scope, Severity, not_initial_namespace, set, unset,
+    Scope, Severity, not_initial_namespace, there_and_back,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -266,6 +266,7 @@ impl Found {
         };
         let current = triple(marks);
         let proposed = triple(proposed);
+        let (apply, undo) = there_and_back(facts, SETTING, &proposed);
         Finding {
             confidence: if self.load.is_seen {
                 Confidence::High
@@ -287,8 +288,8 @@ impl Found {
                 bytes(facts.ram_bytes)
             ),
             risk: DOCUMENTATION.risk.to_owned(),
-            apply: set(SETTING, &proposed),
-            undo: unset(SETTING, &current),
+            apply,
+            undo,
             verify: "`mem` in /proc/net/sockstat stays below the second value of tcp_mem, and \
                 TCPMemoryPressures stops rising (nstat -az TcpExtTCPMemoryPressures)"
                 .to_owned(),

@@ -6,24 +6,40 @@ use advisor_facts::counters::Counters;
 use advisor_facts::memory::{Memory, Zones};
 use advisor_facts::namespaces::Namespace;
 use advisor_facts::processes::{Holder, Process};
+use advisor_facts::release::Release;
 use advisor_facts::sock_diag::{Family, SocketMemory, TcpInfo, TcpSocket, TcpState, Timer};
 use advisor_facts::sockstat::Sockstat;
+use advisor_facts::sysctl::table;
 use advisor_facts::sysctl_files::{self, SysctlFile, SysctlFiles};
-use advisor_facts::{Facts, Look, Root, SocketSource, SocketTable};
+use advisor_facts::{Facts, Look, Root, Settings, SocketSource, SocketTable};
 use advisor_report::measured::Measured;
 
-use super::{Finding, Outcome, Rule};
+use super::{Finding, Outcome, Rule, grouped};
 
 /// A recorded host of `tests/hosts`. A test may change one, mostly `quiet`, into the host
 /// that it needs.
-pub(super) fn host(name: &str) -> Facts {
+pub(crate) fn host(name: &str) -> Facts {
     let directory = crate::recorded::directory(name);
     Facts::read(&Root::Recorded(directory.path().to_owned())).unwrap()
 }
 
 /// What a rule makes of a host of whose kernel nothing was measured.
 pub(super) fn outcome(rule: &Rule, facts: &Facts) -> Outcome {
-    (rule.check)(facts, &Measured::default())
+    outcome_with(rule, facts, &Measured::default())
+}
+
+/// What a rule makes of all network namespaces of a host, as the plan tells it.
+fn outcome_with(rule: &Rule, facts: &Facts, measured: &Measured) -> Outcome {
+    match rule.judge(facts, &facts.by_namespace(), measured) {
+        Outcome::Fired(placed) => Outcome::Fired(
+            grouped(placed, |placed| placed)
+                .into_iter()
+                .map(|(placed, others)| placed.named(&others))
+                .collect(),
+        ),
+        Outcome::Quiet(why) => Outcome::Quiet(why),
+        Outcome::NotEvaluated(why) => Outcome::NotEvaluated(why),
+    }
 }
 
 /// What a rule finds on a host where it has to find something.
@@ -35,7 +51,7 @@ pub(super) fn fired(rule: &Rule, facts: &Facts) -> Vec<Finding> {
 /// The same where something was measured on the kernel of the host.
 #[track_caller]
 pub(super) fn fired_with(rule: &Rule, facts: &Facts, measured: &Measured) -> Vec<Finding> {
-    match (rule.check)(facts, measured) {
+    match outcome_with(rule, facts, measured) {
         Outcome::Fired(findings) => findings,
         other => panic!("{}: {other:?}", rule.name),
     }
@@ -146,11 +162,16 @@ pub(super) fn bare_host(ram_bytes: u64) -> Facts {
     facts.earlier = None;
     facts.processes.all.clear();
     facts.processes.holders.clear();
-    facts.now.sockets = Some(SocketTable {
+    facts.now.sockets = Some(no_sockets().into());
+    facts
+}
+
+/// A table of sockets that has none.
+fn no_sockets() -> SocketTable {
+    SocketTable {
         all: Vec::new(),
         source: SocketSource::SockDiag,
-    });
-    facts
+    }
 }
 
 /// Adds sockets to the reader's own network namespace.
@@ -161,11 +182,7 @@ pub(super) fn add_sockets(facts: &mut Facts, sockets: impl IntoIterator<Item = T
 /// Puts the sockets of the reader's own network namespace into another one, of process
 /// `pid`.
 pub(super) fn move_to_namespace(facts: &mut Facts, inode: u32, pid: u32) {
-    let none = SocketTable {
-        all: Vec::new(),
-        source: SocketSource::SockDiag,
-    };
-    let sockets = facts.now.sockets.replace(none);
+    let sockets = facts.now.sockets.replace(no_sockets().into());
     let moved = Namespace {
         inode,
         name: None,
@@ -177,6 +194,44 @@ pub(super) fn move_to_namespace(facts: &mut Facts, inode: u32, pid: u32) {
         settings: facts.settings.clone(),
     };
     facts.now.elsewhere.push(moved);
+}
+
+/// The same host where all that a network namespace has is in one of process 4242: the
+/// settings, the sockets and the counters. The reader's own is as `quiet` has it.
+pub(crate) fn moved_to_namespace(facts: &Facts) -> Facts {
+    const INODE: u32 = 4_026_532_177;
+    let quiet = host("quiet");
+    let namespace = |look: &Look| Namespace {
+        inode: INODE,
+        name: None,
+        pid: Some(4242),
+        kept_by: None,
+        sockstat: look.sockstat.clone(),
+        counters: look.counters.clone(),
+        sockets: look.sockets.clone(),
+        settings: facts.settings.clone(),
+    };
+    let mut moved = facts.clone();
+    let release = Release::of_kernel(&facts.kernel);
+    for name in Settings::NAMES {
+        let is_of_the_kernel =
+            table::find(name).is_some_and(|setting| setting.is_of_the_kernel(release));
+        if !is_of_the_kernel && let Some(value) = quiet.settings.get(name) {
+            moved.settings.set(name, &value);
+        }
+    }
+    let quiet_counters = |look: &mut Look, there: &Look| {
+        look.elsewhere = vec![namespace(there)];
+        look.counters = quiet.now.counters.clone();
+        if look.sockets.is_some() {
+            look.sockets = Some(no_sockets().into());
+        }
+    };
+    quiet_counters(&mut moved.now, &facts.now);
+    if let (Some(look), Some(there)) = (&mut moved.earlier, &facts.earlier) {
+        quiet_counters(look, there);
+    }
+    moved
 }
 
 /// Adds a process that holds these sockets.

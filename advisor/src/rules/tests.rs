@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::testing::{fired, host};
+use advisor_facts::Settings;
+
+use super::finding::is_of_the_kernel;
+use super::testing::{fired, host, moved_to_namespace, outcome};
 use super::*;
 use crate::plan::{OutcomeWord, advise};
 
@@ -134,4 +137,64 @@ fn a_finding_leaves_nothing_unsaid() {
             assert!(!finding.evidence.is_empty(), "{}", rule.name);
         }
     }
+}
+
+/// What is wrong in a container is found from the host: by the same rule, with commands
+/// that work there and no file of the host. What the whole kernel has once is the host's.
+#[test]
+fn each_rule_judges_every_namespace() {
+    const LABEL: &str = "(of process 4242)";
+    let mut amiss: Vec<String> = Vec::new();
+    for (rule, firing) in RULES.iter().zip(FIRING) {
+        let facts = moved_to_namespace(&firing());
+        let findings = match outcome(rule, &facts) {
+            Outcome::Fired(findings) => findings,
+            Outcome::Quiet(why) | Outcome::NotEvaluated(why) => {
+                if rule.scope != Scope::Files && !why.contains("the host's") {
+                    amiss.push(format!("{} is silent: {why}", rule.name));
+                }
+                continue;
+            }
+        };
+        for finding in findings {
+            let shown = |what: &str| format!("{}: {what}: {finding:#?}", rule.name);
+            if format!("{finding:?}").contains("this network namespace") {
+                amiss.push(shown("whose?"));
+            }
+            if is_of_the_kernel(&facts, &finding.setting)
+                || finding.setting.starts_with('/')
+                || finding.subject.starts_with("the cgroup")
+            {
+                continue;
+            }
+            let is_setting = Settings::NAMES.contains(&finding.setting.as_str());
+            let named = finding.summary.contains(LABEL);
+            // A process is enough to find a program.
+            let program = !is_setting && finding.subject.replace(LABEL, "").contains('(');
+            if !named && !program {
+                amiss.push(shown("not named"));
+            }
+            for text in [
+                &finding.apply,
+                &finding.undo,
+                &finding.verify,
+                &finding.why,
+                &finding.current,
+            ] {
+                if text.contains("sysctl.d") {
+                    amiss.push(shown("a file of the host"));
+                }
+                for command in ["sysctl -w", "sysctl net.", "nstat -", "ss -"] {
+                    for (at, _) in text.match_indices(command) {
+                        let before = &text[..at];
+                        let in_a_word = before.ends_with(char::is_alphanumeric);
+                        if !in_a_word && !before.ends_with("nsenter -t 4242 -n ") {
+                            amiss.push(shown(&format!("{command} in {text:?}")));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(amiss.is_empty(), "{}", amiss.join("\n"));
 }

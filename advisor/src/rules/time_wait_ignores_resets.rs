@@ -10,7 +10,7 @@ use super::{
 pub(super) const RULE: Rule = Rule {
     code: "LB314",
     name: "time-wait-ignores-resets",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Nothing(

@@ -12,7 +12,7 @@ use super::{
 pub(super) const RULE: Rule = Rule {
     code: "LB311",
     name: "tw-buckets-few",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: Some("bind/ports/too-many-time-wait"),
     cure: None,
     proven_by: ProvenBy::Suites(&["tw-buckets-overflow"]),
@@ -27,9 +27,9 @@ const DOCUMENTATION: Documentation = Documentation {
         logged; TCPTimeWaitOverflow counts it. A record takes about a quarter of a kilobyte, so \
         there is little to gain.",
     evidence: "net.ipv4.tcp_max_tw_buckets below 8192 and below the kernel's default, which is \
-        half of tcp_ehash_entries.",
-    recommendation: "The kernel's default. If that cannot be read: 65536, or as many records as \
-        a 64th of the RAM holds.",
+        half of tcp_ehash_entries, or computed from the RAM if that cannot be read (before 6.2).",
+    recommendation: "The kernel's default, or as many records as a 64th of the RAM holds. If the \
+        RAM is not known: 65536.",
     cost: "About 256 bytes per record, if so many connections end within a minute.",
     risk: "Programs that connect to one destination may run out of ports in TIME_WAIT, as they \
         would have without the setting.",
@@ -66,13 +66,31 @@ pub(super) fn records_bytes(records: i64) -> u64 {
         .saturating_mul(RECORD_BYTES)
 }
 
+/// The kernel's default by the RAM: half of a bucket for 128 KiB, rounded up to a power of
+/// two, a page of buckets of 8 bytes at least, 524288 at most (tcp_init,
+/// alloc_large_system_hash). `None` where the RAM is not known.
+fn default_of_ram(facts: &Facts) -> Option<i64> {
+    let buckets = (facts.ram_bytes >> 17)
+        .max(facts.page_bytes / 8)
+        .checked_next_power_of_two()?
+        .min(512 << 10);
+    (facts.ram_bytes > 0).then(|| i64::try_from(buckets / 2).unwrap_or(i64::MAX))
+}
+
 fn check(facts: &Facts, _: &Measured) -> Outcome {
     let Some(current) = facts.settings.tcp_max_tw_buckets else {
         return cannot_be_read(SETTING);
     };
     let default = facts.settings.half_ehash_entries();
-    let proposed = default.unwrap_or(USUAL).min(most_records(facts));
-    if current >= FEW || current >= proposed {
+    let by_ram = default.or_else(|| default_of_ram(facts));
+    let proposed = by_ram.unwrap_or(USUAL).min(most_records(facts));
+    // By the RAM of now the default is known to a factor of two.
+    let least = if default.is_some() {
+        proposed
+    } else {
+        proposed / 2
+    };
+    if current >= FEW || current >= least {
         return Outcome::Quiet(format!("tcp_max_tw_buckets is {current}"));
     }
     let mut finding = Finding::of_setting(facts, &DOCUMENTATION, SETTING, &proposed.to_string());
@@ -96,7 +114,10 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
             "at most {}, if all are used",
             bytes(records_bytes(proposed))
         ),
-        verify: "TCPTimeWaitOverflow stops rising (nstat -az TcpExtTCPTimeWaitOverflow)".to_owned(),
+        verify: format!(
+            "TCPTimeWaitOverflow stops rising ({})",
+            facts.command("nstat -az TcpExtTCPTimeWaitOverflow")
+        ),
         ..finding
     }])
 }

@@ -14,7 +14,7 @@ use super::{
 pub(super) const RULE: Rule = Rule {
     code: "LB310",
     name: "tw-buckets-overflow",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: Some("bind/ports/too-many-time-wait"),
     cure: None,
     proven_by: ProvenBy::Suites(&["tw-buckets-overflow"]),
@@ -101,7 +101,10 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
             "at most {}, if all are used",
             bytes(records_bytes(proposed))
         ),
-        verify: "TCPTimeWaitOverflow stops rising (nstat -az TcpExtTCPTimeWaitOverflow)".to_owned(),
+        verify: format!(
+            "TCPTimeWaitOverflow stops rising ({})",
+            facts.command("nstat -az TcpExtTCPTimeWaitOverflow")
+        ),
         ..finding
     };
     if proposed > current {
@@ -187,7 +190,10 @@ fn without_a_window(facts: &Facts, current: i64) -> Outcome {
             --over 30s."
             .to_owned(),
         cost: format!("at most {}, if all are used", bytes(records_bytes(wanted))),
-        verify: "TCPTimeWaitOverflow stops rising (nstat -az TcpExtTCPTimeWaitOverflow)".to_owned(),
+        verify: format!(
+            "TCPTimeWaitOverflow stops rising ({})",
+            facts.command("nstat -az TcpExtTCPTimeWaitOverflow")
+        ),
         ..finding
     }])
 }

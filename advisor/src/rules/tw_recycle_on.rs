@@ -10,7 +10,7 @@ use advisor_report::measured::Measured;
 pub(super) const RULE: Rule = Rule {
     code: "LB315",
     name: "tw-recycle-on",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Nothing(
@@ -65,9 +65,6 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         .evidence
         .extend(timestamps.map(|value| Evidence::sysctl("net.ipv4.tcp_timestamps", value.into())));
     finding.evidence.extend(Evidence::counter(COUNTER, facts));
-    if !facts.kernel_is_at_least(4, 11) {
-        "the whole kernel".clone_into(&mut finding.subject);
-    }
     Outcome::Fired(vec![Finding {
         severity: match drops {
             _ if !acts => Severity::Notice,
@@ -84,7 +81,10 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
             address, and answers nothing. Clients behind one NAT have different clocks, and since \
             Linux 4.10 so has each connection. TIME_WAIT that ends early is not worth that."
             .to_owned(),
-        verify: "PAWSPassive stops rising (nstat -az TcpExtPAWSPassive)".to_owned(),
+        verify: format!(
+            "PAWSPassive stops rising ({})",
+            facts.command("nstat -az TcpExtPAWSPassive")
+        ),
         ..finding
     }])
 }

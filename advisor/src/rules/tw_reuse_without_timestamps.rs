@@ -11,7 +11,7 @@ use super::{
 pub(super) const RULE: Rule = Rule {
     code: "LB312",
     name: "tw-reuse-without-timestamps",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: Some("bind/ports/tw-reuse[tw-reuse=1,timestamps=0]"),
     cure: Some("bind/ports/tw-reuse[tw-reuse=1,timestamps=1]"),
     proven_by: ProvenBy::Suites(&["tw-reuse-without-timestamps"]),
@@ -63,9 +63,10 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
              ports to one destination run out, timestamps make the setting work. If they do not, \
              tcp_tw_reuse can go too."
             .to_owned(),
-        verify: "TWRecycled rises during many connections to one destination (nstat -az \
-            TcpExtTWRecycled)"
-            .to_owned(),
+        verify: format!(
+            "TWRecycled rises during many connections to one destination ({})",
+            facts.command("nstat -az TcpExtTWRecycled")
+        ),
         ..finding
     }])
 }

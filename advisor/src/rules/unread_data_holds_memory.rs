@@ -15,7 +15,7 @@ use super::{
 pub(super) const RULE: Rule = Rule {
     code: "LB404",
     name: "unread-data-holds-memory",
-    scope: Scope::Host,
+    scope: Scope::Namespace,
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Suites(&["unread-data-holds-memory"]),

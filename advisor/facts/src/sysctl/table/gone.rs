@@ -80,7 +80,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         12,
         "it broke clients behind NAT, and nothing replaces it: SO_REUSEADDR helps bind(), \
          tcp_tw_reuse helps connect()",
-    ),
+    )
+    .namespaced(4, 11),
     setting("net.ipv4.tcp_tx_skb_cache", numbers(Width::Int, 0, 1), "0")
         .since(5, 3)
         .until(5, 16)
