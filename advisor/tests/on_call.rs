@@ -87,6 +87,9 @@ fn what_is_accepted_is_counted_and_decides_no_exit_status() {
     let verbose = text(&run(&[&root, &["--verbose"][..]].concat()).stdout);
     let (_, accepted) = verbose.split_once("\nAccepted\n").unwrap();
     insta::assert_snapshot!("accepted-verbose", accepted.lines().next().unwrap());
+    let markdown = text(&run(&[&root, &["--format", "markdown"][..]].concat()).stdout);
+    assert!(markdown.contains("\n## Accepted\n\n- LB302 "), "{markdown}");
+    assert!(markdown.contains("TICKET-7"), "{markdown}");
     let json = run(&[&root, &["--format", "json"][..]].concat());
     let advice: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     assert!(advice["recommendations"].as_array().unwrap().is_empty());

@@ -8,6 +8,7 @@ use advisor_facts::units::bytes;
 use advisor_report::escape::{escaped, inert};
 
 use super::brief::{answer, not_seen, place};
+use crate::accepted::Acceptance;
 use crate::plan::{Advice, OutcomeWord, Recommendation};
 
 /// Writes the answer as Markdown.
@@ -36,6 +37,21 @@ pub fn write(out: &mut dyn io::Write, advice: &Advice, facts: &Facts) -> io::Res
         text.push_str("\n## Near misses\n\n");
         for near in &advice.near_misses {
             let _ = writeln!(text, "- {} ({})", escaped(&near.what), near.code);
+        }
+    }
+    if !advice.accepted.is_empty() {
+        text.push_str("\n## Accepted\n\n");
+        for step in &advice.accepted {
+            let why = step.acceptance.as_ref().map(Acceptance::words);
+            let _ = writeln!(
+                text,
+                "- {} {}, {}: {}; {}",
+                step.code,
+                step.name,
+                step.finding.severity,
+                escaped(&step.finding.summary),
+                escaped(&why.unwrap_or_default())
+            );
         }
     }
     if !advice.leave.is_empty() {
