@@ -78,6 +78,8 @@ pub struct Recommendation {
     /// What a file of accepted findings says of it.
     #[serde(rename = "accepted", skip_serializing_if = "Option::is_none")]
     pub acceptance: Option<Acceptance>,
+    /// What tries the advice, or why nothing does.
+    pub rests_on: String,
     /// What became of it when it was tried; `None` where there is no proof.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proof: Option<Proven>,
@@ -505,8 +507,9 @@ impl Step {
             return self;
         }
         let current = self.current(facts);
+        let is_value = self.placed.change().is_some();
         let finding = &mut self.placed.finding;
-        if let Some(current) = current {
+        if let Some(current) = current.filter(|_| is_value) {
             finding.current = current;
             (finding.apply, finding.undo) =
                 rules::there_and_back(facts, &finding.setting, &finding.proposed);
@@ -562,6 +565,7 @@ impl Step {
             also,
             scenario: rule.scenario,
             acceptance: None,
+            rests_on: rule.proven_by.to_string(),
             proof: None,
             finding,
             namespaces,

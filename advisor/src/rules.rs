@@ -26,6 +26,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::time::Duration;
 
 use advisor_facts::Facts;
@@ -100,6 +101,7 @@ rules! {
     request_unanswered
     least_buffers_raised
     buffers_out_of_order
+    udp_mem_in_bytes
     accept_queue_full
     listener_without_reuseaddr
     accept_queue_stuck
@@ -189,6 +191,19 @@ pub enum ProvenBy {
     Suites(&'static [&'static str]),
     /// No suite, for this reason.
     Nothing(&'static str),
+}
+
+impl fmt::Display for ProvenBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Suites(suites) => write!(
+                f,
+                "a trial in a guest, before and after: suites/proof/{} (results: docs/proofs.md)",
+                suites.join(", ")
+            ),
+            Self::Nothing(why) => write!(f, "the kernel's source and documents; no trial: {why}"),
+        }
+    }
 }
 
 impl ProvenBy {

@@ -278,6 +278,7 @@ fn json() {
             "kind",
             "name",
             "proposed",
+            "rests_on",
             "risk",
             "scenario",
             "setting",

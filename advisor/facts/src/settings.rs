@@ -117,6 +117,8 @@ settings! {
     /// In pages: low mark, pressure mark, high mark; the initial network
     /// namespace's.
     tcp_mem: [u64; 3] = "net.ipv4.tcp_mem";
+    /// In pages; the initial network namespace's.
+    udp_mem: [u64; 3] = "net.ipv4.udp_mem";
     /// In seconds.
     tcp_fin_timeout: i64 = "net.ipv4.tcp_fin_timeout";
     /// 0 means 8.

@@ -45,6 +45,10 @@ const VALUES: &[(&str, &[&str])] = &[
             "18446744073709551615 18446744073709551615 18446744073709551615",
         ],
     ),
+    (
+        "net.ipv4.udp_mem",
+        &["382656 510208 765312", "4096 87380 67108864", "1 2 3"],
+    ),
     ("net.ipv4.tcp_fin_timeout", &["60", "3", "0", "120", "600"]),
     (
         "net.ipv4.tcp_orphan_retries",
@@ -182,7 +186,7 @@ fn look(uptime_s: u64, [orphans, pages, records, counter]: [i64; 4]) -> Look {
 
 /// A container, which can't read what the whole kernel has.
 fn namespace(inode: u32, mut settings: Settings, gauges: [i64; 4]) -> Namespace {
-    (settings.tcp_mem, settings.tcp_max_orphans) = (None, None);
+    (settings.tcp_mem, settings.udp_mem, settings.tcp_max_orphans) = (None, None, None);
     let look = look(1_000_000, gauges);
     Namespace {
         inode,

@@ -119,8 +119,9 @@ fn write_step(text: &mut String, number: usize, step: &Recommendation) {
         "sure",
         escaped(&format!("{} ({})", finding.confidence, step.window)),
     );
-    if let Some(proof) = &step.proof {
-        row("tried", escaped(&proof.words));
+    match &step.proof {
+        Some(proof) => row("tried", escaped(&proof.words)),
+        None => row("rests on", escaped(&step.rests_on)),
     }
     for also in &step.also {
         row(

@@ -129,8 +129,9 @@ fn write_recommendation(
         &format!("{} ({})", finding.confidence, recommendation.window),
         width,
     );
-    if let Some(proof) = &recommendation.proof {
-        field(text, "tried", &proof.words, width);
+    match &recommendation.proof {
+        Some(proof) => field(text, "tried", &proof.words, width),
+        None => field(text, "rests on", &recommendation.rests_on, width),
     }
     for also in &recommendation.also {
         let wanted = also

@@ -52,8 +52,8 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         confidence: Confidence::Medium,
         summary: "tcp_abort_on_overflow is 1: a burst of clients gets resets".to_owned(),
         why: "A queue that is full for a moment costs a client a second with 0, and the \
-            connection with 1. The reset clients see ECONNRESET or ECONNREFUSED from a service \
-            that is up."
+            connection with 1. These clients believe that they are connected: they see \
+            ECONNRESET from a service that is up."
             .to_owned(),
         verify: format!(
             "EmbryonicRsts stops rising ({})",

@@ -46,12 +46,13 @@ pub(super) fn is_near(used: u64, limit: u64) -> bool {
 
 impl Limit {
     /// The cgroups that are at the limit, with a sixteenth of it or more in sockets. Cached
-    /// files don't count: the kernel takes them back first.
+    /// files don't count: the kernel takes them back first; where they are not known, as in
+    /// an older capture, it can't be told.
     pub(super) fn findings(&self, facts: &Facts) -> Vec<Finding> {
         let found = |cgroup| {
             let most = (self.read)(cgroup)?;
             let current = cgroup.memory_current_bytes?;
-            let held = current.saturating_sub(cgroup.file_bytes.unwrap_or(0));
+            let held = current.saturating_sub(cgroup.file_bytes?);
             let sock = cgroup.sock_bytes?;
             (is_near(held, most) && sock >= most / 16 && self.was_met(cgroup))
                 .then(|| self.finding(facts, cgroup, [most, current, sock]))

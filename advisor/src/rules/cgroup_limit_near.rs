@@ -67,7 +67,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     let mut findings = LIMIT.findings(facts);
     findings.extend(facts.cgroups_v1.iter().filter_map(|cgroup| {
         let (limit, usage) = (cgroup.tcp_limit_bytes?, cgroup.tcp_usage_bytes?);
-        let was_met = cgroup.tcp_failures != Some(0);
+        let was_met = cgroup.tcp_failures.is_some_and(|failures| failures > 0);
         (cgroup::is_near(usage, limit) && was_met).then(|| finding_v1(cgroup, limit, usage))
     }));
     if findings.is_empty() {

@@ -1,8 +1,10 @@
 //! A tcp_retries2 lower than the standard allows.
 
 use advisor_facts::Facts;
+use advisor_facts::units::span;
 use advisor_report::measured::Measured;
 
+use super::retransmission::{rto_max_ms, spent_ms};
 use super::{
     Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Scope, Severity, cannot_be_read,
 };
@@ -52,14 +54,20 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     if current >= LEAST {
         return Outcome::Quiet(format!("tcp_retries2 is {current}"));
     }
+    let lasts = span(spent_ms(current, rto_max_ms(&facts.settings)));
     Outcome::Fired(vec![Finding {
         severity: Severity::Notice,
         confidence: Confidence::Medium,
-        summary: format!("tcp_retries2 is {current}: a short outage ends every connection"),
-        why: "An outage of a few seconds lasts longer than these retries: a route changes, or a \
-            virtual machine migrates. For one program TCP_USER_TIMEOUT does the same without \
-            touching the others."
-            .to_owned(),
+        summary: format!(
+            "tcp_retries2 is {current}: an outage of about {lasts} ends every connection with data \
+             on its way"
+        ),
+        why: format!(
+            "The kernel gives such a connection up after {lasts} (tcp_model_timeout); RFC 1122 \
+             asks for 100 s at least. A route that changes, or a virtual machine that migrates, can \
+             take longer. For one program TCP_USER_TIMEOUT does the same without touching the \
+             others."
+        ),
         verify: format!(
             "TCPAbortOnTimeout rises more slowly ({})",
             facts.command("nstat -az TcpExtTCPAbortOnTimeout")
@@ -84,6 +92,12 @@ pub(super) mod tests {
         set(&mut facts, SETTING, "8");
         assert_quiet(&RULE, &facts);
         set(&mut facts, SETTING, "7");
-        assert_eq!(fired(&RULE, &facts)[0].proposed, "8");
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(finding.proposed, "8");
+        assert!(
+            finding.summary.contains("an outage of about 51 s"),
+            "{}",
+            finding.summary
+        );
     }
 }

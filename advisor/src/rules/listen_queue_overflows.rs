@@ -41,8 +41,8 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "Connections that a listener dropped because its accept queue was full. Such a \
-        client tries again after a second, then two, then four.",
+    detects: "A listener that turned clients away because its accept queue was full. Such a \
+        client tries again after a second, then two, then four, and each time counts.",
     evidence: "ListenOverflows over two looks: warning above 1 per minute, critical above 5. \
         ListenDrops is shown and not judged, because it also counts a full SYN queue and other \
         drops. Without a window: 10 overflows since boot, if they are at least one in 10,000 \
@@ -80,13 +80,13 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     let accepted = facts.now.counters.get(ACCEPTED).unwrap_or(0);
     if past.count < FEW || past.count.saturating_mul(ACCEPTED_A_DROP) < accepted {
         return Outcome::Quiet(format!(
-            "{} drops at full accept queues {}, of {accepted} accepted connections",
+            "{} times a full accept queue turned a client away {}, beside {accepted} accepted connections",
             past.count,
             facts.counters_begin()
         ));
     }
     let summary = format!(
-        "listeners with a full accept queue dropped {} connections {}",
+        "a full accept queue turned clients away {} times {}",
         past.count,
         past.when(facts)
     );
@@ -119,7 +119,7 @@ fn finding(facts: &Facts, drops: i64, window: Duration) -> Option<Finding> {
         },
         confidence: Confidence::High,
         summary: format!(
-            "listeners dropped {drops} connections in {}",
+            "a full accept queue turned clients away {drops} times in {}",
             seconds(window)
         ),
         why: format!(

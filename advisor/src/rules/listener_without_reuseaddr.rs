@@ -30,12 +30,16 @@ const DOCUMENTATION: Documentation = Documentation {
     recommendation: "SO_REUSEADDR before bind(), at every start. The first start with it still \
         fails while connections made without it are there.",
     cost: "None.",
-    risk: "None on Linux: it still refuses a second listener on the same address.",
+    risk: "Between bind() and listen() a program of any user that sets it too can bind the same \
+        port and listen first; then this listen() fails with EADDRINUSE. Once a program listens, \
+        Linux refuses a second one on the same address.",
     undo: "Remove the call.",
     references: &[
         "socket(7), SO_REUSEADDR",
         "inet_csk_bind_conflict: net/ipv4/inet_connection_sock.c of Linux",
         "needed on the old and the new socket: measured, bind/time-wait",
+        "another user's program between bind() and listen(): measured, \
+         bind/second-program/another-user",
     ],
 };
 

@@ -155,7 +155,7 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
                 ..setting
             }
         }
-        None => unpaid(confidence, summary, evidence),
+        None => unpaid(confidence, summary, by_orphans, evidence),
     }])
 }
 
@@ -259,14 +259,25 @@ fn limits(limit: i64, pages: u64, tcp_mem: [u64; 3]) -> [Evidence; 3] {
 }
 
 /// The advice if no limit can be raised.
-fn unpaid(confidence: Confidence, summary: String, evidence: Vec<Evidence>) -> Finding {
+fn unpaid(
+    confidence: Confidence,
+    summary: String,
+    by_orphans: bool,
+    evidence: Vec<Evidence>,
+) -> Finding {
     Finding {
         severity: Severity::Critical,
         confidence,
         summary,
-        why: "No higher limit helps here that memory pays for: what these sockets hold has to be \
-            freed. Mostly a few peers that do not read, or are gone, hold it."
-            .to_owned(),
+        why: format!(
+            "{}: what these sockets hold has to be freed. Mostly a few peers that do not read, or \
+             are gone, hold it.",
+            if by_orphans {
+                "No higher limit helps here that memory pays for"
+            } else {
+                "Memory was refused, and the limit of orphans has no part in that"
+            }
+        ),
         applies_to: AppliesTo::Program,
         subject: "the programs whose sockets hold the memory".to_owned(),
         setting: "TCP_USER_TIMEOUT, SO_SNDBUF".to_owned(),

@@ -158,7 +158,7 @@ impl MarksFault {
         let [low, pressure, high] = marks;
         let bytes = u128::from(high) * u128::from(facts.page_bytes);
         let ram = u128::from(facts.ram_bytes);
-        if low < pressure && pressure < high && are_in_bytes(facts, marks) {
+        if low < pressure && pressure < high && are_in_bytes(facts, marks, PartOfMemory::OfTcp) {
             return Some(Self::InBytes);
         }
         if low > pressure || pressure >= high {
@@ -181,6 +181,21 @@ impl MarksFault {
     }
 }
 
+/// The part of the memory that the kernel gives a protocol at boot.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum PartOfMemory {
+    /// A sixteenth of the free buffer pages.
+    OfTcp,
+    /// An eighth.
+    OfUdp,
+}
+
+/// The values of udp_mem that the kernel would compute now. `None` if neither
+/// /proc/zoneinfo nor the RAM is known.
+pub(super) fn expected_udp_mem(facts: &Facts) -> Option<[u64; 3]> {
+    expected_tcp_mem(facts).map(|[_, pressure, _]| proportion(pressure.saturating_mul(2)))
+}
+
 /// Above this much RAM there are so few hosts that marks for one are bytes, unless the
 /// RAM is known.
 const PLAUSIBLE_RAM_BYTES: u128 = 2 << 40;
@@ -189,12 +204,20 @@ const PLAUSIBLE_RAM_BYTES: u128 = 2 << 40;
 /// apart; those of a buffer's sizes, a page, 87380 bytes and megabytes, 20 and more.
 const FARTHEST_MARKS: u64 = 16;
 
-/// Whether rising marks of tcp_mem make sense as bytes alone: read as pages they are for
+/// Whether rising marks of tcp_mem or udp_mem make sense as bytes alone: read as pages they are for
 /// no host there is, or so far apart that no host needs them.
-fn are_in_bytes(facts: &Facts, [low, pressure, high]: [u64; 3]) -> bool {
+pub(super) fn are_in_bytes(
+    facts: &Facts,
+    [low, pressure, high]: [u64; 3],
+    part: PartOfMemory,
+) -> bool {
     let bytes = u128::from(high) * u128::from(facts.page_bytes);
+    let ram = u128::from(ram_of_high_mark(facts, high));
     let too_large = match facts.ram_bytes {
-        0 => u128::from(ram_of_high_mark(facts, high)) > PLAUSIBLE_RAM_BYTES,
+        0 => match part {
+            PartOfMemory::OfTcp => ram > PLAUSIBLE_RAM_BYTES,
+            PartOfMemory::OfUdp => ram / 2 > PLAUSIBLE_RAM_BYTES,
+        },
         ram => bytes > u128::from(ram) * 8,
     };
     are_far_apart([low, pressure, high]) || too_large

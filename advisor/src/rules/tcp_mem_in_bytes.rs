@@ -165,6 +165,10 @@ pub(super) fn tcp_mem_fault(
         .filter(|[_, pressure, _]| usage > *pressure)
     {
         let right = Load::of(facts).map_or(usage, |load| load.right_pages);
+        finding.cost = format!(
+            "TCP holds {} now, above the new pressure mark: see the risk",
+            of_pages(usage)
+        );
         finding.risk = format!(
             "TCP holds {} now, {} of it by right, and the new pressure mark is {}: until it holds \
              less than the new low mark, the buffers of all connections shrink. `advisor sockets \

@@ -60,6 +60,7 @@ fn booted(kernel: &str, ram_bytes: u64, page_bytes: u64, cpus: u64, reserved: u6
         [low, pressure, low * 2]
     };
     settings.tcp_mem = Some(triple((free / part).max(128)));
+    settings.udp_mem = Some(triple((free / 8).max(128)));
     let of_buffers = free * page_bytes / 128;
     let least = if is_at_least(4, 11) && !is_at_least(6, 0) {
         4096
