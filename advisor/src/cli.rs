@@ -15,11 +15,13 @@ use advisor_report::document::DocumentError;
 use advisor_report::proof;
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::accepted::AcceptedError;
 use crate::lint::LintError;
-use crate::plan;
-use crate::render::{explain, json, markdown, sysctl, text};
-use crate::rules::{self, NamedReport};
+use crate::plan::{self, Recommendation};
+use crate::render::{brief, explain, json, markdown, sysctl, text};
+use crate::rules::{self, NamedReport, Severity};
 
+use crate::spelling::meant;
 use capture::Capture;
 use host::{HostArguments, LookArguments};
 use lint::Lint;
@@ -55,18 +57,30 @@ enum Command {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit status:\n  \
     0  nothing to recommend\n  \
-    1  there are recommendations\n  \
-    2  wrong usage, or a report or facts that cannot be read\n  \
+    1  there are recommendations, of the severity of --fail-on or worse\n  \
+    2  wrong usage, or a report, facts or a configuration that cannot be read\n  \
     3  the host cannot be read\n  \
-    4  nothing was found, but orphans, tcp_mem or sockets of other processes could not be\n     \
-       seen for lack of rights, or from a container")]
+    4  nothing of that severity was found, but orphans, tcp_mem or sockets of other\n     \
+        processes could not be seen for lack of rights, or from a container")]
 struct Recommend {
     /// How to write the answer
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// Say what each rule saw that found nothing
+    /// The first screen alone: a line for each finding, to paste into the channel of
+    /// an incident
+    #[arg(long, conflicts_with_all = ["format", "verbose"])]
+    brief: bool,
+    /// Say what each rule saw that found nothing, and the command lines of the
+    /// processes that findings name: these may carry passwords
     #[arg(long, short)]
     verbose: bool,
+    /// The least severity that exit status 1 stands for
+    #[arg(long, value_enum, value_name = "SEVERITY", default_value_t = FailOn::Notice)]
+    fail_on: FailOn,
+    /// Findings that are accepted; default: /etc/lastbyte/advisor.toml of the host
+    /// that is looked at, if it is there
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// A report of `harness run` as evidence, the file or its directory; may be
     /// given several times
     #[arg(long = "report", value_name = "PATH")]
@@ -93,14 +107,40 @@ enum Format {
     Sysctl,
 }
 
-/// Say all about a rule
+/// What exit status 1 stands for.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FailOn {
+    /// Any recommendation
+    Notice,
+    /// A warning or worse
+    Warning,
+    /// Data or connections are being lost
+    Critical,
+}
+
+impl FailOn {
+    const fn severity(self) -> Severity {
+        match self {
+            Self::Notice => Severity::Notice,
+            Self::Warning => Severity::Warning,
+            Self::Critical => Severity::Critical,
+        }
+    }
+}
+
+/// Say all about a rule, or about a line of the kernel's log
 ///
 /// What it looks for and at, what it recommends, what that costs, and where each
-/// fact comes from.
+/// fact comes from. A line of the kernel's log leads to its rule: advisor explain
+/// "TCP: out of memory -- consider tuning tcp_mem"
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Exit status:\n  \
+    0  it is said\n  \
+    2  there is no such rule, and no such line is known")]
 struct Explain {
-    /// The code or the name of a rule: LB101, orphan-limit-near
-    #[arg(value_name = "CODE")]
+    /// The code or the name of a rule, LB101 or orphan-limit-near, or a line of the
+    /// kernel's log in quotes
+    #[arg(value_name = "CODE|LINE")]
     rule: String,
 }
 
@@ -132,9 +172,15 @@ pub enum Error {
     /// A file of settings could not be read.
     #[error(transparent)]
     Lint(#[from] LintError),
+    /// A file of accepted findings could not be read.
+    #[error(transparent)]
+    Accepted(#[from] AcceptedError),
     /// There is no such rule.
-    #[error("there is no rule {0:?}")]
+    #[error("there is no rule {0:?}{near}", near = near(.0))]
     NoRule(String),
+    /// There is no rule for a line of the kernel's log.
+    #[error("no rule is about the line {0:?}")]
+    NoLine(String),
     /// The host could not be read.
     #[error(transparent)]
     Host(#[from] FactError),
@@ -153,7 +199,12 @@ impl Error {
             Self::Document(error) => error.hint(),
             Self::Proof(_) => proof::OtherHost::HINT,
             Self::Lint(error) => error.hint(),
+            Self::Accepted(error) => error.hint(),
             Self::NoRule(_) => "`advisor rules` lists their codes and names",
+            Self::NoLine(_) => {
+                "give a line of the kernel's log about TCP as dmesg prints it; `advisor rules` \
+                 lists what there is"
+            }
             Self::Host(error) => error.hint(),
             Self::Facts(error) => error.hint(),
             Self::Output(_) => "see that there is room where the output goes",
@@ -167,7 +218,9 @@ impl Error {
             | Self::Proof(_)
             | Self::Facts(_)
             | Self::Lint(_)
-            | Self::NoRule(_) => 2,
+            | Self::Accepted(_)
+            | Self::NoRule(_)
+            | Self::NoLine(_) => 2,
             Self::Host(_) | Self::Output(_) => 3,
         }
     }
@@ -199,29 +252,44 @@ impl Recommend {
             })
             .collect::<Result<Vec<_>, DocumentError>>()?;
         let proof = self.proof.as_deref().map(proof::read).transpose()?;
+        let accepted = self.host.accepted(self.config.as_deref())?;
         let facts = self.host.facts(&self.scope)?;
         let mut advice = plan::advise(&facts, &reports);
+        advice.accept(&accepted);
         if let Some(proof) = proof {
             advice.prove(&proof)?;
         }
         print(|out| match self.format {
+            Format::Text if self.brief => brief::write(out, &advice, &facts, textwrap::termwidth()),
             Format::Text => text::write(out, &advice, &facts, textwrap::termwidth(), self.verbose),
             Format::Json => json::write(out, &advice),
             Format::Markdown => markdown::write(out, &advice, &facts),
             Format::Sysctl => sysctl::write(out, &advice, &facts),
         })?;
-        Ok(match (&advice.recommendations[..], &advice.not_seen[..]) {
-            ([], []) => ExitCode::SUCCESS,
-            ([], _) => ExitCode::from(4),
-            _ => ExitCode::from(1),
+        // The worst comes first among severities.
+        let fails = |step: &Recommendation| step.finding.severity <= self.fail_on.severity();
+        Ok(if advice.recommendations.iter().any(fails) {
+            ExitCode::from(1)
+        } else if advice.not_seen.is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(4)
         })
     }
 }
 
 impl Explain {
     fn run(self) -> Result<ExitCode, Error> {
-        let rule = rules::find(&self.rule).ok_or(Error::NoRule(self.rule))?;
-        print(|out| explain::write(out, rule, textwrap::termwidth()))?;
+        let width = textwrap::termwidth();
+        if let Some(rule) = rules::find(&self.rule) {
+            print(|out| explain::write(out, rule, width))?;
+        } else if let Some(led_to) = rules::led_to(&self.rule) {
+            print(|out| explain::write_line(out, led_to, width))?;
+        } else if self.rule.contains(char::is_whitespace) {
+            return Err(Error::NoLine(self.rule));
+        } else {
+            return Err(Error::NoRule(self.rule));
+        }
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -234,6 +302,12 @@ impl Rules {
         })?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The rule that a misspelled one may be.
+fn near(word: &str) -> String {
+    let names = rules::RULES.iter().flat_map(|rule| [rule.code, rule.name]);
+    meant(word, names)
 }
 
 /// Writes an answer to standard output.

@@ -5,6 +5,7 @@
 //! ([`render`]). [`sockets`] answers one question by itself: who holds the
 //! memory. Nothing here can write.
 
+pub mod accepted;
 pub mod cli;
 #[cfg(test)]
 mod fuzz;
@@ -13,6 +14,7 @@ pub mod plan;
 pub mod render;
 pub mod rules;
 pub mod sockets;
+mod spelling;
 
 #[cfg(test)]
 #[path = "../tests/recorded/mod.rs"]

@@ -6,10 +6,12 @@ mod read;
 
 use std::path::{Path, PathBuf};
 
+use advisor_facts::clock::Date;
 use advisor_facts::sysctl_files::{Assignment, SysctlFiles};
 use advisor_facts::{Facts, Settings};
 use serde::Serialize;
 
+use crate::accepted::Accepted;
 use crate::rules::files::{WrongValue, not_understood, wrong_values};
 use crate::rules::{
     Rule, Severity, TAKE_OUT, file_line_not_understood, file_line_overruled, setting_unknown_here,
@@ -140,6 +142,20 @@ impl Problem {
             hint,
             fix: None,
             ignored: None,
+        }
+    }
+
+    /// Takes note of what a file accepts; after its last day the problem counts again
+    /// and says so.
+    pub fn accept(&mut self, accepted: &Accepted, today: Date) {
+        let path = self.path.display().to_string();
+        let Some(acceptance) = accepted.find(self.code, &[&path, &self.message], today) else {
+            return;
+        };
+        if acceptance.over {
+            self.message = format!("{} ({})", self.message, acceptance.words());
+        } else if self.ignored.is_none() {
+            self.ignored = Some(format!("accepted {}", acceptance.words()));
         }
     }
 

@@ -5,8 +5,11 @@
 //! into the facts, and the rules are asked again, until no rule wants another
 //! value. So whoever applies all of it and asks again gets no further setting.
 
+mod order;
+
 use std::collections::BTreeMap;
 
+use advisor_facts::clock::Moment;
 use advisor_facts::namespaces::Place;
 use advisor_facts::sysctl_files::{Content, PLANNED_FILE};
 use advisor_facts::units::seconds;
@@ -16,6 +19,7 @@ use advisor_report::measured::Measured;
 use advisor_report::proof::{OtherHost, Proof, Proven};
 use serde::Serialize;
 
+use crate::accepted::{Acceptance, Accepted};
 use crate::rules::{
     self, AppliesTo, Evidence, Finding, NamedReport, NearMiss, Outcome, Placed, RULES, Rule,
 };
@@ -26,10 +30,19 @@ use crate::rules::{
 pub struct Advice {
     /// Version of the format, [`SCHEMA`].
     pub schema: u32,
+    /// The name of the host; `None` where the facts leave it out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// When the host was looked at; `None` in older captures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub taken_at: Option<Moment>,
     /// The host that it is for.
     pub host: HostProfile,
     /// What to do, the greatest harm first; what did not stand its trial last.
     pub recommendations: Vec<Recommendation>,
+    /// What was found and is accepted, in the same order: it decides no exit status.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub accepted: Vec<Recommendation>,
     /// What matters, could not be seen for want of rights or in this network namespace.
     pub not_seen: Vec<OutOfSight>,
     /// What no rule fires on, and whoever looks at the sockets sees.
@@ -62,6 +75,9 @@ pub struct Recommendation {
     pub also: Vec<Also>,
     /// The scenario of the catalogue that replays the failure.
     pub scenario: Option<&'static str>,
+    /// What a file of accepted findings says of it.
+    #[serde(rename = "accepted", skip_serializing_if = "Option::is_none")]
+    pub acceptance: Option<Acceptance>,
     /// What tries the advice, or why nothing does.
     pub rests_on: String,
     /// What became of it when it was tried; `None` where there is no proof.
@@ -118,6 +134,21 @@ impl Advice {
             host: self.host.clone(),
             recommendations: self.recommendations.iter().map(recommended).collect(),
         }
+    }
+
+    /// Puts what is accepted aside. What was accepted up to a day that is over stays, and
+    /// says so.
+    pub fn accept(&mut self, accepted: &Accepted) {
+        let today = self.taken_at.unwrap_or_else(Moment::now).date();
+        for step in &mut self.recommendations {
+            let subjects = [step.finding.subject.as_str(), &step.finding.setting];
+            step.acceptance = accepted.find(step.code, &subjects, today);
+        }
+        let holds = |step: &mut Recommendation| {
+            let acceptance = step.acceptance.as_ref();
+            acceptance.is_some_and(|acceptance| !acceptance.over)
+        };
+        self.accepted = self.recommendations.extract_if(.., holds).collect();
     }
 
     /// Notes beside each recommendation what became of it when it was tried. One
@@ -324,12 +355,19 @@ pub fn advise(facts: &Facts, reports: &[NamedReport]) -> Advice {
         // One rule raised it and another one lowered it to what it was.
         .filter(|step| step.current(facts).as_ref() != Some(&step.placed.finding.proposed))
         .collect();
-    let with_a_step: Vec<_> = steps
+    let with_a_step: Vec<(&str, Option<Place>)> = steps
         .iter()
         .flat_map(|step| {
-            std::iter::once(step.rule.code).chain(step.also.iter().map(|also| also.code))
+            let codes =
+                std::iter::once(step.rule.code).chain(step.also.iter().map(|also| also.code));
+            codes.map(|code| (code, step.placed.place.clone()))
         })
         .collect();
+    let has_step = |rule: &Rule, placed: &Placed| {
+        with_a_step
+            .iter()
+            .any(|(code, place)| *code == rule.code && *place == placed.place)
+    };
     // What no setting mends is told as it was first seen; what another step
     // mends on the way is not told. Nor is what a rule would say next, where its
     // own step doesn't show at once: it is asked again for that.
@@ -342,8 +380,10 @@ pub fn advise(facts: &Facts, reports: &[NamedReport]) -> Advice {
                 && (&one.setting, &one.subject) == (&other.setting, &other.subject)
         });
         steps.push(match seen_at_first {
+            // It rested on what a step of the same rule changes, and says the contrary.
+            Some((_, seen)) if has_step(rule, &placed) && *seen != placed => continue,
             Some((_, seen)) => Step::new(rule, seen.clone()),
-            None if with_a_step.contains(&rule.code) => continue,
+            None if has_step(rule, &placed) => continue,
             None => Step {
                 later: true,
                 ..Step::new(rule, placed)
@@ -355,14 +395,17 @@ pub fn advise(facts: &Facts, reports: &[NamedReport]) -> Advice {
         .into_iter()
         .map(|(step, others)| step.recommend(&others, facts, reports))
         .collect();
-    // Stable: within a severity the order is that of the codes.
-    recommendations.sort_by_key(|step| (step.finding.severity, step.code));
+    order::sort(&mut recommendations);
+    order::tell_apart(&mut recommendations);
     let found: Vec<_> = recommendations
         .iter()
         .map(|step| (step.code, &step.finding))
         .collect();
     Advice {
         schema: SCHEMA,
+        hostname: facts.hostname.clone(),
+        taken_at: facts.taken_at,
+        accepted: Vec::new(),
         host: HostProfile::of(facts),
         not_seen: facts.out_of_sight(),
         near_misses: rules::near_misses(facts, &found),
@@ -530,6 +573,7 @@ impl Step {
             },
             also,
             scenario: rule.scenario,
+            acceptance: None,
             rests_on: rule.proven_by.to_string(),
             proof: None,
             finding,

@@ -1,7 +1,9 @@
 //! An answer, written for a person, a program, a wiki or sysctl(8).
 
+pub mod brief;
 pub mod explain;
 pub mod json;
+mod lines;
 pub mod lint;
 pub mod markdown;
 pub mod sarif;

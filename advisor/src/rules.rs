@@ -11,6 +11,7 @@ pub(crate) mod files;
 mod finding;
 mod in_namespace;
 mod left;
+mod log_line;
 mod near_misses;
 mod orphan_cost;
 mod past;
@@ -37,6 +38,7 @@ pub(crate) use apply::{TAKE_OUT, there_and_back};
 pub use finding::{AppliesTo, Confidence, Evidence, Finding, Severity};
 use in_namespace::in_each_namespace;
 pub(crate) use in_namespace::{Placed, grouped};
+pub use log_line::{LedTo, LogLine, led_to};
 pub use near_misses::NearMiss;
 pub(crate) use near_misses::near_misses;
 pub use replayed::NamedReport;
@@ -136,6 +138,8 @@ pub struct Rule {
     pub cure: Option<&'static str>,
     /// What tries the advice on a real kernel.
     pub proven_by: ProvenBy,
+    /// The lines of the kernel's log that are about its failure.
+    pub log_lines: &'static [LogLine],
     /// Texts for people.
     pub documentation: Documentation,
     /// Judges a host: a pure function of the facts and of what was measured on its

@@ -1,10 +1,13 @@
 //! Who holds the memory of a host's TCP sockets.
 //!
-//! The sockets are looked at one after the other and not held: the largest of
-//! them, or a sum for each process, peer or state, is all that is kept.
+//! The sockets are looked at one after the other and not held: one for each kind of
+//! those that are alike, or a sum for each process, container, peer or state, is all
+//! that is kept.
 
-use std::cmp::{Ordering, Reverse};
-use std::collections::{BinaryHeap, HashMap};
+mod alike;
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::panic::resume_unwind;
 use std::path::Path;
@@ -12,7 +15,9 @@ use std::thread;
 
 use clap::ValueEnum;
 
-use advisor_facts::condition::{Condition, ConditionSums};
+use advisor_facts::clock::Moment;
+use advisor_facts::condition::{Condition, ConditionSums, Sum};
+use advisor_facts::facts::hostname;
 use advisor_facts::look::{look_elsewhere, recorded_namespaces};
 use advisor_facts::namespaces::{Door, doors, hidden_doors};
 use advisor_facts::processes::{Inodes, Process, Processes};
@@ -20,13 +25,17 @@ use advisor_facts::sock_diag::{Gather, TcpSocket, TcpState};
 use advisor_facts::sockets::{gather_live, gather_recorded};
 use advisor_facts::{FactError, Facts, Looking, Root, SocketSource, Unseen};
 
+use alike::Kinds;
+
 /// What sockets are put together by.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum By {
-    /// Each socket by itself, the one that holds most first
+    /// Those that are alike together: of one condition, state, server and cgroup
     Memory,
     /// By the process that holds them
     Process,
+    /// By the container of the process that holds them
+    Container,
     /// By the peer's address
     Peer,
     /// By the state of TCP
@@ -39,6 +48,7 @@ impl By {
         match self {
             Self::Memory => "memory",
             Self::Process => "process",
+            Self::Container => "container",
             Self::Peer => "peer",
             Self::State => "state",
         }
@@ -49,37 +59,15 @@ impl By {
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 enum Key {
     Process(u32),
+    /// The container of this process and of others.
+    Container(u32),
+    NoContainer,
     Orphans,
     Waiting,
     Records,
     Unknown,
     Peer(IpAddr),
     State(TcpState),
-}
-
-/// A socket and where it is.
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct Ranked {
-    bytes: u64,
-    namespace: Option<u32>,
-    socket: TcpSocket,
-}
-
-/// The one that holds more is greater; among equals the order is that of the
-/// addresses, so that it is the same each time.
-impl Ord for Ranked {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let address = |ranked: &Self| (ranked.socket.local, ranked.socket.peer, ranked.namespace);
-        self.bytes
-            .cmp(&other.bytes)
-            .then_with(|| address(other).cmp(&address(self)))
-    }
-}
-
-impl PartialOrd for Ranked {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
 }
 
 /// So many groups are told apart; with more, the smallest are given up.
@@ -101,7 +89,7 @@ struct Gathered {
     /// The most that a group of those that were given up held, summed over the
     /// times: by so much a figure may be too low.
     given_up_bytes: u64,
-    largest: BinaryHeap<Reverse<Ranked>>,
+    kinds: Kinds,
     /// Sockets that some process holds, where they are put together by process:
     /// which one is found at the same time, and told at the end.
     held: Vec<Held>,
@@ -126,10 +114,9 @@ impl Gathered {
         }
     }
 
-    /// The inodes of the largest.
+    /// The inodes of the sockets that are shown.
     fn inodes(&self) -> Inodes {
-        let largest = self.largest.iter();
-        Inodes::new(largest.map(|Reverse(ranked)| ranked.socket.inode))
+        Inodes::new(self.kinds.largest().map(|socket| socket.inode))
     }
 
     /// Counts a socket.
@@ -139,22 +126,10 @@ impl Gathered {
         self.total.count(condition, bytes);
         let key = match question.by {
             By::Memory => {
-                let least = self.largest.peek();
-                if self.largest.len() < question.top
-                    || least.is_some_and(|Reverse(least)| bytes >= least.bytes)
-                {
-                    self.largest.push(Reverse(Ranked {
-                        bytes,
-                        namespace,
-                        socket,
-                    }));
-                    if self.largest.len() > question.top {
-                        self.largest.pop();
-                    }
-                }
+                self.kinds.add(socket, namespace, question.top);
                 return;
             }
-            By::Process if socket.inode != 0 => {
+            By::Process | By::Container if socket.inode != 0 => {
                 self.held.push(Held {
                     inode: socket.inode,
                     condition,
@@ -162,9 +137,9 @@ impl Gathered {
                 });
                 return;
             }
-            By::Process if socket.is_orphan() => Key::Orphans,
-            By::Process if socket.waits_for_accept() => Key::Waiting,
-            By::Process => Key::Records,
+            By::Process | By::Container if socket.is_orphan() => Key::Orphans,
+            By::Process | By::Container if socket.waits_for_accept() => Key::Waiting,
+            By::Process | By::Container => Key::Records,
             By::Peer => Key::Peer(socket.peer.ip().to_canonical()),
             By::State => Key::State(socket.state),
         };
@@ -178,10 +153,13 @@ impl Gathered {
         }
     }
 
-    /// Puts the sockets that processes hold together under these.
-    fn hand_to(&mut self, processes: &Processes) {
+    /// Puts the sockets that processes hold together under these, or under their
+    /// containers.
+    fn hand_to(&mut self, processes: &Processes, by: By) {
+        let containers = Containers::of(processes);
         for held in std::mem::take(&mut self.held) {
             let key = match processes.holders_of(held.inode).first() {
+                Some(holder) if by == By::Container => containers.key(holder.process),
                 Some(holder) => Key::Process(holder.process),
                 None => Key::Unknown,
             };
@@ -215,6 +193,33 @@ impl Gathered {
     }
 }
 
+/// In which container each process is.
+struct Containers {
+    /// For each process the first one of the same container.
+    firsts: Vec<Option<u32>>,
+}
+
+impl Containers {
+    fn of(processes: &Processes) -> Self {
+        let mut of_name: HashMap<&str, u32> = HashMap::new();
+        let firsts = (0..).zip(&processes.all).map(|(index, process)| {
+            let name = process.container.as_deref()?;
+            Some(*of_name.entry(name).or_insert(index))
+        });
+        Self {
+            firsts: firsts.collect(),
+        }
+    }
+
+    fn key(&self, process: u32) -> Key {
+        match self.firsts.get(process as usize) {
+            Some(Some(first)) => Key::Container(*first),
+            Some(None) => Key::NoContainer,
+            None => Key::Unknown,
+        }
+    }
+}
+
 impl Gather for Gathered {
     fn absorb(&mut self, other: Self) {
         self.total.add(&other.total);
@@ -225,8 +230,7 @@ impl Gather for Gathered {
         while self.groups.len() > GROUPS {
             self.give_up_smallest();
         }
-        // Each has no more than were asked for, so both together are few.
-        self.largest.extend(other.largest);
+        self.kinds.absorb(other.kinds);
         self.held.absorb(other.held);
         self.namespaces += other.namespaces;
     }
@@ -235,6 +239,10 @@ impl Gather for Gathered {
 /// What the sockets of a host hold.
 #[derive(Debug)]
 pub struct Survey {
+    /// The name of the host; `None` where it is not known.
+    pub hostname: Option<String>,
+    /// When it was looked at; `None` where that is not known.
+    pub taken_at: Option<Moment>,
     /// What they were put together by.
     pub by: By,
     /// All of them, whether they are shown or not.
@@ -264,11 +272,14 @@ pub enum Row {
     Group(Box<GroupRow>),
 }
 
-/// A socket.
+/// A socket, the largest of those that are alike.
 #[derive(Debug)]
 pub struct SocketRow {
     /// The socket.
     pub socket: TcpSocket,
+    /// It and those that are alike: of the same condition, state, server, cgroup and
+    /// network namespace.
+    pub alike: Sum,
     /// The processes that hold it.
     pub processes: Vec<Process>,
     /// The inode of its network namespace, where that is not the reader's.
@@ -289,6 +300,10 @@ pub struct GroupRow {
 pub enum Group {
     /// The process; the first of several that share a socket.
     Process(Process),
+    /// The container of the processes.
+    Container(String),
+    /// They are in no container.
+    NoContainer,
     /// No process holds them any more.
     Orphans,
     /// They wait for accept(): no process holds them yet.
@@ -331,7 +346,7 @@ impl Question {
                 gathered = self.gather(root, looking, &mut unseen)?;
                 (processes, open) = Processes::find(path, &gathered.inodes(), &mut unseen);
             }
-            By::Process => {
+            By::Process | By::Container => {
                 // Both take long, and neither waits for the other.
                 let (found, result) = thread::scope(|scope| {
                     let look = || {
@@ -364,7 +379,11 @@ impl Question {
                 }
             }
         }
-        Ok(self.survey(gathered, &processes, unseen))
+        Ok(Survey {
+            hostname: hostname(path)?,
+            taken_at: (*root == Root::Live).then(Moment::now),
+            ..self.survey(gathered, &processes, unseen)
+        })
     }
 
     /// What there is in each namespace.
@@ -427,24 +446,30 @@ impl Question {
             let namespace = namespace.map(|namespace| namespace.inode);
             gathered.add(self, socket.clone(), namespace);
         }
-        self.survey(gathered, &facts.processes, facts.unseen.clone())
+        Survey {
+            hostname: facts.hostname.clone(),
+            taken_at: facts.taken_at,
+            ..self.survey(gathered, &facts.processes, facts.unseen.clone())
+        }
     }
 
     fn survey(self, mut gathered: Gathered, processes: &Processes, unseen: Vec<Unseen>) -> Survey {
-        gathered.hand_to(processes);
+        gathered.hand_to(processes, self.by);
         let row_count = if self.by == By::Memory {
-            usize::try_from(gathered.total.total().sockets).ok()
+            gathered.kinds.count()
         } else {
             (gathered.given_up_bytes == 0).then_some(gathered.groups.len())
         };
         let mut rows = Vec::new();
         if self.by == By::Memory {
-            let largest = std::mem::take(&mut gathered.largest).into_sorted_vec();
-            rows.extend(largest.into_iter().take(self.top).map(|Reverse(ranked)| {
+            let kinds = std::mem::take(&mut gathered.kinds);
+            gathered.given_up_bytes += kinds.given_up_bytes();
+            rows.extend(kinds.into_sorted().into_iter().map(|alike| {
                 Row::Socket(Box::new(SocketRow {
-                    processes: processes.of(ranked.socket.inode).cloned().collect(),
-                    namespace: ranked.namespace,
-                    socket: ranked.socket,
+                    processes: processes.of(alike.largest.inode).cloned().collect(),
+                    namespace: alike.namespace,
+                    alike: alike.sum,
+                    socket: *alike.largest,
                 }))
             }));
         } else {
@@ -460,6 +485,14 @@ impl Question {
                             Some(process) => Group::Process(process.clone()),
                             None => Group::UnknownProcess,
                         },
+                        Key::Container(index) => {
+                            let first = processes.all.get(index as usize);
+                            match first.and_then(|process| process.container.clone()) {
+                                Some(name) => Group::Container(name),
+                                None => Group::NoContainer,
+                            }
+                        }
+                        Key::NoContainer => Group::NoContainer,
                         Key::Orphans => Group::Orphans,
                         Key::Waiting => Group::Waiting,
                         Key::Records => Group::Records,
@@ -472,6 +505,8 @@ impl Question {
             }));
         }
         Survey {
+            hostname: None,
+            taken_at: None,
             by: self.by,
             total: gathered.total,
             rows,
@@ -484,12 +519,31 @@ impl Question {
     }
 }
 
+impl Survey {
+    /// Leaves out command lines: they may carry passwords.
+    pub fn leave_out_commands(&mut self) {
+        for row in &mut self.rows {
+            match row {
+                Row::Socket(row) => {
+                    for process in &mut row.processes {
+                        process.command = None;
+                    }
+                }
+                Row::Group(row) => {
+                    if let Group::Process(process) = &mut row.group {
+                        process.command = None;
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use advisor_facts::condition::Sum;
     use advisor_facts::sock_diag::SocketMemory;
 
     /// A socket of the recorded host that holds so many bytes for a peer.
@@ -517,6 +571,9 @@ mod tests {
         let one = socket(0, 1);
         for (size, peer) in sizes.into_iter().zip(1..) {
             let mut socket = one.clone();
+            // Each is a client of a server of its own.
+            socket.local.set_port(40_000);
+            socket.peer.set_port(443);
             socket.peer.set_ip(Ipv4Addr::from_bits(peer).into());
             socket.memory.as_mut().unwrap().recv_alloc_bytes = size;
             gathered.add(question, socket, None);
@@ -540,6 +597,40 @@ mod tests {
             }
         );
         assert_eq!(survey.row_count, Some(7));
+    }
+
+    #[test]
+    fn those_that_are_alike_stand_together_under_the_largest() {
+        let question = Question {
+            by: By::Memory,
+            top: 3,
+        };
+        let mut gathered = Gathered::default();
+        let one = socket(0, 1);
+        for (bytes, port) in [(10, 50_000), (30, 50_001), (20, 50_002)] {
+            let mut socket = one.clone();
+            socket.local.set_port(80);
+            socket.peer.set_port(port);
+            socket.memory.as_mut().unwrap().recv_alloc_bytes = bytes;
+            gathered.add(question, socket, None);
+        }
+        let mut other = Gathered::default();
+        let mut alone = one.clone();
+        alone.local.set_port(81);
+        alone.memory.as_mut().unwrap().recv_alloc_bytes = 40;
+        other.add(question, alone, None);
+        gathered.absorb(other);
+        let survey = question.survey(gathered, &Processes::default(), Vec::new());
+        let rows: Vec<_> = survey
+            .rows
+            .iter()
+            .map(|row| match row {
+                Row::Socket(row) => (row.socket.held_bytes(), row.alike.sockets, row.alike.bytes),
+                Row::Group(row) => panic!("{row:?}"),
+            })
+            .collect();
+        assert_eq!(rows, [(30, 3, 60), (40, 1, 40)]);
+        assert_eq!(survey.row_count, Some(2));
     }
 
     #[test]
@@ -581,12 +672,17 @@ mod tests {
 
     #[test]
     fn facts_and_the_host_that_they_are_of_answer_alike() {
-        for by in [By::Memory, By::Process, By::Peer, By::State] {
+        for by in [By::Memory, By::Process, By::Container, By::Peer, By::State] {
             let question = Question { by, top: 5 };
             let host = crate::recorded::directory("dead-peer-holds-memory");
             let root = Root::Recorded(host.path().to_owned());
             let survey = question.ask(&root, Looking::default()).unwrap();
-            let of_facts = question.ask_facts(&Facts::read(&root).unwrap());
+            let mut facts = Facts::read(&root).unwrap();
+            // A survey asks for no options.
+            for socket in facts.now.every_socket_mut() {
+                socket.options = None;
+            }
+            let of_facts = question.ask_facts(&facts);
             assert_eq!(format!("{:?}", survey.rows), format!("{:?}", of_facts.rows));
             assert_eq!(survey.total, of_facts.total);
             assert!(!survey.rows.is_empty());

@@ -362,9 +362,7 @@ mod tests {
         let process = |pid| Process {
             pid,
             name: "web".to_owned(),
-            command: None,
-            cgroup: None,
-            container: None,
+            ..Process::default()
         };
         // The second has ended.
         let processes = Processes {

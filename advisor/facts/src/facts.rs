@@ -8,6 +8,7 @@ use nix::unistd::{SysconfVar, sysconf};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroups::{self, Cgroup, CgroupV1};
+use crate::clock::Moment;
 use crate::counters::Counters;
 use crate::inspect::inspect;
 use crate::kernel_log::KernelLog;
@@ -33,6 +34,12 @@ pub struct Facts {
     pub kernel: String,
     /// What the kernel calls this run of it (random/boot_id).
     pub boot_id: Option<String>,
+    /// The name of the host; `None` where it was left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// When it was looked at; `None` in older captures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_at: Option<Moment>,
     /// RAM that the kernel manages, in bytes (MemTotal); 0 where there is no
     /// host.
     pub ram_bytes: u64,
@@ -103,6 +110,8 @@ impl Facts {
     pub fn read_with(root: &Root, looking: Looking) -> Result<Self, FactError> {
         let path = root.path();
         let release = read_required(&path.join("proc/sys/kernel/osrelease"))?;
+        let stat_path = path.join("proc/stat");
+        let stat = read_required(&stat_path)?;
         let mut unseen = Vec::new();
         let memory = Memory::read(path, &mut unseen)?;
         let settings = Settings::read(path, &mut unseen)?;
@@ -132,9 +141,17 @@ impl Facts {
         let mut facts = Self {
             kernel: release.trim().to_owned(),
             boot_id: sysctl::read(path, "kernel.random.boot_id")?,
+            hostname: hostname(path)?,
+            taken_at: match root {
+                Root::Live => Some(Moment::now()),
+                Root::Recorded(_) => stat
+                    .lines()
+                    .find_map(|line| number(line.strip_prefix("btime ")?))
+                    .map(|boot_s| Moment::after_boot(boot_s, now.uptime)),
+            },
             ram_bytes: memory.total_bytes,
             page_bytes: page_bytes(root)?,
-            cpus: cpus(&path.join("proc/stat"))?,
+            cpus: cpus(&stat_path, &stat)?,
             memory,
             settings,
             sysctl_files,
@@ -174,6 +191,8 @@ impl Facts {
         Self {
             kernel: kernel.to_owned(),
             boot_id: None,
+            hostname: None,
+            taken_at: None,
             ram_bytes,
             page_bytes,
             cpus: 1,
@@ -262,6 +281,8 @@ impl Facts {
             Self {
                 kernel: self.kernel.clone(),
                 boot_id: self.boot_id.clone(),
+                hostname: self.hostname.clone(),
+                taken_at: self.taken_at,
                 ram_bytes: self.ram_bytes,
                 page_bytes: self.page_bytes,
                 cpus: self.cpus,
@@ -358,6 +379,11 @@ impl Facts {
     }
 }
 
+/// The name of the host under `root`; `None` where it has none.
+pub fn hostname(root: &Path) -> Result<Option<String>, FactError> {
+    Ok(sysctl::read(root, "kernel.hostname")?.filter(|name| !name.is_empty()))
+}
+
 /// The size of a page: the kernel's own word, or the record's.
 fn page_bytes(root: &Root) -> Result<u64, FactError> {
     let Root::Recorded(root) = root else {
@@ -374,9 +400,8 @@ fn page_bytes(root: &Root) -> Result<u64, FactError> {
 }
 
 /// CPUs that are online: the lines `cpuN` of /proc/stat.
-fn cpus(path: &Path) -> Result<u64, FactError> {
-    let text = read_required(path)?;
-    let cpus = text
+fn cpus(path: &Path, stat: &str) -> Result<u64, FactError> {
+    let cpus = stat
         .lines()
         .filter_map(|line| line.strip_prefix("cpu"))
         .filter(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))

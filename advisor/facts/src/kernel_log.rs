@@ -11,9 +11,9 @@ use crate::read::{FactError, Unseen, read_text};
 use crate::root::Root;
 
 /// Of too many orphans: tcp_check_oom in net/ipv4/tcp.c of Linux.
-const TOO_MANY_ORPHANS: &str = "too many orphaned sockets";
+pub const TOO_MANY_ORPHANS: &str = "too many orphaned sockets";
 /// Of too much memory: the same function.
-const OUT_OF_MEMORY: &str = "out of memory -- consider tuning tcp_mem";
+pub const OUT_OF_MEMORY: &str = "out of memory -- consider tuning tcp_mem";
 
 /// The lines about the limits of TCP, each by its time since boot. The kernel
 /// limits their rate, so that one may stand for hundreds.

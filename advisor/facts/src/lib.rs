@@ -5,6 +5,7 @@
 //! and amounts with their [`units`].
 
 pub mod cgroups;
+pub mod clock;
 pub mod condition;
 pub mod counters;
 pub mod facts;

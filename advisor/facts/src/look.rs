@@ -160,7 +160,7 @@ impl Look {
     }
 
     /// The sockets, to be changed.
-    pub(crate) fn every_socket_mut(&mut self) -> impl Iterator<Item = &mut TcpSocket> {
+    pub fn every_socket_mut(&mut self) -> impl Iterator<Item = &mut TcpSocket> {
         let own = self.sockets.iter_mut();
         let others = self
             .elsewhere

@@ -14,6 +14,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
+mod name;
+
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, readlinkat};
@@ -23,7 +25,10 @@ use serde::{Deserialize, Serialize};
 use crate::read::{DESCRIPTORS, Unseen};
 
 /// The longest command line that is kept, in bytes.
-const COMMAND_LIMIT_BYTES: u64 = 256;
+const COMMAND_LIMIT_BYTES: usize = 256;
+/// So much of a command line is read for the script that an interpreter runs: a
+/// class path comes before it.
+const ARGUMENTS_LIMIT_BYTES: u64 = 16 << 10;
 
 /// So many threads at most read the links of descriptors: it takes the longest
 /// of all that is read, and a host has more to do than to be looked at.
@@ -42,7 +47,7 @@ pub struct Processes {
 }
 
 /// A process.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Process {
     /// Its number in the namespace of the reader.
@@ -50,6 +55,13 @@ pub struct Process {
     /// Its name as the kernel keeps it (comm): at most 15 bytes, and whatever
     /// the process made of it.
     pub name: String,
+    /// The name of the file that it runs, by its link exe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
+    /// The script, module or class that the program runs, where that is an
+    /// interpreter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<String>,
     /// Its command line, cut after 256 bytes; `None` where it was left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
@@ -257,19 +269,28 @@ impl Process {
         let directory = root.join(format!("proc/{pid}"));
         let name = fs::read(directory.join("comm")).ok()?;
         let name = String::from_utf8_lossy(name.trim_ascii_end()).into_owned();
-        let mut command = Vec::new();
+        let mut arguments = Vec::new();
         if let Ok(file) = File::open(directory.join("cmdline")) {
-            let _ = file.take(COMMAND_LIMIT_BYTES).read_to_end(&mut command);
+            let _ = file.take(ARGUMENTS_LIMIT_BYTES).read_to_end(&mut arguments);
         }
-        let command = String::from_utf8_lossy(&command)
+        let kept = &arguments[..arguments.len().min(COMMAND_LIMIT_BYTES)];
+        let command = String::from_utf8_lossy(kept)
             .trim_end_matches('\0')
             .replace('\0', " ");
+        let arguments: Vec<_> = arguments
+            .split(|byte| *byte == 0)
+            .map(String::from_utf8_lossy)
+            .collect();
+        let link = fs::read_link(directory.join("exe")).ok();
+        let program = link.and_then(|link| name::of_file(&link.to_string_lossy()));
         let cgroup = fs::read_to_string(directory.join("cgroup"))
             .ok()
             .and_then(|text| cgroup(&text));
         Some(Self {
             pid,
+            script: name::script(program.as_deref(), &arguments),
             name,
+            program,
             command: (!command.is_empty()).then_some(command),
             container: cgroup.as_deref().and_then(container),
             cgroup,

@@ -1,5 +1,5 @@
-//! Facts without what is of one host alone: addresses, command lines, the names
-//! of containers, cgroups and namespaces.
+//! Facts without what is of one host alone: its name, addresses, command lines,
+//! scripts, the names of units, containers, cgroups and namespaces.
 //!
 //! Each address becomes another one of its kind, everywhere the same, so that
 //! the rules find the same.
@@ -13,6 +13,7 @@ use crate::sock_diag::TcpSocket;
 
 /// Takes out of the facts what is of this host alone.
 pub fn redact(facts: &mut Facts) {
+    facts.hostname = None;
     let mut addresses = Names::default();
     let looks = std::iter::once(&mut facts.now).chain(&mut facts.earlier);
     for look in looks {
@@ -20,8 +21,13 @@ pub fn redact(facts: &mut Facts) {
     }
     let mut cgroups = Names::default();
     let mut containers = Names::default();
+    leave_out_commands(facts);
     for process in &mut facts.processes.all {
-        process.command = None;
+        if process.name_tells_script() {
+            let interpreter = process.program.clone();
+            process.name = interpreter.unwrap_or_else(|| "script".to_owned());
+        }
+        process.script = None;
         if let Some(cgroup) = &mut process.cgroup {
             *cgroup = format!("/cgroup-{}", cgroups.number(cgroup.clone()));
         }
@@ -33,6 +39,13 @@ pub fn redact(facts: &mut Facts) {
     let v1 = facts.cgroups_v1.iter_mut().map(|cgroup| &mut cgroup.path);
     for path in v2.chain(v1) {
         *path = format!("/cgroup-{}", cgroups.number(path.clone()));
+    }
+}
+
+/// Leaves out command lines: they may carry passwords.
+pub fn leave_out_commands(facts: &mut Facts) {
+    for process in &mut facts.processes.all {
+        process.command = None;
     }
 }
 
@@ -116,11 +129,14 @@ mod tests {
         let mut facts = Facts::read(&Root::Recorded(host.path().to_owned())).unwrap();
         facts.processes.all.push(Process {
             pid: 7,
-            name: "nginx".to_owned(),
-            command: Some("nginx --token=secret".to_owned()),
-            cgroup: Some("/docker/secret".to_owned()),
+            name: "secret-shop.py".to_owned(),
+            program: Some("python3.11".to_owned()),
+            script: Some("secret-shop.py".to_owned()),
+            command: Some("python3 secret-shop.py --token=secret".to_owned()),
+            cgroup: Some("/system.slice/secret.service".to_owned()),
             container: Some("docker:secret".to_owned()),
         });
+        facts.hostname = Some("secret1".to_owned());
         let before = facts.clone();
         redact(&mut facts);
         let mut text = Vec::new();
@@ -129,6 +145,8 @@ mod tests {
         for private in ["192.0.2.", "198.51.100.", "2001:db8::10\"", "secret"] {
             assert!(!text.contains(private), "{private}");
         }
+        let process = facts.processes.all.last().unwrap();
+        assert_eq!(process.to_string(), "python3.11 (7, container container-1)");
         let sockets = |facts: &Facts| -> Vec<TcpSocket> {
             facts
                 .now

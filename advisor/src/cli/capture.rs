@@ -18,11 +18,14 @@ use super::{Error, print};
     2  wrong usage, or a baseline that cannot be read\n  \
     3  the host cannot be read")]
 pub(super) struct Capture {
-    /// Leave out addresses, command lines, and the names of containers, cgroups
-    /// and namespaces: each address becomes another one, everywhere the same.
-    /// Names of processes and ports stay
+    /// Leave out the host's name, addresses, and the names of scripts, units,
+    /// containers, cgroups and namespaces: each address becomes another one,
+    /// everywhere the same. Names of programs and ports stay
     #[arg(long)]
     redact: bool,
+    /// Write the command lines of processes as well: these may carry passwords
+    #[arg(long, short, conflicts_with = "redact")]
+    verbose: bool,
     #[command(flatten)]
     scope: LookArguments,
     #[command(flatten)]
@@ -32,6 +35,9 @@ pub(super) struct Capture {
 impl Capture {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
         let mut facts = self.host.facts(&self.scope)?;
+        if !self.verbose {
+            redact::leave_out_commands(&mut facts);
+        }
         if self.redact {
             redact::redact(&mut facts);
         }

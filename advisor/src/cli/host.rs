@@ -1,12 +1,14 @@
 //! Which host is looked at, how, and since when.
 
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use advisor_facts::{Facts, Look, Looking, Root, file};
 
 use super::Error;
+use crate::accepted::{Accepted, AcceptedError, DEFAULT_PATH};
 
 /// Which host, and how it is looked at.
 #[derive(Debug, clap::Args)]
@@ -65,7 +67,7 @@ impl HostArguments {
             let earlier = match scope.over {
                 Some(window) => {
                     let earlier = Look::read_with(&root, looking, &mut Vec::new())?;
-                    thread::sleep(window);
+                    wait(window);
                     Some(earlier)
                 }
                 None => None,
@@ -80,6 +82,22 @@ impl HostArguments {
             facts.set_baseline(baseline, path)?;
         }
         Ok(facts)
+    }
+
+    /// What is accepted of it: by the file that was given, else by the one of the host,
+    /// if it has one. Facts bring none.
+    pub(super) fn accepted(&self, config: Option<&Path>) -> Result<Accepted, AcceptedError> {
+        if let Some(path) = config {
+            return Accepted::read(path);
+        }
+        if self.facts.is_some() {
+            return Ok(Accepted::default());
+        }
+        let root = self.root.as_deref().unwrap_or(Path::new("/"));
+        match Accepted::read(&root.join(DEFAULT_PATH)) {
+            Err(error) if error.is_not_found() => Ok(Accepted::default()),
+            result => result,
+        }
     }
 
     /// Where the host is.
@@ -99,6 +117,33 @@ impl HostArguments {
             inspect_options: false,
         }
     }
+}
+
+/// Waits for the second look, and says on a terminal how long that takes still.
+fn wait(window: Duration) {
+    let mut err = io::stderr();
+    let end = Instant::now() + window;
+    if !err.is_terminal() {
+        thread::sleep(window);
+        return;
+    }
+    let mut shown = 0;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        let line = format!("the second look is in {} s", left.as_secs() + 1);
+        // Where it cannot be shown, the answer is still to come.
+        let _ = write!(err, "\r{line:shown$}");
+        let _ = err.flush();
+        shown = line.len();
+        // Up to the next whole second.
+        let step = Duration::from_nanos(u64::from(left.subsec_nanos()) + 1);
+        thread::sleep(left.min(step));
+    }
+    let _ = write!(err, "\r{:shown$}\r", "");
+    let _ = err.flush();
 }
 
 /// A length of time with its unit. A look every few milliseconds tells

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use advisor_facts::Facts;
+use advisor_facts::clock::Moment;
 use advisor_facts::release::Release;
 use clap::ValueEnum;
 
 use super::{Error, print};
+use crate::accepted::Accepted;
 use crate::lint::{self, FileSet};
 use crate::render::{self, json, sarif};
 use crate::rules::{self, Rule};
@@ -45,6 +47,10 @@ pub(super) struct Lint {
     /// A rule to leave out, by code or name; may be given several times
     #[arg(long, value_name = "CODE", value_parser = rule)]
     ignore: Vec<&'static Rule>,
+    /// Findings that are accepted, as `advisor recommend --config` takes them: by code,
+    /// and by a subject that the file's name or the message has
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// How to write the answer
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -78,11 +84,18 @@ impl Lint {
         } else {
             self.paths
         };
+        let accepted = self.config.as_deref().map(Accepted::read).transpose()?;
         let sets = lint::read(&paths)?;
         let mut problems: Vec<_> = sets.iter().flat_map(|set| set.lint(&base)).collect();
         for problem in &mut problems {
             if self.ignore.iter().any(|rule| rule.code == problem.code) {
                 problem.ignored = Some("by --ignore".to_owned());
+            }
+        }
+        if let Some(accepted) = &accepted {
+            let today = Moment::now().date();
+            for problem in &mut problems {
+                problem.accept(accepted, today);
             }
         }
         let (ignored, counted): (Vec<_>, Vec<_>) = problems

@@ -14,7 +14,8 @@ use crate::sockets::{By, Question};
 /// Looks at the sockets of every network namespace. For each it says in which
 /// condition the peer is and by what that is told: dead (it answers neither data
 /// nor probes), zero window (it answers and does not read), unread (it has sent
-/// data that the program here does not read), slow, idle, healthy.
+/// data that the program here does not read), closed by the peer (CLOSE_WAIT),
+/// half-closed, slow, idle, healthy. Sockets that are alike stand together.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit status:\n  \
     0  it is said\n  \
@@ -31,6 +32,9 @@ pub(super) struct Sockets {
     /// How to write the answer
     #[arg(long, value_enum, default_value_t = ListFormat::Text)]
     format: ListFormat,
+    /// Also write the command lines of processes: these may carry passwords
+    #[arg(long, short)]
+    verbose: bool,
     #[command(flatten)]
     host: HostArguments,
 }
@@ -41,10 +45,13 @@ impl Sockets {
             by: self.by,
             top: self.top.into(),
         };
-        let survey = match self.host.file() {
+        let mut survey = match self.host.file() {
             Some(path) => question.ask_facts(&file::read(path)?),
             None => question.ask(&self.host.place(), self.host.looking())?,
         };
+        if !self.verbose {
+            survey.leave_out_commands();
+        }
         print(|out| match self.format {
             ListFormat::Text => render::sockets::write(out, &survey, textwrap::termwidth()),
             ListFormat::Json => render::sockets::write_json(out, &survey),

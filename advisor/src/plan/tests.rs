@@ -386,7 +386,7 @@ fn which_way_a_setting_goes_is_told_by_its_numbers() {
 
 fn config() -> ProptestConfig {
     ProptestConfig {
-        cases: 2000,
+        cases: 500,
         // What fails is printed; nothing is written beside the sources.
         failure_persistence: None,
         ..ProptestConfig::default()

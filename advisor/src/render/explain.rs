@@ -5,8 +5,8 @@ use std::io;
 
 use serde::Serialize;
 
-use super::text::{FAINT, NARROWEST, STRONG, WIDEST, fill, heading};
-use crate::rules::{Documentation, ProvenBy, RULES, Rule};
+use super::lines::{FAINT, NARROWEST, STRONG, WIDEST, fill, heading};
+use crate::rules::{Documentation, LedTo, ProvenBy, RULES, Rule};
 
 /// Writes all that there is to say about a rule.
 pub fn write(out: &mut dyn io::Write, rule: &Rule, width: usize) -> io::Result<()> {
@@ -44,6 +44,13 @@ pub fn write(out: &mut dyn io::Write, rule: &Rule, width: usize) -> io::Result<(
             fill(&mut text, &line, "  ", "    ", width);
         }
     }
+    if !rule.log_lines.is_empty() {
+        heading(&mut text, "In the kernel's log");
+        for line in rule.log_lines {
+            let line = line.pieces.join(" ... ");
+            fill(&mut text, &line, "  ", "    ", width);
+        }
+    }
     heading(&mut text, "Proof");
     let proof = match rule.proven_by {
         ProvenBy::Suites(suites) => {
@@ -64,6 +71,23 @@ pub fn write(out: &mut dyn io::Write, rule: &Rule, width: usize) -> io::Result<(
         fill(&mut text, reference, "  ", "    ", width);
     }
     out.write_all(text.as_bytes())
+}
+
+/// Writes what a line of the kernel's log says, and all about the rule that it leads to.
+pub fn write_line(out: &mut dyn io::Write, led_to: LedTo, width: usize) -> io::Result<()> {
+    let columns = width.clamp(NARROWEST, WIDEST);
+    let (LedTo::Rule(_, line) | LedTo::NoRule(line)) = led_to;
+    let mut text = String::new();
+    let _ = writeln!(text, "{STRONG}The line of the log{STRONG:#}");
+    fill(&mut text, line.means, "  ", "  ", columns);
+    match led_to {
+        LedTo::Rule(rule, _) => {
+            text.push('\n');
+            out.write_all(text.as_bytes())?;
+            write(out, rule, width)
+        }
+        LedTo::NoRule(_) => out.write_all(text.as_bytes()),
+    }
 }
 
 /// Writes a line for each rule.

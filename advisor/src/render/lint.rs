@@ -6,7 +6,7 @@ use std::io;
 
 use advisor_report::escape::inert;
 
-use super::text::{NARROWEST, STRONG, WIDEST, fill};
+use super::lines::{NARROWEST, STRONG, WIDEST, fill};
 use crate::lint::Problem;
 use crate::rules::Severity;
 

@@ -7,7 +7,8 @@ use advisor_facts::Facts;
 use advisor_facts::units::bytes;
 use advisor_report::escape::{escaped, inert};
 
-use super::text::{no_problem, not_seen};
+use super::brief::{answer, not_seen, place};
+use crate::accepted::Acceptance;
 use crate::plan::{Advice, OutcomeWord, Recommendation};
 
 /// Writes the answer as Markdown.
@@ -15,11 +16,13 @@ pub fn write(out: &mut dyn io::Write, advice: &Advice, facts: &Facts) -> io::Res
     let mut text = String::new();
     let _ = writeln!(
         text,
-        "# {}\n\nLinux {}, {} RAM.",
-        match advice.recommendations.len() {
-            0 => no_problem(advice, facts).trim_end_matches('.').to_owned(),
-            1 => "1 recommendation".to_owned(),
-            count => format!("{count} recommendations, the greatest harm first"),
+        "# {}\n\n{}Linux {}, {} RAM.",
+        escaped(answer(advice, facts).trim_end_matches('.')),
+        match place(advice) {
+            Some(place) if advice.recommendations.is_empty() => {
+                format!("Looked at {}. ", escaped(&place))
+            }
+            _ => String::new(),
         },
         escaped(&facts.kernel),
         bytes(facts.ram_bytes)
@@ -34,6 +37,21 @@ pub fn write(out: &mut dyn io::Write, advice: &Advice, facts: &Facts) -> io::Res
         text.push_str("\n## Near misses\n\n");
         for near in &advice.near_misses {
             let _ = writeln!(text, "- {} ({})", escaped(&near.what), near.code);
+        }
+    }
+    if !advice.accepted.is_empty() {
+        text.push_str("\n## Accepted\n\n");
+        for step in &advice.accepted {
+            let why = step.acceptance.as_ref().map(Acceptance::words);
+            let _ = writeln!(
+                text,
+                "- {} {}, {}: {}; {}",
+                step.code,
+                step.name,
+                step.finding.severity,
+                escaped(&step.finding.summary),
+                escaped(&why.unwrap_or_default())
+            );
         }
     }
     if !advice.leave.is_empty() {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 
+use advisor_facts::clock::Moment;
 use advisor_facts::condition::{Condition, ConditionSums, Sum};
 use advisor_facts::processes::Process;
 use advisor_facts::sock_diag::{SocketOptions, TcpSocket};
@@ -40,6 +41,9 @@ pub fn write(out: &mut dyn io::Write, survey: &Survey, width: usize) -> io::Resu
                 let total = row.sums.total();
                 let first = format!("{:>11}  {}", bytes(total.bytes), group(&row.group));
                 fill_strong(&mut text, &first, width);
+                if let Group::Process(process) = &row.group {
+                    write_command(&mut text, process, width);
+                }
                 let line = format!("{}: {}", count(total.sockets), conditions(&row.sums));
                 fill(&mut text, &line, INDENT, INDENT, width);
             }
@@ -123,16 +127,23 @@ fn looked_at(survey: &Survey) -> String {
     };
     let source = survey.source.map_or("nothing", SocketSource::as_str);
     let by = match survey.by {
-        By::Memory => "each socket by itself",
+        By::Memory => "those that are alike together",
         By::Process => "by process",
+        By::Container => "by container",
         By::Peer => "by peer",
         By::State => "by state",
     };
     let conditions = conditions(&survey.total);
+    let place = match (&survey.hostname, survey.taken_at) {
+        (Some(host), Some(time)) => format!(" of {host}, {time},"),
+        (Some(host), None) => format!(" of {host}"),
+        (None, Some(time)) => format!(" at {time}"),
+        (None, None) => String::new(),
+    };
     if conditions.is_empty() {
-        return format!("Looked at {namespaces} by {source}.");
+        return format!("Looked at {namespaces}{place} by {source}.");
     }
-    format!("Looked at {namespaces} by {source}: {conditions}. Most first, {by}:")
+    format!("Looked at {namespaces}{place} by {source}: {conditions}. Most first, {by}:")
 }
 
 fn count(sockets: u64) -> String {
@@ -178,14 +189,25 @@ fn write_socket(text: &mut String, row: &SocketRow, width: usize) {
     let _ = writeln!(
         text,
         "{STRONG}{:>11}{STRONG:#}  {style}{condition}{style:#}  {} {peer}",
-        bytes(socket.held_bytes()),
+        bytes(row.alike.bytes),
         socket.state,
     );
+    if row.alike.sockets > 1 {
+        let mut line = format!("{} alike", row.alike.sockets);
+        if row.alike.bytes > 0 {
+            let largest = bytes(socket.held_bytes());
+            let _ = write!(line, ", of which this one holds most: {largest}");
+        }
+        fill(text, &line, INDENT, INDENT, width);
+    }
     let mut place = holder(row);
     if let Some(namespace) = row.namespace {
         let _ = write!(place, ", network namespace {namespace}");
     }
     fill(text, &place, INDENT, INDENT, width);
+    for process in &row.processes {
+        write_command(text, process, width);
+    }
     let mut reason = condition.reason(socket);
     if let Some(ends) = condition.ends() {
         let _ = write!(reason, "; {ends}");
@@ -211,7 +233,7 @@ fn plain(socket: &TcpSocket, local: bool) -> String {
 
 /// Who holds a socket.
 fn holder(row: &SocketRow) -> String {
-    let processes: Vec<_> = row.processes.iter().map(process).collect();
+    let processes: Vec<_> = row.processes.iter().map(Process::to_string).collect();
     match processes.as_slice() {
         [] if row.socket.inode != 0 => {
             format!("a process of user {} that cannot be seen", row.socket.uid)
@@ -223,18 +245,18 @@ fn holder(row: &SocketRow) -> String {
     }
 }
 
-/// `nginx (1234), container docker:0123456789ab`.
-fn process(process: &Process) -> String {
-    let mut text = format!("{} ({})", process.name, process.pid);
-    if let Some(container) = &process.container {
-        let _ = write!(text, ", container {container}");
+/// The command line of a process, where it was asked for.
+fn write_command(text: &mut String, process: &Process, width: usize) {
+    if let Some(command) = &process.command {
+        fill(text, command, INDENT, INDENT, width);
     }
-    text
 }
 
 fn group(group: &Group) -> String {
     match group {
-        Group::Process(of) => process(of),
+        Group::Process(process) => process.to_string(),
+        Group::Container(name) => format!("container {name}"),
+        Group::NoContainer => "processes in no container".to_owned(),
         Group::Orphans => "orphans: no process holds them".to_owned(),
         Group::Waiting => "connections that wait for accept()".to_owned(),
         Group::Records => "requests and TIME_WAIT records".to_owned(),
@@ -267,6 +289,10 @@ fn fill_strong(text: &mut String, content: &str, width: usize) {
 #[derive(Serialize)]
 struct Answer<'a> {
     schema: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hostname: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    taken_at: Option<Moment>,
     by: &'static str,
     source: Option<&'static str>,
     network_namespaces: usize,
@@ -298,6 +324,8 @@ struct Conditioned {
 enum AnswerRow<'a> {
     Socket {
         bytes: u64,
+        /// It and those that are alike.
+        alike: Conditioned,
         condition: Condition,
         reason: String,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -316,6 +344,8 @@ enum AnswerRow<'a> {
     Group {
         #[serde(skip_serializing_if = "Option::is_none")]
         process: Option<&'a Process>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        container: Option<&'a str>,
         #[serde(skip_serializing_if = "Option::is_none")]
         peer: Option<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -355,6 +385,10 @@ pub fn write_json(out: &mut dyn io::Write, survey: &Survey) -> io::Result<()> {
                 let condition = Condition::of(socket);
                 AnswerRow::Socket {
                     bytes: socket.held_bytes(),
+                    alike: Conditioned {
+                        sockets: row.alike.sockets,
+                        bytes: row.alike.bytes,
+                    },
                     condition,
                     reason: condition.reason(socket),
                     ends: condition.ends(),
@@ -375,6 +409,10 @@ pub fn write_json(out: &mut dyn io::Write, survey: &Survey) -> io::Result<()> {
                     Group::Process(process) => Some(process),
                     _ => None,
                 },
+                container: match &row.group {
+                    Group::Container(name) => Some(name),
+                    _ => None,
+                },
                 peer: match &row.group {
                     Group::Peer(address) => Some(address.to_string()),
                     _ => None,
@@ -392,6 +430,8 @@ pub fn write_json(out: &mut dyn io::Write, survey: &Survey) -> io::Result<()> {
         out,
         &Answer {
             schema: 1,
+            hostname: survey.hostname.as_deref(),
+            taken_at: survey.taken_at,
             by: survey.by.as_str(),
             source: survey.source.map(SocketSource::as_str),
             network_namespaces: survey.namespaces,

@@ -7,7 +7,8 @@ use advisor_facts::Facts;
 use advisor_facts::units::bytes;
 use advisor_report::escape::inert;
 
-use super::text::plain;
+use super::brief::place;
+use super::lines::plain;
 use crate::plan::{Advice, Change, Recommendation};
 
 /// Columns of a comment.
@@ -20,11 +21,15 @@ pub fn write(out: &mut dyn io::Write, advice: &Advice, facts: &Facts) -> io::Res
     comment(
         &mut text,
         &format!(
-            "Settings that `advisor recommend` proposes for a host with Linux {} and {} RAM. To \
+            "Settings that `advisor recommend` proposes for a host with Linux {} and {} RAM{}. To \
              try them: sysctl -p FILE. To keep them: /etc/sysctl.d, under a name that sorts after \
              the others.",
             facts.kernel,
-            bytes(facts.ram_bytes)
+            bytes(facts.ram_bytes),
+            match place(advice) {
+                Some(place) => format!(", as seen {place}"),
+                None => String::new(),
+            }
         ),
     );
     let (settings, others): (Vec<_>, Vec<_>) = advice

@@ -3,25 +3,16 @@
 use std::fmt::Write as _;
 use std::io;
 
-use advisor_facts::units::{bytes, seconds};
-use advisor_facts::{Facts, OutOfSight};
+use advisor_facts::Facts;
 use advisor_report::Value;
 use advisor_report::escape::inert;
-use anstyle::{AnsiColor, Style};
-use textwrap::Options;
 
+use super::brief;
+use super::lines::{
+    FAINT, INDENT, NARROWEST, STRONG, WIDEST, field, fill, heading, plain, severity_style, wrapped,
+};
+use crate::accepted::Acceptance;
 use crate::plan::{Action, Advice, OutcomeWord, Recommendation, RuleOutcome};
-use crate::rules::Severity;
-
-/// Wider lines than this are hard to read.
-pub(super) const WIDEST: usize = 100;
-/// Narrower ones break every other word.
-pub(super) const NARROWEST: usize = 40;
-/// The column at which the text of a field begins.
-const INDENT: &str = "            ";
-
-pub(super) const STRONG: Style = Style::new().bold();
-pub(super) const FAINT: Style = Style::new().dimmed();
 
 /// Writes the answer in lines of `width` columns, 40 to 100. It names what was found,
 /// what could not be seen and what to leave alone, and never counts or lists the rules
@@ -35,10 +26,16 @@ pub fn write(
 ) -> io::Result<()> {
     let width = width.clamp(NARROWEST, WIDEST);
     let mut text = String::new();
-    answer(&mut text, advice, facts, width);
+    brief::screen(&mut text, advice, facts, width);
     for (number, recommendation) in (1..).zip(&advice.recommendations) {
         text.push('\n');
         write_recommendation(&mut text, number, recommendation, width);
+        if verbose {
+            write_commands(&mut text, recommendation, facts, width);
+        }
+    }
+    if verbose {
+        write_accepted(&mut text, advice, width);
     }
     if !advice.near_misses.is_empty() {
         heading(&mut text, "Near misses");
@@ -87,119 +84,6 @@ fn write_quiet(text: &mut String, advice: &Advice, width: usize, verbose: bool) 
 /// The line for the rules that found nothing.
 const QUIET: &str = "Every other rule found nothing (--verbose: what each of them saw).";
 
-/// The answer without a recommendation. It speaks only for what was seen.
-pub(super) fn no_problem(advice: &Advice, facts: &Facts) -> &'static str {
-    if facts.unseen.is_empty() || !advice.not_seen.is_empty() {
-        "No problem found."
-    } else {
-        "No problem found in what was seen."
-    }
-}
-
-/// What an answer can't do without and was not seen, and what to do; nothing where all
-/// was. `Not seen: orphans, tcp_mem (not in the initial network namespace). Run it on the
-/// host.`
-pub(super) fn not_seen(advice: &Advice) -> Option<String> {
-    let parts: Vec<String> = advice
-        .not_seen
-        .chunk_by(|one, other| one.why() == other.why())
-        .map(|alike| {
-            let names: Vec<_> = alike.iter().map(|what| what.as_str()).collect();
-            format!("{} ({})", names.join(", "), alike[0].why())
-        })
-        .collect();
-    let rights = advice.not_seen.contains(&OutOfSight::OthersSockets);
-    let hint = match advice.not_seen.first()? {
-        OutOfSight::OthersSockets => "Run it as root, with CAP_SYS_PTRACE.",
-        _ if rights => "Run it on the host as root.",
-        _ => "Run it on the host.",
-    };
-    Some(format!("Not seen: {}. {hint}", parts.join("; ")))
-}
-
-/// The first lines: the answer, and what was looked at.
-fn answer(text: &mut String, advice: &Advice, facts: &Facts, width: usize) {
-    let first = match advice.recommendations.len() {
-        0 => no_problem(advice, facts).to_owned(),
-        1 => "1 recommendation.".to_owned(),
-        count => format!("{count} recommendations, the greatest harm first."),
-    };
-    let first = match not_seen(advice) {
-        Some(not_seen) => format!("{first} {not_seen}"),
-        None => first,
-    };
-    for line in textwrap::wrap(&first, plain(width, "", "")) {
-        let _ = writeln!(text, "{STRONG}{line}{STRONG:#}");
-    }
-    if advice.recommendations.len() > 1 {
-        for (number, recommendation) in (1..).zip(&advice.recommendations) {
-            overview(text, number, recommendation, width);
-        }
-        text.push('\n');
-    }
-    let failed = advice
-        .recommendations
-        .iter()
-        .filter(|step| step.has_failed());
-    match failed.count() {
-        0 => {}
-        1 => fill(
-            text,
-            "The last one was tried and did not help.",
-            "",
-            "",
-            width,
-        ),
-        count => {
-            let line = format!("The last {count} were tried and did not help.");
-            fill(text, &line, "", "", width);
-        }
-    }
-    let sockets = facts.now.sockets.as_ref().map_or_else(
-        || "no sockets (they cannot be seen)".to_owned(),
-        |sockets| {
-            let source = sockets.source.as_str();
-            let states = facts.now.by_state();
-            let mut line = match states.values().sum() {
-                1 => "1 TCP socket".to_owned(),
-                count => format!("{count} TCP sockets"),
-            };
-            let elsewhere = facts.now.elsewhere.len();
-            if elsewhere > 0 {
-                let _ = write!(line, " of {} network namespaces", elsewhere + 1);
-            }
-            let _ = write!(line, " ({source})");
-            for (state, count) in states {
-                let _ = write!(line, ", {count} {state}");
-            }
-            line
-        },
-    );
-    let look = facts.window().map_or_else(
-        || "one look".to_owned(),
-        |(window, _)| format!("two looks {} apart", seconds(window)),
-    );
-    let line = format!(
-        "Seen in {look}: {sockets}; Linux {}, {} RAM.",
-        facts.kernel,
-        bytes(facts.ram_bytes),
-    );
-    fill(text, &line, "", "", width);
-}
-
-/// A line for each recommendation: what to set, or what is wrong.
-fn overview(text: &mut String, number: usize, recommendation: &Recommendation, width: usize) {
-    let finding = &recommendation.finding;
-    let line = if recommendation.action == Action::Mend {
-        finding.summary.clone()
-    } else {
-        format!("{} = {}", finding.setting, finding.proposed)
-    };
-    let first = format!("{number:>3}. {:<9}", finding.severity.to_string());
-    let indent = " ".repeat(first.len());
-    fill(text, &line, &first, &indent, width);
-}
-
 fn write_recommendation(
     text: &mut String,
     number: usize,
@@ -207,16 +91,8 @@ fn write_recommendation(
     width: usize,
 ) {
     let finding = &recommendation.finding;
-    let colour = match finding.severity {
-        Severity::Critical => AnsiColor::Red,
-        Severity::Warning => AnsiColor::Yellow,
-        Severity::Notice => AnsiColor::Cyan,
-    };
-    let severity = colour.on_default().bold();
-    let lines = textwrap::wrap(&inert(&finding.summary), plain(width, "   ", "   "))
-        .into_iter()
-        .map(std::borrow::Cow::into_owned)
-        .collect::<Vec<_>>();
+    let severity = severity_style(finding.severity);
+    let lines = wrapped(&finding.summary, "   ", "   ", width);
     for (index, line) in lines.iter().enumerate() {
         if index == 0 {
             let _ = writeln!(
@@ -233,6 +109,9 @@ fn write_recommendation(
         "   {severity}{}{severity:#}, {} {}, {}",
         finding.severity, recommendation.code, recommendation.name, finding.applies_to
     );
+    if let Some(acceptance) = &recommendation.acceptance {
+        field(text, "accepted", &acceptance.words(), width);
+    }
     field(text, "on", &finding.subject, width);
     field(text, "setting", &finding.setting, width);
     field(text, "now", &finding.current, width);
@@ -275,6 +154,39 @@ fn write_recommendation(
             &format!("harness run --filter {scenario}"),
             width,
         );
+    }
+}
+
+/// The command lines of the processes that a finding names. They may carry passwords.
+fn write_commands(text: &mut String, step: &Recommendation, facts: &Facts, width: usize) {
+    for process in &facts.processes.all {
+        let Some(command) = &process.command else {
+            continue;
+        };
+        if step.finding.subject.contains(&process.to_string()) {
+            field(text, "command", command, width);
+        }
+    }
+}
+
+/// What was accepted: which, why and until when.
+fn write_accepted(text: &mut String, advice: &Advice, width: usize) {
+    if advice.accepted.is_empty() {
+        return;
+    }
+    heading(text, "Accepted");
+    for step in &advice.accepted {
+        let finding = &step.finding;
+        let why = step.acceptance.as_ref().map(Acceptance::words);
+        let line = format!(
+            "{} {}, {}: {}; {}",
+            step.code,
+            step.name,
+            finding.severity,
+            finding.summary,
+            why.unwrap_or_default()
+        );
+        fill(text, &line, "  ", "    ", width);
     }
 }
 
@@ -326,38 +238,4 @@ fn write_not_evaluated(text: &mut String, advice: &Advice, width: usize) {
         };
         fill(text, &format!("{who}: {reason}"), "  ", "    ", width);
     }
-}
-
-pub(super) fn heading(text: &mut String, title: &str) {
-    let _ = writeln!(text, "\n{STRONG}{title}{STRONG:#}");
-}
-
-/// A labelled text whose lines stand under one another.
-pub(super) fn field(text: &mut String, label: &str, content: &str, width: usize) {
-    let content = inert(content);
-    let mut lines = textwrap::wrap(&content, plain(width, INDENT, INDENT)).into_iter();
-    let first = lines.next().unwrap_or_default();
-    let _ = writeln!(text, "   {FAINT}{label:<9}{FAINT:#}{}", first.trim_start());
-    for line in lines {
-        let _ = writeln!(text, "{line}");
-    }
-}
-
-pub(super) fn fill(text: &mut String, content: &str, first: &str, others: &str, width: usize) {
-    text.push_str(&textwrap::fill(
-        &inert(content),
-        plain(width, first, others),
-    ));
-    text.push('\n');
-}
-
-/// Lines that break between words only: a command has to stay whole.
-pub(super) fn plain<'a>(width: usize, first: &'a str, others: &'a str) -> Options<'a> {
-    Options::new(width)
-        .initial_indent(first)
-        .subsequent_indent(others)
-        .break_words(false)
-        .word_separator(textwrap::WordSeparator::AsciiSpace)
-        .word_splitter(textwrap::WordSplitter::NoHyphenation)
-        .wrap_algorithm(textwrap::WrapAlgorithm::FirstFit)
 }

@@ -14,6 +14,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("listen/queue/last-ack-finds-it-full[abort-on-overflow=1]"),
     cure: Some("listen/queue/last-ack-finds-it-full[abort-on-overflow=0]"),
     proven_by: ProvenBy::Suites(&["abort-on-overflow"]),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

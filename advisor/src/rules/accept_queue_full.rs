@@ -18,6 +18,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("listen/queue/overflow[backlog=1,family=ipv4]"),
     cure: Some("listen/queue/room-again"),
     proven_by: ProvenBy::Suites(&["listen-queue-overflows"]),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

@@ -22,6 +22,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Nothing("no suite has a program that stops accepting for long yet"),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

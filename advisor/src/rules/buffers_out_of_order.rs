@@ -15,6 +15,7 @@ pub(super) const RULE: Rule = Rule {
     proven_by: ProvenBy::Nothing(
         "it says what a setting does; whether a program needs a greater buffer, its traffic decides",
     ),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

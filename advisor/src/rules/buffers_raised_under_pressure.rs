@@ -20,6 +20,7 @@ pub(super) const RULE: Rule = Rule {
         "the traffic decides how much of a larger buffer is filled; tcp-mem-near tries what \
          full buffers do to tcp_mem",
     ),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

@@ -18,6 +18,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("limits/cgroup/crowd[limit=cgroup]"),
     cure: Some("limits/cgroup/crowd[limit=none]"),
     proven_by: ProvenBy::Suites(&["cgroup-limit-near"]),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

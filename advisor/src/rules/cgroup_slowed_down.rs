@@ -13,6 +13,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("limits/cgroup/slowed-down[limit=high]"),
     cure: Some("limits/cgroup/slowed-down[limit=none]"),
     proven_by: ProvenBy::Suites(&["cgroup-slowed-down"]),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

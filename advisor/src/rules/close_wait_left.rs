@@ -18,6 +18,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("crash/leak/close-wait"),
     cure: None,
     proven_by: ProvenBy::Suites(&["close-wait-left"]),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

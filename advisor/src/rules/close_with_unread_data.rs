@@ -23,6 +23,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("close/unread-data/plain-close"),
     cure: Some("close/unread-data/shutdown-then-read-to-eof"),
     proven_by: ProvenBy::Suites(&["close-with-unread-data"]),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };
@@ -449,9 +450,7 @@ pub(super) mod tests {
         facts.processes.all.push(Process {
             pid: 4000 + process,
             name: name.to_owned(),
-            command: None,
-            cgroup: None,
-            container: None,
+            ..Process::default()
         });
         facts.processes.holders.push(Holder {
             inode,

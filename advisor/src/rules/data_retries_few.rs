@@ -16,6 +16,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("crash/vanished-peer/user-timeout"),
     cure: None,
     proven_by: ProvenBy::Suites(&["data-retries-few"]),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

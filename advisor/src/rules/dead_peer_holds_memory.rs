@@ -24,6 +24,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("crash/vanished-peer/unacknowledged"),
     cure: Some("crash/vanished-peer/user-timeout"),
     proven_by: ProvenBy::Suites(&["dead-peer-holds-memory"]),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };
@@ -228,7 +229,7 @@ fn finding(facts: &Facts, program: &Program<'_>, hang: Option<&Hang>) -> Finding
             known => format!("0 on {without} of {known} sockets inspected"),
         },
         proposed: "30000 (ms), or the longest outage or pause in reading to be survived".to_owned(),
-        evidence: evidence(facts, program, orphans),
+        evidence: evidence(facts, program, orphans, hang.map(|hang| hang.longest_ms)),
         cost: DOCUMENTATION.cost.to_owned(),
         risk: DOCUMENTATION.risk.to_owned(),
         apply: format!(
@@ -272,7 +273,12 @@ fn goes_on(facts: &Facts, program: &Program<'_>) -> String {
 }
 
 /// What was seen: the sum, and the largest.
-fn evidence(facts: &Facts, program: &Program<'_>, orphans: usize) -> Vec<Evidence> {
+fn evidence(
+    facts: &Facts,
+    program: &Program<'_>,
+    orphans: usize,
+    longest_ms: Option<u64>,
+) -> Vec<Evidence> {
     let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX).into();
     let mut evidence = vec![
         Evidence::new(
@@ -286,6 +292,13 @@ fn evidence(facts: &Facts, program: &Program<'_>, orphans: usize) -> Vec<Evidenc
             "sock_diag, SKMEMINFO",
         ),
     ];
+    evidence.extend(longest_ms.map(|ms| {
+        Evidence::new(
+            "host.sockets.dead-peer.longest",
+            span(ms).as_str().into(),
+            "tcp_info.last_ack_recv",
+        )
+    }));
     if orphans > 0 {
         evidence.push(Evidence::new(
             "host.sockets.dead-peer.orphans",

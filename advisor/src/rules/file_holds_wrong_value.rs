@@ -13,6 +13,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: None,
     cure: None,
     proven_by: ProvenBy::FILES_ONLY,
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

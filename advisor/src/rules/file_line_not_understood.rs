@@ -15,6 +15,7 @@ pub(crate) const RULE: Rule = Rule {
     scenario: None,
     cure: None,
     proven_by: ProvenBy::FILES_ONLY,
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

@@ -15,6 +15,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("orphans/life/fin-wait2[fin-timeout=120]"),
     cure: Some("orphans/life/fin-wait2[fin-timeout=60]"),
     proven_by: ProvenBy::Suites(&["fin-timeout-lengthened"]),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

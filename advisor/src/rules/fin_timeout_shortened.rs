@@ -17,6 +17,7 @@ pub(super) const RULE: Rule = Rule {
         "tcp_fin_timeout does not change TIME_WAIT, so there is no failure to mend \
          (bind/time-wait/fin-timeout shows the same before and after)",
     ),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

@@ -17,6 +17,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Nothing("no suite shuts down and keeps the descriptor yet"),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

@@ -19,6 +19,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("crash/half-open/idle[option=none]"),
     cure: Some("crash/half-open/idle[option=keepalive]"),
     proven_by: ProvenBy::Suites(&["idle-without-keepalive"]),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

@@ -17,6 +17,7 @@ pub(super) const RULE: Rule = Rule {
         "the traffic decides how many sockets fill their least buffers; tcp-mem-near tries what \
          full buffers do to tcp_mem",
     ),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

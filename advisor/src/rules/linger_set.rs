@@ -21,6 +21,7 @@ pub(super) const RULE: Rule = Rule {
     ),
     cure: Some("close/unread-data/shutdown-then-read-to-eof"),
     proven_by: ProvenBy::Suites(&["close-with-unread-data"]),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

@@ -9,9 +9,15 @@ use advisor_report::measured::Measured;
 use super::past::Past;
 use super::somaxconn_low::{DEFAULT, SETTING};
 use super::{
-    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
-    Severity, a_minute,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, LogLine, Outcome, ProvenBy, Rule,
+    Scope, Severity, a_minute,
 };
+
+/// What a line about SYN flooding means, whatever its end says.
+const FLOODING: &str = "More handshakes were under way for the listener on this port than its backlog \
+    allows, and the kernel answered with SYN cookies. It may be a flood; on most hosts the backlog \
+    is too short for a burst, or the program does not call accept() in time. The kernel says it \
+    once for a listener.";
 
 pub(super) const RULE: Rule = Rule {
     code: "LB510",
@@ -20,6 +26,16 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("listen/queue/overflow[backlog=1,family=ipv4]"),
     cure: Some("listen/queue/overflow[backlog=4,family=ipv4]"),
     proven_by: ProvenBy::Suites(&["listen-queue-overflows"]),
+    log_lines: &[
+        LogLine {
+            pieces: &["syn flooding on port"],
+            means: FLOODING,
+        },
+        LogLine {
+            pieces: &["syn flooding on port", "sending cookies"],
+            means: FLOODING,
+        },
+    ],
     documentation: DOCUMENTATION,
     check,
 };

@@ -21,6 +21,7 @@ pub(super) const RULE: Rule = Rule {
     proven_by: ProvenBy::Nothing(
         "no suite yet holds a client on the port of a listener that starts again",
     ),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

@@ -18,6 +18,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("orphans/flood/over-the-limit"),
     cure: None,
     proven_by: ProvenBy::Suites(&["orphan-limit-beyond-memory"]),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

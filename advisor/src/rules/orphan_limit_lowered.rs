@@ -17,6 +17,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("orphans/flood/over-the-limit"),
     cure: Some("orphans/flood/under-the-limit"),
     proven_by: ProvenBy::Suites(&["orphan-limit-lowered"]),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

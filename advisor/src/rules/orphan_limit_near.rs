@@ -1,6 +1,7 @@
 //! Orphaned sockets near tcp_max_orphans, where the kernel resets them.
 
 use advisor_facts::condition::Condition;
+use advisor_facts::kernel_log;
 use advisor_facts::namespaces::Namespace;
 use advisor_facts::units::bytes;
 use advisor_facts::{Facts, Look};
@@ -9,8 +10,8 @@ use advisor_report::measured::Measured;
 use super::orphan_cost::{Orphans, are_most};
 use super::program::{Program, by_program, command_in};
 use super::{
-    AppliesTo, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope, Severity, command,
-    not_initial_namespace, there_and_back,
+    AppliesTo, Documentation, Evidence, Finding, LogLine, Outcome, ProvenBy, Rule, Scope, Severity,
+    command, not_initial_namespace, there_and_back,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -20,6 +21,12 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("orphans/flood/over-the-limit"),
     cure: Some("orphans/flood/under-the-limit"),
     proven_by: ProvenBy::Suites(&["orphan-limit-near", "orphan-retries-misread"]),
+    log_lines: &[LogLine {
+        pieces: &[kernel_log::TOO_MANY_ORPHANS],
+        means: "The kernel reset an orphan, because there were more than tcp_max_orphans allows: \
+            it counts an orphan up to four times. One line may stand for hundreds of resets; \
+            TCPAbortOnMemory counts them.",
+    }],
     documentation: DOCUMENTATION,
     check,
 };

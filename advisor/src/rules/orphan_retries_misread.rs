@@ -16,6 +16,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("orphans/life/silent-peer-by-default"),
     cure: Some("orphans/life/silent-peer[retries=3]"),
     proven_by: ProvenBy::Suites(&["orphan-retries-misread"]),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

@@ -20,6 +20,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("bind/time-wait/new-only"),
     cure: Some("bind/time-wait/both"),
     proven_by: ProvenBy::Suites(&["port-held-without-listener"]),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

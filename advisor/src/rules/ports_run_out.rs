@@ -21,6 +21,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("bind/ports/ten-ports[way=bind]"),
     cure: Some("bind/ports/ten-ports[way=bind-no-port]"),
     proven_by: ProvenBy::Suites(&["ports-run-out"]),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

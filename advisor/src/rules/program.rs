@@ -226,11 +226,7 @@ pub(super) fn process_name(facts: &Facts, place: u32) -> String {
     let Some(process) = facts.processes.all.get(place as usize) else {
         return "an unknown process".to_owned();
     };
-    let container = process
-        .container
-        .as_ref()
-        .map_or_else(String::new, |container| format!(", container {container}"));
-    format!("{} ({}{container})", process.name, process.pid)
+    process.to_string()
 }
 
 /// Whether a text has the number of a process, by which one finds it in whatever

@@ -238,7 +238,16 @@ fn orphans_at_closed_windows_get_no_more_memory() {
         "{}",
         memory.summary
     );
-    assert_eq!(by(&advice, "LB403").finding.subject, "nginx (31)");
+    let holder = &by(&advice, "LB403").finding;
+    assert_eq!(holder.subject, "nginx (31)");
+    // To mend the program mends both: it stands first, with the harm of the limit.
+    let order: Vec<_> = advice
+        .recommendations
+        .iter()
+        .map(|step| step.code)
+        .collect();
+    assert_eq!(order, ["LB403", "LB402"]);
+    assert_eq!(holder.severity, memory.severity);
     assert!(
         advice
             .leave

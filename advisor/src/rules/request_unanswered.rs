@@ -19,6 +19,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Nothing("no suite has a peer that reads and never answers yet"),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };
@@ -129,6 +130,11 @@ fn finding(facts: &Facts, program: &Program<'_>, waiting: &[&TcpSocket]) -> Find
         i64::try_from(count).unwrap_or(i64::MAX).into(),
         "sock_diag, tcp_info",
     )];
+    evidence.push(Evidence::new(
+        "host.sockets.unanswered.longest",
+        longest.as_str().into(),
+        "tcp_info.last_data_sent",
+    ));
     evidence.extend(waiting.iter().take(SHOWN).map(|socket| {
         Evidence::new(
             format!("{} -> {}", plain(socket.local), plain(socket.peer)),

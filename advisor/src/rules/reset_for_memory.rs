@@ -11,8 +11,8 @@ use super::orphan_cost::{Orphans, RESETS as COUNTER, memory_is_near, resets};
 use super::past::Past;
 use super::sizing::tcp_pages;
 use super::{
-    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
-    Severity, not_initial_namespace,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, LogLine, Outcome, ProvenBy, Rule,
+    Scope, Severity, not_initial_namespace,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -22,6 +22,11 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("orphans/limit/which-one-fired[limit=tcp_max_orphans]"),
     cure: Some("orphans/flood/under-the-limit"),
     proven_by: ProvenBy::Suites(&["orphan-limit-near", "reset-for-memory"]),
+    log_lines: &[LogLine {
+        pieces: &["out of socket memory"],
+        means: "Kernels before 3.x say this of either limit: too many orphans (tcp_max_orphans), \
+            or too much memory (tcp_mem). Later ones name the limit: LB101 and LB402.",
+    }],
     documentation: DOCUMENTATION,
     check,
 };

@@ -18,6 +18,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Suites(&["send-buffer-oversized"]),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

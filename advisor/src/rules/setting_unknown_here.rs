@@ -18,6 +18,7 @@ pub(crate) const RULE: Rule = Rule {
     scenario: None,
     cure: None,
     proven_by: ProvenBy::FILES_ONLY,
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

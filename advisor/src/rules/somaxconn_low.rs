@@ -14,6 +14,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("listen/queue/overflow[backlog=1,family=ipv4]"),
     cure: Some("listen/queue/overflow[backlog=4,family=ipv4]"),
     proven_by: ProvenBy::Suites(&["listen-queue-overflows"]),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

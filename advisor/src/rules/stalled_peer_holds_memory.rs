@@ -18,6 +18,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("memory/vanished-client/dead-or-slow"),
     cure: None,
     proven_by: ProvenBy::Suites(&["stalled-peer-holds-memory"]),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };
@@ -106,7 +107,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
             let peers = match orphans {
                 0 => format!("{count} peers of {}", program.name),
                 orphans if orphans == count => {
-                    format!("{count} orphans\' peers of {}", program.name)
+                    format!("the peers of {count} orphans of {}", program.name)
                 }
                 orphans => format!(
                     "{count} peers of {}, {orphans} of them of orphans,",

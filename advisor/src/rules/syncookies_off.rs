@@ -4,7 +4,8 @@ use advisor_facts::Facts;
 use advisor_report::measured::Measured;
 
 use super::{
-    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Scope, Severity, cannot_be_read,
+    Confidence, Documentation, Finding, LogLine, Outcome, ProvenBy, Rule, Scope, Severity,
+    cannot_be_read,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -14,6 +15,19 @@ pub(super) const RULE: Rule = Rule {
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Suites(&["syncookies-off"]),
+    log_lines: &[
+        LogLine {
+            pieces: &["syn flooding on port", "dropping request"],
+            means: "More handshakes were under way for the listener on this port than its backlog \
+                allows, and tcp_syncookies is 0: SYNs were dropped, also those of real clients. \
+                The kernel says it once for a listener.",
+        },
+        LogLine {
+            pieces: &["drop open request from"],
+            means: "Kernels up to 4.x say this when tcp_syncookies is 0 and a queue of handshakes \
+                is three quarters full: they drop clients that they do not know.",
+        },
+    ],
     documentation: DOCUMENTATION,
     check,
 };

@@ -15,6 +15,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Suites(&["tcp-mem-in-bytes"]),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

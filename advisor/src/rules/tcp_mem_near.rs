@@ -3,6 +3,7 @@
 
 use advisor_facts::Facts;
 use advisor_facts::condition::Condition;
+use advisor_facts::kernel_log;
 use advisor_facts::units::{bytes, span};
 use advisor_report::measured::Measured;
 
@@ -13,8 +14,8 @@ use super::sizing::{
     BYPASSED, Load, MarksFault, gauge_noise_pages, most_tcp_mem_pages, ram_is_owned,
 };
 use super::{
-    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
-    Severity, not_initial_namespace, there_and_back,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, LogLine, Outcome, ProvenBy, Rule,
+    Scope, Severity, not_initial_namespace, there_and_back,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -24,6 +25,12 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("memory/pressure/crowd[tcp-mem=small,victim=same-namespace]"),
     cure: Some("memory/pressure/crowd[tcp-mem=raised,victim=same-namespace]"),
     proven_by: ProvenBy::Suites(&["tcp-mem-near"]),
+    log_lines: &[LogLine {
+        pieces: &[kernel_log::OUT_OF_MEMORY],
+        means: "TCP held more than the high mark of tcp_mem when an orphan was closed or timed \
+            out, and the kernel reset it. Before you raise tcp_mem, see who holds the memory: \
+            `advisor sockets --by process`. LB112 tells of such resets in the past.",
+    }],
     documentation: DOCUMENTATION,
     check,
 };

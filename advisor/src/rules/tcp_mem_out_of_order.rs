@@ -14,6 +14,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Suites(&["tcp-mem-out-of-order"]),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

@@ -245,9 +245,8 @@ pub(super) fn add_process(
     facts.processes.all.push(Process {
         pid,
         name: name.to_owned(),
-        command: None,
-        cgroup: None,
         container: container.map(str::to_owned),
+        ..Process::default()
     });
     facts.processes.holders.extend(
         inodes

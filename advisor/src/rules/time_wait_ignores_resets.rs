@@ -17,6 +17,7 @@ pub(super) const RULE: Rule = Rule {
         "tcp_rfc1337 only keeps sockets in TIME_WAIT when a reset arrives, so there is no \
          failure to mend",
     ),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

@@ -16,6 +16,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("bind/ports/too-many-time-wait"),
     cure: None,
     proven_by: ProvenBy::Suites(&["tw-buckets-overflow"]),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

@@ -7,8 +7,8 @@ use advisor_report::measured::Measured;
 use super::past::Past;
 use super::tw_buckets_few::{SETTING, most_records, records_bytes};
 use super::{
-    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
-    Severity, a_minute, cannot_be_read,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, LogLine, Outcome, ProvenBy, Rule,
+    Scope, Severity, a_minute, cannot_be_read,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -18,6 +18,12 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("bind/ports/too-many-time-wait"),
     cure: None,
     proven_by: ProvenBy::Suites(&["tw-buckets-overflow"]),
+    log_lines: &[LogLine {
+        pieces: &["time wait bucket table overflow"],
+        means: "There were as many TIME_WAIT records as tcp_max_tw_buckets allows, and a \
+            connection was closed without one. Kernels since 3.x log nothing and count \
+            TCPTimeWaitOverflow.",
+    }],
     documentation: DOCUMENTATION,
     check,
 };

@@ -16,6 +16,7 @@ pub(super) const RULE: Rule = Rule {
     proven_by: ProvenBy::Nothing(
         "Linux removed the setting in 4.12, and the oldest kernel to try it on is 5.10",
     ),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

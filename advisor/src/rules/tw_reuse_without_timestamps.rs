@@ -15,6 +15,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("bind/ports/tw-reuse[tw-reuse=1,timestamps=0]"),
     cure: Some("bind/ports/tw-reuse[tw-reuse=1,timestamps=1]"),
     proven_by: ProvenBy::Suites(&["tw-reuse-without-timestamps"]),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

@@ -17,6 +17,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Nothing("no suite sends datagrams yet"),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

@@ -19,6 +19,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Suites(&["unread-data-holds-memory"]),
+    log_lines: &[],
     documentation: DOCUMENTATION,
     check,
 };

@@ -25,7 +25,7 @@ fn dead_is_told_from_a_closed_window_on_every_kernel() {
 
 /// A connection in which nothing is wrong, with fields of tcp_info set.
 fn socket(timer: Timer, send: u32, recv: u32, info: &[(&str, u64)]) -> TcpSocket {
-    let text = include_str!("../../kernels/6.12/sock_diag-x86-64.hex");
+    let text = include_str!("../../../kernels/6.12/sock_diag-x86-64.hex");
     let mut socket = recorded(text).pop().unwrap();
     socket.inode = 7;
     socket.timer = timer;

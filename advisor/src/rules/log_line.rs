@@ -1,0 +1,206 @@
+//! Lines of the kernel's log, each with the rule that it leads to.
+//!
+//! A rule's file has the lines that are about its failure. Here is what they are, and
+//! the lines that no rule is about. The wording is that of Linux 3.10 to 7.3, and of
+//! older kernels where people still ask for it.
+
+use super::{RULES, Rule};
+
+/// A line of the kernel's log.
+#[derive(Clone, Copy, Debug)]
+pub struct LogLine {
+    /// What of its text is always the same, in its order. Letters count in either case;
+    /// a time, a host and a process may stand in front.
+    pub pieces: &'static [&'static str],
+    /// What it says, and what not.
+    pub means: &'static str,
+}
+
+impl LogLine {
+    fn is_in(&self, line: &str) -> bool {
+        let mut rest = line;
+        self.pieces.iter().all(|piece| {
+            let piece = piece.to_lowercase();
+            rest.find(&piece)
+                .map(|at| rest = &rest[at + piece.len()..])
+                .is_some()
+        })
+    }
+}
+
+/// What a line leads to.
+#[derive(Clone, Copy, Debug)]
+pub enum LedTo {
+    /// A rule.
+    Rule(&'static Rule, &'static LogLine),
+    /// No rule is about it.
+    NoRule(&'static LogLine),
+}
+
+/// Lines that people meet beside those of the rules.
+const OTHERS: &[LogLine] = &[
+    LogLine {
+        pieces: &["conntrack: table full", "dropping packet"],
+        means: "Connection tracking (nf_conntrack) has no entry left, and drops the first packet \
+            of each new connection. No rule judges it. Compare net.netfilter.nf_conntrack_count \
+            with nf_conntrack_max, in the network namespace that the line names (Linux 6.17 and \
+            later; without a number it is the initial one); raise nf_conntrack_max, shorten \
+            nf_conntrack_tcp_timeout_established, or leave such traffic untracked.",
+    },
+    LogLine {
+        pieces: &["neighbour table overflow"],
+        means: NEIGHBOURS,
+    },
+    LogLine {
+        pieces: &["neighbor table overflow"],
+        means: NEIGHBOURS,
+    },
+    LogLine {
+        pieces: &["unexpectedly shrunk window"],
+        means: "A peer took back window that it had granted, while data was on its way. No rule \
+            judges it: the kernel retransmits until the peer opens its window again, and gives up \
+            after 120 s. `advisor sockets` shows peers at a zero window, and LB403 what they hold.",
+    },
+    LogLine {
+        pieces: &["illegal window scaling value"],
+        means: "A peer sent an option that RFC 7323 forbids; the kernel takes 14 in its place. No \
+            rule judges it, and nothing is wrong with this host.",
+    },
+    LogLine {
+        pieces: &["suspect gro implementation"],
+        means: "A network driver merges segments wrongly, so that estimates of the segment size \
+            are too high. No rule judges it: look for a newer driver, or switch GRO off (ethtool \
+            -K DEVICE gro off).",
+    },
+    LogLine {
+        pieces: &["callbacks suppressed"],
+        means: "The kernel left out so many lines like those around this one: it writes 10 in 5 \
+            seconds (net.core.message_burst, message_cost). No rule judges it. Count by the \
+            counters of nstat, not by lines.",
+    },
+];
+
+const NEIGHBOURS: &str = "The table of neighbours (ARP, NDP) is full. It is not about sockets, and no \
+    rule judges it: compare `ip neigh | wc -l` with net.ipv4.neigh.default.gc_thresh3 and \
+    net.ipv6.neigh.default.gc_thresh3, and raise these on a host with that many neighbours.";
+
+/// What a line of the kernel's log leads to; `None` where it is not known.
+pub fn led_to(line: &str) -> Option<LedTo> {
+    let line = line.to_lowercase();
+    let of_rules = RULES
+        .iter()
+        .flat_map(|rule| rule.log_lines.iter().map(move |line| (rule, line)))
+        .filter(|(_, known)| known.is_in(&line))
+        // Of two, the one that says more.
+        .max_by_key(|(_, known)| known.pieces.len());
+    of_rules
+        .map(|(rule, known)| LedTo::Rule(rule, known))
+        .or_else(|| {
+            let mut others = OTHERS.iter();
+            others.find(|known| known.is_in(&line)).map(LedTo::NoRule)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What stands in front of a line in the logs of people.
+    const PREFIXES: &[&str] = &[
+        "",
+        "TCP: ",
+        "<6>[ 4406.521142] TCP: ",
+        "[    7.000001] TCP: ",
+        "[Mon Nov 30 08:00:26 2026] TCP: ",
+        "Nov 30 08:00:26 web1 kernel: TCP: ",
+        "Nov 30 08:00:26 web1 kernel: [16508.733356] TCP: ",
+        "2026-11-30T08:00:26.123456+01:00 web1 kernel: TCP: ",
+        "kern  :info  : [ 12.5] TCP: ",
+    ];
+
+    fn code(line: &str) -> Option<&'static str> {
+        match led_to(line) {
+            Some(LedTo::Rule(rule, _)) => Some(rule.code),
+            Some(LedTo::NoRule(_)) => Some("none"),
+            None => None,
+        }
+    }
+
+    #[test]
+    fn each_line_of_the_kernel_leads_to_its_rule() {
+        for (line, wanted) in [
+            ("too many orphaned sockets", "LB101"),
+            ("out of memory -- consider tuning tcp_mem", "LB402"),
+            ("Out of socket memory", "LB112"),
+            ("time wait bucket table overflow", "LB310"),
+            ("time wait bucket table overflow (CT101)", "LB310"),
+            // 2.6, 3.10 to 6.1, 6.2 and later, MPTCP.
+            (
+                "possible SYN flooding on port 4671. Sending cookies.",
+                "LB510",
+            ),
+            (
+                "request_sock_TCP: Possible SYN flooding on port 80. Sending cookies.  Check SNMP \
+              counters.",
+                "LB510",
+            ),
+            (
+                "request_sock_TCPv6: Possible SYN flooding on port 34391. Dropping request.  Check \
+              SNMP counters.",
+                "LB513",
+            ),
+            (
+                "request_sock_TCP: Possible SYN flooding on port 127.0.0.1:23456. Sending cookies.",
+                "LB510",
+            ),
+            (
+                "request_sock_TCPv6: Possible SYN flooding on port [::]:20002. Dropping request.",
+                "LB513",
+            ),
+            (
+                "request_sock_subflow_v4: Possible SYN flooding on port [::]:20002. Sending cookies.",
+                "LB510",
+            ),
+            ("drop open request from 192.0.2.7/40000", "LB513"),
+            (
+                "Peer 192.0.2.7:50524/6960 unexpectedly shrunk window 930362701:930364976 (repaired)",
+                "none",
+            ),
+            (
+                "nf_conntrack: nf_conntrack: table full, dropping packet",
+                "none",
+            ),
+            (
+                "nf_conntrack: table full in netns 4026532777, dropping packet",
+                "none",
+            ),
+            ("ip_conntrack: table full, dropping packet.", "none"),
+            ("Neighbour table overflow.", "none"),
+            ("neighbour: arp_cache: neighbor table overflow!", "none"),
+            ("net_ratelimit: 217 callbacks suppressed", "none"),
+        ] {
+            for prefix in PREFIXES {
+                let line = format!("{prefix}{line}");
+                assert_eq!(code(&line), Some(wanted), "{line}");
+            }
+        }
+        for line in [
+            "",
+            "TCP: cubic registered",
+            "Out of memory: Killed process 4242 (java)",
+            "eth0: link up",
+        ] {
+            assert_eq!(code(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn every_line_of_a_rule_leads_to_that_rule() {
+        for rule in RULES {
+            for known in rule.log_lines {
+                assert_eq!(code(&known.pieces.join(" 1 ")), Some(rule.code));
+                assert!(known.means.ends_with('.'), "{}", known.means);
+            }
+        }
+    }
+}
