@@ -48,6 +48,10 @@ const ENTROPY_BYTES: usize = 32;
 /// The time of day in a guest with a seed: 2026-01-01 00:10 UTC, after its boot.
 const SEEDED_NOW: Duration = Duration::from_secs(1_767_226_200);
 
+/// A virtual clock that stands while the emulator works for so long belongs to a
+/// kernel that hangs.
+const HANG_LIMIT: Duration = Duration::from_secs(60);
+
 /// How often it is checked that the clock of a silent guest goes on.
 const PULSE_EVERY: Duration = Duration::from_secs(1);
 
@@ -450,7 +454,7 @@ impl Guest {
             let why = if pulse != last {
                 (last, changed) = (pulse, (Instant::now(), now));
                 None
-            } else if stood > SILENCE_LIMIT {
+            } else if stood > HANG_LIMIT {
                 Some("its kernel hangs")
             } else if changed.0.elapsed() > SILENCE_LIMIT && stood < SILENCE_LIMIT / 100 {
                 Some("QEMU does not run")

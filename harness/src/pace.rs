@@ -5,10 +5,10 @@ use std::time::Duration;
 
 /// A pause is this part of the time that has passed: what is looked for is found
 /// no later than that.
-const PART: u32 = 512;
+const PART: u32 = 200;
 
 /// No pause is longer.
-const LONGEST: Duration = Duration::from_secs(2);
+const LONGEST: Duration = Duration::from_secs(10);
 
 /// The pause after having waited so long; `shortest` at the beginning. Looks cost
 /// the host's time, in virtual time too: every 5 ms they cost more than two hours of
@@ -26,8 +26,8 @@ mod tests {
         let shortest = Duration::from_millis(5);
         let after = |seconds| pause(Duration::from_secs(seconds), shortest);
         assert_eq!(after(0), shortest);
-        assert_eq!(after(2), shortest);
-        assert_eq!(after(512), Duration::from_secs(1));
+        assert_eq!(after(1), shortest);
+        assert_eq!(after(200), Duration::from_secs(1));
         assert_eq!(after(7200), LONGEST);
     }
 }

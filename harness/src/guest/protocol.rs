@@ -74,4 +74,4 @@ pub const HEARTBEAT: std::time::Duration = std::time::Duration::from_millis(500)
 
 /// The same where the guest's clock is virtual: each costs the host's time, however
 /// short the guest's is.
-pub const PULSE: std::time::Duration = std::time::Duration::from_secs(2);
+pub const PULSE: std::time::Duration = std::time::Duration::from_secs(5);

@@ -12,7 +12,7 @@ use crate::pace::pause;
 use crate::yaml::value::{OneOrMore, Placed};
 
 /// Waits until HOST.sockets.STATE meets a condition; `ms` is how long that took, to 5 ms
-/// or a 500th.
+/// or a 200th.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Until {
