@@ -3,7 +3,8 @@
 //! A rule is one file, `rules/NAME.rs`, and one line in `rules!` below. Its code and its
 //! name never change. The name says the bad pattern. The first digit of the code says
 //! the topic: 1 orphaned sockets, 2 closing, 3 ports and TIME_WAIT, 4 memory and dead
-//! peers, 5 listeners, 6 files of settings.
+//! peers, 5 listeners, 6 files of settings, 7 connection tracking, throughput and the
+//! path.
 
 mod apply;
 mod cgroup;
