@@ -116,6 +116,7 @@ rules! {
     file_holds_wrong_value
     file_line_not_understood
     value_refused
+    conntrack_near_limit
 }
 
 /// For each rule a host that it fires on.
