@@ -117,6 +117,7 @@ rules! {
     file_line_not_understood
     value_refused
     conntrack_near_limit
+    conntrack_forgets_idle
 }
 
 /// For each rule a host that it fires on.
