@@ -106,6 +106,7 @@ rules! {
     accept_queue_full
     listener_without_reuseaddr
     accept_queue_stuck
+    descriptors_near_limit
     listen_queue_overflows
     somaxconn_low
     abort_on_overflow
