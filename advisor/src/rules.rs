@@ -107,6 +107,7 @@ rules! {
     listener_without_reuseaddr
     accept_queue_stuck
     descriptors_near_limit
+    file_table_near_limit
     listen_queue_overflows
     somaxconn_low
     abort_on_overflow
