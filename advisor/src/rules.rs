@@ -112,6 +112,7 @@ rules! {
     somaxconn_low
     abort_on_overflow
     syncookies_off
+    syn_queue_full
     setting_unknown_here
     file_line_overruled
     file_differs_from_live
