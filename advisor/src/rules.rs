@@ -121,6 +121,7 @@ rules! {
     value_refused
     conntrack_near_limit
     conntrack_forgets_idle
+    softnet_drops
 }
 
 /// For each rule a host that it fires on.
