@@ -122,6 +122,7 @@ rules! {
     conntrack_near_limit
     conntrack_forgets_idle
     softnet_drops
+    socket_backlog_drops
 }
 
 /// For each rule a host that it fires on.
