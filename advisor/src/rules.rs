@@ -123,6 +123,7 @@ rules! {
     conntrack_forgets_idle
     softnet_drops
     socket_backlog_drops
+    peer_window_limits
 }
 
 /// For each rule a host that it fires on.
