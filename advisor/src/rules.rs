@@ -124,6 +124,7 @@ rules! {
     softnet_drops
     socket_backlog_drops
     peer_window_limits
+    send_buffer_limits
 }
 
 /// For each rule a host that it fires on.
