@@ -125,6 +125,7 @@ rules! {
     socket_backlog_drops
     peer_window_limits
     send_buffer_limits
+    buffers_lowered
 }
 
 /// For each rule a host that it fires on.
