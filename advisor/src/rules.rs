@@ -126,6 +126,7 @@ rules! {
     peer_window_limits
     send_buffer_limits
     buffers_lowered
+    window_scaling_off
 }
 
 /// For each rule a host that it fires on.
