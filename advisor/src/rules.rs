@@ -127,6 +127,7 @@ rules! {
     send_buffer_limits
     buffers_lowered
     window_scaling_off
+    sack_off
 }
 
 /// For each rule a host that it fires on.
