@@ -128,6 +128,7 @@ rules! {
     buffers_lowered
     window_scaling_off
     sack_off
+    receive_autotuning_off
 }
 
 /// For each rule a host that it fires on.
