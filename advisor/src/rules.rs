@@ -103,6 +103,7 @@ rules! {
     least_buffers_raised
     buffers_out_of_order
     udp_mem_in_bytes
+    receive_queue_pruned
     accept_queue_full
     listener_without_reuseaddr
     accept_queue_stuck
