@@ -104,6 +104,7 @@ rules! {
     buffers_out_of_order
     udp_mem_in_bytes
     receive_queue_pruned
+    idle_past_middlebox
     accept_queue_full
     listener_without_reuseaddr
     accept_queue_stuck
