@@ -131,6 +131,7 @@ rules! {
     window_scaling_off
     sack_off
     receive_autotuning_off
+    retransmissions_many
 }
 
 /// For each rule a host that it fires on.
