@@ -132,6 +132,7 @@ rules! {
     sack_off
     receive_autotuning_off
     retransmissions_many
+    path_mtu_black_hole
 }
 
 /// For each rule a host that it fires on.
