@@ -133,6 +133,7 @@ rules! {
     receive_autotuning_off
     retransmissions_many
     path_mtu_black_hole
+    send_queue_refused
 }
 
 /// For each rule a host that it fires on.
