@@ -79,6 +79,7 @@ rules! {
     fin_timeout_shortened
     ports_run_out
     listener_in_port_range
+    connected_to_itself
     tw_buckets_overflow
     tw_buckets_few
     tw_reuse_without_timestamps
