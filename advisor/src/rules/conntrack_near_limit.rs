@@ -37,7 +37,7 @@ const DOCUMENTATION: Documentation = Documentation {
     evidence: "nf_conntrack_count of each network namespace against nf_conntrack_max: warning at \
         90%, critical at 95%. The counters drop and early_drop of /proc/net/stat/nf_conntrack: a \
         drop in the window is critical, an early drop a warning. Without a window: drops since \
-        boot.",
+        boot. What was dropped while there is room for twice as many is over.",
     recommendation: "The power of two above twice the entries, as far as a 64th of the RAM holds \
         them. Else fewer entries: no tracking for what needs none (notrack), shorter timeouts of \
         nf_conntrack_tcp_timeout_time_wait and close_wait.",
@@ -83,7 +83,11 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     if !findings.is_empty() {
         return Outcome::Fired(findings);
     }
-    let past = Past::counted(facts, DROP);
+    let mut past = Past::counted(facts, DROP);
+    // With room for twice as many, what was dropped in the window is over, too.
+    for place in facts.window().into_iter().flat_map(|_| &places) {
+        past.count = past.count.saturating_add(place.grown(DROP).unwrap_or(0));
+    }
     let most = places.iter().filter_map(|place| place.count(COUNT)).max();
     if past.is_nothing() {
         return Outcome::Quiet(format!(
@@ -121,7 +125,12 @@ fn finding(facts: &Facts, place: &NamespaceCounters<'_>, limit: i64) -> Option<F
         Some(_) => place.grown(counter).unwrap_or(0).max(0),
         None => 0,
     };
-    let (dropped, early) = (grown(DROP), grown(EARLY_DROP));
+    // Room for twice as many is enough, whatever happened before.
+    let is_short = limit < count.saturating_mul(2);
+    let (dropped, early) = match is_short {
+        true => (grown(DROP), grown(EARLY_DROP)),
+        false => (0, 0),
+    };
     // 0 is no limit.
     let reaches = |percent| limit > 0 && count.saturating_mul(100) >= limit.saturating_mul(percent);
     let severity = if dropped > 0 || reaches(CRITICAL_PERCENT) {
@@ -230,6 +239,15 @@ pub(super) mod tests {
         facts.earlier = None;
         let finding = fired(&RULE, &facts).remove(0);
         assert_eq!(finding.applies_to, AppliesTo::Observe);
+    }
+
+    #[test]
+    fn twice_the_entries_are_enough() {
+        let mut facts = firing();
+        let proposed = fired(&RULE, &facts).remove(0).proposed;
+        assert_eq!(proposed, "131072");
+        set(&mut facts, SETTING, &proposed);
+        assert_eq!(fired(&RULE, &facts)[0].applies_to, AppliesTo::Observe);
     }
 
     #[test]
