@@ -7,7 +7,7 @@ use advisor_facts::sock_diag::{TcpSocket, TcpState};
 use advisor_report::measured::Measured;
 
 use super::apply::there_and_back;
-use super::listener_in_port_range::{RESERVED, with_reserved};
+use super::listener_in_port_range::{RESERVED, reserved_among, with_reserved};
 use super::program::by_program;
 use super::{
     AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
@@ -69,9 +69,10 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
             .collect();
         let listed: Vec<String> = ports.iter().map(u16::to_string).collect();
         let listed = listed.join(" ");
-        let proposed = with_reserved(settings, &ports);
+        let unreserved = &ports - &reserved_among(settings, &ports);
+        let proposed = with_reserved(settings, &unreserved);
         let (apply, undo) = there_and_back(facts, RESERVED, &proposed);
-        Finding {
+        let finding = Finding {
             severity: Severity::Warning,
             confidence: Confidence::High,
             summary: format!("{} is connected to itself on port {listed}", program.name),
@@ -109,6 +110,18 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                 "{} shows no line with the same address twice",
                 facts.command("ss -tn")
             ),
+        };
+        if !unreserved.is_empty() {
+            return finding;
+        }
+        Finding {
+            applies_to: AppliesTo::Program,
+            setting: "the connection".to_owned(),
+            current: format!("port {listed} on both ends; the port is reserved now"),
+            proposed: "close it".to_owned(),
+            apply: "restart the program, or let it close the connection".to_owned(),
+            undo: "Nothing is changed.".to_owned(),
+            ..finding
         }
     });
     Outcome::Fired(findings.collect())
@@ -135,6 +148,9 @@ pub(super) mod tests {
         assert_quiet(&RULE, &facts);
         add_sockets(&mut facts, [end(here, here)]);
         set(&mut facts, RESERVED, "9100");
-        assert_eq!(fired(&RULE, &facts)[0].proposed, "9100,40000");
+        let proposed = fired(&RULE, &facts).remove(0).proposed;
+        assert_eq!(proposed, "9100,40000");
+        set(&mut facts, RESERVED, &proposed);
+        assert_eq!(fired(&RULE, &facts)[0].applies_to, AppliesTo::Program);
     }
 }

@@ -6,8 +6,8 @@ use advisor_report::measured::Measured;
 
 use super::past::Past;
 use super::{
-    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope, Severity,
-    a_minute,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    Severity, a_minute,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -31,8 +31,7 @@ const DOCUMENTATION: Documentation = Documentation {
     evidence: "The second column of /proc/net/softnet_stat, added up over the CPUs: warning above \
         10 per minute. Without a window: 1,000 drops since boot, if they are at least one in \
         10,000 packets, as a notice. The third column, rounds that were cut off, is shown.",
-    recommendation: "Twice the present netdev_max_backlog, and again until the drops stop. If one \
-        CPU has nearly all of the load (mpstat -P ALL, %soft), spread it over the CPUs: more \
+    recommendation: "netdev_max_backlog of 16,384. If that does not help, or one CPU has nearly all of the load (mpstat -P ALL, %soft), spread it over the CPUs: more \
         queues of the card (ethtool -L), or RPS.",
     cost: "Up to 2 KiB per packet that waits, for each CPU.",
     risk: "Packets that wait for longer are late: a queue is no answer to a CPU that is too slow \
@@ -52,6 +51,8 @@ const SQUEEZED: &str = "Softnet.time_squeeze";
 const PROCESSED: &str = "Softnet.processed";
 /// More per minute are no chance (netdata's alarm had this bound).
 const A_MINUTE: i64 = 10;
+/// A queue that takes a burst of several milliseconds at 10 Gbit/s (our judgement).
+const QUEUE: i64 = 16_384;
 /// Fewer since boot are chance (our judgement).
 const FEW: i64 = 1_000;
 /// One in more packets than this is chance (our judgement).
@@ -71,11 +72,22 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     if let Some((window, _)) = facts.window()
         && a_minute(dropped, window) > A_MINUTE
     {
-        let current = facts.settings.netdev_max_backlog.unwrap_or(1_000).max(1);
-        let proposed = current.saturating_mul(2);
-        let mut finding =
-            Finding::of_setting(facts, &DOCUMENTATION, SETTING, &proposed.to_string());
+        let mut finding = Finding::of_setting(facts, &DOCUMENTATION, SETTING, &QUEUE.to_string());
         finding.evidence.extend(evidence);
+        let current = facts.settings.netdev_max_backlog.unwrap_or(0);
+        if current >= QUEUE {
+            finding = Finding {
+                applies_to: AppliesTo::Observe,
+                setting: "the CPUs that take packets".to_owned(),
+                current: format!("a queue of {current} packets does not suffice"),
+                proposed: "spread the load over more CPUs".to_owned(),
+                apply: "mpstat -P ALL shows the CPU (%soft); more queues of the card (ethtool \
+                    -L), or RPS"
+                    .to_owned(),
+                undo: "Set the former number of queues.".to_owned(),
+                ..finding
+            };
+        }
         return Outcome::Fired(vec![Finding {
             severity: Severity::Warning,
             confidence: Confidence::Medium,
@@ -119,7 +131,6 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::AppliesTo;
     use crate::rules::testing::{assert_not_evaluated, assert_quiet, counters, fired, host, set};
 
     /// A host that the rule fires on.
@@ -128,10 +139,12 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn it_proposes_twice_the_queue_while_packets_are_dropped() {
+    fn it_proposes_a_longer_queue_and_then_more_cpus() {
         let mut facts = firing();
-        set(&mut facts, SETTING, "3000");
-        assert_eq!(fired(&RULE, &facts)[0].proposed, "6000");
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(finding.setting, SETTING);
+        set(&mut facts, SETTING, &finding.proposed);
+        assert_eq!(fired(&RULE, &facts)[0].applies_to, AppliesTo::Observe);
         facts.earlier = None;
         assert_eq!(fired(&RULE, &facts)[0].applies_to, AppliesTo::Observe);
     }
