@@ -15,6 +15,8 @@ pub mod kernel_log;
 pub mod look;
 pub mod memory;
 pub mod namespaces;
+pub mod open_files;
+mod per_cpu;
 pub mod proc_tcp;
 pub mod processes;
 pub mod read;
