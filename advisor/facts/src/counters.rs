@@ -62,6 +62,11 @@ impl Counters {
         self.0.extend(other.0);
     }
 
+    /// Gives a counter a value.
+    pub(crate) fn set(&mut self, name: &str, value: i64) {
+        self.0.insert(name.to_owned(), value);
+    }
+
     /// The value of a counter, or `None` where this kernel does not have it.
     pub fn get(&self, name: &str) -> Option<i64> {
         self.0.get(name).copied()

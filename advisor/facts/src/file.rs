@@ -13,6 +13,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::facts::Facts;
 
+mod other_schema;
+
 /// The version of the format. Any change of [`Facts`] raises it: facts of
 /// another version are refused, not guessed at.
 pub const SCHEMA: u32 = 2;
@@ -220,6 +222,39 @@ pub fn read_from(mut file: impl Read, path: &Path) -> Result<Facts, FactsFileErr
             Err(malformed(line, column, message))
         }
     }
+}
+
+/// Reads facts of this schema, and of another one as far as they are understood; gives the
+/// schema as well.
+pub fn read_any(path: &Path) -> Result<(Facts, u32), FactsFileError> {
+    let cannot = |source| FactsFileError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let mut file = File::open(path).map_err(cannot)?;
+    let mut head = Vec::new();
+    file.by_ref()
+        .take(HEAD_BYTES)
+        .read_to_end(&mut head)
+        .map_err(cannot)?;
+    let schema = schema_of(&head).filter(|schema| *schema != SCHEMA);
+    let whole = Cursor::new(head).chain(file);
+    match schema {
+        None => Ok((read_from(whole, path)?, SCHEMA)),
+        Some(schema) => Ok((other_schema::read(whole, path, schema)?, schema)),
+    }
+}
+
+/// The schema that a file of facts begins with.
+fn schema_of(head: &[u8]) -> Option<u32> {
+    let rest = head.trim_ascii_start().strip_prefix(b"{")?;
+    let rest = rest.trim_ascii_start().strip_prefix(b"\"schema\"")?;
+    let rest = rest
+        .trim_ascii_start()
+        .strip_prefix(b":")?
+        .trim_ascii_start();
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
 }
 
 impl Facts {
