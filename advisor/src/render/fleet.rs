@@ -207,7 +207,10 @@ fn write_finding(
             .iter()
             .map(|one| format!("{} = {}", one.name, one.value))
             .collect();
-        let line = format!("{} (the other hosts: hardly any)", apart.join(", "));
+        let line = format!(
+            "{}; few or none of the other hosts have it",
+            apart.join(", ")
+        );
         field(text, "theirs", &line, width);
     }
     let advice = format!("advisor explain {}", finding.code);
@@ -271,7 +274,7 @@ pub fn markdown(out: &mut dyn io::Write, fleet: &Fleet, length: Length) -> io::R
     for (number, finding) in (1..).zip(&fleet.findings) {
         let _ = writeln!(
             text,
-            "\n## {number}. {}\n\n{}, {} {}, on {} of {}; {} of {}.\n\n| host | now | proposed | what is wrong |\n| --- | --- | --- | --- |",
+            "\n## {number}. {}\n\n{}, {} {}, on {} of {}. Setting: {}. On: {}.\n\n| host | now | proposed | what is wrong |\n| --- | --- | --- | --- |",
             escaped(&title(finding)),
             finding.severity,
             finding.code,
@@ -297,7 +300,7 @@ pub fn markdown(out: &mut dyn io::Write, fleet: &Fleet, length: Length) -> io::R
         for one in &finding.sets_apart {
             let _ = writeln!(
                 text,
-                "\nThese hosts have {} = {}, and hardly any other has.",
+                "\nThese hosts have {} = {}; few or none of the others do.",
                 escaped(&one.name),
                 escaped(&one.value)
             );
