@@ -252,7 +252,7 @@ fn an_archive_of_endless_files_is_given_up() {
     header.truncate(512);
     let mut endless = Endless(header, 0);
     let (error, _) = NamedFiles::default()
-        .unpack(&mut endless, &|_| false)
+        .unpack(&mut endless, &|_, _| false)
         .unwrap_err();
     assert!(
         error.starts_with(&format!("there are more than {ENTRIES_LIMIT} files")),

@@ -66,8 +66,8 @@ const HINT_COPY: &str =
 const HINT_HOSTILE: &str = "sosreport makes no such archive: do not unpack it, and ask who made it";
 
 impl NamedFiles {
-    /// Reads the files whose names are wanted out of an archive or a directory.
-    pub fn read(path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Self, ArchiveError> {
+    /// Reads the files whose names and sizes are wanted out of an archive or a directory.
+    pub fn read(path: &Path, wanted: &dyn Fn(&str, u64) -> bool) -> Result<Self, ArchiveError> {
         let error = |what: String, hint| ArchiveError {
             path: path.to_owned(),
             what,
@@ -93,7 +93,7 @@ impl NamedFiles {
     pub fn unpack(
         &mut self,
         mut packed: impl Read,
-        wanted: &dyn Fn(&str) -> bool,
+        wanted: &dyn Fn(&str, u64) -> bool,
     ) -> Result<(), (String, &'static str)> {
         let mut head = Vec::new();
         packed
@@ -140,7 +140,7 @@ impl NamedFiles {
     fn read_tar(
         &mut self,
         unpacked: io::Take<impl Read>,
-        wanted: &dyn Fn(&str) -> bool,
+        wanted: &dyn Fn(&str, u64) -> bool,
     ) -> Result<(), (String, &'static str)> {
         let mut archive = tar::Archive::new(unpacked);
         let mut last = None::<String>;
@@ -196,7 +196,7 @@ impl NamedFiles {
             let shown = String::from_utf8_lossy(&bytes).into_owned();
             let name = self.name(&bytes)?;
             last = Some(shown);
-            if !wanted(&name) {
+            if !wanted(&name, entry.size()) {
                 continue;
             }
             match kind {
@@ -325,7 +325,7 @@ impl NamedFiles {
         directory: &Path,
         inside: &str,
         depth: usize,
-        wanted: &dyn Fn(&str) -> bool,
+        wanted: &dyn Fn(&str, u64) -> bool,
     ) -> Result<(), (String, &'static str)> {
         if depth > DEPTH_LIMIT {
             return Err((format!("{inside:?} in it is too deep"), HINT_HOSTILE));
@@ -357,7 +357,7 @@ impl NamedFiles {
                 if name != "sys" {
                     self.walk(&path, &name, depth + 1, wanted)?;
                 }
-            } else if !wanted(&name) {
+            } else if !wanted(&name, seen.len()) {
             } else if seen.is_symlink() {
                 let target = fs::read_link(&path).unwrap_or_default();
                 self.links

@@ -6,12 +6,16 @@
 
 mod netstat;
 mod ss;
+mod times;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::clock::{Date, Moment};
+use times::{clock, date_utc, uptime_of};
+
+use crate::clock::Moment;
 use crate::counters::Counters;
 use crate::facts::Facts;
 use crate::kernel_log::KernelLog;
@@ -102,8 +106,14 @@ impl SosreportError {
     }
 }
 
-/// Whether a file of an archive is read.
-fn is_wanted(name: &str) -> bool {
+/// A longer journal is not read, in bytes.
+const JOURNAL_LIMIT_BYTES: u64 = 64 << 20;
+
+/// Whether a file of an archive is read; `size_bytes` is its size.
+fn is_wanted(name: &str, size_bytes: u64) -> bool {
+    if is_journal(name) {
+        return size_bytes <= JOURNAL_LIMIT_BYTES;
+    }
     if FILES.contains(&name) || proc_net(name).is_some() {
         return true;
     }
@@ -113,6 +123,13 @@ fn is_wanted(name: &str) -> bool {
         return command == SS || command == STATISTICS || NETSTAT.contains(&command);
     }
     is_file_of_settings(name)
+}
+
+/// What journalctl printed of the present boot; its options have changed with the versions.
+fn is_journal(name: &str) -> bool {
+    let command = name.strip_prefix("sos_commands/logs/");
+    command
+        .is_some_and(|name| name.starts_with("journalctl_--no-pager") && name.ends_with("_--boot"))
 }
 
 /// `etc/sysctl.d/10-tcp.conf`.
@@ -152,7 +169,7 @@ fn in_namespace(name: &str) -> Option<(&str, &str)> {
 /// Reads an archive, packed or not.
 pub fn read(path: &Path) -> Result<Facts, SosreportError> {
     let files = NamedFiles::read(path, &is_wanted)?;
-    Ok(of_files(&files, path)?)
+    of_files(&files, path)
 }
 
 /// Reads the bytes of an archive; `path` is for the errors.
@@ -165,7 +182,7 @@ pub fn parse(bytes: &[u8], path: &Path) -> Result<Facts, SosreportError> {
             what,
             hint,
         })?;
-    Ok(of_files(&files, path)?)
+    of_files(&files, path)
 }
 
 fn of_files(files: &NamedFiles, path: &Path) -> Result<Facts, SosreportError> {
@@ -274,7 +291,11 @@ impl Reader<'_> {
         facts.cpus = (cpus as u64).max(1);
         let (taken_at, uptime) = self.time(&stat);
         facts.taken_at = taken_at;
-        facts.kernel_log = self.files.text(DMESG).map(|text| KernelLog::parse(&text));
+        facts.kernel_log = self
+            .files
+            .text(DMESG)
+            .or_else(|| self.journal(uptime))
+            .map(|text| KernelLog::parse(&text));
         facts.now = Shared::from(self.look(uptime)?);
         facts.processes = Shared::from(self.processes());
         self.note(facts.kernel_log.is_none(), "the kernel's log", DMESG);
@@ -338,9 +359,10 @@ impl Reader<'_> {
                 };
                 let is_conf = directory == DIRECTORIES[0]
                     && matches!(target, "../sysctl.conf" | sysctl_files::CONF);
-                let content = match is_conf {
-                    true => self.files.bytes(SYSCTL_CONF),
-                    false => Some(&b""[..]),
+                let content = if is_conf {
+                    self.files.bytes(SYSCTL_CONF)
+                } else {
+                    Some(&b""[..])
                 };
                 if !is_conf && target != "/dev/null" {
                     self.unseen.push(Unseen {
@@ -435,6 +457,30 @@ impl Reader<'_> {
         )
     }
 
+    /// The lines of the kernel in the journal as dmesg has them, by the time since boot. The
+    /// journal has the clock of the host, as `date` has.
+    fn journal(&self, uptime: Duration) -> Option<String> {
+        let name = self.files.names().find(|name| is_journal(name))?;
+        let journal = self.files.text(name)?;
+        let date = self.files.text(DATE)?;
+        let (year, now_s) = clock(&date)?;
+        let booted_s = now_s.checked_sub(uptime.as_secs())?;
+        let mut log = String::new();
+        for line in journal.lines() {
+            let Some((time, text)) = line.split_once(" kernel: ") else {
+                continue;
+            };
+            let at = |year: u16| clock(&format!("{time} {year}")).map(|(_, time_s)| time_s);
+            // A line has no year; one that is later than now is of the last year.
+            let time_s = at(year)
+                .filter(|time_s| *time_s <= now_s)
+                .or_else(|| at(year.checked_sub(1)?));
+            let since_boot_s = time_s.and_then(|time_s| time_s.checked_sub(booted_s));
+            let _ = writeln!(log, "[{}.0] {text}", since_boot_s.unwrap_or_default());
+        }
+        Some(log)
+    }
+
     fn look(&mut self, uptime: Duration) -> Result<Look, FactError> {
         let mut net = BTreeMap::new();
         for name in self.files.names() {
@@ -469,7 +515,7 @@ impl Reader<'_> {
                 if let Some(name) = net.get(file) {
                     let bytes = self.files.bytes(name).unwrap_or_default();
                     proc_tcp::each(bytes, Path::new(name), family, &mut |socket| {
-                        all.push(socket)
+                        all.push(socket);
                     })?;
                 }
             }
@@ -644,73 +690,6 @@ fn free_bytes(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("Mem:"))?;
     let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
     kib.checked_mul(1024)
-}
-
-/// What `date --utc` printed, in seconds since 1970: `Mon Nov 30 09:23:24 UTC 2026`, and in
-/// other languages `Mon 30 Nov 2026 09:23:24 AM UTC`. `None` of another zone.
-fn date_utc(text: &str) -> Option<u64> {
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
-    let words: Vec<&str> = text.split_whitespace().collect();
-    if !words
-        .iter()
-        .any(|word| matches!(*word, "UTC" | "GMT" | "+0000"))
-    {
-        return None;
-    }
-    let month = words.iter().find_map(|word| {
-        let place = MONTHS.iter().position(|month| word.starts_with(month))?;
-        u8::try_from(place + 1).ok()
-    })?;
-    let numbers = || {
-        words
-            .iter()
-            .filter_map(|word| word.trim_end_matches(',').parse::<u16>().ok())
-    };
-    let year = numbers().find(|number| *number >= 1970)?;
-    let day = u8::try_from(numbers().find(|number| (1..=31).contains(number))?).ok()?;
-    let time = words.iter().find(|word| word.matches(':').count() == 2)?;
-    let mut parts = time.split(':').map(str::parse::<u8>);
-    let (mut hour, minute, second) = (
-        parts.next()?.ok()?,
-        parts.next()?.ok()?,
-        parts.next()?.ok()?,
-    );
-    if words.contains(&"PM") && hour < 12 {
-        hour += 12;
-    } else if words.contains(&"AM") && hour == 12 {
-        hour = 0;
-    }
-    if hour > 23 || minute > 59 || second > 60 {
-        return None;
-    }
-    let days = Date::new(year, month, day)?.days_since_epoch()?;
-    Some(days * 86_400 + u64::from(hour) * 3_600 + u64::from(minute) * 60 + u64::from(second))
-}
-
-/// What `uptime` printed: ` 09:23:25 up 12 days,  1:38,  0 users, ...`.
-fn uptime_of(text: &str) -> Option<Duration> {
-    let (_, rest) = text.split_once(" up ")?;
-    let mut minutes = 0_u64;
-    for part in rest.split(',').map(str::trim) {
-        let first = part.split_whitespace().next()?;
-        if part.contains("day") {
-            minutes = minutes.checked_add(first.parse::<u64>().ok()?.checked_mul(1440)?)?;
-        } else if part.contains("min") {
-            return Some(Duration::from_secs(
-                minutes.checked_add(first.parse().ok()?)?.checked_mul(60)?,
-            ));
-        } else {
-            let (hours, rest) = first.split_once(':')?;
-            let hours = hours.parse::<u64>().ok()?.checked_mul(60)?;
-            minutes = minutes
-                .checked_add(hours)?
-                .checked_add(rest.parse().ok()?)?;
-            return Some(Duration::from_secs(minutes.checked_mul(60)?));
-        }
-    }
-    None
 }
 
 #[cfg(test)]

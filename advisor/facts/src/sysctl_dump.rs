@@ -153,7 +153,7 @@ pub fn parse(bytes: &[u8], path: &Path) -> Result<Facts, DumpError> {
         match name {
             "kernel.osrelease" => value.clone_into(&mut facts.kernel),
             "kernel.hostname" => {
-                facts.hostname = Some(value.to_owned()).filter(|name| !name.is_empty())
+                facts.hostname = Some(value.to_owned()).filter(|name| !name.is_empty());
             }
             "kernel.random.boot_id" => facts.boot_id = Some(value.to_owned()),
             _ if !Settings::NAMES.contains(&name) => {}

@@ -236,7 +236,7 @@ fn seen(advice: &Advice, facts: &Facts) -> String {
     // The answer names the host where it has findings to count.
     let place = place(advice).filter(|_| advice.recommendations.is_empty());
     let place = place.map_or_else(String::new, |place| format!(" {place},"));
-    format!("Seen{place} in {look}: {sockets}; {}.", machine(facts),)
+    format!("Seen{place} in {look}: {sockets}; {}.", machine(facts))
 }
 
 /// The kernel and the memory, as far as they are known: `Linux 6.12.48, 16.0 GiB RAM`.

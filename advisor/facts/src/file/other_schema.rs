@@ -21,7 +21,7 @@ const LIMIT_BYTES: u64 = 32 << 20;
 
 /// Parts of facts as JSON, of a schema.
 struct Parts<'a> {
-    parts: &'a mut Map<String, Value>,
+    all: &'a mut Map<String, Value>,
     schema: u32,
     unseen: &'a mut Vec<Unseen>,
 }
@@ -29,7 +29,7 @@ struct Parts<'a> {
 impl Parts<'_> {
     /// A part by its name; one that is there and not understood is noted.
     fn take<T: DeserializeOwned>(&mut self, name: &str, words: &str) -> Option<T> {
-        let part = self.parts.remove(name).filter(|part| !part.is_null())?;
+        let part = self.all.remove(name).filter(|part| !part.is_null())?;
         let understood = serde_json::from_value(part).ok();
         if understood.is_none() {
             self.unseen.push(Unseen {
@@ -95,7 +95,7 @@ fn of_parts(parts: &mut Map<String, Value>, schema: u32, unseen: &mut Vec<Unseen
     };
     let settings = parts.remove("settings");
     let mut parts = Parts {
-        parts,
+        all: parts,
         schema,
         unseen,
     };
@@ -131,7 +131,7 @@ fn of_parts(parts: &mut Map<String, Value>, schema: u32, unseen: &mut Vec<Unseen
         .take("unseen", "what was not seen")
         .unwrap_or_default();
     let mut look = Parts {
-        parts: &mut now,
+        all: &mut now,
         schema,
         unseen: parts.unseen,
     };

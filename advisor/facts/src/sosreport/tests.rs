@@ -148,7 +148,7 @@ fn only_what_is_read_is_wanted() {
         "proc/net/snmp",
         "etc/sysctl.d/10-a.conf",
     ] {
-        assert!(is_wanted(name), "{name}");
+        assert!(is_wanted(name, 1), "{name}");
     }
     for name in [
         "sos_commands/networking/ip_netns_exec__ss_-peaonmi",
@@ -158,10 +158,45 @@ fn only_what_is_read_is_wanted() {
         "etc/sysctl.d/a/b.conf",
         "etc/shadow",
     ] {
-        assert!(!is_wanted(name), "{name}");
+        assert!(!is_wanted(name, 1), "{name}");
     }
     assert_eq!(
         in_namespace("ip_netns_exec_a_b_netstat_-W_-neopa"),
         Some(("a_b", "netstat_-W_-neopa"))
     );
+}
+
+#[test]
+fn the_journal_stands_in_for_dmesg() {
+    let mut files = NamedFiles::default();
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, content) in [
+        ("s/version.txt", "sosreport: 4.0\n"),
+        ("s/sos_commands/date/date", "Fri Jan 2 10:00:00 CET 2026\n"),
+        (
+            "s/sos_commands/logs/journalctl_--no-pager_--catalog_--boot",
+            "Jan 02 09:59:00 h kernel: TCP: too many orphaned sockets\n\
+             Dec 31 23:00:00 h kernel: TCP: out of memory -- consider tuning tcp_mem\n\
+             Jan 02 09:59:01 h sshd[1]: TCP: too many orphaned sockets\n",
+        ),
+        (
+            "s/sos_commands/host/uptime",
+            " 10:00:00 up 3 days,  0 min,  1 user\n",
+        ),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        tar.append_data(&mut header, name, content.as_bytes())
+            .unwrap();
+    }
+    files
+        .unpack(&*tar.into_inner().unwrap(), &is_wanted)
+        .unwrap();
+    let log = of_files(&files, Path::new("s"))
+        .unwrap()
+        .kernel_log
+        .unwrap();
+    let boot = 3 * 86_400;
+    assert_eq!(log.too_many_orphans, [Duration::from_secs(boot - 60)]);
+    assert_eq!(log.out_of_memory, [Duration::from_secs(boot - 35 * 3600)]);
 }
