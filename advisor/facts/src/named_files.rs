@@ -59,6 +59,40 @@ pub struct ArchiveError {
     pub hint: &'static str,
 }
 
+/// Reads on until there is too much.
+struct Bounded<R> {
+    inner: R,
+    left_bytes: u64,
+}
+
+impl<R> Bounded<R> {
+    const fn new(inner: R, limit_bytes: u64) -> Self {
+        Self {
+            inner,
+            left_bytes: limit_bytes,
+        }
+    }
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        match self.left_bytes.checked_sub(length as u64) {
+            Some(left_bytes) => self.left_bytes = left_bytes,
+            None => {
+                return Err(io::Error::new(
+                    io::ErrorKind::FileTooLarge,
+                    format!(
+                        "it is larger than {} GiB unpacked",
+                        UNPACKED_LIMIT_BYTES >> 30
+                    ),
+                ));
+            }
+        }
+        Ok(length)
+    }
+}
+
 const HINT_SOSREPORT: &str =
     "give the .tar.xz or .tar.gz that `sosreport` made, or the directory that it unpacks to";
 const HINT_COPY: &str =
@@ -114,16 +148,14 @@ impl NamedFiles {
         .into_iter()
         .find(|(magic, _)| head.starts_with(magic));
         let whole = Cursor::new(head).chain(packed);
+        let limit = UNPACKED_LIMIT_BYTES;
         if is_xz {
             let xz = XzReader::new_mem_limit(whole, true, XZ_LIMIT_KIB);
-            self.read_tar(xz.take(UNPACKED_LIMIT_BYTES), wanted)
+            self.read_tar(Bounded::new(xz, limit), wanted)
         } else if is_gzip {
-            self.read_tar(
-                MultiGzDecoder::new(whole).take(UNPACKED_LIMIT_BYTES),
-                wanted,
-            )
+            self.read_tar(Bounded::new(MultiGzDecoder::new(whole), limit), wanted)
         } else if is_tar {
-            self.read_tar(whole.take(UNPACKED_LIMIT_BYTES), wanted)
+            self.read_tar(Bounded::new(whole, limit), wanted)
         } else if let Some((_, name)) = other {
             Err((
                 format!("it is packed by {name}, which is not read"),
@@ -139,7 +171,7 @@ impl NamedFiles {
 
     fn read_tar(
         &mut self,
-        unpacked: io::Take<impl Read>,
+        unpacked: Bounded<impl Read>,
         wanted: &dyn Fn(&str, u64) -> bool,
     ) -> Result<(), (String, &'static str)> {
         let mut archive = tar::Archive::new(unpacked);
@@ -149,7 +181,9 @@ impl NamedFiles {
                 || "before its first file".to_owned(),
                 |name| format!("after {name:?}"),
             );
-            if error.kind() == io::ErrorKind::UnexpectedEof {
+            if error.kind() == io::ErrorKind::FileTooLarge {
+                (error.to_string(), HINT_HOSTILE)
+            } else if error.kind() == io::ErrorKind::UnexpectedEof {
                 (format!("it is cut off {place}"), HINT_COPY)
             } else {
                 (format!("it is damaged {place}: {error}"), HINT_COPY)
@@ -217,15 +251,6 @@ impl NamedFiles {
                 }
                 _ => {}
             }
-        }
-        if archive.into_inner().limit() == 0 {
-            return Err((
-                format!(
-                    "it is larger than {} GiB unpacked",
-                    UNPACKED_LIMIT_BYTES >> 30
-                ),
-                HINT_HOSTILE,
-            ));
         }
         Ok(())
     }
@@ -422,4 +447,33 @@ fn pax_path(mut bytes: &[u8]) -> Option<Vec<u8>> {
         bytes = &bytes[length..];
     }
     path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archive_that_unpacks_to_too_much_is_given_up() {
+        let mut header = tar::Header::new_gnu();
+        header.set_path("s/large").unwrap();
+        header.set_size(1 << 30);
+        header.set_cksum();
+        let endless = Cursor::new(header.as_bytes().to_vec()).chain(io::repeat(0));
+        let mut files = NamedFiles::default();
+        let read = files.read_tar(Bounded::new(endless, 1 << 20), &|_, _| false);
+        assert_eq!(
+            read,
+            Err(("it is larger than 8 GiB unpacked".to_owned(), HINT_HOSTILE))
+        );
+    }
+
+    #[test]
+    fn the_path_of_a_pax_header_is_read_and_others_are_passed_over() {
+        assert_eq!(pax_path(b"9 a=bcd\n12 path=a/b\n"), None);
+        assert_eq!(pax_path(b"8 a=bcd\n12 path=a/b\n").unwrap(), b"a/b");
+        for bytes in [&b""[..], b"x", b"99 path=a\n", b"0 path=a\n", b"1 "] {
+            assert_eq!(pax_path(bytes), None, "{bytes:?}");
+        }
+    }
 }
