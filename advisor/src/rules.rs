@@ -137,6 +137,13 @@ rules! {
     send_queue_refused
 }
 
+/// The rules that settings alone answer: all that is asked of a dump of settings, which has
+/// nothing else.
+const SETTINGS_TELL: &[&str] = &[
+    "LB102", "LB302", "LB311", "LB312", "LB314", "LB315", "LB410", "LB411", "LB416", "LB418",
+    "LB419", "LB420", "LB511", "LB512", "LB513",
+];
+
 /// For each rule a host that it fires on.
 #[cfg(test)]
 pub(crate) fn hosts_that_fire() -> impl Iterator<Item = Facts> {
@@ -175,9 +182,20 @@ impl Rule {
         namespaces: &[Facts],
         measured: &Measured,
     ) -> Outcome<Placed> {
-        match self.scope {
+        if !SETTINGS_TELL.contains(&self.code)
+            && let Some(why) = facts.settings_only()
+        {
+            return Outcome::NotEvaluated(why);
+        }
+        let outcome = match self.scope {
             Scope::Host | Scope::Files => (self.check)(facts, measured).at(None),
             Scope::Namespace => in_each_namespace(self, namespaces, measured),
+        };
+        match (outcome, facts.origin.name()) {
+            (Outcome::NotEvaluated(why), Some(origin)) => Outcome::NotEvaluated(format!(
+                "{why}; {origin} does not tell, ask the host itself"
+            )),
+            (outcome, _) => outcome,
         }
     }
 }

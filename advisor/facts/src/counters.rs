@@ -63,8 +63,8 @@ impl Counters {
         self.0.extend(other.0);
     }
 
-    /// Sets the value of a counter that has another file.
-    pub(crate) fn insert(&mut self, name: &str, value: i64) {
+    /// Gives a counter a value.
+    pub(crate) fn set(&mut self, name: &str, value: i64) {
         self.0.insert(name.to_owned(), value);
     }
 

@@ -16,6 +16,7 @@ use crate::look::Look;
 use crate::memory::Memory;
 use crate::namespaces::{Namespace, Place};
 use crate::open_files::OpenFiles;
+use crate::origin::Origin;
 use crate::processes::Processes;
 use crate::read::{FactError, OutOfSight, Unseen, number, read_json, read_required};
 use crate::release::Release;
@@ -77,6 +78,9 @@ pub struct Facts {
     /// one network namespace other than the reader's ([`Facts::by_namespace`]).
     #[serde(skip)]
     pub place: Option<Place>,
+    /// What they were read from.
+    #[serde(skip)]
+    pub origin: Origin,
 }
 
 /// The counters of a network namespace, now and in an earlier look.
@@ -173,6 +177,7 @@ impl Facts {
             earlier: None,
             unseen,
             place: None,
+            origin: Origin::Host,
         };
         match root {
             Root::Live if looking.inspect_options => {
@@ -223,6 +228,7 @@ impl Facts {
             earlier: None,
             unseen: Vec::new(),
             place: None,
+            origin: Origin::Host,
         }
     }
 
@@ -305,6 +311,7 @@ impl Facts {
                 cgroups_v1: Vec::new(),
                 unseen: Vec::new(),
                 place: Some(other.place()),
+                origin: self.origin,
             }
         });
         std::iter::once(own).chain(others).collect()
@@ -373,6 +380,27 @@ impl Facts {
         .into_iter()
         .filter_map(|(what, is_hidden)| is_hidden.then_some(what))
         .collect()
+    }
+
+    /// Why no more than the settings is known: a rule that looks at anything else can't
+    /// tell. `None` where sockets or counters were seen.
+    pub fn settings_only(&self) -> Option<String> {
+        let blind =
+            self.now.counters.names().next().is_none() || self.now.sockstat.iter().next().is_none();
+        match self.origin {
+            Origin::SysctlDump => {
+                Some("a dump of settings has no sockets, no counters and no memory".to_owned())
+            }
+            Origin::Sosreport if blind => Some(
+                "the sosreport has no proc/net/netstat, snmp and sockstat: make it with the \
+                 plugin networking"
+                    .to_owned(),
+            ),
+            Origin::OtherSchema(schema) if blind => Some(format!(
+                "the capture is of schema {schema}, and its counters are not understood"
+            )),
+            _ => None,
+        }
     }
 
     /// Since when the counters count, for people: a network namespace has its

@@ -35,7 +35,7 @@ pub(crate) fn softnet(net: &Path, counters: &mut Counters) -> Result<(), FactErr
         }
     }
     for (sum, (_, name)) in sums.into_iter().zip(SOFTNET) {
-        counters.insert(name, sum);
+        counters.set(name, sum);
     }
     Ok(())
 }
@@ -50,7 +50,7 @@ pub(crate) fn conntrack(root: &Path, net: &Path, counters: &mut Counters) -> Res
     };
     let count = crate::read::number(&text)
         .ok_or_else(|| FactError::malformed(&path, 1, format!("{text:?} is not a number")))?;
-    counters.insert("Conntrack.count", count);
+    counters.set("Conntrack.count", count);
     let path = net.join("stat/nf_conntrack");
     let Some(text) = readable(&path)? else {
         return Ok(());
@@ -71,7 +71,7 @@ pub(crate) fn conntrack(root: &Path, net: &Path, counters: &mut Counters) -> Res
         }
     }
     for (name, _, sum) in sums {
-        counters.insert(&format!("Conntrack.{name}"), sum);
+        counters.set(&format!("Conntrack.{name}"), sum);
     }
     Ok(())
 }

@@ -82,6 +82,23 @@ pub struct Process {
     pub descriptor_limit: Option<u64>,
 }
 
+impl Process {
+    /// A process as `ps` printed it: its command line with blanks between the arguments.
+    pub(crate) fn of_ps(pid: u32, name: &str, command: Option<&str>, cgroup: Option<&str>) -> Self {
+        let arguments: Vec<&str> = command.unwrap_or_default().split_whitespace().collect();
+        let kept = |command: &str| command.chars().take(COMMAND_LIMIT_BYTES).collect();
+        Self {
+            pid,
+            name: name.to_owned(),
+            program: None,
+            script: name::script(None, &arguments),
+            command: command.map(kept),
+            cgroup: cgroup.map(str::to_owned),
+            container: cgroup.and_then(container),
+        }
+    }
+}
+
 /// A descriptor of a socket.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(deny_unknown_fields)]
