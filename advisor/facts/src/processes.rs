@@ -88,6 +88,8 @@ impl Process {
         let arguments: Vec<&str> = command.unwrap_or_default().split_whitespace().collect();
         let kept = |command: &str| command.chars().take(COMMAND_LIMIT_BYTES).collect();
         Self {
+            descriptor_limit: None,
+            open_descriptors: None,
             pid,
             name: name.to_owned(),
             program: None,
