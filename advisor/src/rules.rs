@@ -3,7 +3,8 @@
 //! A rule is one file, `rules/NAME.rs`, and one line in `rules!` below. Its code and its
 //! name never change. The name says the bad pattern. The first digit of the code says
 //! the topic: 1 orphaned sockets, 2 closing, 3 ports and TIME_WAIT, 4 memory and dead
-//! peers, 5 listeners, 6 files of settings.
+//! peers, 5 listeners, 6 files of settings, 7 connection tracking, throughput and the
+//! path.
 
 mod apply;
 mod cgroup;
@@ -78,6 +79,7 @@ rules! {
     fin_timeout_shortened
     ports_run_out
     listener_in_port_range
+    connected_to_itself
     tw_buckets_overflow
     tw_buckets_few
     tw_reuse_without_timestamps
@@ -102,19 +104,37 @@ rules! {
     least_buffers_raised
     buffers_out_of_order
     udp_mem_in_bytes
+    receive_queue_pruned
+    idle_past_middlebox
     accept_queue_full
     listener_without_reuseaddr
     accept_queue_stuck
+    descriptors_near_limit
+    file_table_near_limit
     listen_queue_overflows
     somaxconn_low
     abort_on_overflow
     syncookies_off
+    syn_queue_full
     setting_unknown_here
     file_line_overruled
     file_differs_from_live
     file_holds_wrong_value
     file_line_not_understood
     value_refused
+    conntrack_near_limit
+    conntrack_forgets_idle
+    softnet_drops
+    socket_backlog_drops
+    peer_window_limits
+    send_buffer_limits
+    buffers_lowered
+    window_scaling_off
+    sack_off
+    receive_autotuning_off
+    retransmissions_many
+    path_mtu_black_hole
+    send_queue_refused
 }
 
 /// The rules that settings alone answer: all that is asked of a dump of settings, which has

@@ -11,7 +11,8 @@ use crate::read::FactError;
 /// Counters by dotted name: `TcpExt.TCPAbortOnClose`, `Tcp.ActiveOpens`.
 ///
 /// /proc/net/snmp has a few gauges and constants among them, `Tcp.CurrEstab`
-/// or `Tcp.RtoMin`; they are values like the others.
+/// or `Tcp.RtoMin`; they are values like the others. A look adds those that are
+/// kept for each CPU, as `Softnet.dropped` and `Conntrack.drop`.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Counters(BTreeMap<String, i64>);
 

@@ -15,6 +15,7 @@ use crate::kernel_log::KernelLog;
 use crate::look::Look;
 use crate::memory::Memory;
 use crate::namespaces::{Namespace, Place};
+use crate::open_files::OpenFiles;
 use crate::origin::Origin;
 use crate::processes::Processes;
 use crate::read::{FactError, OutOfSight, Unseen, number, read_json, read_required};
@@ -50,6 +51,9 @@ pub struct Facts {
     pub cpus: u64,
     /// The memory of the host.
     pub memory: Memory,
+    /// The open files of the whole kernel; `None` in older captures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<OpenFiles>,
     /// The settings that the rules use.
     pub settings: Settings,
     /// The files that set sysctls at boot.
@@ -118,6 +122,7 @@ impl Facts {
         let stat = read_required(&stat_path)?;
         let mut unseen = Vec::new();
         let memory = Memory::read(path, &mut unseen)?;
+        let files = OpenFiles::read(path)?;
         let settings = Settings::read(path, &mut unseen)?;
         let sysctl_files = SysctlFiles::read(path, &mut unseen)?;
         let mut now = Look::read_keeping(root, looking, Keep::All, &mut unseen)?;
@@ -157,6 +162,7 @@ impl Facts {
             page_bytes: page_bytes(root)?,
             cpus: cpus(&stat_path, &stat)?,
             memory,
+            files,
             settings,
             sysctl_files,
             cgroups_v1: cgroups::read_v1(path, &processes)?,
@@ -205,6 +211,7 @@ impl Facts {
                 total_bytes: ram_bytes,
                 ..Memory::default()
             },
+            files: None,
             settings: Settings::default(),
             sysctl_files: SysctlFiles::default(),
             kernel_log: None,
@@ -293,6 +300,7 @@ impl Facts {
                 page_bytes: self.page_bytes,
                 cpus: self.cpus,
                 memory: self.memory.clone(),
+                files: self.files,
                 settings,
                 sysctl_files: SysctlFiles::default(),
                 kernel_log: None,
