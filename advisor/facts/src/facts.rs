@@ -297,7 +297,7 @@ impl Facts {
                 cgroups: BTreeMap::new(),
                 cgroups_v1: Vec::new(),
                 unseen: Vec::new(),
-                place: Some(other.place()),
+                place: Some(other.place().named_by(&self.processes)),
             }
         });
         std::iter::once(own).chain(others).collect()
