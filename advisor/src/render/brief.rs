@@ -192,7 +192,9 @@ fn finding(text: &mut String, number: usize, step: &Recommendation, width: usize
     }
     let since = step.since();
     let lasted = since.strip_prefix("for ").unwrap_or(&since);
-    if since != "now" && !finding.summary.contains(lasted) {
+    // What is over says itself since when.
+    let is_over = finding.applies_to == AppliesTo::Observe;
+    if since != "now" && !is_over && !finding.summary.contains(lasted) {
         let _ = write!(more, ", {since}");
     }
     let _ = write!(more, "; do: {}", what_to_do(step));
