@@ -1,5 +1,6 @@
 //! The words of the command line, and what they do.
 
+mod archive;
 mod capture;
 mod host;
 mod lint;
@@ -11,17 +12,22 @@ use std::process::ExitCode;
 
 use advisor_facts::FactError;
 use advisor_facts::file::FactsFileError;
+use advisor_facts::sosreport::SosreportError;
+use advisor_facts::sysctl_dump::DumpError;
 use advisor_report::document::DocumentError;
 use advisor_report::proof;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::accepted::AcceptedError;
+use crate::fleet::{Fleet, FleetError};
 use crate::lint::LintError;
 use crate::plan::{self, Recommendation};
+use crate::render::fleet::{self as many, Length};
 use crate::render::{brief, explain, json, markdown, sysctl, text};
 use crate::rules::{self, NamedReport, Severity};
 
 use crate::spelling::meant;
+use archive::ArchiveArguments;
 use capture::Capture;
 use host::{HostArguments, LookArguments};
 use lint::Lint;
@@ -58,7 +64,8 @@ enum Command {
 #[command(after_help = "Exit status:\n  \
     0  nothing to recommend\n  \
     1  there are recommendations, of the severity of --fail-on or worse\n  \
-    2  wrong usage, or a report, facts or a configuration that cannot be read\n  \
+    2  wrong usage, or a report, facts, an archive or a configuration that cannot be\n     \
+        read; of a directory of captures: one of them cannot be read\n  \
     3  the host cannot be read\n  \
     4  nothing of that severity was found, but orphans, tcp_mem or sockets of other\n     \
         processes could not be seen for lack of rights, or from a container")]
@@ -93,6 +100,8 @@ struct Recommend {
     scope: LookArguments,
     #[command(flatten)]
     host: HostArguments,
+    #[command(flatten)]
+    archive: ArchiveArguments,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -187,6 +196,18 @@ pub enum Error {
     /// A file of facts could not be read.
     #[error(transparent)]
     Facts(#[from] FactsFileError),
+    /// A directory of captures could not be read.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+    /// An option that is about one host was given with a directory of captures.
+    #[error("{0} is about one host, and --facts names a directory of captures")]
+    OneHost(&'static str),
+    /// An archive of sosreport could not be read.
+    #[error(transparent)]
+    Sosreport(#[from] SosreportError),
+    /// A dump of settings could not be read.
+    #[error(transparent)]
+    Dump(#[from] DumpError),
     /// The answer could not be written.
     #[error("cannot write the answer: {0}")]
     Output(io::Error),
@@ -207,6 +228,10 @@ impl Error {
             }
             Self::Host(error) => error.hint(),
             Self::Facts(error) => error.hint(),
+            Self::Fleet(error) => error.hint(),
+            Self::OneHost(_) => "give one of the captures in it",
+            Self::Sosreport(error) => error.hint(),
+            Self::Dump(error) => error.hint(),
             Self::Output(_) => "see that there is room where the output goes",
         }
     }
@@ -217,6 +242,10 @@ impl Error {
             Self::Document(_)
             | Self::Proof(_)
             | Self::Facts(_)
+            | Self::Fleet(_)
+            | Self::OneHost(_)
+            | Self::Sosreport(_)
+            | Self::Dump(_)
             | Self::Lint(_)
             | Self::Accepted(_)
             | Self::NoRule(_)
@@ -242,18 +271,28 @@ impl Cli {
 
 impl Recommend {
     fn run(self) -> Result<ExitCode, Error> {
+        self.refuse_what_is_about_one_host()?;
         // Reports first: a mistyped path is not to cost the wait of --over.
         let reports = self
             .reports
-            .into_iter()
+            .iter()
             .map(|path| {
-                let report = advisor_report::read(&path)?;
+                let report = advisor_report::read(path)?;
+                let path = path.clone();
                 Ok(NamedReport { path, report })
             })
             .collect::<Result<Vec<_>, DocumentError>>()?;
         let proof = self.proof.as_deref().map(proof::read).transpose()?;
-        let accepted = self.host.accepted(self.config.as_deref())?;
-        let facts = self.host.facts(&self.scope)?;
+        let brings_none = self.archive.is_given();
+        let accepted = self.host.accepted(self.config.as_deref(), brings_none)?;
+        if let Some(directory) = self.host.directory() {
+            let fleet = Fleet::read(directory, &reports, &accepted)?;
+            return self.answer_for_many(&fleet);
+        }
+        let facts = match self.archive.facts()? {
+            Some(facts) => self.scope.compared(facts)?,
+            None => self.host.facts(&self.scope)?,
+        };
         let mut advice = plan::advise(&facts, &reports);
         advice.accept(&accepted);
         if let Some(proof) = proof {
@@ -275,6 +314,52 @@ impl Recommend {
         } else {
             ExitCode::from(4)
         })
+    }
+}
+
+impl Recommend {
+    /// Says so where a directory of captures meets an option that is about one host.
+    fn refuse_what_is_about_one_host(&self) -> Result<(), Error> {
+        if self.host.directory().is_none() {
+            return Ok(());
+        }
+        let given = [
+            (self.scope.has_baseline(), "--baseline"),
+            (self.proof.is_some(), "--proof"),
+            (matches!(self.format, Format::Sysctl), "--format sysctl"),
+        ];
+        match given.into_iter().find(|(is_given, _)| *is_given) {
+            Some((_, option)) => Err(Error::OneHost(option)),
+            None => Ok(()),
+        }
+    }
+
+    fn answer_for_many(&self, fleet: &Fleet) -> Result<ExitCode, Error> {
+        let length = match (self.brief, self.verbose) {
+            (true, _) => Length::Brief,
+            (_, true) => Length::Verbose,
+            _ => Length::Usual,
+        };
+        print(|out| match self.format {
+            Format::Json => json::write(out, fleet),
+            Format::Markdown => many::markdown(out, fleet, length),
+            Format::Text | Format::Sysctl => many::write(out, fleet, textwrap::termwidth(), length),
+        })?;
+        if !fleet.unread.is_empty() {
+            // Where nobody reads the errors, the exit status tells them.
+            let _ = io::Write::write_all(&mut anstream::stderr(), many::errors(fleet).as_bytes());
+            return Ok(ExitCode::from(2));
+        }
+        let fails = |severity: Severity| severity <= self.fail_on.severity();
+        Ok(
+            if fleet.findings.iter().any(|finding| fails(finding.severity)) {
+                ExitCode::from(1)
+            } else if fleet.not_seen.is_empty() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(4)
+            },
+        )
     }
 }
 

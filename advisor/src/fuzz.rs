@@ -14,7 +14,7 @@ use advisor_facts::condition::Condition;
 use advisor_facts::kernel_log::KernelLog;
 use advisor_facts::sock_diag::{Family, TcpSocket, decode_recorded};
 use advisor_facts::tcp_info::TcpInfo;
-use advisor_facts::{Facts, Root, file, proc_tcp};
+use advisor_facts::{Facts, Root, file, proc_tcp, sosreport, sysctl_dump};
 use arbtest::arbitrary::{Result, Unstructured};
 use arbtest::{ArbTest, arbtest};
 
@@ -70,6 +70,45 @@ fn look_at(socket: &TcpSocket) {
     let text = serde_json::to_string(socket).expect("a socket can be written");
     let read: TcpSocket = serde_json::from_str(&text).expect("and read");
     assert_eq!(&read, socket);
+}
+
+/// A real archive of sosreport, unpacked from xz: xz would refuse what is changed in it.
+static SOSREPORT: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let packed = include_bytes!("../tests/sosreport/shop1.tar.xz");
+    let mut tar = Vec::new();
+    std::io::Read::read_to_end(&mut lzma_rust2::XzReader::new(&packed[..], false), &mut tar)
+        .unwrap();
+    tar
+});
+
+#[test]
+fn a_sosreport() {
+    let path = Path::new("shop1.tar");
+    fuzz(|input| {
+        let archive = changed(SOSREPORT.clone(), input)?;
+        match sosreport::parse(&archive, path) {
+            Ok(facts) => {
+                plan::advise(&facts, &[]);
+            }
+            Err(error) => assert!(error.to_string().starts_with("shop1.tar: "), "{error}"),
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_dump_of_settings() {
+    let path = Path::new("host.sysctl");
+    let dump = b"kernel.osrelease = 6.12.48\nnet.ipv4.tcp_mem = 1\t2\t3\nnet.core.somaxconn = 9\n";
+    fuzz(|input| {
+        match sysctl_dump::parse(&changed(dump.to_vec(), input)?, path) {
+            Ok(facts) => {
+                plan::advise(&facts, &[]);
+            }
+            Err(error) => assert!(error.to_string().starts_with("host.sysctl:"), "{error}"),
+        }
+        Ok(())
+    });
 }
 
 #[test]

@@ -7,6 +7,7 @@
 
 pub mod accepted;
 pub mod cli;
+pub mod fleet;
 #[cfg(test)]
 mod fuzz;
 pub mod lint;

@@ -2,6 +2,7 @@
 
 pub mod brief;
 pub mod explain;
+pub mod fleet;
 pub mod json;
 mod lines;
 pub mod lint;

@@ -3,7 +3,8 @@
 //! A rule is one file, `rules/NAME.rs`, and one line in `rules!` below. Its code and its
 //! name never change. The name says the bad pattern. The first digit of the code says
 //! the topic: 1 orphaned sockets, 2 closing, 3 ports and TIME_WAIT, 4 memory and dead
-//! peers, 5 listeners, 6 files of settings.
+//! peers, 5 listeners, 6 files of settings, 7 connection tracking, throughput and the
+//! path.
 
 mod apply;
 mod cgroup;
@@ -78,6 +79,7 @@ rules! {
     fin_timeout_shortened
     ports_run_out
     listener_in_port_range
+    connected_to_itself
     tw_buckets_overflow
     tw_buckets_few
     tw_reuse_without_timestamps
@@ -102,20 +104,45 @@ rules! {
     least_buffers_raised
     buffers_out_of_order
     udp_mem_in_bytes
+    receive_queue_pruned
+    idle_past_middlebox
     accept_queue_full
     listener_without_reuseaddr
     accept_queue_stuck
+    descriptors_near_limit
+    file_table_near_limit
     listen_queue_overflows
     somaxconn_low
     abort_on_overflow
     syncookies_off
+    syn_queue_full
     setting_unknown_here
     file_line_overruled
     file_differs_from_live
     file_holds_wrong_value
     file_line_not_understood
     value_refused
+    conntrack_near_limit
+    conntrack_forgets_idle
+    softnet_drops
+    socket_backlog_drops
+    peer_window_limits
+    send_buffer_limits
+    buffers_lowered
+    window_scaling_off
+    sack_off
+    receive_autotuning_off
+    retransmissions_many
+    path_mtu_black_hole
+    send_queue_refused
 }
+
+/// The rules that settings alone answer: all that is asked of a dump of settings, which has
+/// nothing else.
+const SETTINGS_TELL: &[&str] = &[
+    "LB102", "LB302", "LB311", "LB312", "LB314", "LB315", "LB410", "LB411", "LB416", "LB418",
+    "LB419", "LB420", "LB511", "LB512", "LB513",
+];
 
 /// For each rule a host that it fires on.
 #[cfg(test)]
@@ -155,6 +182,11 @@ impl Rule {
         namespaces: &[Facts],
         measured: &Measured,
     ) -> Outcome<Placed> {
+        if !SETTINGS_TELL.contains(&self.code)
+            && let Some(why) = facts.settings_only()
+        {
+            return Outcome::NotEvaluated(why);
+        }
         let mut outcome = match self.scope {
             Scope::Host | Scope::Files => (self.check)(facts, measured).at(None),
             Scope::Namespace => in_each_namespace(self, namespaces, measured),
@@ -166,7 +198,12 @@ impl Rule {
                 one.finding.say_that_tcp_mem_is_blind();
             }
         }
-        outcome
+        match (outcome, facts.origin.name()) {
+            (Outcome::NotEvaluated(why), Some(origin)) => Outcome::NotEvaluated(format!(
+                "{why}; {origin} does not tell, ask the host itself"
+            )),
+            (outcome, _) => outcome,
+        }
     }
 }
 

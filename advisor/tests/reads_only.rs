@@ -291,6 +291,33 @@ fn recommend_changes_nothing() {
 }
 
 #[test]
+fn archives_and_captures_are_only_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let captures = directory.path().to_str().unwrap();
+    std::fs::write(directory.path().join("cut.json"), "{\"schema\": 2,").unwrap();
+    for args in [
+        &["recommend", "--sosreport", "sosreport/shop1.tar.xz"][..],
+        &["recommend", "--sosreport", "hosts/quiet"],
+        &["recommend", "--sysctl-dump", "settings/nowhere"],
+        &["recommend", "--facts", captures],
+    ] {
+        let trace = trace(env!("CARGO_BIN_EXE_advisor"), args);
+        assert_eq!(trace.forbidden, Vec::<String>::new(), "{args:?}");
+        assert!(!trace.written.is_empty(), "{args:?}: it writes its answer");
+        assert_eq!((trace.dumps, trace.visits), (0, 0), "{args:?}");
+        // This host is not among what was asked for.
+        let own = trace
+            .opened
+            .iter()
+            .find(|opened| opened.contains("proc/net"));
+        assert!(
+            own.is_none() || args.contains(&"hosts/quiet"),
+            "{args:?}: {own:?}"
+        );
+    }
+}
+
+#[test]
 fn lint_and_explain_change_nothing() {
     for args in [
         &["lint"][..],

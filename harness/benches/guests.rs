@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::guest::Guest;
+use harness::guest::{Beginning, Guest};
 use harness::guest::state::State;
 use harness::guest::{init, qemu};
 use harness::kernels::cache::{Cache, Stored};
@@ -86,7 +86,7 @@ fn of_kernel(kernel: &Stored, cache: &Cache, vng: Option<&[Duration]>) -> Outcom
     let state = State::make(kernel, accelerator, cache)?;
     let restores = times(RESTORES, || {
         let start = Instant::now();
-        let guest = Guest::restore(kernel, accelerator, &state)?;
+        let guest = Guest::restore(kernel, accelerator, &state, &Beginning::here()?)?;
         let ready = start.elapsed();
         drop(guest);
         Ok(ready)

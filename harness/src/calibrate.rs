@@ -6,8 +6,8 @@ use std::fmt;
 
 use advisor_facts::release::kernel_line;
 use advisor_report::calibration::{
-    Bind, BindOption, Calibration, FinTimeout, LIVES_S, MeasuredBy, OrphanKill, OrphanLife,
-    OrphanMemory, SCHEMA, TimeWait, Unsent, WriteCost,
+    Bind, BindOption, Calibration, DataLife, FinTimeout, KeepaliveLife, LIVES_S, MeasuredBy,
+    OrphanKill, OrphanLife, OrphanMemory, SCHEMA, TimeWait, Unsent, WriteCost,
 };
 use advisor_report::{ScenarioResult, Value, Verdict};
 use nix::unistd::{SysconfVar, sysconf};
@@ -41,14 +41,26 @@ const ORPHAN_KILLS: [(u32, &str, &str); 3] = [
     ),
 ];
 
-/// The scenarios of how long an orphan lives, by tcp_orphan_retries.
-const ORPHAN_LIVES: [(u32, &str); 5] = [
-    (0, "orphans/life/silent-peer-by-default"),
-    (1, "orphans/life/silent-peer[retries=1]"),
-    (2, "orphans/life/silent-peer[retries=2]"),
-    (3, "orphans/life/silent-peer[retries=3]"),
-    (4, "orphans/life/silent-peer[retries=4]"),
-];
+/// The most retries that are measured; the kernel's default for data.
+const MOST_RETRIES: u32 = 15;
+
+/// The scenario of how long an orphan lives with this tcp_orphan_retries.
+fn orphan_life_id(retries: u32) -> String {
+    match retries {
+        0 => "orphans/life/silent-peer-by-default".to_owned(),
+        1..=4 => format!("orphans/life/silent-peer[retries={retries}]"),
+        _ => format!("orphans/life/silent-peer-for-long[retries={retries}]"),
+    }
+}
+
+/// The scenario of how long a connection lives with this tcp_retries2.
+fn data_life_id(retries: u32) -> String {
+    format!("crash/vanished-peer/given-up-by-retries[retries={retries}]")
+}
+
+/// The scenario of keepalive with the kernel's defaults, which takes two hours, so
+/// that only virtual time has it.
+const KEEPALIVE: &str = "crash/half-open/keepalive-by-default";
 
 /// The scenarios of TIME_WAIT, by tcp_fin_timeout in seconds, the default first.
 const TIME_WAITS: [(u64, &str); 3] = [
@@ -99,10 +111,11 @@ fn ids() -> Vec<String> {
         .iter()
         .map(|(_, id)| *id)
         .chain(kills)
-        .chain(ORPHAN_LIVES.iter().map(|(_, id)| *id))
         .chain(TIME_WAITS.iter().map(|(_, id)| *id));
     named
         .map(str::to_owned)
+        .chain((0..=MOST_RETRIES).map(orphan_life_id))
+        .chain((1..=MOST_RETRIES).map(data_life_id))
         .chain(binds().map(|(_, _, _, id)| id))
         .chain(WRITES.iter().map(|size| write_id(*size)))
         .collect()
@@ -131,7 +144,8 @@ pub fn choose(all: &[suite::scenario::Scenario]) -> Result<Vec<suite::scenario::
         let known = all.iter().find(|scenario| scenario.id == id);
         known.cloned().ok_or(id)
     };
-    ids().into_iter().map(find).collect()
+    let all = ids().into_iter().chain([KEEPALIVE.to_owned()]);
+    all.map(find).collect()
 }
 
 /// Why there are no calibrations.
@@ -225,10 +239,17 @@ fn extract(results: &[ScenarioResult], page_bytes: u64) -> Result<Calibration, U
             .iter()
             .map(|(shift, live, killed)| orphan_kill(*shift, &of(live)?, &of(killed)?))
             .collect::<Result<_, _>>()?,
-        orphan_life: ORPHAN_LIVES
-            .iter()
-            .map(|(retries, id)| orphan_life(&of(id)?, *retries))
+        orphan_life: (0..=MOST_RETRIES)
+            .map(|retries| orphan_life(&of(&orphan_life_id(retries))?, retries))
             .collect::<Result<_, _>>()?,
+        data_life: (1..=MOST_RETRIES)
+            .map(|retries| data_life(&of(&data_life_id(retries))?, retries))
+            .collect::<Result<_, _>>()?,
+        keepalive_life: match of(KEEPALIVE) {
+            Ok(measured) => Some(keepalive_life(&measured)?),
+            // In real time it is skipped.
+            Err(_) => None,
+        },
         time_wait: TimeWait {
             seconds: time_waits[0].seconds,
             fin_timeout_changes_it: time_waits
@@ -395,29 +416,53 @@ fn orphan_kill(
     })
 }
 
-fn orphan_life(measured: &Measured, retries: u32) -> Result<OrphanLife, Unmeasured> {
-    let seconds = measured.median_s("lab.gone.ms")?;
+/// The bound of [`LIVES_S`] that a life is below.
+fn life_s(measured: &Measured, observation: &str, what: &str) -> Result<u64, Unmeasured> {
+    let seconds = measured.median_s(observation)?;
     #[expect(clippy::cast_precision_loss, reason = "hundreds of seconds at most")]
     let at_most_s = LIVES_S.into_iter().find(|most| seconds <= *most as f64);
+    at_most_s.ok_or_else(|| measured.unmeasured(format!("{what} lived for {seconds:.0} s")))
+}
+
+fn orphan_life(measured: &Measured, retries: u32) -> Result<OrphanLife, Unmeasured> {
     Ok(OrphanLife {
         retries,
-        at_most_s: at_most_s
-            .ok_or_else(|| measured.unmeasured(format!("an orphan lived for {seconds:.0} s")))?,
+        at_most_s: life_s(measured, "lab.gone.ms", "an orphan")?,
         measured_by: measured.source(),
     })
 }
 
-fn time_wait(measured: &Measured, fin_timeout_s: u64) -> Result<FinTimeout, Unmeasured> {
-    let seconds = measured.median_s("lab.gone.ms")?;
+fn data_life(measured: &Measured, retries: u32) -> Result<DataLife, Unmeasured> {
+    Ok(DataLife {
+        retries,
+        at_most_s: life_s(measured, "program.read-to-end.ms", "a connection")?,
+        measured_by: measured.source(),
+    })
+}
+
+fn keepalive_life(measured: &Measured) -> Result<KeepaliveLife, Unmeasured> {
+    Ok(KeepaliveLife {
+        seconds: tens_of_s(measured, "program.read.ms")?,
+        measured_by: measured.source(),
+    })
+}
+
+/// A time in seconds, to the nearest ten.
+fn tens_of_s(measured: &Measured, observation: &str) -> Result<u64, Unmeasured> {
+    let seconds = measured.median_s(observation)?;
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "`as` saturates, and the time limit is a few minutes"
+        reason = "`as` saturates, and the time limit is a few hours"
     )]
     let tens = (seconds / 10.0).round() as u64;
+    Ok(tens * 10)
+}
+
+fn time_wait(measured: &Measured, fin_timeout_s: u64) -> Result<FinTimeout, Unmeasured> {
     Ok(FinTimeout {
         fin_timeout_s,
-        seconds: tens * 10,
+        seconds: tens_of_s(measured, "lab.gone.ms")?,
         measured_by: measured.source(),
     })
 }
@@ -474,10 +519,18 @@ mod tests {
             texts.push(result(live, &[run(most, kill), run(most, "")]));
             texts.push(result(killed, &[run(most + 1, kill)]));
         }
-        for (_, id) in ORPHAN_LIVES {
+        for retries in 0..=MOST_RETRIES {
             let runs = [3900.0, 133_100.5, 4100.0].map(|ms| format!(r#""lab.gone.ms": {ms}"#));
-            texts.push(result(id, &runs));
+            texts.push(result(&orphan_life_id(retries), &runs));
         }
+        for retries in 1..=MOST_RETRIES {
+            let runs = [r#""program.read-to-end.ms": 938000.5"#.to_owned()];
+            texts.push(result(&data_life_id(retries), &runs));
+        }
+        texts.push(result(
+            KEEPALIVE,
+            &[r#""program.read.ms": 7886845.3"#.to_owned()],
+        ));
         for (_, id) in TIME_WAITS {
             texts.push(result(id, &[r#""lab.gone.ms": 61900.5"#.to_owned()]));
         }
@@ -524,6 +577,8 @@ mod tests {
             calibration.orphan_life[0].at_most_s, 5,
             "the median is 4.1 s"
         );
+        assert_eq!(calibration.data_life[14].at_most_s, 1280);
+        assert_eq!(calibration.keepalive_life.as_ref().unwrap().seconds, 7890);
         assert_eq!(calibration.time_wait.seconds, 60);
         assert!(!calibration.time_wait.fin_timeout_changes_it);
         let bind = calibration.bind("LISTEN", BindOption::None, BindOption::ReuseAddr);
@@ -549,7 +604,7 @@ mod tests {
     fn what_did_not_pass_calibrates_nothing_and_is_named() {
         let mut results = results();
         at(&mut results, ORPHAN_KILLS[1].2).verdict = Verdict::Failed;
-        let skipped = at(&mut results, ORPHAN_LIVES[2].1);
+        let skipped = at(&mut results, &orphan_life_id(2));
         skipped.verdict = Verdict::Skipped;
         skipped.reason = Some("it waits long".to_owned());
         results.retain(|result| result.id != write_id(64));
@@ -599,7 +654,7 @@ mod tests {
                 "new.bind.error differs between runs",
             ),
             (
-                ORPHAN_LIVES[0].1,
+                &orphan_life_id(0),
                 &|result| {
                     for run in &mut result.runs {
                         run.observations

@@ -4,9 +4,11 @@
 //! It has a kernel from the store ([`crate::kernels`]) and an initramfs that
 //! holds little more than this same program.
 
+mod attendant;
 mod cpio;
 pub mod init;
 mod initramfs;
+mod mailbox;
 mod monitor;
 pub mod protocol;
 pub mod qemu;
@@ -26,16 +28,32 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
+use crate::impairment::spread_seed;
 use crate::kernels::KernelError;
 use crate::kernels::cache::Stored;
+use attendant::{Attendant, Pulse};
 use initramfs::initramfs;
+use mailbox::MAILBOX_BYTES;
 use monitor::Monitor;
 use protocol::{MOST_KEPT_BYTES, News, Order};
-use qemu::{Accelerator, Keeper, MEMORY_BYTES, Machine, PACKAGE_HINT, PROGRAM};
+use qemu::{Accelerator, Connection, Keeper, MEMORY_BYTES, Machine, PACKAGE_HINT, PROGRAM};
 use state::State;
 
 /// A guest that says nothing for so long hangs; it has a heartbeat.
 const SILENCE_LIMIT: Duration = Duration::from_secs(30);
+
+/// Bytes of random numbers that a guest gets.
+const ENTROPY_BYTES: usize = 32;
+
+/// The time of day in a guest with a seed: 2026-01-01 00:10 UTC, after its boot.
+const SEEDED_NOW: Duration = Duration::from_secs(1_767_226_200);
+
+/// A virtual clock that stands while the emulator works for so long belongs to a
+/// kernel that hangs.
+const HANG_LIMIT: Duration = Duration::from_secs(60);
+
+/// How often it is checked that the clock of a silent guest goes on.
+const PULSE_EVERY: Duration = Duration::from_secs(1);
 
 /// Longest way from being told to power off to having done so.
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(10);
@@ -80,13 +98,62 @@ pub struct Guest {
     pub release: String,
     /// What its init could not do.
     pub complaints: Vec<String>,
-    orders: UnixStream,
+    line: Line,
     news: Receiver<(Instant, News)>,
     console: Arc<Mutex<VecDeque<String>>>,
-    clock: Clock,
+    clock: HostClock,
     /// The files that it was given.
     taken: BTreeSet<PathBuf>,
     keeper: Keeper,
+}
+
+/// How orders reach a guest.
+#[derive(Debug)]
+enum Line {
+    /// By its port, at once.
+    Port(UnixStream),
+    /// By its mailbox.
+    Mailbox {
+        memory: File,
+        /// Given together, when the host begins to listen: what a guest does must not
+        /// depend on when the host wrote which part.
+        pending: Vec<u8>,
+        /// To the [`Attendant`].
+        batches: Sender<Vec<u8>>,
+        /// To the thread that becomes the attendant's.
+        unattended: Option<(Receiver<Vec<u8>>, UnixStream)>,
+    },
+}
+
+/// What makes a guest another than the copies of it.
+#[derive(Clone, Debug)]
+pub struct Beginning {
+    /// Its time of day, since 1970.
+    now: Duration,
+    /// For its random numbers.
+    entropy: Vec<u8>,
+}
+
+impl Beginning {
+    /// The host's time and random numbers.
+    pub fn here() -> io::Result<Self> {
+        let mut entropy = vec![0; ENTROPY_BYTES];
+        File::open("/dev/urandom")?.read_exact(&mut entropy)?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        Ok(Self {
+            now: now.unwrap_or_default(),
+            entropy,
+        })
+    }
+
+    /// The same each time for a seed.
+    pub fn of_seed(seed: u64) -> Self {
+        let numbers = (0..).flat_map(|part| spread_seed(seed, part, 0).to_le_bytes());
+        Self {
+            now: SEEDED_NOW,
+            entropy: numbers.take(ENTROPY_BYTES).collect(),
+        }
+    }
 }
 
 /// A guest that has booted and was told nothing yet, so that copies of it can
@@ -102,7 +169,9 @@ pub struct Booted {
 
 /// The host's ends of what a guest is connected by.
 struct Ends {
-    orders: UnixStream,
+    line: Line,
+    /// What the guest says.
+    said: UnixStream,
     console: UnixStream,
     monitor: UnixStream,
 }
@@ -128,10 +197,24 @@ impl Guest {
         let (ends, mut machine) = machine(kernel, accelerator, duplicate(&memory)?, true)?;
         machine.boot(kernel, accelerator, image.into());
         let start = Instant::now();
-        let (mut guest, monitor) = Self::start(kernel, machine, ends)?;
+        let (mut guest, mut monitor) = Self::start(kernel, accelerator, machine, ends)?;
+        let limit = accelerator.boot_limit();
+        if let Line::Mailbox {
+            memory, unattended, ..
+        } = &mut guest.line
+            && let Some((_, said)) = unattended
+        {
+            let mut attendant = Attendant::new(monitor, memory.try_clone().map_err(&prepare)?);
+            let heard = attendant.hear_out(said, limit);
+            monitor = attendant.monitor;
+            if let Err(error) = heard {
+                let death = guest.death(format!("it was not ready within {limit:?}: {error}"));
+                return Err(refused(kernel, accelerator, "boot it", &death));
+            }
+        }
         guest
-            .await_ready(accelerator.boot_limit())
-            .map_err(|death| refused(kernel, "boot it", &death))?;
+            .await_ready(limit)
+            .map_err(|death| refused(kernel, accelerator, "boot it", &death))?;
         Ok(Booted {
             guest,
             boot: start.elapsed(),
@@ -145,25 +228,57 @@ impl Guest {
         kernel: &Stored,
         accelerator: Accelerator,
         state: &State,
+        beginning: &Beginning,
     ) -> Result<Self, KernelError> {
         let open = at(kernel, "open its saved state");
         let (memory, devices) = state.files().map_err(&open)?;
         let (ends, mut machine) = machine(kernel, accelerator, memory.into(), false)?;
         machine.restore();
-        let (mut guest, mut monitor) = Self::start(kernel, machine, ends)?;
-        monitor
-            .restore(&devices)
-            .map_err(at(kernel, "restore its saved state"))?;
+        let (mut guest, mut monitor) = Self::start(kernel, accelerator, machine, ends)?;
+        let restored = monitor.restore(&devices).and_then(|()| {
+            if guest.has_mailbox() {
+                monitor.await_restored()?;
+            }
+            guest.attend(monitor)
+        });
+        restored.map_err(at(kernel, "restore its saved state"))?;
         state.release().clone_into(&mut guest.release);
         state.complaints().clone_into(&mut guest.complaints);
         guest
-            .begin(accelerator.boot_limit())
-            .map_err(|death| refused(kernel, "restore its saved state", &death))?;
+            .begin(beginning, accelerator.boot_limit())
+            .map_err(|death| refused(kernel, accelerator, "restore its saved state", &death))?;
         Ok(guest)
+    }
+
+    fn has_mailbox(&self) -> bool {
+        matches!(self.line, Line::Mailbox { .. })
+    }
+
+    /// Has a thread attend the guest's mailbox, if it has one, as long as it lives.
+    fn attend(&mut self, monitor: Monitor) -> io::Result<()> {
+        let Line::Mailbox {
+            memory, unattended, ..
+        } = &mut self.line
+        else {
+            return Ok(());
+        };
+        let Some((batches, mut said)) = unattended.take() else {
+            return Ok(());
+        };
+        let mut attendant = Attendant::new(monitor, memory.try_clone()?);
+        let console = Arc::clone(&self.console);
+        std::thread::spawn(move || {
+            // The guest's end is heard as the end of what it says.
+            if let Err(error) = attendant.attend(&batches, &mut said) {
+                keep_line(&console, format!("QEMU: {error}"));
+            }
+        });
+        Ok(())
     }
 
     fn start(
         kernel: &Stored,
+        accelerator: Accelerator,
         machine: Machine,
         ends: Ends,
     ) -> Result<(Self, Monitor), KernelError> {
@@ -183,25 +298,22 @@ impl Guest {
         keep_lines(ends.console, &console);
         keep_lines(complaints, &console);
         let (sender, news) = channel();
-        let reader = ends
-            .orders
-            .try_clone()
-            .map_err(at(kernel, "listen to the guest"))?;
-        std::thread::spawn(move || listen(reader, &sender));
+        let said = ends.said;
+        std::thread::spawn(move || listen(said, &sender));
         let guest = Self {
             release: String::new(),
             complaints: Vec::new(),
-            orders: ends.orders,
+            line: ends.line,
             news,
             console,
-            clock: Clock::default(),
+            clock: HostClock::default(),
             taken: BTreeSet::new(),
             keeper,
         };
         let monitor = Monitor::connect(ends.monitor).map_err(|error| {
             // QEMU says more of what it can't do than its monitor.
             let death = guest.death(error.to_string());
-            refused(kernel, &format!("start {PROGRAM}"), &death)
+            refused(kernel, accelerator, &format!("start {PROGRAM}"), &death)
         })?;
         Ok((guest, monitor))
     }
@@ -223,17 +335,16 @@ impl Guest {
 
     /// Tells the guest what makes it another than the copies of it, and waits
     /// until its heart beats.
-    fn begin(&mut self, limit: Duration) -> Result<(), Death> {
-        let mut entropy = vec![0; 32];
-        let filled = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut entropy));
-        filled.map_err(|error| self.death(format!("/dev/urandom: {error}")))?;
-        let now = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
+    fn begin(&mut self, beginning: &Beginning, limit: Duration) -> Result<(), Death> {
+        let Beginning { now, entropy } = beginning;
         self.order(&Order::Begin {
             now_ns: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
-            entropy,
+            entropy: entropy.clone(),
         })?;
+        if self.has_mailbox() {
+            // It begins with its first work.
+            return Ok(());
+        }
         let end = Instant::now() + limit;
         loop {
             match self.next_before(end, limit)? {
@@ -257,9 +368,18 @@ impl Guest {
         let mut line = serde_json::to_vec(order)
             .map_err(|error| self.death(format!("its order can't be written down: {error}")))?;
         line.push(b'\n');
-        self.orders
-            .write_all(&line)
-            .map_err(|error| self.death(format!("it takes no orders: {error}")))
+        self.send(&line)
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> Result<(), Death> {
+        let sent = match &mut self.line {
+            Line::Port(port) => port.write_all(bytes),
+            Line::Mailbox { pending, .. } => {
+                pending.extend(bytes);
+                Ok(())
+            }
+        };
+        sent.map_err(|error| self.death(format!("it takes no orders: {error}")))
     }
 
     /// Gives the guest files of the host, each at the same place, and each once.
@@ -274,9 +394,7 @@ impl Guest {
                 path: path.clone(),
                 length: content.len() as u64,
             })?;
-            self.orders
-                .write_all(&content)
-                .map_err(|error| self.death(format!("it takes no files: {error}")))?;
+            self.send(&content)?;
         }
         Ok(())
     }
@@ -285,6 +403,22 @@ impl Guest {
     /// for too long or whose clock runs wrong is an error, and of no more use.
     /// Its heart beats on while something in it hangs: so there is a limit too.
     pub fn listen(&mut self, limit: Duration) -> Result<News, Death> {
+        if let Line::Mailbox {
+            pending,
+            batches,
+            memory,
+            ..
+        } = &mut self.line
+        {
+            if !pending.is_empty() {
+                // Where nobody attends it any longer, it says nothing more.
+                let _ = batches.send(std::mem::take(pending));
+            }
+            let memory = memory
+                .try_clone()
+                .map_err(|error| self.death(error.to_string()))?;
+            return self.listen_to_pulse(&memory, limit);
+        }
         let end = Instant::now() + limit;
         loop {
             match self.next(SILENCE_LIMIT)? {
@@ -293,6 +427,55 @@ impl Guest {
                 }
                 News::Alive(_) => {}
                 news => return Ok(news),
+            }
+        }
+    }
+
+    /// What a guest with a virtual clock says next. Its clock has to go on, however
+    /// slow the host is; how far it is on says nothing.
+    fn listen_to_pulse(&self, memory: &File, limit: Duration) -> Result<News, Death> {
+        let read = || Pulse::read(memory).map_err(|error| self.death(error.to_string()));
+        // A busy host gives the emulator little time; what the guest does with it counts.
+        let worked = || self.keeper.processor_time();
+        let start = worked();
+        let first = read()?;
+        let (mut last, mut changed) = (first, (Instant::now(), start));
+        loop {
+            match self.news.recv_timeout(PULSE_EVERY) {
+                Ok((_, news)) => return Ok(news),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(self.death("it died".to_owned()));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let pulse = read()?;
+            let now = worked();
+            let stood = now.saturating_sub(changed.1);
+            let why = if pulse != last {
+                (last, changed) = (pulse, (Instant::now(), now));
+                None
+            } else if stood > HANG_LIMIT {
+                Some("its kernel hangs")
+            } else if changed.0.elapsed() > SILENCE_LIMIT && stood < SILENCE_LIMIT / 100 {
+                Some("QEMU does not run")
+            } else {
+                None
+            };
+            if let Some(why) = why {
+                return Err(self.death(format!(
+                    "its clock has stood at {:.1?} for {:.0?}: {why}",
+                    pulse.clock,
+                    changed.0.elapsed()
+                )));
+            }
+            if now.saturating_sub(start) > limit {
+                let passed = last.clock.saturating_sub(first.clock);
+                let busy = last.busy_percent(first).unwrap_or(100);
+                let what = if busy >= 50 { "it spins" } else { "it waits" };
+                return Err(self.death(format!(
+                    "{what}: it came to nothing in {limit:?} of QEMU's work, in which \
+                     {passed:.1?} passed in it, {busy}% of them busy"
+                )));
             }
         }
     }
@@ -324,6 +507,11 @@ impl Guest {
     /// Lets the guest end by itself; an error where it doesn't say that all is
     /// said.
     pub fn power_off(mut self) -> Result<(), Death> {
+        if self.has_mailbox() {
+            // It stands, and all is said.
+            self.keeper.kill();
+            return Ok(());
+        }
         self.order(&Order::PowerOff)?;
         loop {
             if matches!(self.listen(POWER_OFF_LIMIT)?, News::End) {
@@ -361,20 +549,38 @@ fn machine(
     memory: OwnedFd,
     shares_memory: bool,
 ) -> Result<(Ends, Machine), KernelError> {
-    let pair = || UnixStream::pair().map_err(at(kernel, "make a socket"));
-    let (orders, port) = pair()?;
+    let failed = at(kernel, "connect a guest");
+    let pair = || UnixStream::pair().map_err(&failed);
+    let (said, port) = pair()?;
     let (console, serial) = pair()?;
     let (monitor, monitored) = pair()?;
+    let (line, connection) = if accelerator.is_virtual() {
+        let memory = in_memory(c"mailbox").map_err(&failed)?;
+        memory.set_len(MAILBOX_BYTES).map_err(&failed)?;
+        let shared = memory.try_clone().map_err(&failed)?;
+        let (batches, orders) = channel();
+        let line = Line::Mailbox {
+            memory,
+            pending: Vec::new(),
+            batches,
+            unattended: Some((orders, port)),
+        };
+        (line, Connection::Mailbox(shared.into()))
+    } else {
+        let line = Line::Port(said.try_clone().map_err(&failed)?);
+        (line, Connection::Port(port.into()))
+    };
     let machine = Machine::new(
         accelerator,
         memory,
         shares_memory,
         serial.into(),
-        port.into(),
+        connection,
         monitored.into(),
     );
     let ends = Ends {
-        orders,
+        line,
+        said,
         console,
         monitor,
     };
@@ -382,14 +588,15 @@ fn machine(
 }
 
 /// The error of a guest that didn't come up.
-fn refused(kernel: &Stored, action: &str, death: &Death) -> KernelError {
+fn refused(kernel: &Stored, accelerator: Accelerator, action: &str, death: &Death) -> KernelError {
     let words = format!("{}\n{}", death.what, death.console.join("\n"));
-    KernelError::environment(
-        &kernel.name,
-        action,
-        words.trim_end(),
-        "harness doctor looks at QEMU and KVM",
-    )
+    let hint = if accelerator.is_virtual() {
+        "a virtual clock needs a QEMU with TCG and -icount, and a kernel with /dev/mem; \
+         --clock real needs neither"
+    } else {
+        "harness doctor looks at QEMU and KVM"
+    };
+    KernelError::environment(&kernel.name, action, words.trim_end(), hint)
 }
 
 /// A file without a name, which is gone with its last descriptor.
@@ -410,13 +617,17 @@ fn keep_lines(from: impl Read + Send + 'static, kept: &Arc<Mutex<VecDeque<String
             if text.trim().is_empty() {
                 continue;
             }
-            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-            kept.push_back(text);
-            if kept.len() > CONSOLE_LINES {
-                kept.pop_front();
-            }
+            keep_line(&kept, text);
         }
     });
+}
+
+fn keep_line(kept: &Mutex<VecDeque<String>>, line: String) {
+    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+    kept.push_back(line);
+    if kept.len() > CONSOLE_LINES {
+        kept.pop_front();
+    }
 }
 
 /// Notes when each piece of news came: whoever takes it may be late.
@@ -447,11 +658,11 @@ fn listen(port: UnixStream, news: &Sender<(Instant, News)>) {
 
 /// The guest's clock beside the host's.
 #[derive(Debug, Default)]
-struct Clock {
+struct HostClock {
     first: Option<(Instant, u64)>,
 }
 
-impl Clock {
+impl HostClock {
     /// How the time that has passed in the guest differs from the host's, where
     /// it differs by more than can be.
     fn compare(&mut self, now: Instant, guest_ms: u64) -> Option<String> {
@@ -470,7 +681,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_runs_wrong_is_told_from_one_that_is_late() {
-        let mut clock = Clock::default();
+        let mut clock = HostClock::default();
         let start = Instant::now();
         let at = |seconds: f64| start + Duration::from_secs_f64(seconds);
         assert_eq!(clock.compare(at(0.0), 1000), None);

@@ -14,6 +14,7 @@ pub mod offload;
 pub mod relay;
 pub mod sysctl;
 pub mod topology;
+pub mod tracking;
 
 use std::collections::BTreeMap;
 use std::fmt;

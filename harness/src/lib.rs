@@ -23,6 +23,7 @@ pub mod links;
 pub mod new;
 pub mod observation;
 pub mod output;
+pub mod pace;
 pub mod privilege;
 pub mod prove;
 pub mod report;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use advisor_report::ScenarioResult;
+use advisor_report::{Clock, ScenarioResult};
 
 use crate::kernels::KernelError;
 use crate::kernels::cache::{Cache, Stored};
@@ -97,6 +97,8 @@ pub fn run(
     })?;
     for carrier in [Carrier::Netem, Carrier::Relay] {
         let options = Options {
+            // The relay is a process: how late it is scheduled is what is compared.
+            clock: Some(Clock::Real),
             carrier,
             runs,
             ..Options::default()

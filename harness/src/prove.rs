@@ -10,7 +10,7 @@ pub mod templates;
 use advisor::rules::RULES;
 use advisor_report::advice::{Advised, Claim, Recommended};
 use advisor_report::proof::{Load, Proof, SCHEMA, Side as Tried, Trial, TrialVerdict};
-use advisor_report::{Kernel, Link, ScenarioResult, Value};
+use advisor_report::{Clock, Kernel, Link, ScenarioResult, Value};
 
 use crate::kernels::cache::Stored;
 use crate::runner::plan::Plan;
@@ -204,10 +204,12 @@ fn round(
     progress: OnProgress,
 ) -> Result<(), runner::Error> {
     let options = Options {
+        // The host's own timeouts, however long, at the cost of a few seconds.
+        clock: Some(Clock::Virtual),
         runs: Some(runs),
         first_run: first,
         long: true,
-        // A busy machine can make a guest's clock run wrong, or a run take too long.
+        // On a busy machine a run can take too long.
         retry_errored: true,
         ..Options::default()
     };

@@ -7,6 +7,7 @@ mod json;
 mod junit;
 mod markdown;
 pub mod matrix;
+pub mod outcomes;
 pub mod snapshot;
 pub mod terminal;
 
@@ -142,7 +143,7 @@ fn printed(scenario: &ScenarioResult) -> Vec<(&str, &[String])> {
 
 #[cfg(test)]
 mod tests {
-    use advisor_report::{Kernel, Link, Machine, Quantifier, Run, Seen};
+    use advisor_report::{Clock, Kernel, Link, Machine, Quantifier, Run, Seen};
 
     use super::*;
 
@@ -185,6 +186,7 @@ mod tests {
             kernel: Kernel {
                 release: "6.12.1".to_owned(),
                 machine: Machine::Host,
+                clock: Clock::Real,
             },
             link: Link::Relay,
             verdict,
@@ -207,6 +209,8 @@ mod tests {
                 Verdict::Errored => vec!["Kernel panic - not syncing".to_owned()],
                 _ => vec![],
             },
+            identical_runs: 0,
+            repeatable: None,
             discarded_runs: match verdict {
                 Verdict::Errored => vec!["the relay towards server lost 3 packets".to_owned()],
                 _ => vec![],

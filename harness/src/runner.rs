@@ -19,6 +19,7 @@ mod local;
 pub mod plan;
 #[cfg(test)]
 pub(crate) mod scripted;
+mod seeded;
 pub mod watch;
 
 use std::io;
@@ -26,7 +27,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use advisor_report::ScenarioResult;
+use advisor_report::{Clock, ScenarioResult};
 
 use crate::host_settings::{Change, Restored};
 use crate::kernels::KernelError;
@@ -41,6 +42,10 @@ use plan::Plan;
 pub struct Options {
     /// What carries impaired links.
     pub carrier: Carrier,
+    /// What the clock of guests counts. Default: virtual in emulated guests.
+    pub clock: Option<Clock>,
+    /// Makes the runs in guests repeatable.
+    pub seed: Option<u64>,
     /// Runs of each scenario. Default: the scenario's own number.
     pub runs: Option<u64>,
     /// The number of the first run. Runs of other numbers have other random

@@ -399,6 +399,7 @@ steps! {
         restart "restart" Restart,
         destroy "destroy" Destroy,
         sysctl "sysctl" Sysctl,
+        track_connections "track-connections" TrackConnections,
         sample "sample" Sample,
         until "until" Until,
     }

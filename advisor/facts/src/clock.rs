@@ -130,7 +130,7 @@ impl Date {
     }
 
     /// Days since 1970-01-01; `None` of an earlier day.
-    fn days_since_epoch(self) -> Option<u64> {
+    pub(crate) fn days_since_epoch(self) -> Option<u64> {
         let year = u64::from(self.year).checked_sub((self.month <= 2).into())?;
         let month = (u64::from(self.month) + 9) % 12;
         let day = (153 * month + 2) / 5 + u64::from(self.day) - 1;

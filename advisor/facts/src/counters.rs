@@ -11,7 +11,8 @@ use crate::read::FactError;
 /// Counters by dotted name: `TcpExt.TCPAbortOnClose`, `Tcp.ActiveOpens`.
 ///
 /// /proc/net/snmp has a few gauges and constants among them, `Tcp.CurrEstab`
-/// or `Tcp.RtoMin`; they are values like the others.
+/// or `Tcp.RtoMin`; they are values like the others. A look adds those that are
+/// kept for each CPU, as `Softnet.dropped` and `Conntrack.drop`.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Counters(BTreeMap<String, i64>);
 
@@ -60,6 +61,11 @@ impl Counters {
     /// Adds the counters of another file of the same host.
     pub fn merge(&mut self, other: Self) {
         self.0.extend(other.0);
+    }
+
+    /// Gives a counter a value.
+    pub(crate) fn set(&mut self, name: &str, value: i64) {
+        self.0.insert(name.to_owned(), value);
     }
 
     /// The value of a counter, or `None` where this kernel does not have it.

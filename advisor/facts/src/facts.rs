@@ -15,6 +15,8 @@ use crate::kernel_log::KernelLog;
 use crate::look::Look;
 use crate::memory::Memory;
 use crate::namespaces::{Namespace, Place};
+use crate::open_files::OpenFiles;
+use crate::origin::Origin;
 use crate::processes::Processes;
 use crate::read::{FactError, OutOfSight, Unseen, number, read_json, read_required};
 use crate::release::Release;
@@ -50,6 +52,9 @@ pub struct Facts {
     pub cpus: u64,
     /// The memory of the host.
     pub memory: Memory,
+    /// The open files of the whole kernel; `None` in older captures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<OpenFiles>,
     /// The settings that the rules use.
     pub settings: Settings,
     /// The files that set sysctls at boot.
@@ -74,6 +79,9 @@ pub struct Facts {
     /// one network namespace other than the reader's ([`Facts::by_namespace`]).
     #[serde(skip)]
     pub place: Option<Place>,
+    /// What they were read from.
+    #[serde(skip)]
+    pub origin: Origin,
 }
 
 /// The counters of a network namespace, now and in an earlier look.
@@ -115,6 +123,7 @@ impl Facts {
         let stat = read_required(&stat_path)?;
         let mut unseen = Vec::new();
         let memory = Memory::read(path, &mut unseen)?;
+        let files = OpenFiles::read(path)?;
         let settings = Settings::read(path, &mut unseen)?;
         let sysctl_files = SysctlFiles::read(path, &mut unseen)?;
         let mut now = Look::read_keeping(root, looking, Keep::All, &mut unseen)?;
@@ -154,6 +163,7 @@ impl Facts {
             page_bytes: page_bytes(root)?,
             cpus: cpus(&stat_path, &stat)?,
             memory,
+            files,
             settings,
             sysctl_files,
             cgroups_v1: cgroups::read_v1(path, &processes)?,
@@ -168,6 +178,7 @@ impl Facts {
             earlier: None,
             unseen,
             place: None,
+            origin: Origin::Host,
         };
         match root {
             Root::Live if looking.inspect_options => {
@@ -201,6 +212,7 @@ impl Facts {
                 total_bytes: ram_bytes,
                 ..Memory::default()
             },
+            files: None,
             settings: Settings::default(),
             sysctl_files: SysctlFiles::default(),
             kernel_log: None,
@@ -217,6 +229,7 @@ impl Facts {
             earlier: None,
             unseen: Vec::new(),
             place: None,
+            origin: Origin::Host,
         }
     }
 
@@ -288,6 +301,7 @@ impl Facts {
                 page_bytes: self.page_bytes,
                 cpus: self.cpus,
                 memory: self.memory.clone(),
+                files: self.files,
                 settings,
                 sysctl_files: SysctlFiles::default(),
                 kernel_log: None,
@@ -298,6 +312,7 @@ impl Facts {
                 cgroups_v1: Vec::new(),
                 unseen: Vec::new(),
                 place: Some(other.place().named_by(&self.processes)),
+                origin: self.origin,
             }
         });
         std::iter::once(own).chain(others).collect()
@@ -388,6 +403,27 @@ impl Facts {
         self.unseen
             .iter()
             .any(|unseen| unseen.hides_sockets(some_are_nobodys, more_than_seen))
+    }
+
+    /// Why no more than the settings is known: a rule that looks at anything else can't
+    /// tell. `None` where sockets or counters were seen.
+    pub fn settings_only(&self) -> Option<String> {
+        let blind =
+            self.now.counters.names().next().is_none() || self.now.sockstat.iter().next().is_none();
+        match self.origin {
+            Origin::SysctlDump => {
+                Some("a dump of settings has no sockets, no counters and no memory".to_owned())
+            }
+            Origin::Sosreport if blind => Some(
+                "the sosreport has no proc/net/netstat, snmp and sockstat: make it with the \
+                 plugin networking"
+                    .to_owned(),
+            ),
+            Origin::OtherSchema(schema) if blind => Some(format!(
+                "the capture is of schema {schema}, and its counters are not understood"
+            )),
+            _ => None,
+        }
     }
 
     /// Since when the counters count, for people: a network namespace has its

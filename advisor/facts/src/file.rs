@@ -8,10 +8,13 @@ use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
-use serde::de::Error as _;
+use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::facts::Facts;
+use crate::origin::Origin;
+
+mod other_schema;
 
 /// The version of the format. Any change of [`Facts`] raises it: facts of
 /// another version are refused, not guessed at.
@@ -41,6 +44,16 @@ struct Written<'a> {
 struct Stored {
     #[serde(rename = "schema")]
     _schema: Schema,
+    #[serde(rename = "advisor")]
+    _advisor: String,
+    facts: Facts,
+}
+
+/// The same of whatever version.
+#[derive(Deserialize)]
+struct StoredOfAny {
+    #[serde(rename = "schema")]
+    _schema: u64,
     #[serde(rename = "advisor")]
     _advisor: String,
     facts: Facts,
@@ -165,7 +178,11 @@ pub fn read(path: &Path) -> Result<Facts, FactsFileError> {
 
 /// Reads facts; `path` is for the errors. What is no facts is refused by its
 /// first bytes, so that it is not held in memory.
-pub fn read_from(mut file: impl Read, path: &Path) -> Result<Facts, FactsFileError> {
+pub fn read_from(file: impl Read, path: &Path) -> Result<Facts, FactsFileError> {
+    deserialize(file, path).map(|stored: Stored| stored.facts)
+}
+
+fn deserialize<T: DeserializeOwned>(mut file: impl Read, path: &Path) -> Result<T, FactsFileError> {
     let malformed = |line, column, message: &str| FactsFileError::Malformed {
         path: path.to_owned(),
         line,
@@ -197,11 +214,11 @@ pub fn read_from(mut file: impl Read, path: &Path) -> Result<Facts, FactsFileErr
         line: 1,
     };
     let mut deserializer = serde_json::Deserializer::from_reader(BufReader::new(&mut rest));
-    let stored = Stored::deserialize(&mut deserializer)
-        .and_then(|stored| deserializer.end().map(|()| stored));
+    let stored =
+        T::deserialize(&mut deserializer).and_then(|stored| deserializer.end().map(|()| stored));
     drop(deserializer);
     match stored {
-        Ok(stored) => Ok(stored.facts),
+        Ok(stored) => Ok(stored),
         Err(_) if rest.is_garbage() => Err(malformed(
             rest.line,
             1,
@@ -220,6 +237,52 @@ pub fn read_from(mut file: impl Read, path: &Path) -> Result<Facts, FactsFileErr
             Err(malformed(line, column, message))
         }
     }
+}
+
+/// Reads facts of this schema, and of another one as far as they are understood; gives the
+/// schema as well.
+pub fn read_any(path: &Path) -> Result<(Facts, u32), FactsFileError> {
+    let cannot = |source| FactsFileError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let mut file = File::open(path).map_err(cannot)?;
+    let mut head = Vec::new();
+    file.by_ref()
+        .take(HEAD_BYTES)
+        .read_to_end(&mut head)
+        .map_err(cannot)?;
+    let schema = schema_of(&head).filter(|schema| *schema != SCHEMA);
+    let whole = Cursor::new(head).chain(file);
+    match schema {
+        None => Ok((read_from(whole, path)?, SCHEMA)),
+        Some(schema) => {
+            // Most of what changes is added.
+            let facts = match deserialize(whole, path) {
+                Ok(StoredOfAny { facts, .. }) => Facts {
+                    origin: Origin::OtherSchema(schema),
+                    ..facts
+                },
+                Err(_) => {
+                    let again = File::open(path).map_err(cannot)?;
+                    other_schema::read(again, path, schema)?
+                }
+            };
+            Ok((facts, schema))
+        }
+    }
+}
+
+/// The schema that a file of facts begins with.
+fn schema_of(head: &[u8]) -> Option<u32> {
+    let rest = head.trim_ascii_start().strip_prefix(b"{")?;
+    let rest = rest.trim_ascii_start().strip_prefix(b"\"schema\"")?;
+    let rest = rest
+        .trim_ascii_start()
+        .strip_prefix(b":")?
+        .trim_ascii_start();
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
 }
 
 impl Facts {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::counters::Counters;
 use crate::namespaces::{self, Closed, Door, Namespace};
+use crate::per_cpu;
 use crate::processes::{self, Inodes, OpenNamespace, Processes};
 use crate::read::{FactError, SOCKETS, Unseen, read_required, read_text};
 use crate::root::{Looking, Root};
@@ -26,7 +27,8 @@ pub struct Look {
     pub uptime: Duration,
     /// /proc/net/sockstat and sockstat6.
     pub sockstat: Sockstat,
-    /// /proc/net/netstat and /proc/net/snmp.
+    /// /proc/net/netstat and /proc/net/snmp, connection tracking's counters, and the
+    /// whole kernel's of /proc/net/softnet_stat.
     pub counters: Counters,
     /// The TCP sockets of the network namespace; `None` where they could not
     /// be seen. Of an earlier look that was taken of a live host, only those
@@ -117,7 +119,11 @@ impl Look {
         Ok(Self {
             uptime: uptime(&path.join("proc/uptime"))?,
             sockstat: read_sockstat(&net)?,
-            counters: read_counters(&net)?,
+            counters: {
+                let mut counters = read_counters(path, &net)?;
+                per_cpu::softnet(&net, &mut counters)?;
+                counters
+            },
             sockets: sockets.map(Shared::from),
             elsewhere: match root {
                 Root::Live => {
@@ -170,13 +176,14 @@ impl Look {
     }
 }
 
-/// /proc/net/netstat and snmp, below `net`.
-fn read_counters(net: &Path) -> Result<Counters, FactError> {
+/// /proc/net/netstat and snmp, below `net`, and what connection tracking counts.
+fn read_counters(root: &Path, net: &Path) -> Result<Counters, FactError> {
     let mut counters = Counters::default();
     for file in ["netstat", "snmp"] {
         let file = net.join(file);
         counters.merge(Counters::parse(&read_required(&file)?, &file)?);
     }
+    per_cpu::conntrack(root, net, &mut counters)?;
     Ok(counters)
 }
 
@@ -207,7 +214,7 @@ fn elsewhere(
             pid: door.pid,
             kept_by: door.kept_by,
             sockstat: read_sockstat(net)?,
-            counters: read_counters(net)?,
+            counters: read_counters(root, net)?,
             sockets: SocketTable::read_live(net, looking, keep, &mut Vec::new())?.map(Shared::from),
             settings: Settings::read(root, &mut Vec::new())?,
         })
@@ -283,7 +290,7 @@ fn elsewhere_recorded(root: &Path) -> Result<Vec<Namespace>, FactError> {
                 pid: None,
                 kept_by: None,
                 sockstat: read_sockstat(&net)?,
-                counters: read_counters(&net)?,
+                counters: read_counters(&root, &net)?,
                 sockets: SocketTable::read_recorded(&root, &mut Vec::new())?.map(Shared::from),
                 settings: Settings::read(&root, &mut Vec::new())?,
             })

@@ -53,7 +53,7 @@ impl Memory {
     }
 
     /// Parses the text of /proc/meminfo; `path` is for the errors.
-    fn parse_meminfo(text: &str, path: &Path) -> Result<Self, FactError> {
+    pub(crate) fn parse_meminfo(text: &str, path: &Path) -> Result<Self, FactError> {
         let mut values = std::collections::BTreeMap::new();
         for (content, line) in text.lines().zip(1..) {
             let Some((name, value)) = content.split_once(':') else {
@@ -89,7 +89,7 @@ impl Memory {
 
 impl Zones {
     /// Parses the text of /proc/zoneinfo; `path` is for the errors.
-    fn parse(text: &str, path: &Path) -> Result<Self, FactError> {
+    pub(crate) fn parse(text: &str, path: &Path) -> Result<Self, FactError> {
         let mut zones = Self::default();
         let mut zone = None;
         let mut high_pages = 0;

@@ -72,6 +72,33 @@ pub struct Process {
     /// The container that the cgroup is named after.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
+    /// The descriptors that it has open, of all kinds; `None` where not all could be
+    /// seen, and in older captures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_descriptors: Option<u32>,
+    /// So many descriptors it may have (RLIMIT_NOFILE, the soft limit); `None` where
+    /// there is no limit or it may not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub descriptor_limit: Option<u64>,
+}
+
+impl Process {
+    /// A process as `ps` printed it: its command line with blanks between the arguments.
+    pub(crate) fn of_ps(pid: u32, name: &str, command: Option<&str>, cgroup: Option<&str>) -> Self {
+        let arguments: Vec<&str> = command.unwrap_or_default().split_whitespace().collect();
+        let kept = |command: &str| command.chars().take(COMMAND_LIMIT_BYTES).collect();
+        Self {
+            descriptor_limit: None,
+            open_descriptors: None,
+            pid,
+            name: name.to_owned(),
+            program: None,
+            script: name::script(None, &arguments),
+            command: command.map(kept),
+            cgroup: cgroup.map(str::to_owned),
+            container: cgroup.and_then(container),
+        }
+    }
 }
 
 /// A descriptor of a socket.
@@ -233,7 +260,9 @@ impl Seen {
     fn of(root: &Path, pid: u32, inodes: &Inodes) -> Self {
         let mut sockets = Vec::new();
         let mut namespaces = Vec::new();
+        let mut open = 0;
         let result = each_link(root, pid, &mut |target, descriptor| {
+            open += 1;
             if let Some(inode) = bracketed(target, b"socket:[") {
                 if inodes.contains(inode) {
                     sockets.push((inode, descriptor));
@@ -249,7 +278,10 @@ impl Seen {
         let process = if sockets.is_empty() {
             None
         } else {
-            Process::read(root, pid)
+            Process::read(root, pid).map(|process| Process {
+                open_descriptors: result.is_ok().then_some(open),
+                ..process
+            })
         };
         Self {
             pid,
@@ -294,8 +326,20 @@ impl Process {
             command: (!command.is_empty()).then_some(command),
             container: cgroup.as_deref().and_then(container),
             cgroup,
+            open_descriptors: None,
+            descriptor_limit: fs::read_to_string(directory.join("limits"))
+                .ok()
+                .and_then(|text| descriptor_limit(&text)),
         })
     }
+}
+
+/// The soft limit of open descriptors in the text of /proc/PID/limits.
+fn descriptor_limit(text: &str) -> Option<u64> {
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// The processes that are there, in the order of their numbers.
@@ -472,6 +516,33 @@ mod tests {
         ] {
             assert_eq!(container(&cgroup).as_deref(), name, "{cgroup}");
         }
+    }
+
+    #[test]
+    fn the_limit_of_descriptors_is_the_soft_one() {
+        let head = "Limit                     Soft Limit           Hard Limit           Units\n";
+        for (line, limit) in [
+            (
+                "Max open files            1024                 524288               files",
+                Some(1024),
+            ),
+            (
+                "Max open files            unlimited            unlimited            files",
+                None,
+            ),
+            (
+                "Max processes             7853                 7853                 processes",
+                None,
+            ),
+        ] {
+            assert_eq!(
+                descriptor_limit(&format!("{head}{line}\n")),
+                limit,
+                "{line}"
+            );
+        }
+        let own = fs::read_to_string("/proc/self/limits").unwrap();
+        assert!(own.contains("\nMax open files "), "{own}");
     }
 
     #[test]

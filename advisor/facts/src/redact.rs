@@ -135,6 +135,7 @@ mod tests {
             command: Some("python3 secret-shop.py --token=secret".to_owned()),
             cgroup: Some("/system.slice/secret.service".to_owned()),
             container: Some("docker:secret".to_owned()),
+            ..Process::default()
         });
         facts.hostname = Some("secret1".to_owned());
         let before = facts.clone();

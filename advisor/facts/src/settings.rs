@@ -156,6 +156,8 @@ settings! {
     wmem_default: u64 = "net.core.wmem_default";
     /// The greatest backlog of listen().
     somaxconn: i64 = "net.core.somaxconn";
+    /// Handshakes that may be under way for a listener where SYN cookies are off.
+    tcp_max_syn_backlog: i64 = "net.ipv4.tcp_max_syn_backlog";
     /// 0 off, 1 where the queue overflows, 2 always.
     tcp_syncookies: i64 = "net.ipv4.tcp_syncookies";
     /// 1 answers a full accept queue with a reset.
@@ -167,6 +169,25 @@ settings! {
     /// The longest pause between retransmissions, in milliseconds (6.15 and later;
     /// 120000 before).
     tcp_rto_max_ms: u64 = "net.ipv4.tcp_rto_max_ms";
+    /// Idle time before the first probe of keepalive, in seconds.
+    tcp_keepalive_time: i64 = "net.ipv4.tcp_keepalive_time";
+    /// 1: windows above 64 KiB (RFC 7323).
+    tcp_window_scaling: i64 = "net.ipv4.tcp_window_scaling";
+    /// 1: the receiver names what it has beyond a gap (RFC 2018).
+    tcp_sack: i64 = "net.ipv4.tcp_sack";
+    /// 1: the kernel sizes receive buffers for their connections.
+    tcp_moderate_rcvbuf: i64 = "net.ipv4.tcp_moderate_rcvbuf";
+    /// 0 off, 1 where a black hole is suspected, 2 always (RFC 4821).
+    tcp_mtu_probing: i64 = "net.ipv4.tcp_mtu_probing";
+    /// Packets of a CPU that wait for the protocols.
+    netdev_max_backlog: i64 = "net.core.netdev_max_backlog";
+    /// Packets that a CPU takes in one round of its network softirq.
+    netdev_budget: i64 = "net.core.netdev_budget";
+    /// Connections that may be tracked.
+    nf_conntrack_max: i64 = "net.netfilter.nf_conntrack_max";
+    /// Idle time after which an established connection is forgotten, in seconds.
+    nf_conntrack_tcp_timeout_established: i64 =
+        "net.netfilter.nf_conntrack_tcp_timeout_established";
     /// 1: sockets made from then on are not counted against tcp_mem, nor in TCP.mem
     /// of /proc/net/sockstat (7.0 and later).
     bypass_prot_mem: i64 = "net.core.bypass_prot_mem";

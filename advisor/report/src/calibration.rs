@@ -22,7 +22,7 @@ pub const FURTHEST_RELEASES: u32 = 6;
 
 /// What the life of an orphan is rounded up to, in seconds: its timers double, so
 /// that more than this is chance.
-pub const LIVES_S: [u64; 10] = [1, 3, 5, 10, 20, 40, 80, 160, 320, 640];
+pub const LIVES_S: [u64; 11] = [1, 3, 5, 10, 20, 40, 80, 160, 320, 640, 1280];
 
 /// The calibrations that are built in: the line of the kernel, and the text; oldest
 /// first. `ci/calibrate` makes them, and `build.rs` finds them in `advisor/kernels`.
@@ -48,6 +48,14 @@ pub struct Calibration {
     pub orphan_kills: Vec<OrphanKill>,
     /// How long an orphan with a silent peer lives, by tcp_orphan_retries.
     pub orphan_life: Vec<OrphanLife>,
+    /// How long a connection with a silent peer and unacknowledged data lives, by
+    /// tcp_retries2. Empty where it was not measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub data_life: Vec<DataLife>,
+    /// How long an idle connection with a silent peer lives with SO_KEEPALIVE and the
+    /// kernel's defaults. Absent where it was not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keepalive_life: Option<KeepaliveLife>,
     /// How long TIME_WAIT lasts.
     pub time_wait: TimeWait,
     /// Whether a program can bind its port again, by the options of the old and
@@ -126,6 +134,29 @@ pub struct OrphanLife {
     /// From close() on, the median of the runs, in seconds, rounded up to one
     /// of [`LIVES_S`].
     pub at_most_s: u64,
+    /// Where it was measured.
+    pub measured_by: MeasuredBy,
+}
+
+/// How long a connection lives that sends to a silent peer.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataLife {
+    /// tcp_retries2.
+    pub retries: u32,
+    /// From the write on, the median of the runs, in seconds, rounded up to one of
+    /// [`LIVES_S`].
+    pub at_most_s: u64,
+    /// Where it was measured.
+    pub measured_by: MeasuredBy,
+}
+
+/// How long an idle connection lives whose peer is gone.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeepaliveLife {
+    /// In seconds, to the nearest ten.
+    pub seconds: u64,
     /// Where it was measured.
     pub measured_by: MeasuredBy,
 }

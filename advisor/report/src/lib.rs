@@ -11,6 +11,6 @@ pub mod proof;
 pub mod report;
 
 pub use report::{
-    Difference, Expectation, Group, Kernel, Link, Machine, Quantifier, Report, Run, SCHEMA,
-    ScenarioResult, Seen, SocketLine, Value, Verdict, parse, read,
+    Clock, Dependence, Difference, Expectation, Group, Kernel, Link, Machine, Quantifier,
+    Repeatable, Report, Run, SCHEMA, ScenarioResult, Seen, SocketLine, Value, Verdict, parse, read,
 };

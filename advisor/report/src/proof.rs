@@ -250,6 +250,7 @@ pub fn read(path: &Path) -> Result<Proof, DocumentError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::Clock;
 
     fn claim(proposed: &str) -> Claim {
         Claim {
@@ -283,6 +284,7 @@ mod tests {
             kernel: Some(Kernel {
                 release: "6.12.117".to_owned(),
                 machine: Machine::QemuTcg,
+                clock: Clock::Virtual,
             }),
             choice: String::new(),
             rule: String::new(),

@@ -89,12 +89,47 @@ pub struct ScenarioResult {
     pub console: Vec<String>,
     /// The runs, in the order in which they were started.
     pub runs: Vec<Run>,
+    /// Runs that saw the same as another and are left out, as they are no samples of
+    /// their own.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub identical_runs: u64,
+    /// Where the same seed gives the same runs: what else has to be the same.
+    #[serde(default, skip_serializing_if = "Option::is_none", flatten)]
+    pub repeatable: Option<Repeatable>,
     /// Why runs were thrown away and made again: the lab itself lost packets,
     /// so that what they saw was not what the suite asks for.
     #[serde(default)]
     pub discarded_runs: Vec<String>,
     /// Each expectation of the suite with what was seen.
     pub expectations: Vec<Expectation>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// What a run depends on that can be had again, to the nanosecond.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Repeatable {
+    /// True.
+    pub repeatable: bool,
+    /// What has to be the same.
+    pub depends_on: Dependence,
+}
+
+/// What has to be the same for two runs to be the same.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Dependence {
+    /// `--seed`. Each run's own seed is made of it, the scenario's id and the run's
+    /// number.
+    pub seed: u64,
+    /// The kernel's release and build.
+    pub kernel: String,
+    /// QEMU, as it says itself.
+    pub qemu: String,
+    /// The harness's build.
+    pub harness: String,
 }
 
 /// The kernel that a scenario ran on.
@@ -105,6 +140,28 @@ pub struct Kernel {
     /// The host's own kernel or a guest's.
     #[serde(rename = "where")]
     pub machine: Machine,
+    /// What its clock counts. Left out where it is real.
+    #[serde(default, skip_serializing_if = "Clock::is_real")]
+    pub clock: Clock,
+}
+
+/// What the clock of a kernel counts.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Clock {
+    /// Time, as everywhere.
+    #[default]
+    Real,
+    /// Instructions: each takes the same time, and when the guest waits, its clock jumps
+    /// to the next timer.
+    Virtual,
+}
+
+impl Clock {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    fn is_real(&self) -> bool {
+        *self == Self::Real
+    }
 }
 
 /// The machine that a kernel ran on.

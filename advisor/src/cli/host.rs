@@ -18,8 +18,8 @@ pub(super) struct HostArguments {
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
     /// Read what `advisor capture` wrote, on any machine and at any time, in
-    /// place of this host
-    #[arg(long, value_name = "FILE", conflicts_with = "root")]
+    /// place of this host; `recommend` gives one answer for a directory of them
+    #[arg(long, value_name = "FILE|DIR", conflicts_with = "root")]
     facts: Option<PathBuf>,
     /// Read the sockets in /proc/net/tcp: asking by sock_diag can make the
     /// kernel load its tcp_diag module. Memory and tcp_info are not seen then
@@ -45,6 +45,21 @@ pub(super) struct LookArguments {
     /// moment a socket stays alive even if its process ends. Needs root
     #[arg(long, conflicts_with_all = ["root", "facts"])]
     inspect_options: bool,
+}
+
+impl LookArguments {
+    /// Whether an earlier capture was given.
+    pub(super) const fn has_baseline(&self) -> bool {
+        self.baseline.is_some()
+    }
+
+    /// Facts that were read elsewhere, compared with the baseline where there is one.
+    pub(super) fn compared(&self, mut facts: Facts) -> Result<Facts, Error> {
+        if let Some(path) = &self.baseline {
+            facts.set_baseline(file::read(path)?, path)?;
+        }
+        Ok(facts)
+    }
 }
 
 impl HostArguments {
@@ -85,12 +100,16 @@ impl HostArguments {
     }
 
     /// What is accepted of it: by the file that was given, else by the one of the host,
-    /// if it has one. Facts bring none.
-    pub(super) fn accepted(&self, config: Option<&Path>) -> Result<Accepted, AcceptedError> {
+    /// if it has one. Facts bring none, nor do archives.
+    pub(super) fn accepted(
+        &self,
+        config: Option<&Path>,
+        brings_none: bool,
+    ) -> Result<Accepted, AcceptedError> {
         if let Some(path) = config {
             return Accepted::read(path);
         }
-        if self.facts.is_some() {
+        if brings_none || self.facts.is_some() {
             return Ok(Accepted::default());
         }
         let root = self.root.as_deref().unwrap_or(Path::new("/"));
@@ -103,6 +122,11 @@ impl HostArguments {
     /// Where the host is.
     pub(super) fn place(&self) -> Root {
         self.root.clone().map_or(Root::Live, Root::Recorded)
+    }
+
+    /// The directory of captures that stands for many hosts.
+    pub(super) fn directory(&self) -> Option<&Path> {
+        self.facts.as_deref().filter(|path| path.is_dir())
     }
 
     /// The file of facts that stands for it.

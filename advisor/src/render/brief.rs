@@ -36,7 +36,7 @@ pub fn write(
 /// The first screen: the answer, a line for each finding, what was looked at.
 pub(super) fn screen(text: &mut String, advice: &Advice, facts: &Facts, width: usize) {
     let mut first = answer(advice, facts);
-    if let Some(not_seen) = not_seen(advice) {
+    if let Some(not_seen) = not_seen(advice, facts) {
         let _ = write!(first, " {not_seen}");
     }
     for line in wrapped(&first, "", "", width) {
@@ -142,7 +142,13 @@ pub(super) fn no_problem(advice: &Advice, facts: &Facts) -> &'static str {
 /// What an answer can't do without and was not seen, and what to do; nothing where all
 /// was. `Not seen: orphans, tcp_mem (not in the initial network namespace). Run it on the
 /// host.`
-pub(super) fn not_seen(advice: &Advice) -> Option<String> {
+pub(super) fn not_seen(advice: &Advice, facts: &Facts) -> Option<String> {
+    if let Some(origin) = facts.origin.name() {
+        let names: Vec<_> = advice.not_seen.iter().map(|what| what.as_str()).collect();
+        let names = names.join(", ");
+        return (!names.is_empty())
+            .then(|| format!("Not seen: {names} ({origin} does not have them)."));
+    }
     let parts: Vec<String> = advice
         .not_seen
         .chunk_by(|one, other| one.why() == other.why())
@@ -259,9 +265,17 @@ fn seen(advice: &Advice, facts: &Facts) -> String {
     // The answer names the host where it has findings to count.
     let place = place(advice).filter(|_| advice.recommendations.is_empty());
     let place = place.map_or_else(String::new, |place| format!(" {place},"));
-    format!(
-        "Seen{place} in {look}: {sockets}; Linux {}, {} RAM.",
-        facts.kernel,
-        bytes(facts.ram_bytes),
-    )
+    format!("Seen{place} in {look}: {sockets}; {}.", machine(facts))
+}
+
+/// The kernel and the memory, as far as they are known: `Linux 6.12.48, 16.0 GiB RAM`.
+pub(super) fn machine(facts: &Facts) -> String {
+    let kernel = match facts.kernel.as_str() {
+        "" => "the kernel is not known".to_owned(),
+        kernel => format!("Linux {kernel}"),
+    };
+    match facts.ram_bytes {
+        0 => format!("{kernel}, RAM not known"),
+        ram_bytes => format!("{kernel}, {} RAM", bytes(ram_bytes)),
+    }
 }

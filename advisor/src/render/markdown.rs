@@ -4,10 +4,9 @@ use std::fmt::Write as _;
 use std::io;
 
 use advisor_facts::Facts;
-use advisor_facts::units::bytes;
 use advisor_report::escape::{escaped, inert};
 
-use super::brief::{answer, not_seen, place};
+use super::brief::{answer, machine, not_seen, place};
 use crate::accepted::Acceptance;
 use crate::plan::{Advice, OutcomeWord, Recommendation};
 
@@ -16,7 +15,7 @@ pub fn write(out: &mut dyn io::Write, advice: &Advice, facts: &Facts) -> io::Res
     let mut text = String::new();
     let _ = writeln!(
         text,
-        "# {}\n\n{}Linux {}, {} RAM.",
+        "# {}\n\n{}{}.",
         escaped(answer(advice, facts).trim_end_matches('.')),
         match place(advice) {
             Some(place) if advice.recommendations.is_empty() => {
@@ -24,10 +23,9 @@ pub fn write(out: &mut dyn io::Write, advice: &Advice, facts: &Facts) -> io::Res
             }
             _ => String::new(),
         },
-        escaped(&facts.kernel),
-        bytes(facts.ram_bytes)
+        escaped(&machine(facts))
     );
-    if let Some(not_seen) = not_seen(advice) {
+    if let Some(not_seen) = not_seen(advice, facts) {
         let _ = writeln!(text, "\n**{not_seen}**");
     }
     for (number, step) in (1..).zip(&advice.recommendations) {

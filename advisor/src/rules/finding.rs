@@ -208,10 +208,12 @@ impl Evidence {
 
 /// The file of a counter.
 fn counter_file(name: &str) -> &'static str {
-    if name.starts_with("TcpExt.") {
-        "/proc/net/netstat"
-    } else {
-        "/proc/net/snmp"
+    match name.split_once('.') {
+        Some(("TcpExt", _)) => "/proc/net/netstat",
+        Some(("Conntrack", "count")) => "/proc/sys/net/netfilter/nf_conntrack_count",
+        Some(("Conntrack", _)) => "/proc/net/stat/nf_conntrack",
+        Some(("Softnet", _)) => "/proc/net/softnet_stat",
+        _ => "/proc/net/snmp",
     }
 }
 
@@ -318,7 +320,8 @@ impl Finding {
 /// Whether a setting is the whole kernel's.
 pub(super) fn is_of_the_kernel(facts: &Facts, name: &str) -> bool {
     let release = Release::of_kernel(&facts.kernel);
-    table::find(name).is_some_and(|setting| setting.is_of_the_kernel(release))
+    name.starts_with("fs.")
+        || table::find(name).is_some_and(|setting| setting.is_of_the_kernel(release))
 }
 
 /// Who has a setting: some exist once for all network namespaces.

@@ -89,6 +89,22 @@ pub(super) fn unreserved_listeners(facts: &Facts, range: [u16; 2]) -> BTreeSet<u
         .collect()
 }
 
+/// Those of the ports that are reserved.
+pub(super) fn reserved_among(settings: &Settings, ports: &BTreeSet<u16>) -> BTreeSet<u16> {
+    let reserved = ranges(
+        settings
+            .ip_local_reserved_ports
+            .as_deref()
+            .unwrap_or_default(),
+    );
+    let is_reserved = |port: &u16| {
+        reserved
+            .iter()
+            .any(|[first, last]| (first..=last).contains(&port))
+    };
+    ports.iter().copied().filter(is_reserved).collect()
+}
+
 /// The reserved ports with these added: `22,8080,30000-32767`.
 pub(super) fn with_reserved(settings: &Settings, ports: &BTreeSet<u16>) -> String {
     let now = settings

@@ -40,14 +40,6 @@ pub enum LedTo {
 /// Lines that people meet beside those of the rules.
 const OTHERS: &[LogLine] = &[
     LogLine {
-        pieces: &["conntrack: table full", "dropping packet"],
-        means: "Connection tracking (nf_conntrack) has no entry left, and drops the first packet \
-            of each new connection. No rule judges it. Compare net.netfilter.nf_conntrack_count \
-            with nf_conntrack_max, in the network namespace that the line names (Linux 6.17 and \
-            later; without a number it is the initial one); raise nf_conntrack_max, shorten \
-            nf_conntrack_tcp_timeout_established, or leave such traffic untracked.",
-    },
-    LogLine {
         pieces: &["neighbour table overflow"],
         means: NEIGHBOURS,
     },
@@ -168,13 +160,13 @@ mod tests {
             ),
             (
                 "nf_conntrack: nf_conntrack: table full, dropping packet",
-                "none",
+                "LB701",
             ),
             (
                 "nf_conntrack: table full in netns 4026532777, dropping packet",
-                "none",
+                "LB701",
             ),
-            ("ip_conntrack: table full, dropping packet.", "none"),
+            ("ip_conntrack: table full, dropping packet.", "LB701"),
             ("Neighbour table overflow.", "none"),
             ("neighbour: arp_cache: neighbor table overflow!", "none"),
             ("net_ratelimit: 217 callbacks suppressed", "none"),

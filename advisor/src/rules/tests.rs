@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use advisor_facts::Settings;
+use advisor_facts::{Origin, Settings};
 
 use super::finding::is_of_the_kernel;
 use super::testing::{fired, host, moved_to_namespace, outcome};
@@ -226,4 +226,33 @@ fn each_rule_judges_every_namespace() {
         }
     }
     assert!(amiss.is_empty(), "{}", amiss.join("\n"));
+}
+
+/// Settings of a host as a dump of them has them.
+fn dump_of(facts: &Facts) -> Facts {
+    let mut dump = Facts::without_host(&facts.kernel, 0, 4096);
+    dump.settings = facts.settings.clone();
+    dump.origin = Origin::SysctlDump;
+    dump
+}
+
+#[test]
+fn settings_alone_answer_what_they_can_and_acquit_of_nothing_else() {
+    let measured = Measured::default();
+    for (rule, firing) in RULES.iter().zip(FIRING) {
+        let facts = dump_of(&firing());
+        let outcome = rule.judge(&facts, &facts.by_namespace(), &measured);
+        match outcome {
+            Outcome::Fired(found) if SETTINGS_TELL.contains(&rule.code) => {
+                for evidence in found.iter().flat_map(|placed| &placed.finding.evidence) {
+                    let source = &evidence.source;
+                    assert!(source.starts_with("/proc/sys/"), "{} {source}", rule.code);
+                }
+            }
+            Outcome::NotEvaluated(why) if !SETTINGS_TELL.contains(&rule.code) => {
+                assert!(why.starts_with("a dump of settings has no"), "{why}");
+            }
+            other => panic!("{}: {other:?}", rule.code),
+        }
+    }
 }

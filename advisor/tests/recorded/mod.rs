@@ -11,6 +11,7 @@
 )]
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 /// The host that the others are recorded against.
@@ -63,6 +64,9 @@ fn lay_over(from: &Path, to: &Path) {
             } else {
                 fs::remove_file(hidden).unwrap();
             }
+        } else if entry.file_type().unwrap().is_symlink() {
+            // A descriptor of a process: `socket:[4711]`.
+            symlink(fs::read_link(entry.path()).unwrap(), target).unwrap();
         } else if entry.file_type().unwrap().is_dir() {
             lay_over(&entry.path(), &target);
         } else {

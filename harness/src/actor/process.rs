@@ -10,8 +10,10 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 use super::cgroup::{self, Cgroup};
@@ -221,6 +223,13 @@ impl Process {
             return Err(io::Error::from_raw_os_error(libc::ESRCH));
         }
         Ok(kill(self.pid, signal)?)
+    }
+
+    /// Waits until the process has ended, and leaves it to be reaped.
+    pub fn await_end(&self) {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        // Another error than EINTR says that it has been reaped.
+        while waitid(Id::Pid(self.pid), flags) == Err(Errno::EINTR) {}
     }
 
     /// How the process ended, where it has by now.

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use advisor_report::Clock;
 use advisor_report::calibration::Calibration;
 use clap::Args;
 
@@ -14,7 +15,7 @@ use crate::kernels::choice::Choice;
 use crate::output;
 use crate::report::terminal::{Lines, Terminal};
 use crate::runner::plan::Plan;
-use crate::runner::{self, Options, Progress, guests};
+use crate::runner::{self, Options, Progress};
 
 const OUTPUT_HINT: &str = "--output takes a directory that can be written to";
 
@@ -35,8 +36,7 @@ pub(super) struct Calibrate {
     /// calibration of one kernel goes to standard output]
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Scenarios at the same time [default: four for each CPU, as most of them
-    /// wait]
+    /// Scenarios at the same time [default: one guest for each CPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
     /// Let scenarios set sysctls of the whole machine, one at a time; the values
@@ -68,8 +68,10 @@ impl Calibrate {
             );
             USAGE
         })?;
+        let on_host = self.kernels.iter().any(|kernel| kernel == "host");
         let options = Options {
-            jobs: Some(self.jobs.map_or_else(guests::most_waiting, usize::from)),
+            jobs: self.jobs.map(usize::from),
+            clock: (!on_host).then_some(Clock::Virtual),
             touch_host: self.touch_host,
             long: true,
             // An errored scenario says nothing of the kernel.

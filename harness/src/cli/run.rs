@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use advisor_report::ScenarioResult;
+use advisor_report::{Clock, ScenarioResult, Verdict};
 
 use super::selection::{Selection, load};
 use super::{ENVIRONMENT, FAILURE, SUCCESS, complain, complain_of_kernel, complain_of_run};
 use crate::kernels::KernelError;
 use crate::lab::{self, Carrier};
 use crate::output;
+use crate::report::outcomes;
 use crate::report::snapshot::{self, SnapshotDifference};
 use crate::report::terminal::{Lines, Terminal, comparison, reasons, summary};
 use crate::report::{self, VerdictCounts};
@@ -35,6 +36,9 @@ pub(super) struct Run {
     /// Replace the snapshots by the verdicts seen
     #[arg(long, requires = "snapshot")]
     update: bool,
+    /// Snapshots also have every value of every run
+    #[arg(long, requires = "snapshot", requires = "seed")]
+    exact: bool,
     /// Runs of each scenario [default: as many as the suite says]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     runs: Option<u64>,
@@ -45,6 +49,19 @@ pub(super) struct Run {
     /// What carries impaired links; auto is netem where the kernel has it
     #[arg(long, value_enum, default_value_t = LinkChoice::Auto)]
     link: LinkChoice,
+    /// What the clock of guests counts: virtual, which jumps to the next timer when
+    /// the guest waits; or real time [default: virtual in emulated guests]
+    #[arg(long, value_enum)]
+    clock: Option<ClockChoice>,
+    /// Make the runs in guests repeatable, in virtual time: the same seed, kernel, QEMU
+    /// and harness give the same observations, to the nanosecond
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Run each scenario once with each of N seeds, from --seed or 0 on, and report each
+    /// distinct outcome with the smallest seed that shows it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000),
+          conflicts_with_all = ["snapshot", "runs"])]
+    explore: Option<u64>,
     /// Run on this kernel: host, a name from `harness kernels`, the path of a
     /// vmlinuz, or auto: the host's where it can run the scenario, else the
     /// nearest fetched one; given several times, on each
@@ -90,6 +107,21 @@ impl From<LinkChoice> for Carrier {
     }
 }
 
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum ClockChoice {
+    Real,
+    Virtual,
+}
+
+impl From<ClockChoice> for Clock {
+    fn from(choice: ClockChoice) -> Self {
+        match choice {
+            ClockChoice::Real => Self::Real,
+            ClockChoice::Virtual => Self::Virtual,
+        }
+    }
+}
+
 fn report_help() -> String {
     let files: Vec<&str> = report::FORMATS.iter().map(|format| format.file()).collect();
     format!("Write the report to this directory: {}", files.join(", "))
@@ -115,7 +147,9 @@ impl Run {
         }
         let options = Options {
             carrier: self.link.into(),
-            runs: self.runs,
+            clock: self.clock.map(Clock::from),
+            seed: self.seed.or(self.explore.map(|_| 0)),
+            runs: self.runs.or(self.explore.map(|_| 1)),
             first_run: 0,
             long: self.long,
             touch_host: self.touch_host,
@@ -123,12 +157,17 @@ impl Run {
             jobs: self.jobs.map(usize::from),
             retry_errored: false,
         };
-        let plan = Plan::make(&chosen, &self.kernels, self.modules.as_deref(), &options)
+        let mut plan = Plan::make(&chosen, &self.kernels, self.modules.as_deref(), &options)
             .map_err(|error| complain_of_run(&error))?;
+        if let Some(seeds) = self.explore {
+            plan.explore(seeds);
+        }
         self.check_outputs()?;
         let terminal = Terminal::new(plan.jobs.len(), self.verbose, Lines::Out);
-        let outcome = runner::run(&plan, &options, &|progress: Progress| {
-            terminal.show(&progress);
+        let outcome = runner::run(&plan, &options, &|progress: Progress| match progress {
+            // What counts is what all seeds saw.
+            Progress::Ended(_) if self.explore.is_some() => terminal.advance(),
+            progress => terminal.show(&progress),
         });
         terminal.finish();
         let outcome = outcome.map_err(|error| complain_of_run(&error))?;
@@ -161,7 +200,13 @@ impl Run {
         }
         if let Some(directory) = &self.snapshot {
             let known: Vec<&str> = all.iter().map(|scenario| scenario.id.as_str()).collect();
-            match snapshot::compare(directory, &known, &report.scenarios, self.update) {
+            match snapshot::compare(
+                directory,
+                &known,
+                &report.scenarios,
+                self.exact,
+                self.update,
+            ) {
                 Ok(differences) => {
                     if differences
                         .iter()
@@ -173,6 +218,17 @@ impl Run {
                 }
                 Err(error) => status = complain_of_snapshots(directory, &error),
             }
+        }
+        if self.explore.is_some() {
+            anstream::print!("{}", outcomes::text(&report.scenarios));
+            let results = || report.scenarios.iter();
+            return if results().all(|result| result.verdict == Verdict::Skipped) {
+                ENVIRONMENT
+            } else if results().any(outcomes::is_broken) {
+                status.max(FAILURE)
+            } else {
+                status
+            };
         }
         if let Some(comparison) = comparison(&report) {
             anstream::println!("\n{comparison}");

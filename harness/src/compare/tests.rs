@@ -1,4 +1,4 @@
-use advisor_report::{Kernel, Link, Run};
+use advisor_report::{Clock, Kernel, Link, Run};
 
 use super::*;
 
@@ -20,6 +20,7 @@ fn result(id: &str, name: &str, values: &[Value]) -> ScenarioResult {
         kernel: Kernel {
             release: "6.12.1".to_owned(),
             machine: Machine::QemuTcg,
+            clock: Clock::Virtual,
         },
         link: Link::None,
         verdict: Verdict::Passed,
@@ -27,6 +28,8 @@ fn result(id: &str, name: &str, values: &[Value]) -> ScenarioResult {
         hint: None,
         console: Vec::new(),
         runs: values.iter().map(run).collect(),
+        identical_runs: 0,
+        repeatable: None,
         discarded_runs: Vec::new(),
         expectations: Vec::new(),
     }

@@ -23,7 +23,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::initramfs::{INIT, MODULE_LIST};
-use super::protocol::{HEARTBEAT, News, Order, PORT};
+use super::mailbox::{Mailbox, Orders, Words};
+use super::protocol::{HEARTBEAT, News, Order, PORT, PULSE};
 use crate::lab::namespace::{kernel_release, write_sysctl};
 
 /// The variable in which init tells its child what went wrong.
@@ -144,14 +145,14 @@ fn load(module: &str) -> io::Result<()> {
 /// `harness guest`: does what the host sends until the host says to power off or
 /// is gone. `work` does a job, sends its results, and says why it could not.
 pub fn serve(work: impl Fn(Value, &HostPort) -> Result<(), String>) -> io::Result<()> {
-    let port = open_port()?;
-    let host = HostPort(Arc::new(Mutex::new(port.try_clone()?)));
+    let (orders, words, mailbox) = open_line()?;
+    let host = HostPort(Arc::new(Mutex::new(words)));
     let complaints = std::env::var(COMPLAINTS).unwrap_or_default();
     host.tell(&News::Ready {
         release: kernel_release(),
         complaints: complaints.lines().map(str::to_owned).collect(),
     })?;
-    let mut port = BufReader::new(port);
+    let mut port = BufReader::new(orders);
     let mut line = String::new();
     while port.read_line(&mut line)? > 0 {
         let order = serde_json::from_str(&line);
@@ -163,13 +164,22 @@ pub fn serve(work: impl Fn(Value, &HostPort) -> Result<(), String>) -> io::Resul
                         "set the clock and the random numbers: {error}"
                     )))?;
                 }
-                let heart = host.clone();
-                // It beats as long as this process lives.
-                std::thread::spawn(move || {
-                    while heart.tell(&News::Alive(uptime_ms())).is_ok() {
-                        std::thread::sleep(HEARTBEAT);
-                    }
-                });
+                // Its heart beats as long as this process lives.
+                if let Some(mailbox) = mailbox.clone() {
+                    std::thread::spawn(move || {
+                        loop {
+                            mailbox.pulse(uptime_ms(), idle_ms());
+                            std::thread::sleep(PULSE);
+                        }
+                    });
+                } else {
+                    let heart = host.clone();
+                    std::thread::spawn(move || {
+                        while heart.tell(&News::Alive(uptime_ms())).is_ok() {
+                            std::thread::sleep(HEARTBEAT);
+                        }
+                    });
+                }
             }
             Ok(Order::Take { path, length }) => {
                 if let Err(error) = take(&path, &mut (&mut port).take(length)) {
@@ -191,7 +201,7 @@ pub fn serve(work: impl Fn(Value, &HostPort) -> Result<(), String>) -> io::Resul
 
 /// The writing side of the port, for several threads.
 #[derive(Clone)]
-pub struct HostPort(Arc<Mutex<File>>);
+pub struct HostPort(Arc<Mutex<Box<dyn Write + Send>>>);
 
 impl HostPort {
     /// Sends a job's result, or how far it is.
@@ -219,8 +229,24 @@ impl HostPort {
         line.push(b'\n');
         let mut port = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         port.write_all(&line)?;
-        port.write_all(content)
+        port.write_all(content)?;
+        port.flush()
     }
+}
+
+/// Where orders come from, where what is said goes, and the mailbox if the guest
+/// has one.
+type HostLine = (Box<dyn Read>, Box<dyn Write + Send>, Option<Arc<Mailbox>>);
+
+fn open_line() -> io::Result<HostLine> {
+    if let Some(mailbox) = Mailbox::open()? {
+        let orders = Orders::of(Arc::clone(&mailbox));
+        let words = Words(Arc::clone(&mailbox));
+        return Ok((Box::new(orders), Box::new(words), Some(mailbox)));
+    }
+    let port = open_port()?;
+    let words = port.try_clone()?;
+    Ok((Box::new(port), Box::new(words), None))
 }
 
 /// Writes a file, and reads its content to the end in any case. What is there is
@@ -268,6 +294,15 @@ fn open_port() -> io::Result<File> {
 fn uptime_ms() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from);
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// How long the processor has had nothing to do.
+fn idle_ms() -> u64 {
+    // The second number, in seconds (proc_uptime(5)).
+    let text = fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let idle = text.split_whitespace().nth(1);
+    let idle: f64 = idle.and_then(|text| text.parse().ok()).unwrap_or(0.0);
+    u64::try_from(Duration::from_secs_f64(idle.max(0.0)).as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Makes this guest another than the one that it may be a copy of.

@@ -16,7 +16,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 /// Writing the state of a guest takes moments; a disk can be slow.
 const MIGRATION_LIMIT: Duration = Duration::from_secs(60);
-const MIGRATION_PAUSE: Duration = Duration::from_millis(5);
+const MIGRATION_PAUSE: Duration = Duration::from_millis(2);
 
 /// What the monitor calls the file with the state of the devices.
 const DEVICES: &str = "devices";
@@ -26,6 +26,8 @@ const DEVICES: &str = "devices";
 pub struct Monitor {
     said: BufReader<UnixStream>,
     orders: UnixStream,
+    /// How often the guest has stopped and nobody has taken note of it.
+    stops: u32,
 }
 
 /// What a monitor says: its greeting, an event, or the answer to an order.
@@ -35,6 +37,7 @@ struct Message {
     #[serde(rename = "return")]
     answer: Option<Value>,
     error: Option<Refusal>,
+    event: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -49,6 +52,7 @@ impl Monitor {
         let mut monitor = Self {
             said: BufReader::new(stream.try_clone()?),
             orders: stream,
+            stops: 0,
         };
         monitor.execute("qmp_capabilities", &json!({}))?;
         Ok(monitor)
@@ -61,14 +65,21 @@ impl Monitor {
         self.answer(command)
     }
 
-    fn answer(&mut self, command: &str) -> io::Result<Value> {
+    fn next(&mut self, command: &str) -> io::Result<Message> {
         let mut line = String::new();
+        if self.said.read_line(&mut line)? == 0 {
+            return Err(io::Error::other(format!("{command}: QEMU ended")));
+        }
+        let message: Message = serde_json::from_str(&line)?;
+        if message.event.as_deref() == Some("STOP") {
+            self.stops += 1;
+        }
+        Ok(message)
+    }
+
+    fn answer(&mut self, command: &str) -> io::Result<Value> {
         loop {
-            line.clear();
-            if self.said.read_line(&mut line)? == 0 {
-                return Err(io::Error::other(format!("{command}: QEMU ended")));
-            }
-            let message: Message = serde_json::from_str(&line)?;
+            let message = self.next(command)?;
             if let Some(refusal) = message.error {
                 return Err(io::Error::other(format!("{command}: {}", refusal.desc)));
             }
@@ -76,6 +87,21 @@ impl Monitor {
                 return Ok(answer);
             }
         }
+    }
+
+    /// Waits until the guest has stopped itself.
+    pub fn await_stop(&mut self, limit: Option<Duration>) -> io::Result<()> {
+        self.orders.set_read_timeout(limit)?;
+        while self.stops == 0 {
+            self.next("STOP")?;
+        }
+        self.stops -= 1;
+        self.orders.set_read_timeout(Some(ANSWER_LIMIT))
+    }
+
+    /// Lets a guest that has stopped go on.
+    pub fn go_on(&mut self) -> io::Result<()> {
+        self.execute("cont", &json!({})).map(drop)
     }
 
     /// The memory is in its file already: it is neither written nor read.
@@ -94,12 +120,27 @@ impl Monitor {
         Ok(())
     }
 
-    /// Lets the guest go on from the state of its devices in this file.
+    /// Lets the guest go on from the state of its devices in this file, where it
+    /// ran when it was saved.
     pub fn restore(&mut self, devices: &File) -> io::Result<()> {
         self.leave_memory_alone()?;
         self.hand_over(devices)?;
         let arguments = json!({ "uri": format!("fd:{DEVICES}") });
         self.execute("migrate-incoming", &arguments)?;
+        Ok(())
+    }
+
+    /// Waits until the state is restored.
+    pub fn await_restored(&mut self) -> io::Result<()> {
+        let end = Instant::now() + MIGRATION_LIMIT;
+        while self.execute("query-status", &json!({}))?["status"] == "inmigrate" {
+            if Instant::now() > end {
+                return Err(io::Error::other(format!(
+                    "migrate-incoming: not done within {MIGRATION_LIMIT:?}"
+                )));
+            }
+            std::thread::sleep(MIGRATION_PAUSE);
+        }
         Ok(())
     }
 

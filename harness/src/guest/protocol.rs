@@ -71,3 +71,7 @@ pub const MOST_KEPT_BYTES: u64 = 64 << 20;
 
 /// Time between two heartbeats.
 pub const HEARTBEAT: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// The same where the guest's clock is virtual: each costs the host's time, however
+/// short the guest's is.
+pub const PULSE: std::time::Duration = std::time::Duration::from_secs(5);

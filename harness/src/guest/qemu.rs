@@ -14,9 +14,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
+use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::{Pid, getppid};
 
 use super::Guest;
+use super::mailbox::MAILBOX_BYTES;
 use super::protocol::PORT;
 use crate::kernels::cache::{Stored, file_identity};
 
@@ -44,35 +46,82 @@ pub enum Accelerator {
     Kvm,
     /// QEMU's emulation.
     Tcg,
+    /// QEMU's emulation with a virtual clock: each instruction takes the same time,
+    /// and when the guest waits, the clock jumps to its next timer.
+    Icount,
 }
 
+/// Virtual nanoseconds of an instruction, as a power of two. Fixed, because a shift
+/// that adapts to the host (`auto`) makes no two runs alike.
+const ICOUNT_SHIFT: u32 = 3;
+
+/// The rest of `-icount`: a waiting guest does not wait for the host's clock.
+const ICOUNT: &str = "sleep=off";
+
+/// Where the guest's real-time clock starts, at the boot that a state is made from.
+const RTC_BASE: &str = "2026-01-01T00:00:00";
+
 impl Accelerator {
-    fn arguments(self) -> &'static str {
+    fn arguments(self) -> String {
         match self {
-            Self::Kvm => "-accel kvm -cpu host",
-            Self::Tcg => "-accel tcg,thread=multi -cpu max",
+            Self::Kvm => "-accel kvm -cpu host".to_owned(),
+            Self::Tcg => "-accel tcg,thread=multi -cpu max".to_owned(),
+            // QEMU draws random numbers for the guest in several places; all come
+            // from its seed, or are not offered.
+            Self::Icount => format!(
+                "-accel tcg,thread=single -icount shift={ICOUNT_SHIFT},{ICOUNT} \
+                 -cpu max,-rdrand,-rdseed -rtc clock=vm,base={RTC_BASE} -seed 1"
+            ),
         }
+    }
+
+    /// Whether the guest's clock is virtual.
+    pub fn is_virtual(self) -> bool {
+        self == Self::Icount
     }
 
     /// The longest boot that is waited for.
     pub fn boot_limit(self) -> Duration {
         match self {
             Self::Kvm => KVM_BOOT_LIMIT,
-            Self::Tcg => BOOT_LIMIT,
+            Self::Tcg | Self::Icount => BOOT_LIMIT,
         }
     }
 
     /// What the kernel is told. The emulated time stamp counter is good and the
-    /// kernel would distrust it, and then time runs wrong.
-    fn command_line(self) -> &'static str {
-        match self {
-            Self::Kvm => "console=ttyS0 quiet reboot=t panic=-1",
-            Self::Tcg => {
-                "console=ttyS0 quiet mitigations=off no_timer_check cryptomgr.notests \
-                 reboot=t panic=-1 tsc=reliable clocksource=tsc"
-            }
+    /// kernel would distrust it, and then time runs wrong. QEMU keeps what it has
+    /// translated by its address: where each process had other addresses
+    /// (`norandmaps`), each was translated anew, which took half of the time.
+    fn command_line(self) -> String {
+        if self == Self::Kvm {
+            return "console=ttyS0 quiet reboot=t panic=-1".to_owned();
         }
+        let mut line = "console=ttyS0 quiet mitigations=off no_timer_check cryptomgr.notests \
+                        reboot=t panic=-1 tsc=reliable clocksource=tsc norandmaps"
+            .to_owned();
+        let khz = match self {
+            // The counter counts virtual nanoseconds.
+            Self::Icount => Some(1_000_000),
+            _ => host_tsc_khz(),
+        };
+        if let Some(khz) = khz {
+            let _ = write!(line, " tsc_early_khz={khz}");
+        }
+        if self == Self::Icount {
+            // The kernel leaves the mailbox alone.
+            let _ = write!(line, " memmap={MAILBOX_BYTES}${MEMORY_BYTES}");
+        }
+        line
     }
+}
+
+/// What a guest and the host send each other their messages by.
+#[derive(Debug)]
+pub enum Connection {
+    /// A virtio-serial port.
+    Port(OwnedFd),
+    /// Shared memory, see [`super::mailbox`].
+    Mailbox(OwnedFd),
 }
 
 /// What a QEMU process is started with: its arguments, and descriptors that it
@@ -84,16 +133,16 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine with this memory (a file of [`MEMORY_BYTES`]), a console, a port
-    /// and a monitor. What of it concerns the guest must be the same at the boot and at
-    /// each restore from it. Where `shares_memory`, what the guest writes to its
-    /// memory is in the file; otherwise it is a copy of its own.
+    /// A machine with this memory (a file of [`MEMORY_BYTES`]), a console, a line to
+    /// the host and a monitor. What of it concerns the guest must be the same at the
+    /// boot and at each restore from it. Where `shares_memory`, what the guest writes
+    /// to its memory is in the file; otherwise it is a copy of its own.
     pub fn new(
         accelerator: Accelerator,
         memory: OwnedFd,
         shares_memory: bool,
         console: OwnedFd,
-        port: OwnedFd,
+        line: Connection,
         monitor: OwnedFd,
     ) -> Self {
         let mut machine = Self {
@@ -102,23 +151,40 @@ impl Machine {
         };
         let memory = machine.inherit(memory);
         let console = machine.inherit(console);
-        let port = machine.inherit(port);
         let monitor = machine.inherit(monitor);
         let share = if shares_memory { "on" } else { "off" };
         // Neither a screen nor a network, and no configuration of the user's.
         machine.add("-nodefaults -no-user-config -display none -no-reboot");
-        machine.add("-M pc,memory-backend=memory -smp 1");
-        machine.add(&format!("-m {}M", MEMORY_BYTES >> 20));
         machine.add(&format!(
             "-object memory-backend-file,id=memory,size={MEMORY_BYTES},share={share},\
              mem-path=/proc/self/fd/{memory}"
         ));
-        machine.add(accelerator.arguments());
+        machine.add(&accelerator.arguments());
         machine.add(&format!("-chardev socket,id=console,fd={console}"));
-        machine.add("-serial chardev:console");
-        machine.add(&format!("-chardev socket,id=port,fd={port}"));
-        machine.add("-device virtio-serial-pci");
-        machine.add(&format!("-device virtserialport,chardev=port,name={PORT}"));
+        machine.add("-serial chardev:console -smp 1");
+        match line {
+            Connection::Port(port) => {
+                let port = machine.inherit(port);
+                machine.add("-M pc,memory-backend=memory");
+                machine.add(&format!("-m {}M", MEMORY_BYTES >> 20));
+                machine.add(&format!("-chardev socket,id=port,fd={port}"));
+                machine.add("-device virtio-serial-pci");
+                machine.add(&format!("-device virtserialport,chardev=port,name={PORT}"));
+            }
+            Connection::Mailbox(mailbox) => {
+                let mailbox = machine.inherit(mailbox);
+                machine.add("-M pc");
+                machine.add(&format!("-m {}M", (MEMORY_BYTES + MAILBOX_BYTES) >> 20));
+                machine.add(&format!(
+                    "-object memory-backend-file,id=mailbox,size={MAILBOX_BYTES},share=on,\
+                     mem-path=/proc/self/fd/{mailbox}"
+                ));
+                // Memory of its own right behind the guest's: in a device's window, a
+                // saved state would not find it again.
+                machine.add("-numa node,memdev=memory -numa node,memdev=mailbox");
+                machine.add("-device pvpanic-pci -action panic=pause");
+            }
+        }
         machine.add(&format!("-chardev socket,id=monitor,fd={monitor}"));
         machine.add("-mon chardev=monitor,mode=control");
         machine
@@ -127,10 +193,7 @@ impl Machine {
     /// Boots a kernel with this initramfs.
     pub fn boot(&mut self, kernel: &Stored, accelerator: Accelerator, initramfs: OwnedFd) {
         let initramfs = self.inherit(initramfs);
-        let mut command_line = accelerator.command_line().to_owned();
-        if let (Accelerator::Tcg, Some(khz)) = (accelerator, host_tsc_khz()) {
-            let _ = write!(command_line, " tsc_early_khz={khz}");
-        }
+        let command_line = accelerator.command_line();
         self.add(&format!("-initrd /proc/self/fd/{initramfs}"));
         self.arguments
             .extend(["-kernel".into(), kernel.kernel().into_os_string()]);
@@ -195,6 +258,7 @@ fn measured_tsc_khz() -> Option<u64> {
 pub struct Keeper {
     stop: Sender<()>,
     thread: Option<JoinHandle<()>>,
+    pid: Pid,
 }
 
 impl Keeper {
@@ -214,10 +278,11 @@ impl Keeper {
                 };
                 // The guest hangs up only when QEMU's ends are the last ones.
                 drop(machine);
+                let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
+                let stderr = child.stderr.take();
                 let _ = sender.send(
-                    child
-                        .stderr
-                        .take()
+                    stderr
+                        .map(|stderr| (pid, stderr))
                         .ok_or_else(|| io::ErrorKind::Other.into()),
                 );
                 // Ends when told to, or when the guest is dropped.
@@ -225,14 +290,21 @@ impl Keeper {
                 let _ = child.kill();
                 let _ = child.wait();
             })?;
-        let complaints = started
+        let (pid, complaints) = started
             .recv()
             .unwrap_or_else(|_| Err(io::Error::other("the thread that keeps it panicked")))?;
         let keeper = Self {
             stop,
             thread: Some(thread),
+            pid,
         };
         Ok((keeper, complaints))
+    }
+
+    /// The processor time that it has used; none once it is gone.
+    pub fn processor_time(&self) -> Duration {
+        let used = clock_getcpuclockid(self.pid).and_then(ClockId::now);
+        used.map_or(Duration::ZERO, Duration::from)
     }
 
     /// Kills it and waits until it is gone.

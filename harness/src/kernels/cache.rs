@@ -2,6 +2,7 @@
 //! stored completely or not at all, and boots from its directory alone.
 
 use std::fs;
+use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -351,6 +352,18 @@ impl Stored {
             })
             .collect()
     }
+}
+
+/// What a file's content is, as a short text: its length and a hash.
+pub fn content_identity(path: &Path) -> String {
+    std::fs::read(path).map_or_else(
+        |error| error.to_string(),
+        |content| {
+            let mut hasher = DefaultHasher::new();
+            hasher.write(&content);
+            format!("{} bytes, {:016x}", content.len(), hasher.finish())
+        },
+    )
 }
 
 /// The bytes that a directory takes on the disk; what cannot be read counts nothing.

@@ -17,6 +17,9 @@ const MODULES: &[&str] = &[
     "sch_netem",
     "inet_diag",
     "tcp_diag",
+    // For `track-connections`; without them that step fails, and no other.
+    "nf_tables",
+    "nft_ct",
 ];
 
 /// Modules without which a kernel is refused: no kernel has these built in.

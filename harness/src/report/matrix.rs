@@ -12,10 +12,19 @@ struct Column {
 }
 
 impl Column {
-    /// `6.12.117`; with `host` where it is the host's, with its link where
-    /// columns differ in that.
-    fn label(&self) -> String {
-        let mut label = short(&self.release).to_owned();
+    /// `6.12.117`; the whole release where others have the same numbers, as
+    /// 6.1.0-47-cloud-amd64 and 6.1.0-57-cloud-amd64; with `host` where it is the
+    /// host's, with its link where columns differ in that.
+    fn label(&self, others: &[Self]) -> String {
+        let is_told = |other: &Self| {
+            other.release == self.release || short(&other.release) != short(&self.release)
+        };
+        let release = if others.iter().all(is_told) {
+            short(&self.release)
+        } else {
+            &self.release
+        };
+        let mut label = release.to_owned();
         if self.machine == Machine::Host {
             label.push_str(" host");
         }
@@ -103,7 +112,7 @@ impl<'a> Matrix<'a> {
             .iter()
             .any(|row| row.cells.iter().flatten().count() > 1);
         is_matrix.then(|| Self {
-            columns: columns.iter().map(Column::label).collect(),
+            columns: columns.iter().map(|one| one.label(&columns)).collect(),
             rows,
         })
     }
@@ -254,16 +263,29 @@ impl Range {
 
 #[cfg(test)]
 mod tests {
-    use advisor_report::{Expectation, Kernel, Quantifier, Verdict};
+    use advisor_report::{Clock, Expectation, Kernel, Quantifier, Verdict};
 
     use super::*;
     use crate::report::tests::sample;
+
+    #[test]
+    fn releases_of_the_same_numbers_are_told_apart() {
+        let results: Vec<ScenarioResult> = ["6.1.0-47-cloud", "6.1.0-57-cloud", "6.12.1-cloud"]
+            .map(|release| result(release, Link::None, Verdict::Passed, &["none"]))
+            .into();
+        let matrix = Matrix::of(&results).unwrap();
+        assert_eq!(
+            matrix.columns,
+            ["6.1.0-47-cloud", "6.1.0-57-cloud", "6.12.1"]
+        );
+    }
 
     fn result(release: &str, link: Link, verdict: Verdict, values: &[&str]) -> ScenarioResult {
         let mut result = sample().scenarios.remove(0);
         result.kernel = Kernel {
             release: release.to_owned(),
             machine: Machine::QemuTcg,
+            clock: Clock::Real,
         };
         result.link = link;
         result.verdict = verdict;

@@ -2,7 +2,8 @@
 //! works on what differs.
 //!
 //! A snapshot has verdicts and which expectations held: the same in every good
-//! run. It has no times, and no counts that vary. There is one for each file of
+//! run. It has no times, and no counts that vary, except where runs are repeatable and
+//! the user wants them (`--exact`). There is one for each file of
 //! a suite. A scenario that was skipped or filtered out is not compared: its
 //! part of the snapshot stays.
 
@@ -31,11 +32,13 @@ pub struct SnapshotDifference {
 
 /// Compares results with the snapshots in a directory. `known` are the ids of
 /// all scenarios of the suites, run or not. With `update`, the results become
-/// the snapshot; otherwise they are written beside it as `.snap.new`.
+/// the snapshot; otherwise they are written beside it as `.snap.new`. With `exact`
+/// they have every value, too.
 pub fn compare(
     directory: &Path,
     known: &[&str],
     results: &[ScenarioResult],
+    exact: bool,
     update: bool,
 ) -> io::Result<Vec<SnapshotDifference>> {
     let mut files: Vec<&str> = known.iter().map(|id| file_of(id)).collect();
@@ -51,7 +54,7 @@ pub fn compare(
             let seen = results
                 .iter()
                 .find(|result| result.id == **id && result.verdict != Verdict::Skipped)
-                .map(section);
+                .map(|result| section(result, exact));
             if let Some(text) = seen.or_else(|| old.get(*id).cloned()) {
                 new.insert((*id).to_owned(), text);
             }
@@ -95,7 +98,7 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// The part of a snapshot that is one scenario's.
-fn section(scenario: &ScenarioResult) -> String {
+fn section(scenario: &ScenarioResult, exact: bool) -> String {
     let mut text = format!("{}: {}\n", scenario.id, scenario.verdict);
     for expectation in &scenario.expectations {
         let held = describe_held(expectation);
@@ -105,7 +108,32 @@ fn section(scenario: &ScenarioResult) -> String {
             expectation.observation, expectation.quantifier, expectation.condition
         );
     }
+    if exact {
+        add_values(scenario, &mut text);
+    }
     text
+}
+
+/// Every value of every run, after what the values depend on.
+fn add_values(scenario: &ScenarioResult, text: &mut String) {
+    if let Some(repeatable) = &scenario.repeatable {
+        let on = &repeatable.depends_on;
+        let _ = writeln!(text, "  seed: {}", on.seed);
+        for (name, value) in [
+            ("kernel", &on.kernel),
+            ("qemu", &on.qemu),
+            ("harness", &on.harness),
+        ] {
+            let _ = writeln!(text, "  {name}: {value}");
+        }
+    }
+    for run in &scenario.runs {
+        for (name, value) in &run.observations {
+            // In JSON a value is one line.
+            let value = serde_json::to_string(value).unwrap_or_default();
+            let _ = writeln!(text, "  run {}, {name} = {value}", run.number);
+        }
+    }
 }
 
 /// The sections of a snapshot's file by id; the header between the two `---`
@@ -165,7 +193,8 @@ mod tests {
     fn a_new_snapshot_is_pending_until_it_is_taken_over() {
         let directory = tempfile::tempdir().unwrap();
         let results = super::super::tests::sample().scenarios;
-        let compare = |update| compare(directory.path(), &ids(&results), &results, update).unwrap();
+        let compare =
+            |update| compare(directory.path(), &ids(&results), &results, false, update).unwrap();
         let differences = compare(false);
         assert_eq!(differences.len(), 1);
         let pending = differences[0].pending.clone().unwrap();
@@ -186,20 +215,20 @@ mod tests {
         let mut results = super::super::tests::sample().scenarios;
         let known: Vec<String> = ids(&results).into_iter().map(str::to_owned).collect();
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
-        compare(directory.path(), &known, &results, true).unwrap();
+        compare(directory.path(), &known, &results, false, true).unwrap();
         results[1].verdict = Verdict::Skipped;
         assert!(
-            compare(directory.path(), &known, &results, false)
+            compare(directory.path(), &known, &results, false, false)
                 .unwrap()
                 .is_empty()
         );
         assert!(
-            compare(directory.path(), &known, &results[..1], false)
+            compare(directory.path(), &known, &results[..1], false, false)
                 .unwrap()
                 .is_empty()
         );
         results[0].verdict = Verdict::Failed;
-        let differences = compare(directory.path(), &known, &results, false).unwrap();
+        let differences = compare(directory.path(), &known, &results, false, false).unwrap();
         assert_eq!(
             differences[0].lines,
             [

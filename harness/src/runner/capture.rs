@@ -4,11 +4,9 @@
 //! Held in memory, and written only if the run is not as expected.
 
 use std::fmt::Write as _;
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSliceMut, PipeReader};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessageOwned, LinkAddr, MsgFlags, recvmsg, setsockopt, sockopt};
@@ -24,9 +22,6 @@ const SNAP_BYTES: usize = 256;
 pub const MOST_BYTES: usize = 64 << 20;
 /// The same in a guest, which has less memory.
 pub const MOST_BYTES_IN_GUEST: usize = 8 << 20;
-
-/// How often it is checked whether the run is over.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// pcap's magic number for times in nanoseconds, and its version 2.4
 /// (draft-ietf-opsawg-pcap).
@@ -77,23 +72,26 @@ impl Capture {
         packets.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Reads packets until `stop`, then those still queued.
-    pub fn take(mut self, stop: &AtomicBool) -> io::Result<Self> {
+    /// Reads packets until the other end of the pipe is closed, then those still queued.
+    pub fn take(mut self, running: &PipeReader) -> io::Result<Self> {
         loop {
-            let last = stop.load(Ordering::Relaxed);
-            for packets in &mut self.0 {
-                packets.take()?;
-            }
-            if last {
-                return Ok(self);
-            }
             let mut watched: Vec<PollFd> = self
                 .0
                 .iter()
                 .map(|packets| PollFd::new(packets.socket.as_fd(), PollFlags::POLLIN))
+                .chain([PollFd::new(running.as_fd(), PollFlags::empty())])
                 .collect();
-            let timeout = PollTimeout::try_from(LOOK_EVERY).unwrap_or(PollTimeout::ZERO);
-            poll(&mut watched, timeout)?;
+            poll(&mut watched, PollTimeout::NONE)?;
+            let is_over = watched
+                .last()
+                .and_then(PollFd::revents)
+                .is_some_and(|events| events.contains(PollFlags::POLLHUP));
+            for packets in &mut self.0 {
+                packets.take()?;
+            }
+            if is_over {
+                return Ok(self);
+            }
         }
     }
 

@@ -25,9 +25,6 @@ use crate::step::{ActorStep, Kind, LabStep, Step, flatten};
 use crate::suite::command::Command;
 use crate::suite::scenario::Scenario;
 
-/// Time between two looks at whether an actor still lives.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
-
 /// How long the last messages of a dead actor are waited for where a child that it forked
 /// keeps the socket open.
 const LAST_MESSAGES: Duration = Duration::from_secs(1);
@@ -47,15 +44,19 @@ enum Message {
     Actor(usize, Event),
     /// An actor has sent its last message.
     HungUp(usize),
+    /// An actor's process has ended.
+    Died(usize),
     Lab(Event),
     Sampled(Observations),
 }
 
-/// Starts the actors of a scenario and runs it to its end. The actors are alive when
-/// `look` is called, so that it sees their sockets.
+/// Starts the actors of a scenario and runs it to its end. `happened` is called with each
+/// step that begins or ends. The actors are alive when `look` is called, so that it sees
+/// their sockets.
 pub fn execute<T>(
     scenario: &Scenario,
     lab: &Lab,
+    happened: &dyn Fn(),
     look: impl FnOnce() -> T,
 ) -> Result<(Executed, T), LabError> {
     let actors = scenario
@@ -95,6 +96,13 @@ pub fn execute<T>(
                 let _ = sender.send(Message::HungUp(index));
             });
         }
+        for (index, actor) in actors.iter().enumerate() {
+            let sender = sender.clone();
+            scope.spawn(move || {
+                actor.await_end();
+                let _ = sender.send(Message::Died(index));
+            });
+        }
         let steps = LabSteps {
             lab,
             actors: &running,
@@ -103,7 +111,7 @@ pub fn execute<T>(
         };
         scope.spawn(move || steps.run(&scenario.lab));
         let mut execution = Execution::new(scenario, &actors, &progress);
-        execution.follow(&messages);
+        execution.follow(&messages, happened);
         execution.look_at_commands(&messages);
         execution.look_at_cgroups();
         let seen = look();
@@ -130,6 +138,8 @@ struct Execution<'a> {
     standing: Vec<Vec<Option<String>>>,
     /// For each actor, whether it has sent its last message.
     hung_up: Vec<bool>,
+    /// The actors whose process has ended and whose end wasn't judged yet.
+    dead: Vec<usize>,
     lab_standing: Option<String>,
     observations: Observations,
     /// What each command printed.
@@ -152,6 +162,7 @@ impl<'a> Execution<'a> {
                 .map(|actor| actor.tasks.iter().map(|_| start()).collect())
                 .collect(),
             hung_up: vec![false; actors.len()],
+            dead: Vec::new(),
             lab_standing: start(),
             observations: Observations::new(),
             printed: BTreeMap::new(),
@@ -195,21 +206,26 @@ impl<'a> Execution<'a> {
     }
 
     /// Takes messages until all lists have ended or the time limit is over.
-    fn follow(&mut self, messages: &Receiver<Message>) {
-        let end = Instant::now() + self.scenario.time_limit;
+    fn follow(&mut self, messages: &Receiver<Message>, happened: &dyn Fn()) {
+        let end = self.start + self.scenario.time_limit;
         while !self.is_over() {
-            if Instant::now() >= end {
-                self.error = Some(format!(
-                    "time limit of {:?}: {}",
-                    self.scenario.time_limit,
-                    self.describe_standing()
-                ));
-                return;
-            }
-            match messages.recv_timeout(LOOK_EVERY) {
-                Ok(message) => self.take(message),
-                Err(RecvTimeoutError::Timeout) => self.look_for_the_dead(messages),
+            match messages.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(message) => {
+                    self.take(message);
+                    happened();
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.error = Some(format!(
+                        "time limit of {:?}: {}",
+                        self.scenario.time_limit,
+                        self.describe_standing()
+                    ));
+                    return;
+                }
                 Err(RecvTimeoutError::Disconnected) => return,
+            }
+            while let Some(index) = self.dead.pop() {
+                self.judge_death(index, messages);
             }
         }
     }
@@ -218,6 +234,7 @@ impl<'a> Execution<'a> {
         match message {
             Message::Sampled(observations) => self.observations.extend(observations),
             Message::HungUp(index) => self.hung_up[index] = true,
+            Message::Died(index) => self.dead.push(index),
             Message::Actor(index, event) => {
                 let name = &self.scenario.actors[index].name;
                 self.note(name, &event);
@@ -357,34 +374,37 @@ impl<'a> Execution<'a> {
 
     /// An actor that has died has ended all its lists. Whether it was to die
     /// is for the expectations; that it died unasked is an error.
-    fn look_for_the_dead(&mut self, messages: &Receiver<Message>) {
-        for (index, actor) in self.actors.iter().enumerate() {
-            if self.standing[index].iter().all(Option::is_none) {
-                continue;
-            }
-            let Some(how) = actor.has_ended() else {
-                continue;
-            };
-            // What it said before it died may still be on its way.
-            let end = Instant::now() + LAST_MESSAGES;
-            while !self.hung_up[index] && Instant::now() < end {
-                if let Ok(message) = messages.recv_timeout(LOOK_EVERY) {
-                    self.take(message);
-                }
-            }
-            let standing = self.standing[index].iter().flatten();
-            let exits = standing.clone().any(|step| self.is_exit(index, step));
-            // What its cgroup may do to it is for the expectations as well.
-            let limits = self.scenario.actors[index].memory_limits;
-            let limited = limits.is_some_and(|limits| limits.max_bytes.is_some());
-            let out_of_memory = limited && how == Signal::SIGKILL.as_str();
-            if !exits && !out_of_memory && !self.was_sent(index, &how) {
-                let steps: Vec<&str> = standing.map(String::as_str).collect();
-                let name = &actor.name;
-                self.error = Some(format!("actor {name} died ({how}) at {}", steps.join(", ")));
-            }
-            self.standing[index].fill(None);
+    fn judge_death(&mut self, index: usize, messages: &Receiver<Message>) {
+        let has_ended = |standing: &Option<String>| standing.is_none();
+        let Some(how) = self.actors[index].has_ended() else {
+            return;
+        };
+        if self.standing[index].iter().all(has_ended) {
+            return;
         }
+        // What it said before it died may still be on its way.
+        let end = Instant::now() + LAST_MESSAGES;
+        while !self.hung_up[index]
+            && let Ok(message) =
+                messages.recv_timeout(end.saturating_duration_since(Instant::now()))
+        {
+            self.take(message);
+        }
+        if self.standing[index].iter().all(has_ended) {
+            return;
+        }
+        let standing = self.standing[index].iter().flatten();
+        let steps: Vec<&str> = standing.map(String::as_str).collect();
+        let exits = steps.iter().any(|step| self.is_exit(index, step));
+        // What its cgroup may do to it is for the expectations as well.
+        let limits = self.scenario.actors[index].memory_limits;
+        let limited = limits.is_some_and(|limits| limits.max_bytes.is_some());
+        let out_of_memory = limited && how == Signal::SIGKILL.as_str();
+        if !exits && !out_of_memory && !self.was_sent(index, &how) {
+            let name = &self.actors[index].name;
+            self.error = Some(format!("actor {name} died ({how}) at {}", steps.join(", ")));
+        }
+        self.standing[index].fill(None);
     }
 
     fn is_exit(&self, actor: usize, name: &str) -> bool {

@@ -16,6 +16,8 @@ pub struct Job<'a> {
     pub scenario: &'a Scenario,
     /// The kernel of a guest; `None` is this machine's own.
     pub kernel: Option<Arc<Stored>>,
+    /// What makes its runs repeatable, in virtual time.
+    pub seed: Option<u64>,
 }
 
 /// Jobs that may run at the same time.

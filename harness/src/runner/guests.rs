@@ -3,19 +3,19 @@
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use advisor_report::{self, Kernel, Machine, ScenarioResult, Verdict};
+use advisor_report::{self, Clock, Dependence, Kernel, Machine, ScenarioResult, Verdict};
 use serde::{Deserialize, Serialize};
 
 use super::executor::{Batch, Executor, Job, Worker};
-use super::local::{blank, run_and_keep};
+use super::local::{self, blank, run_and_keep};
 use super::{OnProgress, Options, Progress, Settings};
 use crate::guest::protocol::{News, Order};
 use crate::guest::qemu::{self, Accelerator, MEMORY_BYTES};
 use crate::guest::state::State;
-use crate::guest::{Death, Guest, init, transfer};
+use crate::guest::{Beginning, Death, Guest, init, transfer};
 use crate::kernels::KernelError;
 use crate::kernels::cache::{Cache, Stored};
 use crate::lab::datagrams::{self, Pair};
@@ -25,19 +25,10 @@ use crate::suite::{self, scenario::Scenario};
 /// Guests at the same time: one for each CPU, in at most half of the available
 /// memory.
 fn most_guests() -> usize {
-    most(1)
-}
-
-/// The same for scenarios that mostly wait: four for each CPU.
-pub fn most_waiting() -> usize {
-    most(4)
-}
-
-fn most(a_processor: usize) -> usize {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let fitting = available_memory_bytes() / 2 / MEMORY_BYTES;
     let fitting = usize::try_from(fitting).unwrap_or(1);
-    (processors * a_processor).min(fitting).max(1)
+    processors.min(fitting).max(1)
 }
 
 /// Memory available without swapping (MemAvailable of /proc/meminfo).
@@ -52,9 +43,12 @@ fn available_memory_bytes() -> u64 {
 
 /// A kernel with the saved state that its guests start from.
 #[derive(Debug)]
-struct Ready {
-    kernel: Arc<Stored>,
+pub(super) struct Ready {
+    pub(super) kernel: Arc<Stored>,
+    accelerator: Accelerator,
     state: Mutex<State>,
+    /// What repeatable runs depend on, once it was asked.
+    pub(super) dependence: OnceLock<Dependence>,
 }
 
 impl Ready {
@@ -74,15 +68,32 @@ impl Ready {
         )?;
         Ok(Self {
             kernel,
+            accelerator,
             state: Mutex::new(state),
+            dependence: OnceLock::new(),
         })
+    }
+
+    /// A guest restored from the state, with a time of day and random numbers of the
+    /// host's.
+    fn start(&self, cache: &Cache) -> Result<Guest, KernelError> {
+        let beginning = Beginning::here().map_err(|error| {
+            let action = "give it random numbers";
+            KernelError::environment(&self.kernel.name, action, &error.to_string(), "")
+        })?;
+        self.start_with(cache, &beginning)
     }
 
     /// A guest restored from the state. A state that does not restore is made
     /// anew once.
-    fn start(&self, accelerator: Accelerator, cache: &Cache) -> Result<Guest, KernelError> {
+    pub(super) fn start_with(
+        &self,
+        cache: &Cache,
+        beginning: &Beginning,
+    ) -> Result<Guest, KernelError> {
+        let accelerator = self.accelerator;
         let known = lock(&self.state).clone();
-        if let Ok(guest) = Guest::restore(&self.kernel, accelerator, &known) {
+        if let Ok(guest) = Guest::restore(&self.kernel, accelerator, &known, beginning) {
             return Ok(guest);
         }
         let mut state = lock(&self.state);
@@ -90,17 +101,42 @@ impl Ready {
         if state.made() == known.made() {
             *state = State::make(&self.kernel, accelerator, cache)?;
         }
-        Guest::restore(&self.kernel, accelerator, &state)
+        Guest::restore(&self.kernel, accelerator, &state, beginning)
     }
 }
 
 /// Kernels that guests can be started with.
 pub(super) struct Guests {
     kernels: Vec<Ready>,
-    settings: Settings,
-    accelerator: Accelerator,
-    cache: Cache,
+    pub(super) settings: Settings,
+    speed: Speed,
+    pub(super) cache: Cache,
     at_once: usize,
+}
+
+/// What runs guests here, and what their clock is to count.
+#[derive(Clone, Copy, Debug)]
+struct Speed {
+    /// What runs guests in real time.
+    real: Accelerator,
+    /// What was asked for.
+    asked: Option<Clock>,
+}
+
+impl Speed {
+    /// What runs a scenario: in virtual time, unless the processor runs guests
+    /// itself, the user wants real time or the scenario needs it.
+    fn accelerator(self, scenario: &Scenario) -> Accelerator {
+        let default = match self.real {
+            Accelerator::Kvm => Clock::Real,
+            Accelerator::Tcg | Accelerator::Icount => Clock::Virtual,
+        };
+        // What was asked for rules: a scenario that can't do with it is skipped.
+        match self.asked.or(scenario.clock).unwrap_or(default) {
+            Clock::Virtual => Accelerator::Icount,
+            Clock::Real => self.real,
+        }
+    }
 }
 
 impl Guests {
@@ -112,27 +148,36 @@ impl Guests {
         progress: OnProgress,
     ) -> Result<Self, KernelError> {
         let cache = Cache::of_user()?;
-        let mut kernels: Vec<Arc<Stored>> = Vec::new();
-        for kernel in jobs.iter().filter_map(|job| job.kernel.as_ref()) {
-            if !kernels.contains(kernel) {
-                kernels.push(Arc::clone(kernel));
+        let first = jobs.iter().find_map(|job| job.kernel.as_ref());
+        let speed = Speed {
+            real: first.map_or(Accelerator::Tcg, |kernel| {
+                qemu::accelerator(kernel, cache.directory())
+            }),
+            asked: options.clock,
+        };
+        let mut needed: Vec<(Arc<Stored>, Accelerator)> = Vec::new();
+        for job in jobs {
+            let Some(kernel) = &job.kernel else { continue };
+            let guest = (Arc::clone(kernel), speed.accelerator(job.scenario));
+            if !needed.contains(&guest) {
+                needed.push(guest);
             }
         }
-        let accelerator = kernels.first().map_or(Accelerator::Tcg, |kernel| {
-            qemu::accelerator(kernel, cache.directory())
-        });
-        let ready = |kernel: Arc<Stored>| Ready::prepare(kernel, accelerator, &cache, progress);
+        let ready = |(kernel, accelerator)| Ready::prepare(kernel, accelerator, &cache, progress);
         Ok(Self {
-            kernels: kernels.into_iter().map(ready).collect::<Result<_, _>>()?,
+            kernels: needed.into_iter().map(ready).collect::<Result<_, _>>()?,
             settings: Settings::new(options, None),
-            accelerator,
+            speed,
             at_once: options.jobs.unwrap_or_else(most_guests),
             cache,
         })
     }
 
     fn place(&self, job: &Job) -> usize {
-        let is_of_job = |ready: &Ready| Some(&ready.kernel) == job.kernel.as_ref();
+        let accelerator = self.speed.accelerator(job.scenario);
+        let is_of_job = |ready: &Ready| {
+            Some(&ready.kernel) == job.kernel.as_ref() && ready.accelerator == accelerator
+        };
         self.kernels.iter().position(is_of_job).unwrap_or_default()
     }
 }
@@ -180,6 +225,9 @@ impl Worker for InGuest<'_> {
         let kept = self.kept.take();
         let kept = kept.filter(|(known, _)| *known == place && !fresh);
         let ready = &self.guests.kernels[place];
+        if let Some(seed) = job.seed {
+            return self.guests.run_seeded(ready, job.scenario, seed, progress);
+        }
         let (result, guest) =
             self.guests
                 .run_one(ready, kept.map(|(_, guest)| guest), job.scenario, progress);
@@ -210,29 +258,39 @@ impl Guests {
         scenario: &Scenario,
         progress: OnProgress,
     ) -> (ScenarioResult, Option<Guest>) {
-        let on_kernel = |release: &str| kernel(release, self.accelerator);
-        let files = match self
-            .obstacle(scenario)
-            .map_or_else(|| files_of(scenario), Err)
-        {
+        let files = match self.files_of(ready, scenario) {
             Ok(files) => files,
-            Err((reason, hint)) => {
-                let mut result = blank(scenario, scenario.link(self.settings.options.carrier));
-                result.verdict = Verdict::Skipped;
-                result.reason = Some(reason);
-                result.hint = Some(hint);
-                result.kernel = on_kernel(&ready.kernel.release);
-                return (result, kept);
-            }
+            Err(skipped) => return (*skipped, kept),
         };
         let mut release = ready.kernel.release.clone();
-        let started = kept.map_or_else(|| ready.start(self.accelerator, &self.cache), Ok);
+        let started = kept.map_or_else(|| ready.start(&self.cache), Ok);
         let (mut result, guest) = match started {
             Ok(mut guest) => {
                 // As the running kernel gives it, whatever the packages are
                 // called.
                 guest.release.clone_into(&mut release);
-                match run_in(&mut guest, scenario, &files, &self.settings, progress) {
+                let settings = &self.settings;
+                let mut not_kept = None;
+                let ran = |runs| progress(Progress::Ran(scenario, runs));
+                let result = run_in(
+                    &mut guest,
+                    scenario,
+                    &files,
+                    settings,
+                    ran,
+                    |path, content| {
+                        if let Err(error) = keep(&path, &content, settings) {
+                            let shown = path.display();
+                            not_kept
+                                .get_or_insert_with(|| format!("cannot write {shown}: {error}"));
+                        }
+                    },
+                );
+                let result = result.map(|mut result| {
+                    result.hint = not_kept.or(result.hint);
+                    result
+                });
+                match result {
                     Ok(result) => (result, Some(guest)),
                     Err(death) => (errored(scenario, &self.settings, &death), None),
                 }
@@ -242,22 +300,55 @@ impl Guests {
                 (errored(scenario, &self.settings, &death), None)
             }
         };
-        result.kernel = on_kernel(&release);
+        result.kernel = kernel(&release, ready.accelerator);
         (result, guest)
     }
 
-    /// Why a scenario can't run in these guests, and what to do about it.
-    fn obstacle(&self, scenario: &Scenario) -> Option<(String, String)> {
-        if scenario.skips_emulation && self.accelerator == Accelerator::Tcg {
-            return Some((
-                "it is too much for an emulated processor".to_owned(),
-                "--kernel host --touch-host runs it here, where the machine may be disturbed"
-                    .to_owned(),
-            ));
-        }
-        let mut commands = scenario.commands();
-        commands.find_map(|(_, command)| command.obstacle())
+    /// The files that a scenario's commands need, or the result of one that can't run.
+    pub(super) fn files_of(
+        &self,
+        ready: &Ready,
+        scenario: &Scenario,
+    ) -> Result<Vec<PathBuf>, Box<ScenarioResult>> {
+        obstacle(scenario, ready.accelerator)
+            .map_or_else(|| files_of(scenario), Err)
+            .map_err(|(reason, hint)| {
+                let mut result = self.blank(ready, scenario);
+                result.verdict = Verdict::Skipped;
+                result.reason = Some(reason);
+                result.hint = Some(hint);
+                Box::new(result)
+            })
     }
+
+    /// A result without runs.
+    pub(super) fn blank(&self, ready: &Ready, scenario: &Scenario) -> ScenarioResult {
+        let mut result = blank(scenario, scenario.link(self.settings.options.carrier));
+        result.kernel = kernel(&ready.kernel.release, ready.accelerator);
+        result
+    }
+}
+
+/// Why a scenario can't run in these guests, and what to do about it.
+fn obstacle(scenario: &Scenario, accelerator: Accelerator) -> Option<(String, String)> {
+    if scenario.clock == Some(Clock::Real) && accelerator.is_virtual() {
+        return Some((
+            "it measures the machine's own speed, which a virtual clock does not show".to_owned(),
+            "run it with --clock real".to_owned(),
+        ));
+    }
+    if scenario.clock == Some(Clock::Virtual) && !accelerator.is_virtual() {
+        return Some(local::too_long(scenario));
+    }
+    if scenario.skips_emulation && accelerator != Accelerator::Kvm {
+        return Some((
+            "it is too much for an emulated processor".to_owned(),
+            "--kernel host --touch-host runs it here, where the machine may be disturbed"
+                .to_owned(),
+        ));
+    }
+    let mut commands = scenario.commands();
+    commands.find_map(|(_, command)| command.obstacle())
 }
 
 fn died(what: String, console: Vec<String>) -> Death {
@@ -269,45 +360,46 @@ fn kernel(release: &str, accelerator: Accelerator) -> Kernel {
         release: release.to_owned(),
         machine: match accelerator {
             Accelerator::Kvm => Machine::QemuKvm,
-            Accelerator::Tcg => Machine::QemuTcg,
+            Accelerator::Tcg | Accelerator::Icount => Machine::QemuTcg,
+        },
+        clock: if accelerator.is_virtual() {
+            Clock::Virtual
+        } else {
+            Clock::Real
         },
     }
 }
 
-fn run_in(
+/// Runs a scenario in a guest; `kept` gets each file that is to be kept.
+pub(super) fn run_in(
     guest: &mut Guest,
     scenario: &Scenario,
     files: &[PathBuf],
     settings: &Settings,
-    progress: &(dyn Fn(Progress) + Sync),
+    ran: impl Fn(u64),
+    mut kept: impl FnMut(PathBuf, Vec<u8>),
 ) -> Result<ScenarioResult, Death> {
     guest.give(files)?;
     let resolved = Box::new(scenario.with_resolved_commands());
     // Disturbed runs are repeated.
     let limit = scenario.time_limit * 4 + Duration::from_secs(60);
-    let mut not_kept = None;
-    let mut result: ScenarioResult = work(
+    work(
         guest,
         &Work::Run(resolved, settings.clone()),
         limit,
         |said| match said {
             Said::Ran(runs) => {
-                progress(Progress::Ran(scenario, runs));
+                ran(runs);
                 None
             }
             Said::Kept(path, content) => {
-                if let Err(error) = keep(&path, &content, settings) {
-                    let shown = path.display();
-                    not_kept.get_or_insert_with(|| format!("cannot write {shown}: {error}"));
-                }
+                kept(path, content);
                 None
             }
             Said::Ended(result) => Some(*result),
             Said::Measured(_) => None,
         },
-    )?;
-    result.hint = not_kept.or(result.hint);
-    Ok(result)
+    )
 }
 
 /// A job for a guest.
@@ -413,14 +505,16 @@ fn keep(path: &Path, content: &[u8], settings: &Settings) -> io::Result<()> {
         .keep
         .as_ref()
         .map(|keep| path.strip_prefix(keep));
-    let is_plain = |path: &Path| {
-        path.components()
-            .all(|part| matches!(part, Component::Normal(_)))
-    };
     match below {
         Some(Ok(below)) if is_plain(below) => output::write(path, content),
         _ => Err(io::Error::other("nothing is to be kept there")),
     }
+}
+
+/// Whether a path stays below where it is joined.
+pub(super) fn is_plain(path: &Path) -> bool {
+    let mut parts = path.components();
+    parts.all(|part| matches!(part, Component::Normal(_)))
 }
 
 /// Measures the relay and netem in a guest, link by link; `measured` is called
@@ -434,7 +528,7 @@ pub fn measure_links(
     let cache = Cache::of_user()?;
     let accelerator = qemu::accelerator(kernel, cache.directory());
     let ready = Ready::prepare(Arc::new(kernel.clone()), accelerator, &cache, progress)?;
-    let mut guest = ready.start(accelerator, &cache)?;
+    let mut guest = ready.start(&cache)?;
     // A millisecond for each; disturbed measurements are repeated.
     let limit = Duration::from_millis(u64::from(packets)) * 20 + Duration::from_secs(60);
     for link in datagrams::LINKS {

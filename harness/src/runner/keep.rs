@@ -9,6 +9,14 @@ use super::{Settings, judge};
 use crate::lab::{Lab, LabError};
 use crate::suite::scenario::Scenario;
 
+/// Whether a run breaks an expectation by itself.
+pub(super) fn is_broken(scenario: &Scenario, run: &Run) -> bool {
+    let judged = judge::judge(scenario, std::slice::from_ref(run));
+    judged.iter().any(|expectation| {
+        expectation.held != Some(true) && expectation.quantifier != Quantifier::Sometimes
+    })
+}
+
 /// Writes packets and logs of a scenario's runs, if asked to.
 pub(super) struct Keeper {
     directory: Option<PathBuf>,
@@ -41,16 +49,10 @@ impl Keeper {
     /// Writes the last run if it breaks an expectation by itself. With `anyhow`
     /// it is written unless another run was.
     pub(super) fn keep(&mut self, scenario: &Scenario, run: &Run, anyhow: bool, write: Write) {
-        let broken = || {
-            let judged = judge::judge(scenario, std::slice::from_ref(run));
-            judged.iter().any(|expectation| {
-                expectation.held != Some(true) && expectation.quantifier != Quantifier::Sometimes
-            })
-        };
         let wanted = if anyhow {
             self.kept.is_empty()
         } else {
-            broken()
+            is_broken(scenario, run)
         };
         let (Some(directory), Some((capture, log)), true) = (&self.directory, &self.last, wanted)
         else {

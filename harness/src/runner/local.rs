@@ -1,16 +1,16 @@
 //! Runs one scenario on the kernel of this process: builds the lab, runs the
 //! steps between two readings of counters and sockets, and judges.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use advisor_facts::release::Release;
-use advisor_report::{self, Kernel, Link, Machine, Run, ScenarioResult, Verdict};
+use advisor_report::{self, Clock, Kernel, Link, Machine, Run, ScenarioResult, Verdict};
 
 use super::capture::Write;
 use super::keep::Keeper;
-use super::watch::{Watch, kernel_gauges_before};
-use super::{Settings, Touching, execution, judge};
+use super::watch::{Signals, Watch, kernel_gauges_before};
+use super::{Options, Settings, Touching, execution, judge};
 use crate::host_settings::HostSettings;
 use crate::lab::namespace::kernel_release;
 use crate::lab::relay::WireCounts;
@@ -37,7 +37,7 @@ pub(super) fn run_scenario(
 pub(super) fn run_and_keep(
     scenario: &Scenario,
     settings: &Settings,
-    mut ran: impl FnMut(u64),
+    ran: impl FnMut(u64),
     write: Write,
 ) -> ScenarioResult {
     let release = kernel_release();
@@ -50,41 +50,36 @@ pub(super) fn run_and_keep(
         result.hint = Some(hint);
         return result;
     }
-    let at_least = settings.options.runs.unwrap_or(scenario.runs);
-    let at_most = settings.options.runs.unwrap_or(scenario.max_runs);
     let mut keeper = Keeper::new(scenario, settings);
-    loop {
-        let number = settings.options.first_run + result.runs.len() as u64;
-        let start = Instant::now();
-        let mut run = Run::default();
-        match run_once(scenario, link, number, &mut run, &mut keeper) {
-            Ok(None) => {}
-            Ok(Some(disturbance)) if result.discarded_runs.len() < MOST_DISCARDED => {
-                result.discarded_runs.push(disturbance);
-                continue;
-            }
-            Ok(Some(disturbance)) => run.error = Some(disturbance),
-            Err(error) => {
-                run.error = Some(error.to_string());
-                result.hint = Some(error.hint).filter(|hint| !hint.is_empty());
-            }
-        }
-        run.number = number;
-        run.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let broken = run.error.is_some();
-        keeper.keep(scenario, &run, false, write);
-        result.runs.push(run);
-        result.expectations = judge::judge(scenario, &result.runs);
-        let count = result.runs.len() as u64;
-        ran(count);
-        let enough = count >= at_least && !judge::wants_more_runs(&result.expectations);
-        // A run without a result makes the scenario errored; more runs do not
-        // change that.
-        if broken || enough || count >= at_most {
-            break;
-        }
-    }
-    conclude(&mut result);
+    repeat(
+        scenario,
+        &settings.options,
+        &mut result,
+        ran,
+        |number, result| {
+            let start = Instant::now();
+            let mut run = loop {
+                let mut run = Run::default();
+                match run_once(scenario, link, number, &mut run, &mut keeper) {
+                    Ok(None) => {}
+                    Ok(Some(disturbance)) if result.discarded_runs.len() < MOST_DISCARDED => {
+                        result.discarded_runs.push(disturbance);
+                        continue;
+                    }
+                    Ok(Some(disturbance)) => run.error = Some(disturbance),
+                    Err(error) => {
+                        run.error = Some(error.to_string());
+                        result.hint = Some(error.hint).filter(|hint| !hint.is_empty());
+                    }
+                }
+                break run;
+            };
+            run.number = number;
+            run.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+            keeper.keep(scenario, &run, false, write);
+            run
+        },
+    );
     if let Some(run) = result
         .runs
         .last()
@@ -94,6 +89,39 @@ pub(super) fn run_and_keep(
     }
     result.hint = result.hint.or(keeper.describe());
     result
+}
+
+/// Runs a scenario until its runs decide, and judges it. `one` makes the run of a
+/// number. Where results are repeatable, a run that saw the same as an earlier one
+/// is no sample of its own.
+pub(super) fn repeat(
+    scenario: &Scenario,
+    options: &Options,
+    result: &mut ScenarioResult,
+    mut ran: impl FnMut(u64),
+    mut one: impl FnMut(u64, &mut ScenarioResult) -> Run,
+) {
+    let at_least = options.runs.unwrap_or(scenario.runs);
+    let at_most = options.runs.unwrap_or(scenario.max_runs);
+    for count in 1.. {
+        let run = one(options.first_run + count - 1, result);
+        let broken = run.error.is_some();
+        let is_same = |known: &Run| known.observations == run.observations;
+        if result.repeatable.is_some() && !broken && result.runs.iter().any(is_same) {
+            result.identical_runs += 1;
+        } else {
+            result.runs.push(run);
+        }
+        result.expectations = judge::judge(scenario, &result.runs);
+        ran(count);
+        let enough = count >= at_least && !judge::wants_more_runs(&result.expectations);
+        // A run without a result makes the scenario errored; more runs do not
+        // change that.
+        if broken || enough || count >= at_most {
+            break;
+        }
+    }
+    conclude(result);
 }
 
 /// The hint for scenarios that this host must not or cannot run.
@@ -127,6 +155,9 @@ fn obstacle(scenario: &Scenario, settings: &Settings, release: &str) -> Option<(
     if scenario.expectations.is_empty() {
         let hint = "its expectations say which releases they are for".to_owned();
         return Some((format!("nothing is expected of {release}"), hint));
+    }
+    if scenario.clock == Some(Clock::Virtual) && !settings.in_guest {
+        return Some(too_long(scenario));
     }
     if scenario.long && !settings.options.long {
         let limit = scenario.time_limit.as_secs();
@@ -168,6 +199,14 @@ fn obstacle(scenario: &Scenario, settings: &Settings, release: &str) -> Option<(
     }
 }
 
+/// Why a scenario can't run in real time.
+pub(super) fn too_long(scenario: &Scenario) -> (String, String) {
+    let limit = scenario.time_limit.as_secs();
+    let reason = format!("it waits for up to {limit} s, and only virtual time is that fast");
+    let hint = "run it in a guest, with --clock virtual: --kernel debian-6.12".to_owned();
+    (reason, hint)
+}
+
 /// One run in a topology of its own. Returns how the lab disturbed it, if it
 /// did.
 fn run_once(
@@ -183,21 +222,29 @@ fn run_once(
     host_settings.hold(&lab)?;
     let capture = keeper.capture(&lab)?;
     let watch = Watch::start(&lab)?;
-    let stop = AtomicBool::new(false);
+    let signals = Signals::default();
+    let (running, runs) =
+        std::io::pipe().map_err(|error| LabError::new("kernel", "make a pipe", error, ""))?;
+    let mut runs = Some(runs);
     let (executed, seen, captured) = std::thread::scope(|scope| {
-        let capture = capture.map(|capture| scope.spawn(|| capture.take(&stop)));
-        let sampler = scope.spawn(|| watch.sample(&lab, &stop));
-        let executed = execution::execute(scenario, &lab, || {
-            stop.store(true, Ordering::Relaxed);
-            sampler.thread().unpark();
+        let capture = capture.map(|capture| scope.spawn(|| capture.take(&running)));
+        let sampler = scope.spawn(|| watch.sample(&lab, &signals));
+        let thread = sampler.thread().clone();
+        let happened = || signals.happened(&thread);
+        let executed = execution::execute(scenario, &lab, &happened, || {
+            signals.stop.store(true, Ordering::Relaxed);
+            thread.unpark();
+            runs.take();
             let watch = sampler.join().unwrap_or_else(|_| {
                 let panic = std::io::Error::other("the sampler panicked");
                 Err(LabError::new("kernel", "sample the gauges", panic, ""))
             })?;
             watch.finish(&lab)
         });
-        // However the run ended, the sampler has to.
-        stop.store(true, Ordering::Relaxed);
+        // However the run ended, the sampler and the capture have to.
+        signals.stop.store(true, Ordering::Relaxed);
+        thread.unpark();
+        runs.take();
         let captured = capture.and_then(|thread| thread.join().ok()?.ok());
         executed.map(|(executed, seen)| (executed, seen, captured))
     })?;
@@ -239,6 +286,7 @@ pub(super) fn blank(scenario: &Scenario, link: Link) -> ScenarioResult {
         kernel: Kernel {
             release: kernel_release(),
             machine: Machine::Host,
+            clock: Clock::Real,
         },
         link,
         verdict: Verdict::Errored,
@@ -246,6 +294,8 @@ pub(super) fn blank(scenario: &Scenario, link: Link) -> ScenarioResult {
         hint: None,
         console: Vec::new(),
         runs: Vec::new(),
+        identical_runs: 0,
+        repeatable: None,
         discarded_runs: Vec::new(),
         expectations: Vec::new(),
     }

@@ -3,9 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use advisor_report::Clock;
+
 use super::executor::Job;
 use super::{Error, Options};
 use crate::guest::qemu;
+use crate::kernels::KernelError;
 use crate::kernels::cache::{Cache, Stored};
 use crate::kernels::choice::{Choice, check_modules};
 use crate::lab::{self, Carrier};
@@ -28,6 +31,7 @@ impl<'a> Plan<'a> {
         let job = |scenario| Job {
             scenario,
             kernel: Some(Arc::clone(&kernel)),
+            seed: None,
         };
         Self {
             jobs: scenarios.into_iter().map(job).collect(),
@@ -53,8 +57,32 @@ impl<'a> Plan<'a> {
             }
         }
         check_modules(&choices, modules)?;
+        let asked = if options.seed.is_some() {
+            "--seed"
+        } else {
+            "--clock virtual"
+        };
+        if options.seed.is_some() && options.clock == Some(Clock::Real) {
+            return Err(KernelError::usage(
+                asked,
+                "repeat runs in real time",
+                "only a virtual clock makes two runs the same",
+                "leave --clock real out",
+            )
+            .into());
+        }
+        let only_guests = options.seed.is_some() || options.clock == Some(Clock::Virtual);
+        if only_guests && choices.contains(&Choice::Host) {
+            return Err(KernelError::usage(
+                asked,
+                "run on the host's kernel with it",
+                "only an emulated guest has a virtual clock",
+                "--kernel debian-6.12, or another that `harness kernels` lists",
+            )
+            .into());
+        }
         // A guest needs no rights here.
-        let privilege = if choices.iter().any(Choice::is_of_host) {
+        let privilege = if !only_guests && choices.iter().any(Choice::is_of_host) {
             privilege::acquire()
         } else {
             Privilege::None("not asked for".to_owned())
@@ -66,7 +94,9 @@ impl<'a> Plan<'a> {
             for (scenario, placed) in scenarios.iter().zip(&mut places) {
                 match choice {
                     Choice::Host => placed.on_host = true,
-                    Choice::Auto if abilities.serve(scenario) => placed.on_host = true,
+                    Choice::Auto if !only_guests && abilities.serve(scenario) => {
+                        placed.on_host = true;
+                    }
                     Choice::Auto | Choice::Line(_) | Choice::Imported(_) | Choice::File(_) => {
                         elsewhere.push(placed);
                     }
@@ -78,8 +108,17 @@ impl<'a> Plan<'a> {
             let is_optional = *choice == Choice::Auto;
             let kernel = choice
                 .resolve(&Cache::of_user()?, modules)?
-                .filter(|_| !is_optional || qemu::find().is_some())
+                .filter(|_| !is_optional || only_guests || qemu::find().is_some())
                 .map(Arc::new);
+            if only_guests && kernel.is_none() {
+                return Err(KernelError::environment(
+                    asked,
+                    "run in a guest",
+                    "no kernel has been fetched",
+                    "harness kernels fetch debian-6.12",
+                )
+                .into());
+            }
             for placed in elsewhere {
                 match &kernel {
                     // By auto and by name: once is enough.
@@ -94,12 +133,29 @@ impl<'a> Plan<'a> {
         let jobs = scenarios.iter().zip(places).flat_map(|(scenario, placed)| {
             let here = placed.on_host.then_some(None);
             let kernels = here.into_iter().chain(placed.kernels.into_iter().map(Some));
-            kernels.map(move |kernel| Job { scenario, kernel })
+            kernels.map(move |kernel| Job {
+                scenario,
+                kernel,
+                seed: options.seed,
+            })
         });
         Ok(Self {
             jobs: jobs.collect(),
             privilege,
         })
+    }
+
+    /// Has each job that has a seed run with this many: its own and those that follow.
+    pub fn explore(&mut self, seeds: u64) {
+        let jobs = std::mem::take(&mut self.jobs).into_iter();
+        let with_seeds = jobs.flat_map(|job| {
+            let first = job.seed.unwrap_or(0);
+            (0..seeds).map(move |further| Job {
+                seed: Some(first.wrapping_add(further)),
+                ..job.clone()
+            })
+        });
+        self.jobs = with_seeds.collect();
     }
 }
 
@@ -146,6 +202,7 @@ impl Abilities {
         self.can_run
             && (self.may_be_touched || !scenario.touches_host())
             && !scenario.needs_guest()
+            && scenario.clock != Some(Clock::Virtual)
             && scenario.users().all(privilege::has_user)
             && (self.has_netem
                 || !(scenario.needs_netem || (self.netem_is_asked_for && scenario.is_impaired())))

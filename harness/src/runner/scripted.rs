@@ -112,7 +112,11 @@ pub(crate) fn jobs<'a>(scenarios: &'a [Scenario], kernels: &[&str]) -> Vec<Job<'
         .flat_map(|scenario| {
             let here = std::iter::once(None);
             let kernels = here.chain(stored.iter().cloned().map(Some));
-            kernels.map(move |kernel| Job { scenario, kernel })
+            kernels.map(move |kernel| Job {
+                scenario,
+                kernel,
+                seed: None,
+            })
         })
         .collect()
 }

@@ -2,8 +2,9 @@
 //! turns what it saw into observations.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
 
 use advisor_facts::counters::Counters;
 use advisor_facts::sock_diag::TcpSocket;
@@ -17,9 +18,11 @@ use crate::lab::{Lab, LabError};
 use crate::observation::{
     Field, Gauge, HOST_GAUGES, KERNEL_GAUGES, Observation, Observations, Resources,
 };
+use crate::pace::pause;
 use crate::step::context::Outcome;
 
-/// Time between two looks at the gauges.
+/// Time between two looks at the gauges at the beginning of a run and after each
+/// event; while nothing happens, they become further apart.
 const SAMPLE_EVERY: Duration = Duration::from_millis(10);
 
 /// The most sockets that a report lists for a run; their number by state is
@@ -32,6 +35,22 @@ pub struct Watch {
     dropped_on_sending: u64,
     log: Option<KernelLog>,
     gauges: Gauges,
+}
+
+/// What a sampler is told.
+#[derive(Debug, Default)]
+pub struct Signals {
+    /// Whether it is to stop.
+    pub stop: AtomicBool,
+    events: AtomicU64,
+}
+
+impl Signals {
+    /// Says that something has happened: what is sampled may change quickly.
+    pub fn happened(&self, sampler: &Thread) {
+        self.events.fetch_add(1, Ordering::Relaxed);
+        sampler.unpark();
+    }
 }
 
 /// The lowest, the highest and the last value of each gauge, from the first
@@ -57,10 +76,18 @@ impl Watch {
     }
 
     /// Looks at the gauges again and again until told to stop.
-    pub fn sample(mut self, lab: &Lab, stop: &AtomicBool) -> Result<Self, LabError> {
-        while !stop.load(Ordering::Relaxed) {
+    pub fn sample(mut self, lab: &Lab, signals: &Signals) -> Result<Self, LabError> {
+        let mut known = signals.events.load(Ordering::Relaxed);
+        let mut since = Instant::now();
+        while !signals.stop.load(Ordering::Relaxed) {
             self.gauges.look(lab)?;
-            std::thread::park_timeout(SAMPLE_EVERY);
+            std::thread::park_timeout(pause(since.elapsed(), SAMPLE_EVERY));
+            let events = signals.events.load(Ordering::Relaxed);
+            if events != known {
+                (known, since) = (events, Instant::now());
+                // Events may come faster than looks.
+                std::thread::park_timeout(SAMPLE_EVERY);
+            }
         }
         self.gauges.look(lab)?;
         Ok(self)

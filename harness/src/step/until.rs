@@ -8,9 +8,11 @@ use super::prelude::*;
 use crate::condition::Condition;
 use crate::lab::observe::{gauge, observe_sockets};
 use crate::observation::{Observations, Watched};
+use crate::pace::pause;
 use crate::yaml::value::{OneOrMore, Placed};
 
-/// Waits until HOST.sockets.STATE meets a condition; `ms` is how long that took.
+/// Waits until HOST.sockets.STATE meets a condition; `ms` is how long that took, to 5 ms
+/// or a 200th.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Until {
@@ -47,15 +49,15 @@ impl RunByLab for Until {
                 let action = format!("see {}", self.observation.value);
                 return Err(LabError::new(self.owner(), &action, error, ""));
             }
-            if !lab.progress.sleep(LOOK_EVERY) {
+            if !lab.progress.sleep(pause(start.elapsed(), SHORTEST_PAUSE)) {
                 return Ok(ControlFlow::Break(()));
             }
         }
     }
 }
 
-/// Time between two looks.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Time between the first looks; later ones are further apart.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 
 impl Until {
     fn owner(&self) -> &str {

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use advisor_report::Quantifier;
+use advisor_report::{Clock, Quantifier};
 
 use super::command::Command;
 use super::matrix::Cell;
 use super::parameter::Parameter;
 use super::scenario::{Actor, Expected, Failure, Limits, Proves, Scenario, Side, Task};
 use super::text::{
-    ActorText, CarrierText, Conditions, Emulation, ExpectationText, ProvesText, ReleaseText,
-    ScenarioText,
+    ActorText, CarrierText, ClockText, Conditions, Emulation, ExpectationText, ProvesText,
+    ReleaseText, ScenarioText,
 };
 use super::vocabulary;
 use crate::condition::{Condition, Expression};
@@ -75,6 +75,11 @@ pub fn build(
         hosts: hosts(text)?,
         family: text.family,
         skips_emulation: text.emulation == Emulation::Skip,
+        clock: match text.clock {
+            ClockText::Any => None,
+            ClockText::Real => Some(Clock::Real),
+            ClockText::Virtual => Some(Clock::Virtual),
+        },
         needs_netem: text.carrier == CarrierText::Netem,
         links: BTreeMap::new(),
         sysctls: BTreeMap::new(),

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use advisor_report::{Link, Quantifier};
+use advisor_report::{Clock, Link, Quantifier};
 use nix::unistd::Uid;
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +51,9 @@ pub struct Scenario {
     pub family: Family,
     /// Whether it is too much for an emulated processor.
     pub skips_emulation: bool,
+    /// The only clock that it can run by: real where it measures the machine's own
+    /// speed, virtual where it waits for hours.
+    pub clock: Option<Clock>,
     /// Whether only netem may carry its links.
     pub needs_netem: bool,
     /// By host: the direction towards it.

@@ -77,6 +77,10 @@ pub struct ScenarioText {
     /// skip: too much work for a guest with an emulated processor.
     #[serde(default)]
     pub emulation: Emulation,
+    /// real: it measures the machine's own speed, or needs two processors; virtual: it
+    /// waits for hours, which only a guest with a virtual clock has.
+    #[serde(default)]
+    pub clock: ClockText,
     /// What carries impaired links: with netem never the relay.
     #[serde(default)]
     pub carrier: CarrierText,
@@ -169,6 +173,20 @@ pub enum Emulation {
     Run,
     /// It is too much work.
     Skip,
+}
+
+/// What the clock of a guest that runs a scenario may count.
+#[derive(Clone, Copy, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum ClockText {
+    /// Real or virtual time.
+    #[default]
+    Any,
+    /// Only real time.
+    Real,
+    /// Only virtual time.
+    Virtual,
 }
 
 /// What may carry impaired links.

@@ -14,13 +14,13 @@ mod program;
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use advisor_facts::release::kernel_line;
 use advisor_report::calibration;
-use advisor_report::{Link, Machine, Report, Verdict};
+use advisor_report::{Clock, Link, Machine, Report, Verdict};
 use harness::guest::qemu::PROGRAM;
 use harness::kernels::cache::Cache;
 use nix::sys::signal::{Signal, kill};
@@ -32,7 +32,7 @@ use tempfile::TempDir;
 const KERNEL: &str = "debian-6.12";
 
 /// Emulation on a busy machine takes its time, and silence is waited for.
-const HANG: Duration = Duration::from_secs(300);
+const HANG: Duration = Duration::from_secs(900);
 
 /// A scenario that reads what it writes, with more of it in `more`.
 fn carries(name: &str, more: &str) -> String {
@@ -142,8 +142,16 @@ fn guest_of(harness: &Running) -> Pid {
     })
 }
 
-/// As [`guest_of`], once it is in the middle of a scenario: a guest that is
-/// being booted has another number.
+/// Keeps a booted guest of that clock, so that no test takes a boot for a scenario.
+fn boot(clock: &str) {
+    let suite = of(&[carries("first", "")]);
+    start(&suite, &["--clock", clock], &[])
+        .wait_within(HANG)
+        .expect(0);
+}
+
+/// As [`guest_of`], once it is in the middle of a scenario. A guest of this clock must
+/// have been kept, see [`boot`].
 fn guest_at_work(harness: &Running) -> Pid {
     std::thread::sleep(Duration::from_secs(1));
     let mut seen = guest_of(harness);
@@ -251,8 +259,9 @@ fn a_command_comes_along_and_what_is_kept_comes_back() {
 
 #[test]
 fn a_guest_that_dies_is_a_result_and_the_next_scenario_runs() {
+    boot("real");
     let suite = of(&[hangs("first"), carries("second", "")]);
-    let harness = start(&suite, &["--jobs", "1"], &[]);
+    let harness = start(&suite, &["--jobs", "1", "--clock", "real"], &[]);
     kill(guest_at_work(&harness), Signal::SIGKILL).unwrap();
     harness.wait_within(HANG).expect(1);
     let report = report(&suite);
@@ -263,14 +272,194 @@ fn a_guest_that_dies_is_a_result_and_the_next_scenario_runs() {
 
 #[test]
 fn a_guest_that_says_nothing_is_a_result() {
+    boot("real");
     let suite = of(&[hangs("first"), carries("second", "")]);
-    let harness = start(&suite, &["--jobs", "1"], &[]);
+    let harness = start(&suite, &["--jobs", "1", "--clock", "real"], &[]);
     kill(guest_at_work(&harness), Signal::SIGSTOP).unwrap();
     harness.wait_within(HANG).expect(1);
     let report = report(&suite);
     assert_eq!(verdicts(&report), [Verdict::Errored, Verdict::Passed]);
     let reason = report.scenarios[0].reason.as_deref().unwrap();
     assert!(reason.contains("said nothing for"), "{reason}");
+}
+
+/// A scenario whose guest is busy for longer than a test takes.
+fn spins(name: &str) -> String {
+    format!(
+        r#"
+  - name: {name}
+    explains: A program never waits.
+    source: none
+    runs: 1
+    time_limit: 60min
+    actors:
+      program:
+        on: server
+        command: [perl, -e, "1 while 1"]
+        needs: [/usr/lib/x86_64-linux-gnu/perl-base]
+    lab: [{{ await: program.exit }}]
+    expect: {{ program.exit.status: {{ always: 0 }} }}
+"#
+    )
+}
+
+#[test]
+fn a_guest_with_a_virtual_clock_that_dies_or_stands_is_a_result() {
+    boot("virtual");
+    for (signal, words) in [
+        (Signal::SIGKILL, "it died"),
+        (Signal::SIGSTOP, "its clock has stood at"),
+    ] {
+        let suite = of(&[spins("first"), carries("second", "")]);
+        let more = ["--jobs", "1", "--clock", "virtual"];
+        let harness = start(&suite, &more, &[]);
+        kill(guest_at_work(&harness), signal).unwrap();
+        harness.wait_within(HANG).expect(1);
+        let report = report(&suite);
+        assert_eq!(verdicts(&report), [Verdict::Errored, Verdict::Passed]);
+        let reason = report.scenarios[0].reason.as_deref().unwrap();
+        assert!(reason.contains(words), "{reason}");
+    }
+}
+
+/// A peer that vanishes, with what the program does at its end.
+fn vanishes(name: &str, more: &str) -> String {
+    format!(
+        r#"
+  - name: {name}
+    explains: The kernel gives up after tcp_retries2.
+    source: RFC 9293
+    runs: 1
+    time_limit: 1300s
+    {more}
+    actors:
+      program:
+        on: server
+        steps: [{{ listen: 7000 }}, accept, {{ await: lab.link-down }}, {{ write: 10kB }}, read-to-end]
+      user:
+        on: client
+        steps: [{{ connect: "server:7000" }}, {{ await: program.read-to-end }}]
+    lab: [{{ await: program.accept }}, {{ await: user.connect }}, {{ link-down: client }}, {{ await: program.read-to-end }}]
+    expect:
+      program.read-to-end.error: {{ always: ETIMEDOUT }}
+      program.read-to-end.ms: {{ always: ">= 924s" }}
+"#
+    )
+}
+
+#[test]
+fn fifteen_minutes_are_the_same_to_the_nanosecond_with_the_same_seed() {
+    let lossy = carries("lossy", "link: { delay: 10ms, loss: 10% }").replace("runs: 1", "runs: 2");
+    let run = |seed: &str, more: &[&str], filter: &str| {
+        let suite = of(&[carries("before", ""), vanishes("waits", ""), lossy.clone()]);
+        let arguments = ["--seed", seed, "--filter", filter];
+        start(&suite, &[&arguments[..], more].concat(), &[])
+            .wait_within(HANG)
+            .expect(0);
+        report(&suite)
+    };
+    let kept = tempfile::tempdir().unwrap();
+    let keep = kept.path().to_str().unwrap();
+    let all = run("7", &["--jobs", "2"], "live/suite");
+    let result = |report: &Report, name: &str| {
+        let mut scenarios = report.scenarios.iter();
+        let found = scenarios.find(|result| result.id.ends_with(name));
+        found.unwrap().clone()
+    };
+    let waits = result(&all, "waits");
+    assert_eq!(waits.kernel.clock, Clock::Virtual);
+    let repeatable = waits.repeatable.as_ref().unwrap();
+    assert!(repeatable.repeatable && repeatable.depends_on.seed == 7);
+    assert!(repeatable.depends_on.qemu.starts_with("QEMU"), "{waits:?}");
+    let ms = waits.runs[0].observations["program.read-to-end.ms"].as_f64();
+    assert!(ms.unwrap() >= 924_000.0);
+    for name in ["waits", "lossy"] {
+        let alone = run("7", &["--jobs", "1", "--keep", keep], name);
+        assert_eq!(alone.scenarios, [result(&all, name)]);
+    }
+    let other = run("8", &[], "lossy");
+    assert_ne!(other.scenarios[0].runs, result(&all, "lossy").runs);
+    // Runs of one seed differ from each other as well.
+    let runs = result(&all, "lossy").runs;
+    assert_ne!(runs[0].observations, runs[1].observations);
+}
+
+#[test]
+fn a_new_state_gives_the_same_runs() {
+    let suite = of(&[carries("lossy", "link: { delay: 10ms, loss: 10% }")]);
+    let run = || {
+        let cache = fresh_cache();
+        let variables: [(&str, &OsStr); 1] = [("XDG_CACHE_HOME", cache.path().as_os_str())];
+        let harness = start(&suite, &["--seed", "1"], &variables);
+        harness.wait_within(HANG).expect(0);
+        report(&suite).scenarios
+    };
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn each_outcome_of_many_seeds_is_told_with_its_smallest_seed() {
+    let suite = of(&[carries("lossy", "link: { delay: 10ms, loss: 10% }")]);
+    let ended = start(&suite, &["--explore", "3", "--seed", "5"], &[])
+        .wait_within(HANG)
+        .expect(0);
+    assert!(
+        ended.stdout.contains(" in 3 seeds, Linux 6.12"),
+        "{ended:?}"
+    );
+    assert!(ended.stdout.contains("  --seed 5: "), "{ended:?}");
+    assert_eq!(report(&suite).scenarios.len(), 3);
+}
+
+#[test]
+fn a_scenario_says_which_clock_it_needs() {
+    let suite = of(&[
+        carries("speed", "clock: real"),
+        vanishes("hours", "clock: virtual"),
+    ]);
+    start(&suite, &[], &[]).wait_within(HANG).expect(0);
+    let clocks = |report: &Report| -> Vec<Clock> {
+        let results = report.scenarios.iter();
+        results.map(|result| result.kernel.clock).collect()
+    };
+    assert_eq!(clocks(&report(&suite)), [Clock::Real, Clock::Virtual]);
+    for (clock, expected, words) in [
+        ("virtual", [Verdict::Skipped, Verdict::Passed], "own speed"),
+        ("real", [Verdict::Passed, Verdict::Skipped], "1300 s"),
+    ] {
+        start(&suite, &["--clock", clock], &[])
+            .wait_within(HANG)
+            .expect(0);
+        let report = report(&suite);
+        assert_eq!(verdicts(&report), expected);
+        let mut reasons = report
+            .scenarios
+            .iter()
+            .filter_map(|one| one.reason.as_ref());
+        assert!(reasons.next().unwrap().contains(words), "{report:?}");
+    }
+}
+
+#[test]
+fn a_qemu_without_icount_is_told() {
+    let cache = fresh_cache();
+    let programs = tempfile::tempdir().unwrap();
+    let program = programs.path().join(PROGRAM);
+    let words = "qemu: -icount: invalid option";
+    fs::write(&program, format!("#!/bin/sh\necho '{words}' >&2\nexit 1\n")).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let suite = of(&[carries("plain", "")]);
+    let variables: [(&str, &OsStr); 2] = [
+        ("XDG_CACHE_HOME", cache.path().as_os_str()),
+        ("PATH", programs.path().as_os_str()),
+    ];
+    let ended = start(&suite, &["--clock", "virtual"], &variables)
+        .wait_within(HANG)
+        .expect(3);
+    for part in [words, "--clock real"] {
+        assert!(ended.stderr.contains(part), "{}", ended.stderr);
+    }
+    assert_eq!(states_in(&cache), [] as [PathBuf; 0]);
 }
 
 #[test]

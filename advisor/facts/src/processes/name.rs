@@ -301,6 +301,7 @@ mod tests {
                 container: super::super::container(cgroup),
                 cgroup: Some(cgroup.to_owned()),
                 command: None,
+                ..Process::default()
             }
             .to_string()
         };
