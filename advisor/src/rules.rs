@@ -141,7 +141,7 @@ rules! {
 /// nothing else.
 const SETTINGS_TELL: &[&str] = &[
     "LB102", "LB302", "LB311", "LB312", "LB314", "LB315", "LB410", "LB411", "LB416", "LB418",
-    "LB419", "LB420", "LB511", "LB512", "LB513",
+    "LB419", "LB420", "LB511", "LB512", "LB513", "LB723", "LB724", "LB725",
 ];
 
 /// For each rule a host that it fires on.

@@ -51,6 +51,13 @@ fn shown(output: &Output, directory: &Path) -> String {
         .replace(directory.to_str().unwrap(), "DIR")
 }
 
+/// What an answer says of what was found; the rest changes with the number of rules.
+fn found(output: &Output) -> String {
+    let answer = text(&output.stdout);
+    let (found, _) = answer.split_once("\nNot evaluated\n").unwrap();
+    found.to_owned()
+}
+
 /// The tar archive in the fixture.
 fn unpacked() -> Vec<u8> {
     let mut tar = Vec::new();
@@ -65,7 +72,7 @@ fn a_sosreport_is_answered_packed_or_not() {
     let directory = tempfile::tempdir().unwrap();
     let packed = run(&["recommend", "--sosreport", "sosreport/shop1.tar.xz"]);
     assert_eq!(packed.status.code(), Some(1));
-    insta::assert_snapshot!("sosreport", text(&packed.stdout));
+    insta::assert_snapshot!("sosreport", found(&packed));
     tar::Archive::new(&*unpacked())
         .unpack(directory.path())
         .unwrap();
@@ -292,7 +299,12 @@ fn a_dump_of_settings_is_judged_by_its_settings_alone() {
         sysctl: reading key \"net.ipv6.conf.all.stable_secret\"\n\
         net.core.somaxconn = 128\nnet.ipv4.tcp_mem = 1\t2\t3\nnet.ipv4.tcp_max_orphans = 65536\n";
     let output = run_with(&["recommend", "--sysctl-dump", "-"], dump);
-    insta::assert_snapshot!("sysctl-dump", text(&output.stdout));
+    insta::assert_snapshot!("sysctl-dump", found(&output));
+    let answer = text(&output.stdout).replace("\n    ", " ");
+    assert!(
+        answer.contains("a dump of settings has no sockets, no counters and no memory"),
+        "{answer}"
+    );
     assert_eq!(output.status.code(), Some(1));
     let quiet = b"kernel.osrelease = 6.12.48\nnet.core.somaxconn = 4096\n";
     let output = run_with(&["recommend", "--sysctl-dump", "-"], quiet);
@@ -400,10 +412,19 @@ fn a_bad_capture_is_named_and_the_rest_is_answered() {
     assert_eq!(output.status.code(), Some(2));
     assert!(answer.contains("3 captures could not be read"), "{answer}");
     assert!(answer.contains("LB101"), "{answer}");
-    assert!(answer.contains("later (schema 99), older (schema 1)"), "{answer}");
+    assert!(
+        answer.contains("later (schema 99), older (schema 1)"),
+        "{answer}"
+    );
     let errors = shown(&output, directory.path());
     let (_, errors) = errors.split_once("--- stderr\n").unwrap();
-    insta::assert_snapshot!("fleet-errors", errors);
+    // The place in the middle changes with what a capture has.
+    let place = |line: &str| match line.split_once("cut.json:") {
+        Some((before, _)) => format!("{before}cut.json:LINE:COLUMN"),
+        None => line.to_owned(),
+    };
+    let errors: Vec<String> = errors.lines().map(place).collect();
+    insta::assert_snapshot!("fleet-errors", errors.join("\n"));
 }
 
 #[test]
