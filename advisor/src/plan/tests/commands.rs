@@ -104,8 +104,12 @@ const PROGRAMS: [&str; 6] = ["nsenter", "sysctl", "nstat", "ss", "lsns", "adviso
 /// The counters that kernels have, as nstat names them.
 static COUNTERS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
     let quiet = crate::rules::recorded_host("quiet");
-    let counters = quiet.now.counters.names();
-    counters.map(|name| name.replace('.', "")).collect()
+    let hosts = std::iter::once(quiet).chain(hosts_that_fire());
+    let names = hosts.flat_map(|host| {
+        let names = host.now.counters.names();
+        names.map(|name| name.replace('.', "")).collect::<Vec<_>>()
+    });
+    names.collect()
 });
 
 /// The words of a shell's command up to its end.
