@@ -21,7 +21,8 @@ use serde::Serialize;
 
 use crate::accepted::{Acceptance, Accepted};
 use crate::rules::{
-    self, AppliesTo, Evidence, Finding, NamedReport, NearMiss, Outcome, Placed, RULES, Rule,
+    self, AppliesTo, Confidence, Evidence, Finding, NamedReport, NearMiss, Outcome, Placed, RULES,
+    Rule,
 };
 
 /// The answer: the format of `advisor recommend --format json`. Keys may be
@@ -106,6 +107,14 @@ impl Recommendation {
     /// Whether it was tried and did not help.
     pub fn has_failed(&self) -> bool {
         self.proof.as_ref().is_some_and(Proven::has_failed)
+    }
+
+    /// Whether it gives TCP more memory because of what it holds (LB402), and nobody saw
+    /// who holds that: it may be a leak.
+    pub fn may_feed_a_leak(&self) -> bool {
+        self.code == "LB402"
+            && self.action == Action::Raise
+            && self.finding.confidence == Confidence::Low
     }
 }
 

@@ -187,10 +187,17 @@ impl Rule {
         {
             return Outcome::NotEvaluated(why);
         }
-        let outcome = match self.scope {
+        let mut outcome = match self.scope {
             Scope::Host | Scope::Files => (self.check)(facts, measured).at(None),
             Scope::Namespace => in_each_namespace(self, namespaces, measured),
         };
+        if let Outcome::Fired(placed) = &mut outcome
+            && facts.gauge_is_bypassed()
+        {
+            for one in placed {
+                one.finding.say_that_tcp_mem_is_blind();
+            }
+        }
         match (outcome, facts.origin.name()) {
             (Outcome::NotEvaluated(why), Some(origin)) => Outcome::NotEvaluated(format!(
                 "{why}; {origin} does not tell, ask the host itself"

@@ -390,12 +390,17 @@ fn a_bad_capture_is_named_and_the_rest_is_answered() {
         .replace("\"hostname\": \"quiet\"", "\"hostname\": \"later\"");
     assert_ne!(later, whole);
     fs::write(here("later.json"), later).unwrap();
+    // One that has only more than this version knows how to leave out.
+    let older = whole
+        .replacen("\"schema\": 2", "\"schema\": 1", 1)
+        .replace("\"hostname\": \"quiet\"", "\"hostname\": \"older\"");
+    fs::write(here("older.json"), older).unwrap();
     let output = run(&["recommend", "--facts", directory.path().to_str().unwrap()]);
     let answer = text(&output.stdout);
     assert_eq!(output.status.code(), Some(2));
     assert!(answer.contains("3 captures could not be read"), "{answer}");
     assert!(answer.contains("LB101"), "{answer}");
-    assert!(answer.contains("later (schema 99)"), "{answer}");
+    assert!(answer.contains("later (schema 99), older (schema 1)"), "{answer}");
     let errors = shown(&output, directory.path());
     let (_, errors) = errors.split_once("--- stderr\n").unwrap();
     insta::assert_snapshot!("fleet-errors", errors);

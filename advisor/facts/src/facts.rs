@@ -23,6 +23,7 @@ use crate::release::Release;
 use crate::root::{Looking, Root};
 use crate::settings::Settings;
 use crate::shared::Shared;
+use crate::sock_diag::{TcpSocket, TcpState};
 use crate::sockets::Keep;
 use crate::sockstat::Sockstat;
 use crate::sysctl;
@@ -310,7 +311,7 @@ impl Facts {
                 cgroups: BTreeMap::new(),
                 cgroups_v1: Vec::new(),
                 unseen: Vec::new(),
-                place: Some(other.place()),
+                place: Some(other.place().named_by(&self.processes)),
                 origin: self.origin,
             }
         });
@@ -374,12 +375,34 @@ impl Facts {
             (OutOfSight::TcpMem, settings.tcp_mem.is_none()),
             (
                 OutOfSight::OthersSockets,
-                self.now.sockets.is_none() || self.unseen.iter().any(Unseen::hides_sockets),
+                self.now.sockets.is_none() || self.hides_sockets(),
             ),
         ]
         .into_iter()
         .filter_map(|(what, is_hidden)| is_hidden.then_some(what))
         .collect()
+    }
+
+    /// Whether what could not be looked into hides sockets, or whose they are.
+    fn hides_sockets(&self) -> bool {
+        // The kernel counts neither TIME_WAIT nor requests, nor FIN_WAIT2 records.
+        let is_allocated = |socket: &TcpSocket| match socket.state {
+            TcpState::TimeWait | TcpState::SynRecv | TcpState::NewSynRecv => false,
+            TcpState::FinWait2 => socket.inode != 0,
+            _ => true,
+        };
+        let sockets = || self.now.every_socket().map(|(_, socket)| socket);
+        let some_are_nobodys = sockets()
+            .any(|socket| socket.inode != 0 && self.processes.holders_of(socket.inode).is_empty());
+        let seen = sockets().filter(|socket| is_allocated(socket)).count();
+        let more_than_seen = self
+            .now
+            .sockstat
+            .get("TCP.alloc")
+            .is_none_or(|allocated| usize::try_from(allocated).is_ok_and(|all| all > seen));
+        self.unseen
+            .iter()
+            .any(|unseen| unseen.hides_sockets(some_are_nobodys, more_than_seen))
     }
 
     /// Why no more than the settings is known: a rule that looks at anything else can't
@@ -454,6 +477,9 @@ mod tests {
 
     #[test]
     fn only_rights_and_the_namespace_hide_what_matters() {
+        const DESCRIPTORS: &str = "the descriptors of 3 processes";
+        const NAMESPACES: &str = "the network namespace of 1 process";
+        const SOCKETS: &str = "the sockets of 2 other network namespaces";
         let mut facts = Facts::without_host("6.12", 1 << 30, 4096);
         facts.settings.tcp_max_orphans = Some(4096);
         facts.settings.tcp_mem = Some([1, 2, 3]);
@@ -467,18 +493,46 @@ mod tests {
         };
         facts.unseen = vec![unseen("the kernel's log"), unseen("the limits of cgroups")];
         assert_eq!(facts.out_of_sight(), []);
-        for hidden in [
-            "the descriptors of 3 processes",
-            "the network namespace of 1 process",
-            "the sockets of 2 other network namespaces",
-        ] {
-            facts.unseen = vec![unseen(hidden)];
-            assert_eq!(
-                facts.out_of_sight(),
-                [OutOfSight::OthersSockets],
-                "{hidden}"
-            );
-        }
+        // One socket that a process holds and one that nobody does, as far as is known;
+        // and as many as the kernel has in all.
+        let mut check = |held: bool, allocated: &str, hiding: &[&str]| {
+            let proc = "sl local rem st tx:rx tr tm retr uid timeout inode\n0: 0100007F:1F90 \
+                00000000:0000 0A 0:0 0:0 0 0 0 77 1 0 0\n";
+            let mut listener = None;
+            crate::proc_tcp::each(
+                proc.as_bytes(),
+                Path::new("tcp"),
+                crate::sock_diag::Family::Inet,
+                &mut |socket| listener = Some(socket),
+            )
+            .unwrap();
+            facts.now.sockets = Some(Shared::from(crate::SocketTable {
+                all: vec![listener.unwrap()],
+                source: crate::SocketSource::SockDiag,
+            }));
+            let mut processes = Processes::default();
+            if held {
+                processes.all.push(crate::processes::Process::default());
+                processes.holders.push(crate::processes::Holder {
+                    inode: 77,
+                    process: 0,
+                    descriptor: 3,
+                });
+            }
+            facts.processes = processes.into();
+            facts.now.sockstat = {
+                let text = format!("TCP: alloc {allocated}\n");
+                Sockstat::parse(&text, Path::new("sockstat")).unwrap()
+            };
+            for what in [DESCRIPTORS, NAMESPACES, SOCKETS] {
+                facts.unseen = vec![unseen(what)];
+                let is_hidden = facts.out_of_sight() == [OutOfSight::OthersSockets];
+                assert_eq!(is_hidden, hiding.contains(&what), "{what}, {allocated}");
+            }
+        };
+        check(true, "1", &[SOCKETS]);
+        check(true, "2", &[NAMESPACES, SOCKETS]);
+        check(false, "1", &[DESCRIPTORS, SOCKETS]);
         facts.settings.tcp_mem = None;
         facts.unseen.clear();
         assert_eq!(facts.out_of_sight(), [OutOfSight::TcpMem]);

@@ -202,11 +202,19 @@ fn deserialize<T: DeserializeOwned>(mut file: impl Read, path: &Path) -> Result<
         .strip_prefix(b"{")
         .is_some_and(|rest| rest.trim_ascii_start().starts_with(b"\"schema\""));
     if !begins {
-        return Err(malformed(
-            1,
-            1,
-            "these are no facts: they begin with {\"schema\": N",
-        ));
+        let packed = [&b"\xfd7zXZ\0"[..], b"\x1f\x8b"];
+        let words = if packed.iter().any(|magic| head.starts_with(magic)) {
+            "this is an archive, and no facts: --sosreport reads one of sosreport"
+        } else if head
+            .split(|byte| *byte == b'\n')
+            .next()
+            .is_some_and(is_setting)
+        {
+            "this is a dump of settings, and no facts: --sysctl-dump reads it"
+        } else {
+            "these are no facts: they begin with {\"schema\": N"
+        };
+        return Err(malformed(1, 1, words));
     }
     let mut rest = Quoted {
         inner: Cursor::new(head).chain(file).take(LIMIT_BYTES),
@@ -258,19 +266,24 @@ pub fn read_any(path: &Path) -> Result<(Facts, u32), FactsFileError> {
         None => Ok((read_from(whole, path)?, SCHEMA)),
         Some(schema) => {
             // Most of what changes is added.
-            let facts = match deserialize(whole, path) {
-                Ok(StoredOfAny { facts, .. }) => Facts {
+            let facts = if let Ok(StoredOfAny { facts, .. }) = deserialize(whole, path) {
+                Facts {
                     origin: Origin::OtherSchema(schema),
                     ..facts
-                },
-                Err(_) => {
-                    let again = File::open(path).map_err(cannot)?;
-                    other_schema::read(again, path, schema)?
                 }
+            } else {
+                let again = File::open(path).map_err(cannot)?;
+                other_schema::read(again, path, schema)?
             };
             Ok((facts, schema))
         }
     }
+}
+
+/// Whether a line is one of `sysctl -a`.
+fn is_setting(line: &[u8]) -> bool {
+    let name = line.split(|byte| *byte == b' ').next().unwrap_or_default();
+    line[name.len()..].starts_with(b" = ") && name.contains(&b'.')
 }
 
 /// The schema that a file of facts begins with.
@@ -416,6 +429,16 @@ mod tests {
         let mut facts = text(&recorded("quiet"));
         facts.extend(b"{}");
         assert!(error(&facts).ends_with("trailing characters"));
+    }
+
+    #[test]
+    fn what_another_option_reads_is_told() {
+        for (text, option) in [
+            (&b"\x1f\x8b\x08"[..], "--sosreport"),
+            (b"abi.vsyscall32 = 1\nnet", "--sysctl-dump"),
+        ] {
+            assert!(error(text).contains(option), "{}", error(text));
+        }
     }
 
     #[test]

@@ -147,6 +147,7 @@ impl NamedFiles {
         ]
         .into_iter()
         .find(|(magic, _)| head.starts_with(magic));
+        let is_json = head.trim_ascii_start().starts_with(b"{");
         let whole = Cursor::new(head).chain(packed);
         let limit = UNPACKED_LIMIT_BYTES;
         if is_xz {
@@ -162,9 +163,14 @@ impl NamedFiles {
                 "unpack it and give the directory",
             ))
         } else {
+            let hint = if is_json {
+                "give what `advisor capture` wrote to --facts"
+            } else {
+                HINT_SOSREPORT
+            };
             Err((
                 "it is no archive: neither xz, gzip nor tar".to_owned(),
-                HINT_SOSREPORT,
+                hint,
             ))
         }
     }

@@ -14,7 +14,7 @@ use nix::sched::CloneFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::counters::Counters;
-use crate::processes::{OpenNamespace, bracketed, has_vanished, pids};
+use crate::processes::{OpenNamespace, Process, Processes, bracketed, has_vanished, pids};
 use crate::read::{NAMESPACES, Unseen, read_text};
 use crate::settings::Settings;
 use crate::shared::Shared;
@@ -59,6 +59,7 @@ impl Namespace {
             inode: self.inode,
             name: self.name.clone(),
             pid: self.pid,
+            program: None,
             kept_by: self.kept_by,
         }
     }
@@ -73,16 +74,43 @@ pub struct Place {
     pub name: Option<String>,
     /// A process that is in it.
     pub pid: Option<u32>,
+    /// The names of that process, by which people know it, where it holds sockets:
+    /// `java, container app`.
+    pub program: Option<String>,
     /// A process that has it open.
     pub kept_by: Option<u32>,
 }
 
 impl Place {
+    /// With the names of its process.
+    #[must_use]
+    pub fn named_by(mut self, processes: &Processes) -> Self {
+        let process = processes.all.iter().find(|one| Some(one.pid) == self.pid);
+        self.program = process.map(Process::names);
+        self
+    }
+
+    /// Its label beside a text, where the names of its process need not stand twice.
+    pub fn label_beside(&self, text: &str) -> String {
+        let is_named = self.pid.is_some_and(|pid| {
+            [")", ","]
+                .iter()
+                .any(|end| text.contains(&format!("({pid}{end}")))
+        });
+        let mut place = self.clone();
+        place.program = place.program.filter(|_| !is_named);
+        place.label()
+    }
+
     /// Its name, or its inode as `lsns` shows it.
     pub fn label(&self) -> String {
         match (&self.name, self.pid) {
             (Some(name), _) => format!("network namespace {name}"),
-            (None, Some(pid)) => format!("network namespace {} (of process {pid})", self.inode),
+            (None, Some(pid)) => {
+                let names = self.program.as_ref();
+                let names = names.map_or_else(String::new, |names| format!(", {names}"));
+                format!("network namespace {} (of process {pid}{names})", self.inode)
+            }
             (None, None) => match self.kept_by {
                 Some(pid) => format!("network namespace {} (kept by process {pid})", self.inode),
                 None => format!("network namespace {}", self.inode),

@@ -64,10 +64,14 @@ impl OutOfSight {
 
 impl Unseen {
     /// Whether it is about sockets of other processes, or whose they are.
-    pub(crate) fn hides_sockets(&self) -> bool {
-        [DESCRIPTORS, NAMESPACES, SOCKETS]
-            .iter()
-            .any(|name| self.what.starts_with(name))
+    ///
+    /// Descriptors count only where a socket that was seen is nobody's, and network
+    /// namespaces only where the kernel has more sockets than were seen: one process
+    /// that may not be looked into hides nothing by itself.
+    pub(crate) fn hides_sockets(&self, some_are_nobodys: bool, more_than_seen: bool) -> bool {
+        self.what.starts_with(SOCKETS)
+            || self.what.starts_with(DESCRIPTORS) && some_are_nobodys
+            || self.what.starts_with(NAMESPACES) && more_than_seen
     }
 }
 

@@ -265,16 +265,13 @@ impl Settings {
         }
     }
 
-    /// Gives every setting of the whole kernel that has no value, as in a network
-    /// namespace that cannot read it, the one of these settings.
+    /// Gives every setting of the whole kernel the value that it has in these settings:
+    /// there is no other, whether a network namespace can read it or not.
     pub fn fill_with_those_of_the_kernel(&mut self, others: &Self, release: Option<Release>) {
         for name in Self::NAMES {
             let is_of_the_kernel =
                 table::find(name).is_some_and(|setting| setting.is_of_the_kernel(release));
-            if is_of_the_kernel
-                && self.get(name).is_none()
-                && let Some(value) = others.get(name)
-            {
+            if is_of_the_kernel && let Some(value) = others.get(name) {
                 self.set(name, &value);
             }
         }

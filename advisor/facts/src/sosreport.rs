@@ -508,7 +508,7 @@ impl Reader<'_> {
                 sockstat.merge(Sockstat::parse(&text, path)?);
             }
         }
-        let mut sockets = self.sockets(NETWORK, None)?;
+        let mut sockets = self.sockets(NETWORK, None);
         if sockets.is_none() && net.contains_key("tcp") {
             let mut all = Vec::new();
             for (file, family) in [("tcp", Family::Inet), ("tcp6", Family::Inet6)] {
@@ -537,47 +537,41 @@ impl Reader<'_> {
             sockstat,
             counters,
             sockets: sockets.map(Shared::from),
-            elsewhere: self.namespaces()?,
+            elsewhere: self.namespaces(),
         })
     }
 
     /// The sockets that a command printed; `None` where it was not run.
-    fn sockets(
-        &mut self,
-        directory: &str,
-        namespace: Option<&str>,
-    ) -> Result<Option<SocketTable>, FactError> {
+    fn sockets(&mut self, directory: &str, namespace: Option<&str>) -> Option<SocketTable> {
         let prefix = namespace.map_or_else(
             || directory.to_owned(),
             |name| format!("{directory}{IN_NAMESPACE}{name}_"),
         );
-        let name = format!("{prefix}{SS}");
-        if let Some(text) = self.files.text(&name) {
-            let mut all = Vec::new();
-            ss::each(&text, Path::new(&name), &mut |socket, held| {
-                self.hold(held);
-                all.push(socket);
-            })?;
-            return Ok(Some(SocketTable {
-                all,
-                source: SocketSource::SockDiag,
-            }));
-        }
-        for command in NETSTAT {
+        let (name, command) = [SS].into_iter().chain(NETSTAT).find_map(|command| {
             let name = format!("{prefix}{command}");
-            if let Some(text) = self.files.text(&name) {
-                let mut all = Vec::new();
-                netstat::each_socket(&text, Path::new(&name), &mut |socket: TcpSocket, held| {
-                    self.hold(held);
-                    all.push(socket);
-                })?;
-                return Ok(Some(SocketTable {
-                    all,
-                    source: SocketSource::ProcNetTcp,
-                }));
-            }
+            self.files.bytes(&name).map(|_| (name, command))
+        })?;
+        let text = self.files.text(&name)?;
+        let mut all = Vec::new();
+        let mut add = |socket: TcpSocket, held| {
+            self.hold(held);
+            all.push(socket);
+        };
+        let (strange, source) = if command == SS {
+            (ss::each(&text, &mut add), SocketSource::SockDiag)
+        } else {
+            (
+                netstat::each_socket(&text, &mut add),
+                SocketSource::ProcNetTcp,
+            )
+        };
+        if let Some(first) = strange.first() {
+            self.unseen.push(Unseen {
+                what: format!("{SOCKETS} of {} lines of {name}", strange.len()),
+                why: format!("line {first} is not the line of a socket"),
+            });
         }
-        Ok(None)
+        Some(SocketTable { all, source })
     }
 
     fn hold(&mut self, held: Vec<Held>) {
@@ -589,7 +583,7 @@ impl Reader<'_> {
 
     /// The network namespaces that `ip netns` names. Their inodes are not in the archive:
     /// they get numbers from 1.
-    fn namespaces(&mut self) -> Result<Vec<Namespace>, FactError> {
+    fn namespaces(&mut self) -> Vec<Namespace> {
         let mut found: BTreeMap<String, String> = BTreeMap::new();
         for name in self.files.names() {
             let Some((directory, file)) = name.rsplit_once('/') else {
@@ -611,12 +605,12 @@ impl Reader<'_> {
                 kept_by: None,
                 sockstat: Sockstat::default(),
                 counters: netstat::counters(&statistics),
-                sockets: self.sockets(&directory, Some(&name))?.map(Shared::from),
+                sockets: self.sockets(&directory, Some(&name)).map(Shared::from),
                 settings: Settings::default(),
                 name: Some(name),
             });
         }
-        Ok(namespaces)
+        namespaces
     }
 
     /// The processes that hold sockets.

@@ -14,6 +14,9 @@ use crate::rules::{AppliesTo, Severity};
 /// So many findings stand one by one; where there are more, the notices are counted.
 const ONE_BY_ONE: usize = 8;
 
+/// So many near misses stand on it.
+pub(super) const NEAR_MISSES: usize = 3;
+
 /// Where the text of a finding begins.
 const INDENT: &str = "               ";
 
@@ -25,7 +28,8 @@ pub fn write(
     width: usize,
 ) -> io::Result<()> {
     let mut text = String::new();
-    screen(&mut text, advice, facts, width.clamp(NARROWEST, WIDEST));
+    let width = width.clamp(NARROWEST, WIDEST);
+    screen(&mut text, advice, facts, width);
     out.write_all(text.as_bytes())
 }
 
@@ -79,8 +83,26 @@ pub(super) fn screen(text: &mut String, advice: &Advice, facts: &Facts, width: u
             fill(text, &line, "", "", width);
         }
     }
+    near_misses(text, advice, width);
     for line in wrapped(&seen(advice, facts), "", "", width) {
         let _ = writeln!(text, "{FAINT}{line}{FAINT:#}");
+    }
+}
+
+/// What no rule fires on, and whoever looks at the sockets sees.
+fn near_misses(text: &mut String, advice: &Advice, width: usize) {
+    for near in advice.near_misses.iter().take(NEAR_MISSES) {
+        let line = format!("Near miss: {} ({}).", near.what, near.code);
+        fill(text, &line, "", "  ", width);
+    }
+    match advice.near_misses.len().saturating_sub(NEAR_MISSES) {
+        0 => {}
+        more => {
+            let _ = writeln!(
+                text,
+                "{more} more near misses: see below, or without --brief."
+            );
+        }
     }
 }
 
@@ -176,7 +198,9 @@ fn finding(text: &mut String, number: usize, step: &Recommendation, width: usize
     }
     let since = step.since();
     let lasted = since.strip_prefix("for ").unwrap_or(&since);
-    if since != "now" && !finding.summary.contains(lasted) {
+    // What is over says itself since when.
+    let is_over = finding.applies_to == AppliesTo::Observe;
+    if since != "now" && !is_over && !finding.summary.contains(lasted) {
         let _ = write!(more, ", {since}");
     }
     let _ = write!(more, "; do: {}", what_to_do(step));
@@ -196,7 +220,12 @@ fn what_to_do(step: &Recommendation) -> String {
     let is_named = setting.contains(['.', '/', '(']) && !proposed.contains(setting.as_str());
     match step.action {
         Action::Raise | Action::Lower | Action::Set => {
-            format!("{setting} = {proposed} (now {})", finding.current)
+            let first = if step.may_feed_a_leak() {
+                "look first who holds it, then perhaps "
+            } else {
+                ""
+            };
+            format!("{first}{setting} = {proposed} (now {})", finding.current)
         }
         Action::Mend if is_option => format!("{setting} = {proposed}"),
         Action::Mend if is_named && finding.applies_to != AppliesTo::Observe => {

@@ -60,8 +60,13 @@ pub fn write(out: &mut dyn io::Write, advice: &Advice, facts: &Facts) -> io::Res
         if let Some(proof) = &step.proof {
             comment(&mut text, &format!("Tried: {}", proof.words));
         }
-        // What did not help when it was tried is left to the reader.
-        let mark = if step.has_failed() { "# " } else { "" };
+        // What did not help when it was tried is left to the reader, and so is a raise
+        // that may feed a leak that nobody saw.
+        let mark = if step.has_failed() || step.may_feed_a_leak() {
+            "# "
+        } else {
+            ""
+        };
         let _ = writeln!(text, "{mark}{} = {}", finding.setting, finding.proposed);
     }
     if !others.is_empty() {

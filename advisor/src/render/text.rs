@@ -37,7 +37,7 @@ pub fn write(
     if verbose {
         write_accepted(&mut text, advice, width);
     }
-    if !advice.near_misses.is_empty() {
+    if advice.near_misses.len() > brief::NEAR_MISSES {
         heading(&mut text, "Near misses");
         for near in &advice.near_misses {
             let line = format!("{} ({})", near.what, near.code);

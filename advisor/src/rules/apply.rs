@@ -2,6 +2,8 @@
 
 use advisor_facts::Facts;
 
+use super::finding::is_of_the_kernel;
+
 /// The proposal to remove a line of a file.
 pub(crate) const TAKE_OUT: &str = "take the line out";
 
@@ -15,7 +17,7 @@ const SET_FOR_CONTAINERS: &str = "where the namespace is made: securityContext.s
 pub(crate) fn there_and_back(facts: &Facts, name: &str, proposed: &str) -> (String, String) {
     let current = facts.settings.get(name).unwrap_or_default();
     let [there, back] = [proposed, &current].map(|value| command(facts, name, value));
-    if facts.place.is_some() {
+    if facts.place.is_some() && !is_of_the_kernel(facts, name) {
         return (
             format!("{there}; to keep it, set it {SET_FOR_CONTAINERS}"),
             format!("{back}; take it out {SET_FOR_CONTAINERS}"),
@@ -37,11 +39,17 @@ pub(crate) fn there_and_back(facts: &Facts, name: &str, proposed: &str) -> (Stri
     }
 }
 
-/// The command that sets a sysctl now, in the network namespace that the facts are of.
+/// The command that sets a sysctl now, in the network namespace that the facts are of;
+/// on the host what the whole kernel has once, which a namespace may not write.
 pub(super) fn command(facts: &Facts, name: &str, value: &str) -> String {
-    facts.command(&if value.is_empty() || value.contains(' ') {
+    let set = if value.is_empty() || value.contains(' ') {
         format!("sysctl -w {name}='{value}'")
     } else {
         format!("sysctl -w {name}={value}")
-    })
+    };
+    if is_of_the_kernel(facts, name) {
+        set
+    } else {
+        facts.command(&set)
+    }
 }

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::Documentation;
 use super::apply::{TAKE_OUT, there_and_back};
+use super::sizing::BYPASSED;
 
 /// The harm.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -259,6 +260,17 @@ impl Finding {
             apply,
             undo,
             current,
+        }
+    }
+
+    /// Says, where it speaks of tcp_mem, that the kernel leaves sockets out of it.
+    pub(super) fn say_that_tcp_mem_is_blind(&mut self) {
+        const NAMES: [&str; 2] = ["tcp_mem", "TCP.mem"];
+        let speaks_of_it = [&self.summary, &self.why, &self.setting]
+            .iter()
+            .any(|text| NAMES.iter().any(|name| text.contains(name)));
+        if speaks_of_it && !self.why.contains("bypass_prot_mem") {
+            self.why = format!("{} But {BYPASSED}.", self.why);
         }
     }
 

@@ -45,11 +45,19 @@ pub(super) fn in_each_namespace(
     for facts in namespaces {
         match (rule.check)(facts, measured).at(facts.place.as_ref()) {
             Outcome::Fired(mut found) => {
-                // What the whole kernel has is told once, for the host.
-                found.retain(|placed| {
-                    placed.place.is_none() || !is_of_the_kernel(facts, &placed.finding.setting)
-                });
-                placed.extend(found);
+                // What the whole kernel has is told once: for the host, or where the
+                // host has no need of it, for the first namespace that has.
+                for one in found.drain(..) {
+                    let setting = &one.finding.setting;
+                    if one.place.is_none() || !is_of_the_kernel(facts, setting) {
+                        placed.push(one);
+                    } else if placed.iter().all(|told| told.finding.setting != *setting) {
+                        placed.push(Placed {
+                            finding: one.named(&[]),
+                            place: None,
+                        });
+                    }
+                }
             }
             quiet if facts.place.is_none() => here = Some(quiet),
             _ => {}
@@ -90,7 +98,7 @@ impl Placed {
         let Some(place) = place else {
             return finding;
         };
-        let first = place.label();
+        let first = place.label_beside(&finding.summary);
         let whose = match others.len() {
             0 => first.clone(),
             1 => format!("{first} and another one"),
@@ -147,6 +155,54 @@ pub(crate) fn grouped<T>(
 mod tests {
     use crate::plan::advise;
     use crate::rules::testing::{add_namespace, bare_host, host};
+
+    #[test]
+    fn a_failure_in_a_container_is_told_where_the_whole_kernel_has_the_setting() {
+        use crate::rules::testing::moved_to_namespace;
+        let mut facts = host("ports-run-out");
+        facts.kernel = "3.10.0-1160.el7.x86_64".to_owned();
+        let step = |facts: &_| {
+            let recommendations = advise(facts, &[]).recommendations;
+            let of_it = recommendations.into_iter();
+            let mut of_it = of_it.filter(|step| step.code == "LB303");
+            of_it.next().expect("LB303")
+        };
+        let here = step(&facts);
+        let there = step(&moved_to_namespace(&facts));
+        assert_eq!(there.finding.setting, here.finding.setting);
+        assert!(there.finding.summary.contains("(of process 4242"));
+        // It can be written on the host alone.
+        assert!(
+            there.finding.apply.contains("sysctl -w net.ipv4"),
+            "{}",
+            there.finding.apply
+        );
+        assert!(!there.finding.apply.contains("nsenter"));
+    }
+
+    #[test]
+    fn a_namespace_is_named_by_the_program_in_it_once() {
+        use crate::rules::testing::add_process;
+        let mut facts = host("quiet");
+        add_namespace(&mut facts, 7, &[]);
+        facts.now.elsewhere[0].name = None;
+        facts.now.elsewhere[0].pid = Some(7100);
+        facts.now.elsewhere[0].settings.somaxconn = Some(128);
+        add_process(&mut facts, (7100, "java"), Some("app"), [55]);
+        let place = facts.now.elsewhere[0].place().named_by(&facts.processes);
+        let label = "network namespace 7 (of process 7100, java, container app)";
+        assert_eq!(place.label(), label);
+        assert_eq!(
+            place.label_beside("27560 ports are in use by java (7100, container app)"),
+            "network namespace 7 (of process 7100)"
+        );
+        let step = advise(&facts, &[]).recommendations.remove(0);
+        assert!(
+            step.finding.summary.ends_with(label),
+            "{}",
+            step.finding.summary
+        );
+    }
 
     #[test]
     fn the_same_setting_of_many_containers_is_told_once() {

@@ -161,7 +161,10 @@ fn finding(facts: &Facts) -> Option<Finding> {
         } else {
             Confidence::Medium
         },
-        summary: format!("{count} listeners are on ports that connect() may take: {listed}"),
+        summary: match count {
+            1 => format!("1 listener is on a port that connect() may take: {listed}"),
+            _ => format!("{count} listeners are on ports that connect() may take: {listed}"),
+        },
         why: format!(
             "The range for connections is {first} to {last}. While one of these servers is \
              stopped, connect() of any program may take its port, and bind() then fails with \

@@ -83,8 +83,13 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
         summary: format!("tcp_max_orphans is {limit}, and memory pays for {payable}"),
         why: format!(
             "With {each} for an orphan ({}) the high mark of tcp_mem is reached first. A limit \
-             beyond that protects nothing.",
-            orphans.cost.source
+             beyond that protects nothing.{}",
+            orphans.cost.source,
+            if proposed > i64::try_from(payable).unwrap_or(i64::MAX) && proposed == default {
+                " The proposal is the kernel's default, and nothing is gained below it."
+            } else {
+                ""
+            }
         ),
         verify: "`orphan` in /proc/net/sockstat stays below a quarter of the limit".to_owned(),
         ..finding

@@ -23,6 +23,8 @@ pub(super) struct Past {
     last: Option<Duration>,
     /// The command that shows the counter.
     show: String,
+    /// The network namespaces that counted, where the reader's own did not.
+    counted_in: Vec<String>,
     evidence: Vec<Evidence>,
 }
 
@@ -32,17 +34,29 @@ impl Past {
         let since = facts.counters_begin();
         let mut count = 0_i64;
         let mut evidence = Vec::new();
+        let mut here = false;
+        let mut counted_in = Vec::new();
         for place in facts.places() {
             let total = place.count(counter).unwrap_or(0);
             let before = total.saturating_sub(place.grown(counter).unwrap_or(0));
             if before > 0 {
                 count = count.saturating_add(before);
+                match place.namespace {
+                    Some(other) => {
+                        counted_in.push(other.place().named_by(&facts.processes).label());
+                    }
+                    None => here = true,
+                }
                 evidence.extend(Evidence::counted(&place, counter, since));
             }
+        }
+        if here {
+            counted_in.clear();
         }
         Self {
             counter,
             count,
+            counted_in,
             lines: 0,
             last: None,
             show: facts.command(&format!(
@@ -76,9 +90,23 @@ impl Past {
         self.count == 0 && self.lines == 0
     }
 
+    /// Where, unless it was the reader's own network namespace.
+    fn places(&self) -> String {
+        match self.counted_in.as_slice() {
+            [] => String::new(),
+            [one] => format!(", in {one}"),
+            [first, others @ ..] => format!(", in {first} and {} more", others.len()),
+        }
+    }
+
     /// When: `since boot, last logged 130 s ago`.
     pub(super) fn when(&self, facts: &Facts) -> String {
-        let since = facts.counters_begin();
+        let since = match self.count {
+            // The log is the whole kernel's.
+            0 => "since boot",
+            _ => facts.counters_begin(),
+        };
+        let since = format!("{since}{}", self.places());
         match self.last {
             Some(ago) => {
                 let ms = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
@@ -117,7 +145,7 @@ impl Past {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::testing::{bare_host, counters};
+    use crate::rules::testing::{add_namespace, bare_host, counters, host};
 
     #[test]
     fn the_window_is_not_the_past() {
@@ -143,5 +171,28 @@ mod tests {
         let timed = untimed.logged(&facts, &times, "y");
         assert_eq!(timed.lines, 3);
         assert!(timed.when(&facts).ends_with("last logged 2 min ago"));
+    }
+
+    #[test]
+    fn it_says_which_namespace_counted() {
+        let mut facts = host("quiet");
+        add_namespace(&mut facts, 7, &[]);
+        facts.earlier = None;
+        facts.now.elsewhere[0].counters = counters("TcpExt: X\nTcpExt: 10\n");
+        let past = Past::counted(&facts, "TcpExt.X");
+        assert!(past.when(&facts).contains(", in network namespace pod-7"));
+        facts.now.counters = counters("TcpExt: X\nTcpExt: 1\n");
+        let past = Past::counted(&facts, "TcpExt.X");
+        assert!(!past.when(&facts).contains("pod-7"));
+    }
+
+    #[test]
+    fn the_log_is_as_old_as_the_kernel_in_a_container_too() {
+        let mut facts = bare_host(1 << 30);
+        facts.settings.tcp_max_orphans = None;
+        facts.now.uptime = Duration::from_secs(1000);
+        let past = Past::counted(&facts, "TcpExt.X");
+        let past = past.logged(&facts, &[Duration::from_secs(870)], "y");
+        assert!(past.when(&facts).starts_with("since boot"));
     }
 }

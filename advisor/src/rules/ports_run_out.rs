@@ -8,7 +8,7 @@ use advisor_report::measured::Measured;
 
 use super::apply::command;
 use super::listener_in_port_range::{RESERVED, unreserved_listeners, with_reserved};
-use super::program::{Sides, name, plain};
+use super::program::{Sides, name, names_a_process, plain};
 use super::{
     AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
     Severity, there_and_back,
@@ -225,7 +225,18 @@ impl<'a> Ports<'a> {
         let Some((setting, proposed)) = change else {
             return common;
         };
-        let better = "better: have the program keep its connections";
+        let (better, summary) = if names_a_process(&common.subject) {
+            let program = &common.subject;
+            (
+                format!("better: have {program} keep its connections"),
+                format!("{} by {program}", common.summary),
+            )
+        } else {
+            (
+                "better: have the program keep its connections".to_owned(),
+                common.summary.clone(),
+            )
+        };
         let reserve = match setting {
             SETTING => reserve_first(facts),
             _ => String::new(),
@@ -233,6 +244,7 @@ impl<'a> Ports<'a> {
         let (apply, undo) = there_and_back(facts, setting, &proposed);
         Finding {
             applies_to: AppliesTo::Both,
+            summary,
             subject: "this network namespace".to_owned(),
             setting: setting.to_owned(),
             current: settings.get(setting).unwrap_or_default(),
@@ -377,5 +389,23 @@ pub(super) mod tests {
         // Nothing is wider than this range.
         facts.settings.ip_local_port_range = Some([1024, 65535]);
         assert_quiet(&RULE, &facts);
+    }
+
+    #[test]
+    fn the_program_is_named_beside_a_setting_of_its_namespace() {
+        use crate::rules::testing::add_process;
+        let mut facts = bare_host(8 << 30);
+        set(&mut facts, REUSE, "2");
+        time_wait(&mut facts, "10.0.0.9", "10.0.0.1:5432", 26_800);
+        let open = socket(TcpState::Established, "10.0.0.9:60500", "10.0.0.1:5432");
+        add_sockets(&mut facts, [open.held_by(5).done()]);
+        add_process(&mut facts, (31, "php-fpm"), None, [5]);
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(finding.setting, REUSE);
+        assert!(
+            finding.summary.ends_with("by php-fpm (31)"),
+            "{}",
+            finding.summary
+        );
     }
 }

@@ -170,6 +170,13 @@ pub(super) fn past(facts: &Facts) -> Past {
     }
 }
 
+fn of_the_log(lines: usize) -> String {
+    match lines {
+        1 => "1 line of the log".to_owned(),
+        count => format!("{count} lines of the log"),
+    }
+}
+
 /// The answer where nothing happened in the window, or there is none.
 fn over(facts: &Facts) -> Outcome {
     let past = past(facts);
@@ -189,16 +196,19 @@ fn over(facts: &Facts) -> Outcome {
             "the counter does not say at which limit".to_owned(),
             format!("{TCP_MEM}, {LIMIT}"),
         ),
-        (lines, 0) => (
-            format!("tcp_max_orphans, by {lines} lines of the log"),
+        (orphans, 0) => (
+            format!("tcp_max_orphans, by {}", of_the_log(orphans)),
             LIMIT.to_owned(),
         ),
-        (0, lines) => (
-            format!("tcp_mem, by {lines} lines of the log"),
+        (0, memory) => (
+            format!("tcp_mem, by {}", of_the_log(memory)),
             TCP_MEM.to_owned(),
         ),
         (orphans, memory) => (
-            format!("tcp_max_orphans ({orphans} lines of the log) and tcp_mem ({memory})"),
+            format!(
+                "tcp_max_orphans ({}) and tcp_mem ({memory})",
+                of_the_log(orphans)
+            ),
             format!("{TCP_MEM}, {LIMIT}"),
         ),
     };

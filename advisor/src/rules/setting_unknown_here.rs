@@ -84,6 +84,19 @@ pub(crate) fn unknown(key: &str, kernel: &str) -> Option<Unknown> {
     if let Some(setting) = table::find(key) {
         return came_or_went(setting, release).map(Unknown::explained);
     }
+    // Names are files, whose letters have a case.
+    let meant = key.trim_start_matches('\u{feff}').to_ascii_lowercase();
+    if meant != key && table::is_covered(&meant) {
+        let because = if key.starts_with('\u{feff}') {
+            "the line begins with a byte order mark, which is no part of the name"
+        } else {
+            "names of sysctls are in lower case"
+        };
+        return Some(Unknown {
+            why: format!("no kernel has {}: {because}", key.escape_debug()),
+            hint: "write the name alone, in lower case",
+        });
+    }
     let (first, last) = table::COVERED;
     let is_covered = release.is_none_or(|release| (first..=last).contains(&release));
     if !is_covered || !table::is_covered(key) {
@@ -231,5 +244,19 @@ pub(super) mod tests {
         for key in ["net.ipv4.tcp_abd", "net.ipv4.tcp_go_faster"] {
             assert!(says(key).ends_with(&format!("has {key}: take the line out")));
         }
+    }
+
+    #[test]
+    fn a_name_in_capitals_or_behind_a_byte_order_mark_sets_nothing() {
+        for key in [
+            "NET.IPV4.TCP_FIN_TIMEOUT",
+            "Net.Core.somaxconn",
+            "\u{feff}net.ipv4.tcp_retries2",
+        ] {
+            let Unknown { why, hint } = unknown(key, "").unwrap();
+            assert!(why.starts_with("no kernel has "), "{why}");
+            assert!(hint.contains("lower case"), "{hint}");
+        }
+        assert!(unknown("net.ipv4.conf.eth0.Rp_filter", "").is_none());
     }
 }

@@ -2,10 +2,10 @@
 
 use advisor_facts::Facts;
 use advisor_facts::condition::Condition;
-use advisor_facts::units::bytes;
+use advisor_facts::units::{bytes, span};
 use advisor_report::measured::Measured;
 
-use super::program::{by_program, plain, without_tcp_info, worth_bytes};
+use super::program::{Program, Sides, by_program, plain, without_tcp_info, worth_bytes};
 use super::{
     AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
     Severity,
@@ -30,7 +30,9 @@ const DOCUMENTATION: Documentation = Documentation {
     evidence: "tcp_info and the timer of each socket, orphans too: a window of 0 that is being \
         probed, or more data than one second at the delivery rate, or a doubled timer. It fires if \
         the sockets of one program hold a sixteenth of the pressure mark of tcp_mem, or 64 MiB if \
-        that cannot be read. Orphans count for the program that listens on their port.",
+        that cannot be read. Orphans count for the program that listens on their port. A client \
+        here whose server has taken nothing for five minutes is a notice, however little it holds: \
+        it hangs.",
     recommendation: "In the program, limit how long a write may wait and how much is queued for \
         one peer: a time limit for writing, TCP_NOTSENT_LOWAT. TCP_USER_TIMEOUT cuts off a peer \
         that does not read for that long, before close() and after it. tcp_orphan_retries does \
@@ -48,6 +50,24 @@ const DOCUMENTATION: Documentation = Documentation {
 /// Largest number of peers shown as evidence.
 const PEERS: usize = 5;
 
+/// A program that connected to a server has waited for this long when it hangs (our
+/// judgement). A client of a server here may rest as long as it likes.
+const HANGS_MS: u32 = 300_000;
+
+/// For how long the longest of a program's own connections to servers has waited at a
+/// closed window, in milliseconds; `None` if none has for long.
+fn hangs_ms(facts: &Facts, sides: &Sides, program: &Program<'_>) -> Option<u32> {
+    program
+        .sockets
+        .iter()
+        .filter(|socket| {
+            Condition::of(socket) == Condition::ZeroWindow && sides.is_client(facts, socket)
+        })
+        .filter_map(|socket| socket.info.as_ref()?.last_data_sent_ms())
+        .max()
+        .filter(|ms| *ms >= HANGS_MS)
+}
+
 #[expect(clippy::too_many_lines, reason = "mostly the texts of one finding")]
 fn check(facts: &Facts, _: &Measured) -> Outcome {
     if let Some(lacking) = without_tcp_info(facts) {
@@ -62,10 +82,14 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     });
     let held: u64 = programs.iter().map(|program| program.bytes).sum();
     let count: usize = programs.iter().map(|program| program.sockets.len()).sum();
+    let sides = Sides::of(facts);
     let findings: Vec<_> = programs
         .iter()
-        .filter(|program| program.bytes >= worth)
-        .map(|program| {
+        .filter_map(|program| {
+            let hangs_ms = hangs_ms(facts, &sides, program);
+            (program.bytes >= worth || hangs_ms.is_some()).then_some((program, hangs_ms))
+        })
+        .map(|(program, hangs_ms)| {
             let count = program.sockets.len();
             let mut evidence = vec![
                 Evidence::new(
@@ -105,6 +129,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                 ""
             };
             let peers = match orphans {
+                0 if count == 1 => format!("1 peer of {}", program.name),
                 0 => format!("{count} peers of {}", program.name),
                 orphans if orphans == count => {
                     format!("the peers of {count} orphans of {}", program.name)
@@ -114,13 +139,22 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                     program.name
                 ),
             };
+            let since = hangs_ms.map_or_else(String::new, |ms| {
+                format!(", the longest for {}", span(u64::from(ms)))
+            });
+            let take = if count == 1 {
+                "does not take its data"
+            } else {
+                "do not take their data"
+            };
             Finding {
-                severity: Severity::Warning,
+                severity: if program.bytes >= worth {
+                    Severity::Warning
+                } else {
+                    Severity::Notice
+                },
                 confidence: Confidence::Medium,
-                summary: format!(
-                    "{peers} do not take their data: {} held",
-                    bytes(program.bytes)
-                ),
+                summary: format!("{peers} {take}{since}: {} held", bytes(program.bytes)),
                 why: format!(
                     "These peers answer, so neither keepalive nor retransmission ends the \
                      connections, and what is queued for them stays. {stay}Only the program can \
@@ -166,7 +200,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
 pub(super) mod tests {
     use super::*;
     use crate::rules::testing::{
-        add_process, add_sockets, bare_host, fired, host, outcome, socket,
+        add_process, add_sockets, bare_host, fired, host, outcome, set, socket,
     };
     use advisor_facts::sock_diag::TcpState;
 
@@ -195,6 +229,36 @@ pub(super) mod tests {
         assert_eq!(finding.subject, "nginx (31)");
         assert!(finding.why.contains("347 s whatever"), "{}", finding.why);
         assert!(!finding.apply.contains("tcp_orphan_retries"));
+    }
+
+    #[test]
+    fn a_client_that_hangs_is_told_however_little_it_holds() {
+        let host = |local: &str, ms: u32| {
+            let mut facts = bare_host(7 << 30);
+            set(&mut facts, "net.ipv4.ip_local_port_range", "32768 60999");
+            let stalled = socket(TcpState::Established, local, "10.1.0.9:9092")
+                .held_by(5)
+                .sending(4_000, 5_000)
+                .at_a_closed_window();
+            let stalled = stalled.info("last_data_sent", u64::from(ms));
+            add_sockets(&mut facts, [stalled.done()]);
+            add_process(&mut facts, (31, "producer"), None, [5]);
+            facts
+        };
+        let finding = fired(&RULE, &host("10.1.1.1:40000", 600_000)).remove(0);
+        assert_eq!(finding.severity, Severity::Notice);
+        assert!(
+            finding.summary.starts_with(
+                "1 peer of producer (31) does not take its data, the longest for 10 min"
+            ),
+            "{}",
+            finding.summary
+        );
+        // Not yet, and not a client of a server here.
+        for (local, ms) in [("10.1.1.1:40000", 200_000), ("10.1.1.1:443", 600_000)] {
+            let quiet = outcome(&RULE, &host(local, ms));
+            assert!(matches!(quiet, Outcome::Quiet(_)), "{local} {ms}");
+        }
     }
 
     #[test]

@@ -165,10 +165,14 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     Outcome::Fired(vec![match programs.first() {
         // Without them there is room.
         Some(first) if !is_right_near => found.mend_the_holders(first, &programs),
-        _ => match proposal(marks, load.right_pages, facts) {
-            Some(proposed) => found.raise(facts, marks, proposed, &programs),
-            None => found.unpaid(facts),
-        },
+        _ => {
+            if let Some(proposed) = proposal(marks, load.right_pages, facts) {
+                found.raise(facts, marks, proposed, &programs)
+            } else {
+                let every = by_program(facts, |socket| socket.held_bytes() > 0);
+                found.unpaid(facts, every.first())
+            }
+        }
     }])
 }
 
@@ -300,11 +304,13 @@ impl Found {
     }
 
     /// The RAM cannot pay for higher marks.
-    fn unpaid(self, facts: &Facts) -> Finding {
+    fn unpaid(self, facts: &Facts, most: Option<&Program<'_>>) -> Finding {
+        let most = most.filter(|_| self.load.is_seen);
+        let holds = most.map_or_else(String::new, |most| format!(": {}", holder(most)));
         Finding {
             confidence: Confidence::High,
             severity: self.severity,
-            summary: format!("{}, and RAM cannot pay for more", self.summary),
+            summary: format!("{}, and RAM cannot pay for more{holds}", self.summary),
             why: format!(
                 "A higher mark that would help is more than {} of the {} RAM of this host. \
                  The memory has to be freed where it is held.",
@@ -316,10 +322,18 @@ impl Found {
                 bytes(facts.ram_bytes)
             ),
             applies_to: AppliesTo::Program,
-            subject: "the programs whose sockets hold the memory".to_owned(),
+            subject: most.map_or_else(
+                || "the programs whose sockets hold the memory".to_owned(),
+                |most| most.name.clone(),
+            ),
             setting: "SO_SNDBUF, SO_RCVBUF, TCP_USER_TIMEOUT".to_owned(),
             current: "unknown (not in the socket table)".to_owned(),
-            proposed: "smaller buffers, and an end to connections with dead peers".to_owned(),
+            proposed: if self.load.is_seen && self.load.sums.sum(Condition::is_amiss).bytes == 0 {
+                "smaller buffers, or fewer connections"
+            } else {
+                "smaller buffers, and an end to connections with dead peers"
+            }
+            .to_owned(),
             cost: "less throughput where buffers are smaller than a path's bandwidth times delay"
                 .to_owned(),
             risk: "connections end that would have gone on after a long outage".to_owned(),
@@ -577,5 +591,21 @@ pub(super) mod tests {
         let mut facts = shared(600, 0);
         facts.settings.tcp_mem = Some([4096, 87_380, 67_108_864]);
         assert_quiet(&RULE, &facts);
+    }
+
+    #[test]
+    fn where_ram_cannot_pay_the_holder_is_named() {
+        let mut facts = shared(600, 0);
+        facts.ram_bytes = 2 << 30;
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(finding.subject, "streamer (5)");
+        assert!(
+            finding.summary.ends_with(
+                "RAM cannot pay for more: streamer (5) holds 600.0 MiB in 600 sockets, healthy"
+            ),
+            "{}",
+            finding.summary
+        );
+        assert!(!finding.proposed.contains("dead"), "{}", finding.proposed);
     }
 }

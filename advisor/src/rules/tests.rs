@@ -139,6 +139,35 @@ fn a_finding_leaves_nothing_unsaid() {
     }
 }
 
+/// Where the kernel leaves sockets out of tcp_mem, whatever speaks of it says so.
+#[test]
+fn each_rule_about_tcp_mem_says_that_it_is_blind() {
+    let mut spoke = 0;
+    for (rule, firing) in RULES.iter().zip(FIRING) {
+        let mut facts = firing();
+        facts.settings.bypass_prot_mem = Some(1);
+        let namespaces = facts.by_namespace();
+        let judged = rule.judge(&facts, &namespaces, &Measured::default());
+        let Outcome::Fired(placed) = judged else {
+            continue;
+        };
+        for finding in placed.into_iter().map(|placed| placed.finding) {
+            let speaks = [&finding.summary, &finding.why, &finding.setting]
+                .iter()
+                .any(|text| text.contains("tcp_mem"));
+            spoke += usize::from(speaks);
+            assert_eq!(
+                speaks,
+                finding.why.contains("bypass_prot_mem"),
+                "{}: {}",
+                rule.name,
+                finding.why
+            );
+        }
+    }
+    assert!(spoke >= 4, "{spoke} speak of tcp_mem");
+}
+
 /// What is wrong in a container is found from the host: by the same rule, with commands
 /// that work there and no file of the host. What the whole kernel has once is the host's.
 #[test]

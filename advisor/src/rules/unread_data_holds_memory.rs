@@ -6,7 +6,7 @@ use advisor_facts::units::bytes;
 use advisor_report::measured::Measured;
 
 use super::program::plain;
-use super::program::{by_program, without_tcp_info, worth_bytes};
+use super::program::{by_program, connections, without_tcp_info, worth_bytes};
 use super::{
     AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
     Severity,
@@ -86,9 +86,10 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                 severity: Severity::Warning,
                 confidence: Confidence::High,
                 summary: format!(
-                    "{} leaves {} unread on {count} connections",
+                    "{} leaves {} unread on {}",
                     program.name,
-                    bytes(program.bytes)
+                    bytes(program.bytes),
+                    connections(count)
                 ),
                 why: "The kernel has received and acknowledged this data, and the program has \
                     not read it. No setting of the kernel changes that; more memory only lets \

@@ -155,6 +155,11 @@ fn meant(setting: &Setting, value: &str, release: Option<Release>) -> Option<Str
                 .map(|(number, _)| number.to_owned()),
         };
     }
+    // A minus is a sign, unless a number stands before it: `1024-65535`.
+    let begins_negative = |word: &str| word.starts_with('-');
+    if value.split_whitespace().any(begins_negative) {
+        return None;
+    }
     let words: Vec<&str> = value
         .split(|c: char| c == ',' || c == '-' || c.is_whitespace())
         .filter(|word| !word.is_empty())
@@ -192,6 +197,8 @@ pub(super) mod tests {
     #[test]
     fn each_value_that_the_kernel_refuses_is_named_with_what_was_meant() {
         for (line, kernel, expected) in [
+            // No value is made of it by leaving the sign out.
+            ("net.ipv4.tcp_mem = -1 -1 -1", "", Some(None)),
             ("net.ipv4.ip_local_port_range = 100 65535", "", Some(None)),
             (
                 "net.ipv4.ip_local_port_range = 65000 1024",

@@ -179,6 +179,14 @@ impl Process {
             .or_else(|| inner.find(|name| name.strip_suffix(".scope").is_some()))
     }
 
+    /// Its names without its number: `server.py, container docker:0123456789ab`.
+    pub(crate) fn names(&self) -> String {
+        self.to_string()
+            .replacen(&format!(" ({}", self.pid), "", 1)
+            .trim_end_matches(')')
+            .to_owned()
+    }
+
     /// Whether its name as the kernel keeps it tells the script: the kernel cuts
     /// that after 15 bytes.
     pub(crate) fn name_tells_script(&self) -> bool {

@@ -415,14 +415,22 @@ fn sock_diag_and_proc_net_tcp_agree_on_sockets_of_ours() {
         }
         lines(sockets, &ports)
     };
-    // The last acknowledgments may be on their way: look until two looks by
-    // /proc, one before and one after sock_diag, show the same.
+    // The last acknowledgments may be on their way: look until no connection is
+    // about to change, and two looks by /proc, one before and one after sock_diag,
+    // show the same.
+    let is_passing = |line: &Line| {
+        matches!(
+            line.0,
+            TcpState::FinWait1 | TcpState::Closing | TcpState::LastAck
+        )
+    };
     let (proc, diag) = loop {
         let before = from_proc();
         let diag = lines(SockDiag::open().unwrap().tcp_sockets().unwrap(), &ports);
-        if from_proc() == before {
+        if from_proc() == before && !before.iter().any(is_passing) {
             break (before, diag);
         }
+        std::thread::sleep(std::time::Duration::from_millis(1));
     };
     assert_eq!(proc, diag);
     for state in [

@@ -1,32 +1,27 @@
 //! What netstat of net-tools printed: `netstat -neopa` the sockets, `netstat -s` the
 //! counters in words.
 
-use std::path::Path;
-
 use super::Held;
 use super::ss::{endpoint, of_family};
 use crate::counters::Counters;
-use crate::read::FactError;
 use crate::sock_diag::{Family, NO_COOKIE, TcpSocket, TcpState, Timer};
 
 /// Parses `netstat -neopa` and hands over each TCP socket with its holder; sockets of
-/// other kinds are passed over. `path` is for the errors.
-pub(super) fn each_socket(
-    text: &str,
-    path: &Path,
-    each: &mut impl FnMut(TcpSocket, Vec<Held>),
-) -> Result<(), FactError> {
+/// other kinds are passed over. Gives the numbers of the lines that are not understood.
+pub(super) fn each_socket(text: &str, each: &mut impl FnMut(TcpSocket, Vec<Held>)) -> Vec<usize> {
+    let mut strange = Vec::new();
     for (line, number) in text.lines().zip(1..) {
         let family = match line.split_whitespace().next() {
             Some("tcp") => Family::Inet,
             Some("tcp6") => Family::Inet6,
             _ => continue,
         };
-        let (socket, held) = socket(line, family)
-            .ok_or_else(|| FactError::malformed(path, number, "not the line of a socket"))?;
-        each(socket, held.into_iter().collect());
+        match socket(line, family) {
+            Some((socket, held)) => each(socket, held.into_iter().collect()),
+            None => strange.push(number),
+        }
     }
-    Ok(())
+    strange
 }
 
 /// `tcp RECV-Q SEND-Q LOCAL PEER STATE USER INODE PID/PROGRAM TIMER (TIME/RETRIES/PROBES)`; the

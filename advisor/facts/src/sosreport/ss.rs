@@ -1,19 +1,15 @@
 //! What `ss -peaonmi` printed.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
 
 use super::Held;
-use crate::read::FactError;
 use crate::sock_diag::{Family, NO_COOKIE, SocketMemory, TcpInfo, TcpSocket, TcpState, Timer};
 
 /// Parses the output and hands over each TCP socket with its holders. Sockets of other
-/// kinds are passed over. `path` is for the errors.
-pub(super) fn each(
-    text: &str,
-    path: &Path,
-    each: &mut impl FnMut(TcpSocket, Vec<Held>),
-) -> Result<(), FactError> {
+/// kinds are passed over. Gives the numbers of the lines that are not understood: a command
+/// that took too long is cut off.
+pub(super) fn each(text: &str, each: &mut impl FnMut(TcpSocket, Vec<Held>)) -> Vec<usize> {
+    let mut strange = Vec::new();
     let mut last: Option<(TcpSocket, Vec<Held>)> = None;
     for (line, number) in text.lines().zip(1..) {
         if line.starts_with([' ', '\t']) {
@@ -26,16 +22,16 @@ pub(super) fn each(
             each(socket, held);
         }
         if let Some(rest) = line.strip_prefix("tcp ") {
-            last =
-                Some(head(rest).ok_or_else(|| {
-                    FactError::malformed(path, number, "not the line of a socket")
-                })?);
+            last = head(rest);
+            if last.is_none() {
+                strange.push(number);
+            }
         }
     }
     if let Some((socket, held)) = last {
         each(socket, held);
     }
-    Ok(())
+    strange
 }
 
 /// `STATE RECV-Q SEND-Q LOCAL PEER users:(...) timer:(...) uid:N ino:N sk:HEX ...`
