@@ -127,9 +127,10 @@ fn finding(facts: &Facts, place: &NamespaceCounters<'_>, limit: i64) -> Option<F
     };
     // Room for twice as many is enough, whatever happened before.
     let is_short = limit < count.saturating_mul(2);
-    let (dropped, early) = match is_short {
-        true => (grown(DROP), grown(EARLY_DROP)),
-        false => (0, 0),
+    let (dropped, early) = if is_short {
+        (grown(DROP), grown(EARLY_DROP))
+    } else {
+        (0, 0)
     };
     // 0 is no limit.
     let reaches = |percent| limit > 0 && count.saturating_mul(100) >= limit.saturating_mul(percent);
