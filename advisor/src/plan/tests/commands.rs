@@ -172,11 +172,12 @@ pub(super) fn all_can_be_run(facts: &Facts, advice: &Advice) -> Result<usize, Te
             for path in text.split([' ', '`', '(', ')', ',', ';', ':']) {
                 if let Some(name) = path.strip_prefix("/proc/sys/") {
                     prop_assert!(table::find(&name.replace('/', ".")).is_some(), "{}", path);
-                } else if path.starts_with("/proc/") {
+                } else if let Some(file) = path.strip_prefix("/proc/") {
+                    let of_process = file.split_once('/').is_some_and(|(pid, file)| {
+                        pid.parse::<u32>().is_ok() && matches!(file, "fd" | "limits")
+                    });
                     prop_assert!(
-                        ["sockstat", "netstat", "snmp"]
-                            .iter()
-                            .any(|file| path == format!("/proc/net/{file}")),
+                        of_process || matches!(file, "net/sockstat" | "net/netstat" | "net/snmp"),
                         "{}: {}",
                         step.code,
                         path
