@@ -9,8 +9,8 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::guest::{Beginning, Guest};
 use harness::guest::state::State;
+use harness::guest::{Beginning, Guest};
 use harness::guest::{init, qemu};
 use harness::kernels::cache::{Cache, Stored};
 use harness::lab::namespace::kernel_release;

@@ -96,7 +96,14 @@ fn bad_usage() {
         &["compare", "--kernel", "host"],
         &["compare", "a", "b", "--runs", "5"],
         &["bisect", "a/b/c", "--good", "host", "--bad", "debian-6.1"],
-        &["bisect", "topic/good/hello", "--good", "host", "--bad", "debian-6.1"],
+        &[
+            "bisect",
+            "topic/good/hello",
+            "--good",
+            "host",
+            "--bad",
+            "debian-6.1",
+        ],
     ]
     .iter()
     .map(|arguments| harness(directory.path(), arguments))
