@@ -3,7 +3,7 @@
 //! A value that is the same in all runs of a side, with at least [`FEWEST_RUNS`] on each,
 //! and another on the other side is a difference. What varies is tested: numbers by
 //! Mann-Whitney U, texts by Fisher's exact test on how often the most frequent one is
-//! seen; all tests together by Holm at [`ALPHA`].
+//! seen; all tests together by Holm at 1%.
 
 pub mod run;
 mod text;

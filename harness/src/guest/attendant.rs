@@ -1,4 +1,4 @@
-//! The host's side of a mailbox ([`super::mailbox`]): gives orders and takes what
+//! The host's side of a mailbox (`super::mailbox`): gives orders and takes what
 //! was said while the guest stands, and lets it go on.
 
 use std::fs::File;

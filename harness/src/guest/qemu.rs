@@ -120,7 +120,7 @@ impl Accelerator {
 pub enum Connection {
     /// A virtio-serial port.
     Port(OwnedFd),
-    /// Shared memory, see [`super::mailbox`].
+    /// Shared memory, see `super::mailbox`.
     Mailbox(OwnedFd),
 }
 
