@@ -25,6 +25,13 @@ fn amiss(facts: &Facts, command: &str) -> Option<String> {
         ["lsns", "-t", "net", ..] | ["sysctl", "--system", ..] => None,
         ["sysctl", "-w", assignment, ..] => {
             let (name, value) = assignment.split_once('=')?;
+            // The table is of the network; this one is an unsigned long (fs/file_table.c).
+            if name == "fs.file-max" {
+                return value
+                    .parse::<u64>()
+                    .is_err()
+                    .then(|| assignment.to_string());
+            }
             let Some(setting) = table::find(name) else {
                 return Some(format!("{name}: no setting"));
             };
@@ -100,6 +107,15 @@ fn is_prose(word: &str) -> bool {
 
 /// Programs that the answers name.
 const PROGRAMS: [&str; 6] = ["nsenter", "sysctl", "nstat", "ss", "lsns", "advisor"];
+
+/// Files of the kernel, below /proc, that the answers name.
+const NET_FILES: [&str; 5] = [
+    "net/netstat",
+    "net/snmp",
+    "net/sockstat",
+    "net/softnet_stat",
+    "net/stat/nf_conntrack",
+];
 
 /// The counters that kernels have, as nstat names them.
 static COUNTERS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
@@ -177,7 +193,7 @@ pub(super) fn all_can_be_run(facts: &Facts, advice: &Advice) -> Result<usize, Te
                         pid.parse::<u32>().is_ok() && matches!(file, "fd" | "limits")
                     });
                     prop_assert!(
-                        of_process || matches!(file, "net/sockstat" | "net/netstat" | "net/snmp"),
+                        of_process || NET_FILES.contains(&file),
                         "{}: {}",
                         step.code,
                         path
