@@ -575,6 +575,8 @@ fn what_was_calibrated_is_measured_again() {
     let calibration = calibration::nearest(release).unwrap();
     assert_eq!(calibration.line, kernel_line(release));
     for cost in &calibration.write_cost {
+        #[expect(clippy::cast_precision_loss, reason = "bytes stay far below 2^53")]
+        let charged_bytes = cost.charged_bytes as f64;
         let again = report
             .scenarios
             .iter()
@@ -583,7 +585,7 @@ fn what_was_calibrated_is_measured_again() {
         for run in &again.runs {
             assert_eq!(
                 run.observations["written.server.sockets.ESTABLISHED.wmem_queued"].as_f64(),
-                Some(cost.charged_bytes as f64),
+                Some(charged_bytes),
                 "{} on Linux {release}; ci/calibrate measures anew",
                 again.id
             );

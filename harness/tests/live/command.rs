@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use advisor_report::{Report, Value, Verdict};
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -34,7 +35,7 @@ fn run(suite: &Suite, status: i32) -> (Ended, Report) {
 /// A scenario whose actor `program` has these keys.
 fn scenario(name: &str, program: &str, more: &str) -> String {
     format!(
-        r#"
+        r"
   - name: {name}
     explains: A command runs in the lab.
     source: execve(2)
@@ -44,7 +45,7 @@ fn scenario(name: &str, program: &str, more: &str) -> String {
         on: server
         {program}
 {more}
-"#
+"
     )
 }
 
@@ -130,12 +131,12 @@ fn a_killed_command_is_restarted_and_one_that_cannot_bind_is_not() {
       program.exit.status: { always: SIGTERM }
 "#;
     // Of another actor, which listens on the port already.
-    let taken = r#"
+    let taken = r"
       other: { on: server, steps: [{ listen: 8080 }, accept] }
     expect:
       program.ready.error: { always: ECHILD }
       program.exit.status: { always: 7 }
-"#;
+";
     let program_after = format!(
         "command: [sh, -c, 'sleep 0.3; exec \"$@\"', sh, {}\n        ready: {{ port: 8080 }}",
         &SERVER[1..]
@@ -313,7 +314,6 @@ fn a_suite_for_a_server_of_ones_own_answers_its_questions() {
         let script = directory.path().join("server");
         let code = SERVER.split('\'').nth(1).unwrap();
         fs::write(&script, format!("#!/usr/bin/perl\n{code}")).unwrap();
-        use std::os::unix::fs::PermissionsExt;
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
         vec![script.to_str().unwrap().to_owned()]
     };
