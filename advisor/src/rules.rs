@@ -299,6 +299,40 @@ fn cannot_be_read(name: &str) -> Outcome {
     Outcome::NotEvaluated(format!("{name} cannot be read"))
 }
 
+/// The answer about a switch, a setting of which 0 means off: it fires if the switch is
+/// `bad`. `finding` completes what every finding about a setting says.
+fn judge_switch(
+    facts: &Facts,
+    documentation: &Documentation,
+    name: &'static str,
+    bad: Switch,
+    finding: impl FnOnce(Finding) -> Finding,
+) -> Outcome {
+    let value = facts.settings.get(name);
+    let Some(current) = value.and_then(|value| value.parse::<i64>().ok()) else {
+        return cannot_be_read(name);
+    };
+    let proposed = match (bad, current) {
+        (Switch::Off, 0) => "1",
+        (Switch::On, current) if current != 0 => "0",
+        _ => {
+            let short = name.rsplit('.').next().unwrap_or(name);
+            return Outcome::Quiet(format!("{short} is {current}"));
+        }
+    };
+    let of_setting = Finding::of_setting(facts, documentation, name, proposed);
+    Outcome::Fired(vec![finding(of_setting)])
+}
+
+/// Which way a switch is.
+#[derive(Clone, Copy, Debug)]
+enum Switch {
+    /// Its value is 0.
+    Off,
+    /// Any other value.
+    On,
+}
+
 /// `count` in a window as a rate per minute, rounded up.
 fn a_minute(count: i64, window: Duration) -> i64 {
     let milliseconds = i128::try_from(window.as_millis())

@@ -4,7 +4,8 @@ use advisor_facts::Facts;
 use advisor_report::measured::Measured;
 
 use super::{
-    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Scope, Severity, cannot_be_read,
+    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Scope, Severity, Switch,
+    judge_switch,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -41,26 +42,22 @@ const DOCUMENTATION: Documentation = Documentation {
 const SETTING: &str = "net.ipv4.tcp_abort_on_overflow";
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
-    let Some(current) = facts.settings.tcp_abort_on_overflow else {
-        return cannot_be_read(SETTING);
-    };
-    if current == 0 {
-        return Outcome::Quiet(format!("tcp_abort_on_overflow is {current}"));
-    }
-    Outcome::Fired(vec![Finding {
-        severity: Severity::Notice,
-        confidence: Confidence::Medium,
-        summary: "tcp_abort_on_overflow is 1: a burst of clients gets resets".to_owned(),
-        why: "A queue that is full for a moment costs a client a second with 0, and the \
+    judge_switch(facts, &DOCUMENTATION, SETTING, Switch::On, |finding| {
+        Finding {
+            severity: Severity::Notice,
+            confidence: Confidence::Medium,
+            summary: "tcp_abort_on_overflow is 1: a burst of clients gets resets".to_owned(),
+            why: "A queue that is full for a moment costs a client a second with 0, and the \
             connection with 1. These clients believe that they are connected: they see \
             ECONNRESET from a service that is up."
-            .to_owned(),
-        verify: format!(
-            "EmbryonicRsts stops rising ({})",
-            facts.command("nstat -az TcpExtEmbryonicRsts")
-        ),
-        ..Finding::of_setting(facts, &DOCUMENTATION, SETTING, "0")
-    }])
+                .to_owned(),
+            verify: format!(
+                "EmbryonicRsts stops rising ({})",
+                facts.command("nstat -az TcpExtEmbryonicRsts")
+            ),
+            ..finding
+        }
+    })
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use advisor_facts::Facts;
 use advisor_report::measured::Measured;
 
 use super::{
-    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Scope, Severity, cannot_be_read,
+    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Scope, Severity, Switch,
+    judge_switch,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -38,22 +39,19 @@ const DOCUMENTATION: Documentation = Documentation {
 const SETTING: &str = "net.ipv4.tcp_moderate_rcvbuf";
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
-    let Some(current) = facts.settings.tcp_moderate_rcvbuf else {
-        return cannot_be_read(SETTING);
-    };
-    if current != 0 {
-        return Outcome::Quiet(format!("tcp_moderate_rcvbuf is {current}"));
-    }
-    Outcome::Fired(vec![Finding {
-        severity: Severity::Notice,
-        confidence: Confidence::High,
-        summary: "tcp_moderate_rcvbuf is 0: receive buffers stay at the second value of tcp_rmem"
-            .to_owned(),
-        why: "The kernel sizes a buffer by what the program reads in a round trip, up to the \
+    judge_switch(facts, &DOCUMENTATION, SETTING, Switch::Off, |finding| {
+        Finding {
+            severity: Severity::Notice,
+            confidence: Confidence::High,
+            summary:
+                "tcp_moderate_rcvbuf is 0: receive buffers stay at the second value of tcp_rmem"
+                    .to_owned(),
+            why: "The kernel sizes a buffer by what the program reads in a round trip, up to the \
             third value of tcp_rmem. With 0 it does not, and a distant sender is held back."
-            .to_owned(),
-        ..Finding::of_setting(facts, &DOCUMENTATION, SETTING, "1")
-    }])
+                .to_owned(),
+            ..finding
+        }
+    })
 }
 
 #[cfg(test)]

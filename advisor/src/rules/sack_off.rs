@@ -4,7 +4,8 @@ use advisor_facts::Facts;
 use advisor_report::measured::Measured;
 
 use super::{
-    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Scope, Severity, cannot_be_read,
+    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Scope, Severity, Switch,
+    judge_switch,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -41,22 +42,19 @@ const DOCUMENTATION: Documentation = Documentation {
 const SETTING: &str = "net.ipv4.tcp_sack";
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
-    let Some(current) = facts.settings.tcp_sack else {
-        return cannot_be_read(SETTING);
-    };
-    if current != 0 {
-        return Outcome::Quiet(format!("tcp_sack is {current}"));
-    }
-    Outcome::Fired(vec![Finding {
-        severity: Severity::Notice,
-        confidence: Confidence::High,
-        summary: "tcp_sack is 0: several losses in a window take a round trip or a timeout each"
-            .to_owned(),
-        why: "Without SACK the sender does not know what arrived beyond the first gap. Both \
+    judge_switch(facts, &DOCUMENTATION, SETTING, Switch::Off, |finding| {
+        Finding {
+            severity: Severity::Notice,
+            confidence: Confidence::High,
+            summary:
+                "tcp_sack is 0: several losses in a window take a round trip or a timeout each"
+                    .to_owned(),
+            why: "Without SACK the sender does not know what arrived beyond the first gap. Both \
             sides have to offer the option, so this host's value binds its peers as well."
-            .to_owned(),
-        ..Finding::of_setting(facts, &DOCUMENTATION, SETTING, "1")
-    }])
+                .to_owned(),
+            ..finding
+        }
+    })
 }
 
 #[cfg(test)]

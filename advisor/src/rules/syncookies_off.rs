@@ -4,8 +4,8 @@ use advisor_facts::Facts;
 use advisor_report::measured::Measured;
 
 use super::{
-    Confidence, Documentation, Finding, LogLine, Outcome, ProvenBy, Rule, Scope, Severity,
-    cannot_be_read,
+    Confidence, Documentation, Finding, LogLine, Outcome, ProvenBy, Rule, Scope, Severity, Switch,
+    judge_switch,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -52,25 +52,22 @@ const DOCUMENTATION: Documentation = Documentation {
 const SETTING: &str = "net.ipv4.tcp_syncookies";
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
-    let Some(current) = facts.settings.tcp_syncookies else {
-        return cannot_be_read(SETTING);
-    };
-    if current != 0 {
-        return Outcome::Quiet(format!("tcp_syncookies is {current}"));
-    }
-    Outcome::Fired(vec![Finding {
-        severity: Severity::Warning,
-        confidence: Confidence::High,
-        summary: "tcp_syncookies is 0: a flood of SYNs blocks the listeners".to_owned(),
-        why: "With 1, while the queue of half-open connections is full, the kernel answers with \
+    judge_switch(facts, &DOCUMENTATION, SETTING, Switch::Off, |finding| {
+        Finding {
+            severity: Severity::Warning,
+            confidence: Confidence::High,
+            summary: "tcp_syncookies is 0: a flood of SYNs blocks the listeners".to_owned(),
+            why:
+                "With 1, while the queue of half-open connections is full, the kernel answers with \
             a cookie instead of dropping the SYN. Nothing changes before that."
-            .to_owned(),
-        verify: format!(
-            "under load TCPReqQFullDrop no longer rises, TCPReqQFullDoCookies may ({})",
-            facts.command("nstat -az")
-        ),
-        ..Finding::of_setting(facts, &DOCUMENTATION, SETTING, "1")
-    }])
+                    .to_owned(),
+            verify: format!(
+                "under load TCPReqQFullDrop no longer rises, TCPReqQFullDoCookies may ({})",
+                facts.command("nstat -az")
+            ),
+            ..finding
+        }
+    })
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use advisor_facts::Facts;
 use advisor_report::measured::Measured;
 
 use super::{
-    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Scope, Severity, cannot_be_read,
+    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Scope, Severity, Switch,
+    judge_switch,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -42,23 +43,18 @@ const DOCUMENTATION: Documentation = Documentation {
 const SETTING: &str = "net.ipv4.tcp_rfc1337";
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
-    let Some(current) = facts.settings.tcp_rfc1337 else {
-        return cannot_be_read(SETTING);
-    };
-    if current == 0 {
-        return Outcome::Quiet(format!("tcp_rfc1337 is {current}"));
-    }
-    Outcome::Fired(vec![Finding {
-        severity: Severity::Notice,
-        confidence: Confidence::Low,
-        summary: "tcp_rfc1337 is 1: a reset no longer frees a port in TIME_WAIT".to_owned(),
-        why: "The setting neither speeds anything up nor defends against floods. A peer that \
+    judge_switch(facts, &DOCUMENTATION, SETTING, Switch::On, |finding| {
+        Finding {
+            severity: Severity::Notice,
+            confidence: Confidence::Low,
+            summary: "tcp_rfc1337 is 1: a reset no longer frees a port in TIME_WAIT".to_owned(),
+            why: "The setting neither speeds anything up nor defends against floods. A peer that \
             answers with a reset no longer knows the old connection; with 0 its port is free at \
             once."
-            .to_owned(),
-
-        ..Finding::of_setting(facts, &DOCUMENTATION, SETTING, "0")
-    }])
+                .to_owned(),
+            ..finding
+        }
+    })
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use advisor_facts::Facts;
 use advisor_report::measured::Measured;
 
 use super::{
-    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Scope, Severity, cannot_be_read,
+    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Scope, Severity, Switch,
+    judge_switch,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -39,21 +40,17 @@ const DOCUMENTATION: Documentation = Documentation {
 const SETTING: &str = "net.ipv4.tcp_window_scaling";
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
-    let Some(current) = facts.settings.tcp_window_scaling else {
-        return cannot_be_read(SETTING);
-    };
-    if current != 0 {
-        return Outcome::Quiet(format!("tcp_window_scaling is {current}"));
-    }
-    Outcome::Fired(vec![Finding {
-        severity: Severity::Notice,
-        confidence: Confidence::High,
-        summary: "tcp_window_scaling is 0: no connection has a window above 64 KiB".to_owned(),
-        why: "With a round trip of 100 ms a window of 64 KiB allows 5 Mbit/s. Both sides have \
+    judge_switch(facts, &DOCUMENTATION, SETTING, Switch::Off, |finding| {
+        Finding {
+            severity: Severity::Notice,
+            confidence: Confidence::High,
+            summary: "tcp_window_scaling is 0: no connection has a window above 64 KiB".to_owned(),
+            why: "With a round trip of 100 ms a window of 64 KiB allows 5 Mbit/s. Both sides have \
             to offer the option, so this host's value binds its peers as well."
-            .to_owned(),
-        ..Finding::of_setting(facts, &DOCUMENTATION, SETTING, "1")
-    }])
+                .to_owned(),
+            ..finding
+        }
+    })
 }
 
 #[cfg(test)]
