@@ -11,6 +11,7 @@ mod cgroup;
 pub(crate) mod files;
 mod finding;
 mod in_namespace;
+mod keepalive;
 mod left;
 mod log_line;
 mod near_misses;

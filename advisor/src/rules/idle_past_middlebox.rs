@@ -3,16 +3,12 @@
 use std::net::IpAddr;
 
 use advisor_facts::Facts;
-use advisor_facts::condition::Condition;
-use advisor_facts::sock_diag::{TcpSocket, TcpState, Timer};
-use advisor_facts::units::span;
+use advisor_facts::sock_diag::TcpSocket;
 use advisor_report::measured::Measured;
 
+use super::keepalive::{DEFAULT_IDLE_MS, MANY, advise, idle_without_keepalive_ms};
 use super::program::{by_program, connections, without_tcp_info};
-use super::{
-    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
-    Severity,
-};
+use super::{Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Scope};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB422",
@@ -54,10 +50,6 @@ const DOCUMENTATION: Documentation = Documentation {
 /// Idle for this long, in milliseconds: what AWS's balancers and translators keep (see the
 /// references). Shorter limits exist; at this one several common boxes have forgotten.
 const IDLE_MS: u32 = 350_000;
-/// From here on, in milliseconds, another rule judges (LB406).
-const FORGOTTEN_MS: u32 = 7_200_000;
-/// Connections of one program: more than chance (as for LB406).
-const MANY: usize = 10;
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
     if let Some(lacking) = without_tcp_info(facts) {
@@ -70,11 +62,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         .filter(|program| program.sockets.len() >= MANY)
         .map(|program| {
             let count = program.sockets.len();
-            let idle = program.sockets.iter().filter_map(|socket| idle_ms(socket));
-            let longest = idle.max().unwrap_or(0);
-            let source = "sock_diag: timer, tcp_info.last_data_recv";
             Finding {
-                severity: Severity::Notice,
                 confidence: Confidence::Low,
                 summary: format!(
                     "{} of {} are idle for longer than many load balancers keep them",
@@ -85,34 +73,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                     connections: the next request on them hangs or is reset. Without keepalive \
                     nothing is sent that would remind it."
                     .to_owned(),
-                applies_to: AppliesTo::Program,
-                subject: program.name.clone(),
-                setting: "SO_KEEPALIVE".to_owned(),
-                current: "0 (no timer is running)".to_owned(),
-                proposed: "1, with TCP_KEEPIDLE 200, TCP_KEEPINTVL 10, TCP_KEEPCNT 6".to_owned(),
-                evidence: vec![
-                    Evidence::new(
-                        "host.sockets.ESTABLISHED.idle",
-                        i64::try_from(count).unwrap_or(i64::MAX).into(),
-                        source,
-                    ),
-                    Evidence::new(
-                        "host.sockets.ESTABLISHED.longest-idle",
-                        span(longest.into()).as_str().into(),
-                        source,
-                    ),
-                ],
-                cost: DOCUMENTATION.cost.to_owned(),
-                risk: DOCUMENTATION.risk.to_owned(),
-                apply: "in the program, on each connection: int on = 1; setsockopt(fd, \
-                    SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on); and TCP_KEEPIDLE, TCP_KEEPINTVL, \
-                    TCP_KEEPCNT at IPPROTO_TCP"
-                    .to_owned(),
-                undo: DOCUMENTATION.undo.to_owned(),
-                verify: format!(
-                    "{} shows timer:(keepalive,...) on them",
-                    facts.command("ss -tno")
-                ),
+                ..advise(facts, &DOCUMENTATION, program, 200)
             }
         })
         .collect();
@@ -123,11 +84,6 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         ));
     }
     Outcome::Fired(findings)
-}
-
-fn idle_ms(socket: &TcpSocket) -> Option<u32> {
-    let info = socket.info.as_ref()?;
-    Some(info.last_data_sent_ms()?.min(info.last_data_recv_ms()?))
 }
 
 /// Whether there may be a box between the two.
@@ -141,17 +97,15 @@ fn is_remote(socket: &TcpSocket) -> bool {
 }
 
 fn is_past(socket: &TcpSocket) -> bool {
-    socket.inode != 0
-        && socket.state == TcpState::Established
-        && socket.timer == Timer::Off
-        && !socket.options.is_some_and(|options| options.keepalive)
-        && is_remote(socket)
-        && Condition::of(socket) == Condition::Idle
-        && idle_ms(socket).is_some_and(|idle| (IDLE_MS..FORGOTTEN_MS).contains(&idle))
+    is_remote(socket)
+        && idle_without_keepalive_ms(socket)
+            .is_some_and(|idle| (IDLE_MS..DEFAULT_IDLE_MS).contains(&idle))
 }
 
 #[cfg(test)]
 pub(super) mod tests {
+    use advisor_facts::sock_diag::TcpState;
+
     use super::*;
     use crate::rules::testing::{add_process, add_sockets, assert_quiet, fired, host, socket};
 

@@ -1,16 +1,12 @@
 //! Connections idle for hours without keepalive, whose peers may be gone.
 
 use advisor_facts::Facts;
-use advisor_facts::condition::Condition;
-use advisor_facts::sock_diag::{TcpSocket, TcpState, Timer};
-use advisor_facts::units::span;
+use advisor_facts::sock_diag::TcpSocket;
 use advisor_report::measured::Measured;
 
+use super::keepalive::{DEFAULT_IDLE_MS, MANY, advise, idle_without_keepalive_ms};
 use super::program::{by_program, without_tcp_info};
-use super::{
-    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
-    Severity,
-};
+use super::{Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Scope};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB406",
@@ -43,11 +39,6 @@ const DOCUMENTATION: Documentation = Documentation {
     ],
 };
 
-/// Idle for this long, in milliseconds: the default of keepalive.
-const IDLE_MS: u32 = 7_200_000;
-/// Connections of one program: more than chance.
-const MANY: usize = 10;
-
 fn check(facts: &Facts, _: &Measured) -> Outcome {
     if let Some(lacking) = without_tcp_info(facts) {
         return lacking;
@@ -59,14 +50,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         .filter(|program| program.sockets.len() >= MANY)
         .map(|program| {
             let count = program.sockets.len();
-            let longest = program
-                .sockets
-                .iter()
-                .filter_map(|socket| idle_ms(socket))
-                .max()
-                .unwrap_or(0);
             Finding {
-                severity: Severity::Notice,
                 confidence: Confidence::Medium,
                 summary: format!(
                     "{count} connections of {} are idle for hours without keepalive",
@@ -76,34 +60,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                     them. If they are gone, each connection holds a descriptor and its memory \
                     for ever."
                     .to_owned(),
-                applies_to: AppliesTo::Program,
-                subject: program.name.clone(),
-                setting: "SO_KEEPALIVE".to_owned(),
-                current: "0 (no timer is running)".to_owned(),
-                proposed: "1, with TCP_KEEPIDLE 60, TCP_KEEPINTVL 10, TCP_KEEPCNT 6".to_owned(),
-                evidence: vec![
-                    Evidence::new(
-                        "host.sockets.ESTABLISHED.idle",
-                        i64::try_from(count).unwrap_or(i64::MAX).into(),
-                        "sock_diag: timer, tcp_info.last_data_recv",
-                    ),
-                    Evidence::new(
-                        "host.sockets.ESTABLISHED.longest-idle",
-                        span(longest.into()).as_str().into(),
-                        "sock_diag: timer, tcp_info.last_data_recv",
-                    ),
-                ],
-                cost: DOCUMENTATION.cost.to_owned(),
-                risk: DOCUMENTATION.risk.to_owned(),
-                apply: "in the program, on each connection: int on = 1; setsockopt(fd, \
-                    SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on); and TCP_KEEPIDLE, TCP_KEEPINTVL, \
-                    TCP_KEEPCNT at IPPROTO_TCP"
-                    .to_owned(),
-                undo: DOCUMENTATION.undo.to_owned(),
-                verify: format!(
-                    "{} shows timer:(keepalive,...) on them",
-                    facts.command("ss -tno")
-                ),
+                ..advise(facts, &DOCUMENTATION, program, 60)
             }
         })
         .collect();
@@ -115,18 +72,8 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     Outcome::Fired(findings)
 }
 
-fn idle_ms(socket: &TcpSocket) -> Option<u32> {
-    let info = socket.info.as_ref()?;
-    Some(info.last_data_sent_ms()?.min(info.last_data_recv_ms()?))
-}
-
 fn is_forgotten(socket: &TcpSocket) -> bool {
-    socket.inode != 0
-        && socket.state == TcpState::Established
-        && socket.timer == Timer::Off
-        && !socket.options.is_some_and(|options| options.keepalive)
-        && Condition::of(socket) == Condition::Idle
-        && idle_ms(socket).is_some_and(|idle| idle >= IDLE_MS)
+    idle_without_keepalive_ms(socket).is_some_and(|idle| idle >= DEFAULT_IDLE_MS)
 }
 
 #[cfg(test)]
