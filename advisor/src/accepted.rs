@@ -5,9 +5,10 @@
 
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use advisor_facts::clock::Date;
+use advisor_facts::given::GivenFileError;
 use serde::Serialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -67,77 +68,36 @@ impl Acceptance {
     }
 }
 
-/// Why a file of accepted findings could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum AcceptedError {
-    /// It could not be opened or read.
-    #[error("{}: cannot read it: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The kernel's words.
-        source: io::Error,
-    },
-    /// It accepts nothing that there is.
-    #[error("{}:{line}:{column}: {message}", path.display())]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// Line, from 1.
-        line: usize,
-        /// Column, from 1.
-        column: usize,
-        /// What is wrong there.
-        message: String,
-    },
-}
-
-impl AcceptedError {
-    /// What to do about it.
-    pub fn hint(&self) -> &'static str {
-        match self {
-            Self::Read { .. } => "give a file of accepted findings that this user may read",
-            Self::Malformed { .. } => {
-                "an entry is [[accepted]] with code = \"LB302\", reason = \"why\", until = \
-                 2027-03-31 and, for one of several, subject = \"what `on` names\""
-            }
-        }
-    }
-
-    /// Whether there is no such file.
-    pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound)
-    }
-}
+const READ_HINT: &str = "give a file of accepted findings that this user may read";
+const ENTRY_HINT: &str = "an entry is [[accepted]] with code = \"LB302\", reason = \"why\", until = \
+    2027-03-31 and, for one of several, subject = \"what `on` names\"";
 
 impl Accepted {
     /// Reads the file at `path`.
-    pub fn read(path: &Path) -> Result<Self, AcceptedError> {
+    pub fn read(path: &Path) -> Result<Self, GivenFileError> {
         let read = || -> io::Result<String> {
             let mut text = String::new();
             let file = std::fs::File::open(path)?;
             io::Read::read_to_string(&mut io::Read::take(file, LIMIT_BYTES), &mut text)?;
             Ok(text)
         };
-        let text = read().map_err(|source| AcceptedError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+        let text = read().map_err(GivenFileError::read(path, READ_HINT))?;
         Self::parse(path, &text)
     }
 
     /// The entries of a file, which is named `path`.
-    fn parse(path: &Path, text: &str) -> Result<Self, AcceptedError> {
+    fn parse(path: &Path, text: &str) -> Result<Self, GivenFileError> {
         let malformed = |Wrong { at, message }: Wrong| {
             let whole = (0..=at).rev().find(|at| text.is_char_boundary(*at));
             let before = &text[..whole.unwrap_or(0)];
             let line = before.matches('\n').count() + 1;
             let begins = before.rfind('\n').map_or(0, |end| end + 1);
-            AcceptedError::Malformed {
+            GivenFileError::Malformed {
                 path: path.to_owned(),
                 line,
                 column: before[begins..].chars().count() + 1,
                 message,
+                hint: ENTRY_HINT,
             }
         };
         entries(text)

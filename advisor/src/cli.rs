@@ -11,14 +11,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use advisor_facts::FactError;
-use advisor_facts::file::FactsFileError;
+use advisor_facts::given::GivenFileError;
 use advisor_facts::sosreport::SosreportError;
-use advisor_facts::sysctl_dump::DumpError;
 use advisor_report::document::DocumentError;
 use advisor_report::proof;
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::accepted::AcceptedError;
 use crate::fleet::{Fleet, FleetError};
 use crate::lint::LintError;
 use crate::plan::{self, Recommendation};
@@ -181,9 +179,6 @@ pub enum Error {
     /// A file of settings could not be read.
     #[error(transparent)]
     Lint(#[from] LintError),
-    /// A file of accepted findings could not be read.
-    #[error(transparent)]
-    Accepted(#[from] AcceptedError),
     /// There is no such rule.
     #[error("there is no rule {0:?}{near}", near = near(.0))]
     NoRule(String),
@@ -193,9 +188,9 @@ pub enum Error {
     /// The host could not be read.
     #[error(transparent)]
     Host(#[from] FactError),
-    /// A file of facts could not be read.
+    /// Facts, a dump of settings or accepted findings could not be read.
     #[error(transparent)]
-    Facts(#[from] FactsFileError),
+    Given(#[from] GivenFileError),
     /// A directory of captures could not be read.
     #[error(transparent)]
     Fleet(#[from] FleetError),
@@ -205,9 +200,6 @@ pub enum Error {
     /// An archive of sosreport could not be read.
     #[error(transparent)]
     Sosreport(#[from] SosreportError),
-    /// A dump of settings could not be read.
-    #[error(transparent)]
-    Dump(#[from] DumpError),
     /// The answer could not be written.
     #[error("cannot write the answer: {0}")]
     Output(io::Error),
@@ -220,18 +212,16 @@ impl Error {
             Self::Document(error) => error.hint(),
             Self::Proof(_) => proof::OtherHost::HINT,
             Self::Lint(error) => error.hint(),
-            Self::Accepted(error) => error.hint(),
             Self::NoRule(_) => "`advisor rules` lists their codes and names",
             Self::NoLine(_) => {
                 "give a line of the kernel's log about TCP as dmesg prints it; `advisor rules` \
                  lists what there is"
             }
             Self::Host(error) => error.hint(),
-            Self::Facts(error) => error.hint(),
+            Self::Given(error) => error.hint(),
             Self::Fleet(error) => error.hint(),
             Self::OneHost(_) => "give one of the captures in it",
             Self::Sosreport(error) => error.hint(),
-            Self::Dump(error) => error.hint(),
             Self::Output(_) => "see that there is room where the output goes",
         }
     }
@@ -241,13 +231,11 @@ impl Error {
         match self {
             Self::Document(_)
             | Self::Proof(_)
-            | Self::Facts(_)
+            | Self::Given(_)
             | Self::Fleet(_)
             | Self::OneHost(_)
             | Self::Sosreport(_)
-            | Self::Dump(_)
             | Self::Lint(_)
-            | Self::Accepted(_)
             | Self::NoRule(_)
             | Self::NoLine(_) => 2,
             Self::Host(_) | Self::Output(_) => 3,

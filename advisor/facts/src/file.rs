@@ -6,12 +6,13 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::facts::Facts;
+use crate::given::GivenFileError;
 use crate::origin::Origin;
 
 mod other_schema;
@@ -73,54 +74,10 @@ impl<'de> Deserialize<'de> for Schema {
     }
 }
 
-/// Why a file of facts could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum FactsFileError {
-    /// The file could not be opened or read.
-    #[error("{}: cannot read it: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The kernel's words.
-        source: io::Error,
-    },
-    /// The file is none of `advisor capture`, or not all of it.
-    #[error("{}:{line}:{column}: {message}", path.display())]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// Line, from 1.
-        line: usize,
-        /// Column, from 1.
-        column: usize,
-        /// What is wrong there.
-        message: String,
-    },
-    /// The baseline does not come before.
-    #[error("{}: {message}", path.display())]
-    NoBaseline {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        message: &'static str,
-    },
-}
-
-impl FactsFileError {
-    /// What to do about it.
-    pub fn hint(&self) -> &'static str {
-        match self {
-            Self::Read { .. } => "give a file that `advisor capture > host.json` wrote",
-            Self::Malformed { .. } => {
-                "give what `advisor capture > host.json` of this version wrote"
-            }
-            Self::NoBaseline { .. } => {
-                "take the baseline earlier and since the host's last start: \
-                 advisor capture > earlier.json"
-            }
-        }
-    }
-}
+const READ_HINT: &str = "give a file that `advisor capture > host.json` wrote";
+const MALFORMED_HINT: &str = "give what `advisor capture > host.json` of this version wrote";
+const BASELINE_HINT: &str = "take the baseline earlier and since the host's last start: \
+    advisor capture > earlier.json";
 
 /// Reads on until there is too much without a quotation mark.
 struct Quoted<R> {
@@ -168,35 +125,35 @@ pub fn write(out: &mut dyn io::Write, facts: &Facts) -> io::Result<()> {
 }
 
 /// Reads facts from the file at `path`.
-pub fn read(path: &Path) -> Result<Facts, FactsFileError> {
-    let file = File::open(path).map_err(|source| FactsFileError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
+pub fn read(path: &Path) -> Result<Facts, GivenFileError> {
+    let file = File::open(path).map_err(GivenFileError::read(path, READ_HINT))?;
     read_from(file, path)
 }
 
 /// Reads facts; `path` is for the errors. What is no facts is refused by its
 /// first bytes, so that it is not held in memory.
-pub fn read_from(file: impl Read, path: &Path) -> Result<Facts, FactsFileError> {
+pub fn read_from(file: impl Read, path: &Path) -> Result<Facts, GivenFileError> {
     deserialize(file, path).map(|stored: Stored| stored.facts)
 }
 
-fn deserialize<T: DeserializeOwned>(mut file: impl Read, path: &Path) -> Result<T, FactsFileError> {
-    let malformed = |line, column, message: &str| FactsFileError::Malformed {
+/// The error at a place of a file of facts.
+fn malformed(path: &Path, line: usize, column: usize, message: &str) -> GivenFileError {
+    GivenFileError::Malformed {
         path: path.to_owned(),
         line,
         column,
         message: message.chars().take(MESSAGE_CHARACTERS).collect(),
-    };
+        hint: MALFORMED_HINT,
+    }
+}
+
+fn deserialize<T: DeserializeOwned>(mut file: impl Read, path: &Path) -> Result<T, GivenFileError> {
+    let malformed = |line, column, message: &str| malformed(path, line, column, message);
     let mut head = Vec::new();
     file.by_ref()
         .take(HEAD_BYTES)
         .read_to_end(&mut head)
-        .map_err(|source| FactsFileError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+        .map_err(GivenFileError::read(path, READ_HINT))?;
     let begins = head
         .trim_ascii_start()
         .strip_prefix(b"{")
@@ -249,17 +206,14 @@ fn deserialize<T: DeserializeOwned>(mut file: impl Read, path: &Path) -> Result<
 
 /// Reads facts of this schema, and of another one as far as they are understood; gives the
 /// schema as well.
-pub fn read_any(path: &Path) -> Result<(Facts, u32), FactsFileError> {
-    let cannot = |source| FactsFileError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let mut file = File::open(path).map_err(cannot)?;
+pub fn read_any(path: &Path) -> Result<(Facts, u32), GivenFileError> {
+    let cannot = || GivenFileError::read(path, READ_HINT);
+    let mut file = File::open(path).map_err(cannot())?;
     let mut head = Vec::new();
     file.by_ref()
         .take(HEAD_BYTES)
         .read_to_end(&mut head)
-        .map_err(cannot)?;
+        .map_err(cannot())?;
     let schema = schema_of(&head).filter(|schema| *schema != SCHEMA);
     let whole = Cursor::new(head).chain(file);
     match schema {
@@ -272,7 +226,7 @@ pub fn read_any(path: &Path) -> Result<(Facts, u32), FactsFileError> {
                     ..facts
                 }
             } else {
-                let again = File::open(path).map_err(cannot)?;
+                let again = File::open(path).map_err(cannot())?;
                 other_schema::read(again, path, schema)?
             };
             Ok((facts, schema))
@@ -301,11 +255,12 @@ fn schema_of(head: &[u8]) -> Option<u32> {
 impl Facts {
     /// Takes facts of an earlier moment for the look before this one; they were
     /// read from `path`.
-    pub fn set_baseline(&mut self, baseline: Self, path: &Path) -> Result<(), FactsFileError> {
+    pub fn set_baseline(&mut self, baseline: Self, path: &Path) -> Result<(), GivenFileError> {
         let refused = |message| {
-            Err(FactsFileError::NoBaseline {
+            Err(GivenFileError::Unfit {
                 path: path.to_owned(),
                 message,
+                hint: BASELINE_HINT,
             })
         };
         if baseline.boot_id != self.boot_id {

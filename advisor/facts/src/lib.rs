@@ -10,6 +10,7 @@ pub mod condition;
 pub mod counters;
 pub mod facts;
 pub mod file;
+pub mod given;
 mod inspect;
 pub mod kernel_log;
 pub mod look;

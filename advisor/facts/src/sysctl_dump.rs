@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::facts::Facts;
+use crate::given::GivenFileError;
 use crate::origin::Origin;
 use crate::read::Unseen;
 use crate::settings::Settings;
@@ -17,44 +18,7 @@ const STDIN: &str = "-";
 /// So much of a line is quoted.
 const QUOTED_CHARACTERS: usize = 60;
 
-/// Why a dump cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum DumpError {
-    /// The file could not be opened or read.
-    #[error("{}: cannot read it: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The kernel's words.
-        source: io::Error,
-    },
-    /// It is something else.
-    #[error("{}:{line}:{column}: {message}", path.display())]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// The column, from 1.
-        column: usize,
-        /// What is wrong there.
-        message: String,
-        /// What to do about it.
-        hint: &'static str,
-    },
-}
-
 const HINT: &str = "give what `sysctl -a` of the host printed: sysctl -a > host.sysctl";
-
-impl DumpError {
-    /// What to do about it.
-    pub fn hint(&self) -> &'static str {
-        match self {
-            Self::Read { .. } => HINT,
-            Self::Malformed { hint, .. } => hint,
-        }
-    }
-}
 
 /// Every setting of a dump by its dotted name; lines that are none are passed over.
 pub(crate) fn values(text: &str) -> BTreeMap<&str, &str> {
@@ -70,36 +34,33 @@ fn assignment(line: &str) -> Option<(&str, &str)> {
 }
 
 /// Reads a dump; `-` is standard input.
-pub fn read(path: &Path) -> Result<Facts, DumpError> {
-    let cannot = |source| DumpError::Read {
-        path: path.to_owned(),
-        source,
-    };
+pub fn read(path: &Path) -> Result<Facts, GivenFileError> {
+    let cannot = || GivenFileError::read(path, HINT);
     let mut bytes = Vec::new();
     let shown = if path == Path::new(STDIN) {
         let stdin = io::stdin().lock();
         stdin
             .take(LIMIT_BYTES + 1)
             .read_to_end(&mut bytes)
-            .map_err(cannot)?;
+            .map_err(cannot())?;
         Path::new("<stdin>")
     } else {
-        let file = File::open(path).map_err(cannot)?;
+        let file = File::open(path).map_err(cannot())?;
         file.take(LIMIT_BYTES + 1)
             .read_to_end(&mut bytes)
-            .map_err(cannot)?;
+            .map_err(cannot())?;
         path
     };
     if bytes.len() as u64 > LIMIT_BYTES {
-        return Err(cannot(io::Error::other("larger than 64 MiB")));
+        return Err(cannot()(io::Error::other("larger than 64 MiB")));
     }
     parse(&bytes, shown)
 }
 
 /// Reads the bytes of a dump; `path` is for the errors.
-pub fn parse(bytes: &[u8], path: &Path) -> Result<Facts, DumpError> {
+pub fn parse(bytes: &[u8], path: &Path) -> Result<Facts, GivenFileError> {
     let mut line = 0;
-    let malformed = |line, column, message: String, hint| DumpError::Malformed {
+    let malformed = |line, column, message: String, hint| GivenFileError::Malformed {
         path: path.to_owned(),
         line,
         column,

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use advisor_facts::given::GivenFileError;
 use advisor_facts::{Facts, Look, Looking, Root, file};
 
 use super::Error;
-use crate::accepted::{Accepted, AcceptedError, DEFAULT_PATH};
+use crate::accepted::{Accepted, DEFAULT_PATH};
 
 /// Which host, and how it is looked at.
 #[derive(Debug, clap::Args)]
@@ -105,7 +106,7 @@ impl HostArguments {
         &self,
         config: Option<&Path>,
         brings_none: bool,
-    ) -> Result<Accepted, AcceptedError> {
+    ) -> Result<Accepted, GivenFileError> {
         if let Some(path) = config {
             return Accepted::read(path);
         }

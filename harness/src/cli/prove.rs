@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use advisor::plan;
-use advisor_facts::file::{self, FactsFileError};
+use advisor_facts::file;
+use advisor_facts::given::GivenFileError;
 use advisor_facts::{FactError, Facts, Root};
 use advisor_report::advice::{self, Advised};
 use advisor_report::document::DocumentError;
@@ -52,7 +53,7 @@ enum Error {
     #[error(transparent)]
     Advice(#[from] DocumentError),
     #[error(transparent)]
-    Facts(#[from] FactsFileError),
+    Facts(#[from] GivenFileError),
     #[error(transparent)]
     Host(#[from] FactError),
     #[error("no recommendation is of rule {0}")]

@@ -8,8 +8,9 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::{FactsFileError, MESSAGE_CHARACTERS, Quoted};
+use super::{Quoted, malformed};
 use crate::facts::Facts;
+use crate::given::GivenFileError;
 use crate::look::Look;
 use crate::origin::Origin;
 use crate::read::{SOCKETS, Unseen};
@@ -45,13 +46,8 @@ impl Parts<'_> {
 }
 
 /// Reads what is understood; `path` is for the errors.
-pub(super) fn read(file: impl Read, path: &Path, schema: u32) -> Result<Facts, FactsFileError> {
-    let malformed = |line, column, message: &str| FactsFileError::Malformed {
-        path: path.to_owned(),
-        line,
-        column,
-        message: message.chars().take(MESSAGE_CHARACTERS).collect(),
-    };
+pub(super) fn read(file: impl Read, path: &Path, schema: u32) -> Result<Facts, GivenFileError> {
+    let malformed = |line, column, message: &str| malformed(path, line, column, message);
     let mut quoted = Quoted {
         inner: file.take(LIMIT_BYTES),
         unquoted: 0,
