@@ -7,7 +7,9 @@ use std::io;
 use advisor_facts::units::{bytes, seconds};
 use advisor_facts::{Facts, OutOfSight};
 
-use super::lines::{FAINT, NARROWEST, STRONG, WIDEST, fill, severity_style, wrapped};
+use super::lines::{
+    FAINT, NARROWEST, NUMBERED_INDENT, STRONG, WIDEST, fill, numbered, severity_style, wrapped,
+};
 use crate::plan::{Action, Advice, Recommendation};
 use crate::rules::{AppliesTo, Severity};
 
@@ -16,9 +18,6 @@ const ONE_BY_ONE: usize = 8;
 
 /// So many near misses stand on it.
 pub(super) const NEAR_MISSES: usize = 3;
-
-/// Where the text of a finding begins.
-const INDENT: &str = "               ";
 
 /// Writes the first screen alone, in lines of `width` columns.
 pub fn write(
@@ -180,18 +179,7 @@ pub(super) fn place(advice: &Advice) -> Option<String> {
 /// A finding: its severity and what is wrong; who, since when, and what to do.
 fn finding(text: &mut String, number: usize, step: &Recommendation, width: usize) {
     let finding = &step.finding;
-    let style = severity_style(finding.severity);
-    let mut lines = wrapped(&finding.summary, INDENT, INDENT, width).into_iter();
-    let first = lines.next().unwrap_or_default();
-    let _ = writeln!(
-        text,
-        "{number:>3}. {style}{:<9}{style:#} {STRONG}{}{STRONG:#}",
-        finding.severity,
-        first.trim_start()
-    );
-    for line in lines {
-        let _ = writeln!(text, "{STRONG}{line}{STRONG:#}");
-    }
+    numbered(text, number, finding.severity, &finding.summary, width);
     let mut more = step.code.to_owned();
     if !finding.summary.contains(&finding.subject) {
         let _ = write!(more, ", {}", finding.subject);
@@ -207,7 +195,7 @@ fn finding(text: &mut String, number: usize, step: &Recommendation, width: usize
     if let Some(acceptance) = &step.acceptance {
         let _ = write!(more, "; {}", acceptance.words());
     }
-    fill(text, &more, INDENT, INDENT, width);
+    fill(text, &more, NUMBERED_INDENT, NUMBERED_INDENT, width);
 }
 
 /// The change, in a few words.

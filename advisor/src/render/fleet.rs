@@ -6,7 +6,7 @@ use std::io;
 use advisor_report::escape::{escaped, inert};
 
 use super::lines::{
-    FAINT, NARROWEST, STRONG, WIDEST, field, fill, heading, severity_style, wrapped,
+    FAINT, NARROWEST, STRONG, WIDEST, field, fill, heading, numbered, severity_style, wrapped,
 };
 use crate::fleet::{Fleet, FleetFinding, Held};
 use crate::rules::Severity;
@@ -53,24 +53,13 @@ pub fn write(
         let _ = writeln!(text, "{STRONG}{line}{STRONG:#}");
     }
     for (number, finding) in (1..).zip(&fleet.findings) {
-        let style = severity_style(finding.severity);
         let line = format!(
             "{} of {}: {}",
             finding.hosts.len(),
             hosts(fleet.hosts),
             title(finding)
         );
-        let mut lines = wrapped(&line, INDENT, INDENT, width).into_iter();
-        let first = lines.next().unwrap_or_default();
-        let _ = writeln!(
-            text,
-            "{number:>3}. {style}{:<9}{style:#} {STRONG}{}{STRONG:#}",
-            finding.severity,
-            first.trim_start()
-        );
-        for line in lines {
-            let _ = writeln!(text, "{STRONG}{line}{STRONG:#}");
-        }
+        numbered(&mut text, number, finding.severity, &line, width);
     }
     if length != Length::Brief {
         for (number, finding) in (1..).zip(&fleet.findings) {
@@ -90,9 +79,6 @@ pub fn write(
     }
     out.write_all(text.as_bytes())
 }
-
-/// Where the text of a finding begins.
-const INDENT: &str = "               ";
 
 fn hosts(count: usize) -> String {
     match count {

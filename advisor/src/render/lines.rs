@@ -15,6 +15,9 @@ pub(super) const NARROWEST: usize = 40;
 /// The column at which the text of a field begins.
 pub(super) const INDENT: &str = "            ";
 
+/// The column at which a numbered finding begins, after its number and severity.
+pub(super) const NUMBERED_INDENT: &str = "               ";
+
 pub(super) const STRONG: Style = Style::new().bold();
 pub(super) const FAINT: Style = Style::new().dimmed();
 
@@ -34,6 +37,27 @@ pub(super) fn wrapped(content: &str, first: &str, others: &str, width: usize) ->
         .into_iter()
         .map(std::borrow::Cow::into_owned)
         .collect()
+}
+
+/// The first lines of a finding: its number, its severity, and what is wrong.
+pub(super) fn numbered(
+    text: &mut String,
+    number: usize,
+    severity: Severity,
+    content: &str,
+    width: usize,
+) {
+    let style = severity_style(severity);
+    let mut lines = wrapped(content, NUMBERED_INDENT, NUMBERED_INDENT, width).into_iter();
+    let first = lines.next().unwrap_or_default();
+    let _ = writeln!(
+        text,
+        "{number:>3}. {style}{severity:<9}{style:#} {STRONG}{}{STRONG:#}",
+        first.trim_start()
+    );
+    for line in lines {
+        let _ = writeln!(text, "{STRONG}{line}{STRONG:#}");
+    }
 }
 
 pub(super) fn heading(text: &mut String, title: &str) {
