@@ -65,10 +65,6 @@ fn parse_line(line: &str, family: Family) -> Option<TcpSocket> {
     let _probes = words.next()?;
     let inode = words.next()?.parse().ok()?;
     Some(TcpSocket {
-        family,
-        state,
-        local,
-        peer,
         timer: Timer::from_number(u8::from_str_radix(timer, 16).ok()?),
         retransmits: u8::try_from(retransmits).unwrap_or(u8::MAX),
         timer_ms: u32::from_str_radix(when, 16).ok()?.saturating_mul(TICK_MS),
@@ -76,13 +72,38 @@ fn parse_line(line: &str, family: Family) -> Option<TcpSocket> {
         send_queue_bytes: u32::from_str_radix(send_queue, 16).ok()?,
         uid,
         inode,
-        interface: 0,
-        cookie: NO_COOKIE,
-        info: None,
-        memory: None,
-        cgroup: None,
-        options: None,
+        ..TcpSocket::bare(family, state, local, peer)
     })
+}
+
+impl TcpSocket {
+    /// A socket of which no more is known than any table of sockets tells.
+    pub(crate) fn bare(
+        family: Family,
+        state: TcpState,
+        local: SocketAddr,
+        peer: SocketAddr,
+    ) -> Self {
+        Self {
+            family,
+            state,
+            local,
+            peer,
+            timer: Timer::Off,
+            retransmits: 0,
+            timer_ms: 0,
+            recv_queue_bytes: 0,
+            send_queue_bytes: 0,
+            uid: 0,
+            inode: 0,
+            interface: 0,
+            cookie: NO_COOKIE,
+            info: None,
+            memory: None,
+            cgroup: None,
+            options: None,
+        }
+    }
 }
 
 /// `0100007F:1F90`: the address as words of 32 bits in the order of the host

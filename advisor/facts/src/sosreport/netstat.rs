@@ -4,7 +4,7 @@
 use super::Held;
 use super::ss::{endpoint, of_family};
 use crate::counters::Counters;
-use crate::sock_diag::{Family, NO_COOKIE, TcpSocket, TcpState, Timer};
+use crate::sock_diag::{Family, TcpSocket, TcpState, Timer};
 
 /// Parses `netstat -neopa` and hands over each TCP socket with its holder; sockets of
 /// other kinds are passed over. Gives the numbers of the lines that are not understood.
@@ -54,10 +54,6 @@ fn socket(line: &str, family: Family) -> Option<(TcpSocket, Option<Held>)> {
     let retries: u32 = left.next()?.parse().ok()?;
     let time = std::time::Duration::try_from_secs_f64(seconds).ok()?;
     let socket = TcpSocket {
-        family,
-        state,
-        local: of_family(endpoint(local)?.0, family),
-        peer: of_family(endpoint(peer)?.0, family),
         timer: match *timer {
             "on" => Timer::Retransmit,
             "keepalive" => Timer::Keepalive,
@@ -72,12 +68,12 @@ fn socket(line: &str, family: Family) -> Option<(TcpSocket, Option<Held>)> {
         send_queue_bytes: send.parse().ok()?,
         uid: user.parse().ok()?,
         inode,
-        interface: 0,
-        cookie: NO_COOKIE,
-        info: None,
-        memory: None,
-        cgroup: None,
-        options: None,
+        ..TcpSocket::bare(
+            family,
+            state,
+            of_family(endpoint(local)?.0, family),
+            of_family(endpoint(peer)?.0, family),
+        )
     };
     let program = program.join(" ");
     let held = program.split_once('/').and_then(|(pid, name)| {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::Held;
-use crate::sock_diag::{Family, NO_COOKIE, SocketMemory, TcpInfo, TcpSocket, TcpState, Timer};
+use crate::sock_diag::{Family, SocketMemory, TcpInfo, TcpSocket, TcpState, Timer};
 
 /// Parses the output and hands over each TCP socket with its holders. Sockets of other
 /// kinds are passed over. Gives the numbers of the lines that are not understood: a command
@@ -45,23 +45,14 @@ fn head(line: &str) -> Option<(TcpSocket, Vec<Held>)> {
     let (peer, _) = endpoint(words.next()?)?;
     let family = if is_v6 { Family::Inet6 } else { Family::Inet };
     let mut socket = TcpSocket {
-        family,
-        state,
-        local: of_family(local, family),
-        peer: of_family(peer, family),
-        timer: Timer::Off,
-        retransmits: 0,
-        timer_ms: 0,
         recv_queue_bytes,
         send_queue_bytes,
-        uid: 0,
-        inode: 0,
-        interface: 0,
-        cookie: NO_COOKIE,
-        info: None,
-        memory: None,
-        cgroup: None,
-        options: None,
+        ..TcpSocket::bare(
+            family,
+            state,
+            of_family(local, family),
+            of_family(peer, family),
+        )
     };
     let (users, rest) = users(line);
     details(rest, &mut socket);
