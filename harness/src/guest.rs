@@ -440,6 +440,9 @@ impl Guest {
         let start = worked();
         let first = read()?;
         let (mut last, mut changed) = (first, (Instant::now(), start));
+        // When QEMU was last seen to work. It may have worked for long since the clock
+        // went on, and then be stopped.
+        let mut ran = changed;
         loop {
             match self.news.recv_timeout(PULSE_EVERY) {
                 Ok((_, news)) => return Ok(news),
@@ -450,13 +453,15 @@ impl Guest {
             }
             let pulse = read()?;
             let now = worked();
-            let stood = now.saturating_sub(changed.1);
+            if pulse != last || now.saturating_sub(ran.1) > SILENCE_LIMIT / 100 {
+                ran = (Instant::now(), now);
+            }
             let why = if pulse != last {
-                (last, changed) = (pulse, (Instant::now(), now));
+                (last, changed) = (pulse, ran);
                 None
-            } else if stood > HANG_LIMIT {
+            } else if now.saturating_sub(changed.1) > HANG_LIMIT {
                 Some("its kernel hangs")
-            } else if changed.0.elapsed() > SILENCE_LIMIT && stood < SILENCE_LIMIT / 100 {
+            } else if ran.0.elapsed() > SILENCE_LIMIT {
                 Some("QEMU does not run")
             } else {
                 None

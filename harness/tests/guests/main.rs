@@ -303,10 +303,7 @@ fn spins(name: &str) -> String {
     )
 }
 
-// It can wait for ever for a guest that was stopped: that its processor does no work is not
-// always seen.
 #[test]
-#[ignore = "does not hold yet: a stopped QEMU is not always noticed"]
 fn a_guest_with_a_virtual_clock_that_dies_or_stands_is_a_result() {
     boot("virtual");
     for (signal, words) in [
