@@ -67,6 +67,15 @@ struct Runs {
     broken: Option<String>,
 }
 
+/// A proof, and the suites that it was made with: a name, and the text.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The proof.
+    pub proof: Proof,
+    /// What was run, as one would run it again.
+    pub suites: Vec<(String, String)>,
+}
+
 /// Tries every recommendation. `facts` are those of the host; advice alone does not say who
 /// is connected.
 pub fn run(
@@ -74,13 +83,15 @@ pub fn run(
     facts: Option<&Facts>,
     kernel: &kernel::Chosen,
     progress: OnProgress,
-) -> Result<Proof, runner::Error> {
+) -> Result<Outcome, runner::Error> {
     let mut trials = Vec::new();
+    let mut suites = Vec::new();
     let mut used = None;
     for recommended in &advised.recommendations {
         let claim = &recommended.claim;
         let trial = match prepare(claim, facts, &kernel.stored.release) {
             Ok(prepared) => {
+                suites.extend(prepared.suites(&format!("{}-{}", trials.len() + 1, claim.code)));
                 let runs = prepared.try_it(&kernel.stored, progress)?;
                 used = used.or(runs.kernel.clone());
                 prepared.conclude(claim, runs)
@@ -89,7 +100,7 @@ pub fn run(
         };
         trials.push(trial);
     }
-    Ok(Proof {
+    let proof = Proof {
         schema: SCHEMA,
         harness: env!("CARGO_PKG_VERSION").to_owned(),
         host: advised.host.clone(),
@@ -97,11 +108,12 @@ pub fn run(
         choice: kernel.why.clone(),
         rule: rule(),
         trials,
-    })
+    };
+    Ok(Outcome { proof, suites })
 }
 
 /// The proof where nothing can be tried.
-pub fn nothing(advised: &Advised, facts: Option<&Facts>) -> Proof {
+pub fn nothing(advised: &Advised, facts: Option<&Facts>) -> Outcome {
     let release = &advised.host.kernel;
     let trials = advised.recommendations.iter().map(|recommended| {
         let claim = &recommended.claim;
@@ -110,14 +122,17 @@ pub fn nothing(advised: &Advised, facts: Option<&Facts>) -> Proof {
             Err(why) => untried(claim, why),
         }
     });
-    Proof {
-        schema: SCHEMA,
-        harness: env!("CARGO_PKG_VERSION").to_owned(),
-        host: advised.host.clone(),
-        kernel: None,
-        choice: String::new(),
-        rule: rule(),
-        trials: trials.collect(),
+    Outcome {
+        proof: Proof {
+            schema: SCHEMA,
+            harness: env!("CARGO_PKG_VERSION").to_owned(),
+            host: advised.host.clone(),
+            kernel: None,
+            choice: String::new(),
+            rule: rule(),
+            trials: trials.collect(),
+        },
+        suites: Vec::new(),
     }
 }
 
@@ -221,24 +236,41 @@ impl Prepared {
         }
     }
 
-    fn scenario(&self, arm: Arm, seed: u64) -> Result<Scenario, String> {
+    /// The text of an arm.
+    fn text(&self, arm: Arm, seed: u64) -> String {
         let trial = trial::Trial {
             arm,
             change: self.change.clone(),
             offending: self.offending.clone(),
             other_kernel_settings: self.other_kernel_settings.clone(),
         };
-        let text = self.reproduction.with_seed(seed).arm(&trial);
-        let scenario = Reproduction::scenario(&text);
+        self.reproduction.with_seed(seed).arm(&trial)
+    }
+
+    fn scenario(&self, arm: Arm, seed: u64) -> Result<Scenario, String> {
+        let scenario = Reproduction::scenario(&self.text(arm, seed));
         scenario.map_err(|error| format!("the reproduction is no suite: {error}"))
+    }
+
+    /// The arms of the first seed, to be read and run by hand.
+    fn suites(&self, name: &str) -> Vec<(String, String)> {
+        let file = |arm: &Arm| {
+            let name = format!("{name}-{}.yaml", arm.as_str());
+            (name, self.text(*arm, 0))
+        };
+        self.arms().iter().map(file).collect()
+    }
+
+    fn arms(&self) -> Vec<Arm> {
+        let mut arms = vec![Arm::Before, Arm::After];
+        arms.extend((!self.offending.is_empty()).then_some(Arm::Without));
+        arms
     }
 
     /// Runs a pair, or with the third arm three, and more pairs where one proves nothing.
     fn try_it(&self, kernel: &Stored, progress: OnProgress) -> Result<Runs, runner::Error> {
         let mut runs = Runs::default();
-        let with_third = !self.offending.is_empty();
-        let mut arms = vec![(Arm::Before, 0), (Arm::After, 0)];
-        arms.extend(with_third.then_some((Arm::Without, 0)));
+        let arms: Vec<(Arm, u64)> = self.arms().into_iter().map(|arm| (arm, 0)).collect();
         self.round(&arms, kernel, &mut runs, progress)?;
         let is_open = |runs: &Runs| {
             runs.broken.is_none()

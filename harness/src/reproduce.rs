@@ -18,10 +18,13 @@ use advisor_facts::condition::Condition;
 
 use crate::suite::{self, scenario::Scenario};
 use crate::yaml::error::SuiteError;
-use population::{Class, Listener, Population};
+use population::{Class, Population};
 use scale::Scale;
 use settings::Set;
 use trial::{Trial, USUAL_DESCRIPTORS};
+
+/// The setting by which connect() takes ports of TIME_WAIT.
+const REUSE: &str = "net.ipv4.tcp_tw_reuse";
 
 /// Why facts give no reproduction.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -156,11 +159,26 @@ impl Reproduction {
             .sum()
     }
 
-    /// Whether the server of a port sets SO_REUSEADDR. The socket table does not tell;
-    /// nearly all do not need it, and LB301 is about those that would.
-    fn reuses_address(&self, port: u16) -> bool {
-        let listens = |listener: &Listener| listener.port == port;
-        self.population.listeners.iter().any(listens)
+    /// The settings of the namespace that are there from the start: all but that which would
+    /// keep records of TIME_WAIT from being made.
+    fn early(&self) -> Vec<Set> {
+        let mut set: Vec<Set> = self.of_namespace.clone();
+        if self.population.records() > 0 {
+            set.retain(|(name, _)| name != REUSE);
+            set.push((REUSE.to_owned(), "0".to_owned()));
+        }
+        set
+    }
+
+    /// Those that are set once the sockets are there.
+    fn late(&self) -> Vec<Set> {
+        if self.population.records() == 0 {
+            return Vec::new();
+        }
+        let mut set = self.of_namespace.iter();
+        let known = set.find(|(name, _)| name == REUSE);
+        let usual = || (REUSE.to_owned(), "2".to_owned());
+        vec![known.cloned().unwrap_or_else(usual)]
     }
 
     /// The text of the suite.

@@ -43,7 +43,7 @@ pub(super) struct Prove {
     /// /lib/modules/RELEASE [default: those beside the vmlinuz]
     #[arg(long, value_name = "DIR")]
     modules: Option<PathBuf>,
-    /// Write proof.json and proof.md to this directory
+    /// Write proof.json, proof.md and the suites that were run to this directory
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
 }
@@ -131,7 +131,7 @@ impl Prove {
         }
         let facts = facts.as_ref();
         let tried = prove::can_be_tried(&advised, facts);
-        let proof = if tried == 0 {
+        let prove::Outcome { proof, suites } = if tried == 0 {
             prove::nothing(&advised, facts)
         } else {
             if let Some(directory) = &self.output {
@@ -153,7 +153,7 @@ impl Prove {
             proof?
         };
         if let Some(directory) = &self.output {
-            write(&proof, directory).map_err(failed(directory))?;
+            write(&proof, &suites, directory).map_err(failed(directory))?;
         }
         Ok(proof)
     }
@@ -188,11 +188,14 @@ fn is_of_files(claim: &Claim) -> bool {
     claim.code.starts_with("LB60")
 }
 
-/// Writes `proof.json` and `proof.md`.
-fn write(proof: &Proof, directory: &Path) -> std::io::Result<()> {
+/// Writes `proof.json` and `proof.md`, and the suites that were run.
+fn write(proof: &Proof, suites: &[(String, String)], directory: &Path) -> std::io::Result<()> {
     let mut json = serde_json::to_vec_pretty(proof)?;
     json.push(b'\n');
     output::write(&directory.join("proof.json"), &json)?;
+    for (name, text) in suites {
+        output::write(&directory.join(name), text.as_bytes())?;
+    }
     let markdown = prove::render::markdown(proof);
     output::write(&directory.join("proof.md"), markdown.as_bytes())
 }

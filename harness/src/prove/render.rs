@@ -109,7 +109,7 @@ fn details(trial: &Trial) -> Vec<String> {
         ));
     }
     for row in &trial.seen {
-        if row.before != row.after {
+        if row.verdict != Comparison::Unchanged || row.what.starts_with("memory") {
             lines.push(describe_row(row));
         }
     }

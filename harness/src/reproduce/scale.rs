@@ -12,6 +12,9 @@ const MOST_SOCKETS: u64 = 240;
 const MOST_RECORDS: u64 = 400;
 /// So many bytes lie in queues at most: a fifth of a guest's memory.
 const MOST_BYTES: u64 = 96 << 20;
+/// So many bytes are on their way to peers that take them at most: a third of a second of
+/// what an emulated processor carries.
+const MOST_MOVING: u64 = 4 << 20;
 /// A class has at least so many, where it has them on the host.
 const FEWEST: u64 = 8;
 /// A ratio that is off by more is stated, in hundredths.
@@ -33,6 +36,9 @@ impl Scale {
     /// The factor with which a population can be made.
     pub fn of(population: &Population) -> Self {
         let bytes: u64 = population.classes.iter().map(Class::bytes).sum();
+        let healthy = population.classes.iter();
+        let healthy = healthy.filter(|class| class.condition == Condition::Healthy);
+        let moving: u64 = healthy.map(Class::bytes).sum();
         let fits = |most: u64, is: u64| {
             if is > most {
                 most as f64 / is as f64
@@ -43,7 +49,8 @@ impl Scale {
         Self {
             factor: fits(MOST_SOCKETS, population.sockets())
                 .min(fits(MOST_RECORDS, population.records()))
-                .min(fits(MOST_BYTES, bytes)),
+                .min(fits(MOST_BYTES, bytes))
+                .min(fits(MOST_MOVING, moving)),
         }
     }
 

@@ -34,6 +34,12 @@ const OF_NAMESPACE: &[&str] = &[
     "net.ipv4.tcp_mtu_probing",
 ];
 
+/// What some of them are at boot, which the lab leaves as they are.
+const AT_BOOT: &[(&str, &str)] = &[
+    ("net.ipv4.tcp_rfc1337", "0"),
+    ("net.ipv4.tcp_mtu_probing", "0"),
+];
+
 /// Settings of the whole kernel, which are set once the sockets are there: before that
 /// they would be in the way.
 pub const OF_KERNEL: &[&str] = &["net.ipv4.tcp_mem", "net.ipv4.tcp_max_orphans"];
@@ -55,7 +61,10 @@ pub fn of_namespace(settings: &Settings, scale: Scale) -> Vec<Set> {
             continue;
         };
         let value = scaled(name, &value, scale, GUEST_PAGE_BYTES);
-        let pinned = PINNED.iter().find(|(known, _)| known == name);
+        let pinned = PINNED
+            .iter()
+            .chain(AT_BOOT)
+            .find(|(known, _)| known == name);
         if pinned.is_none_or(|(_, pinned)| *pinned != value) {
             set.push(((*name).to_owned(), value));
         }

@@ -114,8 +114,8 @@ impl Trial {
         }
     }
 
-    /// Whether the successor of a stopped server sets SO_REUSEADDR.
-    fn reuses(&self) -> bool {
+    /// Whether a server that is gone, and its successor, set SO_REUSEADDR.
+    pub fn reuses(&self) -> bool {
         self.change == Change::ReuseAddress && self.arm == Arm::After
     }
 
@@ -154,7 +154,6 @@ impl Load {
     ) -> Self {
         let mut load = Self::default();
         load.bystanders();
-        load.keep_sending(reproduction);
         if let Some(class) = load.leaking(reproduction, trial) {
             load.leak(reproduction, trial, &class, listeners);
         }
@@ -190,6 +189,11 @@ impl Load {
     /// The lists that a program has beside that of the condition.
     pub fn of_program(&self, name: &str) -> Vec<(String, Vec<String>)> {
         self.programs.get(name).cloned().unwrap_or_default()
+    }
+
+    /// The programs that have lists beside that of the condition.
+    pub fn programs(&self) -> impl Iterator<Item = &str> {
+        self.programs.keys().map(String::as_str)
     }
 
     /// Those who do their work during the trial.
@@ -242,11 +246,6 @@ impl Load {
             self.awaited.push(step.to_owned());
         }
         self.ended.push("service".to_owned());
-    }
-
-    /// Healthy connections that were sending go on.
-    fn keep_sending(&mut self, reproduction: &Reproduction) {
-        let _ = (reproduction, &self.programs);
     }
 
     /// The class whose leak is followed to its end.

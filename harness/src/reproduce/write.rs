@@ -22,7 +22,9 @@ const FITS_A_BUFFER: u64 = 60 << 10;
 const SMALL_WINDOW: &str = "4096";
 /// The longest that a peer has been silent for, in a reproduction: beyond it no timer and
 /// no rule makes a difference.
-const LONGEST_AGE: Duration = Duration::from_secs(7500);
+const LONGEST_AGE: Duration = Duration::from_secs(600);
+/// The same of an idle connection: probes of keepalive come after two hours.
+const LONGEST_IDLE: Duration = Duration::from_secs(7500);
 /// A peer is told to be dead by so much silence, with the timer doubled often enough.
 const UNTIL_DEAD: Duration = Duration::from_secs(20);
 /// Orphans live for less than this, whose peers are silent, or whose window is closed.
@@ -33,6 +35,10 @@ const UNTIL_IDLE: Duration = Duration::from_secs(65);
 const RECORDS_TAKE_MS: u64 = 57_000;
 /// The time until an answer on a path to healthy peers that take data.
 const RTT_MS: u64 = 300;
+
+/// How often a healthy connection is written to, and for how long.
+const SENDS_EVERY_MS: u64 = 100;
+const SENDS_FOR_MS: u64 = 40_000;
 
 /// The lists of steps of a suite, as lines of text.
 #[derive(Default)]
@@ -48,13 +54,15 @@ struct Lists {
     names: BTreeSet<String>,
     /// Peers of connections that are well.
     well: Vec<String>,
+    /// By program: lists that keep connections sending.
+    senders: BTreeMap<String, Vec<(String, Vec<String>)>>,
 }
 
 /// The scenario of a reproduction; with a trial, as one arm of it.
 pub fn suite(reproduction: &Reproduction, trial: Option<&Trial>) -> String {
     let mut lists = Lists::default();
     let classes = made(reproduction, trial);
-    lists.listen(reproduction, &classes);
+    lists.listen(reproduction, trial);
     let mut age = classes
         .first()
         .map_or(Duration::ZERO, |(class, _)| wanted_age(class));
@@ -108,7 +116,7 @@ fn wanted_age(class: &Class) -> Duration {
     let age = class.age().min(LONGEST_AGE);
     match class.condition {
         Condition::Healthy | Condition::NotAccepted | Condition::TimeWait => Duration::ZERO,
-        Condition::Idle => age.max(UNTIL_IDLE),
+        Condition::Idle => class.age().clamp(UNTIL_IDLE, LONGEST_IDLE),
         Condition::Dead => age.clamp(UNTIL_DEAD, Duration::from_secs(600)),
         Condition::OrphanDead => age.clamp(UNTIL_DEAD, MOST_OF_AN_ORPHAN[0]),
         Condition::OrphanZeroWindow => age.clamp(Duration::from_secs(2), MOST_OF_AN_ORPHAN[1]),
@@ -159,8 +167,8 @@ impl Lists {
         name
     }
 
-    /// Has every program listen that takes connections.
-    fn listen(&mut self, reproduction: &Reproduction, classes: &[(Class, u64)]) {
+    /// Has every program listen that takes connections, or took those that are left out.
+    fn listen(&mut self, reproduction: &Reproduction, trial: Option<&Trial>) {
         for listener in &reproduction.population.listeners {
             let holder = listener
                 .holder
@@ -168,18 +176,18 @@ impl Lists {
                 .unwrap_or_else(|| "program".to_owned());
             self.listeners.insert(listener.port, holder);
         }
-        for (class, _) in classes {
-            if let Way::Inbound(port) | Way::Loopback(port) = class.way {
-                let known = self.listeners.contains_key(&port);
-                if !known {
-                    let holder = match class.way {
-                        Way::Loopback(_) => "backend".to_owned(),
-                        _ => class.holder.clone().unwrap_or_else(|| "program".to_owned()),
-                    };
-                    self.listeners.insert(port, holder);
-                    if matches!(class.way, Way::Inbound(_)) {
-                        self.gone.insert(port);
-                    }
+        for class in &reproduction.population.classes {
+            let holder = match class.way {
+                Way::Loopback(_) => Some("backend"),
+                Way::Inbound(_) => class.holder.as_deref(),
+                Way::Outbound(_) => continue,
+            };
+            let port = class.way.port();
+            if !self.listeners.contains_key(&port) {
+                let holder = holder.unwrap_or("program").to_owned();
+                self.listeners.insert(port, holder);
+                if matches!(class.way, Way::Inbound(_)) {
+                    self.gone.insert(port);
                 }
             }
         }
@@ -191,8 +199,9 @@ impl Lists {
                 .map_or(0, |one| one.backlog);
             let backlog = if backlog == 0 { 511 } else { backlog };
             let mut steps = Vec::new();
-            let reuse = reproduction.reuses_address(port);
-            if reuse {
+            // Of a server that is gone nobody knows; the advice is for it.
+            let reuses = !self.gone.contains(&port) || trial.is_some_and(Trial::reuses);
+            if reuses {
                 steps.push(format!("socket: {{ as: socket-{port} }}"));
                 steps.push(format!(
                     "setsockopt: {{ SO_REUSEADDR: 1, as: reuse-{port} }}"
@@ -328,12 +337,10 @@ impl Lists {
             }
             Way::Loopback(_) => {
                 let backend = self.owner(port, None);
-                let before = self.internet.len();
                 let connect = format!(
                     "repeat: {{ times: {count}, as: {name}-made, steps: [{{ connect: {{ to: \
                      \"localhost:{port}\", after: {backend}.listen-{port}, as: {name} }} }}] }}"
                 );
-                debug_assert!(before <= self.internet.len());
                 self.program(program).push(connect);
                 let accept =
                     format!("accept: {{ on: listen-{port}, count: {count}, as: {name}-other }}");
@@ -386,6 +393,18 @@ impl Lists {
                 own.push(format!(
                     "fcntl: {{ flags: O_NONBLOCK, on: {name}, as: {name}-nonblock }}"
                 ));
+                // Written to until the buffer is full, again and again.
+                let times = SENDS_FOR_MS / SENDS_EVERY_MS;
+                let sends = vec![
+                    format!("await: {program}.{name}-nonblock"),
+                    format!(
+                        "repeat: {{ times: {times}, every: {SENDS_EVERY_MS}ms, as: {name}-sends, \
+                         steps: [{{ write: {{ bytes: {held}, on: {name}, as: {name}-write }} }}] }}"
+                    ),
+                ];
+                let senders = self.senders.entry(program.to_owned()).or_default();
+                senders.push((format!("{name}-sender"), sends));
+                self.internet.push("sleep: 5s".to_owned());
             }
             Condition::Unread | Condition::ClosedByPeer if !is_loopback => {
                 let closes = class.condition == Condition::ClosedByPeer;
@@ -478,6 +497,10 @@ impl Lists {
         // Whoever waits for the end of the internet's list finds everybody there.
         self.internet
             .push("sleep: { time: 100ms, as: there }".to_owned());
+        for name in load.iter().flat_map(Load::programs) {
+            self.program(name)
+                .push("sleep: { time: 1ms, as: begun }".to_owned());
+        }
         let mut text = String::new();
         for line in reproduction.header() {
             let _ = writeln!(text, "# {line}");
@@ -493,9 +516,9 @@ impl Lists {
             "    runs: 1\n    clock: virtual\n    long: true\n    time_limit: {limit}s\n    hosts: [host, remote]"
         );
         let _ = writeln!(text, "    sysctls:");
-        if !reproduction.of_namespace.is_empty() {
+        if !reproduction.early().is_empty() {
             let _ = writeln!(text, "      host:");
-            for (name, value) in &reproduction.of_namespace {
+            for (name, value) in reproduction.early() {
                 let _ = writeln!(text, "        {name}: \"{value}\"");
             }
         }
@@ -511,14 +534,15 @@ impl Lists {
         let of_internet = load_steps.map_or(&[][..], |load| &load.internet);
         actor(&mut text, "internet", "remote", &self.internet, of_internet);
         for (name, steps) in &self.programs {
-            let more = load_steps.map_or(Vec::new(), |load| load.of_program(name));
+            let mut more = load_steps.map_or(Vec::new(), |load| load.of_program(name));
+            more.extend(self.senders.get(name).into_iter().flatten().cloned());
             actor(&mut text, name, "host", steps, &more);
         }
         for (name, steps) in load_steps.iter().flat_map(|load| &load.actors) {
             actor(&mut text, name, "host", steps, &[]);
         }
         text.push_str("    lab:\n");
-        for line in lab(reproduction, trial, load_steps, &self.programs) {
+        for line in lab(reproduction, trial, load_steps) {
             let _ = writeln!(text, "      - {line}");
         }
         text.push_str("    expect:\n");
@@ -530,19 +554,19 @@ impl Lists {
 }
 
 /// The steps of the lab: the host's limits, a look, the change, and the end of the load.
-fn lab(
-    reproduction: &Reproduction,
-    trial: Option<&Trial>,
-    load: Option<&Load>,
-    programs: &BTreeMap<String, Vec<String>>,
-) -> Vec<String> {
+fn lab(reproduction: &Reproduction, trial: Option<&Trial>, load: Option<&Load>) -> Vec<String> {
     let mut lines = vec!["await: internet.there".to_owned()];
-    let _ = programs;
     let set = |(name, value): &Set, step: &str| {
         format!("kernel-sysctl: {{ name: {name}, value: \"{value}\", as: {step} }}")
     };
     for (number, one) in reproduction.of_kernel.iter().enumerate() {
         lines.push(set(one, &format!("limit-{}", number + 1)));
+    }
+    for (number, (name, value)) in reproduction.late().iter().enumerate() {
+        lines.push(format!(
+            "sysctl: {{ host: host, name: {name}, value: \"{value}\", as: setting-{} }}",
+            number + 1
+        ));
     }
     lines.push("sleep: { time: 500ms, as: settle }".to_owned());
     lines.push("sample: there".to_owned());
@@ -563,6 +587,12 @@ fn lab(
     lines.push("sleep: { time: 100ms, as: changed }".to_owned());
     lines.extend(load.awaited.iter().map(|step| format!("await: {step}")));
     lines.push("capture: { as: end }".to_owned());
+    // They wait for visitors who do not come any more.
+    lines.extend(
+        load.ended
+            .iter()
+            .map(|actor| format!("signal: {{ actor: {actor}, signal: SIGKILL, as: end-{actor} }}")),
+    );
     lines
 }
 

@@ -7,7 +7,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::ControlFlow;
 use std::os::fd::RawFd;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -185,7 +185,7 @@ pub struct Shared {
     /// What was last sent as a file, by the step that sent it.
     files: Mutex<BTreeMap<String, Arc<File>>>,
     /// The peers that are packets, where a step has started them.
-    peers: OnceLock<Peers>,
+    peers: Mutex<Option<Arc<Peers>>>,
 }
 
 impl Shared {
@@ -204,7 +204,7 @@ impl Shared {
             progress: Progress::default(),
             sockets: Mutex::default(),
             files: Mutex::default(),
-            peers: OnceLock::new(),
+            peers: Mutex::default(),
         }
     }
 }
@@ -449,16 +449,19 @@ impl<'a> ActorContext<'a> {
     }
 
     /// The peers that are packets, at the actor's host; the first call starts them.
-    pub fn peers(&self) -> io::Result<&Peers> {
-        if let Some(peers) = self.shared.peers.get() {
-            return Ok(peers);
+    pub fn peers(&self) -> io::Result<Arc<Peers>> {
+        // Held while they start: two would answer against one another.
+        let mut peers = lock(&self.shared.peers);
+        if let Some(peers) = &*peers {
+            return Ok(Arc::clone(peers));
         }
         let own = self.shared.addresses.get(&self.shared.host);
         let Some(IpAddr::V4(address)) = own else {
             return Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT));
         };
-        let peers = Peers::start(*address)?;
-        Ok(self.shared.peers.get_or_init(|| peers))
+        let started = Arc::new(Peers::start(*address)?);
+        *peers = Some(Arc::clone(&started));
+        Ok(started)
     }
 
     /// An address as a suite writes it: `host:port` where it is a host's.
