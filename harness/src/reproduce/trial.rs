@@ -220,14 +220,14 @@ impl Load {
             "bystander".to_owned(),
             lines(&[
                 CHANGED,
-                "repeat: { times: 3, every: 200ms, as: transfers, steps: [{ connect: { to: \"remote:9\", after: internet.sink, as: link } }, { write: { bytes: 500kB, as: transfer } }, { wait-outq-empty: { timeout: 60s, as: delivered } }, { close: { as: hang-up } }] }",
+                "repeat: { times: 2, every: 200ms, as: transfers, steps: [{ connect: { to: \"remote:9\", after: internet.sink, as: link } }, { write: { bytes: 400kB, as: transfer } }, { wait-outq-empty: { timeout: 60s, as: delivered } }, { close: { as: hang-up } }] }",
             ]),
         ));
         self.actors.push((
             "leaver".to_owned(),
             lines(&[
                 CHANGED,
-                "repeat: { times: 10, every: 200ms, as: leave, steps: [{ connect: { to: \"remote:19\", after: internet.last-words, as: goodbye } }, { write: { bytes: 50kB, as: words } }, { close: { as: left } }] }",
+                "repeat: { times: 8, every: 200ms, as: leave, steps: [{ connect: { to: \"remote:19\", after: internet.last-words, as: goodbye } }, { write: { bytes: 30kB, as: words } }, { close: { as: left } }] }",
             ]),
         ));
         self.actors.push((
