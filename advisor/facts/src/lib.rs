@@ -8,6 +8,7 @@ pub mod cgroups;
 pub mod clock;
 pub mod condition;
 pub mod counters;
+pub mod events;
 pub mod facts;
 pub mod file;
 pub mod given;
