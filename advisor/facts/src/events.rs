@@ -17,12 +17,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::sock_diag::TcpState;
 
 pub use destroyed::Destroyed;
 pub use log::{Log, LogLine};
 pub use perf::{Drained, EventError, Reader};
-pub use tracepoint::{TRACEPOINTS, Tracepoint};
+pub use tracepoint::{
+    BUFFER_LIMIT, DROPPED, DROPPED_AT_LIMITS, RECEIVE_QUEUE_FULL, RESET_RECEIVED, RESET_SENT,
+    RESET_SENT_BY_SOCKET, RETRANSMITTED, STATE_CHANGED, TRACEPOINTS, Tracepoint,
+};
 
 /// Something that happened in the kernel.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -33,6 +38,9 @@ pub struct Event {
     pub process: Option<Running>,
     /// What happened.
     pub what: What,
+    /// So many events it stands for: more than one where the reader was told to hand over
+    /// only some.
+    pub count: u64,
 }
 
 /// The process in whose context the kernel did something. What the kernel does on an
@@ -46,7 +54,7 @@ pub struct Running {
 }
 
 /// The two ends of a connection.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Ends {
     /// Address and port here.
     pub local: SocketAddr,

@@ -120,6 +120,8 @@ struct Open {
     events: Vec<OwnedFd>,
     /// One of so many is handed over.
     period: u64,
+    /// So many were taken the last time.
+    taken: usize,
 }
 
 /// Reads events.
@@ -192,6 +194,7 @@ impl Reader {
                     layout,
                     events: Vec::new(),
                     period: 1,
+                    taken: 0,
                 })
                 .collect(),
             rings: Vec::new(),
@@ -287,7 +290,10 @@ impl Reader {
     pub fn drain(&mut self, limit: usize, into: &mut Vec<Event>) -> Drained {
         let mut drained = Drained::default();
         let before = into.len();
-        let (open, names) = (&self.open, &mut self.names);
+        for open in &mut self.open {
+            open.taken = 0;
+        }
+        let (open, names) = (&mut self.open, &mut self.names);
         for ring in &mut self.rings {
             let mut each = |record: &[u8]| match decode(record, open, names) {
                 Some(Record::Event(event)) => into.push(event),
@@ -309,20 +315,25 @@ impl Reader {
         drained
     }
 
-    /// Has the kernel hand over only one of so many events of each kind and CPU.
-    pub fn thin_to(&mut self, period: u64) -> io::Result<()> {
-        for open in &mut self.open {
-            if open.period != period {
-                for event in &open.events {
-                    call(
-                        event.as_fd(),
-                        IOC_PERIOD,
-                        (&raw const period) as libc::c_ulong,
-                    )?;
-                }
-                open.period = period;
-            }
+    /// The tracepoints that are read, each with how many of its events the last
+    /// [`Reader::drain`] took, and of how many events one is handed over.
+    pub fn load(&self) -> impl Iterator<Item = (&Tracepoint, usize, u64)> {
+        self.open
+            .iter()
+            .map(|open| (&open.layout.tracepoint, open.taken, open.period))
+    }
+
+    /// Has the kernel hand over only one of so many events of a tracepoint and CPU.
+    pub fn thin(&mut self, tracepoint: &Tracepoint, period: u64) -> io::Result<()> {
+        let mut open = self.open.iter_mut();
+        let Some(open) = open.find(|open| open.layout.tracepoint == *tracepoint) else {
+            return Ok(());
+        };
+        for event in &open.events {
+            let argument = (&raw const period) as libc::c_ulong;
+            call(event.as_fd(), IOC_PERIOD, argument)?;
         }
+        open.period = period;
         Ok(())
     }
 
@@ -384,7 +395,7 @@ enum Record {
 }
 
 /// Decodes a record; `None` where it makes no sense.
-fn decode(record: &[u8], open: &[Open], names: &mut Names) -> Option<Record> {
+fn decode(record: &[u8], open: &mut [Open], names: &mut Names) -> Option<Record> {
     let u32_at = |at: usize| Some(u32::from_ne_bytes(record.get(at..at + 4)?.try_into().ok()?));
     let u64_at = |at: usize| Some(u64::from_ne_bytes(record.get(at..at + 8)?.try_into().ok()?));
     match u32_at(0)? {
@@ -392,14 +403,17 @@ fn decode(record: &[u8], open: &[Open], names: &mut Names) -> Option<Record> {
             let (pid, at_ns, length) = (u32_at(8)?, u64_at(16)?, u32_at(24)?);
             let raw = record.get(28..28_usize.checked_add(usize::try_from(length).ok()?)?)?;
             let id = u16::from_ne_bytes(raw.get(..2)?.try_into().ok()?);
-            let mut open = open.iter();
-            let layout = &open.find(|open| open.layout.format.id == id)?.layout;
+            let open = open.iter_mut().find(|open| open.layout.format.id == id)?;
+            let layout = &open.layout;
+            let what = layout.decode(raw)?;
+            open.taken += 1;
             Some(Record::Event(Event {
                 at: Duration::from_nanos(at_ns),
                 process: layout
                     .is_of_process(raw)
                     .then_some(Running { pid, name: None }),
-                what: layout.decode(raw)?,
+                what,
+                count: open.period,
             }))
         }
         RECORD_LOST => u64_at(16).map(Record::Lost),
@@ -535,11 +549,11 @@ mod tests {
         fn garbage_is_no_event(record in prop::collection::vec(any::<u8>(), 0..200)) {
             let text = include_str!("../../tests/events/6.12/tcp_send_reset.format");
             let layout = Layout::new(TRACEPOINTS[0], text).unwrap();
-            let open = [Open { layout, events: Vec::new(), period: 1 }];
-            let _ = decode(&record, &open, &mut Names::default());
+            let mut open = [Open { layout, events: Vec::new(), period: 1, taken: 0 }];
+            let _ = decode(&record, &mut open, &mut Names::default());
             let mut sample = RECORD_SAMPLE.to_ne_bytes().to_vec();
             sample.extend(record);
-            let _ = decode(&sample, &open, &mut Names::default());
+            let _ = decode(&sample, &mut open, &mut Names::default());
         }
     }
 }

@@ -60,6 +60,13 @@ pub const RESET_SENT: Tracepoint = Tracepoint {
     },
 };
 
+/// Resets that are sent for a socket, and not because there is none: whoever scans ports
+/// makes many of the others.
+pub const RESET_SENT_BY_SOCKET: Tracepoint = Tracepoint {
+    filter: |_| Some("state != 0".to_owned()),
+    ..RESET_SENT
+};
+
 /// Resets that come.
 pub const RESET_RECEIVED: Tracepoint = Tracepoint {
     system: "tcp",
@@ -172,12 +179,7 @@ pub const DROPPED: Tracepoint = Tracepoint {
     name: "kfree_skb",
     since: Release::new(5, 17),
     tells: "packets that are dropped, and why",
-    filter: |format| {
-        let values = format.values_of("reason", DROP_REASONS);
-        let one = |value: &i64| format!("reason == {value}");
-        let filter: Vec<_> = values.iter().map(one).collect();
-        (!filter.is_empty()).then(|| filter.join(" || "))
-    },
+    filter: |format| any_of(format, DROP_REASONS),
     decode: |format, record| {
         Some(What::Dropped {
             reason: name(format, "reason", record)?,
@@ -185,6 +187,37 @@ pub const DROPPED: Tracepoint = Tracepoint {
         })
     },
 };
+
+/// Of [`DROP_REASONS`] those that a limit of this host stands behind: no peer and no
+/// filter makes many of them while the host is well.
+pub const LIMIT_REASONS: &[&str] = &[
+    "CPU_BACKLOG",
+    "FULL_RING",
+    "NEIGH_QUEUEFULL",
+    "NOMEM",
+    "PFMEMALLOC",
+    "PROTO_MEM",
+    "QDISC_OVERLIMIT",
+    "SOCKET_BACKLOG",
+    "SOCKET_RCVBUFF",
+    "TCP_LISTEN_OVERFLOW",
+    "TCP_OFO_DROP",
+    "TCP_OFO_QUEUE_PRUNE",
+];
+
+/// Packets that are dropped for one of [`LIMIT_REASONS`].
+pub const DROPPED_AT_LIMITS: Tracepoint = Tracepoint {
+    filter: |format| any_of(format, LIMIT_REASONS),
+    ..DROPPED
+};
+
+/// The filter for these reasons; `None` where the kernel has none of them.
+fn any_of(format: &Format, reasons: &[&str]) -> Option<String> {
+    let values = format.values_of("reason", reasons);
+    let one = |value: &i64| format!("reason == {value}");
+    let filter: Vec<_> = values.iter().map(one).collect();
+    (!filter.is_empty()).then(|| filter.join(" || "))
+}
 
 /// A tracepoint of which the kernel gave the format.
 #[derive(Clone, Debug)]
