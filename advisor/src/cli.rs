@@ -4,7 +4,9 @@ mod archive;
 mod capture;
 mod host;
 mod lint;
+mod metrics;
 mod sockets;
+mod watch;
 
 use std::io;
 use std::path::PathBuf;
@@ -25,11 +27,14 @@ use crate::render::{brief, explain, json, markdown, sysctl, text};
 use crate::rules::{self, NamedReport, Severity};
 
 use crate::spelling::meant;
+use crate::watch::WatchError;
 use archive::ArchiveArguments;
 use capture::Capture;
 use host::{HostArguments, LookArguments};
 use lint::Lint;
+use metrics::MetricsCommand;
 use sockets::Sockets;
+use watch::Watch;
 
 /// Says what is wrong with a host's TCP settings and sockets, and what to do.
 /// It only reads.
@@ -44,6 +49,8 @@ pub struct Cli {
 enum Command {
     Recommend(Recommend),
     Sockets(Sockets),
+    Watch(Watch),
+    Metrics(MetricsCommand),
     Capture(Capture),
     Lint(Lint),
     Explain(Explain),
@@ -200,6 +207,9 @@ pub enum Error {
     /// An archive of sosreport could not be read.
     #[error(transparent)]
     Sosreport(#[from] SosreportError),
+    /// The host can't be watched.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
     /// The answer could not be written.
     #[error("cannot write the answer: {0}")]
     Output(io::Error),
@@ -222,6 +232,7 @@ impl Error {
             Self::Fleet(error) => error.hint(),
             Self::OneHost(_) => "give one of the captures in it",
             Self::Sosreport(error) => error.hint(),
+            Self::Watch(error) => error.hint(),
             Self::Output(_) => "see that there is room where the output goes",
         }
     }
@@ -238,7 +249,7 @@ impl Error {
             | Self::Lint(_)
             | Self::NoRule(_)
             | Self::NoLine(_) => 2,
-            Self::Host(_) | Self::Output(_) => 3,
+            Self::Host(_) | Self::Watch(_) | Self::Output(_) => 3,
         }
     }
 }
@@ -249,6 +260,8 @@ impl Cli {
         match self.command {
             Command::Recommend(recommend) => recommend.run(),
             Command::Sockets(sockets) => sockets.run(),
+            Command::Watch(watch) => watch.run(),
+            Command::Metrics(metrics) => metrics.run(),
             Command::Capture(capture) => capture.run(),
             Command::Lint(lint) => lint.run(),
             Command::Explain(explain) => explain.run(),

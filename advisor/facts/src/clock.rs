@@ -42,7 +42,7 @@ impl Moment {
     }
 
     /// Seconds since 1970.
-    pub(crate) const fn unix_s(self) -> u64 {
+    pub const fn unix_s(self) -> u64 {
         self.unix_s
     }
 
