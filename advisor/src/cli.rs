@@ -290,11 +290,18 @@ impl Recommend {
             let fleet = Fleet::read(directory, &reports, &accepted)?;
             return self.answer_for_many(&fleet);
         }
-        let facts = match self.archive.facts()? {
-            Some(facts) => self.scope.compared(facts)?,
-            None => self.host.facts(&self.scope)?,
+        let mut looks = Vec::new();
+        let facts = match (self.archive.facts()?, self.host.record()) {
+            (Some(facts), _) => self.scope.compared(facts)?,
+            (None, Some(record)) => {
+                let record = record?;
+                looks = record.looks;
+                record.facts
+            }
+            (None, None) => self.host.facts(&self.scope)?,
         };
         let mut advice = plan::advise(&facts, &reports);
+        advice.add_past(&looks, facts.happened.as_ref());
         advice.accept(&accepted);
         if let Some(proof) = proof {
             advice.prove(&proof)?;

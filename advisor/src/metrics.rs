@@ -18,6 +18,9 @@ const SERIES: usize = 200;
 /// So many processes and listeners are shown, those nearest to their limits.
 const NEAREST: usize = 20;
 
+/// The name of the findings.
+const FINDINGS: &str = "lastbyte_findings";
+
 /// How metrics are written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Format {
@@ -119,7 +122,6 @@ impl Metrics {
     pub fn look(&mut self, facts: &Facts, advice: &Advice) {
         self.descriptors(facts);
         self.queues(&facts.now, facts);
-        const FINDINGS: &str = "lastbyte_findings";
         let help = "Findings of the rules at the last look, by code";
         self.family(FINDINGS, Kind::Gauge, help);
         for step in &advice.recommendations {
@@ -143,9 +145,10 @@ impl Metrics {
 
     /// A gauge of a network namespace, with its limit and its marks.
     pub fn gauge(&mut self, gauge: &Gauge, namespace: Option<u32>, reading: &Reading) {
-        let labels = match gauge.is_of_the_kernel {
-            true => Vec::new(),
-            false => self.place(namespace),
+        let labels = if gauge.is_of_the_kernel {
+            Vec::new()
+        } else {
+            self.place(namespace)
         };
         let bound = |word: &str| bound_name(gauge, word);
         let help = gauge.help;
@@ -189,11 +192,10 @@ impl Metrics {
 
     /// What happened since the watch began.
     pub fn happened(&mut self, happened: &Happened) {
-        const LOST: &str = "Events that no room was left for";
         self.put(
             "lastbyte_events_lost_total",
             Kind::Counter,
-            LOST,
+            "Events that no room was left for",
             Vec::new(),
             happened.lost,
         );
@@ -395,9 +397,10 @@ fn of_events(kind: EventKind) -> (&'static str, &'static str) {
 /// A text in which nothing ends a line, or in quotes the text.
 fn escaped(text: &str, in_quotes: bool) -> String {
     let text = text.replace('\\', "\\\\").replace('\n', "\\n");
-    match in_quotes {
-        true => text.replace('"', "\\\""),
-        false => text,
+    if in_quotes {
+        text.replace('"', "\\\"")
+    } else {
+        text
     }
 }
 

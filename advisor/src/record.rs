@@ -153,7 +153,7 @@ impl Recorder {
         self.guarded(|this| {
             let name = this.path(FACTS_FILE, this.next);
             let half = name.with_extension(&HALF[1..]);
-            let written = this.write_facts(&half, &facts);
+            let written = write_facts(&half, &facts);
             if let Err(error) = written.and_then(|()| fs::rename(&half, &name)) {
                 let _ = fs::remove_file(&half);
                 return Err(error);
@@ -196,7 +196,9 @@ impl Recorder {
                 redactor.occurrence(one);
             }
             Line::Holders { holders, .. } => {
-                holders.iter_mut().for_each(|held| redactor.held(held));
+                for held in holders {
+                    redactor.held(held);
+                }
             }
             // Its words have names and addresses in them.
             Line::Finding {
@@ -248,14 +250,6 @@ impl Recorder {
             length: text.len() as u64,
         });
         Ok(())
-    }
-
-    fn write_facts(&self, path: &Path, facts: &Facts) -> io::Result<()> {
-        let file = File::create(path)?;
-        file.set_permissions(Permissions::from_mode(0o600))?;
-        let mut out = io::BufWriter::new(file);
-        file::write(&mut out, facts)?;
-        out.flush()
     }
 
     fn path(&self, (begin, end): (&str, &str), number: u64) -> PathBuf {
@@ -320,6 +314,14 @@ impl Recorder {
         files.sort_by_key(|file| file.number);
         Ok(files)
     }
+}
+
+fn write_facts(path: &Path, facts: &Facts) -> io::Result<()> {
+    let file = File::create(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    let mut out = io::BufWriter::new(file);
+    file::write(&mut out, facts)?;
+    out.flush()
 }
 
 /// The end of the name of a file that is not whole yet.

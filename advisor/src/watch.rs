@@ -113,12 +113,18 @@ pub trait Output {
 pub struct Lines<W: Write> {
     out: W,
     as_json: bool,
+    /// The watcher's network namespace.
+    own: Option<u32>,
 }
 
 impl<W: Write> Lines<W> {
     /// Writes lines, as JSON or as text.
     pub const fn new(out: W, as_json: bool) -> Self {
-        Self { out, as_json }
+        Self {
+            out,
+            as_json,
+            own: None,
+        }
     }
 }
 
@@ -128,7 +134,10 @@ impl<W: Write> Output for Lines<W> {
             serde_json::to_writer(&mut self.out, line)?;
             return self.out.write_all(b"\n");
         }
-        writeln!(self.out, "{}", plain::text(line))
+        if let Line::Start { namespace, .. } = line {
+            self.own = *namespace;
+        }
+        writeln!(self.out, "{}", plain::text(line, self.own))
     }
 
     fn show(&mut self) -> io::Result<()> {
@@ -215,7 +224,8 @@ impl Watch {
         let first = looker.look(&Happened::default())?;
         sources.learn(&first.facts);
         let (page_bytes, gauge_unit_bytes) = looker::units(&first.facts);
-        let sampler = Sampler::new(now, page_bytes, gauge_unit_bytes)?;
+        let unseen = &first.facts.unseen;
+        let sampler = Sampler::new(now, page_bytes, gauge_unit_bytes, unseen)?;
         let mut unseen = sources.unseen().to_vec();
         unseen.extend(first.facts.unseen.iter().cloned());
         let start = Line::Start {
@@ -278,9 +288,10 @@ impl Watch {
             }
         }
         let is_signal = wanted[0].any().unwrap_or(false);
-        Ok(match is_signal {
-            true => Woken::BySignal,
-            false => Woken::ByTime,
+        Ok(if is_signal {
+            Woken::BySignal
+        } else {
+            Woken::ByTime
         })
     }
 
@@ -289,26 +300,26 @@ impl Watch {
         let taken = self.sources.take(now);
         for one in taken.occurrences {
             if let Some(first) = self.gather.add(one) {
-                self.tell(Line::Event(first), out)?;
+                self.tell(&Line::Event(first), out)?;
             }
         }
         if taken.lost > 0 {
             let at = At::now();
             let events = taken.lost;
-            self.tell(Line::Lost { at, events }, out)?;
+            self.tell(&Line::Lost { at, events }, out)?;
         }
         for text in taken.notes {
-            self.tell(note(&text), out)?;
+            self.tell(&note(&text), out)?;
         }
         if now >= self.second_ends {
             self.second_ends = now + SECOND;
             for rest in self.gather.end_of_second() {
-                self.tell(Line::Event(rest), out)?;
+                self.tell(&Line::Event(rest), out)?;
             }
         }
         let told = self.sampler.sample(now)?;
         for line in told.lines {
-            self.tell(line, out)?;
+            self.tell(&line, out)?;
         }
         for gauge in told.nearer {
             self.asked.insert(gauge.name);
@@ -321,7 +332,7 @@ impl Watch {
             }
             Some(Err(error)) => {
                 let text = format!("a look failed: {error}");
-                self.tell(note(&text), out)?;
+                self.tell(&note(&text), out)?;
             }
             None => {}
         }
@@ -333,11 +344,11 @@ impl Watch {
     }
 
     /// Tells a line to all who want it.
-    fn tell(&mut self, line: Line, out: &mut dyn Output) -> Result<(), WatchError> {
+    fn tell(&mut self, line: &Line, out: &mut dyn Output) -> Result<(), WatchError> {
         let groups = self.happened.groups.len();
         line.add_to(&mut self.happened);
         let is_new = self.happened.groups.len() > groups;
-        if let Line::Event(one) = &line
+        if let Line::Event(one) = line
             && is_new
             && matches!(
                 one.kind,
@@ -348,12 +359,12 @@ impl Watch {
             self.looker.want();
         }
         if let Some(recorder) = &mut self.recorder
-            && let Err(error) = recorder.line(&line)
+            && let Err(error) = recorder.line(line)
         {
             let text = format!("the record is paused for a minute: {error}");
             out.line(&note(&text)).map_err(WatchError::Output)?;
         }
-        out.line(&line).map_err(WatchError::Output)
+        out.line(line).map_err(WatchError::Output)
     }
 
     /// Tells what the last look saw.
@@ -362,7 +373,7 @@ impl Watch {
         let mut asked: Vec<&str> = std::mem::take(&mut self.asked).into_iter().collect();
         asked.retain(|gauge| matches!(*gauge, "tcp-memory" | "orphans"));
         for line in self.last.lines(&asked) {
-            self.tell(line, out)?;
+            self.tell(&line, out)?;
         }
         let mut new = Vec::new();
         for step in &self.last.advice.recommendations {
@@ -378,7 +389,7 @@ impl Watch {
             }
         }
         for line in new {
-            self.tell(line, out)?;
+            self.tell(&line, out)?;
         }
         if let Some(recorder) = &mut self.recorder
             && let Err(error) = recorder.facts(&self.last.facts)
@@ -403,16 +414,16 @@ impl Watch {
 
     fn finish(&mut self, out: &mut dyn Output) -> Result<(), WatchError> {
         for rest in self.gather.end_of_second() {
-            self.tell(Line::Event(rest), out)?;
+            self.tell(&Line::Event(rest), out)?;
         }
         self.last = self.looker.look(&self.happened)?;
         self.took(out)?;
         let dropped = self.recorder.as_mut().map_or(0, Recorder::dropped);
         if dropped > 0 {
             let text = format!("{dropped} lines were not recorded");
-            self.tell(note(&text), out)?;
+            self.tell(&note(&text), out)?;
         }
-        self.tell(Line::End { at: At::now() }, out)?;
+        self.tell(&Line::End { at: At::now() }, out)?;
         out.show().map_err(WatchError::Output)
     }
 }

@@ -338,7 +338,9 @@ impl Facts {
 
     fn happened_in(&self, namespace: Option<u32>) -> Option<Shared<Happened>> {
         let happened = self.happened.as_ref()?;
-        Some(happened.in_namespace(namespace).into())
+        let others = self.now.elsewhere.iter().map(|other| other.inode);
+        let others: Vec<u32> = others.collect();
+        Some(happened.in_namespace(namespace, &others).into())
     }
 
     /// A command, to be run in the network namespace that these facts are of.

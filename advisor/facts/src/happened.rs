@@ -151,6 +151,31 @@ pub struct Occurrence {
     pub ends: Option<Ends>,
 }
 
+impl Occurrence {
+    /// What happened and who did it, without how often: `reset-sent TCP_ABORT_ON_CLOSE by
+    /// upload.py (25612)`. The network namespace is named where it is not `own`.
+    pub fn words(&self, own: Option<u32>) -> String {
+        let mut words = self.kind.as_str().to_owned();
+        let mut add = |text: &str| {
+            words.push(' ');
+            words.push_str(text);
+        };
+        if let Some(reason) = &self.reason {
+            add(reason);
+        }
+        if let Some(process) = &self.process {
+            add(if self.by_port { "on a port of" } else { "by" });
+            add(&process.to_string());
+        }
+        if let Some(namespace) = self.namespace
+            && own != Some(namespace)
+        {
+            add(&format!("in network namespace {namespace}"));
+        }
+        words
+    }
+}
+
 /// Occurrences that are alike, over the whole time.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Group {
@@ -159,9 +184,35 @@ pub struct Group {
     /// All of them together; its time is that of the last.
     #[serde(flatten)]
     pub all: Occurrence,
+    /// How many there were in the busiest minute.
+    pub most_a_minute: u64,
+    /// When the minute that is counted began, and how many it has.
+    minute: (At, u64),
 }
 
 impl Group {
+    fn new(all: Occurrence) -> Self {
+        Self {
+            first: all.at,
+            most_a_minute: all.count,
+            minute: (all.at, all.count),
+            all,
+        }
+    }
+
+    fn add(&mut self, one: &Occurrence) {
+        let all = &mut self.all;
+        all.count += one.count;
+        all.at = all.at.max(one.at);
+        all.ends = one.ends.or(all.ends);
+        self.first = self.first.min(one.at);
+        if one.at.since(self.minute.0) >= MINUTE {
+            self.minute = (one.at, 0);
+        }
+        self.minute.1 += one.count;
+        self.most_a_minute = self.most_a_minute.max(self.minute.1);
+    }
+
     /// Whether a process did it itself, by the kernel's word.
     pub fn is_certain(&self) -> bool {
         self.all.process.is_some() && !self.all.by_port
@@ -261,6 +312,8 @@ pub struct Happened {
 
 /// So many groups are told apart; what comes then is put together without its process.
 const GROUPS: usize = 1024;
+/// For rates.
+const MINUTE: Duration = Duration::from_secs(60);
 /// So many times over a mark are kept.
 const TIMES: usize = 64;
 
@@ -274,25 +327,22 @@ impl Happened {
                 == (one.kind, &one.reason, pid(&one.process), one.namespace)
         };
         if let Some(group) = self.groups.iter_mut().find(|group| same(group, one)) {
-            group.all.count += one.count;
-            group.all.at = group.all.at.max(one.at);
-            group.all.ends = one.ends.or(group.all.ends);
+            group.add(one);
             return;
         }
         let mut all = one.clone();
         if self.groups.len() >= GROUPS {
             (all.process, all.namespace, all.ends) = (None, None, None);
             if let Some(group) = self.groups.iter_mut().find(|group| same(group, &all)) {
-                group.all.count += all.count;
-                group.all.at = group.all.at.max(all.at);
+                group.add(&all);
                 return;
             }
         }
-        self.groups.push(Group { first: one.at, all });
+        self.groups.push(Group::new(all));
     }
 
     /// Adds a value of a gauge.
-    pub fn measure(&mut self, peak: Peak, level: Level) {
+    pub fn measure(&mut self, peak: &Peak, level: Level) {
         let at = peak.at;
         let same = |known: &Peak| (&known.gauge, known.namespace) == (&peak.gauge, peak.namespace);
         let place = self.peaks.iter().position(same).unwrap_or_else(|| {
@@ -331,19 +381,25 @@ impl Happened {
         }
     }
 
-    /// The groups of a kind with one of these reasons.
-    pub fn of<'a>(&'a self, kind: Kind, reasons: &'a [&'a str]) -> impl Iterator<Item = &'a Group> {
-        self.groups.iter().filter(move |group| {
-            let reason = group.all.reason.as_deref();
-            group.all.kind == kind && reason.is_some_and(|reason| reasons.contains(&reason))
-        })
+    /// A peak of a gauge that the whole kernel has, or the watcher's own namespace.
+    pub fn peak(&self, gauge: &str) -> Option<&Peak> {
+        self.peaks.iter().find(|peak| peak.gauge == gauge)
     }
 
-    /// The same of one network namespace, `None` being the watcher's own, to which
-    /// belongs what nobody's is known to be.
-    pub(crate) fn in_namespace(&self, inode: Option<u32>) -> Self {
+    /// How far a counter grew, and in its busiest minute.
+    pub fn counter(&self, name: &str) -> Option<&Group> {
+        let is_one = |group: &&Group| {
+            group.all.kind == Kind::Counter && group.all.reason.as_deref() == Some(name)
+        };
+        let groups = self.groups.iter().filter(is_one);
+        groups.max_by_key(|group| group.all.count)
+    }
+
+    /// The same of one network namespace. To the watcher's own, which is `None`, belongs
+    /// what is of no namespace that is there: of those in `others` it is theirs.
+    pub(crate) fn in_namespace(&self, inode: Option<u32>, others: &[u32]) -> Self {
         let is_in = |of: Option<u32>| match inode {
-            None => of.is_none() || of == self.own_namespace,
+            None => of.is_none_or(|of| !others.contains(&of)),
             Some(inode) => of == Some(inode),
         };
         let mut part = self.clone();
@@ -434,11 +490,11 @@ mod tests {
             sockets: 1,
             condition: "unread here".to_owned(),
         };
-        happened.measure(peak(1, 10), Level::Calm);
-        happened.measure(peak(2, 60), Level::Over);
+        happened.measure(&peak(1, 10), Level::Calm);
+        happened.measure(&peak(2, 60), Level::Over);
         happened.hold("tcp-memory", 60, &[held(40)]);
-        happened.measure(peak(3, 70), Level::Over);
-        happened.measure(peak(4, 20), Level::Calm);
+        happened.measure(&peak(3, 70), Level::Over);
+        happened.measure(&peak(4, 20), Level::Calm);
         happened.hold("tcp-memory", 20, &[held(5)]);
         let [one] = &happened.peaks[..] else {
             panic!("{happened:?}");

@@ -63,9 +63,10 @@ pub fn behind(
             sockstat: read_sockstat(net)?,
             counters: read_counters(root, net)?,
         };
-        let settings = match with_settings {
-            true => Some(Settings::read(root, &mut Vec::new())?),
-            false => None,
+        let settings = if with_settings {
+            Some(Settings::read(root, &mut Vec::new())?)
+        } else {
+            None
         };
         Ok((door.inode, pulse, settings))
     })

@@ -161,7 +161,7 @@ impl Line {
                 mark,
                 level,
             } => happened.measure(
-                Peak {
+                &Peak {
                     gauge: gauge.clone(),
                     namespace: *namespace,
                     at: *at,

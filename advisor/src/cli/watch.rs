@@ -93,9 +93,10 @@ impl Watch {
             }
         })?;
         let _ = io::stdout().is_terminal();
-        Ok(match ended.advice.recommendations.is_empty() {
-            true => ExitCode::SUCCESS,
-            false => ExitCode::from(1),
+        Ok(if ended.advice.recommendations.is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(1)
         })
     }
 }

@@ -129,10 +129,11 @@ fn look(
         .unseen
         .iter()
         .all(|unseen| !unseen.what.contains("beyond the first"));
-    let survey = match is_whole {
-        true => question.ask_facts(&facts),
+    let survey = if is_whole {
+        question.ask_facts(&facts)
+    } else {
         // The facts have not all sockets; these pass by one after the other.
-        false => question.ask(&Root::Live, looking)?,
+        question.ask(&Root::Live, looking)?
     };
     let advice = plan::advise(&facts, &[]);
     let (held_bytes, holders) = holders(survey);
@@ -174,7 +175,7 @@ fn holders(survey: Survey) -> (u64, Vec<Held>) {
             }),
             group: group.to_owned(),
             bytes: total.bytes,
-            sockets: total.sockets as u64,
+            sockets: total.sockets,
             condition: most.map_or_else(String::new, |(condition, _)| condition.to_string()),
         });
     }

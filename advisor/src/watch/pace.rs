@@ -30,11 +30,6 @@ impl Pace {
         now >= self.next
     }
 
-    /// When it may be done.
-    pub(super) fn next(&self) -> Instant {
-        self.next
-    }
-
     /// It was begun at `began` and cost so much of a CPU. Tells the new interval where
     /// that is another one by a factor of two or more.
     pub(super) fn done(&mut self, began: Instant, cost: Duration) -> Option<Duration> {
@@ -48,7 +43,8 @@ impl Pace {
     }
 
     /// Whether it is done less often than usual.
-    pub(super) fn is_widened(&self) -> bool {
+    #[cfg(test)]
+    fn is_widened(&self) -> bool {
         self.interval > self.usual
     }
 }

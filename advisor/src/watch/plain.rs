@@ -1,14 +1,15 @@
 //! A line as text: the time, what happened, and who it was.
 
-use advisor_facts::happened::{Held, Level, Occurrence};
+use advisor_facts::happened::{Held, Level};
 use advisor_facts::units::bytes;
 use advisor_report::escape::inert;
 use advisor_report::record::Line;
 
 use crate::gauges;
 
-/// A line as text, without what a terminal would obey.
-pub(crate) fn text(line: &Line) -> String {
+/// A line as text, without what a terminal would obey. The watcher's own network
+/// namespace is not named.
+pub(crate) fn text(line: &Line, own: Option<u32>) -> String {
     let words = match line {
         Line::Start {
             hostname,
@@ -17,13 +18,23 @@ pub(crate) fn text(line: &Line) -> String {
             ..
         } => {
             let host = hostname.as_deref().unwrap_or("this host");
-            let mut words = format!("watching {host}, Linux {kernel}");
-            for one in unseen {
-                words += &format!("; not seen: {}: {}", one.what, one.why);
-            }
-            words
+            let unseen = unseen.iter();
+            let unseen = unseen.map(|one| format!("; not seen: {}: {}", one.what, one.why));
+            format!(
+                "watching {host}, Linux {kernel}{}",
+                unseen.collect::<String>()
+            )
         }
-        Line::Event(one) => event(one),
+        Line::Event(one) => {
+            let times = match one.count {
+                1 => String::new(),
+                count => format!(", {count} times, last"),
+            };
+            let ends = one.ends.map_or_else(String::new, |ends| {
+                format!(" {} -> {}", ends.local, ends.peer)
+            });
+            format!("{}{times}{ends}", one.words(own))
+        }
         Line::Gauge {
             gauge,
             namespace,
@@ -93,26 +104,4 @@ pub(crate) fn share(held: &Held, of_bytes: u64) -> String {
         held.sockets,
         held.condition
     )
-}
-
-/// `reset-sent TCP_ABORT_ON_CLOSE by upload.py (25612) 192.0.2.10:80 -> 192.0.2.7:5321`
-fn event(one: &Occurrence) -> String {
-    let mut words = one.kind.as_str().to_owned();
-    if let Some(reason) = &one.reason {
-        words += &format!(" {reason}");
-    }
-    if one.count > 1 {
-        words += &format!(" {} times", one.count);
-    }
-    if let Some(process) = &one.process {
-        let by = if one.by_port { "on a port of" } else { "by" };
-        words += &format!(" {by} {process}");
-    }
-    if let Some(ends) = &one.ends {
-        words += &format!(" {} -> {}", ends.local, ends.peer);
-    }
-    if let Some(namespace) = one.namespace {
-        words += &format!(" in network namespace {namespace}");
-    }
-    words
 }

@@ -91,6 +91,7 @@ impl Sampler {
         now: Instant,
         page_bytes: u64,
         gauge_unit_bytes: u64,
+        known_unseen: &[Unseen],
     ) -> Result<Self, FactError> {
         Ok(Self {
             own: Pace::new(SECOND, OWN_SHARE, now),
@@ -107,18 +108,13 @@ impl Sampler {
             doors: Vec::new(),
             running: None,
             followed: HashMap::new(),
-            unseen: Vec::new(),
+            unseen: known_unseen.to_vec(),
         })
     }
 
     /// The inode of the own network namespace.
     pub(super) fn inode(&self) -> Option<u32> {
         self.inode
-    }
-
-    /// How many other network namespaces are sampled.
-    pub(super) fn others(&self) -> usize {
-        self.others.len()
     }
 
     /// The gauges as they are.
@@ -133,11 +129,6 @@ impl Sampler {
         let own = self.counters.iter().map(|counters| (None, counters));
         let others = self.others.iter();
         own.chain(others.map(|(inode, other)| (Some(*inode), &other.counters)))
-    }
-
-    /// When it has to be asked again.
-    pub(super) fn next(&self) -> Instant {
-        self.own.next()
     }
 
     /// Reads what is due, and tells what is new.

@@ -52,9 +52,10 @@ impl Server {
         let room = self.clients.len() < CLIENTS;
         let listener = room.then(|| PollFd::new(self.listener.as_fd(), PollFlags::POLLIN));
         let clients = self.clients.iter().map(|client| {
-            let flags = match client.answer.is_empty() {
-                true => PollFlags::POLLIN,
-                false => PollFlags::POLLOUT,
+            let flags = if client.answer.is_empty() {
+                PollFlags::POLLIN
+            } else {
+                PollFlags::POLLOUT
             };
             PollFd::new(client.stream.as_fd(), flags)
         });

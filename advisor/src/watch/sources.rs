@@ -106,11 +106,6 @@ impl Sources {
         }
     }
 
-    /// Whether there is any.
-    pub(super) fn is_empty(&self) -> bool {
-        self.reader.is_none() && self.log.is_none()
-    }
-
     /// What can't be had, and why.
     pub(super) fn unseen(&self) -> &[Unseen] {
         &self.unseen
@@ -294,23 +289,21 @@ impl Known {
     fn occurrence(&mut self, event: &Event, clock: Clock, now: Instant) -> Occurrence {
         let ends = event.what.ends();
         let mut by_port = false;
-        let (process, namespace) = match &event.process {
-            // A reset comes on an interrupt, or while its own process has the socket.
-            Some(running) => match self.identify(running, now) {
+        let (process, namespace) = if let Some(running) = &event.process {
+            match self.identify(running, now) {
                 Some(identity) => (Some(identity.process), identity.namespace),
                 None => (None, None),
-            },
-            None => {
-                let holder = ends.and_then(|ends| {
-                    let connection = self.connections.get(&ends);
-                    let of_port = || self.listeners.get(&ends.local.port())?.as_ref();
-                    connection.or_else(of_port).cloned()
-                });
-                by_port = holder.is_some();
-                match holder {
-                    Some((process, namespace)) => (Some(process), namespace),
-                    None => (None, None),
-                }
+            }
+        } else {
+            let holder = ends.and_then(|ends| {
+                let connection = self.connections.get(&ends);
+                let of_port = || self.listeners.get(&ends.local.port())?.as_ref();
+                connection.or_else(of_port).cloned()
+            });
+            by_port = holder.is_some();
+            match holder {
+                Some((process, namespace)) => (Some(process), namespace),
+                None => (None, None),
             }
         };
         let (kind, reason) = match &event.what {

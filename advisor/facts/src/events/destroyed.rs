@@ -13,6 +13,10 @@ use crate::sock_diag::{SockDiagError, TcpSocket, decode_each};
 /// SKNLGRP_INET_TCP_DESTROY and SKNLGRP_INET6_TCP_DESTROY (linux/sock_diag.h).
 const GROUPS: [libc::c_int; 2] = [1, 3];
 
+/// The length of a group's number.
+#[expect(clippy::cast_possible_truncation, reason = "4")]
+const GROUP_LEN: libc::socklen_t = size_of::<libc::c_int>() as libc::socklen_t;
+
 /// Is told of each TCP socket of one network namespace that ends.
 #[derive(Debug)]
 pub struct Destroyed {
@@ -39,7 +43,7 @@ impl Destroyed {
                     SOL_NETLINK,
                     NETLINK_ADD_MEMBERSHIP,
                     (&raw const group).cast(),
-                    size_of_val(&group) as libc::socklen_t,
+                    GROUP_LEN,
                 )
             };
             if result != 0 {

@@ -24,9 +24,12 @@ impl Field {
     pub fn number(self, record: &[u8]) -> Option<i64> {
         let bytes = self.bytes(record)?;
         let mut wide = [0; 8];
-        let fill = |wide: &mut [u8; 8], bytes: &[u8]| match cfg!(target_endian = "little") {
-            true => wide[..bytes.len()].copy_from_slice(bytes),
-            false => wide[8 - bytes.len()..].copy_from_slice(bytes),
+        let fill = |wide: &mut [u8; 8], bytes: &[u8]| {
+            if cfg!(target_endian = "little") {
+                wide[..bytes.len()].copy_from_slice(bytes);
+            } else {
+                wide[8 - bytes.len()..].copy_from_slice(bytes);
+            }
         };
         if !matches!(bytes.len(), 1 | 2 | 4 | 8) {
             return None;
@@ -34,9 +37,10 @@ impl Field {
         fill(&mut wide, bytes);
         let number = i64::from_ne_bytes(wide);
         let unused = 64 - 8 * u32::try_from(bytes.len()).ok()?;
-        Some(match self.signed {
-            true => number << unused >> unused,
-            false => number,
+        Some(if self.signed {
+            number << unused >> unused
+        } else {
+            number
         })
     }
 }
@@ -119,7 +123,7 @@ impl Format {
     }
 }
 
-/// `int state;	offset:24;	size:4;	signed:1;`
+/// `int state;  offset:24;  size:4;  signed:1;`, with tabs between.
 fn parse_field(text: &str) -> Option<(String, Field)> {
     let mut parts = text.split(';').map(str::trim);
     let declaration = parts.next()?;

@@ -249,7 +249,7 @@ impl Reader {
                     IOC_SET_FILTER,
                     filter.as_ptr() as libc::c_ulong,
                 )
-                .map_err(refused(&format!("{name} with the filter {:?}", filter)))?;
+                .map_err(refused(&format!("{name} with the filter {filter:?}")))?;
             }
             let to = libc::c_ulong::try_from(owner.as_raw_fd()).unwrap_or(0);
             call(event.as_fd(), IOC_SET_OUTPUT, to).map_err(refused(&name))?;
