@@ -21,6 +21,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::fleet::{Fleet, FleetError};
 use crate::lint::LintError;
+use crate::lock::{Asked, lock};
 use crate::plan::{self, Recommendation};
 use crate::render::fleet::{self as many, Length};
 use crate::render::{brief, explain, json, markdown, sysctl, text};
@@ -119,6 +120,25 @@ enum Format {
     Markdown,
     /// A file for /etc/sysctl.d, the reason above each setting
     Sysctl,
+}
+
+impl Command {
+    /// Whether options are to be read by other processes' descriptors.
+    fn inspects_options(&self) -> bool {
+        match self {
+            Self::Recommend(recommend) => recommend.scope.inspects_options(),
+            Self::Capture(capture) => capture.scope().inspects_options(),
+            _ => false,
+        }
+    }
+
+    /// Whether more is to be said than usual.
+    const fn is_verbose(&self) -> bool {
+        match self {
+            Self::Recommend(recommend) => recommend.verbose,
+            _ => false,
+        }
+    }
 }
 
 /// What exit status 1 stands for.
@@ -257,6 +277,22 @@ impl Error {
 impl Cli {
     /// Does what was asked and gives the exit status.
     pub fn run(self) -> Result<ExitCode, Error> {
+        // A watch is locked once all is open that it needs.
+        if !matches!(self.command, Command::Watch(_)) {
+            let asked = Asked {
+                inspect_options: self.command.inspects_options(),
+                ..Asked::default()
+            };
+            if let Err(error) = lock(asked)
+                && self.command.is_verbose()
+            {
+                let _ = io::Write::write_all(
+                    &mut anstream::stderr(),
+                    format!("note: the kernel does not hold this program to reading: {error}\n")
+                        .as_bytes(),
+                );
+            }
+        }
         match self.command {
             Command::Recommend(recommend) => recommend.run(),
             Command::Sockets(sockets) => sockets.run(),

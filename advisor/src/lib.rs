@@ -13,6 +13,7 @@ pub mod fleet;
 mod fuzz;
 pub mod gauges;
 pub mod lint;
+pub mod lock;
 pub mod metrics;
 pub mod plan;
 pub mod record;

@@ -26,6 +26,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use crate::lock::{Asked, lock};
 use crate::metrics::Metrics;
 use crate::plan::Advice;
 use crate::record::{Bounds, RecordError, Recorder};
@@ -53,6 +54,8 @@ pub struct Options {
     pub redacts: bool,
     /// Where to serve metrics.
     pub listen: Option<SocketAddr>,
+    /// Whether a screen is shown.
+    pub screen: bool,
 }
 
 /// Why there is no watch.
@@ -157,7 +160,18 @@ pub struct Ended {
 pub fn watch(options: Options, out: &mut dyn Output) -> Result<Ended, WatchError> {
     looker::share_free_memory();
     let signals = signals()?;
+    let asked = Asked {
+        record: options.record.is_some(),
+        listen: options.listen.is_some(),
+        inspect_options: options.looking.inspect_options,
+        screen: options.screen,
+    };
     let mut watch = Watch::begin(options, out)?;
+    // All is open now that it needs.
+    if let Err(error) = lock(asked) {
+        let text = format!("the kernel does not hold the watch to reading: {error}");
+        watch.tell(&note(&text), out)?;
+    }
     let mut done = Instant::now() + watch.lasts;
     while Instant::now() < done {
         match watch.wait(&signals)? {

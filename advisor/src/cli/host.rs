@@ -55,6 +55,11 @@ pub(super) struct LookArguments {
 }
 
 impl LookArguments {
+    /// Whether options are to be read by other processes' descriptors.
+    pub(super) const fn inspects_options(&self) -> bool {
+        self.inspect_options
+    }
+
     /// Whether an earlier capture was given.
     pub(super) const fn has_baseline(&self) -> bool {
         self.baseline.is_some()

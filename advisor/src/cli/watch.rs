@@ -1,6 +1,6 @@
 //! `advisor watch`: what happens, as it happens.
 
-use std::io::{self, IsTerminal as _};
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -74,6 +74,7 @@ impl Watch {
             record: self.record.map(|directory| (directory, bounds)),
             redacts: self.redact,
             listen: self.listen,
+            screen: false,
         };
         let as_json = matches!(self.format, ListFormat::Json);
         let mut lines = Lines::new(io::BufWriter::new(io::stdout()), as_json);
@@ -92,7 +93,6 @@ impl Watch {
                 )
             }
         })?;
-        let _ = io::stdout().is_terminal();
         Ok(if ended.advice.recommendations.is_empty() {
             ExitCode::SUCCESS
         } else {

@@ -26,9 +26,10 @@ pub(crate) fn text(line: &Line, own: Option<u32>) -> String {
             )
         }
         Line::Event(one) => {
-            let times = match one.count {
-                1 => String::new(),
-                count => format!(", {count} times, last"),
+            let times = match (one.count, one.ends) {
+                (1, _) => String::new(),
+                (count, None) => format!(", {count} times"),
+                (count, Some(_)) => format!(", {count} times, last"),
             };
             let ends = one.ends.map_or_else(String::new, |ends| {
                 format!(" {} -> {}", ends.local, ends.peer)
