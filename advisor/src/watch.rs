@@ -9,6 +9,7 @@ mod looker;
 mod pace;
 pub(crate) mod plain;
 mod sampler;
+pub(crate) mod screen;
 mod serve;
 mod sources;
 
@@ -26,6 +27,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use crate::gauges::{Gauge, Reading};
 use crate::lock::{Asked, lock};
 use crate::metrics::Metrics;
 use crate::plan::Advice;
@@ -108,9 +110,16 @@ pub trait Output {
     /// Takes a line.
     fn line(&mut self, line: &Line) -> io::Result<()>;
 
-    /// Shows what there is, at the end of each tick.
-    fn show(&mut self) -> io::Result<()>;
+    /// Takes the gauges as they are, each with the inode of its network namespace where
+    /// that is not the watcher's own.
+    fn gauges(&mut self, _gauges: &mut dyn Iterator<Item = Shown>) {}
+
+    /// Shows what there is, at the end of each tick. False where the user wants to end.
+    fn show(&mut self) -> io::Result<bool>;
 }
+
+/// A gauge as it is shown.
+pub type Shown = (Option<u32>, &'static Gauge, Reading);
 
 /// Lines of text or of JSON.
 pub struct Lines<W: Write> {
@@ -143,8 +152,9 @@ impl<W: Write> Output for Lines<W> {
         writeln!(self.out, "{}", plain::text(line, self.own))
     }
 
-    fn show(&mut self) -> io::Result<()> {
-        self.out.flush()
+    fn show(&mut self) -> io::Result<bool> {
+        self.out.flush()?;
+        Ok(true)
     }
 }
 
@@ -183,7 +193,11 @@ pub fn watch(options: Options, out: &mut dyn Output) -> Result<Ended, WatchError
             Err(WatchError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
                 done = Instant::now();
             }
-            result => result?,
+            result => {
+                if !result? {
+                    done = Instant::now();
+                }
+            }
         }
     }
     watch.end(out)
@@ -309,7 +323,7 @@ impl Watch {
         })
     }
 
-    fn tick(&mut self, out: &mut dyn Output) -> Result<(), WatchError> {
+    fn tick(&mut self, out: &mut dyn Output) -> Result<bool, WatchError> {
         let now = Instant::now();
         let taken = self.sources.take(now);
         for one in taken.occurrences {
@@ -332,6 +346,10 @@ impl Watch {
             }
         }
         let told = self.sampler.sample(now)?;
+        if told.is_new {
+            let gauges = self.sampler.gauges();
+            out.gauges(&mut gauges.map(|(inode, one)| (inode, one.gauge, one.reading)));
+        }
         for line in told.lines {
             self.tell(&line, out)?;
         }
@@ -438,7 +456,8 @@ impl Watch {
             self.tell(&note(&text), out)?;
         }
         self.tell(&Line::End { at: At::now() }, out)?;
-        out.show().map_err(WatchError::Output)
+        out.show().map_err(WatchError::Output)?;
+        Ok(())
     }
 }
 

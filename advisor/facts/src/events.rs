@@ -25,8 +25,9 @@ pub use destroyed::Destroyed;
 pub use log::{Log, LogLine};
 pub use perf::{Drained, EventError, Reader};
 pub use tracepoint::{
-    BUFFER_LIMIT, DROPPED, DROPPED_AT_LIMITS, RECEIVE_QUEUE_FULL, RESET_RECEIVED, RESET_SENT,
-    RESET_SENT_BY_SOCKET, RETRANSMITTED, STATE_CHANGED, TRACEPOINTS, Tracepoint,
+    BUFFER_LIMIT, DROP_REASONS, DROPPED, DROPPED_AT_LIMITS, RECEIVE_QUEUE_FULL, RESET_REASONS,
+    RESET_RECEIVED, RESET_SENT, RESET_SENT_BY_SOCKET, RETRANSMITTED, SOCKET_DESTROYED,
+    STATE_CHANGED, TRACEPOINTS, Tracepoint, drop_reason_since,
 };
 
 /// Something that happened in the kernel.
@@ -107,6 +108,13 @@ pub enum What {
         /// The socket.
         socket: SocketAddress,
     },
+    /// A TCP socket ended (`tcp:tcp_destroy_sock`).
+    SocketDestroyed {
+        /// What tells it from all others of this run of the kernel, as sock_diag has it.
+        cookie: u64,
+        /// The socket.
+        socket: SocketAddress,
+    },
     /// Memory for a socket was refused at the limit of its protocol
     /// (`sock:sock_exceed_buf_limit`).
     BufferLimit {
@@ -137,7 +145,10 @@ impl What {
             | Self::ResetReceived { ends, .. }
             | Self::Retransmitted { ends, .. }
             | Self::StateChanged { ends, .. } => *ends,
-            Self::BufferLimit { .. } | Self::ReceiveQueueFull | Self::Dropped { .. } => None,
+            Self::BufferLimit { .. }
+            | Self::ReceiveQueueFull
+            | Self::Dropped { .. }
+            | Self::SocketDestroyed { .. } => None,
         }
     }
 
@@ -148,6 +159,7 @@ impl What {
             | Self::ResetReceived { socket, .. }
             | Self::Retransmitted { socket, .. }
             | Self::StateChanged { socket, .. }
+            | Self::SocketDestroyed { socket, .. }
             | Self::Dropped { socket, .. } => *socket,
             Self::BufferLimit { .. } | Self::ReceiveQueueFull => 0,
         }

@@ -1,6 +1,6 @@
 //! `advisor watch`: what happens, as it happens.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,7 +11,8 @@ use advisor_facts::Looking;
 use super::{Error, ListFormat, print};
 use crate::record::Bounds;
 use crate::render::{json, text};
-use crate::watch::{Lines, Options, watch};
+use crate::watch::screen::Screen;
+use crate::watch::{Lines, Options, WatchError, watch};
 
 /// Watch this host: who resets connections and why, and which limit is near
 ///
@@ -50,6 +51,9 @@ pub(super) struct Watch {
     /// units and containers, as `advisor capture --redact` does
     #[arg(long, requires = "record")]
     redact: bool,
+    /// Write lines on a terminal, too, in place of the live screen
+    #[arg(long)]
+    lines: bool,
     /// Serve metrics for Prometheus at http://ADDRESS/metrics (127.0.0.1:9477)
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
@@ -65,6 +69,8 @@ impl Watch {
             bytes: self.record_size,
             age: self.record_age,
         };
+        let is_text = matches!(self.format, ListFormat::Text);
+        let is_screen = is_text && !self.lines && are_terminals();
         let options = Options {
             lasts: self.lasts,
             looking: Looking {
@@ -74,12 +80,16 @@ impl Watch {
             record: self.record.map(|directory| (directory, bounds)),
             redacts: self.redact,
             listen: self.listen,
-            screen: false,
+            screen: is_screen,
         };
         let as_json = matches!(self.format, ListFormat::Json);
-        let mut lines = Lines::new(io::BufWriter::new(io::stdout()), as_json);
-        let ended = watch(options, &mut lines)?;
-        drop(lines);
+        let ended = if is_screen {
+            let mut screen = Screen::open().map_err(WatchError::Output)?;
+            watch(options, &mut screen)?
+        } else {
+            let mut lines = Lines::new(io::BufWriter::new(io::stdout()), as_json);
+            watch(options, &mut lines)?
+        };
         print(|out| match self.format {
             ListFormat::Json => json::write_line(out, "advice", &ended.advice),
             ListFormat::Text => {
@@ -99,6 +109,11 @@ impl Watch {
             ExitCode::from(1)
         })
     }
+}
+
+/// Whether keys can be read and a screen be shown.
+fn are_terminals() -> bool {
+    io::stdin().is_terminal() && io::stdout().is_terminal()
 }
 
 /// A length of time with its unit, up to a year.

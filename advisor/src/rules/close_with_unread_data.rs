@@ -59,7 +59,7 @@ const DOCUMENTATION: Documentation = Documentation {
     ],
 };
 
-/// The reason that the kernel gives, from 6.10 on.
+/// The reason that the kernel gives, from 6.12 on.
 const REASON: &str = "TCP_ABORT_ON_CLOSE";
 const COUNTER: &str = "TcpExt.TCPAbortOnClose";
 /// Data that arrived after close(), and close() with SO_LINGER {1,0}.

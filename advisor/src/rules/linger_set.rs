@@ -115,7 +115,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     Outcome::Fired(findings)
 }
 
-/// The reasons of resets that a program asked for, from 6.10 on: tcp_disconnect() in
+/// The reasons of resets that a program asked for, from 6.12 on: tcp_disconnect() in
 /// net/ipv4/tcp.c of Linux sends them.
 const REASONS: [&str; 2] = ["TCP_STATE", "TCP_DISCONNECT_WITH_DATA"];
 /// Fewer of them count as chance (our judgement).

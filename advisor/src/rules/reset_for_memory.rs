@@ -173,7 +173,7 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     Outcome::Fired(vec![finding])
 }
 
-/// The reason that the kernel gives for such a reset, from 6.10 on.
+/// The reason that the kernel gives for such a reset, from 6.12 on.
 const REASON: &str = "TCP_ABORT_ON_MEMORY";
 
 /// What the kernel says of resets before the window.

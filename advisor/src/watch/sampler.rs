@@ -84,6 +84,8 @@ pub(super) struct Told {
     pub(super) lines: Vec<Line>,
     /// Gauges that came nearer to their limits.
     pub(super) nearer: Vec<&'static Gauge>,
+    /// Whether the own gauges were read.
+    pub(super) is_new: bool,
 }
 
 impl Sampler {
@@ -141,6 +143,7 @@ impl Sampler {
                 self.settings_next = now + SETTINGS;
             }
             let own = OwnPulse::read()?;
+            told.is_new = true;
             self.judge(&own, &mut told);
             let cost = cpu_time().saturating_sub(before);
             if let Some(interval) = self.own.done(now, cost) {

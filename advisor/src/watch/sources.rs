@@ -322,7 +322,10 @@ impl Known {
             What::ResetSent { reason, .. } => {
                 (Kind::ResetSent, reason.as_ref().map(ToString::to_string))
             }
-            What::Retransmitted { .. } | What::StateChanged { .. } => (Kind::ResetSent, None),
+            // These are not watched.
+            What::Retransmitted { .. }
+            | What::StateChanged { .. }
+            | What::SocketDestroyed { .. } => (Kind::ResetSent, None),
         };
         Occurrence {
             at: clock.at(event),

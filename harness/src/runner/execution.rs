@@ -37,6 +37,8 @@ pub struct Executed {
     pub error: Option<String>,
     /// What each list did, in order, with the time since the start.
     pub log: Vec<String>,
+    /// The process of each actor.
+    pub processes: Vec<(String, u32)>,
 }
 
 /// From the actors and the lab's list.
@@ -124,6 +126,10 @@ pub fn execute<T>(
             observations: execution.observations,
             error: execution.error,
             log: execution.log,
+            processes: actors
+                .iter()
+                .map(|actor| (actor.name.clone(), actor.pid()))
+                .collect(),
         };
         Ok((executed, seen))
     })

@@ -5,17 +5,14 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::libc;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, socket};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
+};
 
 use crate::sock_diag::{SockDiagError, TcpSocket, decode_each};
 
-/// SKNLGRP_INET_TCP_DESTROY and SKNLGRP_INET6_TCP_DESTROY (linux/sock_diag.h).
-const GROUPS: [libc::c_int; 2] = [1, 3];
-
-/// The length of a group's number.
-#[expect(clippy::cast_possible_truncation, reason = "4")]
-const GROUP_LEN: libc::socklen_t = size_of::<libc::c_int>() as libc::socklen_t;
+/// SKNLGRP_INET_TCP_DESTROY and SKNLGRP_INET6_TCP_DESTROY (linux/sock_diag.h), a bit each.
+const GROUPS: u32 = 1 << 0 | 1 << 2;
 
 /// Is told of each TCP socket of one network namespace that ends.
 #[derive(Debug)]
@@ -25,7 +22,7 @@ pub struct Destroyed {
 }
 
 impl Destroyed {
-    /// Listens in the network namespace of the calling thread. It takes CAP_NET_ADMIN.
+    /// Listens in the network namespace of the calling thread.
     pub fn open() -> io::Result<Self> {
         let fd = socket(
             AddressFamily::Netlink,
@@ -33,23 +30,9 @@ impl Destroyed {
             SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
             SockProtocol::NetlinkSockDiag,
         )?;
-        for group in GROUPS {
-            const SOL_NETLINK: libc::c_int = 270;
-            const NETLINK_ADD_MEMBERSHIP: libc::c_int = 1;
-            // SAFETY: the value is an int that outlives the call.
-            let result = unsafe {
-                libc::setsockopt(
-                    fd.as_raw_fd(),
-                    SOL_NETLINK,
-                    NETLINK_ADD_MEMBERSHIP,
-                    (&raw const group).cast(),
-                    GROUP_LEN,
-                )
-            };
-            if result != 0 {
-                return Err(io::Error::last_os_error());
-            }
-        }
+        // By bind(): a socket that only joins a group has the number 0 for its own, which
+        // is the sender's as well, and is passed over.
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, GROUPS))?;
         Ok(Self {
             fd,
             buffer: vec![0; 64 << 10],
@@ -82,5 +65,40 @@ impl Destroyed {
 impl AsFd for Destroyed {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::disallowed_types, reason = "a connection that ends")]
+
+    use std::net::{TcpListener, TcpStream};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::sock_diag::TcpState;
+
+    #[test]
+    fn the_end_of_a_connection_is_told_with_what_was_last_known() {
+        let mut destroyed = Destroyed::open().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut own, peer) = (None, client.local_addr().unwrap());
+        drop(listener.accept().unwrap());
+        drop(client);
+        let end = Instant::now() + Duration::from_secs(60);
+        while own.is_none() && Instant::now() < end {
+            let mut each = |socket: TcpSocket| {
+                if [socket.local, socket.peer].contains(&peer) {
+                    own = Some(socket);
+                }
+            };
+            destroyed.drain(1000, &mut each).unwrap();
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let own = own.expect("the kernel tells of it");
+        assert_eq!(own.state, TcpState::Close);
+        assert_ne!(own.cookie, [0; 8]);
+        assert!(own.info.is_some());
     }
 }

@@ -478,7 +478,14 @@ fn page_size() -> usize {
 
 /// The CPUs that are online: `0-3,8`.
 fn online() -> io::Result<Vec<i32>> {
-    let text = fs::read_to_string("/sys/devices/system/cpu/online")?;
+    let text = match fs::read_to_string("/sys/devices/system/cpu/online") {
+        // Without sysfs: there is no gap among the CPUs of a machine that has none.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let count = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
+            format!("0-{}", count.unwrap_or(1).max(1) - 1)
+        }
+        text => text?,
+    };
     cpus(&text).ok_or_else(|| io::Error::other(format!("{:?} is no list of CPUs", text.trim())))
 }
 

@@ -82,6 +82,21 @@ pub const RESET_RECEIVED: Tracepoint = Tracepoint {
     },
 };
 
+/// TCP sockets that end: which cookie an address in the kernel was.
+pub const SOCKET_DESTROYED: Tracepoint = Tracepoint {
+    system: "tcp",
+    name: "tcp_destroy_sock",
+    since: Release::new(4, 16),
+    tells: "whose socket an event was about",
+    filter: |format| format.field("sock_cookie").map(|_| String::new()),
+    decode: |format, record| {
+        Some(What::SocketDestroyed {
+            cookie: socket(format, "sock_cookie", record)?,
+            socket: socket(format, "skaddr", record)?,
+        })
+    },
+};
+
 /// Segments that are sent again.
 pub const RETRANSMITTED: Tracepoint = Tracepoint {
     system: "tcp",
@@ -158,7 +173,6 @@ pub const DROP_REASONS: &[&str] = &[
     "NOMEM",
     "PFMEMALLOC",
     "PROTO_MEM",
-    "QDISC_OVERLIMIT",
     "SOCKET_BACKLOG",
     "SOCKET_RCVBUFF",
     "TCP_INVALID_ACK_SEQUENCE",
@@ -188,8 +202,39 @@ pub const DROPPED: Tracepoint = Tracepoint {
     },
 };
 
-/// Of [`DROP_REASONS`] those that a limit of this host stands behind: no peer and no
-/// filter makes many of them while the host is well.
+/// The reasons for a reset, by the kernel's names (include/net/rstreason.h), with the
+/// release from which on it is sure to give them.
+pub const RESET_REASONS: &[(&str, Release)] = &[
+    ("ERROR", Release::new(6, 12)),
+    ("INVALID_SYN", Release::new(6, 12)),
+    ("NOT_SPECIFIED", Release::new(6, 12)),
+    ("NO_SOCKET", Release::new(6, 12)),
+    ("TCP_ABORT_ON_CLOSE", Release::new(6, 12)),
+    ("TCP_ABORT_ON_DATA", Release::new(6, 12)),
+    ("TCP_ABORT_ON_LINGER", Release::new(6, 12)),
+    ("TCP_ABORT_ON_MEMORY", Release::new(6, 12)),
+    ("TCP_ACK_UNSENT_DATA", Release::new(6, 12)),
+    ("TCP_DISCONNECT_WITH_DATA", Release::new(6, 12)),
+    ("TCP_FLAGS", Release::new(6, 12)),
+    ("TCP_INVALID_ACK_SEQUENCE", Release::new(6, 12)),
+    ("TCP_KEEPALIVE_TIMEOUT", Release::new(6, 12)),
+    ("TCP_OLD_ACK", Release::new(6, 12)),
+    ("TCP_RFC7323_PAWS", Release::new(6, 12)),
+    ("TCP_STATE", Release::new(6, 12)),
+    ("TCP_TIMEWAIT_SOCKET", Release::new(6, 12)),
+    ("TCP_TOO_OLD_ACK", Release::new(6, 12)),
+];
+
+/// From which release on the kernel is sure to give one of [`DROP_REASONS`].
+pub fn drop_reason_since(reason: &str) -> Release {
+    match reason {
+        "TCP_INVALID_ACK_SEQUENCE" | "TCP_MINTTL" => Release::new(6, 12),
+        "PFMEMALLOC" | "TCP_LISTEN_OVERFLOW" | "TCP_RFC7323_TW_PAWS" => Release::new(6, 18),
+        _ => Release::new(6, 1),
+    }
+}
+
+/// The reasons that a limit of this host stands behind: no peer and no filter makes many of them while the host is well.
 pub const LIMIT_REASONS: &[&str] = &[
     "CPU_BACKLOG",
     "FULL_RING",

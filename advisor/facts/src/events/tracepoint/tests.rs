@@ -130,6 +130,25 @@ fn what_else_happens_is_understood_on_five_kernels() {
 }
 
 #[test]
+fn reasons_are_there_from_their_release_on() {
+    for kernel in KERNELS {
+        let release = Release::of_kernel(kernel).unwrap();
+        let check = |tracepoint, reason: &str, since: Release| {
+            let layout = layout(kernel, tracepoint);
+            let values = layout.map(|layout| layout.format.values_of("reason", &[reason]));
+            let is_there = values.is_some_and(|values| !values.is_empty());
+            assert_eq!(is_there, release >= since, "{kernel} {reason}");
+        };
+        for (reason, since) in RESET_REASONS {
+            check(RESET_SENT, reason, *since);
+        }
+        for reason in DROP_REASONS {
+            check(DROPPED, reason, drop_reason_since(reason));
+        }
+    }
+}
+
+#[test]
 fn tracepoints_of_no_use_are_told_apart() {
     for kernel in KERNELS {
         for tracepoint in TRACEPOINTS {
