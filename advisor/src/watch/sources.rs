@@ -27,10 +27,10 @@ const WATCHED: &[Tracepoint] = &[
 
 /// So many events of each CPU are taken at once.
 const EVENTS: usize = 256;
-/// So many events of a tracepoint in one tick are too many.
-const MANY: usize = 150;
-/// So few let all events be taken again, after [`CALM`] ticks.
-const FEW: usize = 10;
+/// More events of a tracepoint a second than this are too many, and so few let all be taken
+/// again, after [`CALM`] ticks. A tick that comes late has more.
+const MANY: f64 = 2000.0;
+const FEW: f64 = 100.0;
 const CALM: u32 = 50;
 /// One of so many events is taken at the least.
 const THINNEST: u64 = 1 << 14;
@@ -52,6 +52,8 @@ pub(super) struct Sources {
     known: Known,
     /// For each tracepoint that is thinned, the ticks since it was calm.
     calm: HashMap<&'static str, u32>,
+    /// When events were last taken.
+    last: Instant,
     unseen: Vec<Unseen>,
 }
 
@@ -102,6 +104,7 @@ impl Sources {
             events: Vec::new(),
             known: Known::default(),
             calm: HashMap::new(),
+            last: Instant::now(),
             unseen,
         }
     }
@@ -143,7 +146,9 @@ impl Sources {
                     .occurrences
                     .push(self.known.occurrence(event, clock, now));
             }
-            thin(reader, &mut self.calm, &mut taken.notes);
+            let since = now.saturating_duration_since(self.last).as_secs_f64();
+            self.last = now;
+            thin(reader, since.max(0.05), &mut self.calm, &mut taken.notes);
         }
         if let Some(log) = &mut self.log {
             let at = At::now();
@@ -180,10 +185,16 @@ impl Sources {
 
 /// Takes fewer events of a tracepoint that has too many, and all of one that is calm
 /// again.
-fn thin(reader: &mut Reader, calm: &mut HashMap<&'static str, u32>, notes: &mut Vec<String>) {
+fn thin(
+    reader: &mut Reader,
+    since_s: f64,
+    calm: &mut HashMap<&'static str, u32>,
+    notes: &mut Vec<String>,
+) {
     let mut changes = Vec::new();
     for (tracepoint, taken, period) in reader.load() {
         let ticks = calm.entry(tracepoint.name).or_default();
+        let taken = f64::from(u32::try_from(taken).unwrap_or(u32::MAX)) / since_s;
         if taken > MANY && period < THINNEST {
             *ticks = 0;
             changes.push((*tracepoint, period * 4));
