@@ -7,7 +7,9 @@ mod json;
 mod junit;
 mod markdown;
 pub mod matrix;
+pub mod origin;
 pub mod outcomes;
+pub mod picture;
 pub mod snapshot;
 pub mod terminal;
 
@@ -15,7 +17,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use advisor_report::{Expectation, Report, Run, SCHEMA, ScenarioResult, Seen, Value, Verdict};
+use advisor_report::{
+    Expectation, Origin, Report, Run, SCHEMA, ScenarioResult, Seen, Value, Verdict,
+};
 
 use crate::output;
 use matrix::Matrix;
@@ -50,6 +54,7 @@ impl VerdictCounts {
 pub fn assemble(
     scenarios: Vec<ScenarioResult>,
     pinned_sysctls: BTreeMap<String, String>,
+    origin: Origin,
 ) -> Report {
     let differences = Matrix::of(&scenarios)
         .map(|matrix| matrix.differences())
@@ -57,6 +62,7 @@ pub fn assemble(
     Report {
         schema: SCHEMA,
         harness: env!("CARGO_PKG_VERSION").to_owned(),
+        origin,
         pinned_sysctls,
         differences,
         scenarios,
@@ -143,7 +149,7 @@ fn printed(scenario: &ScenarioResult) -> Vec<(&str, &[String])> {
 
 #[cfg(test)]
 mod tests {
-    use advisor_report::{Clock, Kernel, Link, Machine, Quantifier, Run, Seen};
+    use advisor_report::{Clock, Kernel, Link, Machine, Quantifier, Run, Seen, Trace};
 
     use super::*;
 
@@ -232,8 +238,27 @@ mod tests {
                             runs: 1,
                         },
                     ],
+                    plain: (held == Some(false))
+                        .then(|| "got 1000000 bytes in 2 of 3 runs, expected < 1000000".to_owned()),
+                    because: Some("The greeting is <unread>.".to_owned()),
+                    line: 12,
                 }],
             },
+            place: Some("suites/close/unread-data.yaml:7".to_owned()),
+            story: format!("close/unread-data/{name}\n\n| a story & more"),
+            started_ms: 1_796_038_708_000,
+            traces: match verdict {
+                Verdict::Failed => vec![
+                    picture::tests::sample_trace(),
+                    Trace {
+                        as_expected: true,
+                        run: 0,
+                        ..picture::tests::sample_trace()
+                    },
+                ],
+                _ => vec![],
+            },
+            known_failure: None,
         };
         assemble(
             vec![
@@ -253,6 +278,17 @@ mod tests {
                 ),
             ],
             [("net.ipv4.tcp_sack".to_owned(), "1".to_owned())].into(),
+            Origin {
+                command: ["harness", "run", "suites", "--report", "out"]
+                    .map(str::to_owned)
+                    .into(),
+                host: "web1".to_owned(),
+                kernel: "6.12.1".to_owned(),
+                started_ms: 1_796_038_708_000,
+                duration_ms: 61_234,
+                revision: "64ea03d86b0a modified".to_owned(),
+                interrupted: false,
+            },
         )
     }
 
@@ -303,7 +339,7 @@ mod tests {
         let guests = scripted(2, &[("differs", &[Verdict::Failed])]);
         let jobs = jobs(&scenarios, &["6.12.1"]);
         let outcome = run(&jobs, scripted(2, &[]), Ok(guests), false, &|_| {}).unwrap();
-        let report = assemble(outcome.results, BTreeMap::new());
+        let report = assemble(outcome.results, BTreeMap::new(), Origin::default());
         assert_eq!(report.differences.len(), 1);
         assert_eq!(report.differences[0].id, "t/f/differs");
         let counts = VerdictCounts::of(&report.scenarios);

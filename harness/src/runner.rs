@@ -20,6 +20,7 @@ pub mod plan;
 #[cfg(test)]
 pub(crate) mod scripted;
 mod seeded;
+pub mod trace;
 pub mod watch;
 
 use std::io;
@@ -55,6 +56,9 @@ pub struct Options {
     pub long: bool,
     /// Whether scenarios may set sysctls of this machine.
     pub touch_host: bool,
+    /// Whether results have the traces of runs.
+    #[serde(default)]
+    pub trace: bool,
     /// Directory for packets and logs of runs that are not as expected.
     pub keep: Option<PathBuf>,
     /// Jobs at the same time. Default: as many as the machine takes.

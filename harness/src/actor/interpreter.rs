@@ -10,7 +10,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 
 use super::command;
-use super::protocol::{Event, Order, Plan};
+use super::protocol::{Event, Order, Plan, Told};
 use crate::descriptor;
 use crate::step::context::{ActorContext, Shared, lock};
 use crate::step::signal::SIGNALS;
@@ -89,7 +89,7 @@ struct Actor {
 
 impl Actor {
     fn tell(&self, event: &Event) {
-        let mut line = serde_json::to_vec(event).unwrap_or_default();
+        let mut line = serde_json::to_vec(&Told::now(event)).unwrap_or_default();
         line.push(b'\n');
         // A harness that is gone ends this process by the signal asked for at
         // the start.

@@ -12,6 +12,7 @@ use super::{ENVIRONMENT, FAILURE, SUCCESS, complain, complain_of_kernel, complai
 use crate::kernels::KernelError;
 use crate::lab::{self, Carrier};
 use crate::output;
+use crate::report::origin::Begun;
 use crate::report::outcomes;
 use crate::report::snapshot::{self, SnapshotDifference};
 use crate::report::terminal::{Lines, Terminal, comparison, reasons, summary};
@@ -134,6 +135,7 @@ impl Run {
     }
 
     fn execute(&self) -> Result<u8, u8> {
+        let begun = Begun::now(&self.selection.paths);
         let all = load(&self.selection.paths)?;
         let chosen = self.selection.filter(&all)?;
         let is_other = |kernel: &String| *kernel != self.kernels[0];
@@ -154,6 +156,7 @@ impl Run {
             long: self.long,
             touch_host: self.touch_host,
             keep: self.keep.clone(),
+            trace: self.report.is_some(),
             jobs: self.jobs.map(usize::from),
             retry_errored: false,
         };
@@ -175,7 +178,7 @@ impl Run {
         if outcome.results.is_empty() {
             return Ok(status);
         }
-        Ok(status.max(self.conclude(&all, outcome.results)))
+        Ok(status.max(self.conclude(&all, &begun, outcome.results)))
     }
 
     /// Whether the outputs can be written, before the work.
@@ -190,8 +193,8 @@ impl Run {
     }
 
     /// Writes what was asked for, prints the answer and says how it all came out.
-    fn conclude(&self, all: &[Scenario], results: Vec<ScenarioResult>) -> u8 {
-        let report = report::assemble(results, lab::pinned_sysctls());
+    fn conclude(&self, all: &[Scenario], begun: &Begun, results: Vec<ScenarioResult>) -> u8 {
+        let report = report::assemble(results, lab::pinned_sysctls(), begun.ended(false));
         let mut status = SUCCESS;
         if let Some(directory) = &self.report
             && let Err(error) = report::write(&report, directory)

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use advisor_report::{Quantifier, Run};
+use advisor_report::{Quantifier, Run, Trace};
 
 use super::capture::{self, Capture, Write};
+use super::trace::{self, Calls, Seen};
 use super::{Settings, judge};
 use crate::lab::{Lab, LabError};
 use crate::suite::scenario::Scenario;
@@ -17,13 +18,34 @@ pub(super) fn is_broken(scenario: &Scenario, run: &Run) -> bool {
     })
 }
 
+/// What a run leaves beside what it observed.
+pub(super) struct Last {
+    pub(super) capture: Capture,
+    pub(super) log: Vec<String>,
+    pub(super) calls: Calls,
+    pub(super) gauges: Vec<(String, Vec<(u64, i64)>)>,
+}
+
+/// Keeps traces of runs: the first that was as expected, and the first that was not.
+pub(super) fn keep_traces(known: &mut Vec<Trace>, more: Vec<Trace>) {
+    for trace in more {
+        if known
+            .iter()
+            .all(|other| other.as_expected != trace.as_expected)
+        {
+            known.push(trace);
+        }
+    }
+}
+
 /// Writes packets and logs of a scenario's runs, if asked to.
 pub(super) struct Keeper {
     directory: Option<PathBuf>,
     /// Bytes kept of the packets of a host's link at most.
     most_bytes: usize,
-    /// Packets and log of the last run.
-    pub(super) last: Option<(Capture, Vec<String>)>,
+    traces: bool,
+    /// What the last run left.
+    pub(super) last: Option<Last>,
     /// The directories written, or why one could not be written.
     kept: Vec<String>,
 }
@@ -36,7 +58,10 @@ impl Keeper {
                 .keep
                 .as_ref()
                 .map(|keep| keep.join(&scenario.id)),
-            most_bytes: if settings.in_guest {
+            traces: settings.options.trace,
+            most_bytes: if settings.options.keep.is_none() {
+                capture::MOST_BYTES_DRAWN
+            } else if settings.in_guest {
                 capture::MOST_BYTES_IN_GUEST
             } else {
                 capture::MOST_BYTES
@@ -54,23 +79,40 @@ impl Keeper {
         } else {
             is_broken(scenario, run)
         };
-        let (Some(directory), Some((capture, log)), true) = (&self.directory, &self.last, wanted)
-        else {
+        let (Some(directory), Some(last), true) = (&self.directory, &self.last, wanted) else {
             return;
         };
         let directory = directory.join(format!("run-{}", run.number));
         let shown = directory.display();
-        self.kept.push(match capture.write(&directory, log, write) {
-            Ok(()) => shown.to_string(),
-            Err(error) => format!("cannot write {shown}: {error}"),
-        });
+        self.kept
+            .push(match last.capture.write(&directory, &last.log, write) {
+                Ok(()) => shown.to_string(),
+                Err(error) => format!("cannot write {shown}: {error}"),
+            });
     }
 
-    /// Starts to capture, where packets are kept.
+    /// Adds the trace of the last run to those of its scenario, if they have none like it.
+    pub(super) fn trace(&self, scenario: &Scenario, run: &Run, traces: &mut Vec<Trace>) {
+        let as_expected = !is_broken(scenario, run);
+        let is_like = |known: &Trace| known.as_expected == as_expected;
+        let Some(last) = self.last.as_ref().filter(|_| self.traces) else {
+            return;
+        };
+        if !traces.iter().any(is_like) {
+            let seen = Seen {
+                calls: last.calls.clone(),
+                packets: last.capture.packets().collect(),
+                gauges: &last.gauges,
+            };
+            traces.push(trace::trace(scenario, run.number, as_expected, seen));
+        }
+    }
+
+    /// Starts to capture, where packets are kept or drawn.
     pub(super) fn capture(&self, lab: &Lab) -> Result<Option<Capture>, LabError> {
-        let wanted = self.directory.as_ref();
+        let wanted = self.directory.is_some() || self.traces;
         wanted
-            .map(|_| Capture::open(lab, self.most_bytes))
+            .then(|| Capture::open(lab, self.most_bytes))
             .transpose()
     }
 
