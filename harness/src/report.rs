@@ -3,13 +3,16 @@
 //!
 //! Imports runner (for its progress), links, suite and output.
 
+mod html;
 mod json;
 mod junit;
+pub mod known;
 mod markdown;
 pub mod matrix;
 pub mod origin;
 pub mod outcomes;
 pub mod picture;
+mod sentence;
 pub mod snapshot;
 pub mod terminal;
 
@@ -22,7 +25,9 @@ use advisor_report::{
 };
 
 use crate::output;
+pub use known::{Standing, standing, standing_class};
 use matrix::Matrix;
+pub use sentence::{describe, sentences};
 
 /// How many scenarios have each verdict.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -35,18 +40,53 @@ pub struct VerdictCounts {
     pub errored: usize,
     /// Not run.
     pub skipped: usize,
+    /// Failed, as is known.
+    pub known: usize,
+    /// Passed, though a failure is known.
+    pub mended: usize,
 }
 
 impl VerdictCounts {
     /// Counts results.
     pub fn of(scenarios: &[ScenarioResult]) -> Self {
-        let count = |verdict| scenarios.iter().filter(|s| s.verdict == verdict).count();
+        let count = |wanted| {
+            scenarios
+                .iter()
+                .filter(|one| standing(one) == wanted)
+                .count()
+        };
         Self {
-            passed: count(Verdict::Passed),
-            failed: count(Verdict::Failed),
-            errored: count(Verdict::Errored),
-            skipped: count(Verdict::Skipped),
+            passed: count(Standing::Passed),
+            failed: count(Standing::Failed),
+            errored: count(Standing::Errored),
+            skipped: count(Standing::Skipped),
+            known: count(Standing::Known),
+            mended: count(Standing::Mended),
         }
+    }
+
+    /// Those that make a run fail.
+    pub fn bad(&self) -> usize {
+        self.failed + self.errored + self.mended
+    }
+
+    /// Those that ran.
+    pub fn ran(&self) -> usize {
+        self.passed + self.known + self.bad()
+    }
+
+    /// In words; known failures only where there are some.
+    pub fn words(&self) -> String {
+        let mut words = format!(
+            "{} passed, {} failed, {} errored, {} skipped",
+            self.passed, self.failed, self.errored, self.skipped
+        );
+        for (count, what) in [(self.known, "known to fail"), (self.mended, "mended")] {
+            if count > 0 {
+                words.push_str(&format!(", {count} {what}"));
+            }
+        }
+        words
     }
 }
 
@@ -79,7 +119,8 @@ pub trait Format: Sync {
 }
 
 /// All formats.
-pub static FORMATS: &[&dyn Format] = &[&json::Json, &markdown::Markdown, &junit::Junit];
+pub static FORMATS: &[&dyn Format] =
+    &[&json::Json, &html::Html, &markdown::Markdown, &junit::Junit];
 
 /// Writes the report in all [`FORMATS`] to a directory, which is made where it
 /// isn't there.
@@ -295,7 +336,8 @@ mod tests {
     #[test]
     fn each_form_of_the_report_is_as_recorded() {
         let report = sample();
-        for format in FORMATS {
+        // The page has tests of its own.
+        for format in FORMATS.iter().filter(|format| format.file() != "report.html") {
             insta::assert_snapshot!(format.file(), format.render(&report).unwrap());
         }
         let lines: Vec<String> = report

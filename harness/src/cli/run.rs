@@ -193,7 +193,8 @@ impl Run {
     }
 
     /// Writes what was asked for, prints the answer and says how it all came out.
-    fn conclude(&self, all: &[Scenario], begun: &Begun, results: Vec<ScenarioResult>) -> u8 {
+    fn conclude(&self, all: &[Scenario], begun: &Begun, mut results: Vec<ScenarioResult>) -> u8 {
+        report::describe(&mut results, all);
         let report = report::assemble(results, lab::pinned_sysctls(), begun.ended(false));
         let mut status = SUCCESS;
         if let Some(directory) = &self.report

@@ -28,8 +28,8 @@ impl Begun {
                 kernel: kernel_release(),
                 started_ms: since.map_or(0, |since| milliseconds(since.as_millis())),
                 revision: paths
-                    .first()
-                    .and_then(|path| revision(path))
+                    .iter()
+                    .find_map(|path| revision(path))
                     .unwrap_or_default(),
                 ..Origin::default()
             },

@@ -330,15 +330,12 @@ pub fn reasons(scenarios: &[ScenarioResult]) -> Option<String> {
 /// The last line: how many of each, skipped ones always.
 pub fn summary(scenarios: &[ScenarioResult]) -> String {
     let counts = VerdictCounts::of(scenarios);
-    let style = if counts.failed + counts.errored > 0 {
+    let style = if counts.bad() > 0 {
         BAD
-    } else if counts.passed == 0 {
+    } else if counts.ran() == 0 {
         ODD
     } else {
         GOOD
     };
-    format!(
-        "{style}{} passed, {} failed, {} errored, {} skipped{style:#}",
-        counts.passed, counts.failed, counts.errored, counts.skipped
-    )
+    format!("{style}{}{style:#}", counts.words())
 }

@@ -8,12 +8,15 @@ use std::io::{self, IoSliceMut, PipeReader};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::{ControlMessageOwned, LinkAddr, MsgFlags, recvmsg, setsockopt, sockopt};
 
 use crate::lab::relay::{capture_socket, dropped};
 use crate::lab::topology::ETH0;
 use crate::lab::{Lab, LabError};
+
+/// Time between two batches of packets: what a link carries meanwhile fits in a socket.
+const BATCH: u8 = 25;
 
 /// Bytes kept of each packet: its headers and the start of its data.
 const SNAP_BYTES: usize = 256;
@@ -87,18 +90,13 @@ impl Capture {
     }
 
     /// Reads packets until the other end of the pipe is closed, then those still queued.
+    /// They are read in batches: a wake for each packet would slow the run down.
     pub fn take(mut self, running: &PipeReader) -> io::Result<Self> {
         loop {
-            let mut watched: Vec<PollFd> = self
-                .0
-                .iter()
-                .map(|packets| PollFd::new(packets.socket.as_fd(), PollFlags::POLLIN))
-                .chain([PollFd::new(running.as_fd(), PollFlags::empty())])
-                .collect();
-            poll(&mut watched, PollTimeout::NONE)?;
-            let is_over = watched
-                .last()
-                .and_then(PollFd::revents)
+            let mut watched = [PollFd::new(running.as_fd(), PollFlags::empty())];
+            poll(&mut watched, BATCH)?;
+            let is_over = watched[0]
+                .revents()
                 .is_some_and(|events| events.contains(PollFlags::POLLHUP));
             for packets in &mut self.0 {
                 packets.take()?;

@@ -23,7 +23,7 @@ markerHeight=\"10\"><path class=\"r\" d=\"M1 1l8 8M9 1l-8 8\"/></marker></defs>"
 /// Width of the times, of a column of calls, of a column of states, between two lines.
 const TIMES: i64 = 66;
 const CALLS: i64 = 232;
-const STATES: i64 = 82;
+const STATES: i64 = 100;
 const GAP: i64 = 300;
 /// Height of a line of text.
 const LINE: i64 = 14;
