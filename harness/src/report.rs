@@ -3,6 +3,7 @@
 //!
 //! Imports runner (for its progress), links, suite and output.
 
+pub mod github;
 mod html;
 mod json;
 mod junit;
@@ -337,7 +338,10 @@ mod tests {
     fn each_form_of_the_report_is_as_recorded() {
         let report = sample();
         // The page has tests of its own.
-        for format in FORMATS.iter().filter(|format| format.file() != "report.html") {
+        for format in FORMATS
+            .iter()
+            .filter(|format| format.file() != "report.html")
+        {
             insta::assert_snapshot!(format.file(), format.render(&report).unwrap());
         }
         let lines: Vec<String> = report

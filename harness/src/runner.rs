@@ -24,7 +24,7 @@ pub mod trace;
 pub mod watch;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -109,6 +109,12 @@ impl Settings {
             in_guest: here.is_none(),
         }
     }
+}
+
+/// Removes what an earlier run kept in a directory; how many runs that were. Only what
+/// `--keep` writes is removed.
+pub fn forget_kept(directory: &Path) -> io::Result<usize> {
+    keep::forget(directory)
 }
 
 /// What happens while scenarios run. `Ended` comes in the order in which

@@ -1,5 +1,6 @@
 //! The actor's side: runs the steps and reports what they observed.
 
+use std::ffi::CString;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd};
 use std::os::unix::net::UnixStream;
@@ -34,6 +35,10 @@ pub fn run() -> io::Result<()> {
     let mut line = String::new();
     orders.read_line(&mut line)?;
     let mut plan: Plan = serde_json::from_str(&line)?;
+    // What ps and top show of its threads; of 15 bytes.
+    if let Ok(name) = CString::new(plan.name.clone()) {
+        let _ = nix::sys::prctl::set_name(&name);
+    }
     if let Some(command) = plan.command.take() {
         return command::run(command, control, orders);
     }

@@ -87,7 +87,8 @@ impl Process {
         let (ours, theirs) = UnixStream::pair().map_err(error)?;
         let mut command = Command::new("/proc/self/exe");
         command
-            .arg("actor")
+            .arg0("harness")
+            .args(["actor", &plan.name])
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())

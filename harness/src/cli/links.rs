@@ -6,6 +6,7 @@ use super::selection::{Selection, load};
 use super::{FAILURE, SUCCESS, complain_of_kernel, complain_of_run};
 use crate::lab;
 use crate::links;
+use crate::output;
 use crate::report::origin::Begun;
 use crate::report::terminal::{self, Lines, Terminal};
 use crate::report::{self, VerdictCounts};
@@ -55,12 +56,12 @@ impl Links {
         .map_err(|error| complain_of_run(&error))?;
         terminal.finish();
         let report = report::assemble(seen.results, lab::pinned_sysctls(), begun.ended(false));
-        anstream::println!(
+        output::say(&format!(
             "\n{}",
             terminal::links(&seen.links, &seen.release, self.packets)
-        );
+        ));
         if let Some(comparison) = terminal::comparison(&report) {
-            anstream::println!("\n{comparison}");
+            output::say(&format!("\n{comparison}"));
         }
         let packets_differ = seen.links.iter().any(|link| !link.differs.is_empty());
         let counts = VerdictCounts::of(&report.scenarios);

@@ -184,8 +184,9 @@ fn sentence(expectation: &Expectation, runs: &[Run]) -> String {
         [one] => one.value.clone() + &share(one.runs, all),
         _ => {
             let told = values.iter().take(MOST_VALUES);
-            let mut told: Vec<String> =
-                told.map(|one| format!("{} ({} of {all})", one.value, one.runs)).collect();
+            let mut told: Vec<String> = told
+                .map(|one| format!("{} ({} of {all})", one.value, one.runs))
+                .collect();
             match values.len() - told.len() {
                 0 => {}
                 1 => told.push("1 other value".to_owned()),

@@ -1,6 +1,7 @@
 //! Writes packets and logs of runs that are not as expected (`--keep`).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use advisor_report::{Quantifier, Run, Trace};
 
@@ -120,5 +121,87 @@ impl Keeper {
     pub(super) fn describe(&self) -> Option<String> {
         let first = self.kept.first()?;
         Some(format!("packets and logs: {first}"))
+    }
+}
+
+/// Removes the directories of runs below one, `run-N` with nothing but packets and a log in
+/// it; how many there were.
+pub(super) fn forget(directory: &Path) -> io::Result<usize> {
+    /// `topic/file/name/run-N` is no deeper.
+    const DEEPEST: usize = 8;
+    fn below(directory: &Path, depth: usize, removed: &mut usize) -> io::Result<()> {
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            // A link may lead elsewhere.
+            if !entry.file_type()?.is_dir() {
+                continue;
+            }
+            let path = entry.path();
+            if is_of_run(&path)? {
+                fs::remove_dir_all(&path)?;
+                *removed += 1;
+            } else if depth < DEEPEST {
+                below(&path, depth + 1, removed)?;
+            }
+            // The scenario's own, where nothing else is in it.
+            let _ = fs::remove_dir(&path);
+        }
+        Ok(())
+    }
+    let mut removed = 0;
+    below(directory, 0, &mut removed)?;
+    Ok(removed)
+}
+
+/// Whether a directory is what `--keep` writes of a run.
+fn is_of_run(path: &Path) -> io::Result<bool> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let number = name.strip_prefix("run-");
+    if number.is_none_or(|number| number.parse::<u64>().is_err()) {
+        return Ok(false);
+    }
+    for entry in fs::read_dir(path)? {
+        let name = entry?.file_name();
+        let name = name.to_string_lossy();
+        if name != "actors.log" && !name.ends_with(".pcap") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_kept_before_is_removed_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str| {
+            let path = directory.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        };
+        let kept = [
+            "a/b/c/run-0/client.pcap",
+            "a/b/c/run-0/actors.log",
+            "a/b/d/run-12/actors.log",
+        ];
+        let own = [
+            "a/b/c/notes",
+            "a/b/e/run-1/mine",
+            "a/b/run-x/actors.log",
+            "run-2",
+        ];
+        kept.iter().chain(&own).for_each(|name| write(name));
+        assert_eq!(forget(directory.path()).unwrap(), 2);
+        for name in kept {
+            assert!(!directory.path().join(name).exists(), "{name}");
+        }
+        for name in own {
+            assert!(directory.path().join(name).exists(), "{name}");
+        }
+        assert!(!directory.path().join("a/b/d").exists());
+        assert_eq!(forget(directory.path()).unwrap(), 0);
     }
 }

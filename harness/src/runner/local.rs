@@ -50,6 +50,11 @@ pub(super) fn run_and_keep(
         result.hint = Some(hint);
         return result;
     }
+    if let Some((reason, hint)) = fault(scenario) {
+        result.reason = Some(reason);
+        result.hint = Some(hint);
+        return result;
+    }
     let mut keeper = Keeper::new(scenario, settings);
     repeat(
         scenario,
@@ -129,6 +134,13 @@ pub(super) fn repeat(
 const IN_A_GUEST: &str = "a guest can run it: harness kernels fetch debian-6.12 where there is \
                           none yet, and no --kernel host";
 
+/// Why a scenario has no result on any machine: a program that its suite names by its path
+/// isn't there. What is only not installed is a reason to skip it.
+pub(super) fn fault(scenario: &Scenario) -> Option<(String, String)> {
+    let mut commands = scenario.commands();
+    commands.find_map(|(_, command)| command.fault())
+}
+
 /// Why a scenario can't run on this kernel, and what to do about it.
 fn obstacle(scenario: &Scenario, settings: &Settings, release: &str) -> Option<(String, String)> {
     let running = Release::of_kernel(release);
@@ -140,6 +152,7 @@ fn obstacle(scenario: &Scenario, settings: &Settings, release: &str) -> Option<(
     }
     if let Some(missing) = scenario
         .commands()
+        .filter(|(_, command)| command.fault().is_none())
         .find_map(|(_, command)| command.obstacle())
     {
         return Some(missing);
