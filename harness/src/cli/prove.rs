@@ -88,7 +88,7 @@ impl Prove {
                 return status;
             }
         };
-        anstream::print!("{}", prove::render::text(&proof, terminal::width()));
+        output::print(&prove::render::text(&proof, terminal::width()));
         let all_proven = proof
             .trials
             .iter()

@@ -8,7 +8,7 @@ use advisor_facts::release::Release;
 use advisor_report::{self, Clock, Kernel, Link, Machine, Run, ScenarioResult, Verdict};
 
 use super::capture::Write;
-use super::keep::Keeper;
+use super::keep::{Keeper, Last};
 use super::watch::{Signals, Watch, kernel_gauges_before};
 use super::{Options, Settings, Touching, execution, judge};
 use crate::host_settings::HostSettings;
@@ -50,6 +50,11 @@ pub(super) fn run_and_keep(
         result.hint = Some(hint);
         return result;
     }
+    if let Some((reason, hint)) = fault(scenario) {
+        result.reason = Some(reason);
+        result.hint = Some(hint);
+        return result;
+    }
     let mut keeper = Keeper::new(scenario, settings);
     repeat(
         scenario,
@@ -77,6 +82,7 @@ pub(super) fn run_and_keep(
             run.number = number;
             run.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
             keeper.keep(scenario, &run, false, write);
+            keeper.trace(scenario, &run, &mut result.traces);
             run
         },
     );
@@ -128,6 +134,13 @@ pub(super) fn repeat(
 const IN_A_GUEST: &str = "a guest can run it: harness kernels fetch debian-6.12 where there is \
                           none yet, and no --kernel host";
 
+/// Why a scenario has no result on any machine: a program that its suite names by its path
+/// isn't there. What is only not installed is a reason to skip it.
+pub(super) fn fault(scenario: &Scenario) -> Option<(String, String)> {
+    let mut commands = scenario.commands();
+    commands.find_map(|(_, command)| command.fault())
+}
+
 /// Why a scenario can't run on this kernel, and what to do about it.
 fn obstacle(scenario: &Scenario, settings: &Settings, release: &str) -> Option<(String, String)> {
     let running = Release::of_kernel(release);
@@ -139,6 +152,7 @@ fn obstacle(scenario: &Scenario, settings: &Settings, release: &str) -> Option<(
     }
     if let Some(missing) = scenario
         .commands()
+        .filter(|(_, command)| command.fault().is_none())
         .find_map(|(_, command)| command.obstacle())
     {
         return Some(missing);
@@ -248,16 +262,21 @@ fn run_once(
         let captured = capture.and_then(|thread| thread.join().ok()?.ok());
         executed.map(|(executed, seen)| (executed, seen, captured))
     })?;
-    keeper.last = captured.map(|captured| (captured, executed.log));
-    let (observations, sockets, dropped) = seen?;
-    run.observations = observations;
+    let seen = seen?;
+    keeper.last = captured.map(|capture| Last {
+        capture,
+        log: executed.log,
+        calls: executed.calls,
+        gauges: seen.gauges,
+    });
+    run.observations = seen.observations;
     run.observations.extend(executed.observations);
-    run.sockets = sockets;
+    run.sockets = seen.sockets;
     run.error = executed.error;
     lab.clear_sockets()?;
     let counts = lab.stop_relay()?;
     host_settings.end()?;
-    Ok(disturbance(scenario, &counts, dropped))
+    Ok(disturbance(scenario, &counts, seen.dropped))
 }
 
 /// Packets lost, though no impairment lost them: on a busy machine, queues that
@@ -298,6 +317,11 @@ pub(super) fn blank(scenario: &Scenario, link: Link) -> ScenarioResult {
         repeatable: None,
         discarded_runs: Vec::new(),
         expectations: Vec::new(),
+        place: None,
+        story: String::new(),
+        started_ms: 0,
+        traces: Vec::new(),
+        known_failure: None,
     }
 }
 
