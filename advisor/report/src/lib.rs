@@ -10,8 +10,11 @@ pub mod measured;
 pub mod proof;
 pub mod record;
 pub mod report;
+pub mod trace;
 
 pub use report::{
-    Clock, Dependence, Difference, Expectation, Group, Kernel, Link, Machine, Quantifier,
-    Repeatable, Report, Run, SCHEMA, ScenarioResult, Seen, SocketLine, Value, Verdict, parse, read,
+    Clock, Dependence, Difference, Expectation, Group, Kernel, KnownFailure, Link, Machine, Origin,
+    Quantifier, Repeatable, Report, Run, SCHEMA, ScenarioResult, Seen, SocketLine, Value, Verdict,
+    parse, read,
 };
+pub use trace::Trace;

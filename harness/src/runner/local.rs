@@ -8,7 +8,7 @@ use advisor_facts::release::Release;
 use advisor_report::{self, Clock, Kernel, Link, Machine, Run, ScenarioResult, Verdict};
 
 use super::capture::Write;
-use super::keep::Keeper;
+use super::keep::{Keeper, Last};
 use super::watch::{Signals, Watch, kernel_gauges_before};
 use super::{Options, Settings, Touching, execution, judge};
 use crate::host_settings::HostSettings;
@@ -58,6 +58,11 @@ pub(super) fn run_and_keep(
         result.hint = Some(hint);
         return result;
     }
+    if let Some((reason, hint)) = fault(scenario) {
+        result.reason = Some(reason);
+        result.hint = Some(hint);
+        return result;
+    }
     result.hint = unseen;
     let mut keeper = Keeper::new(scenario, settings);
     repeat(
@@ -93,6 +98,7 @@ pub(super) fn run_and_keep(
             run.number = number;
             run.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
             keeper.keep(scenario, &run, false, write);
+            keeper.trace(scenario, &run, &mut result.traces);
             run
         },
     );
@@ -144,6 +150,13 @@ pub(super) fn repeat(
 const IN_A_GUEST: &str = "a guest can run it: harness kernels fetch debian-6.12 where there is \
                           none yet, and no --kernel host";
 
+/// Why a scenario has no result on any machine: a program that its suite names by its path
+/// isn't there. What is only not installed is a reason to skip it.
+pub(super) fn fault(scenario: &Scenario) -> Option<(String, String)> {
+    let mut commands = scenario.commands();
+    commands.find_map(|(_, command)| command.fault())
+}
+
 /// Why a scenario can't run on this kernel, and what to do about it.
 fn obstacle(scenario: &Scenario, settings: &Settings, release: &str) -> Option<(String, String)> {
     let running = Release::of_kernel(release);
@@ -155,6 +168,7 @@ fn obstacle(scenario: &Scenario, settings: &Settings, release: &str) -> Option<(
     }
     if let Some(missing) = scenario
         .commands()
+        .filter(|(_, command)| command.fault().is_none())
         .find_map(|(_, command)| command.obstacle())
     {
         return Some(missing);
@@ -283,10 +297,10 @@ fn run_once(
         executed.map(|(executed, seen)| (executed, seen, captured))
     })?;
     let mut log = executed.log;
-    let (observations, sockets, dropped) = seen?;
-    run.observations = observations;
+    let seen = seen?;
+    run.observations = seen.observations;
     run.observations.extend(executed.observations);
-    run.sockets = sockets;
+    run.sockets = seen.sockets;
     run.error = executed.error;
     lab.clear_sockets()?;
     if let Some(events) = events {
@@ -300,10 +314,15 @@ fn run_once(
             )
         }));
     }
-    keeper.last = captured.map(|captured| (captured, log));
+    keeper.last = captured.map(|capture| Last {
+        capture,
+        log,
+        calls: executed.calls,
+        gauges: seen.gauges,
+    });
     let counts = lab.stop_relay()?;
     host_settings.end()?;
-    Ok(disturbance(scenario, &counts, dropped))
+    Ok(disturbance(scenario, &counts, seen.dropped))
 }
 
 /// Takes out what is expected of events where none can be had; says so.
@@ -359,6 +378,11 @@ pub(super) fn blank(scenario: &Scenario, link: Link) -> ScenarioResult {
         repeatable: None,
         discarded_runs: Vec::new(),
         expectations: Vec::new(),
+        place: None,
+        story: String::new(),
+        started_ms: 0,
+        traces: Vec::new(),
+        known_failure: None,
     }
 }
 
