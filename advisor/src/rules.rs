@@ -27,6 +27,7 @@ mod sizing;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod witnessed;
 
 use std::fmt;
 use std::time::Duration;

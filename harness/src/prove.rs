@@ -440,7 +440,7 @@ impl Prepared {
             |failed: &dyn Fn(&verdict::Answer) -> bool, of: &dyn Fn(&Pair) -> &[Reading]| Tried {
                 runs: answers.len(),
                 failed: answers.iter().filter(|answer| failed(answer)).count(),
-                seen: seen_of(&trial.failure, runs.pairs.iter().map(of)),
+                seen: seen_of(&trial.failure, self.harm, runs.pairs.iter().map(of)),
             };
         trial.before = Some(side(&|answer| answer.failed.0, &|pair| &pair.before));
         trial.after = Some(side(&|answer| answer.failed.1, &|pair| &pair.after));
@@ -580,10 +580,16 @@ pub fn facts_of(result: &ScenarioResult, step: &str) -> Option<Facts> {
 }
 
 /// What was seen of a failure, the most frequent first.
-fn seen_of<'a>(failure: &str, runs: impl Iterator<Item = &'a [Reading]>) -> Vec<Seen> {
+fn seen_of<'a>(
+    failure: &str,
+    harm: &[Harm],
+    runs: impl Iterator<Item = &'a [Reading]>,
+) -> Vec<Seen> {
     let mut seen: Vec<Seen> = Vec::new();
     for readings in runs {
-        let Some(reading) = readings.iter().find(|reading| reading.what == failure) else {
+        let named = readings.iter().find(|reading| reading.what == failure);
+        let of_harm = || readings.iter().find(|reading| harm.contains(&reading.harm));
+        let Some(reading) = named.or_else(of_harm) else {
             continue;
         };
         let value = verdict::describe(reading);

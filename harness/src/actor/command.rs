@@ -28,7 +28,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
-use super::protocol::{Event, Order};
+use super::protocol::{Event, Order, Told};
 use crate::errno;
 use crate::step::call;
 use crate::step::context::{Outcome, lock};
@@ -215,7 +215,7 @@ struct Output {
 
 impl Supervisor {
     fn tell(&self, event: &Event) {
-        let mut line = serde_json::to_vec(event).unwrap_or_default();
+        let mut line = serde_json::to_vec(&Told::now(event)).unwrap_or_default();
         line.push(b'\n');
         // A harness that is gone ends this process by the signal asked for at
         // the start.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +47,34 @@ pub enum Order {
         /// How long that may take.
         timeout: Option<Duration>,
     },
+}
+
+/// An event with its time on the actor's own clock: what the harness hears of two actors
+/// comes late, and in another order.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Told<E = Event> {
+    /// Microseconds since 1970, as packets are stamped.
+    pub at_us: u64,
+    /// What happened.
+    pub event: E,
+}
+
+impl<'a> Told<&'a Event> {
+    /// An event that happens now.
+    pub fn now(event: &'a Event) -> Self {
+        Self {
+            at_us: now_us(),
+            event,
+        }
+    }
+}
+
+/// Microseconds since 1970.
+pub fn now_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    })
 }
 
 /// From an actor to the harness.

@@ -9,6 +9,7 @@ use advisor_facts::{FactError, Facts, Root};
 use advisor_report::advice::{self, Advised, Claim, HostProfile};
 use advisor_report::document::DocumentError;
 use advisor_report::proof::{Proof, TrialVerdict};
+use advisor_report::record;
 use clap::Args;
 
 use super::{ENVIRONMENT, FAILURE, SUCCESS, USAGE, complain, complain_of_run};
@@ -27,6 +28,9 @@ pub(super) struct Prove {
     /// host]
     #[arg(long, value_name = "FILE")]
     facts: Option<PathBuf>,
+    /// What `advisor watch --record DIR` kept: the host over a time, with its rates
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["advice", "facts"])]
+    record: Option<PathBuf>,
     /// Advice, as `advisor recommend --format json` writes it [default: what the
     /// advisor says of the facts]
     #[arg(long, value_name = "FILE")]
@@ -98,7 +102,7 @@ impl Prove {
                 return status;
             }
         };
-        anstream::print!("{}", prove::render::text(&proof, terminal::width()));
+        output::print(&prove::render::text(&proof, terminal::width()));
         let all_proven = proof
             .trials
             .iter()
@@ -160,10 +164,11 @@ impl Prove {
 
     /// The advice that is to be proven, and the facts of its host.
     fn advised(&self) -> Result<(Advised, Option<Facts>), Error> {
-        let facts = match (&self.facts, &self.advice) {
-            (Some(path), _) => Some(file::read(path)?),
-            (None, Some(_)) => None,
-            (None, None) => Some(Facts::read(&Root::Live)?),
+        let facts = match (&self.facts, &self.record, &self.advice) {
+            (Some(path), ..) => Some(file::read(path)?),
+            (None, Some(directory), _) => Some(record::read(directory)?.facts),
+            (None, None, Some(_)) => None,
+            (None, None, None) => Some(Facts::read(&Root::Live)?),
         };
         let advised = match (&self.advice, &facts) {
             (Some(path), _) => advice::read(path)?,

@@ -32,6 +32,11 @@ fn result(id: &str, name: &str, values: &[Value]) -> ScenarioResult {
         repeatable: None,
         discarded_runs: Vec::new(),
         expectations: Vec::new(),
+        place: None,
+        story: String::new(),
+        started_ms: 0,
+        traces: vec![],
+        known_failure: None,
     }
 }
 

@@ -24,7 +24,7 @@ use nix::sys::prctl;
 use nix::sys::time::TimeSpec;
 
 use wire::Passage;
-pub use wire::{Wire, WireCounts, capture_socket, receive_socket, send_socket};
+pub use wire::{Wire, WireCounts, capture_socket, dropped, receive_socket, send_socket};
 
 /// Why a relay has no counts.
 #[derive(Debug, thiserror::Error)]

@@ -304,6 +304,9 @@ mod tests {
             condition: "none".to_owned(),
             held: Some(true),
             seen,
+            plain: None,
+            because: None,
+            line: 0,
         }];
         result
     }

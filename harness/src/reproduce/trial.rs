@@ -274,7 +274,7 @@ impl Load {
         let program = program.unwrap_or_else(|| "program".to_owned());
         let limit = reproduction.descriptors(&program);
         let held = reproduction.held_by(class);
-        let more = limit.saturating_sub(held) + 10;
+        let more = limit.saturating_sub(held) + OWN_DESCRIPTORS + 10;
         let closes = trial.arm != Arm::Before;
         let end = if closes {
             ", { close: { as: leak-close } }"

@@ -8,12 +8,15 @@ use std::io::{self, IoSliceMut, PipeReader};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::{ControlMessageOwned, LinkAddr, MsgFlags, recvmsg, setsockopt, sockopt};
 
-use crate::lab::relay::capture_socket;
+use crate::lab::relay::{capture_socket, dropped};
 use crate::lab::topology::ETH0;
 use crate::lab::{Lab, LabError};
+
+/// Time between two batches of packets: what a link carries meanwhile fits in a socket.
+const BATCH: u8 = 25;
 
 /// Bytes kept of each packet: its headers and the start of its data.
 const SNAP_BYTES: usize = 256;
@@ -22,6 +25,8 @@ const SNAP_BYTES: usize = 256;
 pub const MOST_BYTES: usize = 64 << 20;
 /// The same in a guest, which has less memory.
 pub const MOST_BYTES_IN_GUEST: usize = 8 << 20;
+/// The same where they are only drawn.
+pub const MOST_BYTES_DRAWN: usize = 3 << 20;
 
 /// pcap's magic number for times in nanoseconds, and its version 2.4
 /// (draft-ietf-opsawg-pcap).
@@ -37,6 +42,7 @@ struct Packets {
     socket: OwnedFd,
     file: Vec<u8>,
     most_bytes: usize,
+    /// Not kept, or dropped by the kernel because the socket was full.
     left_out: u64,
 }
 
@@ -46,6 +52,17 @@ pub type Write<'a> = &'a mut dyn FnMut(&Path, &[u8]) -> io::Result<()>;
 /// A capture on every host's link.
 #[derive(Debug)]
 pub struct Capture(Vec<Packets>);
+
+/// The packets that were captured on one host's link.
+#[derive(Clone, Copy, Debug)]
+pub struct Captured<'a> {
+    /// The host.
+    pub host: &'a str,
+    /// A pcap file.
+    pub pcap: &'a [u8],
+    /// Packets that are not in it.
+    pub left_out: u64,
+}
 
 impl Capture {
     /// Starts to listen; packets queue in the sockets from now on.
@@ -73,26 +90,33 @@ impl Capture {
     }
 
     /// Reads packets until the other end of the pipe is closed, then those still queued.
+    /// They are read in batches: a wake for each packet would slow the run down.
     pub fn take(mut self, running: &PipeReader) -> io::Result<Self> {
         loop {
-            let mut watched: Vec<PollFd> = self
-                .0
-                .iter()
-                .map(|packets| PollFd::new(packets.socket.as_fd(), PollFlags::POLLIN))
-                .chain([PollFd::new(running.as_fd(), PollFlags::empty())])
-                .collect();
-            poll(&mut watched, PollTimeout::NONE)?;
-            let is_over = watched
-                .last()
-                .and_then(PollFd::revents)
+            let mut watched = [PollFd::new(running.as_fd(), PollFlags::empty())];
+            poll(&mut watched, BATCH)?;
+            let is_over = watched[0]
+                .revents()
                 .is_some_and(|events| events.contains(PollFlags::POLLHUP));
             for packets in &mut self.0 {
                 packets.take()?;
             }
             if is_over {
+                for packets in &mut self.0 {
+                    packets.left_out += u64::from(dropped(&packets.socket)?);
+                }
                 return Ok(self);
             }
         }
+    }
+
+    /// The packets of each host.
+    pub fn packets(&self) -> impl Iterator<Item = Captured<'_>> {
+        self.0.iter().map(|packets| Captured {
+            host: &packets.host,
+            pcap: &packets.file,
+            left_out: packets.left_out,
+        })
     }
 
     /// Writes HOST.pcap for each host, and the actors' log.

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use advisor_report::Value;
 use nix::sys::signal::Signal;
 
+use super::trace::Calls;
 use super::watch::{observe_outcome, observe_resources};
 use crate::actor::cgroup::Memory;
 use crate::actor::process::Process;
-use crate::actor::protocol::{Event, Plan};
+use crate::actor::protocol::{Event, Plan, Told, now_us};
 use crate::errno;
 use crate::lab::{Lab, LabError};
 use crate::observation::{Field, Observation, Observations, RUNNING, Resources};
@@ -35,13 +36,17 @@ pub struct Executed {
     pub observations: Observations,
     /// Why it gave no result: the time limit, an actor that broke down.
     pub error: Option<String>,
-    /// What each list did, in order, with the time since the start.
+    /// What each list did, in the order of time, with the time since the start.
     pub log: Vec<String>,
+    /// The process of each actor.
+    pub processes: Vec<(String, u32)>,
+    /// The steps as they began and ended, for a picture of the run.
+    pub calls: Calls,
 }
 
 /// From the actors and the lab's list.
 enum Message {
-    Actor(usize, Event),
+    Actor(usize, Told),
     /// An actor has sent its last message.
     HungUp(usize),
     /// An actor's process has ended.
@@ -89,9 +94,9 @@ pub fn execute<T>(
         for (index, actor) in actors.iter().enumerate() {
             let sender = sender.clone();
             scope.spawn(move || {
-                actor.listen(|event| {
+                actor.listen(|told| {
                     // Nobody listens any longer when the run is over.
-                    let _ = sender.send(Message::Actor(index, event));
+                    let _ = sender.send(Message::Actor(index, told));
                 });
                 let _ = sender.send(Message::HungUp(index));
             });
@@ -123,7 +128,12 @@ pub fn execute<T>(
         let executed = Executed {
             observations: execution.observations,
             error: execution.error,
-            log: execution.log,
+            log: in_order(execution.log),
+            calls: execution.calls,
+            processes: actors
+                .iter()
+                .map(|actor| (actor.name.clone(), actor.pid()))
+                .collect(),
         };
         Ok((executed, seen))
     })
@@ -146,7 +156,10 @@ struct Execution<'a> {
     printed: BTreeMap<String, Vec<String>>,
     error: Option<String>,
     start: Instant,
-    log: Vec<String>,
+    start_us: u64,
+    /// Lines with their times.
+    log: Vec<(u64, String)>,
+    calls: Calls,
 }
 
 impl<'a> Execution<'a> {
@@ -168,12 +181,15 @@ impl<'a> Execution<'a> {
             printed: BTreeMap::new(),
             error: None,
             start: Instant::now(),
+            start_us: now_us(),
             log: Vec::new(),
+            calls: Calls::default(),
         }
     }
 
-    /// Notes what the harness has just heard of a list.
-    fn note(&mut self, list: &str, event: &Event) {
+    /// Notes what a list has said, and when.
+    fn note(&mut self, list: &str, at_us: u64, event: &Event) {
+        self.calls.note(self.scenario, list, at_us, event);
         let what = match event {
             Event::Started { step, .. } => format!("{step} starts"),
             Event::Finished { .. } => "its list has ended".to_owned(),
@@ -196,8 +212,10 @@ impl<'a> Execution<'a> {
                 what
             }
         };
-        let seconds = self.start.elapsed().as_secs_f64();
-        self.log.push(format!("{seconds:10.6} {list}: {what}"));
+        let since = Duration::from_micros(at_us.saturating_sub(self.start_us));
+        let seconds = since.as_secs_f64();
+        self.log
+            .push((at_us, format!("{seconds:10.6} {list}: {what}")));
     }
 
     fn is_over(&self) -> bool {
@@ -235,9 +253,9 @@ impl<'a> Execution<'a> {
             Message::Sampled(observations) => self.observations.extend(observations),
             Message::HungUp(index) => self.hung_up[index] = true,
             Message::Died(index) => self.dead.push(index),
-            Message::Actor(index, event) => {
+            Message::Actor(index, Told { at_us, event }) => {
                 let name = &self.scenario.actors[index].name;
-                self.note(name, &event);
+                self.note(name, at_us, &event);
                 match event {
                     Event::Started { task, step } => self.standing[index][task] = Some(step),
                     Event::Finished { task } => self.standing[index][task] = None,
@@ -268,7 +286,7 @@ impl<'a> Execution<'a> {
                 }
             }
             Message::Lab(event) => {
-                self.note("lab", &event);
+                self.note("lab", now_us(), &event);
                 match event {
                     Event::Started { step, .. } => self.lab_standing = Some(step),
                     Event::Finished { .. } => self.lab_standing = None,
@@ -456,6 +474,12 @@ impl<'a> Execution<'a> {
         }
         parts.join(", ")
     }
+}
+
+/// The lines of a log in the order of their times; actors are not heard in that order.
+fn in_order(mut log: Vec<(u64, String)>) -> Vec<String> {
+    log.sort_by_key(|(at_us, _)| *at_us);
+    log.into_iter().map(|(_, line)| line).collect()
 }
 
 /// What a step observes.

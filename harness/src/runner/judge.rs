@@ -19,6 +19,9 @@ pub fn judge(scenario: &Scenario, runs: &[Run]) -> Vec<Expectation> {
             condition: expected.condition(),
             held: held(expected, runs),
             seen: seen(&expected.observation, runs),
+            plain: None,
+            because: expected.because.clone(),
+            line: expected.line as u64,
         })
         .collect()
 }

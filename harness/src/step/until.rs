@@ -21,7 +21,7 @@ pub struct Until {
     /// What it has to be: one of these.
     pub condition: Placed<OneOrMore<Condition>>,
     /// ETIMEDOUT after that. Default: no limit.
-    timeout: Option<Time>,
+    pub timeout: Option<Time>,
 }
 
 impl Definition for Until {

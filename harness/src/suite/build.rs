@@ -1,13 +1,16 @@
 //! From the text of a scenario to the scenario.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use advisor_report::{Clock, Quantifier};
 
 use super::command::Command;
 use super::matrix::Cell;
 use super::parameter::Parameter;
-use super::scenario::{Actor, Expected, Failure, Limits, Proves, Scenario, Side, Task};
+use super::scenario::{
+    Actor, Expected, ExpectedFailure, Failure, Limits, Proves, Scenario, Side, Task,
+};
 use super::text::{
     ActorText, CarrierText, ClockText, Conditions, Emulation, ExpectationText, ProvesText,
     ReleaseText, ScenarioText,
@@ -90,6 +93,8 @@ pub fn build(
         parameters: origin.parameters.clone(),
         proves: proves(&text.proves)?,
         failure: None,
+        file: Some((PathBuf::new(), origin.place.line)),
+        expected_failure: expected_failure(text)?,
     };
     scenario.read_links(text)?;
     scenario.read_sysctls(&text.sysctls)?;
@@ -99,6 +104,36 @@ pub fn build(
     scenario.read_failure(&text.failure, origin.place)?;
     scenario.read_expectations(&text.expect, origin.place)?;
     Ok(scenario)
+}
+
+/// The failure that is known, with its day checked.
+fn expected_failure(text: &ScenarioText) -> Result<Option<ExpectedFailure>, SuiteError> {
+    let Some(known) = &text.expected_failure else {
+        return Ok(None);
+    };
+    if known.reason.trim().is_empty() {
+        let hint = "why it fails, such as: legacy server, ticket 4711";
+        return Err(SuiteError::new(
+            known.place,
+            "expected-failure: no reason",
+            hint,
+        ));
+    }
+    let until = known.until.as_ref();
+    if let Some(until) = until
+        && chrono::NaiveDate::parse_from_str(&until.0, "%Y-%m-%d").is_err()
+    {
+        let message = format!("until: there is no day {:?}", &*until.0);
+        return Err(SuiteError::new(
+            until.place,
+            message,
+            "a day such as 2027-03-31",
+        ));
+    }
+    Ok(Some(ExpectedFailure {
+        reason: known.reason.trim().to_owned(),
+        until: until.map(|until| until.0.clone()),
+    }))
 }
 
 /// The place of a key's value, or of the scenario where the key is left out.
@@ -380,6 +415,7 @@ impl Scenario {
             since: None,
             before: None,
             because: None,
+            line: place.line,
             references,
         });
         Ok(())
@@ -456,6 +492,7 @@ impl Scenario {
                     since: text.since.map(|ReleaseText(since)| since),
                     before: text.before.map(|ReleaseText(before)| before),
                     because: text.because.as_ref().map(|because| because.0.clone()),
+                    line: place.line,
                     references: references.clone(),
                 });
             }

@@ -280,7 +280,7 @@ fn set_option(socket: &OwnedFd, option: libc::c_int, value: libc::c_int) -> io::
 }
 
 /// The frames that found the receive buffer full since the last call.
-fn dropped(socket: &OwnedFd) -> nix::Result<u32> {
+pub fn dropped(socket: &OwnedFd) -> nix::Result<u32> {
     let mut statistics = libc::tpacket_stats {
         tp_packets: 0,
         tp_drops: 0,
