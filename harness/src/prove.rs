@@ -4,6 +4,7 @@
 
 pub mod chance;
 pub mod kernel;
+pub mod page;
 pub mod render;
 pub mod templates;
 

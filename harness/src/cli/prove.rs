@@ -42,7 +42,7 @@ pub(super) struct Prove {
     /// /lib/modules/RELEASE [default: those beside the vmlinuz]
     #[arg(long, value_name = "DIR")]
     modules: Option<PathBuf>,
-    /// Write proof.json and proof.md to this directory
+    /// Write proof.json, proof.md and proof.html to this directory
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
 }
@@ -162,11 +162,13 @@ impl Prove {
     }
 }
 
-/// Writes `proof.json` and `proof.md`.
+/// Writes `proof.json`, `proof.md` and `proof.html`.
 fn write(proof: &Proof, directory: &Path) -> std::io::Result<()> {
     let mut json = serde_json::to_vec_pretty(proof)?;
     json.push(b'\n');
     output::write(&directory.join("proof.json"), &json)?;
+    let page = prove::page::page(proof);
+    output::write(&directory.join("proof.html"), page.as_bytes())?;
     let markdown = prove::render::markdown(proof);
     output::write(&directory.join("proof.md"), markdown.as_bytes())
 }
