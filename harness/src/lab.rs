@@ -5,6 +5,7 @@
 pub mod address;
 pub mod datagrams;
 pub mod destroy;
+pub mod events;
 pub mod kernel_log;
 pub mod namespace;
 pub mod netem;

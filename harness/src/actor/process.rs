@@ -137,6 +137,11 @@ impl Process {
         orders.write_all(&line)
     }
 
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw().cast_unsigned()
+    }
+
     /// Tells the actor that a step has ended, where it waits for that. One that
     /// is dead doesn't hear it.
     pub fn tell_ended(&self, step: &StepReference) {

@@ -38,6 +38,8 @@ pub struct Executed {
     pub error: Option<String>,
     /// What each list did, in the order of time, with the time since the start.
     pub log: Vec<String>,
+    /// The process of each actor.
+    pub processes: Vec<(String, u32)>,
     /// The steps as they began and ended, for a picture of the run.
     pub calls: Calls,
 }
@@ -128,6 +130,10 @@ pub fn execute<T>(
             error: execution.error,
             log: in_order(execution.log),
             calls: execution.calls,
+            processes: actors
+                .iter()
+                .map(|actor| (actor.name.clone(), actor.pid()))
+                .collect(),
         };
         Ok((executed, seen))
     })

@@ -228,6 +228,14 @@ impl Expected {
         }
     }
 
+    /// Whether the kernel of a release tells of what is expected.
+    pub fn is_told_by(&self, release: Release) -> bool {
+        match &self.observation {
+            Observation::Events { kind, .. } => release >= kind.since(),
+            _ => true,
+        }
+    }
+
     /// Whether it is expected of a release.
     pub fn is_for(&self, release: Release) -> bool {
         self.since.is_none_or(|since| release >= since)
@@ -272,9 +280,15 @@ impl Scenario {
         if let Some(release) = Release::of_kernel(release) {
             scenario
                 .expectations
-                .retain(|expected| expected.is_for(release));
+                .retain(|expected| expected.is_for(release) && expected.is_told_by(release));
         }
         scenario
+    }
+
+    /// Whether events of the kernel are expected.
+    pub fn wants_events(&self) -> bool {
+        let mut expected = self.expectations.iter();
+        expected.any(|expected| matches!(expected.observation, Observation::Events { .. }))
     }
 
     /// Whether the scenario acts on the whole machine.
