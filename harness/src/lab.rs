@@ -9,12 +9,12 @@ pub mod kernel_log;
 pub mod namespace;
 pub mod netem;
 mod netlink;
+pub mod nftables;
 pub mod observe;
 pub mod offload;
 pub mod relay;
 pub mod sysctl;
 pub mod topology;
-pub mod tracking;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -246,6 +246,7 @@ impl<'a> Builder<'a> {
         // The router comes last so that the thread is in its namespace while
         // it makes the pairs and the relay's sockets.
         self.add_namespace("router")?;
+        let is_silent = self.silence_router();
         self.namespaces.rotate_right(1);
         self.handles.rotate_right(1);
         let router_offload = self.join_hosts()?;
@@ -256,7 +257,7 @@ impl<'a> Builder<'a> {
                 .map_err(|error| LabError::new(host, "switch offloads of eth0 off", error, ""))?;
         }
         let mut wires = Vec::new();
-        let mut seed_honoured = true;
+        let mut seed_honoured = is_silent;
         for (index, host) in self.topology.hosts.iter().enumerate() {
             let Some(impairment) = self.topology.links.get(host) else {
                 continue;
@@ -287,6 +288,14 @@ impl<'a> Builder<'a> {
             relay,
             seed_honoured,
         })
+    }
+
+    /// Has the router send nothing of its own over netem, which would give it draws and a
+    /// place among the packets. Returns whether that can be had.
+    fn silence_router(&self) -> bool {
+        let rule = nftables::Rule::DropNeighbourDiscovery;
+        self.link != Link::Netem
+            || nftables::install("quiet", &[(nftables::Hook::Output, rule)]).is_ok()
     }
 
     /// Makes a host's namespace; the thread is in it afterwards.

@@ -211,10 +211,72 @@ pub enum Observation {
         /// Of [`Field::Errors`], which.
         errno: Option<String>,
     },
+    /// The time of one execution of a step: `LIST.STEP.ms.WHICH`.
+    StepTime {
+        /// The actor, or `lab`.
+        list: String,
+        /// The step.
+        step: String,
+        /// Which execution.
+        which: Which,
+    },
     /// How a command ended.
     ExitStatus(String),
     /// What a command printed.
     Output(String),
+}
+
+/// One of the executions of a step.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Which {
+    /// The shortest.
+    Min,
+    /// The longest.
+    Max,
+    /// The last.
+    Last,
+    /// By its number, from 1.
+    Number(usize),
+}
+
+impl Which {
+    /// What names the executions of a step of which the times are kept.
+    pub const NAMES: &str = "min, max, last, or a number from 1 to 100";
+
+    /// Reads one of [`Which::NAMES`].
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "min" => Some(Self::Min),
+            "max" => Some(Self::Max),
+            "last" => Some(Self::Last),
+            number => {
+                let number = number.parse().ok()?;
+                (1..=100).contains(&number).then_some(Self::Number(number))
+            }
+        }
+    }
+
+    /// Of the times of all executions, that of this one.
+    pub fn of(self, times: &[f64]) -> Option<f64> {
+        let times_in_order = times.iter().copied();
+        match self {
+            Self::Min => times_in_order.reduce(f64::min),
+            Self::Max => times_in_order.reduce(f64::max),
+            Self::Last => times.last().copied(),
+            Self::Number(number) => times.get(number - 1).copied(),
+        }
+    }
+}
+
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Min => f.write_str("min"),
+            Self::Max => f.write_str("max"),
+            Self::Last => f.write_str("last"),
+            Self::Number(number) => write!(f, "{number}"),
+        }
+    }
 }
 
 /// What a name means when a run didn't produce it.
@@ -323,6 +385,7 @@ impl fmt::Display for Observation {
                 write!(f, "{list}.{step}.{}", field.as_str())?;
                 errno.iter().try_for_each(|errno| write!(f, ".{errno}"))
             }
+            Self::StepTime { list, step, which } => write!(f, "{list}.{step}.ms.{which}"),
             Self::ExitStatus(actor) => write!(f, "{actor}.exit.status"),
             Self::Output(actor) => write!(f, "{actor}.output"),
         }

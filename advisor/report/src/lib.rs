@@ -12,5 +12,6 @@ pub mod report;
 
 pub use report::{
     Clock, Dependence, Difference, Expectation, Group, Kernel, Link, Machine, Quantifier,
-    Repeatable, Report, Run, SCHEMA, ScenarioResult, Seen, SocketLine, Value, Verdict, parse, read,
+    Repeatable, Report, Run, SCHEMA, ScenarioResult, Seen, SocketLine, Spread, Value, Verdict,
+    parse, read,
 };

@@ -28,10 +28,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
-use super::protocol::{Event, Order};
+use super::protocol::{Answer, Event, Order};
 use crate::errno;
 use crate::step::call;
-use crate::step::context::{Outcome, lock};
+use crate::step::context::{Outcome, lock, monotonic};
 use crate::suite::command::{Command, DIRECTORY_MARK, Ready};
 
 /// Directories for mounting something, of which one becomes the private
@@ -76,8 +76,9 @@ pub fn run(command: Command, control: UnixStream, orders: impl BufRead) -> io::R
         match order {
             Order::Done(_) => {}
             Order::Signal { number, to_all } => {
-                let errno = supervisor.signal(number, to_all).err();
-                supervisor.tell(&Event::Answer(errno.map(|errno| errno as i32)));
+                let sent = supervisor.signal(number, to_all);
+                let refused = |errno| Answer::Refused(errno as i32);
+                supervisor.tell(&Event::Answer(sent.map_or_else(refused, |()| Answer::Done)));
             }
             Order::Restart { timeout } => {
                 let (supervisor, command) = (Arc::clone(&supervisor), Arc::clone(&command));
@@ -227,17 +228,18 @@ impl Supervisor {
         self.tell(&Event::Started {
             task: 0,
             step: "ready".to_owned(),
+            at: monotonic(),
         });
-        let start = Instant::now();
+        let (start, begun) = (Instant::now(), monotonic());
         let mut outcome = Outcome::of("ready");
         match self.start(command, None) {
-            Ok(None) => outcome.ok = 1,
-            Ok(Some(errno)) => {
-                outcome.fail(errno::name(errno));
-            }
+            Ok(Answer::Done) => outcome.ok = 1,
+            Ok(Answer::Refused(errno)) => outcome.fail(errno::name(errno)),
+            Ok(Answer::Late) => outcome.fail(errno::LATE.to_owned()),
             Err(why) => return self.tell(&Event::Broken(why)),
         }
         outcome.ms = start.elapsed().as_secs_f64() * 1e3;
+        outcome.between = Some((begun, monotonic()));
         self.tell(&Event::Ended(outcome));
         self.tell(&Event::Finished { task: 0 });
     }
@@ -247,24 +249,20 @@ impl Supervisor {
         let mut state = lock(&self.state);
         while state.main.is_some() {
             if is_over(end) {
-                return self.tell(&Event::Answer(Some(libc::ETIMEDOUT)));
+                return self.tell(&Event::Answer(Answer::Late));
             }
             state = self.wait(state);
         }
         drop(state);
         match self.start(command, end) {
-            Ok(errno) => self.tell(&Event::Answer(errno)),
+            Ok(answer) => self.tell(&Event::Answer(answer)),
             Err(why) => self.tell(&Event::Broken(why)),
         }
     }
 
-    /// Starts it and waits until it is ready: `None`, or the errno of one that
-    /// isn't. An error where it can't be started at all.
-    fn start(
-        self: &Arc<Self>,
-        command: &Prepared,
-        end: Option<Instant>,
-    ) -> Result<Option<i32>, String> {
+    /// Starts it and waits until it is ready: ECHILD where it ends before. An error where
+    /// it can't be started at all.
+    fn start(self: &Arc<Self>, command: &Prepared, end: Option<Instant>) -> Result<Answer, String> {
         let before = Before {
             processes: processes(),
             file: command.ready_file(),
@@ -286,14 +284,14 @@ impl Supervisor {
             };
             // One that goes on in the background is ready all the same.
             if is_ready {
-                return Ok(None);
+                return Ok(Answer::Done);
             }
             let state = lock(&self.state);
             if state.main.is_none() && !has_others(&before.processes) {
-                return Ok(Some(libc::ECHILD));
+                return Ok(Answer::Refused(libc::ECHILD));
             }
             if is_over(end) {
-                return Ok(Some(libc::ETIMEDOUT));
+                return Ok(Answer::Late);
             }
             drop(self.wait(state));
         }

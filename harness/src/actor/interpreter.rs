@@ -12,7 +12,8 @@ use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use super::command;
 use super::protocol::{Event, Order, Plan};
 use crate::descriptor;
-use crate::step::context::{ActorContext, Shared, lock};
+use crate::step::context::{ActorContext, Shared, lock, monotonic};
+use crate::step::notebook::Notebook;
 use crate::step::signal::SIGNALS;
 use crate::step::{ActorStep, Step, call, flatten};
 
@@ -30,6 +31,8 @@ pub fn run() -> io::Result<()> {
         .ok_or_else(|| io::Error::other("no network namespace came with the plan"))?;
     setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)?;
     drop(namespace);
+    let notebook = descriptor::receive(&control)?
+        .ok_or_else(|| io::Error::other("no notebook came with the plan"))?;
     let mut orders = BufReader::new(control.try_clone()?);
     let mut line = String::new();
     orders.read_line(&mut line)?;
@@ -46,8 +49,9 @@ pub fn run() -> io::Result<()> {
         tasks,
         ..
     } = plan;
+    let notebook = Some(Notebook::of(notebook, &tasks));
     let actor = Actor {
-        shared: Shared::new(name, host, addresses, control.as_raw_fd()),
+        shared: Shared::new(name, host, addresses, control.as_raw_fd(), notebook),
         control: Mutex::new(control),
     };
     std::thread::scope(|scope| {
@@ -102,6 +106,7 @@ impl Actor {
             self.tell(&Event::Started {
                 task,
                 step: step.name.clone(),
+                at: monotonic(),
             });
             context.run(step);
             // The inner steps first, the step itself last.

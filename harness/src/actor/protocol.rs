@@ -1,11 +1,13 @@
 //! The messages between the harness and an actor, a line of JSON each.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::errno;
 use crate::step::context::Outcome;
 use crate::step::name::StepReference;
 use crate::step::{ActorStep, Step};
@@ -58,6 +60,8 @@ pub enum Event {
         task: usize,
         /// The step's name.
         step: String,
+        /// When, on CLOCK_MONOTONIC.
+        at: Duration,
     },
     /// A step has ended; for those inside a repeat, when the repeat has.
     Ended(Outcome),
@@ -78,6 +82,27 @@ pub enum Event {
         /// in bytes.
         max_rss_bytes: u64,
     },
-    /// An order was followed, or the errno that it came to.
-    Answer(Option<i32>),
+    /// An order was followed, or wasn't.
+    Answer(Answer),
+}
+
+/// What came of an order.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Answer {
+    /// It was followed.
+    Done,
+    /// The kernel refused it with this errno.
+    Refused(i32),
+    /// Its own time limit ended it.
+    Late,
+}
+
+impl From<Answer> for io::Result<()> {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Done => Ok(()),
+            Answer::Refused(errno) => Err(io::Error::from_raw_os_error(errno)),
+            Answer::Late => Err(errno::late()),
+        }
+    }
 }

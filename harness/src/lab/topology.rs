@@ -143,24 +143,29 @@ pub async fn join(
     bring_up(inside, ETH0).await?;
     wait_until_up(router, position.router_index()).await?;
     wait_until_up(inside, ETH0).await?;
-    for (address, prefix) in position.addresses(1) {
-        add_address(router, position.router_index(), address, prefix).await?;
-    }
-    for (address, prefix) in position.addresses(2) {
-        add_address(inside, ETH0, address, prefix).await?;
-        add_neighbour(
-            router,
-            position.router_index(),
-            address,
-            position.mac(Device::Eth0),
-        )
-        .await?;
-    }
-    for (gateway, _) in position.addresses(1) {
-        add_neighbour(inside, ETH0, gateway, position.mac(Device::Router)).await?;
-        add_default_route(inside, gateway).await?;
+    for ((gateway, prefix), (own, _)) in position.addresses(1).zip(position.addresses(2)) {
+        // A side without IPv6 has no such address, neighbour or route.
+        if has_family(add_address(router, position.router_index(), gateway, prefix).await)? {
+            let mac = position.mac(Device::Eth0);
+            add_neighbour(router, position.router_index(), own, mac).await?;
+        }
+        if has_family(add_address(inside, ETH0, own, prefix).await)? {
+            add_neighbour(inside, ETH0, gateway, position.mac(Device::Router)).await?;
+            add_default_route(inside, gateway).await?;
+        }
     }
     Ok(())
+}
+
+/// Whether a device takes an address: EACCES where net.ipv6.conf.*.disable_ipv6 says no.
+fn has_family(added: Result<(), rtnetlink::Error>) -> Result<bool, rtnetlink::Error> {
+    match added {
+        Ok(()) => Ok(true),
+        Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::EACCES => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Routes the router's traffic towards a host over the relay's pair.
@@ -185,14 +190,11 @@ pub async fn detour(
     wait_until_up(router, position.detour_index()).await?;
     wait_until_up(router, position.relay_index()).await?;
     for (address, _) in position.addresses(2) {
-        add_neighbour(
-            router,
-            position.detour_index(),
-            address,
-            position.mac(Device::Eth0),
-        )
-        .await?;
-        add_host_route(router, address, position.detour_index()).await?;
+        let index = position.detour_index();
+        // Without IPv6 on the router there is nothing to lead to the relay.
+        if has_family(add_host_route(router, address, index).await)? {
+            add_neighbour(router, index, address, position.mac(Device::Eth0)).await?;
+        }
     }
     Ok(())
 }
@@ -228,7 +230,12 @@ pub async fn set_link(
     inside.link().set(change).execute().await?;
     // The kernel forgets the device's neighbours when its address changes.
     for (gateway, _) in position.addresses(1) {
-        add_neighbour(inside, ETH0, gateway, gateway_mac).await?;
+        match add_neighbour(inside, ETH0, gateway, gateway_mac).await {
+            // A host without IPv6 has no neighbours there.
+            Err(rtnetlink::Error::NetlinkError(error))
+                if gateway.is_ipv6() && error.raw_code() == -libc::EINVAL => {}
+            changed => changed?,
+        }
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use advisor_report::{Report, ScenarioResult, Verdict};
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
 use super::matrix::Matrix;
-use super::{Format, describe_seen, printed};
+use super::{Format, describe_expectation, printed};
 
 /// `junit.xml`.
 pub(super) struct Junit;
@@ -73,7 +73,7 @@ fn non_success(kind: NonSuccessKind, scenario: &ScenarioResult, reason: String) 
                 expectation.observation,
                 expectation.quantifier,
                 expectation.condition,
-                describe_seen(&expectation.seen)
+                describe_expectation(expectation)
             )
         })
         .chain(scenario.console.iter().cloned())

@@ -20,6 +20,8 @@ pub(super) fn is_broken(scenario: &Scenario, run: &Run) -> bool {
 /// Writes packets and logs of a scenario's runs, if asked to.
 pub(super) struct Keeper {
     directory: Option<PathBuf>,
+    /// Whether runs that are as expected are written, too.
+    always: bool,
     /// Bytes kept of the packets of a host's link at most.
     most_bytes: usize,
     /// Packets and log of the last run.
@@ -36,6 +38,7 @@ impl Keeper {
                 .keep
                 .as_ref()
                 .map(|keep| keep.join(&scenario.id)),
+            always: settings.options.keep_always,
             most_bytes: if settings.in_guest {
                 capture::MOST_BYTES_IN_GUEST
             } else {
@@ -52,7 +55,7 @@ impl Keeper {
         let wanted = if anyhow {
             self.kept.is_empty()
         } else {
-            is_broken(scenario, run)
+            self.always || is_broken(scenario, run)
         };
         let (Some(directory), Some((capture, log)), true) = (&self.directory, &self.last, wanted)
         else {

@@ -58,23 +58,37 @@ pub(super) fn run_and_keep(
         ran,
         |number, result| {
             let start = Instant::now();
+            let mut without_given = 0;
             let mut run = loop {
-                let mut run = Run::default();
+                // A run that lacked what is given would lack it again with the same draws.
+                let number = number + without_given * scenario.max_runs;
+                let mut run = Run {
+                    number,
+                    ..Run::default()
+                };
                 match run_once(scenario, link, number, &mut run, &mut keeper) {
-                    Ok(None) => {}
-                    Ok(Some(disturbance)) if result.discarded_runs.len() < MOST_DISCARDED => {
-                        result.discarded_runs.push(disturbance);
+                    Ok(Once::Seen(hint)) => result.hint = result.hint.take().or(hint),
+                    Ok(Once::Disturbed(how)) if result.discarded_runs.len() < MOST_DISCARDED => {
+                        result.discarded_runs.push(how);
                         continue;
                     }
-                    Ok(Some(disturbance)) => run.error = Some(disturbance),
+                    Ok(Once::Disturbed(how)) => run.error = Some(how),
                     Err(error) => {
                         run.error = Some(error.to_string());
                         result.hint = Some(error.hint).filter(|hint| !hint.is_empty());
                     }
                 }
+                let missing = judge::missing(scenario, &run).filter(|_| run.error.is_none());
+                if let Some(missing) = missing {
+                    without_given += 1;
+                    if without_given < scenario.max_runs {
+                        result.runs_without_given += 1;
+                        continue;
+                    }
+                    run.error = Some(format!("none of {without_given} runs counts: {missing}"));
+                }
                 break run;
             };
-            run.number = number;
             run.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
             keeper.keep(scenario, &run, false, write);
             run
@@ -87,8 +101,28 @@ pub(super) fn run_and_keep(
     {
         keeper.keep(scenario, run, true, write);
     }
-    result.hint = result.hint.or(keeper.describe());
+    let mistaken = judge::mistaken_for_timeouts(scenario, &result.runs);
+    let mistaken = (!mistaken.is_empty()).then(|| {
+        let first = &mistaken[0];
+        let more = match mistaken.len() - 1 {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        format!(
+            "{first}{more}: ETIMEDOUT is an errno of the kernel. Where a time limit of the suite ended \
+             the step, expect `late`"
+        )
+    });
+    result.hint = result.hint.or(mistaken).or(keeper.describe());
     result
+}
+
+/// What came of one run.
+enum Once {
+    /// It was seen, with what to do about an error.
+    Seen(Option<String>),
+    /// The lab disturbed it.
+    Disturbed(String),
 }
 
 /// Runs a scenario until its runs decide, and judges it. `one` makes the run of a
@@ -207,15 +241,14 @@ pub(super) fn too_long(scenario: &Scenario) -> (String, String) {
     (reason, hint)
 }
 
-/// One run in a topology of its own. Returns how the lab disturbed it, if it
-/// did.
+/// One run in a topology of its own.
 fn run_once(
     scenario: &Scenario,
     link: Link,
     number: u64,
     run: &mut Run,
     keeper: &mut Keeper,
-) -> Result<Option<String>, LabError> {
+) -> Result<Once, LabError> {
     let host_settings = HostSettings::begin(scenario, &kernel_gauges_before().unwrap_or_default())?;
     let mut lab = Lab::build(&scenario.topology(), link, number)?;
     run.seed_honoured = lab.seed_honoured;
@@ -254,10 +287,12 @@ fn run_once(
     run.observations.extend(executed.observations);
     run.sockets = sockets;
     run.error = executed.error;
+    run.failed_steps = executed.failed_steps;
     lab.clear_sockets()?;
     let counts = lab.stop_relay()?;
     host_settings.end()?;
-    Ok(disturbance(scenario, &counts, dropped))
+    let disturbed = disturbance(scenario, &counts, dropped);
+    Ok(disturbed.map_or(Once::Seen(executed.hint), Once::Disturbed))
 }
 
 /// Packets lost, though no impairment lost them: on a busy machine, queues that
@@ -269,6 +304,15 @@ fn disturbance(scenario: &Scenario, wires: &[WireCounts], dropped: u64) -> Optio
             wire.towards,
             wire.overrun,
             wire.refused.as_deref().unwrap_or("it fell behind")
+        ));
+    }
+    if let Some((wire, late)) = wires.iter().find_map(|wire| Some((wire, wire.late?))) {
+        return Some(format!(
+            "the relay towards {} was late: a packet left {:.0} ms after its time, {:.0} ms after \
+             it had come",
+            wire.towards,
+            late.by.as_secs_f64() * 1e3,
+            (late.by + late.asked).as_secs_f64() * 1e3
         ));
     }
     // While a link is down, packets are lost anyway.
@@ -297,6 +341,7 @@ pub(super) fn blank(scenario: &Scenario, link: Link) -> ScenarioResult {
         identical_runs: 0,
         repeatable: None,
         discarded_runs: Vec::new(),
+        runs_without_given: 0,
         expectations: Vec::new(),
     }
 }

@@ -92,7 +92,7 @@ impl Guests {
                     broken(error, number)
                 }
             };
-            if is_broken(&judged, &run) {
+            if options.keep_always || is_broken(&judged, &run) {
                 kept.write();
             }
             run
@@ -128,6 +128,7 @@ fn settings(settings: &Settings, scenario: &Scenario, number: u64) -> Settings {
             first_run: number,
             long: scenario.long && settings.options.long,
             keep: Some(KEPT.into()),
+            keep_always: settings.options.keep_always,
             ..Options::default()
         },
         ..settings.clone()

@@ -13,6 +13,7 @@ pub struct Bind {
 }
 
 impl Definition for Bind {
+    const PREPARES: bool = true;
     const SHORTHAND: Option<&'static str> = Some("to");
     const MAKES: Makes = Makes::Sockets;
 }

@@ -14,6 +14,7 @@ use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use super::name::{Endpoint, FileName, SocketName, StepReference};
+use super::notebook::Notebook;
 use super::transfer::Transferred;
 use super::{ActorStep, Step, call};
 use crate::errno;
@@ -40,7 +41,16 @@ pub struct Outcome {
     pub value: Option<String>,
     /// The time of all calls in milliseconds.
     pub ms: f64,
+    /// The time of each execution in milliseconds, of the first [`MOST_EACH`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub each_ms: Vec<f64>,
+    /// When it began for the first time and ended for the last, on CLOCK_MONOTONIC.
+    #[serde(default)]
+    pub between: Option<(Duration, Duration)>,
 }
+
+/// The executions of a step of which the times are kept one by one.
+pub const MOST_EACH: usize = 100;
 
 impl Outcome {
     /// Of a step of which nothing is known yet.
@@ -67,6 +77,8 @@ pub struct Calls {
     bytes: Option<u64>,
     nonzero_bytes: u64,
     value: Option<String>,
+    /// The time of each part, of a step with several.
+    each: Vec<Duration>,
 }
 
 impl Calls {
@@ -76,6 +88,12 @@ impl Calls {
             Ok(()) => self.ok += 1,
             Err(error) => self.errors.push(error),
         }
+    }
+
+    /// The same calls with the time of each part.
+    #[must_use]
+    pub fn with_each(self, each: Vec<Duration>) -> Self {
+        Self { each, ..self }
     }
 
     /// The same calls with what the last of them read.
@@ -100,6 +118,23 @@ pub struct Progress {
     changed: Condvar,
 }
 
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Waited {
+    /// What was waited for is there.
+    Ended,
+    /// The time is over.
+    Late,
+    /// The run is over.
+    Over,
+}
+
+/// The time on CLOCK_MONOTONIC, which is one for all processes of the machine.
+pub fn monotonic() -> Duration {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+    now.map_or(Duration::ZERO, Duration::from)
+}
+
 #[derive(Default)]
 struct ProgressState {
     ended: BTreeSet<StepReference>,
@@ -119,30 +154,35 @@ impl Progress {
         self.changed.notify_all();
     }
 
-    /// Waits until a step has ended. False where the run is over before.
-    pub fn wait_for(&self, step: &StepReference) -> bool {
-        self.wait(None, |state| state.ended.contains(step))
+    /// Waits until a step has ended.
+    pub fn wait_for(&self, step: &StepReference, limit: Option<Duration>) -> Waited {
+        self.wait(limit, |state| state.ended.contains(step))
+    }
+
+    /// Whether a step has ended by now.
+    pub fn has_ended(&self, step: &StepReference) -> bool {
+        lock(&self.state).ended.contains(step)
     }
 
     /// Waits for a time. False where the run is over before.
     pub fn sleep(&self, time: Duration) -> bool {
-        self.wait(Some(time), |_| false)
+        self.wait(Some(time), |_| false) == Waited::Late
     }
 
-    fn wait(&self, limit: Option<Duration>, ready: impl Fn(&ProgressState) -> bool) -> bool {
+    fn wait(&self, limit: Option<Duration>, ready: impl Fn(&ProgressState) -> bool) -> Waited {
         let end = limit.map(|limit| Instant::now() + limit);
         let mut state = lock(&self.state);
         loop {
             if state.is_over {
-                return false;
+                return Waited::Over;
             }
             if ready(&state) {
-                return true;
+                return Waited::Ended;
             }
             let left = match end {
                 Some(end) => match end.checked_duration_since(Instant::now()) {
                     Some(left) if !left.is_zero() => left,
-                    _ => return true,
+                    _ => return Waited::Late,
                 },
                 None => Duration::from_secs(3600),
             };
@@ -174,6 +214,8 @@ pub struct Shared {
     sockets: Mutex<BTreeMap<String, Vec<RawFd>>>,
     /// What was last sent as a file, by the step that sent it.
     files: Mutex<BTreeMap<String, Arc<File>>>,
+    /// Where outcomes are written that nobody was told of yet.
+    notebook: Option<Notebook>,
 }
 
 impl Shared {
@@ -183,12 +225,14 @@ impl Shared {
         host: String,
         addresses: BTreeMap<String, IpAddr>,
         lifeline: RawFd,
+        notebook: Option<Notebook>,
     ) -> Self {
         Self {
             name,
             host,
             addresses,
             lifeline,
+            notebook,
             progress: Progress::default(),
             sockets: Mutex::default(),
             files: Mutex::default(),
@@ -228,20 +272,27 @@ impl<'a> ActorContext<'a> {
         // How long `await` waits is what it observes.
         if let (Some(awaited), false) = (step.waits_for(), matches!(step.kind, ActorStep::Await(_)))
         {
-            self.wait_for(awaited);
+            self.wait_for(awaited, None);
         }
         self.step.clone_from(&step.name);
-        let start = Instant::now();
+        let (start, begun) = (Instant::now(), monotonic());
         let calls = step.kind.run(self);
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
         let outcome = self
             .outcomes
             .entry(step.name.clone())
             .or_insert_with(|| Outcome::of(&step.name));
-        outcome.ms += start.elapsed().as_secs_f64() * 1e3;
+        let took = ms(start.elapsed());
+        outcome.ms += took;
+        let each = calls.each.into_iter().map(ms).collect::<Vec<_>>();
+        let each = if each.is_empty() { vec![took] } else { each };
+        let room = MOST_EACH.saturating_sub(outcome.each_ms.len());
+        outcome.each_ms.extend(each.into_iter().take(room));
+        let (first, _) = outcome.between.unwrap_or((begun, begun));
+        outcome.between = Some((first, monotonic()));
         outcome.ok += calls.ok;
         for error in calls.errors {
-            let number = error.raw_os_error();
-            outcome.fail(number.map_or_else(|| error.to_string(), errno::name));
+            outcome.fail(errno::observed(&error).unwrap_or_else(|| error.to_string()));
         }
         if let Some(bytes) = calls.bytes {
             *outcome.bytes.get_or_insert(0) += bytes;
@@ -249,6 +300,17 @@ impl<'a> ActorContext<'a> {
         outcome.nonzero_bytes += calls.nonzero_bytes;
         if calls.value.is_some() {
             outcome.value = calls.value;
+        }
+    }
+
+    /// Runs a step inside of another one, and notes what it gave: the outer one may never
+    /// end.
+    pub fn run_inner(&mut self, step: &Step<ActorStep>) {
+        self.run(step);
+        if let (Some(notebook), Some(outcome)) =
+            (&self.shared.notebook, self.outcomes.get(&step.name))
+        {
+            notebook.write(outcome);
         }
     }
 
@@ -263,8 +325,8 @@ impl<'a> ActorContext<'a> {
     }
 
     /// Waits until a step of another list has ended.
-    pub fn wait_for(&self, step: &StepReference) {
-        self.shared.progress.wait_for(step);
+    pub fn wait_for(&self, step: &StepReference, limit: Option<Duration>) -> Waited {
+        self.shared.progress.wait_for(step, limit)
     }
 
     /// Hangs up when the run is over.

@@ -15,6 +15,7 @@ pub struct Listen {
 }
 
 impl Definition for Listen {
+    const PREPARES: bool = true;
     const SHORTHAND: Option<&'static str> = Some("port");
     const MAKES: Makes = Makes::Sockets;
 }

@@ -13,6 +13,7 @@ pub struct Socket {
 }
 
 impl Definition for Socket {
+    const PREPARES: bool = true;
     const MAKES: Makes = Makes::Sockets;
 }
 

@@ -1,19 +1,20 @@
 //! From the text of a scenario to the scenario.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use advisor_report::{Clock, Quantifier};
 
 use super::command::Command;
 use super::matrix::Cell;
 use super::parameter::Parameter;
-use super::scenario::{Actor, Expected, Failure, Limits, Proves, Scenario, Side, Task};
+use super::scenario::{Actor, Expected, Failure, Given, Limits, Proves, Scenario, Side, Task};
 use super::text::{
     ActorText, CarrierText, ClockText, Conditions, Emulation, ExpectationText, ProvesText,
     ReleaseText, ScenarioText,
 };
 use super::vocabulary;
 use crate::condition::{Condition, Expression};
+use crate::errno;
 use crate::observation::{Observation, Unknown};
 use crate::step::exit::Exit;
 use crate::step::name::StepReference;
@@ -90,6 +91,8 @@ pub fn build(
         parameters: origin.parameters.clone(),
         proves: proves(&text.proves)?,
         failure: None,
+        given: Vec::new(),
+        named_steps: BTreeSet::new(),
     };
     scenario.read_links(text)?;
     scenario.read_sysctls(&text.sysctls)?;
@@ -97,7 +100,9 @@ pub fn build(
     scenario.let_connects_wait();
     scenario.check(mentions)?;
     scenario.read_failure(&text.failure, origin.place)?;
+    scenario.read_given(&text.given)?;
     scenario.read_expectations(&text.expect, origin.place)?;
+    scenario.named_steps = scenario.steps_named();
     Ok(scenario)
 }
 
@@ -384,6 +389,20 @@ impl Scenario {
         Ok(())
     }
 
+    /// What must have been seen for a run to count.
+    fn read_given(&mut self, given: &Entries<Conditions>) -> Result<(), SuiteError> {
+        for (name, conditions) in given.iter() {
+            let observation = self.observation(name, name.place)?;
+            let (conditions, references) = self.conditions(&observation, conditions)?;
+            self.given.push(Given {
+                observation,
+                conditions,
+                references,
+            });
+        }
+        Ok(())
+    }
+
     /// Conditions that an observation can meet, and the observations that they refer to.
     fn conditions(
         &self,
@@ -395,7 +414,9 @@ impl Scenario {
             for name in condition.references() {
                 references.push(self.observation(name, condition.place)?);
             }
-            if let Some(wanted) = condition.exact() {
+            // Among several values one may be of another cell of a matrix.
+            let is_of_another = |wanted: &str| wanted == errno::LATE && conditions.0.len() > 1;
+            if let Some(wanted) = condition.exact().filter(|wanted| !is_of_another(wanted)) {
                 vocabulary::check_value(observation, wanted, self)
                     .map_err(|unknown| named(&observation.to_string(), condition.place, unknown))?;
             }

@@ -108,6 +108,10 @@ pub struct ScenarioText {
     /// change always and after it never.
     #[serde(default)]
     pub failure: Placed<Entries<Conditions>>,
+    /// By observation: what must have been seen for a run to count; a run without it is
+    /// made again.
+    #[serde(default)]
+    pub given: Entries<Conditions>,
     /// By observation; may be left out where there is a `failure`.
     #[serde(default)]
     pub expect: Placed<Entries<OneOrMore<ExpectationText>>>,

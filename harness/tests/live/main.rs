@@ -20,3 +20,4 @@ mod relay;
 mod topology;
 mod touch_host;
 mod traffic;
+mod verdicts;
