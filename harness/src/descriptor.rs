@@ -8,14 +8,9 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, s
 
 /// Sends a descriptor, with one byte to carry it.
 pub fn send(line: &UnixStream, descriptor: impl AsFd) -> io::Result<()> {
-    send_with(line, b"d", descriptor)
-}
-
-/// Sends a descriptor with a few bytes, of which there must be one.
-pub fn send_with(line: &UnixStream, bytes: &[u8], descriptor: impl AsFd) -> io::Result<()> {
     sendmsg::<()>(
         line.as_raw_fd(),
-        &[IoSlice::new(bytes)],
+        &[IoSlice::new(b"d")],
         &[ControlMessage::ScmRights(&[descriptor.as_fd().as_raw_fd()])],
         MsgFlags::MSG_NOSIGNAL,
         None,

@@ -165,6 +165,9 @@ pub struct Booted {
     pub boot: Duration,
     monitor: Monitor,
     memory: File,
+    devices: File,
+    /// Its descriptor in QEMU.
+    devices_inherited: i32,
 }
 
 /// The host's ends of what a guest is connected by.
@@ -194,7 +197,10 @@ impl Guest {
         image.write_all(&initramfs).map_err(&prepare)?;
         let memory = file(c"guest memory")?;
         memory.set_len(MEMORY_BYTES).map_err(&prepare)?;
-        let (ends, mut machine) = machine(kernel, accelerator, duplicate(&memory)?, true)?;
+        let devices = file(c"guest devices")?;
+        let shared = (duplicate(&memory)?, duplicate(&devices)?);
+        let (ends, mut machine) = machine(kernel, accelerator, shared, true)?;
+        let devices_inherited = machine.devices();
         machine.boot(kernel, accelerator, image.into());
         let start = Instant::now();
         let (mut guest, mut monitor) = Self::start(kernel, accelerator, machine, ends)?;
@@ -220,6 +226,8 @@ impl Guest {
             boot: start.elapsed(),
             monitor,
             memory,
+            devices,
+            devices_inherited,
         })
     }
 
@@ -232,12 +240,14 @@ impl Guest {
     ) -> Result<Self, KernelError> {
         let open = at(kernel, "open its saved state");
         let (memory, devices) = state.files().map_err(&open)?;
-        let (ends, mut machine) = machine(kernel, accelerator, memory.into(), false)?;
+        let files = (memory.into(), devices.into());
+        let (ends, mut machine) = machine(kernel, accelerator, files, false)?;
         machine.restore();
+        let devices = machine.devices();
         let (mut guest, mut monitor) = Self::start(kernel, accelerator, machine, ends)?;
-        let restored = monitor.restore(&devices).and_then(|()| {
-            if guest.has_mailbox() {
-                monitor.await_restored()?;
+        let restored = monitor.restore(devices).and_then(|()| {
+            if !guest.has_mailbox() {
+                return monitor.go_on();
             }
             guest.attend(monitor)
         });
@@ -541,17 +551,17 @@ impl Booted {
     /// Stops the guest and gives what copies of it need: the file of its memory,
     /// and that of the state of its devices.
     pub fn stop(mut self) -> io::Result<(File, File)> {
-        let devices = in_memory(c"guest devices")?;
-        self.monitor.save(&devices)?;
-        Ok((self.memory, devices))
+        self.monitor.save(self.devices_inherited)?;
+        Ok((self.memory, self.devices))
     }
 }
 
-/// The machine of a guest, and the host's ends of its lines.
+/// The machine of a guest with these files of its memory and its devices, and the host's
+/// ends of its lines.
 fn machine(
     kernel: &Stored,
     accelerator: Accelerator,
-    memory: OwnedFd,
+    (memory, devices): (OwnedFd, OwnedFd),
     shares_memory: bool,
 ) -> Result<(Ends, Machine), KernelError> {
     let failed = at(kernel, "connect a guest");
@@ -579,6 +589,7 @@ fn machine(
         accelerator,
         memory,
         shares_memory,
+        devices,
         serial.into(),
         connection,
         monitored.into(),

@@ -1,7 +1,6 @@
 //! QEMU's monitor: orders to the emulator itself, in QMP (a JSON object a line,
 //! docs/interop/qmp-spec of QEMU).
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -9,17 +8,12 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::descriptor;
-
 /// An emulator that doesn't answer within this hangs.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
-/// Writing the state of a guest takes moments; a disk can be slow.
+/// Reading the state of a guest takes moments; a disk can be slow.
 const MIGRATION_LIMIT: Duration = Duration::from_secs(60);
 const MIGRATION_PAUSE: Duration = Duration::from_millis(2);
-
-/// What the monitor calls the file with the state of the devices.
-const DEVICES: &str = "devices";
 
 /// A connection to a monitor.
 #[derive(Debug)]
@@ -104,34 +98,25 @@ impl Monitor {
         self.execute("cont", &json!({})).map(drop)
     }
 
-    /// The memory is in its file already: it is neither written nor read.
-    fn leave_memory_alone(&mut self) -> io::Result<()> {
-        let capabilities = json!([{ "capability": "x-ignore-shared", "state": true }]);
-        let arguments = json!({ "capabilities": capabilities });
-        self.execute("migrate-set-capabilities", &arguments)?;
+    /// Writes the state of the guest's devices to a file, and stops the guest for good.
+    /// QEMU has inherited the file's descriptor.
+    ///
+    /// This is one of Xen's orders, but works everywhere: the memory is in its file
+    /// already, and a migration, which could leave it out as well, can't be had while
+    /// QEMU records.
+    pub fn save(&mut self, devices: i32) -> io::Result<()> {
+        // Else it goes on when the state is written.
+        self.execute("stop", &json!({}))?;
+        let arguments = json!({ "filename": format!("/proc/self/fd/{devices}") });
+        self.execute("xen-save-devices-state", &arguments)?;
         Ok(())
     }
 
-    /// Gives it the file with the state of the devices, as [`DEVICES`].
-    fn hand_over(&mut self, devices: &File) -> io::Result<()> {
-        let order = json!({ "execute": "getfd", "arguments": { "fdname": DEVICES } });
-        descriptor::send_with(&self.orders, order.to_string().as_bytes(), devices)?;
-        self.answer("getfd")?;
-        Ok(())
-    }
-
-    /// Lets the guest go on from the state of its devices in this file, where it
-    /// ran when it was saved.
-    pub fn restore(&mut self, devices: &File) -> io::Result<()> {
-        self.leave_memory_alone()?;
-        self.hand_over(devices)?;
-        let arguments = json!({ "uri": format!("fd:{DEVICES}") });
+    /// Reads the state of the devices of a guest that waits for it from such a file. The
+    /// guest stands then.
+    pub fn restore(&mut self, devices: i32) -> io::Result<()> {
+        let arguments = json!({ "uri": format!("fd:{devices}") });
         self.execute("migrate-incoming", &arguments)?;
-        Ok(())
-    }
-
-    /// Waits until the state is restored.
-    pub fn await_restored(&mut self) -> io::Result<()> {
         let end = Instant::now() + MIGRATION_LIMIT;
         while self.execute("query-status", &json!({}))?["status"] == "inmigrate" {
             if Instant::now() > end {
@@ -142,31 +127,6 @@ impl Monitor {
             std::thread::sleep(MIGRATION_PAUSE);
         }
         Ok(())
-    }
-
-    /// Writes the state of the guest's devices to this file, and stops the guest
-    /// for good.
-    pub fn save(&mut self, devices: &File) -> io::Result<()> {
-        self.leave_memory_alone()?;
-        self.hand_over(devices)?;
-        self.execute("migrate", &json!({ "uri": format!("fd:{DEVICES}") }))?;
-        let end = Instant::now() + MIGRATION_LIMIT;
-        loop {
-            let answer = self.execute("query-migrate", &json!({}))?;
-            match answer["status"].as_str() {
-                Some("completed") => return Ok(()),
-                Some(status @ ("failed" | "cancelled")) => {
-                    let why = answer["error-desc"].as_str().unwrap_or("QEMU says no more");
-                    return Err(io::Error::other(format!("migrate: {status}: {why}")));
-                }
-                _ if Instant::now() > end => {
-                    return Err(io::Error::other(format!(
-                        "migrate: not done within {MIGRATION_LIMIT:?}"
-                    )));
-                }
-                _ => std::thread::sleep(MIGRATION_PAUSE),
-            }
-        }
     }
 }
 

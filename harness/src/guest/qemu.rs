@@ -55,8 +55,11 @@ pub enum Accelerator {
 /// that adapts to the host (`auto`) makes no two runs alike.
 const ICOUNT_SHIFT: u32 = 3;
 
-/// The rest of `-icount`: a waiting guest does not wait for the host's clock.
-const ICOUNT: &str = "sleep=off";
+/// The rest of `-icount`: a waiting guest does not wait for the host's clock. What is
+/// recorded is thrown away. But while QEMU records, its main loop and its processor
+/// take turns; else the main loop can move the clock on by itself before the
+/// instructions that have just run are counted, and the clock goes too far by as much.
+const ICOUNT: &str = "sleep=off,rr=record,rrfile=/dev/null";
 
 /// Where the guest's real-time clock starts, at the boot that a state is made from.
 const RTC_BASE: &str = "2026-01-01T00:00:00";
@@ -130,17 +133,21 @@ pub enum Connection {
 pub struct Machine {
     arguments: Vec<OsString>,
     descriptors: Vec<OwnedFd>,
+    /// The descriptor of the file for the state of the devices.
+    devices: i32,
 }
 
 impl Machine {
     /// A machine with this memory (a file of [`MEMORY_BYTES`]), a console, a line to
     /// the host and a monitor. What of it concerns the guest must be the same at the
     /// boot and at each restore from it. Where `shares_memory`, what the guest writes
-    /// to its memory is in the file; otherwise it is a copy of its own.
+    /// to its memory is in the file; otherwise it is a copy of its own. `devices` is the
+    /// file that the state of the devices is saved to, or restored from.
     pub fn new(
         accelerator: Accelerator,
         memory: OwnedFd,
         shares_memory: bool,
+        devices: OwnedFd,
         console: OwnedFd,
         line: Connection,
         monitor: OwnedFd,
@@ -148,7 +155,9 @@ impl Machine {
         let mut machine = Self {
             arguments: Vec::new(),
             descriptors: Vec::new(),
+            devices: devices.as_raw_fd(),
         };
+        machine.inherit(devices);
         let memory = machine.inherit(memory);
         let console = machine.inherit(console);
         let monitor = machine.inherit(monitor);
@@ -201,9 +210,16 @@ impl Machine {
             .extend(["-append".into(), command_line.into()]);
     }
 
-    /// Waits until the monitor says from where to go on.
+    /// Waits until the monitor says to read the state. The state comes without a
+    /// description of the machine, and the guest stands when it has been read.
     pub fn restore(&mut self) {
-        self.add("-incoming defer");
+        self.add("-incoming defer -S -M suppress-vmdesc=on");
+        self.add("-global migration.send-configuration=off");
+    }
+
+    /// The descriptor of the file for the state of the devices, here and in QEMU.
+    pub fn devices(&self) -> i32 {
+        self.devices
     }
 
     fn add(&mut self, arguments: &str) {
