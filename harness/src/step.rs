@@ -398,6 +398,8 @@ steps! {
         accept "accept" Accept,
         connect "connect" Connect,
         poll "poll" Poll,
+        epoll_ctl "epoll-ctl" Epollctl,
+        epoll_wait "epoll-wait" Epollwait,
         write "write" Write,
         sendfile "sendfile" Sendfile,
         splice "splice" Splice,
@@ -405,15 +407,22 @@ steps! {
         ftruncate "ftruncate" Ftruncate,
         read "read" Read,
         read_to_end "read-to-end" ReadToEnd,
+        send "send" Send,
+        recv "recv" Recv,
         drain "drain" Drain,
         shutdown "shutdown" Shutdown,
+        ioctl "ioctl" Ioctl,
+        tcp_info "tcp-info" Tcpinfo,
         wait_outq_empty "wait-outq-empty" WaitOutqEmpty,
         close "close" Close,
         dup "dup" Dup,
+        send_rights "send-rights" Sendrights,
+        receive_rights "receive-rights" Receiverights,
         fork "fork" Fork,
         exit "exit" Exit,
         setrlimit "setrlimit" Setrlimit,
         setuid "setuid" Setuid,
+        sigaction "sigaction" Sigaction,
         repeat "repeat" Repeat,
     }
     both {
@@ -423,6 +432,8 @@ steps! {
     lab {
         link_down "link-down" LinkDown,
         link_up "link-up" LinkUp,
+        link "link" Link,
+        inject "inject" Inject,
         signal "signal" Signal,
         restart "restart" Restart,
         destroy "destroy" Destroy,
@@ -556,10 +567,11 @@ pub fn schemas() -> [(&'static str, Json); 2] {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     use super::context::{Outcome, Shared};
     use super::*;
+    use crate::lab::address::{Addresses, Family};
     use crate::yaml::error::SuiteError;
     use crate::yaml::node;
     use crate::yaml::reader::{Grammar, Mention, read};
@@ -576,8 +588,13 @@ mod tests {
 
     /// Runs steps of an actor on this machine's loopback, and returns what each observed.
     pub(super) fn run(steps: &[&str]) -> BTreeMap<String, Outcome> {
-        let localhost = Ipv4Addr::LOCALHOST.into();
-        let any = Ipv4Addr::UNSPECIFIED.into();
+        let with = |v4, v6| Addresses {
+            v4,
+            v6,
+            family: Family::V4,
+        };
+        let localhost = with(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST);
+        let any = with(Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED);
         let addresses = [("localhost", localhost), ("any", any)];
         let addresses = addresses.map(|(name, address)| (name.to_owned(), address));
         let host = "localhost".to_owned();

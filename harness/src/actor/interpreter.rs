@@ -38,7 +38,7 @@ pub fn run() -> io::Result<()> {
     orders.read_line(&mut line)?;
     let mut plan: Plan = serde_json::from_str(&line)?;
     if let Some(command) = plan.command.take() {
-        return command::run(command, control, orders);
+        return command::run(command, &plan.addresses, control, orders);
     }
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::errno;
+use crate::lab::address::Addresses;
 use crate::step::context::Outcome;
 use crate::step::name::StepReference;
 use crate::step::{ActorStep, Step};
@@ -20,8 +20,8 @@ use crate::suite::scenario::Limits;
 pub struct Plan {
     /// The actor's name, for its errors.
     pub name: String,
-    /// The address of each host in the scenario's family.
-    pub addresses: BTreeMap<String, IpAddr>,
+    /// The addresses of each host.
+    pub addresses: BTreeMap<String, Addresses>,
     /// The host that it runs on.
     pub host: String,
     /// The limits of a cgroup of its own.

@@ -7,11 +7,15 @@ use std::fmt::Write as _;
 use std::io::{self, IoSliceMut, PipeReader};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::time::{ClockId, clock_gettime};
 use nix::sys::socket::{ControlMessageOwned, LinkAddr, MsgFlags, recvmsg, setsockopt, sockopt};
 
-use crate::lab::relay::capture_socket;
+use crate::lab::packets::Ledger;
+use crate::lab::relay::{capture_socket, dropped};
 use crate::lab::topology::ETH0;
 use crate::lab::{Lab, LabError};
 
@@ -45,11 +49,19 @@ pub type Write<'a> = &'a mut dyn FnMut(&Path, &[u8]) -> io::Result<()>;
 
 /// A capture on every host's link.
 #[derive(Debug)]
-pub struct Capture(Vec<Packets>);
+pub struct Capture {
+    packets: Vec<Packets>,
+    /// The hosts in the order of the suite.
+    hosts: Vec<String>,
+    /// Where packets are counted by what they are.
+    ledger: Arc<Ledger>,
+}
 
 impl Capture {
     /// Starts to listen; packets queue in the sockets from now on.
     pub fn open(lab: &Lab, most_bytes: usize) -> Result<Self, LabError> {
+        let now = clock_gettime(ClockId::CLOCK_REALTIME);
+        lab.ledger.begin(now.map_or(Duration::ZERO, Duration::from));
         let packets = lab.hosts().iter().map(|namespace| {
             let socket = namespace
                 .run(|| {
@@ -69,14 +81,25 @@ impl Capture {
                 left_out: 0,
             })
         });
-        packets.collect::<Result<_, _>>().map(Self)
+        Ok(Self {
+            packets: packets.collect::<Result<_, _>>()?,
+            hosts: lab.hosts().iter().map(|known| known.host.clone()).collect(),
+            ledger: Arc::clone(&lab.ledger),
+        })
+    }
+
+    /// The first link of which packets were lost: they came faster than they were read.
+    pub fn lost(&self) -> Option<String> {
+        let lost = |packets: &&Packets| dropped(&packets.socket).is_ok_and(|count| count > 0);
+        let packets = self.packets.iter().find(lost)?;
+        Some(format!("packets of {}'s link were missed", packets.host))
     }
 
     /// Reads packets until the other end of the pipe is closed, then those still queued.
     pub fn take(mut self, running: &PipeReader) -> io::Result<Self> {
         loop {
             let mut watched: Vec<PollFd> = self
-                .0
+                .packets
                 .iter()
                 .map(|packets| PollFd::new(packets.socket.as_fd(), PollFlags::POLLIN))
                 .chain([PollFd::new(running.as_fd(), PollFlags::empty())])
@@ -86,8 +109,9 @@ impl Capture {
                 .last()
                 .and_then(PollFd::revents)
                 .is_some_and(|events| events.contains(PollFlags::POLLHUP));
-            for packets in &mut self.0 {
-                packets.take()?;
+            let hosts: Vec<&str> = self.hosts.iter().map(String::as_str).collect();
+            for packets in &mut self.packets {
+                packets.take(&self.ledger, &hosts)?;
             }
             if is_over {
                 return Ok(self);
@@ -98,7 +122,7 @@ impl Capture {
     /// Writes HOST.pcap for each host, and the actors' log.
     pub fn write(&self, directory: &Path, log: &[String], write: Write) -> io::Result<()> {
         let mut text = String::new();
-        for packets in &self.0 {
+        for packets in &self.packets {
             let path = directory.join(format!("{}.pcap", packets.host));
             write(&path, &packets.file)?;
             if packets.left_out > 0 {
@@ -125,7 +149,7 @@ fn header() -> Vec<u8> {
 }
 
 impl Packets {
-    fn take(&mut self) -> io::Result<()> {
+    fn take(&mut self, ledger: &Ledger, hosts: &[&str]) -> io::Result<()> {
         let mut buffer = [0; SNAP_BYTES];
         loop {
             let mut slices = [IoSliceMut::new(&mut buffer)];
@@ -140,6 +164,12 @@ impl Packets {
                     Err(errno) => return Err(errno.into()),
                 };
             let kept = &buffer[..length.min(SNAP_BYTES)];
+            let [seconds, nanoseconds] = time;
+            let at = Duration::new(seconds.into(), nanoseconds);
+            ledger.note(&self.host, hosts, at, kept);
+            if self.most_bytes == 0 {
+                continue;
+            }
             if self.file.len() + kept.len() > self.most_bytes {
                 self.left_out += 1;
                 continue;

@@ -19,7 +19,8 @@ use crate::errno;
 use crate::lab::{Lab, LabError};
 use crate::observation::{Field, Observation, Observations, RUNNING, Resources};
 use crate::step::context::{Actors, LabContext, Outcome, Progress, monotonic};
-use crate::step::name::{OWN_ADDRESSES, StepReference};
+use crate::step::name::StepReference;
+use crate::step::sigaction::Disposition;
 use crate::step::signal::SignalName;
 use crate::step::{ActorStep, Kind, LabStep, Step, flatten};
 use crate::suite::command::Command;
@@ -69,14 +70,7 @@ pub fn execute<T>(
         .map(|actor| {
             let plan = Plan {
                 name: actor.name.clone(),
-                addresses: scenario
-                    .hosts
-                    .iter()
-                    .map(String::as_str)
-                    .chain(["router"])
-                    .chain(OWN_ADDRESSES)
-                    .map(|host| (host.to_owned(), scenario.address_of(host)))
-                    .collect(),
+                addresses: scenario.addresses(),
                 host: actor.host.clone(),
                 memory_limits: actor.memory_limits,
                 command: actor.command.as_ref().map(Command::resolved),
@@ -118,6 +112,7 @@ pub fn execute<T>(
         execution.follow(&messages, happened);
         execution.keep_what_was_seen();
         execution.look_at_commands(&messages);
+        execution.look_at_the_living();
         execution.look_at_cgroups();
         let seen = look();
         progress.over();
@@ -449,6 +444,20 @@ impl<'a> Execution<'a> {
         }
     }
 
+    /// Notes that an actor still runs, where the suite asks.
+    fn look_at_the_living(&mut self) {
+        let scenario = self.scenario;
+        for observation in scenario.observed() {
+            if let Observation::ExitStatus(actor) = observation {
+                let actor = self.actors.iter().find(|known| known.name == *actor);
+                if actor.is_some_and(|actor| actor.has_ended().is_none()) {
+                    let name = observation.to_string();
+                    self.observations.entry(name).or_insert_with(|| RUNNING.into());
+                }
+            }
+        }
+    }
+
     /// Notes the memory of each cgroup, before it is taken away.
     fn look_at_cgroups(&mut self) {
         for actor in self.actors {
@@ -487,20 +496,42 @@ impl<'a> Execution<'a> {
         if self.standing[index].iter().all(has_ended) {
             return;
         }
-        let standing = self.standing[index].iter().flatten();
-        let steps: Vec<&str> = standing.map(String::as_str).collect();
+        let steps: Vec<String> = self.standing[index].iter().flatten().cloned().collect();
         let exits = steps.iter().any(|step| self.is_exit(index, step));
         // What its cgroup may do to it is for the expectations as well.
         let limits = self.scenario.actors[index].memory_limits;
         let limited = limits.is_some_and(|limits| limits.max_bytes.is_some());
         let out_of_memory = limited && how == Signal::SIGKILL.as_str();
-        if !exits && !out_of_memory && !self.was_sent(index, &how) {
+        let by_sigpipe = how == Signal::SIGPIPE.as_str() && self.takes_sigpipe(index);
+        self.note_exit(index, &how);
+        let expected = exits || out_of_memory || by_sigpipe;
+        if !expected && !self.was_sent(index, &how) {
             let name = &self.actors[index].name;
             self.error = Some(format!("actor {name} died ({how}) at {}", steps.join(", ")));
         }
         let death = format!("was ended by {how} at {}", steps.join(", "));
         self.deaths.insert(index, death);
         self.standing[index].fill(None);
+    }
+
+    /// How an actor ended: its exit status, or the signal that killed it.
+    fn note_exit(&mut self, index: usize, how: &str) {
+        let status = match how.strip_prefix("exit status ").map(str::parse) {
+            Some(Ok(number)) => Value::Integer(number),
+            _ => how.into(),
+        };
+        let observation = Observation::ExitStatus(self.actors[index].name.clone());
+        self.observations.insert(observation.to_string(), status);
+    }
+
+    /// Whether SIGPIPE may end an actor.
+    fn takes_sigpipe(&self, actor: usize) -> bool {
+        let tasks = self.scenario.actors[actor].tasks.iter();
+        let mut steps = tasks.flat_map(|task| flatten(&task.steps));
+        steps.any(|step| match &step.kind {
+            ActorStep::Sigaction(set) => set.sigpipe == Disposition::Default,
+            _ => false,
+        })
     }
 
     fn is_exit(&self, actor: usize, name: &str) -> bool {

@@ -69,11 +69,18 @@ impl Keeper {
         });
     }
 
-    /// Starts to capture, where packets are kept.
-    pub(super) fn capture(&self, lab: &Lab) -> Result<Option<Capture>, LabError> {
-        let wanted = self.directory.as_ref();
-        wanted
-            .map(|_| Capture::open(lab, self.most_bytes))
+    /// Starts to capture, where packets are kept or the scenario looks at them.
+    pub(super) fn capture(
+        &self,
+        scenario: &Scenario,
+        lab: &Lab,
+    ) -> Result<Option<Capture>, LabError> {
+        let most_bytes = match &self.directory {
+            Some(_) => self.most_bytes,
+            None => 0,
+        };
+        (self.directory.is_some() || scenario.looks_at_packets())
+            .then(|| Capture::open(lab, most_bytes))
             .transpose()
     }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use advisor_facts::release::Release;
 use advisor_report::{self, Clock, Kernel, Link, Machine, Run, ScenarioResult, Verdict};
 
-use super::capture::Write;
+use super::capture::{Capture, Write};
 use super::keep::Keeper;
 use super::watch::{Signals, Watch, kernel_gauges_before};
 use super::{Options, Settings, Touching, execution, judge};
@@ -253,7 +253,7 @@ fn run_once(
     let mut lab = Lab::build(&scenario.topology(), link, number)?;
     run.seed_honoured = lab.seed_honoured;
     host_settings.hold(&lab)?;
-    let capture = keeper.capture(&lab)?;
+    let capture = keeper.capture(scenario, &lab)?;
     let watch = Watch::start(&lab)?;
     let signals = Signals::default();
     let (running, runs) =
@@ -281,17 +281,22 @@ fn run_once(
         let captured = capture.and_then(|thread| thread.join().ok()?.ok());
         executed.map(|(executed, seen)| (executed, seen, captured))
     })?;
+    let missed = captured.as_ref().and_then(Capture::lost);
     keeper.last = captured.map(|captured| (captured, executed.log));
     let (observations, sockets, dropped) = seen?;
     run.observations = observations;
     run.observations.extend(executed.observations);
+    if scenario.looks_at_packets() {
+        lab.ledger.observe(&mut run.observations);
+    }
     run.sockets = sockets;
     run.error = executed.error;
     run.failed_steps = executed.failed_steps;
     lab.clear_sockets()?;
     let counts = lab.stop_relay()?;
     host_settings.end()?;
-    let disturbed = disturbance(scenario, &counts, dropped);
+    let missed = missed.filter(|_| scenario.looks_at_packets());
+    let disturbed = disturbance(scenario, &counts, dropped).or(missed);
     Ok(disturbed.map_or(Once::Seen(executed.hint), Once::Disturbed))
 }
 

@@ -8,8 +8,8 @@ use super::transfer::Within;
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Connect {
-    on: Option<SocketName>,
-    /// host:port; `localhost` is the actor's own.
+    pub(crate) on: Option<SocketName>,
+    /// host:port; `localhost` is the actor's own, server6:7000 names the family.
     pub to: Destination,
     /// The step that has to end first. Default: the first listen on that port.
     pub after: Option<StepReference>,
@@ -34,8 +34,8 @@ impl Definition for Connect {
 impl RunByActor for Connect {
     fn run(&self, actor: &mut ActorContext<'_>) -> Calls {
         let connect = |actor: &mut ActorContext<'_>| {
-            let address = actor.address(&self.to.0)?;
-            let socket = actor.unused_socket(self.on.as_ref())?;
+            let socket = actor.unused_socket(self.on.as_ref(), Some(&self.to.0))?;
+            let address = actor.address(&self.to.0, socket)?;
             actor.use_up();
             limited(Within::end(self.within), || call::connect(socket, address))
         };

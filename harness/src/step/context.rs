@@ -4,20 +4,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
-use super::name::{Endpoint, FileName, SocketName, StepReference};
+use super::call::Protocol;
+use super::name::{Endpoint, EpollName, FileName, SocketName, StepReference};
 use super::notebook::Notebook;
 use super::transfer::Transferred;
 use super::{ActorStep, Step, call};
 use crate::errno;
+use crate::lab::address::{Addresses, SocketFamily, split_family};
 use crate::lab::namespace::Namespace;
 use crate::lab::{Lab, LabError};
 use crate::observation::Observations;
@@ -204,8 +207,8 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct Shared {
     name: String,
     host: String,
-    /// The address of each host in the scenario's family.
-    addresses: BTreeMap<String, IpAddr>,
+    /// The addresses of each host.
+    addresses: BTreeMap<String, Addresses>,
     /// Hangs up when the run is over.
     lifeline: RawFd,
     /// The steps of other lists that have ended, and those of this actor.
@@ -214,6 +217,8 @@ pub struct Shared {
     sockets: Mutex<BTreeMap<String, Vec<RawFd>>>,
     /// What was last sent as a file, by the step that sent it.
     files: Mutex<BTreeMap<String, Arc<File>>>,
+    /// The epoll instances under each name.
+    epolls: Mutex<BTreeMap<String, Arc<OwnedFd>>>,
     /// Where outcomes are written that nobody was told of yet.
     notebook: Option<Notebook>,
 }
@@ -223,7 +228,7 @@ impl Shared {
     pub fn new(
         name: String,
         host: String,
-        addresses: BTreeMap<String, IpAddr>,
+        addresses: BTreeMap<String, Addresses>,
         lifeline: RawFd,
         notebook: Option<Notebook>,
     ) -> Self {
@@ -235,6 +240,7 @@ impl Shared {
             notebook,
             progress: Progress::default(),
             sockets: Mutex::default(),
+            epolls: Mutex::default(),
             files: Mutex::default(),
         }
     }
@@ -433,24 +439,56 @@ impl<'a> ActorContext<'a> {
         self.current = vec![socket];
     }
 
+    /// The actor's name.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// Keeps a socket that another process made, which may be a listening one.
+    pub fn receive(&mut self, socket: RawFd) {
+        self.keep(socket);
+        self.listener = Some(socket);
+    }
+
+    /// The epoll instance of a name, made where it isn't there.
+    pub fn epoll(&self, name: &EpollName) -> io::Result<Arc<OwnedFd>> {
+        let mut epolls = lock(&self.shared.epolls);
+        if let Some(epoll) = epolls.get(&**name) {
+            return Ok(Arc::clone(epoll));
+        }
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let epoll: Arc<OwnedFd> = Arc::new(epoll.0);
+        epolls.insert(name.to_string(), Arc::clone(&epoll));
+        Ok(epoll)
+    }
+
     /// Lets the steps after this one act on several sockets.
     pub fn act_on(&mut self, sockets: Vec<RawFd>) {
         self.current = sockets;
     }
 
     /// Makes a socket of a family; without one, of the scenario's.
-    pub fn make_socket(&mut self, family: Option<IpAddr>) -> io::Result<RawFd> {
-        let own = self.shared.addresses.get(&self.shared.host).copied();
-        let family = family.or(own).unwrap_or(Ipv4Addr::UNSPECIFIED.into());
-        let socket = call::socket(family)?;
+    pub fn make_socket(
+        &mut self,
+        family: Option<SocketFamily>,
+        protocol: Protocol,
+    ) -> io::Result<RawFd> {
+        let own = self.shared.addresses.get(&self.shared.host);
+        let own = own.map(|addresses| SocketFamily::of(addresses.own()));
+        let family = family.or(own).unwrap_or(SocketFamily::V4);
+        let socket = call::socket(family, protocol)?;
         self.keep(socket);
         self.unused = Some(socket);
         Ok(socket)
     }
 
     /// The socket for bind, listen or connect: the one named, else one that is made and
-    /// not yet used, else a new one.
-    pub fn unused_socket(&mut self, on: Option<&SocketName>) -> io::Result<RawFd> {
+    /// not yet used, else a new one, of the family that its address names.
+    pub fn unused_socket(
+        &mut self,
+        on: Option<&SocketName>,
+        endpoint: Option<&Endpoint>,
+    ) -> io::Result<RawFd> {
         if on.is_some() {
             return self.socket(on);
         }
@@ -459,7 +497,10 @@ impl<'a> ActorContext<'a> {
                 self.keep(socket);
                 Ok(socket)
             }
-            None => self.make_socket(None),
+            None => {
+                let family = endpoint.and_then(|endpoint| self.named_family(endpoint));
+                self.make_socket(family, Protocol::Tcp)
+            }
         }
     }
 
@@ -484,23 +525,47 @@ impl<'a> ActorContext<'a> {
         self.listener = self.listener.filter(|known| *known != socket);
     }
 
-    /// The address of an endpoint; without a host, of the actor's own.
-    pub fn address(&self, endpoint: &Endpoint) -> io::Result<SocketAddr> {
+    /// The family that an endpoint names.
+    fn named_family(&self, endpoint: &Endpoint) -> Option<SocketFamily> {
+        let host = endpoint.host.as_ref()?;
+        if self.shared.addresses.contains_key(host) {
+            return None;
+        }
+        split_family(host).map(|(_, family)| family)
+    }
+
+    /// The address of an endpoint for a socket; without a host, of the actor's own. It is
+    /// of the family that the endpoint names, else of the socket's.
+    pub fn address(&self, endpoint: &Endpoint, socket: RawFd) -> io::Result<SocketAddr> {
+        let unknown = || io::Error::from_raw_os_error(libc::EINVAL);
         let host = endpoint.host.as_ref().unwrap_or(&self.shared.host);
-        let address = self.shared.addresses.get(host);
-        let address = address.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
-        Ok(SocketAddr::new(*address, endpoint.port))
+        let addresses = self.shared.addresses.get(host);
+        let address = match (addresses, split_family(host)) {
+            (Some(addresses), _) => addresses.of_socket(call::family(socket)?),
+            (None, Some((host, family))) => {
+                let addresses = self.shared.addresses.get(host).ok_or_else(unknown)?;
+                addresses.named(family)
+            }
+            (None, None) => return Err(unknown()),
+        };
+        Ok(SocketAddr::new(address, endpoint.port))
     }
 
     /// An address as a suite writes it: `host:port` where it is a host's.
     pub fn endpoint(&self, address: SocketAddr) -> String {
         let ip = address.ip().to_canonical();
-        let mut hosts = self.shared.addresses.iter();
-        let host = hosts.find(|(_, known)| known.to_canonical() == ip);
-        match host {
-            Some((host, _)) => format!("{host}:{}", address.port()),
-            None => address.to_string(),
+        let port = address.port();
+        for (host, known) in &self.shared.addresses {
+            if known.own().to_canonical() == ip {
+                return format!("{host}:{port}");
+            }
+            for (digit, other) in [(4, IpAddr::from(known.v4)), (6, known.v6.into())] {
+                if other == ip {
+                    return format!("{host}{digit}:{port}");
+                }
+            }
         }
+        address.to_string()
     }
 }
 

@@ -103,7 +103,7 @@ pub fn in_time(
         match call() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 // A millisecond more: poll(2) counts whole ones.
-                call::poll(socket, events, Some(left + Duration::from_millis(1)))?;
+                call::poll(socket, &[events], Some(left + Duration::from_millis(1)))?;
             }
             done => return done,
         }

@@ -46,7 +46,7 @@ impl WaitOutqEmpty {
     fn wait(&self, socket: RawFd, left: &mut Option<i32>) -> io::Result<()> {
         let start = Instant::now();
         loop {
-            let outq = call::outq(socket)?;
+            let outq = call::ioctl(socket, libc::TIOCOUTQ)?;
             *left = Some(outq);
             if outq == 0 {
                 return Ok(());

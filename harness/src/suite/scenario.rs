@@ -14,10 +14,10 @@ use super::matrix::Cell;
 use super::parameter::Parameter;
 use crate::condition::{Condition, Expression};
 use crate::impairment::Impairment;
-use crate::lab::address::{Family, address};
-use crate::lab::{Carrier, Topology};
+use crate::lab::address::{self, Addresses, Family};
+use crate::lab::{Carrier, Middlebox, Topology};
 use crate::observation::{Field, Observation};
-use crate::step::name::StepReference;
+use crate::step::name::{OWN_ADDRESSES, StepReference};
 use crate::step::{ActorStep, Kind, LabStep, Step, Values, flatten};
 use crate::yaml::error::Place;
 use advisor_facts::release::Release;
@@ -58,6 +58,8 @@ pub struct Scenario {
     pub needs_netem: bool,
     /// By host: the direction towards it.
     pub links: BTreeMap<String, Impairment>,
+    /// What the router does beside forwarding.
+    pub middlebox: Option<Middlebox>,
     /// By host: per-namespace sysctls.
     pub sysctls: BTreeMap<String, Vec<(String, String)>>,
     /// Sysctls of the initial namespace, which act on the whole machine.
@@ -244,13 +246,27 @@ impl Scenario {
     /// router's side of its link 10.0.N.1 and fd00:N::1. One of
     /// [`OWN_ADDRESSES`](crate::step::name::OWN_ADDRESSES) is the same on every host.
     pub fn address_of(&self, host: &str) -> IpAddr {
-        let own = match host {
-            "any" => Some((Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED)),
-            "localhost" => Some((Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST)),
-            _ => None,
-        };
-        if let Some((v4, v6)) = own {
-            return self.family.of(v4, v6);
+        self.addresses_of(host).own()
+    }
+
+    /// The addresses by every name that an endpoint may have: hosts, the router and the
+    /// names that every host has.
+    pub fn addresses(&self) -> BTreeMap<String, Addresses> {
+        let hosts = self.hosts.iter().map(String::as_str);
+        hosts
+            .chain(["router"])
+            .chain(OWN_ADDRESSES)
+            .map(|host| (host.to_owned(), self.addresses_of(host)))
+            .collect()
+    }
+
+    fn addresses_of(&self, host: &str) -> Addresses {
+        let family = self.family;
+        let with = |(v4, v6)| Addresses { v4, v6, family };
+        match host {
+            "any" => return with((Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED)),
+            "localhost" => return with((Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST)),
+            _ => {}
         }
         let number = self
             .hosts
@@ -258,7 +274,7 @@ impl Scenario {
             .position(|known| known == host)
             .map_or(1, |index| index + 1);
         let side = if host == "router" { 1 } else { 2 };
-        address(number, side, self.family)
+        with(address::pair(number, side))
     }
 
     /// The id without the cell.
@@ -334,6 +350,15 @@ impl Scenario {
         expected.chain(failure).chain(given)
     }
 
+    /// Whether packets have to be looked at: they are observed, or one is made to fit.
+    pub fn looks_at_packets(&self) -> bool {
+        let is_packets = |observation: &Observation| {
+            matches!(observation, Observation::Packets { .. })
+        };
+        let mut steps = self.lab.iter();
+        self.observed().any(is_packets) || steps.any(|step| matches!(step.kind, LabStep::Inject(_)))
+    }
+
     /// Whether anything is expected of how a step ends.
     pub fn expects_of(&self, list: &str, step: &str) -> bool {
         self.named_steps.contains(&StepReference {
@@ -401,6 +426,7 @@ impl Scenario {
             hosts: &self.hosts,
             links: &self.links,
             sysctls: &self.sysctls,
+            middlebox: self.middlebox,
         }
     }
 

@@ -13,7 +13,7 @@ use super::scenario::{Actor, Scenario};
 use crate::condition::is_quantity;
 use crate::errno;
 use crate::observation::{
-    CGROUP_FIELDS, Field, GAUGE_FIELDS, Gauge, Observation, RUNNING, Resources, SocketSet,
+    CGROUP_FIELDS, Field, GAUGE_FIELDS, Gauge, Observation, Passed, RUNNING, Resources, SocketSet,
     USAGE_FIELDS, Unknown, Which,
 };
 use crate::step::{Kind, LabStep, RESULT, Step, Values, flatten};
@@ -54,6 +54,9 @@ pub fn resolve(name: &str, scenario: &Scenario) -> Result<Observation, Unknown> 
         }
         if actor.command.is_some() {
             return of_command(rest, actor);
+        }
+        if rest == "exit.status" {
+            return Ok(Observation::ExitStatus(first.to_owned()));
         }
         let tasks: Vec<_> = actor
             .tasks
@@ -200,6 +203,15 @@ fn of_host(rest: &str, host: &str, scenario: &Scenario) -> Result<Observation, U
     if let Some(gauge) = rest.strip_prefix("sockstat.") {
         return sampled_gauge(Some(host), gauge);
     }
+    if let Some(packets) = Passed::parse(host, rest) {
+        let (passed, time) = packets?;
+        let is_host = |peer: &String| scenario.hosts.contains(peer);
+        if let Some(peer) = passed.peer.as_ref().filter(|peer| !is_host(peer)) {
+            let hint = format!("known: {}", scenario.hosts.join(", "));
+            return Err(Unknown::new(format!("no host {peer:?}"), hint));
+        }
+        return Ok(Observation::Packets { passed, time });
+    }
     let counters = kernel_counters();
     if counters.is_empty() || counters.contains(rest) {
         return Ok(Observation::Counter {
@@ -211,7 +223,7 @@ fn of_host(rest: &str, host: &str, scenario: &Scenario) -> Result<Observation, U
     Err(Unknown::new(
         format!("this kernel has no counter {rest:?}{likely}"),
         "a host has the counters of /proc/net/netstat and /proc/net/snmp, sockets.STATE, \
-         peers.HOST.STATE and sockstat.GAUGE.FIELD",
+         peers.HOST.STATE, packets.sent.KIND and sockstat.GAUGE.FIELD",
     ))
 }
 

@@ -99,6 +99,15 @@ impl Queue {
         }
     }
 
+    /// Impairs the frames that come from now on otherwise; those on the link keep their
+    /// departure.
+    pub fn change(&mut self, impairment: Impairment) {
+        self.prng = Prng::from_seed(impairment.seed);
+        self.flips = Prng::from_seed(!impairment.seed);
+        self.bad_state = false;
+        self.impairment = impairment;
+    }
+
     /// A frame arrives; the caller has let it wait for so long already.
     pub fn enqueue(&mut self, now: Duration, waited: Duration, frame: Frame) {
         self.waited = waited;
@@ -728,6 +737,7 @@ mod tests {
                 rate_bits_per_second: Some(50_000_000),
                 limit_packets: 12,
                 seed,
+                ..Impairment::none()
             };
             let run = || {
                 let mut queue = Queue::new(impairment.clone());

@@ -11,6 +11,7 @@ use nix::sys::socket::{
 };
 use nix::time::{ClockId, clock_gettime};
 
+use super::filter::Filter;
 use super::queue::{Counts, Passed, Queue};
 use crate::impairment::Impairment;
 
@@ -138,6 +139,7 @@ pub(super) struct Passage {
     receive: OwnedFd,
     send: OwnedFd,
     queue: Queue,
+    filter: Filter,
     link_down: u64,
     overrun: u64,
     refused: Option<String>,
@@ -150,12 +152,24 @@ impl Passage {
             towards: wire.towards,
             receive: wire.receive,
             send: wire.send,
+            filter: Filter::new(wire.impairment.drops.clone()),
             queue: Queue::new(wire.impairment),
             link_down: 0,
             overrun: 0,
             refused: None,
             late: None,
         }
+    }
+
+    /// The host at its end.
+    pub(super) fn towards(&self) -> &str {
+        &self.towards
+    }
+
+    /// Impairs what comes from now on otherwise.
+    pub(super) fn change(&mut self, impairment: Impairment) {
+        self.filter = Filter::new(impairment.drops.clone());
+        self.queue.change(impairment);
     }
 
     pub(super) fn source(&self) -> BorrowedFd<'_> {
@@ -199,6 +213,9 @@ impl Passage {
                 self.refuse(&format!("receiving {length} bytes or more"));
                 continue;
             };
+            if self.filter.drops(frame) {
+                continue;
+            }
             let now = start.elapsed();
             // Frames whose time has come are off the link before this one
             // finds it full.
@@ -358,8 +375,14 @@ fn set_option(socket: &OwnedFd, option: libc::c_int, value: libc::c_int) -> io::
     Ok(())
 }
 
+/// Sends a frame past the device's queue, so that netem neither impairs nor counts it.
+pub fn send_around_queue(socket: &OwnedFd, frame: &[u8]) -> io::Result<()> {
+    set_option(socket, libc::PACKET_QDISC_BYPASS, 1)?;
+    Ok(send_patiently(socket, frame)?)
+}
+
 /// The frames that found the receive buffer full since the last call.
-fn dropped(socket: &OwnedFd) -> nix::Result<u32> {
+pub fn dropped(socket: &OwnedFd) -> nix::Result<u32> {
     let mut statistics = libc::tpacket_stats {
         tp_packets: 0,
         tp_drops: 0,
