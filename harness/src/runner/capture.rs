@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::time::{ClockId, clock_gettime};
 use nix::sys::socket::{ControlMessageOwned, LinkAddr, MsgFlags, recvmsg, setsockopt, sockopt};
+use nix::time::{ClockId, clock_gettime};
 
 use crate::lab::packets::Ledger;
 use crate::lab::relay::{capture_socket, dropped};
@@ -157,16 +157,25 @@ impl Packets {
             // MSG_TRUNC: returns the packet's length, not the bytes read.
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
             let socket = self.socket.as_raw_fd();
-            let (length, time) =
+            let (length, time, is_others) =
                 match recvmsg::<LinkAddr>(socket, &mut slices, Some(&mut control), flags) {
-                    Ok(message) => (message.bytes, time_of(message.cmsgs()?)),
+                    Ok(message) => (
+                        message.bytes,
+                        time_of(message.cmsgs()?),
+                        // Of a link that is cut, what nobody takes comes to the device.
+                        message
+                            .address
+                            .is_some_and(|from| from.pkttype() == libc::PACKET_OTHERHOST),
+                    ),
                     Err(nix::errno::Errno::EAGAIN) => return Ok(()),
                     Err(errno) => return Err(errno.into()),
                 };
             let kept = &buffer[..length.min(SNAP_BYTES)];
             let [seconds, nanoseconds] = time;
             let at = Duration::new(seconds.into(), nanoseconds);
-            ledger.note(&self.host, hosts, at, kept);
+            if !is_others {
+                ledger.note(&self.host, hosts, at, kept);
+            }
             if self.most_bytes == 0 {
                 continue;
             }

@@ -21,7 +21,7 @@ use crate::suite::scenario::Scenario;
 
 /// Runs of a scenario discarded at most because the lab disturbed them; one
 /// more makes it errored.
-const MOST_DISCARDED: usize = 3;
+const MOST_DISCARDED: usize = 10;
 
 /// Runs a scenario as often as the settings or the suite say, and judges it.
 /// `ran` is called after each run with the number of runs so far.

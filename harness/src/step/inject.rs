@@ -10,6 +10,7 @@ use crate::lab::injection::{Complaint, Segment};
 use crate::lab::packets::Flow;
 use crate::lab::relay::{send_around_queue, send_socket};
 use crate::lab::topology::{self, ETH0};
+use crate::yaml::error::{Place, SuiteError};
 use crate::yaml::value::OneOrMore;
 
 /// Puts a packet that nobody sent on the link of a host, as if it came from the peer of
@@ -167,6 +168,27 @@ impl RunByLab for Inject {
 }
 
 impl Inject {
+    /// Whether it says what is injected, and only that.
+    pub fn check(&self, place: Place) -> Result<(), SuiteError> {
+        let wrong = |message: &str, hint: &str| Err(SuiteError::new(place, message, hint));
+        let Some(OneOrMore(flags)) = &self.flags else {
+            return match self.icmp {
+                Some(_) => Ok(()),
+                None => wrong("inject: what?", "flags: RST, or icmp: port-unreachable"),
+            };
+        };
+        if self.icmp.is_some() {
+            return wrong("inject: both flags and icmp", "one of them");
+        }
+        if flags.contains(&FlagText::Data) {
+            return wrong(
+                "inject: a segment with payload",
+                "FIN, SYN, RST, PSH, ACK, URG",
+            );
+        }
+        Ok(())
+    }
+
     /// The connection, as it has passed on the link of the host: its ends, what the host
     /// sent and what it got.
     fn flow(&self, lab: &LabContext<'_>) -> Result<(IpAddr, IpAddr, Flow, Flow), LabError> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::prelude::*;
 use crate::impairment::{Drop, Impairment, Loss, Probability};
+use crate::lab::address::Family;
 use crate::yaml::error::{Place, SuiteError};
 use crate::yaml::value::{OneOrMore, Percent, Placed, Rate};
 
@@ -200,6 +201,18 @@ fn limit() -> NonZeroU32 {
 }
 
 impl LinkText {
+    /// Whether packets of a family fit.
+    pub fn check_family(&self, family: Family) -> Result<(), SuiteError> {
+        match &self.mtu {
+            Some(mtu) if family == Family::V6 && mtu.value < 1280 => Err(SuiteError::new(
+                mtu.place,
+                format!("mtu: {} is too small for IPv6", mtu.value),
+                "at least 1280 (RFC 8200)",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// The impairment, where netem could carry it.
     pub fn impairment(&self) -> Result<Impairment, SuiteError> {
         let loss = match (self.loss, &self.gilbert_elliott) {
@@ -243,11 +256,14 @@ impl LinkText {
         let mtu = self.mtu.as_ref();
         if let Some(mtu) = mtu.filter(|mtu| !(LEAST_MTU..=MOST_MTU).contains(&mtu.value)) {
             let message = format!("mtu: {} can't be one", mtu.value);
-            let hint = "from 68, the least of IPv4, to 1500, that of the lab's devices; IPv6 needs 1280";
+            let hint =
+                "from 68, the least of IPv4, to 1500, that of the lab's devices; IPv6 needs 1280";
             return Err(SuiteError::new(mtu.place, message, hint));
         }
         let drops = self.drop.iter().flat_map(|OneOrMore(drops)| drops);
-        let drops = drops.map(|drop| drop.drop(drop.place)).collect::<Result<_, _>>()?;
+        let drops = drops
+            .map(|drop| drop.drop(drop.place))
+            .collect::<Result<_, _>>()?;
         Ok(Impairment {
             delay,
             jitter,

@@ -196,6 +196,13 @@ fn hosts(text: &ScenarioText) -> Result<Vec<String>, SuiteError> {
 
 impl Scenario {
     fn read_links(&mut self, text: &ScenarioText) -> Result<(), SuiteError> {
+        for link in text
+            .link
+            .iter()
+            .chain(text.links.iter().map(|(_, link)| link))
+        {
+            link.check_family(self.family)?;
+        }
         if let Some(link) = &text.link {
             let impairment = link.impairment()?;
             for host in &self.hosts {
@@ -209,6 +216,7 @@ impl Scenario {
         // A link that changes later is one from the start.
         for step in &self.lab {
             if let LabStep::Link(change) = &step.kind {
+                change.becomes.check_family(self.family)?;
                 let later = change.becomes.impairment()?;
                 let host = change.host.to_string();
                 let link = self.links.entry(host).or_insert_with(Impairment::none);
@@ -382,13 +390,15 @@ impl Scenario {
     fn declared_readiness(&self) -> Vec<Declared> {
         let declared = self.actors.iter().filter_map(|actor| {
             let command = actor.command.as_ref()?;
-            matches!(command.ready, CommandReady::Line(_) | CommandReady::File(_)).then(|| Declared {
-                host: actor.host.clone(),
-                texts: command.texts().map(str::to_owned).collect(),
-                ready: StepReference {
-                    list: actor.name.clone(),
-                    step: "ready".to_owned(),
-                },
+            matches!(command.ready, CommandReady::Line(_) | CommandReady::File(_)).then(|| {
+                Declared {
+                    host: actor.host.clone(),
+                    texts: command.texts().map(str::to_owned).collect(),
+                    ready: StepReference {
+                        list: actor.name.clone(),
+                        step: "ready".to_owned(),
+                    },
+                }
             })
         });
         declared.collect()

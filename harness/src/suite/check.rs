@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::scenario::Scenario;
-use crate::step::name::{Endpoint, StepReference};
 use crate::lab::address::{SocketFamily, split_family};
+use crate::step::name::{Endpoint, StepReference};
 use crate::step::{ActorStep, Kind, LabStep, Makes, Step, flatten};
 use crate::yaml::error::{Place, SuiteError};
 use crate::yaml::reader::Mention;
@@ -18,6 +18,7 @@ impl Scenario {
             for task in &actor.tasks {
                 check_unique(&task.steps, &mut names)?;
                 self.check_families(&task.steps)?;
+                self.check_rights(&actor.host, &task.steps)?;
             }
         }
         check_unique(&self.lab, &mut BTreeMap::new())?;
@@ -105,11 +106,30 @@ impl Scenario {
                 return Err(SuiteError::new(
                     step.place,
                     format!("{endpoint} is an {named} address, and the socket is {own}"),
-                    format!("without the digit it is the socket's own family; or socket: {{ family: {named} }}"),
+                    format!(
+                        "without the digit it is the socket's own family; or socket: {{ family: {named} }}"
+                    ),
                 ));
             }
             if !matches!(step.kind, ActorStep::Bind(_)) && on.is_none() {
                 last = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// A descriptor is handed to an actor of the same host.
+    fn check_rights(&self, host: &str, steps: &[Step<ActorStep>]) -> Result<(), SuiteError> {
+        for step in flatten(steps) {
+            let ActorStep::Sendrights(send) = &step.kind else {
+                continue;
+            };
+            let mut actors = self.actors.iter();
+            let to = actors.find(|actor| actor.name == *send.to);
+            if let Some(to) = to.filter(|to| to.host != host) {
+                let message = format!("{} is on {}, not on {host}", to.name, to.host);
+                let hint = "a Unix socket leads to actors of the same host";
+                return Err(SuiteError::new(step.place, message, hint));
             }
         }
         Ok(())
@@ -203,6 +223,7 @@ impl Scenario {
             LabStep::Signal(signal) if signal.to.is_some() => {
                 self.check_is_command(&signal.actor, step.place)
             }
+            LabStep::Inject(inject) => inject.check(step.place),
             LabStep::Until(until) => {
                 for host in until.observation.hosts() {
                     self.check_host(host, until.observation.place)?;

@@ -10,6 +10,7 @@ mod command;
 mod end_to_end;
 mod hidden;
 mod iproute2;
+mod language;
 mod machine;
 mod netns;
 mod own_suites;
