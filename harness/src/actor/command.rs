@@ -456,6 +456,19 @@ impl Supervisor {
         }
     }
 
+    /// Passes on what there is to read of a process that has ended, with a line that it
+    /// did not end.
+    fn take_last_output(&self, output: &mut Output) {
+        self.take_output(output);
+        if !output.begun.is_empty() {
+            let line = printable(&std::mem::take(&mut output.begun));
+            output.bytes += line.len() + 1;
+            if output.bytes <= MOST_OUTPUT_BYTES {
+                self.tell(&Event::Printed(line));
+            }
+        }
+    }
+
     /// Reaps what ends, for ever; whatever a process leaves behind becomes this
     /// one's child.
     fn reap(&self) {
@@ -476,7 +489,7 @@ impl Supervisor {
             let max_rss_bytes = state.max_rss_bytes;
             drop(state);
             // What it said last comes before that it is gone.
-            self.take_output(&mut lock(&self.output));
+            self.take_last_output(&mut lock(&self.output));
             self.tell(&Event::Exited {
                 status,
                 max_rss_bytes,

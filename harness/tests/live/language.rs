@@ -74,7 +74,7 @@ fn a_socket_and_an_address_have_a_family_of_their_own() {
         on: server
         steps:
           - socket: { family: ipv6, as: six }
-          - bind: { to: "any:7000", on: six }
+          - bind: { to: "any6:7000", on: six }
           - listen: { on: six }
           - getsockopt: { option: SO_DOMAIN, on: six }
           - socket: { family: ipv4, as: four }
