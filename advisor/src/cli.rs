@@ -4,7 +4,9 @@ mod archive;
 mod capture;
 mod host;
 mod lint;
+mod metrics;
 mod sockets;
+mod watch;
 
 use std::io;
 use std::path::PathBuf;
@@ -19,17 +21,21 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::fleet::{Fleet, FleetError};
 use crate::lint::LintError;
+use crate::lock::{Asked, lock};
 use crate::plan::{self, Recommendation};
 use crate::render::fleet::{self as many, Length};
 use crate::render::{brief, explain, json, markdown, sysctl, text};
 use crate::rules::{self, NamedReport, Severity};
 
 use crate::spelling::meant;
+use crate::watch::WatchError;
 use archive::ArchiveArguments;
 use capture::Capture;
 use host::{HostArguments, LookArguments};
 use lint::Lint;
+use metrics::MetricsCommand;
 use sockets::Sockets;
+use watch::Watch;
 
 /// Says what is wrong with a host's TCP settings and sockets, and what to do.
 /// It only reads.
@@ -44,6 +50,8 @@ pub struct Cli {
 enum Command {
     Recommend(Recommend),
     Sockets(Sockets),
+    Watch(Watch),
+    Metrics(MetricsCommand),
     Capture(Capture),
     Lint(Lint),
     Explain(Explain),
@@ -112,6 +120,25 @@ enum Format {
     Markdown,
     /// A file for /etc/sysctl.d, the reason above each setting
     Sysctl,
+}
+
+impl Command {
+    /// Whether options are to be read by other processes' descriptors.
+    fn inspects_options(&self) -> bool {
+        match self {
+            Self::Recommend(recommend) => recommend.scope.inspects_options(),
+            Self::Capture(capture) => capture.scope().inspects_options(),
+            _ => false,
+        }
+    }
+
+    /// Whether more is to be said than usual.
+    const fn is_verbose(&self) -> bool {
+        match self {
+            Self::Recommend(recommend) => recommend.verbose,
+            _ => false,
+        }
+    }
 }
 
 /// What exit status 1 stands for.
@@ -200,6 +227,9 @@ pub enum Error {
     /// An archive of sosreport could not be read.
     #[error(transparent)]
     Sosreport(#[from] SosreportError),
+    /// The host can't be watched.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
     /// The answer could not be written.
     #[error("cannot write the answer: {0}")]
     Output(io::Error),
@@ -222,6 +252,7 @@ impl Error {
             Self::Fleet(error) => error.hint(),
             Self::OneHost(_) => "give one of the captures in it",
             Self::Sosreport(error) => error.hint(),
+            Self::Watch(error) => error.hint(),
             Self::Output(_) => "see that there is room where the output goes",
         }
     }
@@ -238,7 +269,7 @@ impl Error {
             | Self::Lint(_)
             | Self::NoRule(_)
             | Self::NoLine(_) => 2,
-            Self::Host(_) | Self::Output(_) => 3,
+            Self::Host(_) | Self::Watch(_) | Self::Output(_) => 3,
         }
     }
 }
@@ -246,9 +277,27 @@ impl Error {
 impl Cli {
     /// Does what was asked and gives the exit status.
     pub fn run(self) -> Result<ExitCode, Error> {
+        // A watch is locked once all is open that it needs.
+        if !matches!(self.command, Command::Watch(_)) {
+            let asked = Asked {
+                inspect_options: self.command.inspects_options(),
+                ..Asked::default()
+            };
+            if let Err(error) = lock(asked)
+                && self.command.is_verbose()
+            {
+                let _ = io::Write::write_all(
+                    &mut anstream::stderr(),
+                    format!("note: the kernel does not hold this program to reading: {error}\n")
+                        .as_bytes(),
+                );
+            }
+        }
         match self.command {
             Command::Recommend(recommend) => recommend.run(),
             Command::Sockets(sockets) => sockets.run(),
+            Command::Watch(watch) => watch.run(),
+            Command::Metrics(metrics) => metrics.run(),
             Command::Capture(capture) => capture.run(),
             Command::Lint(lint) => lint.run(),
             Command::Explain(explain) => explain.run(),
@@ -277,11 +326,18 @@ impl Recommend {
             let fleet = Fleet::read(directory, &reports, &accepted)?;
             return self.answer_for_many(&fleet);
         }
-        let facts = match self.archive.facts()? {
-            Some(facts) => self.scope.compared(facts)?,
-            None => self.host.facts(&self.scope)?,
+        let mut looks = Vec::new();
+        let facts = match (self.archive.facts()?, self.host.record()) {
+            (Some(facts), _) => self.scope.compared(facts)?,
+            (None, Some(record)) => {
+                let record = record?;
+                looks = record.looks;
+                record.facts
+            }
+            (None, None) => self.host.facts(&self.scope)?,
         };
         let mut advice = plan::advise(&facts, &reports);
+        advice.add_past(&looks, facts.happened.as_ref());
         advice.accept(&accepted);
         if let Some(proof) = proof {
             advice.prove(&proof)?;

@@ -6,6 +6,7 @@
 //! value. So whoever applies all of it and asks again gets no further setting.
 
 mod order;
+mod record;
 
 use std::collections::BTreeMap;
 

@@ -3,6 +3,7 @@
 pub mod brief;
 pub mod explain;
 pub mod fleet;
+mod happened;
 pub mod json;
 mod lines;
 pub mod lint;

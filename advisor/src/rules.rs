@@ -27,6 +27,7 @@ mod sizing;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod witnessed;
 
 use std::fmt;
 use std::time::Duration;
@@ -107,6 +108,7 @@ rules! {
     udp_mem_in_bytes
     receive_queue_pruned
     idle_past_middlebox
+    connect_unanswered
     accept_queue_full
     listener_without_reuseaddr
     accept_queue_stuck

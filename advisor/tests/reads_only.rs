@@ -37,6 +37,8 @@ struct Trace {
     visits: usize,
     /// The descriptors of other processes that it took a duplicate of.
     duplicates: usize,
+    /// The seccomp filters that it took on.
+    filters: usize,
     /// The calls that may change something, or that are not known not to.
     forbidden: Vec<String>,
 }
@@ -206,6 +208,9 @@ impl Trace {
             // SYSLOG_ACTION_READ_ALL and SIZE_BUFFER leave the kernel's log as it
             // is.
             libc::SYS_syslog if matches!(arguments[0], 3 | 10) => {}
+            // PR_SET_NO_NEW_PRIVS and a filter: both only take rights away.
+            libc::SYS_prctl if arguments[0] == 38 => {}
+            libc::SYS_seccomp if arguments[0] == 1 => self.filters += 1,
             // Only --inspect-options comes here, which the test knows.
             libc::SYS_pidfd_getfd => self.duplicates += 1,
             // They tell, and change nothing; SYS_exit ends a thread.
@@ -275,6 +280,7 @@ fn recommend_changes_nothing() {
         assert_eq!(trace.forbidden, Vec::<String>::new(), "{args:?}");
         // What has to be there, or the trace has missed it.
         assert!(!trace.written.is_empty(), "{args:?}: it writes its answer");
+        assert!(trace.filters > 0, "{args:?}: the kernel holds it to that");
         let reads = |file: &str| trace.opened.iter().any(|opened| opened.ends_with(file));
         assert_eq!(
             reads("proc/net/sockstat"),

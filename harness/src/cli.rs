@@ -5,7 +5,9 @@ mod bisect;
 mod calibrate;
 mod compare;
 mod doctor;
+mod interrupt;
 mod kernels;
+mod last_run;
 mod links;
 mod list;
 mod new;
@@ -14,9 +16,10 @@ mod restore;
 mod run;
 mod schema;
 mod selection;
+mod shard;
 mod show;
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -24,6 +27,7 @@ use clap::{Parser, Subcommand};
 use crate::actor;
 use crate::host_settings;
 use crate::kernels::KernelError;
+use crate::output;
 use crate::runner;
 
 /// All that ran is as expected, and something ran.
@@ -47,14 +51,14 @@ struct Cli {
 const EXIT_STATUS: &str = "\
 Exit status: 0 all that ran passed and something ran; 1 an expectation failed, a
 scenario errored, a snapshot differs, or one was skipped under --fail-on-skip;
-2 bad usage or a bad suite; 3 this machine can't run it.";
+2 bad usage or a bad suite; 3 this machine can't run it; 130 interrupted.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run scenarios and report what was seen and what was expected
     Run(run::Run),
     /// Check suites and list their scenarios; runs nothing
-    List(selection::Selection),
+    List(list::List),
     /// Describe a scenario: hosts, links, steps, what is expected and why
     Show(show::Show),
     /// Report what this machine can and cannot run, and what to do about it
@@ -87,7 +91,10 @@ enum Command {
     },
     /// An actor's process; started by `run`
     #[command(hide = true)]
-    Actor,
+    Actor {
+        /// Its name in the suite, for lists of processes
+        name: Option<String>,
+    },
     /// Runs the host's jobs in a guest; started by its init
     #[command(hide = true)]
     Guest,
@@ -102,7 +109,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let status = match cli.command {
         Command::Run(run) => run.run(),
-        Command::List(selection) => list::run(&selection),
+        Command::List(list) => list.run(),
         Command::Show(show) => show.run(),
         Command::Doctor => doctor::run(),
         Command::Restore => restore::run(),
@@ -115,7 +122,7 @@ pub fn main() -> ExitCode {
         Command::Kernels(kernels) => kernels.run(),
         Command::Calibrate(calibrate) => calibrate.run().unwrap_or_else(|status| status),
         Command::Guest => serve("guest", runner::guests::serve()),
-        Command::Actor => serve("actor", actor::interpreter::run()),
+        Command::Actor { .. } => serve("actor", actor::interpreter::run()),
         Command::Watcher => serve("watcher", host_settings::watch()),
     };
     ExitCode::from(status)
@@ -124,9 +131,9 @@ pub fn main() -> ExitCode {
 /// Prints an error and what to do about it.
 fn complain(message: impl std::fmt::Display, hint: &str) {
     let style = anstyle::AnsiColor::Red.on_default().bold();
-    anstream::eprintln!("{style}error{style:#}: {message}");
+    output::say_error(&format!("{style}error{style:#}: {message}"));
     if !hint.is_empty() {
-        anstream::eprintln!("hint: {hint}");
+        output::say_error(&format!("hint: {hint}"));
     }
 }
 
@@ -152,15 +159,10 @@ fn serve(name: &str, result: io::Result<()>) -> u8 {
     }
 }
 
-/// Prints to standard output; a reader that has gone away is no error.
+/// Prints to standard output.
 fn print(text: &str) -> u8 {
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            complain(format!("standard output: {error}"), "");
-            ENVIRONMENT
-        }
-        _ => SUCCESS,
-    }
+    output::print(text);
+    SUCCESS
 }
 
 #[cfg(test)]

@@ -549,10 +549,15 @@ impl Booted {
     }
 
     /// Stops the guest and gives what copies of it need: the file of its memory,
-    /// and that of the state of its devices.
-    pub fn stop(mut self) -> io::Result<(File, File)> {
+    /// and that of the state of its devices. Where its clock is virtual, also what the
+    /// clock was when it stopped itself.
+    pub fn stop(mut self) -> io::Result<(File, File, Option<Duration>)> {
         self.monitor.save(self.devices_inherited)?;
-        Ok((self.memory, self.devices))
+        let stopped = match &self.guest.line {
+            Line::Mailbox { memory, .. } => Some(attendant::stopped_at(memory)?),
+            Line::Port(_) => None,
+        };
+        Ok((self.memory, self.devices, stopped))
     }
 }
 

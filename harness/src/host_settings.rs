@@ -35,6 +35,7 @@ use serde::{Deserialize, Serialize};
 use crate::descriptor;
 use crate::lab::namespace::{read_sysctl, write_sysctl};
 use crate::lab::{Lab, LabError, destroy};
+use crate::lock_holder;
 use crate::suite::scenario::Scenario;
 
 /// Where the lock and the record are kept. /run is emptied by a reboot, as the
@@ -313,13 +314,29 @@ fn lock(directory: &Path) -> io::Result<Flock<File>> {
 /// cannot delay it for ever.
 fn take(directory: &Path, how: FlockArg) -> io::Result<Flock<File>> {
     let open = |name: &str| File::open(directory.join(name));
-    let failed = |(_, errno): (File, nix::errno::Errno)| io::Error::from(errno);
     let gate = match how {
         FlockArg::LockSharedNonblock => FlockArg::LockExclusiveNonblock,
         _ => FlockArg::LockExclusive,
     };
-    let _gate = Flock::lock(open(GATE)?, gate).map_err(failed)?;
-    Flock::lock(open(LOCK)?, how).map_err(failed)
+    let _gate = locked(open(GATE)?, gate)?;
+    locked(open(LOCK)?, how)
+}
+
+/// A lock on a file. Whom it is waited for is said.
+fn locked(file: File, how: FlockArg) -> io::Result<Flock<File>> {
+    let failed = |(_, errno): (File, nix::errno::Errno)| io::Error::from(errno);
+    let at_once = match how {
+        FlockArg::LockShared => FlockArg::LockSharedNonblock,
+        FlockArg::LockExclusive => FlockArg::LockExclusiveNonblock,
+        other => return Flock::lock(file, other).map_err(failed),
+    };
+    match Flock::lock(file, at_once) {
+        Err((file, nix::errno::Errno::EWOULDBLOCK)) => {
+            lock_holder::say(&file);
+            Flock::lock(file, how).map_err(failed)
+        }
+        done => done.map_err(failed),
+    }
 }
 
 /// Writes the record completely or not at all.

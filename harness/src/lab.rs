@@ -5,6 +5,7 @@
 pub mod address;
 pub mod datagrams;
 pub mod destroy;
+pub mod events;
 pub mod injection;
 pub mod kernel_log;
 pub mod middlebox;
@@ -35,8 +36,8 @@ use crate::impairment::{Impairment, spread_seed};
 use namespace::Namespace;
 use netlink::Netlink;
 use offload::Offload;
-use relay::{Relay, Wire, WireCounts};
 use packets::Ledger;
+use relay::{Relay, Wire, WireCounts};
 use topology::{Cut, Position};
 
 /// An operation of the lab that failed, with its host and the kernel's error.
@@ -316,7 +317,10 @@ impl<'a> Builder<'a> {
         // it makes the pairs and the relay's sockets.
         self.add_namespace("router")?;
         let is_silent = self.silence_router();
-        self.topology.middlebox.iter().try_for_each(middlebox::start)?;
+        self.topology
+            .middlebox
+            .iter()
+            .try_for_each(middlebox::start)?;
         self.namespaces.rotate_right(1);
         self.handles.rotate_right(1);
         let router_offload = self.join_hosts()?;
@@ -343,7 +347,9 @@ impl<'a> Builder<'a> {
             // What packets are is looked at in one place, so that it means the same.
             let carried = match self.link {
                 Link::Relay => Some(impairment),
-                Link::Netem => impairment.looks_at_packets().then(|| impairment.only_drops()),
+                Link::Netem => impairment
+                    .looks_at_packets()
+                    .then(|| impairment.only_drops()),
                 Link::None => None,
             };
             if let Some(impairment) = carried {

@@ -20,6 +20,7 @@ pub mod impairment;
 pub mod kernels;
 pub mod lab;
 pub mod links;
+pub mod lock_holder;
 pub mod new;
 pub mod observation;
 pub mod output;

@@ -9,6 +9,8 @@
 //! ACTOR.exit.status           how a command ended; ACTOR.output what it printed
 //! HOST.packets.sent.KIND      TCP packets on its link; to.HOST and from.HOST by peer
 //! SAMPLE.HOST.sockets.STATE   as above, at the time of a sample
+//! HOST.resets.sent.REASON     resets by the kernel's reason; ACTOR.resets.sent.REASON
+//! HOST.resets.received        and HOST.drops.REASON: events of the kernel
 //! kernel.log                  lines of the kernel's log
 //! ```
 //!
@@ -17,6 +19,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use advisor_facts::events::{DROP_REASONS, RESET_REASONS, drop_reason_since};
+use advisor_facts::release::Release;
 use advisor_report::Value;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -333,6 +337,13 @@ pub enum Observation {
         /// `first_ms` or `last_ms`; without one, how many.
         time: Option<String>,
     },
+    /// How often the kernel told of an event: of a host, or of an actor's own process.
+    Events {
+        /// The host or the actor.
+        owner: String,
+        /// Of which kind.
+        kind: EventKind,
+    },
     /// How an actor ended.
     ExitStatus(String),
     /// What a command printed.
@@ -392,6 +403,69 @@ impl fmt::Display for Which {
     }
 }
 
+/// A kind of event of the kernel.
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum EventKind {
+    /// `resets.sent.REASON`
+    ResetSent(String),
+    /// `resets.received`
+    ResetReceived,
+    /// `drops.REASON`
+    Drop(String),
+}
+
+impl EventKind {
+    /// Reads what comes after the host or the actor; `None` where it is something else.
+    pub fn parse(rest: &str) -> Option<Result<Self, Unknown>> {
+        if rest == "resets.received" {
+            return Some(Ok(Self::ResetReceived));
+        }
+        if let Some(reason) = rest.strip_prefix("resets.sent.") {
+            let known: Vec<&str> = RESET_REASONS.iter().map(|(name, _)| *name).collect();
+            return Some(Self::of_reason(reason, &known, "reset").map(Self::ResetSent));
+        }
+        if let Some(reason) = rest.strip_prefix("drops.") {
+            return Some(Self::of_reason(reason, DROP_REASONS, "drop").map(Self::Drop));
+        }
+        rest.starts_with("resets.").then(|| {
+            Err(Unknown::new(
+                format!("there is no {rest:?}"),
+                "resets.sent.REASON, resets.received, drops.REASON",
+            ))
+        })
+    }
+
+    fn of_reason(reason: &str, known: &[&str], what: &str) -> Result<String, Unknown> {
+        if known.contains(&reason) {
+            return Ok(reason.to_owned());
+        }
+        let message = format!("unknown reason {reason:?} of a {what}");
+        Err(Unknown::no_such(&message, reason, known))
+    }
+
+    /// From which release on the kernel tells of it.
+    pub fn since(&self) -> Release {
+        match self {
+            Self::ResetReceived => Release::new(4, 15),
+            Self::ResetSent(reason) => RESET_REASONS
+                .iter()
+                .find(|(name, _)| name == reason)
+                .map_or(Release::new(6, 12), |(_, since)| *since),
+            Self::Drop(reason) => drop_reason_since(reason),
+        }
+    }
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ResetSent(reason) => write!(f, "resets.sent.{reason}"),
+            Self::ResetReceived => f.write_str("resets.received"),
+            Self::Drop(reason) => write!(f, "drops.{reason}"),
+        }
+    }
+}
+
 /// What a name means when a run didn't produce it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Absent {
@@ -435,7 +509,7 @@ impl Observation {
     /// What it means that a run has no such value.
     pub fn when_absent(&self) -> Absent {
         match self {
-            Self::Counter { .. } => Absent::Zero,
+            Self::Counter { .. } | Self::Events { .. } => Absent::Zero,
             Self::Sockets { sockets, .. } if sockets.field.is_none() => Absent::Zero,
             Self::Packets { time: None, .. } => Absent::Zero,
             Self::Step {
@@ -504,6 +578,7 @@ impl fmt::Display for Observation {
                 time.iter().try_for_each(|time| write!(f, ".{time}"))
             }
             Self::StepTime { list, step, which } => write!(f, "{list}.{step}.ms.{which}"),
+            Self::Events { owner, kind } => write!(f, "{owner}.{kind}"),
             Self::ExitStatus(actor) => write!(f, "{actor}.exit.status"),
             Self::Output(actor) => write!(f, "{actor}.output"),
         }

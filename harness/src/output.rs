@@ -8,6 +8,33 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 
+/// Prints text to standard output, without colours where it is no terminal. A reader that
+/// has gone away is no error; where it can't be written otherwise, this process ends with
+/// the status of a machine that can't do it.
+pub fn print(text: &str) {
+    let mut out = anstream::stdout().lock();
+    let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    drop(out);
+    match printed {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            say_error(&format!("error: standard output: {error}"));
+            say_error("hint: it is a full disk or a closed file; nothing more is printed");
+            std::process::exit(3);
+        }
+        _ => {}
+    }
+}
+
+/// Prints a line to standard output, as [`print`] does.
+pub fn say(line: &str) {
+    print(&format!("{line}\n"));
+}
+
+/// Prints a line to standard error. Where that can't be written there is nowhere to say so.
+pub fn say_error(line: &str) {
+    let _ = writeln!(anstream::stderr().lock(), "{line}");
+}
+
 /// Writes a file completely or not at all; creates its directory if needed.
 pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     prepare(path, content)?.persist(path)?;

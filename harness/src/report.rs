@@ -3,11 +3,17 @@
 //!
 //! Imports runner (for its progress), links, suite and output.
 
+pub mod github;
+mod html;
 mod json;
 mod junit;
+pub mod known;
 mod markdown;
 pub mod matrix;
+pub mod origin;
 pub mod outcomes;
+pub mod picture;
+mod sentence;
 pub mod snapshot;
 pub mod terminal;
 
@@ -15,10 +21,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use advisor_report::{Expectation, Report, Run, SCHEMA, ScenarioResult, Seen, Value, Verdict};
+use advisor_report::{
+    Expectation, Origin, Report, Run, SCHEMA, ScenarioResult, Seen, Value, Verdict,
+};
 
 use crate::output;
+pub use known::{Standing, standing, standing_class};
 use matrix::Matrix;
+pub use sentence::{describe, sentences};
 
 /// How many scenarios have each verdict.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -31,18 +41,53 @@ pub struct VerdictCounts {
     pub errored: usize,
     /// Not run.
     pub skipped: usize,
+    /// Failed, as is known.
+    pub known: usize,
+    /// Passed, though a failure is known.
+    pub mended: usize,
 }
 
 impl VerdictCounts {
     /// Counts results.
     pub fn of(scenarios: &[ScenarioResult]) -> Self {
-        let count = |verdict| scenarios.iter().filter(|s| s.verdict == verdict).count();
+        let count = |wanted| {
+            scenarios
+                .iter()
+                .filter(|one| standing(one) == wanted)
+                .count()
+        };
         Self {
-            passed: count(Verdict::Passed),
-            failed: count(Verdict::Failed),
-            errored: count(Verdict::Errored),
-            skipped: count(Verdict::Skipped),
+            passed: count(Standing::Passed),
+            failed: count(Standing::Failed),
+            errored: count(Standing::Errored),
+            skipped: count(Standing::Skipped),
+            known: count(Standing::Known),
+            mended: count(Standing::Mended),
         }
+    }
+
+    /// Those that make a run fail.
+    pub fn bad(&self) -> usize {
+        self.failed + self.errored + self.mended
+    }
+
+    /// Those that ran.
+    pub fn ran(&self) -> usize {
+        self.passed + self.known + self.bad()
+    }
+
+    /// In words; known failures only where there are some.
+    pub fn words(&self) -> String {
+        let mut words = format!(
+            "{} passed, {} failed, {} errored, {} skipped",
+            self.passed, self.failed, self.errored, self.skipped
+        );
+        for (count, what) in [(self.known, "known to fail"), (self.mended, "mended")] {
+            if count > 0 {
+                words.push_str(&format!(", {count} {what}"));
+            }
+        }
+        words
     }
 }
 
@@ -50,6 +95,7 @@ impl VerdictCounts {
 pub fn assemble(
     scenarios: Vec<ScenarioResult>,
     pinned_sysctls: BTreeMap<String, String>,
+    origin: Origin,
 ) -> Report {
     let differences = Matrix::of(&scenarios)
         .map(|matrix| matrix.differences())
@@ -57,6 +103,7 @@ pub fn assemble(
     Report {
         schema: SCHEMA,
         harness: env!("CARGO_PKG_VERSION").to_owned(),
+        origin,
         pinned_sysctls,
         differences,
         scenarios,
@@ -73,7 +120,8 @@ pub trait Format: Sync {
 }
 
 /// All formats.
-pub static FORMATS: &[&dyn Format] = &[&json::Json, &markdown::Markdown, &junit::Junit];
+pub static FORMATS: &[&dyn Format] =
+    &[&json::Json, &html::Html, &markdown::Markdown, &junit::Junit];
 
 /// Writes the report in all [`FORMATS`] to a directory, which is made where it
 /// isn't there.
@@ -163,7 +211,7 @@ fn printed(scenario: &ScenarioResult) -> Vec<(&str, &[String])> {
 
 #[cfg(test)]
 mod tests {
-    use advisor_report::{Clock, Kernel, Link, Machine, Quantifier, Run, Seen};
+    use advisor_report::{Clock, Kernel, Link, Machine, Quantifier, Run, Seen, Trace};
 
     use super::*;
 
@@ -245,8 +293,27 @@ mod tests {
                     held,
                     seen: vec![Seen::new("1000000", 2), Seen::new("not | observed", 1)],
                     spread: None,
+                    plain: (held == Some(false))
+                        .then(|| "got 1000000 bytes in 2 of 3 runs, expected < 1000000".to_owned()),
+                    because: Some("The greeting is <unread>.".to_owned()),
+                    line: 12,
                 }],
             },
+            place: Some("suites/close/unread-data.yaml:7".to_owned()),
+            story: format!("close/unread-data/{name}\n\n| a story & more"),
+            started_ms: 1_796_038_708_000,
+            traces: match verdict {
+                Verdict::Failed => vec![
+                    picture::tests::sample_trace(),
+                    Trace {
+                        as_expected: true,
+                        run: 0,
+                        ..picture::tests::sample_trace()
+                    },
+                ],
+                _ => vec![],
+            },
+            known_failure: None,
         };
         assemble(
             vec![
@@ -266,13 +333,28 @@ mod tests {
                 ),
             ],
             [("net.ipv4.tcp_sack".to_owned(), "1".to_owned())].into(),
+            Origin {
+                command: ["harness", "run", "suites", "--report", "out"]
+                    .map(str::to_owned)
+                    .into(),
+                host: "web1".to_owned(),
+                kernel: "6.12.1".to_owned(),
+                started_ms: 1_796_038_708_000,
+                duration_ms: 61_234,
+                revision: "64ea03d86b0a modified".to_owned(),
+                interrupted: false,
+            },
         )
     }
 
     #[test]
     fn each_form_of_the_report_is_as_recorded() {
         let report = sample();
-        for format in FORMATS {
+        // The page has tests of its own.
+        for format in FORMATS
+            .iter()
+            .filter(|format| format.file() != "report.html")
+        {
             insta::assert_snapshot!(format.file(), format.render(&report).unwrap());
         }
         let lines: Vec<String> = report
@@ -316,7 +398,7 @@ mod tests {
         let guests = scripted(2, &[("differs", &[Verdict::Failed])]);
         let jobs = jobs(&scenarios, &["6.12.1"]);
         let outcome = run(&jobs, scripted(2, &[]), Ok(guests), false, &|_| {}).unwrap();
-        let report = assemble(outcome.results, BTreeMap::new());
+        let report = assemble(outcome.results, BTreeMap::new(), Origin::default());
         assert_eq!(report.differences.len(), 1);
         assert_eq!(report.differences[0].id, "t/f/differs");
         let counts = VerdictCounts::of(&report.scenarios);

@@ -20,10 +20,11 @@ pub mod plan;
 #[cfg(test)]
 pub(crate) mod scripted;
 mod seeded;
+pub mod trace;
 pub mod watch;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +60,9 @@ pub struct Options {
     pub long: bool,
     /// Whether scenarios may set sysctls of this machine.
     pub touch_host: bool,
+    /// Whether results have the traces of runs.
+    #[serde(default)]
+    pub trace: bool,
     /// Directory for packets and logs of runs that are not as expected.
     pub keep: Option<PathBuf>,
     /// Whether those of runs that are as expected are kept, too.
@@ -111,6 +115,12 @@ impl Settings {
             in_guest: here.is_none(),
         }
     }
+}
+
+/// Removes what an earlier run kept in a directory; how many runs that were. Only what
+/// `--keep` writes is removed.
+pub fn forget_kept(directory: &Path) -> io::Result<usize> {
+    keep::forget(directory)
 }
 
 /// What happens while scenarios run. `Ended` comes in the order in which

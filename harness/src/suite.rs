@@ -198,7 +198,13 @@ fn load_file(path: &Path) -> Result<Vec<Scenario>, LoadError> {
         }
     };
     let prefix = prefix(path)?;
-    parse(text, &prefix).map_err(suite_error)
+    let mut scenarios = parse(text, &prefix).map_err(suite_error)?;
+    for scenario in &mut scenarios {
+        if let Some((file, _)) = &mut scenario.file {
+            path.clone_into(file);
+        }
+    }
+    Ok(scenarios)
 }
 
 /// `topic/file`, whatever path the suite was given by.

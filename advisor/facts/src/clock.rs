@@ -41,6 +41,11 @@ impl Moment {
         }
     }
 
+    /// Seconds since 1970.
+    pub const fn unix_s(self) -> u64 {
+        self.unix_s
+    }
+
     /// Its day.
     pub fn date(self) -> Date {
         // Years that begin in March end with the day that not every year has: the

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroups::{self, Cgroup, CgroupV1};
 use crate::clock::Moment;
 use crate::counters::Counters;
+use crate::happened::Happened;
 use crate::inspect::inspect;
 use crate::kernel_log::KernelLog;
 use crate::look::Look;
@@ -73,6 +74,9 @@ pub struct Facts {
     /// The cgroups of version 1 that the processes are in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cgroups_v1: Vec<CgroupV1>,
+    /// What happened between the looks, where it was watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub happened: Option<Shared<Happened>>,
     /// What could not be seen, each once.
     pub unseen: Vec<Unseen>,
     /// Whose the settings, the sockets and the counters are, where these facts are of
@@ -117,6 +121,16 @@ impl Facts {
 
     /// Reads a host once, in the way that was asked for.
     pub fn read_with(root: &Root, looking: Looking) -> Result<Self, FactError> {
+        Self::read_keeping(root, looking, Keep::All)
+    }
+
+    /// Reads this host once and keeps at most so many sockets of each network namespace,
+    /// listeners first.
+    pub fn read_at_most(looking: Looking, sockets: usize) -> Result<Self, FactError> {
+        Self::read_keeping(&Root::Live, looking, Keep::AtMost(sockets))
+    }
+
+    fn read_keeping(root: &Root, looking: Looking, keep: Keep) -> Result<Self, FactError> {
         let path = root.path();
         let release = read_required(&path.join("proc/sys/kernel/osrelease"))?;
         let stat_path = path.join("proc/stat");
@@ -126,7 +140,7 @@ impl Facts {
         let files = OpenFiles::read(path)?;
         let settings = Settings::read(path, &mut unseen)?;
         let sysctl_files = SysctlFiles::read(path, &mut unseen)?;
-        let mut now = Look::read_keeping(root, looking, Keep::All, &mut unseen)?;
+        let mut now = Look::read_keeping(root, looking, keep, &mut unseen)?;
         let earlier = match root {
             Root::Recorded(path) if path.join("earlier").is_dir() => {
                 let earlier = Root::Recorded(path.join("earlier"));
@@ -140,7 +154,7 @@ impl Facts {
             _ => None,
         };
         let (mut processes, open) = Processes::find(path, &now.inodes(), &mut unseen);
-        if *root == Root::Live && now.add_hidden(path, &open, looking, Keep::All, &mut unseen)? {
+        if *root == Root::Live && now.add_hidden(path, &open, looking, keep, &mut unseen)? {
             // Now that their sockets are known. What is unseen is so as before.
             (processes, _) = Processes::find(path, &now.inodes(), &mut Vec::new());
         }
@@ -176,6 +190,7 @@ impl Facts {
             kernel_log: KernelLog::read(root, &mut unseen)?,
             now: now.into(),
             earlier: None,
+            happened: None,
             unseen,
             place: None,
             origin: Origin::Host,
@@ -227,6 +242,7 @@ impl Facts {
             cgroups: BTreeMap::new(),
             cgroups_v1: Vec::new(),
             earlier: None,
+            happened: None,
             unseen: Vec::new(),
             place: None,
             origin: Origin::Host,
@@ -281,6 +297,7 @@ impl Facts {
         let own = Self {
             now: self.now.alone().into(),
             earlier: self.earlier.as_ref().map(|earlier| earlier.alone().into()),
+            happened: self.happened_in(None),
             ..self.clone()
         };
         let others = self.now.elsewhere.iter().map(|other| {
@@ -310,12 +327,20 @@ impl Facts {
                 processes: self.processes.clone(),
                 cgroups: BTreeMap::new(),
                 cgroups_v1: Vec::new(),
+                happened: self.happened_in(Some(other.inode)),
                 unseen: Vec::new(),
                 place: Some(other.place().named_by(&self.processes)),
                 origin: self.origin,
             }
         });
         std::iter::once(own).chain(others).collect()
+    }
+
+    fn happened_in(&self, namespace: Option<u32>) -> Option<Shared<Happened>> {
+        let happened = self.happened.as_ref()?;
+        let others = self.now.elsewhere.iter().map(|other| other.inode);
+        let others: Vec<u32> = others.collect();
+        Some(happened.in_namespace(namespace, &others).into())
     }
 
     /// A command, to be run in the network namespace that these facts are of.

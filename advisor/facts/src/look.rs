@@ -177,7 +177,7 @@ impl Look {
 }
 
 /// /proc/net/netstat and snmp, below `net`, and what connection tracking counts.
-fn read_counters(root: &Path, net: &Path) -> Result<Counters, FactError> {
+pub(crate) fn read_counters(root: &Path, net: &Path) -> Result<Counters, FactError> {
     let mut counters = Counters::default();
     for file in ["netstat", "snmp"] {
         let file = net.join(file);
@@ -188,7 +188,7 @@ fn read_counters(root: &Path, net: &Path) -> Result<Counters, FactError> {
 }
 
 /// /proc/net/sockstat and sockstat6, below `net`.
-fn read_sockstat(net: &Path) -> Result<Sockstat, FactError> {
+pub(crate) fn read_sockstat(net: &Path) -> Result<Sockstat, FactError> {
     let file = net.join("sockstat");
     let mut sockstat = Sockstat::parse(&read_required(&file)?, &file)?;
     // A kernel without IPv6 has no sockstat6.
@@ -299,7 +299,7 @@ fn elsewhere_recorded(root: &Path) -> Result<Vec<Namespace>, FactError> {
 }
 
 /// The first number of /proc/uptime, in seconds.
-fn uptime(path: &Path) -> Result<Duration, FactError> {
+pub(crate) fn uptime(path: &Path) -> Result<Duration, FactError> {
     let text = read_required(path)?;
     text.split_whitespace()
         .next()

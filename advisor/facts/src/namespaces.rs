@@ -228,8 +228,14 @@ pub fn hidden_doors(root: &Path, open: &[OpenNamespace]) -> Vec<Door> {
     hidden
 }
 
+/// The inode of the network namespace of a process; `None` where it has ended or may
+/// not be looked into.
+pub fn of_process(pid: u32) -> Option<u32> {
+    inode_of(Path::new(&format!("/proc/{pid}/ns/net"))).ok()?
+}
+
 /// The inode of the reader's namespace.
-fn own(root: &Path) -> Option<u32> {
+pub fn own(root: &Path) -> Option<u32> {
     inode_of(&root.join("proc/self/ns/net")).ok().flatten()
 }
 

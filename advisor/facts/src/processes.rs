@@ -297,7 +297,7 @@ impl Seen {
 
 impl Process {
     /// Reads what is known of a process; `None` where it has ended.
-    fn read(root: &Path, pid: u32) -> Option<Self> {
+    pub fn read(root: &Path, pid: u32) -> Option<Self> {
         let directory = root.join(format!("proc/{pid}"));
         let name = fs::read(directory.join("comm")).ok()?;
         let name = String::from_utf8_lossy(name.trim_ascii_end()).into_owned();

@@ -8,37 +8,82 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::facts::Facts;
+use crate::happened::{Held, Occurrence};
 use crate::look::Look;
+use crate::processes::Process;
 use crate::sock_diag::TcpSocket;
 
 /// Takes out of the facts what is of this host alone.
 pub fn redact(facts: &mut Facts) {
-    facts.hostname = None;
-    let mut addresses = Names::default();
-    let looks = std::iter::once(&mut facts.now).chain(&mut facts.earlier);
-    for look in looks {
-        redact_look(look, &mut addresses);
+    Redactor::default().facts(facts);
+}
+
+/// Takes out of facts and of what happened what is of one host alone. What it met before
+/// gets the same name again.
+#[derive(Default)]
+pub struct Redactor {
+    addresses: Names<IpAddr>,
+    cgroups: Names<String>,
+    containers: Names<String>,
+}
+
+impl Redactor {
+    /// Facts.
+    pub fn facts(&mut self, facts: &mut Facts) {
+        facts.hostname = None;
+        let looks = std::iter::once(&mut facts.now).chain(&mut facts.earlier);
+        for look in looks {
+            redact_look(look, &mut self.addresses);
+        }
+        for process in &mut facts.processes.all {
+            self.process(process);
+        }
+        let v2 = facts.cgroups.values_mut().map(|cgroup| &mut cgroup.path);
+        let v1 = facts.cgroups_v1.iter_mut().map(|cgroup| &mut cgroup.path);
+        for path in v2.chain(v1) {
+            *path = format!("/cgroup-{}", self.cgroups.number(path.clone()));
+        }
+        if let Some(happened) = &mut facts.happened {
+            for group in &mut happened.groups {
+                self.occurrence(&mut group.all);
+            }
+            for held in happened.peaks.iter_mut().flat_map(|peak| &mut peak.holders) {
+                self.held(held);
+            }
+        }
     }
-    let mut cgroups = Names::default();
-    let mut containers = Names::default();
-    leave_out_commands(facts);
-    for process in &mut facts.processes.all {
+
+    /// Something that happened.
+    pub fn occurrence(&mut self, one: &mut Occurrence) {
+        if let Some(ends) = &mut one.ends {
+            ends.local = redacted(ends.local, &mut self.addresses);
+            ends.peer = redacted(ends.peer, &mut self.addresses);
+        }
+        if let Some(process) = &mut one.process {
+            self.process(process);
+        }
+    }
+
+    /// Who held something.
+    pub fn held(&mut self, held: &mut Held) {
+        if let Some(process) = &mut held.process {
+            self.process(process);
+        }
+    }
+
+    fn process(&mut self, process: &mut Process) {
+        process.command = None;
         if process.name_tells_script() {
             let interpreter = process.program.clone();
             process.name = interpreter.unwrap_or_else(|| "script".to_owned());
         }
         process.script = None;
         if let Some(cgroup) = &mut process.cgroup {
-            *cgroup = format!("/cgroup-{}", cgroups.number(cgroup.clone()));
+            *cgroup = format!("/cgroup-{}", self.cgroups.number(cgroup.clone()));
         }
         if let Some(container) = &mut process.container {
-            *container = format!("container-{}", containers.number(container.clone()));
+            *container = format!("container-{}", self.containers.number(container.clone()));
         }
-    }
-    let v2 = facts.cgroups.values_mut().map(|cgroup| &mut cgroup.path);
-    let v1 = facts.cgroups_v1.iter_mut().map(|cgroup| &mut cgroup.path);
-    for path in v2.chain(v1) {
-        *path = format!("/cgroup-{}", cgroups.number(path.clone()));
     }
 }
 

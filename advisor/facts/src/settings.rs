@@ -169,6 +169,10 @@ settings! {
     /// The longest pause between retransmissions, in milliseconds (6.15 and later;
     /// 120000 before).
     tcp_rto_max_ms: u64 = "net.ipv4.tcp_rto_max_ms";
+    /// SYNs that are sent again before connect() fails.
+    tcp_syn_retries: i64 = "net.ipv4.tcp_syn_retries";
+    /// SYNs more that are sent a second apart (6.5 and later; 0 before).
+    tcp_syn_linear_timeouts: i64 = "net.ipv4.tcp_syn_linear_timeouts";
     /// Idle time before the first probe of keepalive, in seconds.
     tcp_keepalive_time: i64 = "net.ipv4.tcp_keepalive_time";
     /// 1: windows above 64 KiB (RFC 7323).

@@ -512,7 +512,7 @@ pub(crate) struct Progress {
 
 /// Decodes the netlink messages of one datagram and hands over each socket.
 /// Messages of another `sequence` belong to a dump that was given up.
-fn decode_each(
+pub(crate) fn decode_each(
     datagram: &[u8],
     sequence: Option<u32>,
     each: &mut impl FnMut(TcpSocket),

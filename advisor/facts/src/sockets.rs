@@ -50,10 +50,16 @@ pub(crate) enum Keep {
     /// take twice the memory: CLOSE_WAIT, FIN_WAIT2, LISTEN, orphans and what
     /// waits for accept().
     Compared,
+    /// At most so many: listeners, which come first, and the next ones.
+    AtMost(usize),
 }
 
 impl Keep {
-    fn keeps(self, socket: &TcpSocket) -> bool {
+    /// Whether one more is kept beside so many.
+    fn keeps(self, socket: &TcpSocket, kept: usize) -> bool {
+        if let Self::AtMost(most) = self {
+            return kept < most;
+        }
         self == Self::All
             || matches!(
                 socket.state,
@@ -153,11 +159,22 @@ impl SocketTable {
         keep: Keep,
         unseen: &mut Vec<Unseen>,
     ) -> Result<Option<Self>, FactError> {
+        let mut left_out = 0;
         let gathered = gather_live(net, looking, unseen, |kept: &mut Vec<_>, socket| {
-            if keep.keeps(&socket) {
+            if keep.keeps(&socket, kept.len()) {
                 kept.push(socket);
+            } else {
+                left_out += 1;
             }
         })?;
+        if let Keep::AtMost(most) = keep
+            && left_out > 0
+        {
+            unseen.push(Unseen {
+                what: format!("{SOCKETS} beyond the first {most} of a network namespace"),
+                why: format!("{left_out} more would cost the watch too much memory"),
+            });
+        }
         Ok(gathered.map(|(all, source)| Self { all, source }))
     }
 

@@ -15,7 +15,25 @@ pub fn inert(text: &str) -> String {
     inert
 }
 
-/// A text in which nothing is markup.
+/// A text for HTML and XML in which nothing is markup, and no character is one that XML
+/// doesn't have.
+pub fn xml(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in inert(text).chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            '\u{fffe}' | '\u{ffff}' => escaped.push('\u{fffd}'),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+/// A text for Markdown in which nothing is markup.
 pub fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in inert(text).chars() {
@@ -39,6 +57,14 @@ mod tests {
         assert_eq!(inert("a\x1b[31mb\r\n"), "a\\u{1b}[31mb\\u{d}\\u{a}");
         assert_eq!(inert("\u{202e}gpj.exe\u{9b}"), "\\u{202e}gpj.exe\\u{9b}");
         assert_eq!(inert("für 10 µs"), "für 10 µs");
+    }
+
+    #[test]
+    fn nothing_from_elsewhere_is_an_element() {
+        assert_eq!(
+            xml("<img onerror='a' src=\"b\">&\u{1b}\u{ffff}"),
+            "&lt;img onerror=&#39;a&#39; src=&quot;b&quot;&gt;&amp;\\u{1b}\u{fffd}"
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::document::{self, DocumentError, FileFormat};
+use crate::trace::Trace;
 
 /// The version of the report format that this program writes and reads.
 pub const SCHEMA: u32 = 1;
@@ -25,6 +26,9 @@ pub struct Report {
     /// Version of the harness that wrote the report.
     #[serde(default)]
     pub harness: String,
+    /// What was run, where and when.
+    #[serde(default)]
+    pub origin: Origin,
     /// The sysctls that every scenario starts from, pinned so that a result
     /// does not depend on the host's tuning; values as the kernel prints them.
     #[serde(default)]
@@ -36,6 +40,28 @@ pub struct Report {
     /// A result for each scenario that was asked for and each kernel, skipped
     /// ones included.
     pub scenarios: Vec<ScenarioResult>,
+}
+
+/// What a report is of: the command, the machine, the time.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(default)]
+pub struct Origin {
+    /// The command line.
+    pub command: Vec<String>,
+    /// The name of the machine that ran the harness.
+    pub host: String,
+    /// The release of that machine's kernel.
+    pub kernel: String,
+    /// When the run began, in milliseconds since 1970.
+    pub started_ms: u64,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// The revision of the suites, where they are in a repository: of git, with
+    /// `modified` after it where files differ from it.
+    pub revision: String,
+    /// Whether the run was interrupted before every scenario had ended.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub interrupted: bool,
 }
 
 /// Something that one scenario saw on some kernels, and not on others.
@@ -105,6 +131,37 @@ pub struct ScenarioResult {
     pub runs_without_given: u64,
     /// Each expectation of the suite with what was seen.
     pub expectations: Vec<Expectation>,
+    /// The file of the suite and the line of the scenario in it, as they were named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+    /// The scenario as a story: hosts, links, steps.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub story: String,
+    /// When its first run began, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub started_ms: u64,
+    /// The calls and segments of the first run that was as expected and of the first
+    /// that was not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub traces: Vec<Trace>,
+    /// Where the failure is known: why, and until when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_failure: Option<KnownFailure>,
+}
+
+/// A failure that people know of, and that fails no run until it is mended.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct KnownFailure {
+    /// Why it is there.
+    pub reason: String,
+    /// The day after which it counts as a failure again, `2027-03-31`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// Where that is written: the suite, or a baseline.
+    pub written: String,
+    /// Whether the day has passed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_over: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
@@ -352,6 +409,15 @@ pub struct Expectation {
     /// Of numbers that differ: between what they lie.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spread: Option<Spread>,
+    /// What was seen instead, in a plain sentence, where it did not hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plain: Option<String>,
+    /// Why it is expected, in the suite's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
+    /// The line of the suite's file that it stands on.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub line: u64,
 }
 
 /// Between what the numbers of several runs lie, as they are printed.

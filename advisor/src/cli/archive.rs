@@ -11,12 +11,12 @@ use super::Error;
 pub(super) struct ArchiveArguments {
     /// Read an archive of sosreport, packed or the directory that it unpacks to, in
     /// place of this host. Nothing is unpacked to disk, and no link in it is followed
-    #[arg(long, value_name = "FILE|DIR", conflicts_with_all = ["root", "facts", "over",
+    #[arg(long, value_name = "FILE|DIR", conflicts_with_all = ["root", "facts", "record", "over",
         "inspect_options", "no_sock_diag"])]
     sosreport: Option<PathBuf>,
     /// Read what `sysctl -a` printed, - for standard input, in place of this host: its
     /// settings are judged, and nothing else
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["root", "facts", "over",
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["root", "facts", "record", "over",
         "inspect_options", "no_sock_diag", "sosreport", "baseline"])]
     sysctl_dump: Option<PathBuf>,
 }

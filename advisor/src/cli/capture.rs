@@ -33,6 +33,11 @@ pub(super) struct Capture {
 }
 
 impl Capture {
+    /// What is looked at.
+    pub(super) const fn scope(&self) -> &LookArguments {
+        &self.scope
+    }
+
     pub(super) fn run(self) -> Result<ExitCode, Error> {
         let mut facts = self.host.facts(&self.scope)?;
         if !self.verbose {

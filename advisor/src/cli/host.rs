@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use advisor_facts::given::GivenFileError;
 use advisor_facts::{Facts, Look, Looking, Root, file};
 
+use advisor_report::record::{self, Record};
+
 use super::Error;
 use crate::accepted::{Accepted, DEFAULT_PATH};
 
@@ -22,6 +24,10 @@ pub(super) struct HostArguments {
     /// place of this host; `recommend` gives one answer for a directory of them
     #[arg(long, value_name = "FILE|DIR", conflicts_with = "root")]
     facts: Option<PathBuf>,
+    /// Read what `advisor watch --record DIR` kept, on any machine and at any time, in
+    /// place of this host: the plan is for the whole time
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["root", "facts", "no_sock_diag"])]
+    record: Option<PathBuf>,
     /// Read the sockets in /proc/net/tcp: asking by sock_diag can make the
     /// kernel load its tcp_diag module. Memory and tcp_info are not seen then
     #[arg(long, conflicts_with_all = ["root", "facts"])]
@@ -33,22 +39,27 @@ pub(super) struct HostArguments {
 pub(super) struct LookArguments {
     /// Look twice, this far apart (30s, 5m, 500ms): rules about what counters do
     /// need it
-    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with_all = ["root", "facts"])]
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with_all = ["root", "facts", "record"])]
     over: Option<Duration>,
     /// Compare with an earlier `advisor capture` of the same host, since its last
     /// start
-    #[arg(long, value_name = "FILE", conflicts_with = "over")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["over", "record"])]
     baseline: Option<PathBuf>,
     /// Also read socket options that only a process's own descriptor tells
     /// (SO_REUSEADDR, SO_LINGER, SO_KEEPALIVE, TCP_USER_TIMEOUT, SO_SNDBUF), of
     /// listeners and of each process's largest connections. It takes a
     /// duplicate of the descriptor (pidfd_getfd) and closes it at once; for that
     /// moment a socket stays alive even if its process ends. Needs root
-    #[arg(long, conflicts_with_all = ["root", "facts"])]
+    #[arg(long, conflicts_with_all = ["root", "facts", "record"])]
     inspect_options: bool,
 }
 
 impl LookArguments {
+    /// Whether options are to be read by other processes' descriptors.
+    pub(super) const fn inspects_options(&self) -> bool {
+        self.inspect_options
+    }
+
     /// Whether an earlier capture was given.
     pub(super) const fn has_baseline(&self) -> bool {
         self.baseline.is_some()
@@ -72,8 +83,8 @@ impl HostArguments {
             .as_ref()
             .map(|path| Ok::<_, Error>((file::read(path)?, path)))
             .transpose()?;
-        let mut facts = if let Some(path) = &self.facts {
-            file::read(path)?
+        let mut facts = if let Some(facts) = self.given() {
+            facts?
         } else {
             let root = self.place();
             let looking = Looking {
@@ -110,7 +121,7 @@ impl HostArguments {
         if let Some(path) = config {
             return Accepted::read(path);
         }
-        if brings_none || self.facts.is_some() {
+        if brings_none || self.facts.is_some() || self.record.is_some() {
             return Ok(Accepted::default());
         }
         let root = self.root.as_deref().unwrap_or(Path::new("/"));
@@ -130,9 +141,15 @@ impl HostArguments {
         self.facts.as_deref().filter(|path| path.is_dir())
     }
 
-    /// The file of facts that stands for it.
-    pub(super) fn file(&self) -> Option<&Path> {
-        self.facts.as_deref()
+    /// The facts that stand for it: of a file, or of a record.
+    pub(super) fn given(&self) -> Option<Result<Facts, GivenFileError>> {
+        let of_file = self.facts.as_ref().map(|path| file::read(path));
+        of_file.or_else(|| Some(self.record()?.map(|record| record.facts)))
+    }
+
+    /// The record that stands for it.
+    pub(super) fn record(&self) -> Option<Result<Record, GivenFileError>> {
+        Some(record::read(self.record.as_deref()?))
     }
 
     /// How it is looked at.

@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use advisor_facts::file;
-
 use super::host::HostArguments;
 use super::{Error, ListFormat, print};
 use crate::render;
@@ -45,8 +43,8 @@ impl Sockets {
             by: self.by,
             top: self.top.into(),
         };
-        let mut survey = match self.host.file() {
-            Some(path) => question.ask_facts(&file::read(path)?),
+        let mut survey = match self.host.given() {
+            Some(facts) => question.ask_facts(&facts?),
             None => question.ask(&self.host.place(), self.host.looking())?,
         };
         if !self.verbose {

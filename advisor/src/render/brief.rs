@@ -7,6 +7,7 @@ use std::io;
 use advisor_facts::units::{bytes, seconds};
 use advisor_facts::{Facts, OutOfSight};
 
+use super::happened;
 use super::lines::{
     FAINT, NARROWEST, NUMBERED_INDENT, STRONG, WIDEST, fill, numbered, severity_style, wrapped,
 };
@@ -18,6 +19,9 @@ const ONE_BY_ONE: usize = 8;
 
 /// So many near misses stand on it.
 pub(super) const NEAR_MISSES: usize = 3;
+
+/// So much of what a watch has seen stands on it.
+pub(super) const HAPPENED: usize = 4;
 
 /// Writes the first screen alone, in lines of `width` columns.
 pub fn write(
@@ -83,8 +87,23 @@ pub(super) fn screen(text: &mut String, advice: &Advice, facts: &Facts, width: u
         }
     }
     near_misses(text, advice, width);
+    what_happened(text, facts, width);
     for line in wrapped(&seen(advice, facts), "", "", width) {
         let _ = writeln!(text, "{FAINT}{line}{FAINT:#}");
+    }
+}
+
+/// What a watch has seen, the first of it.
+fn what_happened(text: &mut String, facts: &Facts, width: usize) {
+    let sentences = happened::sentences(facts);
+    for sentence in sentences.iter().take(HAPPENED) {
+        fill(text, &format!("Seen: {sentence}."), "", "  ", width);
+    }
+    match sentences.len().saturating_sub(HAPPENED) {
+        0 => {}
+        more => {
+            let _ = writeln!(text, "{more} more kinds of events: see below.");
+        }
     }
 }
 
@@ -158,7 +177,9 @@ pub(super) fn not_seen(advice: &Advice, facts: &Facts) -> Option<String> {
         .collect();
     let rights = advice.not_seen.contains(&OutOfSight::OthersSockets);
     let hint = match advice.not_seen.first()? {
-        OutOfSight::OthersSockets => "Run it as root (CAP_SYS_PTRACE), outside of any container or sandbox.",
+        OutOfSight::OthersSockets => {
+            "Run it as root (CAP_SYS_PTRACE), outside of any container or sandbox."
+        }
         _ if rights => "Run it on the host as root.",
         _ => "Run it on the host.",
     };
@@ -246,6 +267,10 @@ fn seen(advice: &Advice, facts: &Facts) -> String {
             line
         },
     );
+    if let Some(happened) = &facts.happened {
+        let time = happened::time(happened);
+        return format!("{time}; at the last look: {sockets}; {}.", machine(facts));
+    }
     let look = facts.window().map_or_else(
         || "one look".to_owned(),
         |(window, _)| format!("two looks {} apart", seconds(window)),

@@ -21,3 +21,9 @@ pub fn write(out: &mut dyn io::Write, answer: &impl Serialize) -> io::Result<()>
     }
     Ok(())
 }
+
+/// Writes a value as one line, named by its key `line`.
+pub fn write_line(out: &mut dyn io::Write, name: &str, value: &impl Serialize) -> io::Result<()> {
+    let value = serde_json::json!({ "line": name, name: value });
+    writeln!(out, "{value}")
+}

@@ -8,6 +8,7 @@ use advisor_report::Value;
 use advisor_report::escape::inert;
 
 use super::brief;
+use super::happened;
 use super::lines::{
     FAINT, INDENT, NARROWEST, STRONG, WIDEST, field, fill, heading, plain, severity_style, wrapped,
 };
@@ -36,6 +37,13 @@ pub fn write(
     }
     if verbose {
         write_accepted(&mut text, advice, width);
+    }
+    let sentences = happened::sentences(facts);
+    if sentences.len() > brief::HAPPENED {
+        heading(&mut text, "What happened");
+        for sentence in &sentences {
+            fill(&mut text, sentence, "  ", "    ", width);
+        }
     }
     if advice.near_misses.len() > brief::NEAR_MISSES {
         heading(&mut text, "Near misses");

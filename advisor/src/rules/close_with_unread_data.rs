@@ -11,6 +11,7 @@ use advisor_report::measured::Measured;
 
 use super::past::Past;
 use super::program::process_name;
+use super::witnessed::{self, Witnessed};
 use super::{
     AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
     Severity,
@@ -41,8 +42,9 @@ const DOCUMENTATION: Documentation = Documentation {
         forgets to read does it to many of its peers. Without a window the totals since boot, \
         with the same bounds, give a notice. TCPAbortOnData alone, with the same bounds, gives a notice: it counts data \
         that arrived after close(), and SO_LINGER {1,0}, and either may be on purpose. The \
-        kernel counts per namespace, not per program. The programs named hold connections with \
-        unread data there at the second look; if none does, they have TCP sockets there.",
+        kernel counts per namespace, not per program. A record of `advisor watch` has the \
+        kernel's events, which name the program. Without it the programs named hold connections \
+        with unread data there at the second look; if none does, they have TCP sockets there.",
     recommendation: "shutdown(SHUT_WR), read to the end, then close(). Not SO_LINGER: it does \
         not prevent the reset.",
     cost: "The connection stays open until the peer has closed its half. Limit the wait, for \
@@ -57,6 +59,8 @@ const DOCUMENTATION: Documentation = Documentation {
     ],
 };
 
+/// The reason that the kernel gives, from 6.12 on.
+const REASON: &str = "TCP_ABORT_ON_CLOSE";
 const COUNTER: &str = "TcpExt.TCPAbortOnClose";
 /// Data that arrived after close(), and close() with SO_LINGER {1,0}.
 const LATE: &str = "TcpExt.TCPAbortOnData";
@@ -121,6 +125,8 @@ fn over(facts: &Facts, since: &str) -> Outcome {
 struct Resets {
     /// By data that was unread at close().
     unread: i64,
+    /// The programs that events name for these.
+    by: Vec<Witnessed>,
     /// By data that arrived after close(), or by SO_LINGER {1,0}.
     late: i64,
     opens: i64,
@@ -129,9 +135,14 @@ struct Resets {
 impl Resets {
     fn of(facts: &Facts) -> Self {
         let grown = |name| facts.grown(name).unwrap_or(0).max(0);
+        let late = grown(LATE);
+        // Without a reason they are these only if nothing else made resets.
+        let by = witnessed::resets(facts, &[REASON], late == 0);
         Self {
-            unread: grown(COUNTER),
-            late: grown(LATE),
+            // A network namespace that is gone counted for itself.
+            unread: grown(COUNTER).max(witnessed::count(&by)),
+            by,
+            late,
             opens: OPENS.into_iter().map(grown).sum(),
         }
     }
@@ -171,7 +182,15 @@ impl Resets {
             .filter_map(|name| Evidence::counter(name, facts))
             .collect();
         let suspects = Suspects::of(facts);
-        evidence.extend(suspects.evidence());
+        // Who did it is known, or it may be one of these.
+        let is_known = by_unread && !self.by.is_empty();
+        let (subject, sentence) = if is_known {
+            evidence.extend(witnessed::evidence(&self.by));
+            (witnessed::names(&self.by), witnessed::sentence(&self.by))
+        } else {
+            evidence.extend(suspects.evidence());
+            (suspects.subject(), suspects.sentence().to_owned())
+        };
         let opens = format!(
             "{} active and passive opens in {}",
             self.opens,
@@ -179,7 +198,11 @@ impl Resets {
         );
         let common = Finding {
             severity: Severity::Warning,
-            confidence: Confidence::Medium,
+            confidence: if is_known {
+                Confidence::High
+            } else {
+                Confidence::Medium
+            },
             summary: format!(
                 "{} close() with unread data and {opens}; each such close is a reset",
                 self.unread
@@ -188,12 +211,11 @@ impl Resets {
                 "close() with unread data resets the connection. Data that was written and not \
                  yet acknowledged is lost without an error. After shutdown(SHUT_WR) and a read \
                  to the end of file, nothing is unread and the peer has everything. SO_LINGER \
-                 does not help. {} If such closes are on purpose, against misbehaving clients, \
-                 there is nothing to mend.",
-                suspects.sentence()
+                 does not help. {sentence} If such closes are on purpose, against misbehaving \
+                 clients, there is nothing to mend."
             ),
             applies_to: AppliesTo::Program,
-            subject: suspects.subject(),
+            subject,
             setting: "close()".to_owned(),
             current: "close() with received data unread".to_owned(),
             proposed: "shutdown(SHUT_WR), read to EOF, then close()".to_owned(),

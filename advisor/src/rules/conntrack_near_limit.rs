@@ -58,9 +58,9 @@ const COUNT: &str = "Conntrack.count";
 const DROP: &str = "Conntrack.drop";
 const EARLY_DROP: &str = "Conntrack.early_drop";
 /// Warning from this share of the limit on, in percent (netdata's alarm).
-const WARNING_PERCENT: i64 = 90;
+pub(crate) const WARNING_PERCENT: i64 = 90;
 /// Critical from this share on, in percent (netdata's alarm).
-const CRITICAL_PERCENT: i64 = 95;
+pub(crate) const CRITICAL_PERCENT: i64 = 95;
 /// What an entry takes, in bytes: struct nf_conn with its extensions, as slabinfo shows it
 /// on x86-64.
 const ENTRY_BYTES: u64 = 320;

@@ -44,9 +44,9 @@ const DOCUMENTATION: Documentation = Documentation {
 
 const SETTING: &str = "fs.file-max";
 /// Warning from this share of the limit on, in percent (our judgement).
-const WARNING_PERCENT: u64 = 90;
+pub(crate) const WARNING_PERCENT: u64 = 90;
 /// Critical from this share on, in percent (our judgement).
-const CRITICAL_PERCENT: u64 = 98;
+pub(crate) const CRITICAL_PERCENT: u64 = 98;
 /// What an open file takes, in bytes: struct file, aligned.
 const FILE_BYTES: u64 = 256;
 

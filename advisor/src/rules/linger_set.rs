@@ -7,6 +7,7 @@ use advisor_facts::sock_diag::TcpSocket;
 use advisor_report::measured::Measured;
 
 use super::program::by_program;
+use super::witnessed::{self, Witnessed};
 use super::{
     AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
     Severity,
@@ -51,6 +52,10 @@ const WAITS: &str = "close() with SO_LINGER waits for the acknowledgment and blo
     that it is set against.";
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
+    let by = witnessed::resets(facts, &REASONS, false);
+    if witnessed::count(&by) >= FEW {
+        return Outcome::Fired(vec![witnessed_finding(&by)]);
+    }
     let inspected = facts
         .now
         .every_socket()
@@ -108,6 +113,44 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         return Outcome::Quiet(format!("SO_LINGER is off on {inspected} sockets"));
     }
     Outcome::Fired(findings)
+}
+
+/// The reasons of resets that a program asked for, from 6.12 on: tcp_disconnect() in
+/// net/ipv4/tcp.c of Linux sends them.
+const REASONS: [&str; 2] = ["TCP_STATE", "TCP_DISCONNECT_WITH_DATA"];
+/// Fewer of them count as chance (our judgement).
+const FEW: i64 = 5;
+
+/// The finding by the kernel's events.
+fn witnessed_finding(by: &[Witnessed]) -> Finding {
+    Finding {
+        severity: Severity::Warning,
+        confidence: Confidence::Medium,
+        summary: format!(
+            "{} connections were ended by a reset that a program asked for, as SO_LINGER {{1,0}} \
+             does",
+            witnessed::count(by)
+        ),
+        why: format!(
+            "{DISCARDS} {} connect() with AF_UNSPEC has the same reason, and so has a listener \
+             that is closed while connections wait for accept(): --inspect-options tells whether \
+             SO_LINGER is set.",
+            witnessed::sentence(by)
+        ),
+        applies_to: AppliesTo::Program,
+        subject: witnessed::names(by),
+        setting: "SO_LINGER".to_owned(),
+        current: "{1,0}, or another way to reset a connection".to_owned(),
+        proposed: "not set; shutdown(SHUT_WR), read to EOF, close()".to_owned(),
+        evidence: witnessed::evidence(by).collect(),
+        cost: DOCUMENTATION.cost.to_owned(),
+        risk: DOCUMENTATION.risk.to_owned(),
+        apply: "in the program: remove setsockopt(SO_LINGER); shutdown(fd, SHUT_WR); read(fd) \
+            until it returns 0 or an error, or until 2 s have passed; close(fd)"
+            .to_owned(),
+        undo: DOCUMENTATION.undo.to_owned(),
+        verify: "`advisor watch` shows no reset-sent TCP_STATE by it any more".to_owned(),
+    }
 }
 
 /// The number of sockets with SO_LINGER, the shortest time, and the number for each time.

@@ -8,6 +8,7 @@ use advisor_report::measured::Measured;
 
 use super::past::Past;
 use super::somaxconn_low::{DEFAULT, SETTING};
+use super::witnessed;
 use super::{
     AppliesTo, Confidence, Documentation, Evidence, Finding, LogLine, Outcome, ProvenBy, Rule,
     Scope, Severity, a_minute,
@@ -101,7 +102,11 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
 }
 
 fn finding(facts: &Facts, drops: i64, window: Duration) -> Option<Finding> {
-    let rate = a_minute(drops, window);
+    let watched = facts.happened.as_ref();
+    let watched = watched.and_then(|happened| happened.counter(OVERFLOWS));
+    // A watch knows the busiest minute; a long window has it evened out.
+    let rate =
+        a_minute(drops, window).max(watched.map_or(0, |group| group.most_a_minute.cast_signed()));
     // One drop in a short window is no rate.
     if rate <= 1 || drops <= 1 {
         return None;
@@ -119,8 +124,9 @@ fn finding(facts: &Facts, drops: i64, window: Duration) -> Option<Finding> {
         },
         confidence: Confidence::High,
         summary: format!(
-            "a full accept queue turned clients away {drops} times in {}",
-            seconds(window)
+            "a full accept queue turned clients away {drops} times in {}{}",
+            seconds(window),
+            watched.map_or_else(String::new, |group| format!(", {}", witnessed::when(group)))
         ),
         why: format!(
             "The accept queue of a listener holds min(backlog, somaxconn) + 1 connections. The \

@@ -64,6 +64,9 @@ const DOCUMENTATION: Documentation = Documentation {
     ],
 };
 
+/// An orphan may count four times, and by default it is taken to count twice: so many
+/// percent of the limit are near it, and at it.
+pub(crate) const PERCENT: [u64; 2] = [25, 50];
 const LIMIT: &str = "net.ipv4.tcp_max_orphans";
 const RETRIES: &str = "net.ipv4.tcp_orphan_retries";
 
@@ -94,7 +97,7 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     }
     let orphans = Orphans::of(facts, measured);
     let count = orphans.count;
-    if count.saturating_mul(4) <= limit {
+    if count.saturating_mul(100) <= limit.saturating_mul(PERCENT[0].cast_signed()) {
         return Outcome::Quiet(format!("{count} orphans, limit {limit}"));
     }
     // By default an orphan is taken to count twice. A report on this kernel line says how

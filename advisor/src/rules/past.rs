@@ -133,8 +133,8 @@ impl Past {
             evidence: self.evidence,
             cost: "None: it only reads.".to_owned(),
             risk: "None.".to_owned(),
-            apply: "under the load that led to it: advisor recommend --over 60s; while it lasts: \
-                advisor capture > host.json, and advisor sockets --by process"
+            apply: "advisor watch --record DIR, until it has happened again; then advisor \
+                recommend --record DIR"
                 .to_owned(),
             undo: "Nothing is changed.".to_owned(),
             verify: format!("{name} stays at {} ({})", self.count, self.show),

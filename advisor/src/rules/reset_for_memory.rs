@@ -10,6 +10,7 @@ use advisor_report::measured::Measured;
 use super::orphan_cost::{Orphans, RESETS as COUNTER, memory_is_near, resets};
 use super::past::Past;
 use super::sizing::tcp_pages;
+use super::witnessed;
 use super::{
     AppliesTo, Confidence, Documentation, Evidence, Finding, LogLine, Outcome, ProvenBy, Rule,
     Scope, Severity, not_initial_namespace,
@@ -91,10 +92,14 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
         return not_initial_namespace(LIMIT);
     };
     let orphans = Orphans::of(facts, measured);
-    let peak = orphans.peak;
+    // What a watch saw of the gauges between the looks.
+    let seen = |gauge| facts.happened.as_ref()?.peak(gauge);
+    let seen_orphans = seen("orphans").map_or(0, |peak| peak.value.cast_signed());
+    let peak = orphans.peak.max(seen_orphans);
     let by_orphans = peak.saturating_mul(4) > limit;
     let pages = tcp_pages(facts).unwrap_or(0);
-    let by_memory = memory_is_near(facts);
+    let by_memory = memory_is_near(facts)
+        || seen("tcp-memory").is_some_and(|peak| peak.value / 9 * 10 > peak.limit);
     let mut evidence: Vec<_> = facts
         .places()
         .filter(|place| place.namespace.is_none() || place.grown(COUNTER).unwrap_or(0) > 0)
@@ -107,6 +112,8 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
         "TCP.orphan, and the rate of resets times the life of an orphan",
     ));
     evidence.extend(limits(limit, pages, tcp_mem));
+    let by = witnessed::resets(facts, &[REASON], false);
+    evidence.extend(witnessed::evidence(&by));
     let logged = logged(facts, earlier, &mut evidence);
     let (by_orphans, by_memory) = match logged {
         (0, 0) => (by_orphans, by_memory),
@@ -131,7 +138,7 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
         seconds(window)
     );
     let wanted = orphans.higher_limit(limit).filter(|_| by_orphans);
-    Outcome::Fired(vec![match wanted {
+    let mut finding = match wanted {
         Some(wanted) => {
             let setting = Finding::of_setting(facts, &DOCUMENTATION, LIMIT, &wanted.to_string());
             evidence.extend(orphans.evidence());
@@ -156,8 +163,18 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
             }
         }
         None => unpaid(confidence, summary, by_orphans, evidence),
-    }])
+    };
+    if !by.is_empty() {
+        finding.why = format!("{} {}", finding.why, witnessed::sentence(&by));
+        if finding.applies_to == AppliesTo::Program {
+            finding.subject = witnessed::names(&by);
+        }
+    }
+    Outcome::Fired(vec![finding])
 }
+
+/// The reason that the kernel gives for such a reset, from 6.12 on.
+const REASON: &str = "TCP_ABORT_ON_MEMORY";
 
 /// What the kernel says of resets before the window.
 pub(super) fn past(facts: &Facts) -> Past {

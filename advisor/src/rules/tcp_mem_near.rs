@@ -3,6 +3,7 @@
 
 use advisor_facts::Facts;
 use advisor_facts::condition::Condition;
+use advisor_facts::happened::{At, Held};
 use advisor_facts::kernel_log;
 use advisor_facts::units::{bytes, span};
 use advisor_report::measured::Measured;
@@ -75,6 +76,83 @@ const HOLDERS: usize = 5;
 const PRESSURES: &str = "TcpExt.TCPMemoryPressures";
 const PRESSURE_MS: &str = "TcpExt.TCPMemoryPressuresChrono";
 
+/// What a watch saw of pressure that is over: when, and who held the memory.
+fn seen_over(facts: &Facts) -> Option<Finding> {
+    let peak = facts.happened.as_ref()?.peak("tcp-memory")?;
+    let [first, ..] = peak.over.as_slice() else {
+        return None;
+    };
+    let [from, until] = first;
+    let until = if *until == At::default() {
+        "the end".to_owned()
+    } else {
+        until.time_of_day()
+    };
+    let more = match peak.over.len() {
+        1 => String::new(),
+        times => format!(" and {} times more", times - 1),
+    };
+    let share = |held: &Held| u128::from(held.bytes) * 100 / u128::from(peak.held_bytes.max(1));
+    let summary = format!(
+        "between {} and {until}{more} TCP memory was over the pressure mark, {} of {} at {}",
+        from.time_of_day(),
+        bytes(peak.value),
+        bytes(peak.limit),
+        peak.at.time_of_day()
+    );
+    let past = Past::counted(facts, PRESSURES);
+    let finding = past.finding(summary, SETTING, String::new());
+    let holders = peak.holders.iter().take(HOLDERS).map(|held| {
+        Evidence::new(
+            held.who(),
+            format!(
+                "{} in {} sockets, {}",
+                bytes(held.bytes),
+                held.sockets,
+                held.condition
+            )
+            .as_str()
+            .into(),
+            "the sockets at that time",
+        )
+    });
+    let mut finding = Finding {
+        severity: Severity::Warning,
+        ..finding
+    };
+    finding.evidence.extend(holders);
+    let Some(held) = peak.holders.first() else {
+        let why = "Nobody looked at the sockets at that time, so it is not known who held the \
+            memory."
+            .to_owned();
+        return Some(Finding { why, ..finding });
+    };
+    let mut conditions = Condition::ALL.into_iter();
+    let condition = conditions.find(|condition| condition.as_str() == held.condition);
+    let why = format!(
+        "{} held {}% of it, {}. A higher limit would give it more to hold.",
+        held.who(),
+        share(held),
+        held.condition
+    );
+    // What is held by right needs a higher limit, and that is another advice.
+    match condition.filter(|condition| condition.is_amiss()) {
+        Some(condition) => Some(Finding {
+            confidence: Confidence::High,
+            applies_to: AppliesTo::Program,
+            subject: held.who(),
+            setting: "memory of its sockets".to_owned(),
+            current: format!("{}, {}", bytes(held.bytes), held.condition),
+            proposed: cure(condition).to_owned(),
+            why,
+            apply: format!("in the program: {}", cure(condition)),
+            verify: "`advisor watch` shows the gauge tcp-memory below its mark".to_owned(),
+            ..finding
+        }),
+        None => Some(Finding { why, ..finding }),
+    }
+}
+
 /// Pressure that is over, unless connections were reset too: then reset-for-memory tells.
 fn over(facts: &Facts) -> Option<Finding> {
     let past = Past::counted(facts, PRESSURES);
@@ -118,7 +196,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     let [_, pressure, high] = marks;
     let critical = usage.saturating_mul(10) > high.saturating_mul(9);
     if usage <= gauge_noise_pages(facts) || (usage <= pressure && !critical) {
-        if let Some(finding) = over(facts) {
+        if let Some(finding) = seen_over(facts).or_else(|| over(facts)) {
             return Outcome::Fired(vec![finding]);
         }
         return Outcome::Quiet(format!(

@@ -6,6 +6,7 @@ use advisor_report::measured::Measured;
 
 use super::past::Past;
 use super::tw_buckets_few::{SETTING, most_records, records_bytes};
+use super::witnessed;
 use super::{
     AppliesTo, Confidence, Documentation, Evidence, Finding, LogLine, Outcome, ProvenBy, Rule,
     Scope, Severity, a_minute, cannot_be_read,
@@ -56,8 +57,16 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     let Some((window, _)) = facts.window().filter(|_| refused > 0) else {
         return without_a_window(facts, current);
     };
+    // A watch knows the busiest minute and the most records; a long window has them
+    // evened out.
+    let happened = facts.happened.as_ref();
+    let watched = happened.and_then(|happened| happened.counter(COUNTER));
+    let peak = happened.and_then(|happened| happened.peak("time-wait"));
     let records = facts.now.sockstat.get("TCP.tw").unwrap_or(0).max(0);
-    let needed = records.saturating_add(a_minute(refused, window));
+    let records = records.max(peak.map_or(0, |peak| peak.value.cast_signed()));
+    let refused_a_minute =
+        a_minute(refused, window).max(watched.map_or(0, |group| group.most_a_minute.cast_signed()));
+    let needed = records.saturating_add(refused_a_minute);
     let wanted = needed
         .saturating_add(1)
         .cast_unsigned()
@@ -65,8 +74,9 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         .and_then(|wanted| i64::try_from(wanted).ok())
         .unwrap_or(i64::MAX);
     let proposed = wanted.min(most_records(facts));
+    let when = watched.map_or_else(String::new, |group| format!(", {}", witnessed::when(group)));
     let summary = format!(
-        "{refused} connections went without TIME_WAIT in {}: tcp_max_tw_buckets is {current}",
+        "{refused} connections went without TIME_WAIT in {}{when}: tcp_max_tw_buckets is {current}",
         seconds(window)
     );
     let mut evidence = Vec::from_iter(Evidence::counter(COUNTER, facts));
@@ -93,9 +103,8 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         confidence: Confidence::Medium,
         summary,
         why: format!(
-            "A record is kept for 60 s. {records} are there and {} per minute are refused, so \
-             about {needed} are needed.",
-            a_minute(refused, window)
+            "A record is kept for 60 s. {records} are there and {refused_a_minute} per minute are \
+             refused, so about {needed} are needed."
         ),
         cost: format!(
             "at most {}, if all are used",
@@ -114,10 +123,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         applies_to: AppliesTo::Program,
         subject: "the programs of this network namespace that close connections first".to_owned(),
         setting: "connections".to_owned(),
-        current: format!(
-            "{} closes a minute without TIME_WAIT",
-            a_minute(refused, window)
-        ),
+        current: format!("{refused_a_minute} closes a minute without TIME_WAIT"),
         proposed: "keep connections alive and reuse them".to_owned(),
         why: format!("{} A 64th of the RAM does not hold so many.", finding.why),
         cost: "none in memory".to_owned(),

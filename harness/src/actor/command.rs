@@ -28,12 +28,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
-use super::protocol::{Answer, Event, Order};
+use super::protocol::{Answer, Event, Order, Told};
 use crate::errno;
 use crate::lab::address::Addresses;
 use crate::step::call;
+use crate::step::context::{Outcome, lock};
 use crate::step::name::OWN_ADDRESSES;
-use crate::step::context::{Outcome, lock, monotonic};
 use crate::suite::command::{Command, DIRECTORY_MARK, Ready};
 
 /// Directories for mounting something, of which one becomes the private
@@ -117,7 +117,9 @@ impl Prepared {
         let marks = marks(addresses);
         let filled = |text: &str| {
             let text = text.replace(DIRECTORY_MARK, &private.to_string_lossy());
-            marks.iter().fold(text, |text, (mark, address)| text.replace(mark, address))
+            marks
+                .iter()
+                .fold(text, |text, (mark, address)| text.replace(mark, address))
         };
         for (name, content) in &command.files {
             let path = private.join(name);
@@ -153,10 +155,15 @@ impl Prepared {
 
 /// What stands for the addresses of hosts, as `{server}` and `{server6}`.
 fn marks(addresses: &BTreeMap<String, Addresses>) -> Vec<(String, String)> {
-    let hosts = addresses.iter().filter(|(name, _)| !OWN_ADDRESSES.contains(&name.as_str()));
+    let hosts = addresses
+        .iter()
+        .filter(|(name, _)| !OWN_ADDRESSES.contains(&name.as_str()));
     let marks = hosts.flat_map(|(name, address)| {
         [
-            (format!("{{{name}}}"), address.own().to_canonical().to_string()),
+            (
+                format!("{{{name}}}"),
+                address.own().to_canonical().to_string(),
+            ),
             (format!("{{{name}4}}"), address.v4.to_string()),
             (format!("{{{name}6}}"), address.v6.to_string()),
         ]
@@ -271,7 +278,7 @@ struct Output {
 
 impl Supervisor {
     fn tell(&self, event: &Event) {
-        let mut line = serde_json::to_vec(event).unwrap_or_default();
+        let mut line = serde_json::to_vec(&Told::now(event)).unwrap_or_default();
         line.push(b'\n');
         // A harness that is gone ends this process by the signal asked for at
         // the start.
@@ -283,9 +290,8 @@ impl Supervisor {
         self.tell(&Event::Started {
             task: 0,
             step: "ready".to_owned(),
-            at: monotonic(),
         });
-        let (start, begun) = (Instant::now(), monotonic());
+        let start = Instant::now();
         let mut outcome = Outcome::of("ready");
         match self.start(command, None) {
             Ok(Answer::Done) => outcome.ok = 1,
@@ -294,7 +300,6 @@ impl Supervisor {
             Err(why) => return self.tell(&Event::Broken(why)),
         }
         outcome.ms = start.elapsed().as_secs_f64() * 1e3;
-        outcome.between = Some((begun, monotonic()));
         self.tell(&Event::Ended(outcome));
         self.tell(&Event::Finished { task: 0 });
     }

@@ -1,5 +1,6 @@
 //! The actor's side: runs the steps and reports what they observed.
 
+use std::ffi::CString;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd};
 use std::os::unix::net::UnixStream;
@@ -10,9 +11,9 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 
 use super::command;
-use super::protocol::{Event, Order, Plan};
+use super::protocol::{Event, Order, Plan, Told};
 use crate::descriptor;
-use crate::step::context::{ActorContext, Shared, lock, monotonic};
+use crate::step::context::{ActorContext, Shared, lock};
 use crate::step::notebook::Notebook;
 use crate::step::signal::SIGNALS;
 use crate::step::{ActorStep, Step, call, flatten};
@@ -37,6 +38,10 @@ pub fn run() -> io::Result<()> {
     let mut line = String::new();
     orders.read_line(&mut line)?;
     let mut plan: Plan = serde_json::from_str(&line)?;
+    // What ps and top show of its threads; of 15 bytes.
+    if let Ok(name) = CString::new(plan.name.clone()) {
+        let _ = nix::sys::prctl::set_name(&name);
+    }
     if let Some(command) = plan.command.take() {
         return command::run(command, &plan.addresses, control, orders);
     }
@@ -93,7 +98,7 @@ struct Actor {
 
 impl Actor {
     fn tell(&self, event: &Event) {
-        let mut line = serde_json::to_vec(event).unwrap_or_default();
+        let mut line = serde_json::to_vec(&Told::now(event)).unwrap_or_default();
         line.push(b'\n');
         // A harness that is gone ends this process by the signal asked for at
         // the start.
@@ -106,7 +111,6 @@ impl Actor {
             self.tell(&Event::Started {
                 task,
                 step: step.name.clone(),
-                at: monotonic(),
             });
             context.run(step);
             // The inner steps first, the step itself last.

@@ -17,7 +17,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 use super::cgroup::{self, Cgroup};
-use super::protocol::{Answer, Event, Order, Plan};
+use super::protocol::{Answer, Event, Order, Plan, Told, now_us};
 use super::usage::Usage;
 use crate::descriptor;
 use crate::lab::LabError;
@@ -91,7 +91,8 @@ impl Process {
         let (ours, theirs) = UnixStream::pair().map_err(error)?;
         let mut command = Command::new("/proc/self/exe");
         command
-            .arg("actor")
+            .arg0("harness")
+            .args(["actor", &plan.name])
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())
@@ -142,6 +143,11 @@ impl Process {
         orders.write_all(&line)
     }
 
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw().cast_unsigned()
+    }
+
     /// Tells the actor that a step has ended, where it waits for that. One that
     /// is dead doesn't hear it.
     pub fn tell_ended(&self, step: &StepReference) {
@@ -153,20 +159,29 @@ impl Process {
         self.tell(&Order::Done(step.clone()));
     }
 
-    /// Calls `heard` with each event until the actor's process is gone.
-    pub fn listen(&self, mut heard: impl FnMut(Event)) {
+    /// Calls `heard` with each event and its time until the actor's process is gone.
+    pub fn listen(&self, mut heard: impl FnMut(Told)) {
         for line in BufReader::new(&self.events).lines() {
             let Ok(line) = line else { break };
-            match serde_json::from_str(&line) {
-                Ok(Event::Answer(answer)) => self.answer.change(|state| state.given = Some(answer)),
-                Ok(event) => {
-                    if let Event::Exited { max_rss_bytes, .. } = event {
+            let told = match serde_json::from_str::<Told>(&line) {
+                Ok(told) => told,
+                Err(error) => {
+                    heard(Told {
+                        at_us: now_us(),
+                        event: Event::Broken(format!("it said {line:?}: {error}")),
+                    });
+                    continue;
+                }
+            };
+            match told.event {
+                Event::Answer(answer) => self.answer.change(|state| state.given = Some(answer)),
+                _ => {
+                    if let Event::Exited { max_rss_bytes, .. } = told.event {
                         let known = self.max_rss_bytes.lock();
                         *known.unwrap_or_else(PoisonError::into_inner) = max_rss_bytes;
                     }
-                    heard(event);
+                    heard(told);
                 }
-                Err(error) => heard(Event::Broken(format!("it said {line:?}: {error}"))),
             }
         }
         self.answer.change(|state| state.is_over = true);

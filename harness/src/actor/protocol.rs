@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +51,34 @@ pub enum Order {
     },
 }
 
+/// An event with its time on the actor's own clock: what the harness hears of two actors
+/// comes late, and in another order.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Told<E = Event> {
+    /// Microseconds since 1970, as packets are stamped.
+    pub at_us: u64,
+    /// What happened.
+    pub event: E,
+}
+
+impl<'a> Told<&'a Event> {
+    /// An event that happens now.
+    pub fn now(event: &'a Event) -> Self {
+        Self {
+            at_us: now_us(),
+            event,
+        }
+    }
+}
+
+/// Microseconds since 1970.
+pub fn now_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    })
+}
+
 /// From an actor to the harness.
 #[derive(Debug, Deserialize, Serialize)]
 pub enum Event {
@@ -60,8 +88,6 @@ pub enum Event {
         task: usize,
         /// The step's name.
         step: String,
-        /// When, on CLOCK_MONOTONIC.
-        at: Duration,
     },
     /// A step has ended; for those inside a repeat, when the repeat has.
     Ended(Outcome),

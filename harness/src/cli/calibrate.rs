@@ -148,7 +148,7 @@ impl Calibrate {
                     Some(directory) => {
                         let path = directory.join(format!("linux-{}.json", calibration.line));
                         output::write(&path, text.as_bytes())?;
-                        anstream::println!("{} written", path.display());
+                        output::say(&format!("{} written", path.display()));
                         Ok(())
                     }
                     None => io::stdout().write_all(text.as_bytes()),

@@ -6,6 +6,8 @@ use super::selection::{Selection, load};
 use super::{FAILURE, SUCCESS, complain_of_kernel, complain_of_run};
 use crate::lab;
 use crate::links;
+use crate::output;
+use crate::report::origin::Begun;
 use crate::report::terminal::{self, Lines, Terminal};
 use crate::report::{self, VerdictCounts};
 use crate::runner::Progress;
@@ -33,6 +35,7 @@ pub(super) struct Links {
 impl Links {
     /// Compares the relay with netem; the exit status.
     pub(super) fn run(&self) -> Result<u8, u8> {
+        let begun = Begun::now(&self.selection.paths);
         let scenarios = if self.packets_only {
             Vec::new()
         } else {
@@ -52,13 +55,13 @@ impl Links {
         )
         .map_err(|error| complain_of_run(&error))?;
         terminal.finish();
-        let report = report::assemble(seen.results, lab::pinned_sysctls());
-        anstream::println!(
+        let report = report::assemble(seen.results, lab::pinned_sysctls(), begun.ended(false));
+        output::say(&format!(
             "\n{}",
             terminal::links(&seen.links, &seen.release, self.packets)
-        );
+        ));
         if let Some(comparison) = terminal::comparison(&report) {
-            anstream::println!("\n{comparison}");
+            output::say(&format!("\n{comparison}"));
         }
         let packets_differ = seen.links.iter().any(|link| !link.differs.is_empty());
         let counts = VerdictCounts::of(&report.scenarios);

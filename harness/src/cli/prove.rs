@@ -9,6 +9,7 @@ use advisor_facts::{FactError, Facts, Root};
 use advisor_report::advice::{self, Advised};
 use advisor_report::document::DocumentError;
 use advisor_report::proof::{Proof, TrialVerdict};
+use advisor_report::record;
 use clap::Args;
 
 use super::{ENVIRONMENT, FAILURE, SUCCESS, USAGE, complain, complain_of_run};
@@ -27,6 +28,9 @@ pub(super) struct Prove {
     /// host]
     #[arg(long, value_name = "FILE", conflicts_with = "advice")]
     facts: Option<PathBuf>,
+    /// What `advisor watch --record DIR` kept: the host over a time, with its rates
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["advice", "facts"])]
+    record: Option<PathBuf>,
     /// Advice, as `advisor recommend --format json` writes it
     #[arg(long, value_name = "FILE")]
     advice: Option<PathBuf>,
@@ -88,7 +92,7 @@ impl Prove {
                 return status;
             }
         };
-        anstream::print!("{}", prove::render::text(&proof, terminal::width()));
+        output::print(&prove::render::text(&proof, terminal::width()));
         let all_proven = proof
             .trials
             .iter()
@@ -154,9 +158,10 @@ impl Prove {
         if let Some(path) = &self.advice {
             return Ok(advice::read(path)?);
         }
-        let facts = match &self.facts {
-            Some(path) => file::read(path)?,
-            None => Facts::read(&Root::Live)?,
+        let facts = match (&self.facts, &self.record) {
+            (Some(path), _) => file::read(path)?,
+            (None, Some(directory)) => record::read(directory)?.facts,
+            (None, None) => Facts::read(&Root::Live)?,
         };
         Ok(plan::advise(&facts, &[]).advised())
     }

@@ -1,22 +1,27 @@
 //! `harness run`.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
-use advisor_report::{Clock, ScenarioResult, Verdict};
+use advisor_report::{Clock, Report, ScenarioResult, Verdict};
 
+use super::interrupt::Interrupt;
+use super::last_run;
 use super::selection::{Selection, load};
-use super::{ENVIRONMENT, FAILURE, SUCCESS, complain, complain_of_kernel, complain_of_run};
+use super::shard::Sharding;
+use super::{ENVIRONMENT, FAILURE, SUCCESS, USAGE, complain, complain_of_kernel, complain_of_run};
 use crate::kernels::KernelError;
 use crate::lab::{self, Carrier};
 use crate::output;
-use crate::report::outcomes;
+use crate::report::known::{self, Baseline};
+use crate::report::origin::Begun;
 use crate::report::snapshot::{self, SnapshotDifference};
 use crate::report::terminal::{Lines, Terminal, comparison, reasons, summary};
-use crate::report::{self, VerdictCounts};
+use crate::report::{self, VerdictCounts, github, outcomes};
 use crate::runner::plan::Plan;
 use crate::runner::{self, Options, Progress};
 use crate::suite::scenario::Scenario;
@@ -29,14 +34,24 @@ use crate::suite::scenario::Scenario;
 pub(super) struct Run {
     #[command(flatten)]
     selection: Selection,
+    #[command(flatten)]
+    sharding: Sharding,
     #[arg(long, value_name = "DIR", help = report_help())]
     report: Option<PathBuf>,
     /// Compare the verdicts with the snapshots in this directory
     #[arg(long, value_name = "DIR")]
     snapshot: Option<PathBuf>,
-    /// Replace the snapshots by the verdicts seen
-    #[arg(long, requires = "snapshot")]
+    /// Replace the snapshots by the verdicts seen, and the baseline by what fails
+    #[arg(long)]
     update: bool,
+    /// Failures that are known: they are counted, and the run fails where one is mended
+    /// or where another comes
+    #[arg(long, value_name = "FILE", conflicts_with = "explore")]
+    baseline: Option<PathBuf>,
+    /// What is printed beside the results: github adds annotations and the summary of
+    /// the step; auto does where it runs on GitHub
+    #[arg(long, value_enum, default_value_t = FormatChoice::Auto)]
+    format: FormatChoice,
     /// Snapshots also have every value of every run
     #[arg(long, requires = "snapshot", requires = "seed")]
     exact: bool,
@@ -80,7 +95,8 @@ pub(super) struct Run {
     #[arg(long)]
     long: bool,
     /// Keep packets (pcap) and the actors' logs of runs that are not as expected
-    /// in this directory; always:DIR keeps those of every run, always alone in ./kept
+    /// in this directory; what an earlier run kept there is removed. always:DIR keeps
+    /// those of every run, always alone in ./kept
     #[arg(long, value_name = "DIR")]
     keep: Option<Keep>,
     /// Exit with 1 if a scenario was skipped
@@ -131,6 +147,23 @@ impl From<LinkChoice> for Carrier {
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum FormatChoice {
+    Auto,
+    Text,
+    Github,
+}
+
+impl FormatChoice {
+    fn is_github(self) -> bool {
+        match self {
+            Self::Auto => github::is_here(),
+            Self::Text => false,
+            Self::Github => true,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum ClockChoice {
     Real,
     Virtual,
@@ -157,8 +190,10 @@ impl Run {
     }
 
     fn execute(&self) -> Result<u8, u8> {
+        let begun = Begun::now(&self.selection.paths);
         let all = load(&self.selection.paths)?;
-        let chosen = self.selection.filter(&all)?;
+        last_run::note(&self.selection.paths);
+        let chosen = self.sharding.choose(self.selection.filter(&all)?)?;
         let is_other = |kernel: &String| *kernel != self.kernels[0];
         if self.snapshot.is_some() && self.kernels.iter().any(is_other) {
             return Err(complain_of_kernel(&KernelError::usage(
@@ -168,6 +203,7 @@ impl Run {
                 "compare one kernel's verdicts at a time",
             )));
         }
+        let baseline = self.read_baseline(&all)?;
         let options = Options {
             carrier: self.link.into(),
             clock: self.clock.map(Clock::from),
@@ -178,6 +214,7 @@ impl Run {
             touch_host: self.touch_host,
             keep: self.keep.as_ref().map(|keep| keep.directory.clone()),
             keep_always: self.keep.as_ref().is_some_and(|keep| keep.always),
+            trace: self.report.is_some(),
             jobs: self.jobs.map(usize::from),
             retry_errored: false,
         };
@@ -187,19 +224,62 @@ impl Run {
             plan.explore(seeds);
         }
         self.check_outputs()?;
-        let terminal = Terminal::new(plan.jobs.len(), self.verbose, Lines::Out);
-        let outcome = runner::run(&plan, &options, &|progress: Progress| match progress {
-            // What counts is what all seeds saw.
-            Progress::Ended(_) if self.explore.is_some() => terminal.advance(),
-            progress => terminal.show(&progress),
+        let outputs = Arc::new(Outputs {
+            begun,
+            scenarios: all.clone(),
+            baseline,
+            directory: self.report.clone(),
         });
+        let interrupted = Arc::clone(&outputs);
+        let interrupt = Interrupt::watch(plan.jobs.len(), move |mut ended| {
+            let place = |id: &str| interrupted.scenarios.iter().position(|one| one.id == id);
+            ended.sort_by_key(|result| place(&result.id));
+            let report = interrupted.report(ended, true);
+            if interrupted.write(&report) == SUCCESS
+                && let Some(directory) = &interrupted.directory
+            {
+                let shown = directory.display();
+                output::say_error(&format!("what had ended is reported in {shown}"));
+            }
+            output::say(&summary(&report.scenarios));
+        });
+        let terminal = Terminal::new(plan.jobs.len(), self.verbose, Lines::Out);
+        let outcome = runner::run(&plan, &options, &|progress: Progress| {
+            interrupt.note(&progress);
+            match progress {
+                // What counts is what all seeds saw.
+                Progress::Ended(_) if self.explore.is_some() => terminal.advance(),
+                progress => terminal.show(&progress),
+            }
+        });
+        interrupt.over();
         terminal.finish();
         let outcome = outcome.map_err(|error| complain_of_run(&error))?;
         let status = outcome.error.as_ref().map_or(SUCCESS, complain_of_run);
         if outcome.results.is_empty() {
             return Ok(status);
         }
-        Ok(status.max(self.conclude(&all, outcome.results)))
+        Ok(status.max(self.conclude(&outputs, outcome.results)))
+    }
+
+    /// The failures that are known, where a baseline was given.
+    fn read_baseline(&self, all: &[Scenario]) -> Result<Option<Baseline>, u8> {
+        let Some(path) = &self.baseline else {
+            return Ok(None);
+        };
+        if self.update && !path.exists() {
+            return Ok(None);
+        }
+        let baseline = Baseline::read(path).map_err(|error| {
+            complain(&error, &error.hint);
+            USAGE
+        })?;
+        // Of a part of the suites, others are not known.
+        let known = all.iter().map(|scenario| scenario.id.as_str()).collect();
+        for entry in baseline.unknown(&known) {
+            output::say_error(&format!("warning: {entry} in the suites that were given"));
+        }
+        Ok(Some(baseline))
     }
 
     /// Whether the outputs can be written, before the work.
@@ -210,41 +290,44 @@ impl Run {
         if let Some(directory) = self.snapshot.as_ref().filter(|_| self.update) {
             output::check(directory).map_err(|error| complain_of_snapshots(directory, &error))?;
         }
+        if let Some(directory) = self.keep.as_ref().map(|keep| &keep.directory) {
+            let done = output::check(directory).and_then(|()| runner::forget_kept(directory));
+            let removed = done.map_err(|error| {
+                let shown = directory.display();
+                complain(
+                    format!("{shown}: cannot keep packets and logs there: {error}"),
+                    "--keep takes a directory that can be written to",
+                );
+                ENVIRONMENT
+            })?;
+            if removed > 0 {
+                let shown = directory.display();
+                let what = "what an earlier run kept there is removed";
+                output::say_error(&format!("{shown}: {what} ({removed} runs)"));
+            }
+        }
         Ok(())
     }
 
     /// Writes what was asked for, prints the answer and says how it all came out.
-    fn conclude(&self, all: &[Scenario], results: Vec<ScenarioResult>) -> u8 {
-        let report = report::assemble(results, lab::pinned_sysctls());
-        let mut status = SUCCESS;
-        if let Some(directory) = &self.report
-            && let Err(error) = report::write(&report, directory)
-        {
-            status = complain_of_report(directory, &error);
-        }
+    fn conclude(&self, outputs: &Outputs, results: Vec<ScenarioResult>) -> u8 {
+        let report = outputs.report(results, false);
+        let mut status = outputs.write(&report);
         if let Some(directory) = &self.snapshot {
-            let known: Vec<&str> = all.iter().map(|scenario| scenario.id.as_str()).collect();
-            match snapshot::compare(
-                directory,
-                &known,
-                &report.scenarios,
-                self.exact,
-                self.update,
-            ) {
-                Ok(differences) => {
-                    if differences
-                        .iter()
-                        .any(|difference| difference.pending.is_some())
-                    {
-                        status = status.max(FAILURE);
-                    }
-                    differences.iter().for_each(show_difference);
+            status = status.max(self.compare_snapshots(directory, outputs, &report));
+        }
+        if let Some(path) = self.baseline.as_ref().filter(|_| self.update) {
+            let text = known::baseline(&report.scenarios, outputs.baseline.as_ref());
+            match output::write(path, text.as_bytes()) {
+                Ok(()) => output::say(&format!("{} updated", path.display())),
+                Err(error) => {
+                    complain(format!("{}: {error}", path.display()), "");
+                    status = ENVIRONMENT;
                 }
-                Err(error) => status = complain_of_snapshots(directory, &error),
             }
         }
         if self.explore.is_some() {
-            anstream::print!("{}", outcomes::text(&report.scenarios));
+            output::print(&outcomes::text(&report.scenarios));
             let results = || report.scenarios.iter();
             return if results().all(|result| result.verdict == Verdict::Skipped) {
                 ENVIRONMENT
@@ -255,20 +338,128 @@ impl Run {
             };
         }
         if let Some(comparison) = comparison(&report) {
-            anstream::println!("\n{comparison}");
+            output::say(&format!("\n{comparison}"));
         }
         if let Some(reasons) = reasons(&report.scenarios).filter(|_| !self.verbose) {
-            anstream::println!("{reasons}");
+            output::say(&reasons);
         }
-        anstream::println!("{}", summary(&report.scenarios));
         let counts = VerdictCounts::of(&report.scenarios);
-        if status == ENVIRONMENT || counts.passed + counts.failed + counts.errored == 0 {
+        if let Some(advice) = self.advice(&counts) {
+            output::say(&advice);
+        }
+        output::say(&summary(&report.scenarios));
+        if self.format.is_github() {
+            status = status.max(tell_github(&report));
+        }
+        if status == ENVIRONMENT || counts.ran() == 0 {
             return ENVIRONMENT;
         }
-        if counts.failed + counts.errored > 0 || (self.fail_on_skip && counts.skipped > 0) {
+        let is_updated = self.baseline.is_some() && self.update && counts.errored == 0;
+        if counts.bad() > 0 && !is_updated || (self.fail_on_skip && counts.skipped > 0) {
             return FAILURE;
         }
         status
+    }
+
+    /// What to do about failures.
+    fn advice(&self, counts: &VerdictCounts) -> Option<String> {
+        if counts.failed + counts.errored == 0 {
+            return None;
+        }
+        Some(match (&self.keep, &self.report) {
+            (_, Some(report)) => {
+                let shown = report.display();
+                format!(
+                    "hint: {shown}/report.html shows how it came about; harness show --run {shown} \
+                     ID does in a terminal"
+                )
+            }
+            (None, None) => "hint: --report DIR shows how a failure came about, --keep DIR keeps \
+                             its packets and logs"
+                .to_owned(),
+            (Some(_), None) => return None,
+        })
+    }
+
+    fn compare_snapshots(&self, directory: &Path, outputs: &Outputs, report: &Report) -> u8 {
+        let known: Vec<&str> = outputs
+            .scenarios
+            .iter()
+            .map(|one| one.id.as_str())
+            .collect();
+        let results = &report.scenarios;
+        match snapshot::compare(directory, &known, results, self.exact, self.update) {
+            Ok(differences) => {
+                differences.iter().for_each(show_difference);
+                let mut pending = differences.iter().map(|one| one.pending.is_some());
+                if pending.any(|pending| pending) {
+                    FAILURE
+                } else {
+                    SUCCESS
+                }
+            }
+            Err(error) => complain_of_snapshots(directory, &error),
+        }
+    }
+}
+
+/// What a report is made of beside its results, and where it goes.
+struct Outputs {
+    begun: Begun,
+    scenarios: Vec<Scenario>,
+    baseline: Option<Baseline>,
+    directory: Option<PathBuf>,
+}
+
+impl Outputs {
+    fn report(&self, mut results: Vec<ScenarioResult>, interrupted: bool) -> Report {
+        report::describe(&mut results, &self.scenarios);
+        let today = chrono::Utc::now().date_naive();
+        known::apply(&mut results, &self.scenarios, self.baseline.as_ref(), today);
+        report::assemble(
+            results,
+            lab::pinned_sysctls(),
+            self.begun.ended(interrupted),
+        )
+    }
+
+    /// Writes the report, where that was asked for; the exit status.
+    fn write(&self, report: &Report) -> u8 {
+        match &self.directory {
+            Some(directory) => match report::write(report, directory) {
+                Ok(()) => SUCCESS,
+                Err(error) => complain_of_report(directory, &error),
+            },
+            None => SUCCESS,
+        }
+    }
+}
+
+/// Annotations, and the summary of the step; the exit status.
+fn tell_github(report: &Report) -> u8 {
+    for line in github::annotations(report, github::workspace().as_deref()) {
+        output::say(&line);
+    }
+    let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").map(PathBuf::from) else {
+        return SUCCESS;
+    };
+    let append = || {
+        let mut file = std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&path)?;
+        file.write_all(github::summary(report).as_bytes())
+    };
+    match append() {
+        Ok(()) => SUCCESS,
+        Err(error) => {
+            let shown = path.display();
+            complain(
+                format!("{shown}: cannot write the step's summary: {error}"),
+                "",
+            );
+            ENVIRONMENT
+        }
     }
 }
 
@@ -290,14 +481,19 @@ fn complain_of_report(directory: &Path, error: &io::Error) -> u8 {
 
 fn show_difference(difference: &SnapshotDifference) {
     match &difference.pending {
-        Some(pending) => anstream::println!(
-            "{} differs; what was seen is in {} (cargo insta review, or --update)",
+        Some(pending) => output::say(&format!(
+            "{} {}; what was seen is in {}; --update takes it",
             difference.path.display(),
+            if difference.path.exists() {
+                "differs"
+            } else {
+                "is missing"
+            },
             pending.display()
-        ),
-        None => anstream::println!("{} updated", difference.path.display()),
+        )),
+        None => output::say(&format!("{} updated", difference.path.display())),
     }
     for line in &difference.lines {
-        anstream::println!("    {line}");
+        output::say(&format!("    {line}"));
     }
 }

@@ -34,6 +34,11 @@ fn result(id: &str, name: &str, values: &[Value]) -> ScenarioResult {
         discarded_runs: Vec::new(),
         runs_without_given: 0,
         expectations: Vec::new(),
+        place: None,
+        story: String::new(),
+        started_ms: 0,
+        traces: vec![],
+        known_failure: None,
     }
 }
 

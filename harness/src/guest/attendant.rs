@@ -47,6 +47,11 @@ impl Pulse {
     }
 }
 
+/// What a guest's clock was when it last stopped itself.
+pub fn stopped_at(memory: &File) -> io::Result<Duration> {
+    Ok(Duration::from_nanos(number(memory, place::STOPPED)?))
+}
+
 fn number(memory: &File, place: usize) -> io::Result<u64> {
     let mut bytes = [0; 8];
     memory.read_exact_at(&mut bytes, place as u64)?;

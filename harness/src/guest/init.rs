@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::kmod::{ModuleInitFlags, finit_module};
@@ -148,10 +148,13 @@ pub fn serve(work: impl Fn(Value, &HostPort) -> Result<(), String>) -> io::Resul
     let (orders, words, mailbox) = open_line()?;
     let host = HostPort(Arc::new(Mutex::new(words)));
     let complaints = std::env::var(COMPLAINTS).unwrap_or_default();
-    host.tell(&News::Ready {
+    // Heard when it asks for orders: a guest with a mailbox must stop just once before a
+    // state of it is saved.
+    let ready = News::Ready {
         release: kernel_release(),
         complaints: complaints.lines().map(str::to_owned).collect(),
-    })?;
+    };
+    drop(host.say(&ready, &[])?);
     let mut port = BufReader::new(orders);
     let mut line = String::new();
     while port.read_line(&mut line)? > 0 {
@@ -225,12 +228,22 @@ impl HostPort {
 
     /// Says something that content follows.
     fn tell_with(&self, news: &News, content: &[u8]) -> io::Result<()> {
+        self.say(news, content)?.flush()
+    }
+
+    /// Says something that a mailbox keeps until it is flushed or until orders are asked
+    /// for.
+    fn say(
+        &self,
+        news: &News,
+        content: &[u8],
+    ) -> io::Result<MutexGuard<'_, Box<dyn Write + Send>>> {
         let mut line = serde_json::to_vec(news)?;
         line.push(b'\n');
         let mut port = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         port.write_all(&line)?;
         port.write_all(content)?;
-        port.flush()
+        Ok(port)
     }
 }
 

@@ -32,6 +32,8 @@ pub mod place {
     pub const PULSE: usize = 24;
     /// Of it, how long the processor had nothing to do, in milliseconds.
     pub const IDLE: usize = 32;
+    /// The guest's time stamp counter when it last stopped.
+    pub const STOPPED: usize = 40;
     /// What the host orders.
     pub const ORDERS: usize = 4096;
     /// What the guest says.
@@ -111,6 +113,7 @@ impl Mailbox {
     fn stop(&self, said: &mut usize, wants_orders: bool) {
         self.set(place::SAID, *said as u64);
         self.set(place::WANTS_ORDERS, u64::from(wants_orders));
+        self.set(place::STOPPED, time_stamp_counter());
         // SAFETY: the register is mapped.
         unsafe { self.stopper.write_volatile(PANICKED) };
         *said = 0;
@@ -192,6 +195,18 @@ impl Write for Words {
         self.0.stop(&mut self.0.lock(), false);
         Ok(())
     }
+}
+
+/// The processor's counter, which counts virtual nanoseconds here.
+fn time_stamp_counter() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 processor has the instruction; Linux lets programs use it.
+    unsafe {
+        core::arch::x86_64::_rdtsc()
+    }
+    // No other processor is emulated.
+    #[cfg(not(target_arch = "x86_64"))]
+    0
 }
 
 /// The directory of the device that stops the machine.

@@ -53,7 +53,7 @@ pub enum Accelerator {
 
 /// Virtual nanoseconds of an instruction, as a power of two. Fixed, because a shift
 /// that adapts to the host (`auto`) makes no two runs alike.
-const ICOUNT_SHIFT: u32 = 3;
+pub const ICOUNT_SHIFT: u32 = 3;
 
 /// The rest of `-icount`: a waiting guest does not wait for the host's clock. What is
 /// recorded is thrown away. But while QEMU records, its main loop and its processor

@@ -21,9 +21,10 @@ const NLMSG_ERROR: u16 = 2;
 /// `struct nlmsghdr` and `struct inet_diag_req_v2`.
 const LENGTH: usize = 16 + 8 + advisor_facts::sock_diag::SOCKID_LEN;
 
-/// Whether this kernel ends an orphan that is destroyed. Before 6.11 it only
+/// Whether this kernel surely ends an orphan that is destroyed. Before 6.11 it only
 /// empties the orphan's queue and stops its timer: the socket is then there for
-/// ever (measured on 5.10.262; tcp_abort looks at SOCK_DEAD there).
+/// ever (measured on Debian's 5.10.0-46; tcp_abort looks at SOCK_DEAD there). Debian's
+/// 6.1.0-57 ends it, because the fix was backported; other kernels of that line need not.
 fn ends_orphans() -> bool {
     Release::of_kernel(&super::namespace::kernel_release())
         .is_some_and(|release| release >= Release::new(6, 11))

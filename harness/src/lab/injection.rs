@@ -158,7 +158,11 @@ mod tests {
                 ack: 9,
             };
             let packet = segment.packet().unwrap();
-            let kind = if segment.from.is_ipv4() { [8, 0] } else { [0x86, 0xdd] };
+            let kind = if segment.from.is_ipv4() {
+                [8, 0]
+            } else {
+                [0x86, 0xdd]
+            };
             let frame = [&[0; 12][..], &kind, &packet].concat();
             let read = Packet::of_frame(&frame).unwrap();
             assert_eq!((read.from, read.to), (segment.from, segment.to));

@@ -358,7 +358,11 @@ async fn add_host_route(
     address: IpAddr,
     index: u32,
 ) -> Result<(), rtnetlink::Error> {
-    handle.route().add(host_route(address, index)).execute().await
+    handle
+        .route()
+        .add(host_route(address, index))
+        .execute()
+        .await
 }
 
 fn host_route(address: IpAddr, index: u32) -> RouteMessage {
@@ -384,7 +388,11 @@ pub fn router_address(position: Position, is_ipv6: bool) -> IpAddr {
 /// router.
 pub fn ethernet_header(position: Position, from_host: bool, is_ipv6: bool) -> [u8; 14] {
     let (own, router) = (position.mac(Device::Eth0), position.mac(Device::Router));
-    let (to, from) = if from_host { (router, own) } else { (own, router) };
+    let (to, from) = if from_host {
+        (router, own)
+    } else {
+        (own, router)
+    };
     let mut header = [0; 14];
     header[..6].copy_from_slice(&to);
     header[6..12].copy_from_slice(&from);

@@ -302,6 +302,9 @@ mod tests {
             held: Some(true),
             seen,
             spread: None,
+            plain: None,
+            because: None,
+            line: 0,
         }];
         result
     }

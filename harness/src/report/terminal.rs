@@ -14,6 +14,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::matrix::Matrix;
 use super::{VerdictCounts, describe_expectation, describe_held, describe_seen, printed};
 use crate::links::Comparison;
+use crate::output;
 use crate::runner::Progress;
 
 const GOOD: Style = AnsiColor::Green.on_default().bold();
@@ -66,7 +67,7 @@ impl Terminal {
     pub fn show(&self, progress: &Progress) {
         match progress {
             Progress::Restored(change, restored) => self.bar.suspend(|| {
-                anstream::eprintln!("left by an earlier run: {change}: {restored}");
+                output::say_error(&format!("left by an earlier run: {change}: {restored}"));
             }),
             Progress::Booting(kernel) => self.bar.set_message(format!("booting {kernel}")),
             Progress::Started(scenario) => self.bar.set_message(scenario.id.clone()),
@@ -80,7 +81,7 @@ impl Terminal {
             Progress::Retrying(scenarios) => {
                 self.bar.inc_length(*scenarios as u64);
                 self.bar.suspend(|| {
-                    anstream::eprintln!("errored, and run once more: {scenarios}");
+                    output::say_error(&format!("errored, and run once more: {scenarios}"));
                 });
             }
         }
@@ -89,8 +90,8 @@ impl Terminal {
     /// Prints a line above what is running.
     pub fn say(&self, line: &str) {
         self.bar.suspend(|| match self.lines {
-            Lines::Out => anstream::println!("{line}"),
-            Lines::Error => anstream::eprintln!("{line}"),
+            Lines::Out => output::say(&line),
+            Lines::Error => output::say_error(&line),
         });
     }
 
@@ -363,15 +364,12 @@ pub fn reasons(scenarios: &[ScenarioResult]) -> Option<String> {
 /// The last line: how many of each, skipped ones always.
 pub fn summary(scenarios: &[ScenarioResult]) -> String {
     let counts = VerdictCounts::of(scenarios);
-    let style = if counts.failed + counts.errored > 0 {
+    let style = if counts.bad() > 0 {
         BAD
-    } else if counts.passed == 0 {
+    } else if counts.ran() == 0 {
         ODD
     } else {
         GOOD
     };
-    format!(
-        "{style}{} passed, {} failed, {} errored, {} skipped{style:#}",
-        counts.passed, counts.failed, counts.errored, counts.skipped
-    )
+    format!("{style}{}{style:#}", counts.words())
 }

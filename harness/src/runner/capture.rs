@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::{ControlMessageOwned, LinkAddr, MsgFlags, recvmsg, setsockopt, sockopt};
 use nix::time::{ClockId, clock_gettime};
 
@@ -19,6 +19,9 @@ use crate::lab::relay::{capture_socket, dropped};
 use crate::lab::topology::ETH0;
 use crate::lab::{Lab, LabError};
 
+/// Time between two batches of packets: what a link carries meanwhile fits in a socket.
+const BATCH: u8 = 25;
+
 /// Bytes kept of each packet: its headers and the start of its data.
 const SNAP_BYTES: usize = 256;
 
@@ -26,6 +29,8 @@ const SNAP_BYTES: usize = 256;
 pub const MOST_BYTES: usize = 64 << 20;
 /// The same in a guest, which has less memory.
 pub const MOST_BYTES_IN_GUEST: usize = 8 << 20;
+/// The same where they are only drawn.
+pub const MOST_BYTES_DRAWN: usize = 3 << 20;
 
 /// pcap's magic number for times in nanoseconds, and its version 2.4
 /// (draft-ietf-opsawg-pcap).
@@ -41,7 +46,10 @@ struct Packets {
     socket: OwnedFd,
     file: Vec<u8>,
     most_bytes: usize,
+    /// Not kept, or dropped by the kernel because the socket was full.
     left_out: u64,
+    /// Of these, those that came faster than they were read.
+    missed: u64,
 }
 
 /// Writes a file of what is kept.
@@ -55,11 +63,24 @@ pub struct Capture {
     hosts: Vec<String>,
     /// Where packets are counted by what they are.
     ledger: Arc<Ledger>,
+    /// Whether packets are read as they come, because the run goes by them.
+    at_once: bool,
+}
+
+/// The packets that were captured on one host's link.
+#[derive(Clone, Copy, Debug)]
+pub struct Captured<'a> {
+    /// The host.
+    pub host: &'a str,
+    /// A pcap file.
+    pub pcap: &'a [u8],
+    /// Packets that are not in it.
+    pub left_out: u64,
 }
 
 impl Capture {
     /// Starts to listen; packets queue in the sockets from now on.
-    pub fn open(lab: &Lab, most_bytes: usize) -> Result<Self, LabError> {
+    pub fn open(lab: &Lab, most_bytes: usize, at_once: bool) -> Result<Self, LabError> {
         let now = clock_gettime(ClockId::CLOCK_REALTIME);
         lab.ledger.begin(now.map_or(Duration::ZERO, Duration::from));
         let packets = lab.hosts().iter().map(|namespace| {
@@ -79,44 +100,59 @@ impl Capture {
                 file: header(),
                 most_bytes,
                 left_out: 0,
+                missed: 0,
             })
         });
         Ok(Self {
             packets: packets.collect::<Result<_, _>>()?,
             hosts: lab.hosts().iter().map(|known| known.host.clone()).collect(),
             ledger: Arc::clone(&lab.ledger),
+            at_once,
         })
     }
 
     /// The first link of which packets were lost: they came faster than they were read.
     pub fn lost(&self) -> Option<String> {
-        let lost = |packets: &&Packets| dropped(&packets.socket).is_ok_and(|count| count > 0);
-        let packets = self.packets.iter().find(lost)?;
+        let packets = self.packets.iter().find(|packets| packets.missed > 0)?;
         Some(format!("packets of {}'s link were missed", packets.host))
     }
 
     /// Reads packets until the other end of the pipe is closed, then those still queued.
+    /// They are read in batches: a wake for each packet would slow the run down.
     pub fn take(mut self, running: &PipeReader) -> io::Result<Self> {
         loop {
-            let mut watched: Vec<PollFd> = self
-                .packets
-                .iter()
-                .map(|packets| PollFd::new(packets.socket.as_fd(), PollFlags::POLLIN))
-                .chain([PollFd::new(running.as_fd(), PollFlags::empty())])
-                .collect();
-            poll(&mut watched, PollTimeout::NONE)?;
-            let is_over = watched
-                .last()
-                .and_then(PollFd::revents)
+            let links = self.packets.iter().filter(|_| self.at_once);
+            let mut watched: Vec<PollFd> =
+                std::iter::once(PollFd::new(running.as_fd(), PollFlags::empty()))
+                    .chain(
+                        links.map(|packets| PollFd::new(packets.socket.as_fd(), PollFlags::POLLIN)),
+                    )
+                    .collect();
+            poll(&mut watched, BATCH)?;
+            let is_over = watched[0]
+                .revents()
                 .is_some_and(|events| events.contains(PollFlags::POLLHUP));
             let hosts: Vec<&str> = self.hosts.iter().map(String::as_str).collect();
             for packets in &mut self.packets {
                 packets.take(&self.ledger, &hosts)?;
             }
             if is_over {
+                for packets in &mut self.packets {
+                    packets.missed = u64::from(dropped(&packets.socket)?);
+                    packets.left_out += packets.missed;
+                }
                 return Ok(self);
             }
         }
+    }
+
+    /// The packets of each host.
+    pub fn packets(&self) -> impl Iterator<Item = Captured<'_>> {
+        self.packets.iter().map(|packets| Captured {
+            host: &packets.host,
+            pcap: &packets.file,
+            left_out: packets.left_out,
+        })
     }
 
     /// Writes HOST.pcap for each host, and the actors' log.

@@ -11,14 +11,15 @@ use std::time::{Duration, Instant};
 use advisor_report::Value;
 use nix::sys::signal::Signal;
 
+use super::trace::Calls;
 use super::watch::{observe_outcome, observe_resources};
 use crate::actor::cgroup::Memory;
 use crate::actor::process::Process;
-use crate::actor::protocol::{Event, Plan};
+use crate::actor::protocol::{Event, Plan, Told, now_us};
 use crate::errno;
 use crate::lab::{Lab, LabError};
 use crate::observation::{Field, Observation, Observations, RUNNING, Resources};
-use crate::step::context::{Actors, LabContext, Outcome, Progress, monotonic};
+use crate::step::context::{Actors, LabContext, Outcome, Progress};
 use crate::step::name::StepReference;
 use crate::step::sigaction::Disposition;
 use crate::step::signal::SignalName;
@@ -40,13 +41,17 @@ pub struct Executed {
     pub hint: Option<String>,
     /// Steps that failed though nothing is expected of them, with the error.
     pub failed_steps: BTreeMap<String, String>,
-    /// What each list did, in order, with the time since the start.
+    /// What each list did, in the order of time, with the time since the start.
     pub log: Vec<String>,
+    /// The process of each actor.
+    pub processes: Vec<(String, u32)>,
+    /// The steps as they began and ended, for a picture of the run.
+    pub calls: Calls,
 }
 
 /// From the actors and the lab's list.
 enum Message {
-    Actor(usize, Event),
+    Actor(usize, Told),
     /// An actor has sent its last message.
     HungUp(usize),
     /// An actor's process has ended.
@@ -87,9 +92,9 @@ pub fn execute<T>(
         for (index, actor) in actors.iter().enumerate() {
             let sender = sender.clone();
             scope.spawn(move || {
-                actor.listen(|event| {
+                actor.listen(|told| {
                     // Nobody listens any longer when the run is over.
-                    let _ = sender.send(Message::Actor(index, event));
+                    let _ = sender.send(Message::Actor(index, told));
                 });
                 let _ = sender.send(Message::HungUp(index));
             });
@@ -125,7 +130,12 @@ pub fn execute<T>(
             error: execution.error,
             hint: execution.hint,
             failed_steps: execution.failed_steps,
-            log: execution.log.into_lines(),
+            log: in_order(execution.log),
+            calls: execution.calls,
+            processes: actors
+                .iter()
+                .map(|actor| (actor.name.clone(), actor.pid()))
+                .collect(),
         };
         Ok((executed, seen))
     })
@@ -156,7 +166,10 @@ struct Execution<'a> {
     /// The status of each command whose process has ended.
     exited: BTreeMap<String, String>,
     start: Instant,
-    log: Log,
+    start_us: u64,
+    /// Lines with their times.
+    log: Vec<(u64, String)>,
+    calls: Calls,
 }
 
 impl<'a> Execution<'a> {
@@ -183,12 +196,15 @@ impl<'a> Execution<'a> {
             told: BTreeSet::new(),
             exited: BTreeMap::new(),
             start: Instant::now(),
-            log: Log::begin(),
+            start_us: now_us(),
+            log: Vec::new(),
+            calls: Calls::default(),
         }
     }
 
-    /// Notes what was heard of a list, with the time of the one who says it.
-    fn note(&mut self, list: &str, event: &Event) {
+    /// Notes what a list has said, and when.
+    fn note(&mut self, list: &str, at_us: u64, event: &Event) {
+        self.calls.note(self.scenario, list, at_us, event);
         let what = match event {
             Event::Started { step, .. } => format!("{step} starts"),
             Event::Finished { .. } => "its list has ended".to_owned(),
@@ -211,12 +227,10 @@ impl<'a> Execution<'a> {
                 what
             }
         };
-        let at = match event {
-            Event::Started { at, .. } => Some(*at),
-            Event::Ended(outcome) => outcome.between.map(|(_, end)| end),
-            _ => None,
-        };
-        self.log.note(at, list, &what);
+        let since = Duration::from_micros(at_us.saturating_sub(self.start_us));
+        let seconds = since.as_secs_f64();
+        self.log
+            .push((at_us, format!("{seconds:10.6} {list}: {what}")));
     }
 
     fn is_over(&self) -> bool {
@@ -254,9 +268,9 @@ impl<'a> Execution<'a> {
             Message::Sampled(observations) => self.observations.extend(observations),
             Message::HungUp(index) => self.hung_up[index] = true,
             Message::Died(index) => self.dead.push(index),
-            Message::Actor(index, event) => {
+            Message::Actor(index, Told { at_us, event }) => {
                 let name = &self.scenario.actors[index].name;
-                self.note(name, &event);
+                self.note(name, at_us, &event);
                 match event {
                     Event::Started { task, step, .. } => self.standing[index][task] = Some(step),
                     Event::Finished { task } => self.standing[index][task] = None,
@@ -286,7 +300,7 @@ impl<'a> Execution<'a> {
                 }
             }
             Message::Lab(event) => {
-                self.note("lab", &event);
+                self.note("lab", now_us(), &event);
                 match event {
                     Event::Started { step, .. } => self.lab_standing = Some(step),
                     Event::Finished { .. } => self.lab_standing = None,
@@ -452,7 +466,9 @@ impl<'a> Execution<'a> {
                 let actor = self.actors.iter().find(|known| known.name == *actor);
                 if actor.is_some_and(|actor| actor.has_ended().is_none()) {
                     let name = observation.to_string();
-                    self.observations.entry(name).or_insert_with(|| RUNNING.into());
+                    self.observations
+                        .entry(name)
+                        .or_insert_with(|| RUNNING.into());
                 }
             }
         }
@@ -637,33 +653,10 @@ fn find_step<'s>(scenario: &'s Scenario, actor: usize, name: &str) -> Option<&'s
     steps.find(|step| step.name == name)
 }
 
-/// What happened, each line with the time since the start on the one clock that all
-/// processes have.
-struct Log {
-    start: Duration,
-    lines: Vec<(Duration, String)>,
-}
-
-impl Log {
-    fn begin() -> Self {
-        Self {
-            start: monotonic(),
-            lines: Vec::new(),
-        }
-    }
-
-    /// Adds a line: at the time that an actor says, or now.
-    fn note(&mut self, at: Option<Duration>, list: &str, what: &str) {
-        let since = at.unwrap_or_else(monotonic).saturating_sub(self.start);
-        let line = format!("{:10.6} {list}: {what}", since.as_secs_f64());
-        self.lines.push((since, line));
-    }
-
-    /// The lines in the order of their times.
-    fn into_lines(mut self) -> Vec<String> {
-        self.lines.sort_by_key(|(at, _)| *at);
-        self.lines.into_iter().map(|(_, line)| line).collect()
-    }
+/// The lines of a log in the order of their times; actors are not heard in that order.
+fn in_order(mut log: Vec<(u64, String)>) -> Vec<String> {
+    log.sort_by_key(|(at_us, _)| *at_us);
+    log.into_iter().map(|(_, line)| line).collect()
 }
 
 /// What a step observes.
@@ -690,9 +683,7 @@ impl LabSteps<'_> {
             self.tell(Message::Lab(Event::Started {
                 task: 0,
                 step: step.name.clone(),
-                at: monotonic(),
             }));
-            let begun = monotonic();
             let start = Instant::now();
             let mut outcome = Outcome::of(&step.name);
             let mut context = LabContext {
@@ -719,7 +710,6 @@ impl LabSteps<'_> {
                 self.tell(Message::Sampled(context.sampled));
             }
             outcome.ms = start.elapsed().as_secs_f64() * 1e3;
-            outcome.between = Some((begun, monotonic()));
             self.tell(Message::Lab(Event::Ended(outcome)));
         }
         self.tell(Message::Lab(Event::Finished { task: 0 }));

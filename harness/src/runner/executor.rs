@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use advisor_report::{ScenarioResult, Verdict};
 
@@ -72,6 +73,14 @@ pub fn run_all(
     results
 }
 
+/// Milliseconds since 1970; a guest's own clock may count something else.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
 fn run_once(executor: &dyn Executor, jobs: &[Job], progress: OnProgress) -> Vec<ScenarioResult> {
     let results: Vec<OnceLock<ScenarioResult>> = jobs.iter().map(|_| OnceLock::new()).collect();
     for batch in executor.batches(jobs) {
@@ -83,7 +92,9 @@ fn run_once(executor: &dyn Executor, jobs: &[Job], progress: OnProgress) -> Vec<
                     while let Some(place) = batch.jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let job = &jobs[*place];
                         progress(Progress::Started(job.scenario));
-                        let result = worker.run(job, progress);
+                        let started_ms = now_ms();
+                        let mut result = worker.run(job, progress);
+                        result.started_ms = started_ms;
                         progress(Progress::Ended(&result));
                         results[*place].get_or_init(|| result);
                     }

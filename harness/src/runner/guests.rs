@@ -310,6 +310,12 @@ impl Guests {
         ready: &Ready,
         scenario: &Scenario,
     ) -> Result<Vec<PathBuf>, Box<ScenarioResult>> {
+        if let Some((reason, hint)) = local::fault(scenario) {
+            let mut result = self.blank(ready, scenario);
+            result.reason = Some(reason);
+            result.hint = Some(hint);
+            return Err(Box::new(result));
+        }
         obstacle(scenario, ready.accelerator)
             .map_or_else(|| files_of(scenario), Err)
             .map_err(|(reason, hint)| {

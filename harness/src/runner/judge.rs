@@ -21,6 +21,9 @@ pub fn judge(scenario: &Scenario, runs: &[Run]) -> Vec<Expectation> {
             held: held(expected, runs),
             seen: seen(expected, runs),
             spread: spread(&expected.observation, runs),
+            plain: None,
+            because: expected.because.clone(),
+            line: expected.line as u64,
         })
         .collect()
 }

@@ -2,22 +2,28 @@
 //! steps between two readings of counters and sockets, and judges.
 
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use advisor_facts::release::Release;
 use advisor_report::{self, Clock, Kernel, Link, Machine, Run, ScenarioResult, Verdict};
 
 use super::capture::{Capture, Write};
-use super::keep::Keeper;
+use super::keep::{Keeper, Last};
 use super::watch::{Signals, Watch, kernel_gauges_before};
 use super::{Options, Settings, Touching, execution, judge};
 use crate::host_settings::HostSettings;
+use crate::lab::events::LabEvents;
 use crate::lab::namespace::kernel_release;
 use crate::lab::relay::WireCounts;
 use crate::lab::{Carrier, Lab, LabError, kernel_has_netem};
+use crate::observation::Observation;
 use crate::output;
+use crate::pace::pause;
 use crate::privilege;
-use crate::suite::scenario::Scenario;
+use crate::suite::scenario::{Expected, Scenario};
+
+/// Events are taken so often at the beginning of a run.
+const EVENTS_EVERY: Duration = Duration::from_millis(10);
 
 /// Runs of a scenario discarded at most because the lab disturbed them; one
 /// more makes it errored.
@@ -41,7 +47,9 @@ pub(super) fn run_and_keep(
     write: Write,
 ) -> ScenarioResult {
     let release = kernel_release();
-    let scenario = &scenario.on_release(&release);
+    let mut scenario = scenario.on_release(&release);
+    let unseen = without_events(&mut scenario);
+    let scenario = &scenario;
     let link = scenario.link(settings.options.carrier);
     let mut result = blank(scenario, link);
     if let Some((reason, hint)) = obstacle(scenario, settings, &release) {
@@ -50,6 +58,12 @@ pub(super) fn run_and_keep(
         result.hint = Some(hint);
         return result;
     }
+    if let Some((reason, hint)) = fault(scenario) {
+        result.reason = Some(reason);
+        result.hint = Some(hint);
+        return result;
+    }
+    result.hint = unseen;
     let mut keeper = Keeper::new(scenario, settings);
     repeat(
         scenario,
@@ -66,7 +80,14 @@ pub(super) fn run_and_keep(
                     number,
                     ..Run::default()
                 };
-                match run_once(scenario, link, number, &mut run, &mut keeper) {
+                match run_once(
+                    scenario,
+                    link,
+                    number,
+                    settings.in_guest,
+                    &mut run,
+                    &mut keeper,
+                ) {
                     Ok(Once::Seen(hint)) => result.hint = result.hint.take().or(hint),
                     Ok(Once::Disturbed(how)) if result.discarded_runs.len() < MOST_DISCARDED => {
                         result.discarded_runs.push(how);
@@ -91,6 +112,7 @@ pub(super) fn run_and_keep(
             };
             run.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
             keeper.keep(scenario, &run, false, write);
+            keeper.trace(scenario, &run, &mut result.traces);
             run
         },
     );
@@ -162,6 +184,13 @@ pub(super) fn repeat(
 const IN_A_GUEST: &str = "a guest can run it: harness kernels fetch debian-6.12 where there is \
                           none yet, and no --kernel host";
 
+/// Why a scenario has no result on any machine: a program that its suite names by its path
+/// isn't there. What is only not installed is a reason to skip it.
+pub(super) fn fault(scenario: &Scenario) -> Option<(String, String)> {
+    let mut commands = scenario.commands();
+    commands.find_map(|(_, command)| command.fault())
+}
+
 /// Why a scenario can't run on this kernel, and what to do about it.
 fn obstacle(scenario: &Scenario, settings: &Settings, release: &str) -> Option<(String, String)> {
     let running = Release::of_kernel(release);
@@ -173,6 +202,7 @@ fn obstacle(scenario: &Scenario, settings: &Settings, release: &str) -> Option<(
     }
     if let Some(missing) = scenario
         .commands()
+        .filter(|(_, command)| command.fault().is_none())
         .find_map(|(_, command)| command.obstacle())
     {
         return Some(missing);
@@ -246,6 +276,7 @@ fn run_once(
     scenario: &Scenario,
     link: Link,
     number: u64,
+    in_guest: bool,
     run: &mut Run,
     keeper: &mut Keeper,
 ) -> Result<Once, LabError> {
@@ -254,6 +285,10 @@ fn run_once(
     run.seed_honoured = lab.seed_honoured;
     host_settings.hold(&lab)?;
     let capture = keeper.capture(scenario, &lab)?;
+    let mut events = scenario
+        .wants_events()
+        .then(|| LabEvents::open(&lab))
+        .transpose()?;
     let watch = Watch::start(&lab)?;
     let signals = Signals::default();
     let (running, runs) =
@@ -263,6 +298,18 @@ fn run_once(
         let capture = capture.map(|capture| scope.spawn(|| capture.take(&running)));
         let sampler = scope.spawn(|| watch.sample(&lab, &signals));
         let thread = sampler.thread().clone();
+        // The kernel's buffers have room for so much.
+        let follower = events.take().map(|mut events| {
+            let stop = &signals.stop;
+            scope.spawn(move || {
+                let start = Instant::now();
+                while !stop.load(Ordering::Relaxed) {
+                    events.take();
+                    std::thread::sleep(pause(start.elapsed(), EVENTS_EVERY));
+                }
+                events
+            })
+        });
         let happened = || signals.happened(&thread);
         let executed = execution::execute(scenario, &lab, &happened, || {
             signals.stop.store(true, Ordering::Relaxed);
@@ -279,25 +326,58 @@ fn run_once(
         thread.unpark();
         runs.take();
         let captured = capture.and_then(|thread| thread.join().ok()?.ok());
+        events = follower.and_then(|follower| follower.join().ok());
         executed.map(|(executed, seen)| (executed, seen, captured))
     })?;
     let missed = captured.as_ref().and_then(Capture::lost);
-    keeper.last = captured.map(|captured| (captured, executed.log));
-    let (observations, sockets, dropped) = seen?;
-    run.observations = observations;
+    let mut log = executed.log;
+    let seen = seen?;
+    run.observations = seen.observations;
     run.observations.extend(executed.observations);
     if scenario.looks_at_packets() {
         lab.ledger.observe(&mut run.observations);
     }
-    run.sockets = sockets;
+    run.sockets = seen.sockets;
     run.error = executed.error;
     run.failed_steps = executed.failed_steps;
     lab.clear_sockets()?;
+    if let Some(events) = events {
+        let told = events.tell(&lab, &executed.processes, in_guest);
+        run.observations.extend(told.observations);
+        let first = told.lines.first().map_or(Duration::ZERO, |(at, _)| *at);
+        log.extend(told.lines.into_iter().map(|(at, line)| {
+            format!(
+                "{:10.6} after the first event: {line}",
+                (at - first).as_secs_f64()
+            )
+        }));
+    }
+    keeper.last = captured.map(|capture| Last {
+        capture,
+        log,
+        calls: executed.calls,
+        gauges: seen.gauges,
+    });
     let counts = lab.stop_relay()?;
     host_settings.end()?;
     let missed = missed.filter(|_| scenario.looks_at_packets());
-    let disturbed = disturbance(scenario, &counts, dropped).or(missed);
+    let disturbed = disturbance(scenario, &counts, seen.dropped).or(missed);
     Ok(disturbed.map_or(Once::Seen(executed.hint), Once::Disturbed))
+}
+
+/// Takes out what is expected of events where none can be had; says so.
+fn without_events(scenario: &mut Scenario) -> Option<String> {
+    if !scenario.wants_events() {
+        return None;
+    }
+    let why = crate::lab::events::obstacle()?;
+    let is_event = |expected: &Expected| matches!(expected.observation, Observation::Events { .. });
+    let names: Vec<_> = scenario
+        .expectations
+        .extract_if(.., |expected| is_event(expected))
+        .map(|expected| expected.observation.to_string())
+        .collect();
+    Some(format!("not looked at here: {}: {why}", names.join(", ")))
 }
 
 /// Packets lost, though no impairment lost them: on a busy machine, queues that
@@ -348,6 +428,11 @@ pub(super) fn blank(scenario: &Scenario, link: Link) -> ScenarioResult {
         discarded_runs: Vec::new(),
         runs_without_given: 0,
         expectations: Vec::new(),
+        place: None,
+        story: String::new(),
+        started_ms: 0,
+        traces: Vec::new(),
+        known_failure: None,
     }
 }
 

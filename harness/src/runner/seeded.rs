@@ -7,7 +7,7 @@ use std::process::Command;
 use advisor_report::{Dependence, Repeatable, Run, ScenarioResult, Verdict};
 
 use super::guests::{Guests, Ready, is_plain, run_in};
-use super::keep::is_broken;
+use super::keep::{is_broken, keep_traces};
 use super::local::repeat;
 use super::{OnProgress, Options, Progress, Settings};
 use crate::guest::{Beginning, qemu};
@@ -84,6 +84,9 @@ impl Guests {
                     result.kernel.release = one.kernel.release;
                     result.link = one.link;
                     result.discarded_runs.append(&mut one.discarded_runs);
+                    if options.trace {
+                        keep_traces(&mut result.traces, one.traces);
+                    }
                     let run = one.runs.pop();
                     run.unwrap_or_else(|| broken("it made no run".to_owned(), number))
                 }
@@ -119,7 +122,7 @@ fn broken(error: String, number: u64) -> Run {
 
 /// What a guest is told of how to run: nothing that depends on what else is run, or
 /// how. Packets are always captured, so that a run is the same with and without
-/// `--keep`.
+/// `--keep` and `--report`.
 fn settings(settings: &Settings, scenario: &Scenario, number: u64) -> Settings {
     Settings {
         options: Options {
@@ -129,6 +132,7 @@ fn settings(settings: &Settings, scenario: &Scenario, number: u64) -> Settings {
             long: scenario.long && settings.options.long,
             keep: Some(KEPT.into()),
             keep_always: settings.options.keep_always,
+            trace: true,
             ..Options::default()
         },
         ..settings.clone()

@@ -11,6 +11,7 @@ use advisor_facts::sock_diag::TcpSocket;
 use advisor_facts::sockstat::Sockstat;
 use advisor_report::{SocketLine, Value};
 
+use crate::actor::protocol::now_us;
 use crate::lab::kernel_log::KernelLog;
 use crate::lab::namespace::Namespace;
 use crate::lab::observe::{observe_sockets, tcp_info_fields};
@@ -56,7 +57,26 @@ impl Signals {
 /// The lowest, the highest and the last value of each gauge, from the first
 /// look on.
 #[derive(Default)]
-pub struct Gauges(BTreeMap<String, [i64; 4]>);
+pub struct Gauges {
+    seen: BTreeMap<String, [i64; 4]>,
+    /// By name: each value with the time at which it was first seen.
+    points: BTreeMap<String, Vec<(u64, i64)>>,
+}
+
+/// What the looks at a run saw.
+pub struct Seen {
+    /// By name.
+    pub observations: Observations,
+    /// The sockets at its end.
+    pub sockets: Vec<SocketLine>,
+    /// Packets that a device of the lab dropped and that no impairment asked for.
+    pub dropped: u64,
+    /// Each gauge over the time of the run, in microseconds since 1970.
+    pub gauges: Vec<(String, Vec<(u64, i64)>)>,
+}
+
+/// Points of a gauge at most.
+const MOST_POINTS: usize = 1000;
 
 impl Watch {
     /// Takes the first look.
@@ -93,9 +113,8 @@ impl Watch {
         Ok(self)
     }
 
-    /// Takes the last look. Also says how many packets a device of the lab
-    /// dropped that no impairment asked for.
-    pub fn finish(self, lab: &Lab) -> Result<(Observations, Vec<SocketLine>, u64), LabError> {
+    /// Takes the last look.
+    pub fn finish(self, lab: &Lab) -> Result<Seen, LabError> {
         let mut observations = Observations::new();
         let mut lines = Vec::new();
         for (namespace, before) in lab.hosts().iter().zip(&self.counters) {
@@ -108,7 +127,7 @@ impl Watch {
             let room = LISTED_SOCKETS.saturating_sub(lines.len());
             lines.extend(sockets.iter().take(room).map(|socket| line(host, socket)));
         }
-        for (name, [before, min, max, last]) in self.gauges.0 {
+        for (name, [before, min, max, last]) in self.gauges.seen {
             for (field, value) in [
                 ("before", before),
                 ("min", min),
@@ -122,7 +141,12 @@ impl Watch {
             observations.insert("kernel.log".to_owned(), Value::Lines(log.lines()));
         }
         let dropped = dropped_on_sending(lab)?.saturating_sub(self.dropped_on_sending);
-        Ok((observations, lines, dropped))
+        Ok(Seen {
+            observations,
+            sockets: lines,
+            dropped,
+            gauges: self.gauges.points.into_iter().collect(),
+        })
     }
 }
 
@@ -144,6 +168,7 @@ impl Gauges {
     }
 
     fn note(&mut self, host: Option<&str>, gauges: &[&str], seen: &Sockstat) {
+        let now_us = now_us();
         for name in gauges {
             let Some(value) = seen.get(name) else {
                 continue;
@@ -152,7 +177,12 @@ impl Gauges {
                 host: host.map(str::to_owned),
                 name: (*name).to_owned(),
             };
-            let [_, min, max, last] = self.0.entry(gauge.to_string()).or_insert([value; 4]);
+            let name = gauge.to_string();
+            let points = self.points.entry(name.clone()).or_default();
+            if points.len() < MOST_POINTS && points.last().is_none_or(|(_, last)| *last != value) {
+                points.push((now_us, value));
+            }
+            let [_, min, max, last] = self.seen.entry(name).or_insert([value; 4]);
             *min = value.min(*min);
             *max = value.max(*max);
             *last = value;

@@ -47,9 +47,6 @@ pub struct Outcome {
     /// The time of each execution in milliseconds, of the first [`MOST_EACH`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub each_ms: Vec<f64>,
-    /// When it began for the first time and ended for the last, on CLOCK_MONOTONIC.
-    #[serde(default)]
-    pub between: Option<(Duration, Duration)>,
 }
 
 /// The executions of a step of which the times are kept one by one.
@@ -130,12 +127,6 @@ pub enum Waited {
     Late,
     /// The run is over.
     Over,
-}
-
-/// The time on CLOCK_MONOTONIC, which is one for all processes of the machine.
-pub fn monotonic() -> Duration {
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
-    now.map_or(Duration::ZERO, Duration::from)
 }
 
 #[derive(Default)]
@@ -281,7 +272,7 @@ impl<'a> ActorContext<'a> {
             self.wait_for(awaited, None);
         }
         self.step.clone_from(&step.name);
-        let (start, begun) = (Instant::now(), monotonic());
+        let start = Instant::now();
         let calls = step.kind.run(self);
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
         let outcome = self
@@ -294,8 +285,6 @@ impl<'a> ActorContext<'a> {
         let each = if each.is_empty() { vec![took] } else { each };
         let room = MOST_EACH.saturating_sub(outcome.each_ms.len());
         outcome.each_ms.extend(each.into_iter().take(room));
-        let (first, _) = outcome.between.unwrap_or((begun, begun));
-        outcome.between = Some((first, monotonic()));
         outcome.ok += calls.ok;
         for error in calls.errors {
             outcome.fail(errno::observed(&error).unwrap_or_else(|| error.to_string()));

@@ -22,7 +22,7 @@ pub struct Until {
     /// What it has to be: one of these.
     pub condition: Placed<OneOrMore<Condition>>,
     /// The error is `late` after that. Default: no limit.
-    timeout: Option<Time>,
+    pub timeout: Option<Time>,
 }
 
 impl Definition for Until {

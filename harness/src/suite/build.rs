@@ -1,6 +1,7 @@
 //! From the text of a scenario to the scenario.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use advisor_report::{Clock, Quantifier};
 
@@ -8,7 +9,9 @@ use super::command::Command;
 use super::command::Ready as CommandReady;
 use super::matrix::Cell;
 use super::parameter::Parameter;
-use super::scenario::{Actor, Expected, Failure, Given, Limits, Proves, Scenario, Side, Task};
+use super::scenario::{
+    Actor, Expected, ExpectedFailure, Failure, Given, Limits, Proves, Scenario, Side, Task,
+};
 use super::text::{
     ActorText, CarrierText, ClockText, Conditions, Emulation, ExpectationText, Nat, ProvesText,
     ReleaseText, RouterText, ScenarioText,
@@ -98,6 +101,8 @@ pub fn build(
         failure: None,
         given: Vec::new(),
         named_steps: BTreeSet::new(),
+        file: Some((PathBuf::new(), origin.place.line)),
+        expected_failure: expected_failure(text)?,
     };
     scenario.read_links(text)?;
     scenario.read_sysctls(&text.sysctls)?;
@@ -109,6 +114,36 @@ pub fn build(
     scenario.read_expectations(&text.expect, origin.place)?;
     scenario.named_steps = scenario.steps_named();
     Ok(scenario)
+}
+
+/// The failure that is known, with its day checked.
+fn expected_failure(text: &ScenarioText) -> Result<Option<ExpectedFailure>, SuiteError> {
+    let Some(known) = &text.expected_failure else {
+        return Ok(None);
+    };
+    if known.reason.trim().is_empty() {
+        let hint = "why it fails, such as: legacy server, ticket 4711";
+        return Err(SuiteError::new(
+            known.place,
+            "expected-failure: no reason",
+            hint,
+        ));
+    }
+    let until = known.until.as_ref();
+    if let Some(until) = until
+        && chrono::NaiveDate::parse_from_str(&until.0, "%Y-%m-%d").is_err()
+    {
+        let message = format!("until: there is no day {:?}", &*until.0);
+        return Err(SuiteError::new(
+            until.place,
+            message,
+            "a day such as 2027-03-31",
+        ));
+    }
+    Ok(Some(ExpectedFailure {
+        reason: known.reason.trim().to_owned(),
+        until: until.map(|until| until.0.clone()),
+    }))
 }
 
 /// The place of a key's value, or of the scenario where the key is left out.
@@ -449,6 +484,7 @@ impl Scenario {
             since: None,
             before: None,
             because: None,
+            line: place.line,
             references,
         });
         Ok(())
@@ -541,6 +577,7 @@ impl Scenario {
                     since: text.since.map(|ReleaseText(since)| since),
                     before: text.before.map(|ReleaseText(before)| before),
                     because: text.because.as_ref().map(|because| because.0.clone()),
+                    line: place.line,
                     references: references.clone(),
                 });
             }

@@ -188,6 +188,34 @@ impl Command {
         resolved
     }
 
+    /// Whether it is named by a path and can't be started: what was to be built isn't, or
+    /// lacks its run bit. Why, and what to do.
+    pub fn fault(&self) -> Option<(String, String)> {
+        let program = self.program();
+        if !program.contains('/') || self.find().is_some() {
+            return None;
+        }
+        let file = std::path::absolute(program).ok()?;
+        let shown = file.display();
+        Some(match file.metadata() {
+            Ok(metadata) if metadata.is_dir() => (
+                format!("{program} is a directory"),
+                "name the program in it".to_owned(),
+            ),
+            Ok(_) => (
+                format!("{program} can't be run: it lacks its run bit"),
+                format!("chmod +x {shown}"),
+            ),
+            Err(error) => (
+                format!("there is no program {program}: {error}"),
+                match &self.install {
+                    Some(install) => format!("{install} installs it"),
+                    None => format!("build it first, or name it by another path than {shown}"),
+                },
+            ),
+        })
+    }
+
     /// Why it can't be started here, and what to do about it.
     pub fn obstacle(&self) -> Option<(String, String)> {
         if self.find().is_some() {
@@ -321,8 +349,15 @@ scenarios:
             .unwrap();
         assert_eq!(reason, "no-such-server is not installed");
         assert_eq!(hint, "prepare installs it");
-        let (reason, _) = command("./no-such-server", None).obstacle().unwrap();
-        assert_eq!(reason, "there is no program ./no-such-server");
+        assert_eq!(command("no-such-server", None).fault(), None);
+        let (reason, _) = command("./no-such-server", None).fault().unwrap();
+        assert_eq!(
+            reason,
+            "there is no program ./no-such-server: No such file or directory (os error 2)"
+        );
+        let (reason, hint) = command("./Cargo.toml", None).fault().unwrap();
+        assert_eq!(reason, "./Cargo.toml can't be run: it lacks its run bit");
+        assert!(hint.starts_with("chmod +x /"), "{hint}");
         // A directory is none.
         assert!(command("/etc", None).find().is_none());
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use advisor_report::{Clock, Link, Quantifier};
@@ -80,6 +81,12 @@ pub struct Scenario {
     pub given: Vec<Given>,
     /// The steps of which anything is expected on any release.
     pub named_steps: BTreeSet<StepReference>,
+    /// The suite's file, as it was named, and the line that the scenario begins on.
+    #[serde(default)]
+    pub file: Option<(PathBuf, usize)>,
+    /// Where its failure is known.
+    #[serde(default)]
+    pub expected_failure: Option<ExpectedFailure>,
 }
 
 /// What must have been seen for a run to count.
@@ -98,6 +105,15 @@ impl fmt::Display for Given {
         let texts: Vec<&str> = self.conditions.iter().map(|c| c.text.as_str()).collect();
         write!(f, "{} {}", self.observation, texts.join(" | "))
     }
+}
+
+/// A failure that the suite knows of.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ExpectedFailure {
+    /// Why it is there.
+    pub reason: String,
+    /// The last day on which it may be there, as 2027-03-31.
+    pub until: Option<String>,
 }
 
 /// Advice that a scenario tries.
@@ -216,6 +232,9 @@ pub struct Expected {
     pub before: Option<Release>,
     /// Why, in the suite's words.
     pub because: Option<String>,
+    /// The line of the suite that it stands on.
+    #[serde(default)]
+    pub line: usize,
     /// The observations that the conditions refer to.
     pub references: Vec<Observation>,
 }
@@ -230,6 +249,14 @@ impl Expected {
             (Some(since), None) => format!("{text} ({since} on)"),
             (None, Some(before)) => format!("{text} (before {before})"),
             (None, None) => text,
+        }
+    }
+
+    /// Whether the kernel of a release tells of what is expected.
+    pub fn is_told_by(&self, release: Release) -> bool {
+        match &self.observation {
+            Observation::Events { kind, .. } => release >= kind.since(),
+            _ => true,
         }
     }
 
@@ -291,9 +318,15 @@ impl Scenario {
         if let Some(release) = Release::of_kernel(release) {
             scenario
                 .expectations
-                .retain(|expected| expected.is_for(release));
+                .retain(|expected| expected.is_for(release) && expected.is_told_by(release));
         }
         scenario
+    }
+
+    /// Whether events of the kernel are expected.
+    pub fn wants_events(&self) -> bool {
+        let mut expected = self.expectations.iter();
+        expected.any(|expected| matches!(expected.observation, Observation::Events { .. }))
     }
 
     /// Whether the scenario acts on the whole machine.
@@ -352,9 +385,8 @@ impl Scenario {
 
     /// Whether packets have to be looked at: they are observed, or one is made to fit.
     pub fn looks_at_packets(&self) -> bool {
-        let is_packets = |observation: &Observation| {
-            matches!(observation, Observation::Packets { .. })
-        };
+        let is_packets =
+            |observation: &Observation| matches!(observation, Observation::Packets { .. });
         let mut steps = self.lab.iter();
         self.observed().any(is_packets) || steps.any(|step| matches!(step.kind, LabStep::Inject(_)))
     }

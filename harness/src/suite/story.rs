@@ -1,6 +1,7 @@
 //! A scenario as a person would tell it: `harness show`.
 
 use std::fmt::Write as _;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -11,7 +12,7 @@ use super::scenario::{Expected, Limits, Scenario};
 use crate::impairment::{Drop, Impairment, Loss};
 use crate::lab::address::Family;
 use crate::lab::{Middlebox, OnUnknown};
-use crate::step::{ActorStep, Documentation, Kind, LabStep, Step};
+use crate::step::{ActorStep, Documentation, Kind, LabStep, Step, flatten};
 use crate::yaml::quantity::{self, write_percent as percent};
 use crate::yaml::value::Entries;
 
@@ -354,6 +355,32 @@ fn list<K: Kind + Serialize>(story: &mut String, steps: &[Step<K>], known: &[Doc
     }
 }
 
+/// A step of a list as a call in a line: its name with what it was given.
+pub fn call<K: Kind + Serialize + Described>(steps: &[Step<K>], name: &str) -> Option<String> {
+    let step = flatten(steps).find(|step| step.name == name)?;
+    Some(describe_call(step, K::documented()))
+}
+
+/// A kind of step whose documentation is at hand.
+pub trait Described: Sized + 'static {
+    /// It, made once: a trace asks for it for each call.
+    fn documented() -> &'static [Documentation];
+}
+
+impl Described for ActorStep {
+    fn documented() -> &'static [Documentation] {
+        static KNOWN: OnceLock<Vec<Documentation>> = OnceLock::new();
+        KNOWN.get_or_init(Self::documentation)
+    }
+}
+
+impl Described for LabStep {
+    fn documented() -> &'static [Documentation] {
+        static KNOWN: OnceLock<Vec<Documentation>> = OnceLock::new();
+        KNOWN.get_or_init(Self::documentation)
+    }
+}
+
 /// A command: what is started, what is written for it, when it is ready.
 fn describe_command(story: &mut String, command: &Command) {
     let words: Vec<String> = command
@@ -393,6 +420,35 @@ fn describe_command(story: &mut String, command: &Command) {
 
 /// A step in a line: what it does, what it is called, what it waits for.
 fn describe_step<K: Kind + Serialize>(step: &Step<K>, known: &[Documentation]) -> String {
+    let mut text = describe_own(step, known);
+    let word = step.kind.name();
+    if step.name != word {
+        let _ = write!(text, ", as {}", step.name);
+    }
+    if let Some(awaited) = step.waits_for().filter(|_| word != "await") {
+        let _ = write!(text, ", once {awaited} has ended");
+    }
+    if !step.inner().is_empty() {
+        let inner = step.inner().iter();
+        let inner: Vec<String> = inner.map(|step| describe_step(step, known)).collect();
+        let _ = write!(text, ": {}", inner.join("; "));
+    }
+    text
+}
+
+/// A step in a line, without what it is called and what it waits for.
+fn describe_call<K: Kind + Serialize>(step: &Step<K>, known: &[Documentation]) -> String {
+    let mut text = describe_own(step, known);
+    if !step.inner().is_empty() {
+        let inner = step.inner().iter();
+        let inner: Vec<String> = inner.map(|step| describe_call(step, known)).collect();
+        let _ = write!(text, ": {}", inner.join("; "));
+    }
+    text
+}
+
+/// A step's name, with what it was given.
+fn describe_own<K: Kind + Serialize>(step: &Step<K>, known: &[Documentation]) -> String {
     let word = step.kind.name();
     let mut text = word.to_owned();
     let documentation = known.iter().find(|known| known.name == word);
@@ -408,17 +464,6 @@ fn describe_step<K: Kind + Serialize>(step: &Step<K>, known: &[Documentation]) -
         if Some(key.as_str()) != shorthand {
             let _ = write!(text, ", {key} {value}");
         }
-    }
-    if step.name != word {
-        let _ = write!(text, ", as {}", step.name);
-    }
-    if let Some(awaited) = step.waits_for().filter(|_| word != "await") {
-        let _ = write!(text, ", once {awaited} has ended");
-    }
-    if !step.inner().is_empty() {
-        let inner = step.inner().iter();
-        let inner: Vec<String> = inner.map(|step| describe_step(step, known)).collect();
-        let _ = write!(text, ": {}", inner.join("; "));
     }
     text
 }

@@ -102,6 +102,9 @@ pub struct ScenarioText {
     /// Numbers that a host's own can take the place of; {name} stands for one.
     #[expect(dead_code, reason = "filled in before the scenario is read")]
     parameters: Option<Entries<ParameterText>>,
+    /// A failure that is known: the scenario may fail, and is counted.
+    #[serde(rename = "expected-failure")]
+    pub expected_failure: Option<Placed<ExpectedFailureText>>,
     /// The advice that it tries, before and after: an axis `change` with these two values.
     #[serde(default)]
     #[schemars(extend("x-as-it-is" = true))]
@@ -216,6 +219,17 @@ pub struct ProvesText {
     pub rule: Placed<Words>,
     /// Only where it recommends to change this. Default: any setting.
     pub setting: Option<Words>,
+}
+
+/// A failure that is known.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(inline)]
+pub struct ExpectedFailureText {
+    /// Why it is there, with where it is tracked.
+    pub reason: Words,
+    /// The last day on which it may be there, such as 2027-03-31. Default: for ever.
+    pub until: Option<Placed<Words>>,
 }
 
 /// What is expected of an observation.

@@ -13,8 +13,8 @@ use super::scenario::{Actor, Scenario};
 use crate::condition::is_quantity;
 use crate::errno;
 use crate::observation::{
-    CGROUP_FIELDS, Field, GAUGE_FIELDS, Gauge, Observation, Passed, RUNNING, Resources, SocketSet,
-    USAGE_FIELDS, Unknown, Which,
+    CGROUP_FIELDS, EventKind, Field, GAUGE_FIELDS, Gauge, Observation, Passed, RUNNING, Resources,
+    SocketSet, USAGE_FIELDS, Unknown, Which,
 };
 use crate::step::{Kind, LabStep, RESULT, Step, Values, flatten};
 use crate::yaml::error::did_you_mean;
@@ -51,6 +51,9 @@ pub fn resolve(name: &str, scenario: &Scenario) -> Result<Observation, Unknown> 
     if let Some(actor) = scenario.actors.iter().find(|actor| actor.name == first) {
         if let Some(resources) = resources(rest, None, actor) {
             return resources;
+        }
+        if let Some(events) = events(rest, first) {
+            return events;
         }
         if actor.command.is_some() {
             return of_command(rest, actor);
@@ -212,6 +215,9 @@ fn of_host(rest: &str, host: &str, scenario: &Scenario) -> Result<Observation, U
         }
         return Ok(Observation::Packets { passed, time });
     }
+    if let Some(events) = events(rest, host) {
+        return events;
+    }
     let counters = kernel_counters();
     if counters.is_empty() || counters.contains(rest) {
         return Ok(Observation::Counter {
@@ -223,8 +229,19 @@ fn of_host(rest: &str, host: &str, scenario: &Scenario) -> Result<Observation, U
     Err(Unknown::new(
         format!("this kernel has no counter {rest:?}{likely}"),
         "a host has the counters of /proc/net/netstat and /proc/net/snmp, sockets.STATE, \
-         peers.HOST.STATE, packets.sent.KIND and sockstat.GAUGE.FIELD",
+         peers.HOST.STATE, packets.sent.KIND, sockstat.GAUGE.FIELD, resets.sent.REASON, \
+         resets.received and drops.REASON",
     ))
+}
+
+/// Events of a host or of an actor's own process; `None` where the name is of something
+/// else.
+fn events(rest: &str, owner: &str) -> Option<Result<Observation, Unknown>> {
+    let kind = EventKind::parse(rest)?;
+    Some(kind.map(|kind| Observation::Events {
+        owner: owner.to_owned(),
+        kind,
+    }))
 }
 
 /// Checks that an observation can have the value it is compared with: a text that it

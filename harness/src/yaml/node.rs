@@ -80,6 +80,8 @@ pub fn parse(text: &str) -> Result<Node, SuiteError> {
         let message = error.without_snippet().to_string();
         let message = message.lines().next().unwrap_or("not YAML");
         let message = message.split(" at line ").next().unwrap_or(message);
+        // What follows is meant for whoever calls the library.
+        let message = message.split(", set ").next().unwrap_or(message);
         match message.strip_prefix("budget breached: ") {
             Some(limit) => SuiteError::new(
                 place,

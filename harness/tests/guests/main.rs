@@ -347,10 +347,7 @@ fn vanishes(name: &str, more: &str) -> String {
     )
 }
 
-// On a busy machine runs of one seed can differ, by 15 µs in 938 s or by a boot that went
-// another way: something still reaches the guest at the host's time.
 #[test]
-#[ignore = "does not hold yet on a busy machine, see docs/kernels.md"]
 fn fifteen_minutes_are_the_same_to_the_nanosecond_with_the_same_seed() {
     let lossy = carries("lossy", "link: { delay: 10ms, loss: 10% }").replace("runs: 1", "runs: 2");
     let run = |seed: &str, more: &[&str], filter: &str| {
@@ -387,10 +384,7 @@ fn fifteen_minutes_are_the_same_to_the_nanosecond_with_the_same_seed() {
     assert_ne!(runs[0].observations, runs[1].observations);
 }
 
-// On a busy machine runs of one seed can differ, by 15 µs in 938 s or by a boot that went
-// another way: something still reaches the guest at the host's time.
 #[test]
-#[ignore = "does not hold yet on a busy machine, see docs/kernels.md"]
 fn a_new_state_gives_the_same_runs() {
     let suite = of(&[carries("lossy", "link: { delay: 10ms, loss: 10% }")]);
     let run = || {

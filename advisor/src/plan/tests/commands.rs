@@ -78,6 +78,7 @@ fn amiss(facts: &Facts, command: &str) -> Option<String> {
                 .map(|pair| pair[1])
                 .find(|state| {
                     ![
+                        "syn-sent",
                         "close-wait",
                         "fin-wait-1",
                         "fin-wait-2",

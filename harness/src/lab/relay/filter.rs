@@ -57,14 +57,53 @@ mod tests {
     fn packets_are_dropped_by_flag_size_and_number() {
         const FIN_ACK: u8 = 17;
         let ack = |payload| frame(16, 1, 1, payload);
-        let frames = [ack(0), ack(10), frame(FIN_ACK, 1, 1, 0), ack(1400), ack(10), ack(10)];
-        let with_data = Drop { with_data: true, every: 1, ..Drop::default() };
+        let frames = [
+            ack(0),
+            ack(10),
+            frame(FIN_ACK, 1, 1, 0),
+            ack(1400),
+            ack(10),
+            ack(10),
+        ];
+        let with_data = Drop {
+            with_data: true,
+            every: 1,
+            ..Drop::default()
+        };
         for (drop, expected) in [
-            (Drop { flags: 1, every: 1, ..Drop::default() }, [2].as_slice()),
+            (
+                Drop {
+                    flags: 1,
+                    every: 1,
+                    ..Drop::default()
+                },
+                [2].as_slice(),
+            ),
             (with_data.clone(), &[1, 3, 4, 5]),
-            (Drop { skip: 1, first: Some(2), ..with_data.clone() }, &[3, 4]),
-            (Drop { skip: 1, every: 2, ..with_data }, &[3, 5]),
-            (Drop { larger_than: Some(1400), every: 1, ..Drop::default() }, &[3]),
+            (
+                Drop {
+                    skip: 1,
+                    first: Some(2),
+                    ..with_data.clone()
+                },
+                &[3, 4],
+            ),
+            (
+                Drop {
+                    skip: 1,
+                    every: 2,
+                    ..with_data
+                },
+                &[3, 5],
+            ),
+            (
+                Drop {
+                    larger_than: Some(1400),
+                    every: 1,
+                    ..Drop::default()
+                },
+                &[3],
+            ),
         ] {
             let all = dropped(drop.clone(), &frames);
             let which: Vec<usize> = (0..frames.len()).filter(|at| all[*at]).collect();
