@@ -16,6 +16,7 @@ pub mod nftables;
 pub mod observe;
 pub mod offload;
 pub mod packets;
+pub mod peers;
 pub mod relay;
 pub mod sysctl;
 pub mod topology;

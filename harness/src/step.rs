@@ -424,6 +424,10 @@ steps! {
         setuid "setuid" Setuid,
         sigaction "sigaction" Sigaction,
         repeat "repeat" Repeat,
+        peers "peers" Peers,
+        dial "dial" Dial,
+        peer "peer" Peer,
+        tally "tally" Tally,
     }
     both {
         sleep "sleep" Sleep,
@@ -438,9 +442,11 @@ steps! {
         restart "restart" Restart,
         destroy "destroy" Destroy,
         sysctl "sysctl" Sysctl,
+        kernel_sysctl "kernel-sysctl" KernelSysctl,
         track_connections "track-connections" TrackConnections,
         sample "sample" Sample,
         until "until" Until,
+        capture "capture" Capture,
     }
 }
 

@@ -22,6 +22,7 @@ use super::{ActorStep, Step, call};
 use crate::errno;
 use crate::lab::address::{Addresses, SocketFamily, split_family};
 use crate::lab::namespace::Namespace;
+use crate::lab::peers::Peers;
 use crate::lab::{Lab, LabError};
 use crate::observation::Observations;
 
@@ -94,6 +95,15 @@ impl Calls {
     #[must_use]
     pub fn with_each(self, each: Vec<Duration>) -> Self {
         Self { each, ..self }
+    }
+
+    /// The same calls with the bytes that they moved.
+    #[must_use]
+    pub fn with_bytes(self, bytes: u64) -> Self {
+        Self {
+            bytes: Some(bytes),
+            ..self
+        }
     }
 
     /// The same calls with what the last of them read.
@@ -212,6 +222,8 @@ pub struct Shared {
     epolls: Mutex<BTreeMap<String, Arc<OwnedFd>>>,
     /// Where outcomes are written that nobody was told of yet.
     notebook: Option<Notebook>,
+    /// The peers that are packets, where a step has started them.
+    peers: Mutex<Option<Arc<Peers>>>,
 }
 
 impl Shared {
@@ -233,6 +245,7 @@ impl Shared {
             sockets: Mutex::default(),
             epolls: Mutex::default(),
             files: Mutex::default(),
+            peers: Mutex::default(),
         }
     }
 }
@@ -526,11 +539,16 @@ impl<'a> ActorContext<'a> {
     /// The address of an endpoint for a socket; without a host, of the actor's own. It is
     /// of the family that the endpoint names, else of the socket's.
     pub fn address(&self, endpoint: &Endpoint, socket: RawFd) -> io::Result<SocketAddr> {
+        self.address_in(endpoint, call::family(socket)?)
+    }
+
+    /// The same without a socket: in this family, where the endpoint names none.
+    pub fn address_in(&self, endpoint: &Endpoint, own: SocketFamily) -> io::Result<SocketAddr> {
         let unknown = || io::Error::from_raw_os_error(libc::EINVAL);
         let host = endpoint.host.as_ref().unwrap_or(&self.shared.host);
         let addresses = self.shared.addresses.get(host);
         let address = match (addresses, split_family(host)) {
-            (Some(addresses), _) => addresses.of_socket(call::family(socket)?),
+            (Some(addresses), _) => addresses.of_socket(own),
             (None, Some((host, family))) => {
                 let addresses = self.shared.addresses.get(host).ok_or_else(unknown)?;
                 addresses.named(family)
@@ -538,6 +556,27 @@ impl<'a> ActorContext<'a> {
             (None, None) => return Err(unknown()),
         };
         Ok(SocketAddr::new(address, endpoint.port))
+    }
+
+    /// The name of the step that runs.
+    pub fn step(&self) -> &str {
+        &self.step
+    }
+
+    /// The peers that are packets, at the actor's host; the first call starts them.
+    pub fn peers(&self) -> io::Result<Arc<Peers>> {
+        // Held while they start: two would answer against one another.
+        let mut peers = lock(&self.shared.peers);
+        if let Some(peers) = &*peers {
+            return Ok(Arc::clone(peers));
+        }
+        let own = self.shared.addresses.get(&self.shared.host);
+        let Some(IpAddr::V4(address)) = own.map(Addresses::own) else {
+            return Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT));
+        };
+        let started = Arc::new(Peers::start(address)?);
+        *peers = Some(Arc::clone(&started));
+        Ok(started)
     }
 
     /// An address as a suite writes it: `host:port` where it is a host's.
