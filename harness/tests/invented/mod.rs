@@ -23,8 +23,9 @@ pub enum Kind {
     Dead,
     /// Their peers do not read.
     ZeroWindow,
-    /// Orphans of these two kinds.
+    /// Orphans whose peers answer nothing.
     OrphanDead,
+    /// Orphans whose peers do not read.
     OrphanZeroWindow,
     /// The program does not read.
     Unread,
