@@ -12,8 +12,8 @@ use super::past::Past;
 use super::sizing::tcp_pages;
 use super::witnessed;
 use super::{
-    AppliesTo, Confidence, Documentation, Evidence, Finding, LogLine, Outcome, ProvenBy, Rule,
-    Scope, Severity, not_initial_namespace,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Harm, LogLine, Outcome, ProvenBy,
+    Rule, Scope, Severity, not_initial_namespace,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -22,7 +22,7 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Host,
     scenario: Some("orphans/limit/which-one-fired[limit=tcp_max_orphans]"),
     cure: Some("orphans/flood/under-the-limit"),
-    proven_by: ProvenBy::Suites(&["orphan-limit-near", "reset-for-memory"]),
+    proven_by: ProvenBy::Reproduction(&[Harm::DataLost]),
     log_lines: &[LogLine {
         pieces: &["out of socket memory"],
         means: "Kernels before 3.x say this of either limit: too many orphans (tcp_max_orphans), \
