@@ -4,38 +4,23 @@ use std::io;
 use std::path::Path;
 
 use crate::output;
+use crate::suite;
 
-/// Five scenarios for a server, with placeholders for its command and its port.
+/// The file of the schema, as the suite's first line names it.
+const SCHEMA: &str = "suite.schema.json";
+
+/// Seven scenarios for a server, with placeholders for its command and its port.
 const SERVER: &str = include_str!("new/server.yaml");
 
 /// The command, where none is given.
 const PLACEHOLDER: [&str; 3] = ["./my-server", "--port", "8080"];
 
-/// The suite with a command filled in. Words of the command that name an
-/// existing file become absolute paths.
+/// The suite with a command filled in.
 pub fn server(command: &[String], port: u16) -> String {
-    // A command runs in a directory of its own, where relative paths do not
-    // work. Links are not resolved: a program may depend on the name that it is
-    // called by.
-    let whole = |word: &String| match std::path::absolute(word) {
-        Ok(path) if path.is_file() => path.to_string_lossy().into_owned(),
-        _ => word.clone(),
-    };
     let words: Vec<String> = if command.is_empty() {
         PLACEHOLDER.map(str::to_owned).into()
     } else {
-        // A program without a slash is looked up in PATH.
-        let is_of_path = |index, word: &String| index == 0 && !word.contains('/');
-        let words = command.iter().enumerate();
-        words
-            .map(|(index, word)| {
-                if is_of_path(index, word) {
-                    word.clone()
-                } else {
-                    whole(word)
-                }
-            })
-            .collect()
+        command.to_vec()
     };
     // JSON is YAML.
     let words = serde_json::Value::from(words).to_string();
@@ -45,22 +30,24 @@ pub fn server(command: &[String], port: u16) -> String {
         .replace("@PORT@", &port.to_string())
 }
 
-/// Writes the suite to a file that is not there yet.
+/// Writes the suite to a file that is not there yet, and beside it the schema that editors
+/// check it by.
 pub fn write_server(path: &Path, command: &[String], port: u16) -> io::Result<()> {
-    output::write_new(path, server(command, port).as_bytes())
+    output::write_new(path, server(command, port).as_bytes())?;
+    let schema = serde_json::to_string_pretty(&suite::schema())? + "\n";
+    output::write(&path.with_file_name(SCHEMA), schema.as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::suite;
 
     #[test]
     fn the_suite_to_start_from_is_sound() {
         let odd = ["./a server", "--say", "\"hi\": # {dir} \\"].map(str::to_owned);
         for (command, port) in [(&[][..], 8080), (&odd[..], 65535)] {
             let scenarios = suite::parse(&server(command, port), "t/server").unwrap();
-            assert_eq!(scenarios.len(), 6);
+            assert_eq!(scenarios.len(), 7);
             for scenario in &scenarios {
                 let own = scenario.command_of("program").unwrap();
                 assert_eq!(own.port(), Some(port));
@@ -73,21 +60,19 @@ mod tests {
     }
 
     #[test]
-    fn files_of_the_command_are_found_from_anywhere() {
-        let command = ["Cargo.toml", "Cargo.toml", "no-such-file"].map(str::to_owned);
-        let scenarios = suite::parse(&server(&command, 1), "t/server").unwrap();
-        let words = &scenarios[0].command_of("program").unwrap().words;
-        let there = std::path::absolute("Cargo.toml").unwrap();
-        assert_eq!(words[0], "Cargo.toml");
-        assert_eq!(Path::new(&words[1]), there);
-        assert_eq!(words[2], "no-such-file");
-    }
-
-    #[test]
     fn what_is_there_is_not_overwritten() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("topic/server.yaml");
         write_server(&path, &[], 8080).unwrap();
+        let schema = directory.path().join("topic").join(SCHEMA);
+        let schema = std::fs::read_to_string(schema).unwrap();
+        assert!(schema.contains("\"scenarios\""), "{schema}");
+        let first = std::fs::read_to_string(&path).unwrap();
+        let modeline = first.lines().next().unwrap();
+        assert!(
+            modeline.ends_with(&format!("$schema=./{SCHEMA}")),
+            "{modeline}"
+        );
         let error = write_server(&path, &[], 1).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         assert!(
