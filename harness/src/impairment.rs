@@ -83,6 +83,30 @@ pub struct Impairment {
     pub limit_packets: u32,
     /// Where the draws start; the same seed gives the same draws.
     pub seed: u64,
+    /// The largest IP packet, in bytes; the router answers larger ones with an ICMP error.
+    pub mtu: Option<u32>,
+    /// Packets that are dropped for what they are. The relay does it, whatever carries the
+    /// rest of the link.
+    pub drops: Vec<Drop>,
+    /// Whether packets may be dropped for what they are later in the run.
+    pub may_drop_later: bool,
+}
+
+/// TCP packets that are dropped for what they are.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Drop {
+    /// The flags that have to be set, as in the TCP header.
+    pub flags: u8,
+    /// Whether only packets with payload are meant.
+    pub with_data: bool,
+    /// Only IP packets of more bytes than this.
+    pub larger_than: Option<u32>,
+    /// So many of these packets are spared first.
+    pub skip: u64,
+    /// After those, no more than so many are dropped.
+    pub first: Option<u64>,
+    /// After those, each of this number is dropped, the first time the first one.
+    pub every: u64,
 }
 
 impl Impairment {
@@ -105,8 +129,26 @@ impl Impairment {
             rate_bits_per_second: None,
             limit_packets: Self::DEFAULT_LIMIT_PACKETS,
             seed: 0,
+            mtu: None,
+            drops: Vec::new(),
+            may_drop_later: false,
         }
     }
+
+    /// Whether the relay has to look at each packet.
+    pub fn looks_at_packets(&self) -> bool {
+        self.may_drop_later || !self.drops.is_empty()
+    }
+
+    /// The part of it that drops packets for what they are.
+    #[must_use]
+    pub fn only_drops(&self) -> Self {
+        Self {
+            drops: self.drops.clone(),
+            ..Self::none()
+        }
+    }
+
     /// Bytes a second, as netem has the rate; at least 1, as netem takes 0 for
     /// no limit.
     pub fn rate_bytes_per_second(&self) -> Option<u64> {

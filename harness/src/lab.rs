@@ -6,23 +6,26 @@ pub mod address;
 pub mod datagrams;
 pub mod destroy;
 pub mod events;
+pub mod injection;
 pub mod kernel_log;
+pub mod middlebox;
 pub mod namespace;
 pub mod netem;
 mod netlink;
+pub mod nftables;
 pub mod observe;
 pub mod offload;
+pub mod packets;
 pub mod peers;
 pub mod relay;
 pub mod sysctl;
 pub mod topology;
-pub mod tracking;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use advisor_report::Link;
@@ -34,8 +37,9 @@ use crate::impairment::{Impairment, spread_seed};
 use namespace::Namespace;
 use netlink::Netlink;
 use offload::Offload;
+use packets::Ledger;
 use relay::{Relay, Wire, WireCounts};
-use topology::Position;
+use topology::{Cut, Position};
 
 /// An operation of the lab that failed, with its host and the kernel's error.
 #[derive(Debug)]
@@ -110,6 +114,33 @@ pub struct Topology<'a> {
     pub links: &'a BTreeMap<String, Impairment>,
     /// By host: sysctls of its namespace, beside the pinned ones.
     pub sysctls: &'a BTreeMap<String, Vec<(String, String)>>,
+    /// What the router does beside forwarding.
+    pub middlebox: Option<Middlebox>,
+}
+
+/// A router that changes addresses and forgets.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Middlebox {
+    /// Seconds without a packet after which it forgets an established connection.
+    pub idle_limit_seconds: Option<u64>,
+    /// What it does with a packet of a connection that it doesn't know.
+    pub on_unknown: OnUnknown,
+}
+
+/// What a middlebox does with a packet of a connection that it doesn't know.
+#[derive(
+    Clone, Copy, Debug, Default, Deserialize, Eq, schemars::JsonSchema, PartialEq, Serialize,
+)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum OnUnknown {
+    /// Forwards it with the address that it has.
+    #[default]
+    Forward,
+    /// Answers it with a reset.
+    Reset,
+    /// Drops it.
+    Drop,
 }
 
 /// Whether this kernel has sch_netem: asked once, by putting one on the
@@ -136,6 +167,10 @@ pub struct Lab {
     /// The router first, then the hosts in the order of the suite.
     namespaces: Vec<Namespace>,
     relay: Option<Relay>,
+    link: Link,
+    run: u64,
+    /// What has passed on the links of the hosts, where that is looked at.
+    pub ledger: Arc<Ledger>,
     /// Whether netem took the seed; kernels before 6.6 ignore it.
     pub seed_honoured: bool,
 }
@@ -170,25 +205,59 @@ impl Lab {
     }
 
     /// Takes a host's link away or brings it back, see [`topology::set_link`].
-    pub fn set_link(&self, host: &str, up: bool) -> Result<(), LabError> {
-        let Some(index) = self.hosts().iter().position(|known| known.host == host) else {
-            return Err(LabError::new(
-                host,
-                "find it",
-                io::ErrorKind::NotFound.into(),
-                "",
-            ));
-        };
+    pub fn set_link(&self, host: &str, cut: Cut) -> Result<(), LabError> {
+        let index = self.index(host)?;
         let namespace = &self.hosts()[index];
         namespace
             .run(|| {
                 let netlink = Netlink::start(host)?;
                 let handle = netlink.connect(host)?;
                 netlink
-                    .wait(topology::set_link(Position::new(index), up, &handle))
+                    .wait(topology::set_link(Position::new(index), cut, &handle))
                     .map_err(|error| LabError::new(host, "change its link", error, ""))
             })
             .map_err(|error| LabError::new(host, "enter its namespace", error, ""))?
+    }
+
+    fn index(&self, host: &str) -> Result<usize, LabError> {
+        let mut hosts = self.hosts().iter();
+        let index = hosts.position(|known| known.host == host);
+        index.ok_or_else(|| LabError::new(host, "find it", io::ErrorKind::NotFound.into(), ""))
+    }
+
+    /// The place of a host in the topology.
+    pub fn position(&self, host: &str) -> Result<Position, LabError> {
+        self.index(host).map(Position::new)
+    }
+
+    /// Impairs the direction towards a host otherwise from now on.
+    pub fn change_link(&self, host: &str, impairment: &Impairment) -> Result<(), LabError> {
+        let index = self.index(host)?;
+        let position = Position::new(index);
+        let mut impairment = impairment.clone();
+        impairment.seed = spread_seed(impairment.seed, self.run, index as u64);
+        let change = |error| LabError::new(host, "change its link", error, "");
+        if let Some(relay) = &self.relay {
+            let by_relay = match self.link {
+                Link::Netem => impairment.only_drops(),
+                _ => impairment.clone(),
+            };
+            relay.change(host, by_relay).map_err(change)?;
+        }
+        let by_relay = self.relay.as_ref().is_some_and(|relay| relay.carries(host));
+        let enter = |error| LabError::new("router", "enter its namespace", error, "");
+        let in_router = || {
+            let netlink = Netlink::start("router")?;
+            let handle = netlink.connect("router")?;
+            if self.link == Link::Netem {
+                let index = position.router_index();
+                let changed = topology::change_netem(&handle, index, &impairment);
+                netlink.wait(changed).map_err(change)?;
+            }
+            let set = topology::set_mtu(position, by_relay, impairment.mtu, &handle);
+            netlink.wait(set).map_err(change)
+        };
+        self.router().run(in_router).map_err(enter)?
     }
 
     /// Destroys the sockets that the actors left: orphans would hold their
@@ -248,6 +317,11 @@ impl<'a> Builder<'a> {
         // The router comes last so that the thread is in its namespace while
         // it makes the pairs and the relay's sockets.
         self.add_namespace("router")?;
+        let is_silent = self.silence_router();
+        self.topology
+            .middlebox
+            .iter()
+            .try_for_each(middlebox::start)?;
         self.namespaces.rotate_right(1);
         self.handles.rotate_right(1);
         let router_offload = self.join_hosts()?;
@@ -258,7 +332,7 @@ impl<'a> Builder<'a> {
                 .map_err(|error| LabError::new(host, "switch offloads of eth0 off", error, ""))?;
         }
         let mut wires = Vec::new();
-        let mut seed_honoured = true;
+        let mut seed_honoured = is_silent;
         for (index, host) in self.topology.hosts.iter().enumerate() {
             let Some(impairment) = self.topology.links.get(host) else {
                 continue;
@@ -266,14 +340,27 @@ impl<'a> Builder<'a> {
             let mut impairment = impairment.clone();
             impairment.seed = spread_seed(impairment.seed, self.run, index as u64);
             let position = Position::new(index);
-            match self.link {
-                Link::Netem => {
-                    seed_honoured &= self.add_netem(host, position, &impairment)?;
-                }
-                Link::Relay => {
-                    wires.push(self.add_wire(host, position, impairment, &router_offload)?);
-                }
-                Link::None => {}
+            let mtu = impairment.mtu;
+            let mut by_relay = false;
+            if self.link == Link::Netem {
+                seed_honoured &= self.add_netem(host, position, &impairment)?;
+            }
+            // What packets are is looked at in one place, so that it means the same.
+            let carried = match self.link {
+                Link::Relay => Some(impairment),
+                Link::Netem => impairment
+                    .looks_at_packets()
+                    .then(|| impairment.only_drops()),
+                Link::None => None,
+            };
+            if let Some(impairment) = carried {
+                wires.push(self.add_wire(host, position, impairment, &router_offload)?);
+                by_relay = true;
+            }
+            if mtu.is_some() {
+                let set = topology::set_mtu(position, by_relay, mtu, &self.handles[0]);
+                let set = self.netlink.wait(set);
+                set.map_err(|error| LabError::new(host, "set the MTU of its link", error, ""))?;
             }
         }
         let relay = if wires.is_empty() {
@@ -287,8 +374,19 @@ impl<'a> Builder<'a> {
         Ok(Lab {
             namespaces: self.namespaces,
             relay,
+            link: self.link,
+            run: self.run,
+            ledger: Arc::default(),
             seed_honoured,
         })
+    }
+
+    /// Has the router send nothing of its own over netem, which would give it draws and a
+    /// place among the packets. Returns whether that can be had.
+    fn silence_router(&self) -> bool {
+        let rule = nftables::Rule::DropNeighbourDiscovery;
+        self.link != Link::Netem
+            || nftables::install("quiet", &[(nftables::Hook::Output, rule)]).is_ok()
     }
 
     /// Makes a host's namespace; the thread is in it afterwards.
@@ -443,6 +541,7 @@ pub fn probe() -> Result<(), LabError> {
         hosts: &hosts,
         links: &BTreeMap::from([(hosts[0].clone(), impairment)]),
         sysctls: &BTreeMap::new(),
+        middlebox: None,
     };
     Lab::build(&topology, Link::Relay, 0)?.stop_relay()?;
     Ok(())

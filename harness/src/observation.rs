@@ -7,6 +7,7 @@
 //! HOST.sockstat.GAUGE.FIELD   a gauge of the host, or of the kernel
 //! ACTOR.usage.FIELD           processes of a command; ACTOR.cgroup.FIELD its memory
 //! ACTOR.exit.status           how a command ended; ACTOR.output what it printed
+//! HOST.packets.sent.KIND      TCP packets on its link; to.HOST and from.HOST by peer
 //! SAMPLE.HOST.sockets.STATE   as above, at the time of a sample
 //! HOST.resets.sent.REASON     resets by the kernel's reason; ACTOR.resets.sent.REASON
 //! HOST.resets.received        and HOST.drops.REASON: events of the kernel
@@ -62,6 +63,23 @@ pub const SOCKET_FIELDS: &[&str] = &[
     "total_retrans",
     "bytes_acked",
     "notsent_bytes",
+    "lost",
+    "retrans",
+    "rto",
+    "rtt",
+    "rttvar",
+    "min_rtt",
+    "pmtu",
+    "snd_mss",
+    "snd_ssthresh",
+    "delivered",
+    "busy_time",
+    "rwnd_limited",
+    "sndbuf_limited",
+    "segs_out",
+    "segs_in",
+    "bytes_received",
+    "bytes_retrans",
     "wmem_queued",
     "sndbuf",
     "rmem_alloc",
@@ -154,6 +172,94 @@ pub struct SocketSet {
     pub field: Option<String>,
 }
 
+/// What packets are counted as.
+pub const PACKET_KINDS: &[&str] = &[
+    "all",
+    "SYN",
+    "FIN",
+    "RST",
+    "PSH",
+    "data",
+    "pure_ACK",
+    "retransmissions",
+    "zero_windows",
+    "probes",
+];
+
+/// What is counted of a host's link.
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct Passed {
+    /// The host whose link it is.
+    pub host: String,
+    /// Whether the host sent them.
+    pub is_sent: bool,
+    /// Only those to or from this host.
+    pub peer: Option<String>,
+    /// One of [`PACKET_KINDS`].
+    pub kind: String,
+}
+
+impl fmt::Display for Passed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            host,
+            is_sent,
+            peer,
+            kind,
+        } = self;
+        match (peer, is_sent) {
+            (None, true) => write!(f, "{host}.packets.sent.{kind}"),
+            (None, false) => write!(f, "{host}.packets.received.{kind}"),
+            (Some(peer), true) => write!(f, "{host}.packets.to.{peer}.{kind}"),
+            (Some(peer), false) => write!(f, "{host}.packets.from.{peer}.{kind}"),
+        }
+    }
+}
+
+impl Passed {
+    /// The names of the times of packets.
+    pub const TIMES: [&str; 2] = ["first_ms", "last_ms"];
+
+    /// Reads what comes after the host, `packets.sent.KIND` or `packets.to.HOST.KIND`, with
+    /// the time that may follow it. `None` where it is something else.
+    pub fn parse(host: &str, rest: &str) -> Option<Result<(Self, Option<String>), Unknown>> {
+        let rest = rest.strip_prefix("packets.")?;
+        let (direction, rest) = rest.split_once('.').unwrap_or((rest, ""));
+        let (is_sent, peer, rest) = match direction {
+            "sent" | "received" => (direction == "sent", None, rest),
+            "to" | "from" => {
+                let (peer, rest) = rest.split_once('.').unwrap_or((rest, ""));
+                (direction == "to", Some(peer.to_owned()), rest)
+            }
+            _ => {
+                let message = format!("packets have no direction {direction:?}");
+                let hint = "packets.sent.KIND, packets.received.KIND, packets.to.HOST.KIND, \
+                            packets.from.HOST.KIND, each with .first_ms or .last_ms";
+                return Some(Err(Unknown::new(message, hint)));
+            }
+        };
+        let (kind, time) = match rest.split_once('.') {
+            Some((kind, time)) => (kind, Some(time)),
+            None => (rest, None),
+        };
+        if !PACKET_KINDS.contains(&kind) {
+            let message = format!("packets aren't counted as {kind:?}");
+            return Some(Err(Unknown::no_such(&message, kind, PACKET_KINDS)));
+        }
+        if let Some(time) = time.filter(|time| !Self::TIMES.contains(time)) {
+            let message = format!("packets have no {time:?}");
+            return Some(Err(Unknown::no_such(&message, time, &Self::TIMES)));
+        }
+        let passed = Self {
+            host: host.to_owned(),
+            is_sent,
+            peer,
+            kind: kind.to_owned(),
+        };
+        Some(Ok((passed, time.map(str::to_owned))))
+    }
+}
+
 /// A gauge of a host, or of the kernel.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Gauge {
@@ -215,6 +321,22 @@ pub enum Observation {
         /// Of [`Field::Errors`], which.
         errno: Option<String>,
     },
+    /// The time of one execution of a step: `LIST.STEP.ms.WHICH`.
+    StepTime {
+        /// The actor, or `lab`.
+        list: String,
+        /// The step.
+        step: String,
+        /// Which execution.
+        which: Which,
+    },
+    /// Packets on the link of a host, or when the first or the last of them passed.
+    Packets {
+        /// Which.
+        passed: Passed,
+        /// `first_ms` or `last_ms`; without one, how many.
+        time: Option<String>,
+    },
     /// How often the kernel told of an event: of a host, or of an actor's own process.
     Events {
         /// The host or the actor.
@@ -222,10 +344,63 @@ pub enum Observation {
         /// Of which kind.
         kind: EventKind,
     },
-    /// How a command ended.
+    /// How an actor ended.
     ExitStatus(String),
     /// What a command printed.
     Output(String),
+}
+
+/// One of the executions of a step.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Which {
+    /// The shortest.
+    Min,
+    /// The longest.
+    Max,
+    /// The last.
+    Last,
+    /// By its number, from 1.
+    Number(usize),
+}
+
+impl Which {
+    /// What names the executions of a step of which the times are kept.
+    pub const NAMES: &str = "min, max, last, or a number from 1 to 100";
+
+    /// Reads one of [`Which::NAMES`].
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "min" => Some(Self::Min),
+            "max" => Some(Self::Max),
+            "last" => Some(Self::Last),
+            number => {
+                let number = number.parse().ok()?;
+                (1..=100).contains(&number).then_some(Self::Number(number))
+            }
+        }
+    }
+
+    /// Of the times of all executions, that of this one.
+    pub fn of(self, times: &[f64]) -> Option<f64> {
+        let times_in_order = times.iter().copied();
+        match self {
+            Self::Min => times_in_order.reduce(f64::min),
+            Self::Max => times_in_order.reduce(f64::max),
+            Self::Last => times.last().copied(),
+            Self::Number(number) => times.get(number - 1).copied(),
+        }
+    }
+}
+
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Min => f.write_str("min"),
+            Self::Max => f.write_str("max"),
+            Self::Last => f.write_str("last"),
+            Self::Number(number) => write!(f, "{number}"),
+        }
+    }
 }
 
 /// A kind of event of the kernel.
@@ -336,6 +511,7 @@ impl Observation {
         match self {
             Self::Counter { .. } | Self::Events { .. } => Absent::Zero,
             Self::Sockets { sockets, .. } if sockets.field.is_none() => Absent::Zero,
+            Self::Packets { time: None, .. } => Absent::Zero,
             Self::Step {
                 list,
                 step,
@@ -397,6 +573,11 @@ impl fmt::Display for Observation {
                 write!(f, "{list}.{step}.{}", field.as_str())?;
                 errno.iter().try_for_each(|errno| write!(f, ".{errno}"))
             }
+            Self::Packets { passed, time } => {
+                write!(f, "{passed}")?;
+                time.iter().try_for_each(|time| write!(f, ".{time}"))
+            }
+            Self::StepTime { list, step, which } => write!(f, "{list}.{step}.ms.{which}"),
             Self::Events { owner, kind } => write!(f, "{owner}.{kind}"),
             Self::ExitStatus(actor) => write!(f, "{actor}.exit.status"),
             Self::Output(actor) => write!(f, "{actor}.output"),

@@ -4,6 +4,7 @@
 
 pub mod attempt;
 pub mod kernel;
+pub mod page;
 pub mod remedy;
 pub mod render;
 pub mod verdict;
@@ -595,7 +596,7 @@ fn seen_of<'a>(
         let value = verdict::describe(reading);
         match seen.iter_mut().find(|known| known.value == value) {
             Some(known) => known.runs += 1,
-            None => seen.push(Seen { value, runs: 1 }),
+            None => seen.push(Seen::new(value, 1)),
         }
     }
     seen.sort_by_key(|one| std::cmp::Reverse(one.runs));

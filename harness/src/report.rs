@@ -4,7 +4,7 @@
 //! Imports runner (for its progress), links, suite and output.
 
 pub mod github;
-mod html;
+pub mod html;
 mod json;
 mod junit;
 pub mod known;
@@ -141,17 +141,37 @@ fn describe_held(expectation: &Expectation) -> &'static str {
     }
 }
 
-/// What was seen of an expectation: `277000 (3 of 5), 541200 (2 of 5)`.
+/// Values that are shown; more are only counted.
+const SHOWN: usize = 3;
+
+/// What was seen of an expectation, and between what its numbers lie where not all of
+/// them are shown.
+fn describe_expectation(expectation: &Expectation) -> String {
+    let seen = describe_seen(&expectation.seen);
+    match &expectation.spread {
+        Some(spread) if expectation.seen.len() > SHOWN => format!(
+            "{seen}; least {}, median {}, greatest {}",
+            spread.least, spread.median, spread.greatest
+        ),
+        _ => seen,
+    }
+}
+
+/// What was seen: `277000 (3 of 5), 541200 (2 of 5)`.
 pub fn describe_seen(seen: &[Seen]) -> String {
-    /// More values are only counted.
-    const SHOWN: usize = 3;
     let total: usize = seen.iter().map(|seen| seen.runs).sum();
     let mut parts: Vec<String> = seen
         .iter()
         .take(SHOWN)
-        .map(|seen| match total {
-            total if total == seen.runs => seen.value.clone(),
-            _ => format!("{} ({} of {total})", seen.value, seen.runs),
+        .map(|seen| {
+            let value = match &seen.beside {
+                Some(beside) => format!("{} with {beside}", seen.value),
+                None => seen.value.clone(),
+            };
+            match total {
+                total if total == seen.runs => value,
+                _ => format!("{value} ({} of {total})", seen.runs),
+            }
         })
         .collect();
     match seen.len().saturating_sub(SHOWN) {
@@ -263,6 +283,7 @@ mod tests {
                 Verdict::Errored => vec!["the relay towards server lost 3 packets".to_owned()],
                 _ => vec![],
             },
+            runs_without_given: 0,
             expectations: match verdict {
                 Verdict::Skipped => vec![],
                 _ => vec![Expectation {
@@ -270,16 +291,8 @@ mod tests {
                     quantifier: Quantifier::Sometimes,
                     condition: "< 1000000".to_owned(),
                     held,
-                    seen: vec![
-                        Seen {
-                            value: "1000000".to_owned(),
-                            runs: 2,
-                        },
-                        Seen {
-                            value: "not | observed".to_owned(),
-                            runs: 1,
-                        },
-                    ],
+                    seen: vec![Seen::new("1000000", 2), Seen::new("not | observed", 1)],
+                    spread: None,
                     plain: (held == Some(false))
                         .then(|| "got 1000000 bytes in 2 of 3 runs, expected < 1000000".to_owned()),
                     because: Some("The greeting is <unread>.".to_owned()),

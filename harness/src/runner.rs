@@ -40,6 +40,10 @@ use plan::Plan;
 
 /// How the user wants scenarios to be run; the same on every kernel.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub struct Options {
     /// What carries impaired links.
     pub carrier: Carrier,
@@ -61,6 +65,8 @@ pub struct Options {
     pub trace: bool,
     /// Directory for packets and logs of runs that are not as expected.
     pub keep: Option<PathBuf>,
+    /// Whether those of runs that are as expected are kept, too.
+    pub keep_always: bool,
     /// Jobs at the same time. Default: as many as the machine takes.
     pub jobs: Option<usize>,
     /// Whether errored scenarios are run once more. On a busy machine a guest's

@@ -5,7 +5,9 @@
 
 pub mod call;
 pub mod context;
+pub mod limit;
 pub mod name;
+pub mod notebook;
 pub mod option;
 pub mod transfer;
 
@@ -93,6 +95,14 @@ pub trait Definition: DeserializeOwned + JsonSchema + Serialize {
     const OBSERVES: &'static [Field] = RESULT;
     /// What its name stands for, beside the step.
     const MAKES: Makes = Makes::Nothing;
+    /// Whether it prepares what the following steps are about: where it fails, they try
+    /// something else than the suite says.
+    const PREPARES: bool = false;
+
+    /// Whether a time limit of its own can end it, with [`LATE`](crate::errno::LATE).
+    fn is_limited(&self) -> bool {
+        false
+    }
 
     /// What the field `value` can be.
     fn value(&self) -> Values {
@@ -164,6 +174,11 @@ impl Documentation {
                 Makes::Sockets => "The name of the step, and of the sockets that it makes.",
                 Makes::File => "The name of the step, and of the file that it sends.",
             },
+        });
+        takes["properties"]["may-fail"] = json!({
+            "anyOf": [{"type": "boolean"}, schema::axis_value()],
+            "description": "true: where it fails and nothing is expected of it, that is no \
+                            error of the run and is not shown.",
         });
         if T::SHORTHAND == Some("as") {
             takes["required"] = json!(["as"]);
@@ -330,6 +345,15 @@ macro_rules! kind {
                 match self { $(Self::$Step(step) => step.value(),)* }
             }
 
+            fn prepares(&self) -> bool {
+                fn of<T: Definition>(_: &T) -> bool { T::PREPARES }
+                match self { $(Self::$Step(step) => of(step),)* }
+            }
+
+            fn is_limited(&self) -> bool {
+                match self { $(Self::$Step(step) => step.is_limited(),)* }
+            }
+
             fn waits_for(&self) -> Option<&StepReference> {
                 match self { $(Self::$Step(step) => step.waits_for(),)* }
             }
@@ -349,6 +373,10 @@ pub trait Kind: Sized + 'static {
     fn makes(&self) -> Makes;
     /// What the field `value` can be.
     fn value(&self) -> Values;
+    /// Whether it prepares what the following steps are about.
+    fn prepares(&self) -> bool;
+    /// Whether a time limit of its own can end it.
+    fn is_limited(&self) -> bool;
     /// The step of another list that has to end before it begins, or that it waits for.
     fn waits_for(&self) -> Option<&StepReference>;
     /// The steps inside it.
@@ -370,6 +398,8 @@ steps! {
         accept "accept" Accept,
         connect "connect" Connect,
         poll "poll" Poll,
+        epoll_ctl "epoll-ctl" Epollctl,
+        epoll_wait "epoll-wait" Epollwait,
         write "write" Write,
         sendfile "sendfile" Sendfile,
         splice "splice" Splice,
@@ -377,15 +407,22 @@ steps! {
         ftruncate "ftruncate" Ftruncate,
         read "read" Read,
         read_to_end "read-to-end" ReadToEnd,
+        send "send" Send,
+        recv "recv" Recv,
         drain "drain" Drain,
         shutdown "shutdown" Shutdown,
+        ioctl "ioctl" Ioctl,
+        tcp_info "tcp-info" Tcpinfo,
         wait_outq_empty "wait-outq-empty" WaitOutqEmpty,
         close "close" Close,
         dup "dup" Dup,
+        send_rights "send-rights" Sendrights,
+        receive_rights "receive-rights" Receiverights,
         fork "fork" Fork,
         exit "exit" Exit,
         setrlimit "setrlimit" Setrlimit,
         setuid "setuid" Setuid,
+        sigaction "sigaction" Sigaction,
         repeat "repeat" Repeat,
         peers "peers" Peers,
         dial "dial" Dial,
@@ -399,6 +436,8 @@ steps! {
     lab {
         link_down "link-down" LinkDown,
         link_up "link-up" LinkUp,
+        link "link" Link,
+        inject "inject" Inject,
         signal "signal" Signal,
         restart "restart" Restart,
         destroy "destroy" Destroy,
@@ -433,6 +472,9 @@ pub struct Step<K> {
     /// `as`, or what the step is called.
     #[serde(deserialize_with = "name::read")]
     pub name: String,
+    /// Whether it may fail without anything being expected of it.
+    #[serde(default, rename = "may-fail")]
+    pub may_fail: bool,
     /// Where it stands; not sent to actors and guests.
     #[serde(default, skip_serializing)]
     pub place: Place,
@@ -442,13 +484,23 @@ impl<K: Kind> Step<K> {
     /// A step that no suite writes.
     pub fn synthetic(kind: K, place: Place) -> Self {
         let name = kind.name().to_owned();
-        Self { kind, name, place }
+        Self {
+            kind,
+            name,
+            may_fail: false,
+            place,
+        }
     }
 
     /// The step of another list that has to end before this one begins, or that it waits
     /// for.
     pub fn waits_for(&self) -> Option<&StepReference> {
         self.kind.waits_for()
+    }
+
+    /// Whether no suite writes it.
+    pub fn is_synthetic(&self) -> bool {
+        self.kind.name() == "ready"
     }
 
     /// The steps inside it.
@@ -521,10 +573,11 @@ pub fn schemas() -> [(&'static str, Json); 2] {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     use super::context::{Outcome, Shared};
     use super::*;
+    use crate::lab::address::{Addresses, Family};
     use crate::yaml::error::SuiteError;
     use crate::yaml::node;
     use crate::yaml::reader::{Grammar, Mention, read};
@@ -541,12 +594,17 @@ mod tests {
 
     /// Runs steps of an actor on this machine's loopback, and returns what each observed.
     pub(super) fn run(steps: &[&str]) -> BTreeMap<String, Outcome> {
-        let localhost = Ipv4Addr::LOCALHOST.into();
-        let any = Ipv4Addr::UNSPECIFIED.into();
+        let with = |v4, v6| Addresses {
+            v4,
+            v6,
+            family: Family::V4,
+        };
+        let localhost = with(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST);
+        let any = with(Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED);
         let addresses = [("localhost", localhost), ("any", any)];
         let addresses = addresses.map(|(name, address)| (name.to_owned(), address));
         let host = "localhost".to_owned();
-        let shared = Shared::new("actor".to_owned(), host, addresses.into(), -1);
+        let shared = Shared::new("actor".to_owned(), host, addresses.into(), -1, None);
         let mut context = ActorContext::new(&shared);
         let mut outcomes = BTreeMap::new();
         for text in steps {

@@ -27,7 +27,8 @@ use crate::yaml::reader::{Grammar, read};
 use crate::yaml::schema as yaml_schema;
 use build::{Origin, build};
 use scenario::Scenario;
-use text::{LinkText, ScenarioText, SuiteText};
+use step::link::LinkText;
+use text::{ScenarioText, SuiteText};
 
 /// What the reader has to know of steps, and where it finds what a key is for.
 const GRAMMAR: Grammar = Grammar {

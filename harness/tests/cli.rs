@@ -257,6 +257,168 @@ const CHANGES: &[(&str, &str, &str)] = &[
         "    expect:",
         "    link: { delay: 1ms, jitter: 2ms }\n    expect:",
     ),
+    (
+        "may-fail-is-a-flag",
+        "write: hello",
+        "write: { bytes: hello, may-fail: maybe }",
+    ),
+    (
+        "given-of-nothing",
+        "    expect:",
+        "    given: { client-side.writ.bytes: 5 }\n    expect:",
+    ),
+    ("within-without-unit", "accept", "accept: { within: 5 }"),
+    (
+        "never-late",
+        "server-side.read.bytes: { always: 5 }",
+        "server-side.read.error: { always: late }",
+    ),
+    (
+        "no-such-execution",
+        "server-side.read.bytes: { always: 5 }",
+        "server-side.read.ms.0: { always: 5 }",
+    ),
+    (
+        "idle-limit-below-a-second",
+        "    expect:",
+        "    router: { nat: masquerade, idle_limit: 500ms }\n    expect:",
+    ),
+    (
+        "middlebox-without-nat",
+        "    expect:",
+        "    router: { idle_limit: 2s }\n    expect:",
+    ),
+    (
+        "wrong-on-unknown",
+        "    expect:",
+        "    router: { nat: masquerade, on_unknown: ignore }\n    expect:",
+    ),
+    (
+        "mtu-too-small",
+        "    expect:",
+        "    link: { mtu: 67 }\n    expect:",
+    ),
+    (
+        "mtu-too-small-for-ipv6",
+        "    expect:",
+        "    family: ipv6\n    link: { mtu: 1000 }\n    expect:",
+    ),
+    (
+        "drop-of-what",
+        "    expect:",
+        "    link: { drop: { first: 1 } }\n    expect:",
+    ),
+    (
+        "drop-first-and-every",
+        "    expect:",
+        "    link: { drop: { flags: FIN, first: 1, every: 2 } }\n    expect:",
+    ),
+    (
+        "drop-of-no-flag",
+        "    expect:",
+        "    link: { drop: { flags: FINN } }\n    expect:",
+    ),
+    (
+        "link-becomes-nothing",
+        "    expect:",
+        "    lab: [{ link: { host: server } }]\n    expect:",
+    ),
+    (
+        "link-of-the-router",
+        "    expect:",
+        "    lab: [{ link: { host: router, becomes: { loss: 1% } } }]\n    expect:",
+    ),
+    (
+        "cut-sideways",
+        "    expect:",
+        "    lab: [{ link-down: { host: server, only: up } }]\n    expect:",
+    ),
+    (
+        "inject-nothing",
+        "    expect:",
+        "    lab: [{ inject: { to: client, peer: server } }]\n    expect:",
+    ),
+    (
+        "inject-both",
+        "    expect:",
+        "    lab: [{ inject: { to: client, peer: server, flags: RST, icmp: port-unreachable } }]\n    expect:",
+    ),
+    (
+        "inject-data",
+        "    expect:",
+        "    lab: [{ inject: { to: client, peer: server, flags: DATA } }]\n    expect:",
+    ),
+    (
+        "address-in-place-of-a-name",
+        "listen: 7000",
+        "listen: \"0.0.0.0:7000\"",
+    ),
+    (
+        "family-that-the-address-is-not-of",
+        "{ listen: 7000 }",
+        "{ socket: { family: ipv4 } }, { listen: \"any6:7000\" }",
+    ),
+    (
+        "wrong-protocol",
+        "{ listen: 7000 }",
+        "{ socket: { protocol: sctp } }, { listen: 7000 }",
+    ),
+    (
+        "ports-the-wrong-way-round",
+        "{ listen: 7000 }",
+        "socket, { setsockopt: { IP_LOCAL_PORT_RANGE: [50000, 40000] } }, { listen: 7000 }",
+    ),
+    (
+        "read-only-option",
+        "{ listen: 7000 }",
+        "socket, { setsockopt: { SO_ACCEPTCONN: 1 } }, { listen: 7000 }",
+    ),
+    (
+        "no-such-tcp-info",
+        "accept,",
+        "accept, { tcp-info: round_trip },",
+    ),
+    ("no-such-ioctl", "accept,", "accept, { ioctl: SIOCATMARK },"),
+    (
+        "no-such-flag",
+        "accept,",
+        "accept, { send: { bytes: 1, flags: MSG_PEEK } },",
+    ),
+    (
+        "no-such-epoll-event",
+        "accept,",
+        "accept, { epoll-ctl: { epoll: all, events: POLLIN } },",
+    ),
+    (
+        "rights-to-nobody",
+        "accept,",
+        "accept, { send-rights: somebody },",
+    ),
+    (
+        "rights-to-another-host",
+        "accept,",
+        "accept, { send-rights: client-side },",
+    ),
+    (
+        "packets-of-no-kind",
+        "server-side.read.bytes",
+        "server.packets.sent.RTS",
+    ),
+    (
+        "packets-of-no-direction",
+        "server-side.read.bytes",
+        "server.packets.out.RST",
+    ),
+    (
+        "packets-of-no-peer",
+        "server-side.read.bytes",
+        "server.packets.to.clint.RST",
+    ),
+    (
+        "axis-of-several-values-in-a-text",
+        "{ write: hello }",
+        "{ write: \"hello $who!\" }",
+    ),
     ("bad-indent", "    source: RFC 9293", "   source: RFC 9293"),
 ];
 
@@ -302,8 +464,12 @@ fn bad_suites() {
     let directory = tempfile::tempdir().unwrap();
     let mut text = String::new();
     for (name, from, to) in CHANGES {
-        let bad = GOOD.replace(from, to);
+        let mut bad = GOOD.replace(from, to);
         assert_ne!(bad, GOOD, "{name}");
+        if bad.contains("$who") {
+            let matrix = "    matrix: { who: { all: { first: a } } }\n    actors:";
+            bad = bad.replace("    actors:", matrix);
+        }
         let path = format!("{name}.yaml");
         file(directory.path(), &path, bad);
         text += &harness(directory.path(), &["run", &path]);

@@ -46,6 +46,11 @@ impl TcpInfo {
             .filter_map(|field| Some((field.name, (field.get)(self)?)))
     }
 
+    /// The kernel's names of all fields that are known, without `tcpi_`.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        FIELDS.iter().map(|field| field.name)
+    }
+
     /// Sets a field by the kernel's name without `tcpi_`. It is as if the kernel
     /// gave the fields up to this one. False where there is no such field, or
     /// the value is too large for it.

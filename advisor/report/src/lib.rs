@@ -14,7 +14,7 @@ pub mod trace;
 
 pub use report::{
     Clock, Dependence, Difference, Expectation, Group, Kernel, KnownFailure, Link, Machine, Origin,
-    Quantifier, Repeatable, Report, Run, SCHEMA, ScenarioResult, Seen, SocketLine, Value, Verdict,
-    parse, read,
+    Quantifier, Repeatable, Report, Run, SCHEMA, ScenarioResult, Seen, SocketLine, Spread, Value,
+    Verdict, parse, read,
 };
 pub use trace::Trace;

@@ -5,7 +5,7 @@
 //! keys may be added, never renamed; a change of meaning raises [`SCHEMA`].
 //! `docs/report.schema.json` is generated from these types.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
@@ -126,6 +126,9 @@ pub struct ScenarioResult {
     /// so that what they saw was not what the suite asks for.
     #[serde(default)]
     pub discarded_runs: Vec<String>,
+    /// Runs that were made again because they lacked what the suite says is given.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub runs_without_given: u64,
     /// Each expectation of the suite with what was seen.
     pub expectations: Vec<Expectation>,
     /// The file of the suite and the line of the scenario in it, as they were named.
@@ -307,6 +310,9 @@ pub struct Run {
     /// a relay that fell behind, a namespace that could not be made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Steps that failed though nothing is expected of them, with the first error.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failed_steps: BTreeMap<String, String>,
 }
 
 /// One socket at the end of a run.
@@ -363,9 +369,10 @@ impl fmt::Display for Value {
             Self::Text(text) => f.write_str(text),
             Self::Lines(lines) if lines.is_empty() => f.write_str("none"),
             Self::Lines(lines) => {
-                let mut shown: Vec<&str> = lines.iter().map(String::as_str).collect();
-                shown.sort_unstable();
-                shown.dedup();
+                // In the order in which they came, each once.
+                let mut known = BTreeSet::new();
+                let lines = lines.iter().map(String::as_str);
+                let shown: Vec<&str> = lines.filter(|line| known.insert(*line)).collect();
                 f.write_str(&shown.join("; "))
             }
         }
@@ -395,9 +402,13 @@ pub struct Expectation {
     pub condition: String,
     /// Whether it held; null where it could not be decided.
     pub held: Option<bool>,
-    /// The values seen, most frequent first, with the number of runs.
+    /// The values seen with the number of runs: first those that break the expectation,
+    /// then the most frequent.
     #[serde(default)]
     pub seen: Vec<Seen>,
+    /// Of numbers that differ: between what they lie.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread: Option<Spread>,
     /// What was seen instead, in a plain sentence, where it did not hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plain: Option<String>,
@@ -409,6 +420,17 @@ pub struct Expectation {
     pub line: u64,
 }
 
+/// Between what the numbers of several runs lie, as they are printed.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Spread {
+    /// The least.
+    pub least: String,
+    /// The lower median.
+    pub median: String,
+    /// The greatest.
+    pub greatest: String,
+}
+
 /// A value and how many runs gave it.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Seen {
@@ -416,6 +438,24 @@ pub struct Seen {
     pub value: String,
     /// The number of runs that gave it.
     pub runs: usize,
+    /// What it is compared with in these runs: an observation and its value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<String>,
+    /// Whether it breaks the expectation.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub breaks: bool,
+}
+
+impl Seen {
+    /// A value that so many runs gave.
+    pub fn new(value: impl Into<String>, runs: usize) -> Self {
+        Self {
+            value: value.into(),
+            runs,
+            beside: None,
+            breaks: false,
+        }
+    }
 }
 
 /// Over which runs a condition is to hold.

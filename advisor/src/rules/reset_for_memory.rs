@@ -83,7 +83,9 @@ const SLACK: Duration = Duration::from_secs(1);
 
 fn check(facts: &Facts, measured: &Measured) -> Outcome {
     // The limits are the kernel's, and each network namespace counts for itself.
-    let resets = resets(facts);
+    let by = witnessed::resets(facts, &[REASON], false);
+    // A network namespace that is gone counted for itself.
+    let resets = resets(facts).max(witnessed::count(&by));
     let Some((window, earlier)) = facts.window().filter(|_| resets > 0) else {
         return over(facts);
     };
@@ -112,7 +114,6 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
         "TCP.orphan, and the rate of resets times the life of an orphan",
     ));
     evidence.extend(limits(limit, pages, tcp_mem));
-    let by = witnessed::resets(facts, &[REASON], false);
     evidence.extend(witnessed::evidence(&by));
     let logged = logged(facts, earlier, &mut evidence);
     let (by_orphans, by_memory) = match logged {

@@ -8,7 +8,7 @@
 //! processes of this namespace by the numbers that they have there. All else is
 //! the machine's: /sys too, where the network devices are those of the machine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufRead, PipeReader, Read, Write};
 use std::os::fd::AsRawFd;
@@ -28,15 +28,20 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
-use super::protocol::{Event, Order, Told};
+use super::protocol::{Answer, Event, Order, Told};
 use crate::errno;
+use crate::lab::address::Addresses;
 use crate::step::call;
 use crate::step::context::{Outcome, lock};
+use crate::step::name::OWN_ADDRESSES;
 use crate::suite::command::{Command, DIRECTORY_MARK, Ready};
 
 /// Directories for mounting something, of which one becomes the private
 /// directory: what is below it is out of the command's sight.
 const MOUNT_POINTS: [&str; 3] = ["/mnt", "/media", "/srv"];
+
+/// The names of hosts (hosts(5)).
+const HOSTS: &str = "/etc/hosts";
 
 /// The most of its output that a run has, in bytes; the rest is let go.
 const MOST_OUTPUT_BYTES: usize = 64 << 10;
@@ -49,7 +54,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Starts the command and sees to it until the harness hangs up, which ends this
 /// process and so all of the command's.
-pub fn run(command: Command, control: UnixStream, orders: impl BufRead) -> io::Result<()> {
+pub fn run(
+    command: Command,
+    addresses: &BTreeMap<String, Addresses>,
+    control: UnixStream,
+    orders: impl BufRead,
+) -> io::Result<()> {
     let supervisor = Arc::new(Supervisor {
         control: Mutex::new(control),
         state: Mutex::default(),
@@ -57,7 +67,7 @@ pub fn run(command: Command, control: UnixStream, orders: impl BufRead) -> io::R
         output: Mutex::default(),
     });
     let program = command.program().to_owned();
-    let command = match Prepared::make(command) {
+    let command = match Prepared::make(command, addresses) {
         Ok(command) => Arc::new(command),
         Err(error) => {
             let why = format!("cannot prepare {program}: {error}");
@@ -76,8 +86,9 @@ pub fn run(command: Command, control: UnixStream, orders: impl BufRead) -> io::R
         match order {
             Order::Done(_) => {}
             Order::Signal { number, to_all } => {
-                let errno = supervisor.signal(number, to_all).err();
-                supervisor.tell(&Event::Answer(errno.map(|errno| errno as i32)));
+                let sent = supervisor.signal(number, to_all);
+                let refused = |errno| Answer::Refused(errno as i32);
+                supervisor.tell(&Event::Answer(sent.map_or_else(refused, |()| Answer::Done)));
             }
             Order::Restart { timeout } => {
                 let (supervisor, command) = (Arc::clone(&supervisor), Arc::clone(&command));
@@ -100,9 +111,16 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn make(command: Command) -> io::Result<Self> {
+    fn make(command: Command, addresses: &BTreeMap<String, Addresses>) -> io::Result<Self> {
         let private = private_directory(&command)?;
-        let filled = |text: &str| text.replace(DIRECTORY_MARK, &private.to_string_lossy());
+        name_hosts(&private, addresses)?;
+        let marks = marks(addresses);
+        let filled = |text: &str| {
+            let text = text.replace(DIRECTORY_MARK, &private.to_string_lossy());
+            marks
+                .iter()
+                .fold(text, |text, (mark, address)| text.replace(mark, address))
+        };
         for (name, content) in &command.files {
             let path = private.join(name);
             if let Some(parent) = path.parent() {
@@ -133,6 +151,51 @@ impl Prepared {
         let file = self.directory.join(name).metadata().ok()?;
         Some((file.ino(), file.ctime(), file.ctime_nsec()))
     }
+}
+
+/// What stands for the addresses of hosts, as `{server}` and `{server6}`.
+fn marks(addresses: &BTreeMap<String, Addresses>) -> Vec<(String, String)> {
+    let hosts = addresses
+        .iter()
+        .filter(|(name, _)| !OWN_ADDRESSES.contains(&name.as_str()));
+    let marks = hosts.flat_map(|(name, address)| {
+        [
+            (
+                format!("{{{name}}}"),
+                address.own().to_canonical().to_string(),
+            ),
+            (format!("{{{name}4}}"), address.v4.to_string()),
+            (format!("{{{name}6}}"), address.v6.to_string()),
+        ]
+    });
+    marks.collect()
+}
+
+/// Puts the names of the hosts in the command's /etc/hosts: each with its address in the
+/// scenario's family, and with a digit in both.
+fn name_hosts(private: &Path, addresses: &BTreeMap<String, Addresses>) -> io::Result<()> {
+    let mut text = "127.0.0.1 localhost\n::1 localhost\n".to_owned();
+    for (name, address) in addresses {
+        if !OWN_ADDRESSES.contains(&name.as_str()) {
+            let own = address.own().to_canonical();
+            let (v4, v6) = (address.v4, address.v6);
+            text += &format!("{own} {name}\n{v4} {name}4\n{v6} {name}6\n");
+        }
+    }
+    let hosts = Path::new(HOSTS);
+    if !hosts.exists() {
+        // Only a guest has none; it is thrown away.
+        return match fs::write(hosts, text) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            written => written,
+        };
+    }
+    let own = private.join(".hosts");
+    fs::write(&own, text)?;
+    let none = None::<&str>;
+    mount(Some(&own), hosts, none, MsFlags::MS_BIND, none)?;
+    // The mount keeps it; the private directory is empty at the start.
+    fs::remove_file(&own)
 }
 
 /// Mounts the private directory, out of the way of what the command names.
@@ -231,10 +294,9 @@ impl Supervisor {
         let start = Instant::now();
         let mut outcome = Outcome::of("ready");
         match self.start(command, None) {
-            Ok(None) => outcome.ok = 1,
-            Ok(Some(errno)) => {
-                outcome.fail(errno::name(errno));
-            }
+            Ok(Answer::Done) => outcome.ok = 1,
+            Ok(Answer::Refused(errno)) => outcome.fail(errno::name(errno)),
+            Ok(Answer::Late) => outcome.fail(errno::LATE.to_owned()),
             Err(why) => return self.tell(&Event::Broken(why)),
         }
         outcome.ms = start.elapsed().as_secs_f64() * 1e3;
@@ -247,24 +309,20 @@ impl Supervisor {
         let mut state = lock(&self.state);
         while state.main.is_some() {
             if is_over(end) {
-                return self.tell(&Event::Answer(Some(libc::ETIMEDOUT)));
+                return self.tell(&Event::Answer(Answer::Late));
             }
             state = self.wait(state);
         }
         drop(state);
         match self.start(command, end) {
-            Ok(errno) => self.tell(&Event::Answer(errno)),
+            Ok(answer) => self.tell(&Event::Answer(answer)),
             Err(why) => self.tell(&Event::Broken(why)),
         }
     }
 
-    /// Starts it and waits until it is ready: `None`, or the errno of one that
-    /// isn't. An error where it can't be started at all.
-    fn start(
-        self: &Arc<Self>,
-        command: &Prepared,
-        end: Option<Instant>,
-    ) -> Result<Option<i32>, String> {
+    /// Starts it and waits until it is ready: ECHILD where it ends before. An error where
+    /// it can't be started at all.
+    fn start(self: &Arc<Self>, command: &Prepared, end: Option<Instant>) -> Result<Answer, String> {
         let before = Before {
             processes: processes(),
             file: command.ready_file(),
@@ -286,14 +344,14 @@ impl Supervisor {
             };
             // One that goes on in the background is ready all the same.
             if is_ready {
-                return Ok(None);
+                return Ok(Answer::Done);
             }
             let state = lock(&self.state);
             if state.main.is_none() && !has_others(&before.processes) {
-                return Ok(Some(libc::ECHILD));
+                return Ok(Answer::Refused(libc::ECHILD));
             }
             if is_over(end) {
-                return Ok(Some(libc::ETIMEDOUT));
+                return Ok(Answer::Late);
             }
             drop(self.wait(state));
         }
@@ -403,6 +461,19 @@ impl Supervisor {
         }
     }
 
+    /// Passes on what there is to read of a process that has ended, with a line that it
+    /// did not end.
+    fn take_last_output(&self, output: &mut Output) {
+        self.take_output(output);
+        if !output.begun.is_empty() {
+            let line = printable(&std::mem::take(&mut output.begun));
+            output.bytes += line.len() + 1;
+            if output.bytes <= MOST_OUTPUT_BYTES {
+                self.tell(&Event::Printed(line));
+            }
+        }
+    }
+
     /// Reaps what ends, for ever; whatever a process leaves behind becomes this
     /// one's child.
     fn reap(&self) {
@@ -423,7 +494,7 @@ impl Supervisor {
             let max_rss_bytes = state.max_rss_bytes;
             drop(state);
             // What it said last comes before that it is gone.
-            self.take_output(&mut lock(&self.output));
+            self.take_last_output(&mut lock(&self.output));
             self.tell(&Event::Exited {
                 status,
                 max_rss_bytes,

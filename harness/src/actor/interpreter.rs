@@ -14,6 +14,7 @@ use super::command;
 use super::protocol::{Event, Order, Plan, Told};
 use crate::descriptor;
 use crate::step::context::{ActorContext, Shared, lock};
+use crate::step::notebook::Notebook;
 use crate::step::signal::SIGNALS;
 use crate::step::{ActorStep, Step, call, flatten};
 
@@ -31,6 +32,8 @@ pub fn run() -> io::Result<()> {
         .ok_or_else(|| io::Error::other("no network namespace came with the plan"))?;
     setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)?;
     drop(namespace);
+    let notebook = descriptor::receive(&control)?
+        .ok_or_else(|| io::Error::other("no notebook came with the plan"))?;
     let mut orders = BufReader::new(control.try_clone()?);
     let mut line = String::new();
     orders.read_line(&mut line)?;
@@ -40,7 +43,7 @@ pub fn run() -> io::Result<()> {
         let _ = nix::sys::prctl::set_name(&name);
     }
     if let Some(command) = plan.command.take() {
-        return command::run(command, control, orders);
+        return command::run(command, &plan.addresses, control, orders);
     }
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
@@ -51,8 +54,9 @@ pub fn run() -> io::Result<()> {
         tasks,
         ..
     } = plan;
+    let notebook = Some(Notebook::of(notebook, &tasks));
     let actor = Actor {
-        shared: Shared::new(name, host, addresses, control.as_raw_fd()),
+        shared: Shared::new(name, host, addresses, control.as_raw_fd(), notebook),
         control: Mutex::new(control),
     };
     std::thread::scope(|scope| {

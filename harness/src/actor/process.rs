@@ -17,13 +17,15 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 use super::cgroup::{self, Cgroup};
-use super::protocol::{Event, Order, Plan, Told, now_us};
+use super::protocol::{Answer, Event, Order, Plan, Told, now_us};
 use super::usage::Usage;
 use crate::descriptor;
 use crate::lab::LabError;
 use crate::lab::namespace::Namespace;
+use crate::step::context::Outcome;
 use crate::step::flatten;
 use crate::step::name::StepReference;
+use crate::step::notebook::Notebook;
 
 /// A running actor. Dropping it kills its process and reaps it.
 #[derive(Debug)]
@@ -38,7 +40,9 @@ pub struct Process {
     awaits: BTreeSet<StepReference>,
     orders: Mutex<UnixStream>,
     events: UnixStream,
-    answer: Answer,
+    answer: Awaited,
+    /// What the steps inside others have given so far.
+    notebook: Notebook,
     /// The largest resident set of its command's processes that have ended.
     max_rss_bytes: Mutex<u64>,
     /// Dropped after the process was killed: the thread that is its parent.
@@ -49,26 +53,26 @@ pub struct Process {
 
 /// What it answers to the one order at a time that it is asked to follow.
 #[derive(Debug, Default)]
-struct Answer {
+struct Awaited {
     state: Mutex<AnswerState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct AnswerState {
-    given: Option<Result<(), i32>>,
+    given: Option<Answer>,
     /// None will come: the process is gone.
     is_over: bool,
 }
 
-impl Answer {
+impl Awaited {
     fn change(&self, change: impl FnOnce(&mut AnswerState)) {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
         self.changed.notify_all();
     }
 
-    /// What came of it, or the errno; nothing where no answer will come.
-    fn wait(&self) -> Option<Result<(), i32>> {
+    /// What came of it; nothing where no answer will come.
+    fn wait(&self) -> Option<Answer> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = self
             .changed
@@ -111,7 +115,8 @@ impl Process {
             cgroup,
             name: plan.name.clone(),
             is_command,
-            answer: Answer::default(),
+            answer: Awaited::default(),
+            notebook: Notebook::new(&plan.tasks).map_err(error)?,
             _parent: parent,
             max_rss_bytes: Mutex::new(0),
             child: Mutex::new(child),
@@ -132,6 +137,7 @@ impl Process {
     fn send_plan(&self, plan: &Plan, namespace: &Namespace) -> io::Result<()> {
         let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
         descriptor::send(&orders, namespace)?;
+        descriptor::send(&orders, &self.notebook)?;
         let mut line = serde_json::to_vec(plan)?;
         line.push(b'\n');
         orders.write_all(&line)
@@ -168,9 +174,7 @@ impl Process {
                 }
             };
             match told.event {
-                Event::Answer(errno) => self
-                    .answer
-                    .change(|state| state.given = Some(errno.map_or(Ok(()), Err))),
+                Event::Answer(answer) => self.answer.change(|state| state.given = Some(answer)),
                 _ => {
                     if let Event::Exited { max_rss_bytes, .. } = told.event {
                         let known = self.max_rss_bytes.lock();
@@ -202,9 +206,13 @@ impl Process {
         self.tell(order);
         match self.answer.wait() {
             None => Ok(false),
-            Some(Ok(())) => Ok(true),
-            Some(Err(errno)) => Err(io::Error::from_raw_os_error(errno)),
+            Some(answer) => io::Result::from(answer).map(|()| true),
         }
+    }
+
+    /// What the steps inside others have given so far.
+    pub fn so_far(&self) -> Vec<Outcome> {
+        self.notebook.read()
     }
 
     /// The memory of its cgroup now, where it has one.

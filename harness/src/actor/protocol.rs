@@ -1,11 +1,13 @@
 //! The messages between the harness and an actor, a line of JSON each.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::errno;
+use crate::lab::address::Addresses;
 use crate::step::context::Outcome;
 use crate::step::name::StepReference;
 use crate::step::{ActorStep, Step};
@@ -18,8 +20,8 @@ use crate::suite::scenario::Limits;
 pub struct Plan {
     /// The actor's name, for its errors.
     pub name: String,
-    /// The address of each host in the scenario's family.
-    pub addresses: BTreeMap<String, IpAddr>,
+    /// The addresses of each host.
+    pub addresses: BTreeMap<String, Addresses>,
     /// The host that it runs on.
     pub host: String,
     /// The limits of a cgroup of its own.
@@ -106,6 +108,27 @@ pub enum Event {
         /// in bytes.
         max_rss_bytes: u64,
     },
-    /// An order was followed, or the errno that it came to.
-    Answer(Option<i32>),
+    /// An order was followed, or wasn't.
+    Answer(Answer),
+}
+
+/// What came of an order.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Answer {
+    /// It was followed.
+    Done,
+    /// The kernel refused it with this errno.
+    Refused(i32),
+    /// Its own time limit ended it.
+    Late,
+}
+
+impl From<Answer> for io::Result<()> {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Done => Ok(()),
+            Answer::Refused(errno) => Err(io::Error::from_raw_os_error(errno)),
+            Answer::Late => Err(errno::late()),
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! `harness run`.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -94,15 +95,38 @@ pub(super) struct Run {
     #[arg(long)]
     long: bool,
     /// Keep packets (pcap) and the actors' logs of runs that are not as expected
-    /// in this directory; what an earlier run kept there is removed
+    /// in this directory; what an earlier run kept there is removed. always:DIR keeps
+    /// those of every run, always alone in ./kept
     #[arg(long, value_name = "DIR")]
-    keep: Option<PathBuf>,
+    keep: Option<Keep>,
     /// Exit with 1 if a scenario was skipped
     #[arg(long)]
     fail_on_skip: bool,
     /// Show what was seen of every expectation, not only of those not held
     #[arg(long, short)]
     verbose: bool,
+}
+
+/// What `--keep` names.
+#[derive(Clone, Debug)]
+struct Keep {
+    directory: PathBuf,
+    /// Whether runs that are as expected are kept, too.
+    always: bool,
+}
+
+/// `DIR`, `always:DIR` or `always`.
+impl From<OsString> for Keep {
+    fn from(text: OsString) -> Self {
+        let always = text.to_str().and_then(|text| match text {
+            "always" => Some("kept"),
+            text => text.strip_prefix("always:").filter(|rest| !rest.is_empty()),
+        });
+        Self {
+            directory: always.map_or_else(|| PathBuf::from(&text), PathBuf::from),
+            always: always.is_some(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -166,6 +190,13 @@ impl Run {
     }
 
     fn execute(&self) -> Result<u8, u8> {
+        if self.update && self.snapshot.is_none() && self.baseline.is_none() {
+            complain(
+                "--update: there is nothing to update",
+                "give --snapshot DIR or --baseline FILE with it",
+            );
+            return Err(USAGE);
+        }
         let begun = Begun::now(&self.selection.paths);
         let all = load(&self.selection.paths)?;
         last_run::note(&self.selection.paths);
@@ -188,7 +219,8 @@ impl Run {
             first_run: 0,
             long: self.long,
             touch_host: self.touch_host,
-            keep: self.keep.clone(),
+            keep: self.keep.as_ref().map(|keep| keep.directory.clone()),
+            keep_always: self.keep.as_ref().is_some_and(|keep| keep.always),
             trace: self.report.is_some(),
             jobs: self.jobs.map(usize::from),
             retry_errored: false,
@@ -265,7 +297,7 @@ impl Run {
         if let Some(directory) = self.snapshot.as_ref().filter(|_| self.update) {
             output::check(directory).map_err(|error| complain_of_snapshots(directory, &error))?;
         }
-        if let Some(directory) = &self.keep {
+        if let Some(directory) = self.keep.as_ref().map(|keep| &keep.directory) {
             let done = output::check(directory).and_then(|()| runner::forget_kept(directory));
             let removed = done.map_err(|error| {
                 let shown = directory.display();

@@ -11,6 +11,7 @@ fn result(id: &str, name: &str, values: &[Value]) -> ScenarioResult {
         seed_honoured: true,
         sockets: Vec::new(),
         error: None,
+        failed_steps: BTreeMap::new(),
     };
     ScenarioResult {
         id: id.to_owned(),
@@ -31,6 +32,7 @@ fn result(id: &str, name: &str, values: &[Value]) -> ScenarioResult {
         identical_runs: 0,
         repeatable: None,
         discarded_runs: Vec::new(),
+        runs_without_given: 0,
         expectations: Vec::new(),
         place: None,
         story: String::new(),

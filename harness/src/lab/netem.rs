@@ -363,6 +363,7 @@ mod tests {
             rate_bits_per_second: Some(10_000_000),
             limit_packets: 9,
             seed: u64::MAX - 1,
+            ..Impairment::none()
         }
     }
 

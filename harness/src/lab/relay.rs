@@ -7,12 +7,14 @@
 //! which frames are lost, whatever the timing. A frame is sent at its time or
 //! later, never before.
 
+mod filter;
 mod prng;
 pub mod queue;
 mod wire;
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{io, thread};
@@ -23,8 +25,11 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::prctl;
 use nix::sys::time::TimeSpec;
 
+use crate::impairment::Impairment;
 use wire::Passage;
-pub use wire::{Wire, WireCounts, capture_socket, dropped, receive_socket, send_socket};
+pub use wire::{
+    Wire, WireCounts, capture_socket, dropped, receive_socket, send_around_queue, send_socket,
+};
 
 /// Why a relay has no counts.
 #[derive(Debug, thiserror::Error)]
@@ -45,25 +50,61 @@ pub enum RelayError {
 /// A running relay. Dropping it ends its thread, without the counts.
 #[derive(Debug)]
 pub struct Relay {
-    stop: Arc<EventFd>,
+    /// Wakes the thread: to look for orders, or to stop where there can be no more.
+    wake: Arc<EventFd>,
+    orders: Option<Sender<Order>>,
+    /// The hosts at the ends of its wires.
+    hosts: Vec<String>,
     thread: Option<JoinHandle<Result<Vec<WireCounts>, RelayError>>>,
+}
+
+/// A wire is to be impaired otherwise. Answered when it is.
+struct Order {
+    towards: String,
+    impairment: Impairment,
+    done: Sender<()>,
 }
 
 impl Relay {
     /// Starts a thread that carries the wires. It can run in any namespace: a
     /// socket stays in the one where it was opened.
     pub fn start(wires: Vec<Wire>) -> io::Result<Self> {
-        let stop = Arc::new(EventFd::from_flags(
+        let wake = Arc::new(EventFd::from_flags(
             EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK,
         )?);
-        let stopped = Arc::clone(&stop);
+        let woken = Arc::clone(&wake);
+        let (orders, received) = channel();
+        let hosts = wires.iter().map(|wire| wire.towards.clone()).collect();
+        let wires: Vec<Passage> = wires.into_iter().map(Passage::new).collect();
         let thread = thread::Builder::new()
             .name("relay".to_owned())
-            .spawn(move || carry(wires.into_iter().map(Passage::new).collect(), &stopped))?;
+            .spawn(move || carry(wires, &woken, &received))?;
         Ok(Self {
-            stop,
+            wake,
+            orders: Some(orders),
+            hosts,
             thread: Some(thread),
         })
+    }
+
+    /// Whether it carries the link towards a host.
+    pub fn carries(&self, host: &str) -> bool {
+        self.hosts.iter().any(|known| known == host)
+    }
+
+    /// Impairs the wire towards a host otherwise; returns when it is done.
+    pub fn change(&self, towards: &str, impairment: Impairment) -> io::Result<()> {
+        let ended = || io::Error::other("the relay has ended");
+        let (done, answered) = channel();
+        let order = Order {
+            towards: towards.to_owned(),
+            impairment,
+            done,
+        };
+        let orders = self.orders.as_ref().ok_or_else(ended)?;
+        orders.send(order).map_err(|_| ended())?;
+        self.wake.write(1)?;
+        answered.recv().map_err(|_| ended())
     }
 
     /// Ends the thread. Frames that have arrived by now are still counted;
@@ -76,7 +117,8 @@ impl Relay {
 
     fn end(&mut self) -> Option<Result<Vec<WireCounts>, RelayError>> {
         let thread = self.thread.take()?;
-        if let Err(errno) = self.stop.write(1) {
+        self.orders = None;
+        if let Err(errno) = self.wake.write(1) {
             return Some(Err(failed("stop", errno)));
         }
         Some(thread.join().unwrap_or_else(|panic| {
@@ -104,7 +146,11 @@ fn failed(what: &'static str, errno: Errno) -> RelayError {
     }
 }
 
-fn carry(mut wires: Vec<Passage>, stop: &EventFd) -> Result<Vec<WireCounts>, RelayError> {
+fn carry(
+    mut wires: Vec<Passage>,
+    wake: &EventFd,
+    orders: &Receiver<Order>,
+) -> Result<Vec<WireCounts>, RelayError> {
     // Default: the kernel wakes a sleeping thread up to 50 us late (timer
     // slack).
     prctl::set_timerslack(1).map_err(|errno| failed("set its timer slack", errno))?;
@@ -116,8 +162,8 @@ fn carry(mut wires: Vec<Passage>, stop: &EventFd) -> Result<Vec<WireCounts>, Rel
         }
         let next = wires.iter().filter_map(Passage::next_departure).min();
         let wait = next.map(|departure| departure.saturating_sub(start.elapsed()));
-        let ready = poll(&wires, stop, wait).map_err(|errno| failed("wait", errno))?;
-        if ready.stop {
+        let ready = poll(&wires, wake, wait).map_err(|errno| failed("wait", errno))?;
+        if ready.woken && !follow(orders, wake, &mut wires) {
             break;
         }
         for (wire, ready) in wires.iter_mut().zip(ready.wires) {
@@ -136,15 +182,33 @@ fn carry(mut wires: Vec<Passage>, stop: &EventFd) -> Result<Vec<WireCounts>, Rel
         .collect()
 }
 
+/// Follows the orders that there are. False where there can be no more.
+fn follow(orders: &Receiver<Order>, wake: &EventFd, wires: &mut [Passage]) -> bool {
+    let _ = wake.read();
+    loop {
+        match orders.try_recv() {
+            Ok(order) => {
+                let mut wires = wires.iter_mut();
+                if let Some(wire) = wires.find(|wire| wire.towards() == order.towards) {
+                    wire.change(order.impairment);
+                }
+                let _ = order.done.send(());
+            }
+            Err(TryRecvError::Empty) => return true,
+            Err(TryRecvError::Disconnected) => return false,
+        }
+    }
+}
+
 struct Ready {
-    stop: bool,
+    woken: bool,
     wires: Vec<bool>,
 }
 
 /// Waits until a wire has frames, until it is to stop or until the time is
 /// over.
-fn poll(wires: &[Passage], stop: &EventFd, wait: Option<Duration>) -> nix::Result<Ready> {
-    let sources = std::iter::once(stop.as_fd()).chain(wires.iter().map(Passage::source));
+fn poll(wires: &[Passage], wake: &EventFd, wait: Option<Duration>) -> nix::Result<Ready> {
+    let sources = std::iter::once(wake.as_fd()).chain(wires.iter().map(Passage::source));
     let mut polled: Vec<PollFd> = sources
         .map(|source| PollFd::new(source, PollFlags::POLLIN))
         .collect();
@@ -157,7 +221,7 @@ fn poll(wires: &[Passage], stop: &EventFd, wait: Option<Duration>) -> nix::Resul
         .iter()
         .map(|one| one.revents().is_some_and(|events| !events.is_empty()));
     Ok(Ready {
-        stop: ready.next().unwrap_or(false),
+        woken: ready.next().unwrap_or(false),
         wires: ready.collect(),
     })
 }
@@ -165,7 +229,6 @@ fn poll(wires: &[Passage], stop: &EventFd, wait: Option<Duration>) -> nix::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::impairment::Impairment;
 
     #[test]
     fn a_relay_without_wires_stops() {
@@ -176,7 +239,9 @@ mod tests {
     #[test]
     fn a_panic_of_the_thread_is_an_error_of_stop() {
         let relay = Relay {
-            stop: Arc::new(EventFd::new().unwrap()),
+            wake: Arc::new(EventFd::new().unwrap()),
+            orders: None,
+            hosts: Vec::new(),
             thread: Some(thread::spawn(|| panic!("on purpose"))),
         };
         assert_eq!(

@@ -20,6 +20,7 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage, State};
 use rtnetlink::packet_route::neighbour::NeighbourState;
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteMetric};
 use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
@@ -153,24 +154,29 @@ pub async fn join(
     bring_up(inside, ETH0).await?;
     wait_until_up(router, position.router_index()).await?;
     wait_until_up(inside, ETH0).await?;
-    for (address, prefix) in position.addresses(1) {
-        add_address(router, position.router_index(), address, prefix).await?;
-    }
-    for (address, prefix) in position.addresses(2) {
-        add_address(inside, ETH0, address, prefix).await?;
-        add_neighbour(
-            router,
-            position.router_index(),
-            address,
-            position.mac(Device::Eth0),
-        )
-        .await?;
-    }
-    for (gateway, _) in position.addresses(1) {
-        add_neighbour(inside, ETH0, gateway, position.mac(Device::Router)).await?;
-        add_default_route(inside, gateway).await?;
+    for ((gateway, prefix), (own, _)) in position.addresses(1).zip(position.addresses(2)) {
+        // A side without IPv6 has no such address, neighbour or route.
+        if has_family(add_address(router, position.router_index(), gateway, prefix).await)? {
+            let mac = position.mac(Device::Eth0);
+            add_neighbour(router, position.router_index(), own, mac).await?;
+        }
+        if has_family(add_address(inside, ETH0, own, prefix).await)? {
+            add_neighbour(inside, ETH0, gateway, position.mac(Device::Router)).await?;
+            add_default_route(inside, gateway).await?;
+        }
     }
     Ok(())
+}
+
+/// Whether a device takes an address: EACCES where net.ipv6.conf.*.disable_ipv6 says no.
+fn has_family(added: Result<(), rtnetlink::Error>) -> Result<bool, rtnetlink::Error> {
+    match added {
+        Ok(()) => Ok(true),
+        Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::EACCES => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Routes the router's traffic towards a host over the relay's pair.
@@ -195,14 +201,11 @@ pub async fn detour(
     wait_until_up(router, position.detour_index()).await?;
     wait_until_up(router, position.relay_index()).await?;
     for (address, _) in position.addresses(2) {
-        add_neighbour(
-            router,
-            position.detour_index(),
-            address,
-            position.mac(Device::Eth0),
-        )
-        .await?;
-        add_host_route(router, address, position.detour_index()).await?;
+        let index = position.detour_index();
+        // Without IPv6 on the router there is nothing to lead to the relay.
+        if has_family(add_host_route(router, address, index).await)? {
+            add_neighbour(router, index, address, position.mac(Device::Eth0)).await?;
+        }
     }
     Ok(())
 }
@@ -217,20 +220,27 @@ pub fn relay_device(host: &str) -> String {
     format!("w-{host}")
 }
 
+/// The directions of a host's link that are cut.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Cut {
+    /// What is sent to the host.
+    pub towards: bool,
+    /// What the host sends.
+    pub from: bool,
+}
+
 /// Cuts a host's link, or restores it, with all devices up. To cut it, the host
 /// gets another MAC address, so that it receives nothing, and its gateway one
 /// that no device has, so that nothing receives its packets. Neither side is
 /// notified.
 pub async fn set_link(
     position: Position,
-    up: bool,
+    cut: Cut,
     inside: &Handle,
 ) -> Result<(), rtnetlink::Error> {
-    let (own, gateway_mac) = if up {
-        (position.mac(Device::Eth0), position.mac(Device::Router))
-    } else {
-        (NOBODY, NOBODY)
-    };
+    let mac = |is_cut, device| if is_cut { NOBODY } else { position.mac(device) };
+    let own = mac(cut.towards, Device::Eth0);
+    let gateway_mac = mac(cut.from, Device::Router);
     let change = LinkMessageBuilder::<LinkUnspec>::new()
         .index(ETH0)
         .address(own.to_vec())
@@ -238,7 +248,12 @@ pub async fn set_link(
     inside.link().set(change).execute().await?;
     // The kernel forgets the device's neighbours when its address changes.
     for (gateway, _) in position.addresses(1) {
-        add_neighbour(inside, ETH0, gateway, gateway_mac).await?;
+        match add_neighbour(inside, ETH0, gateway, gateway_mac).await {
+            // A host without IPv6 has no neighbours there.
+            Err(rtnetlink::Error::NetlinkError(error))
+                if gateway.is_ipv6() && error.raw_code() == -libc::EINVAL => {}
+            changed => changed?,
+        }
     }
     Ok(())
 }
@@ -314,12 +329,54 @@ async fn add_default_route(handle: &Handle, gateway: IpAddr) -> Result<(), rtnet
     handle.route().add(message).execute().await
 }
 
+/// The device by which the router reaches a host: the relay's, where it carries the link.
+pub fn device_towards(position: Position, by_relay: bool) -> u32 {
+    if by_relay {
+        position.detour_index()
+    } else {
+        position.router_index()
+    }
+}
+
+/// Has the router send no larger packets to a host than this, and answer larger ones with
+/// an ICMP error. Without an MTU the route has that of its device.
+pub async fn set_mtu(
+    position: Position,
+    by_relay: bool,
+    mtu: Option<u32>,
+    router: &Handle,
+) -> Result<(), rtnetlink::Error> {
+    /// RTAX_MTU: path MTU discovery doesn't change it.
+    const LOCKED: u32 = 1 << 2;
+    let index = device_towards(position, by_relay);
+    for (address, _) in position.addresses(2) {
+        // A device without the least MTU of IPv6 has no IPv6.
+        let mtu = mtu.filter(|mtu| address.is_ipv4() || *mtu >= 1280);
+        let mut message = host_route(address, index);
+        if let Some(mtu) = mtu {
+            let metrics = vec![RouteMetric::Lock(LOCKED), RouteMetric::Mtu(mtu)];
+            message.attributes.push(RouteAttribute::Metrics(metrics));
+        }
+        let added = router.route().add(message).replace().execute().await;
+        has_family(added)?;
+    }
+    Ok(())
+}
+
 async fn add_host_route(
     handle: &Handle,
     address: IpAddr,
     index: u32,
 ) -> Result<(), rtnetlink::Error> {
-    let message = match address {
+    handle
+        .route()
+        .add(host_route(address, index))
+        .execute()
+        .await
+}
+
+fn host_route(address: IpAddr, index: u32) -> RouteMessage {
+    match address {
         IpAddr::V4(address) => RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(address, 32)
             .output_interface(index)
@@ -328,18 +385,57 @@ async fn add_host_route(
             .destination_prefix(address, 128)
             .output_interface(index)
             .build(),
-    };
-    handle.route().add(message).execute().await
+    }
 }
 
-/// Puts netem on a device of the namespace that `handle` belongs to.
-///
-/// rtnetlink's own qdisc request carries no options, so the message is made
-/// here. `ENOENT` is the kernel's answer where it has no sch_netem.
+/// The router's address on the link of a host.
+pub fn router_address(position: Position, is_ipv6: bool) -> IpAddr {
+    let family = if is_ipv6 { Family::V6 } else { Family::V4 };
+    address(position.0, 1, family)
+}
+
+/// The Ethernet header of a frame from the router to a host, or from the host to the
+/// router.
+pub fn ethernet_header(position: Position, from_host: bool, is_ipv6: bool) -> [u8; 14] {
+    let (own, router) = (position.mac(Device::Eth0), position.mac(Device::Router));
+    let (to, from) = if from_host {
+        (router, own)
+    } else {
+        (own, router)
+    };
+    let mut header = [0; 14];
+    header[..6].copy_from_slice(&to);
+    header[6..12].copy_from_slice(&from);
+    let kind: u16 = if is_ipv6 { 0x86dd } else { 0x0800 };
+    header[12..].copy_from_slice(&kind.to_be_bytes());
+    header
+}
+
+/// Puts netem on a device of the namespace that `handle` belongs to. `ENOENT` is the
+/// kernel's answer where it has no sch_netem.
 pub async fn add_netem(
     handle: &Handle,
     index: u32,
     impairment: &Impairment,
+) -> Result<(), rtnetlink::Error> {
+    set_netem(handle, index, impairment, NLM_F_CREATE | NLM_F_EXCL).await
+}
+
+/// Changes the netem of a device; what it holds keeps its time.
+pub async fn change_netem(
+    handle: &Handle,
+    index: u32,
+    impairment: &Impairment,
+) -> Result<(), rtnetlink::Error> {
+    set_netem(handle, index, impairment, 0).await
+}
+
+/// rtnetlink's own qdisc request carries no options, so the message is made here.
+async fn set_netem(
+    handle: &Handle,
+    index: u32,
+    impairment: &Impairment,
+    flags: u16,
 ) -> Result<(), rtnetlink::Error> {
     let mut message = TcMessage::default();
     message.header.index = i32::try_from(index).unwrap_or(0);
@@ -353,7 +449,7 @@ pub async fn add_netem(
         netem::encode(impairment),
     )));
     let mut request = NetlinkMessage::from(RouteNetlinkMessage::NewQueueDiscipline(message));
-    request.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+    request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
     acknowledged(handle, request).await
 }
 

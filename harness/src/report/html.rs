@@ -186,7 +186,7 @@ fn bar(page: &mut String, counts: &VerdictCounts) {
     ];
     page.push_str("<ul class=\"counts\">");
     for (name, count) in verdicts {
-        if count > 0 || name == "passed" || name == "failed" {
+        if count > 0 || name == "passed" {
             let label = if name == "known" {
                 "known failures"
             } else {

@@ -8,7 +8,7 @@ use advisor_report::escape::escaped;
 use advisor_report::{Report, ScenarioResult, Verdict};
 
 use super::matrix::Matrix;
-use super::{Format, VerdictCounts, describe_held, describe_seen, printed};
+use super::{Format, VerdictCounts, describe_expectation, describe_held, describe_seen, printed};
 
 /// `report.md`.
 pub(super) struct Markdown;
@@ -175,7 +175,7 @@ fn describe(scenario: &ScenarioResult, names_kernel: bool, text: &mut String) {
             expectation.observation,
             expectation.quantifier,
             cell(&expectation.condition),
-            cell(&describe_seen(&expectation.seen))
+            cell(&describe_expectation(expectation))
         );
     }
     for (actor, lines) in printed(scenario) {

@@ -131,10 +131,7 @@ impl<'a> Matrix<'a> {
             let verdicts: Vec<(&str, Vec<Seen>)> = present
                 .iter()
                 .map(|(label, result)| {
-                    let seen = Seen {
-                        value: result.verdict.to_string(),
-                        runs: result.runs.len(),
-                    };
+                    let seen = Seen::new(result.verdict.to_string(), result.runs.len());
                     (*label, vec![seen])
                 })
                 .collect();
@@ -293,9 +290,9 @@ mod tests {
         distinct.dedup();
         let seen = distinct
             .iter()
-            .map(|value| Seen {
-                value: (*value).to_owned(),
-                runs: values.iter().filter(|other| *other == value).count(),
+            .map(|value| {
+                let runs = values.iter().filter(|other| *other == value).count();
+                Seen::new(*value, runs)
             })
             .collect();
         result.expectations = vec![Expectation {
@@ -304,6 +301,7 @@ mod tests {
             condition: "none".to_owned(),
             held: Some(true),
             seen,
+            spread: None,
             plain: None,
             because: None,
             line: 0,
@@ -365,10 +363,7 @@ mod tests {
     fn numbers_differ_only_beyond_their_own_spread() {
         let differs = |one: &[&str], other: &[&str], is_time| {
             let seen = |values: &[&str]| -> Vec<Seen> {
-                let seen = |value: &&str| Seen {
-                    value: (*value).to_owned(),
-                    runs: 1,
-                };
+                let seen = |value: &&str| Seen::new(*value, 1);
                 values.iter().map(seen).collect()
             };
             differ(&seen(one), &seen(other), is_time)

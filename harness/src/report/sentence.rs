@@ -175,7 +175,7 @@ fn sentence(expectation: &Expectation, runs: &[Run]) -> String {
         let value = shortened(&of_unit(&value(run).to_string(), name), LONGEST);
         match values.iter_mut().find(|known| known.value == value) {
             Some(known) => known.runs += 1,
-            None => values.push(Seen { value, runs: 1 }),
+            None => values.push(Seen::new(value, 1)),
         }
     }
     values.sort_by_key(|seen| std::cmp::Reverse(seen.runs));
@@ -280,6 +280,7 @@ mod tests {
             condition: condition.to_owned(),
             held: Some(false),
             seen: vec![],
+            spread: None,
             plain: None,
             because: None,
             line: 1,
@@ -356,10 +357,8 @@ mod tests {
             quantifier: Quantifier::Always,
             condition: "none".to_owned(),
             held: Some(false),
-            seen: vec![Seen {
-                value: "ETIMEDOUT".to_owned(),
-                runs: 1,
-            }],
+            seen: vec![Seen::new("late", 1)],
+            spread: None,
             plain: None,
             because: None,
             line: 1,

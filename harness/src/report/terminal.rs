@@ -6,13 +6,13 @@ use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use advisor_report::{Link, Machine, Report, ScenarioResult, Verdict};
+use advisor_report::{Link, Machine, Report, ScenarioResult, Seen, Verdict};
 use anstyle::{AnsiColor, Style};
 use comfy_table::{ContentArrangement, Table};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::matrix::Matrix;
-use super::{VerdictCounts, describe_held, describe_seen, printed};
+use super::{VerdictCounts, describe_expectation, describe_held, describe_seen, printed};
 use crate::links::Comparison;
 use crate::output;
 use crate::runner::Progress;
@@ -164,10 +164,26 @@ pub fn describe(scenario: &ScenarioResult, verbose: bool) -> String {
         text.push('\n');
         text.push_str(&wrap(disturbance, "a run was made again: "));
     }
+    if scenario.runs_without_given > 0 {
+        let count = scenario.runs_without_given;
+        text.push('\n');
+        text.push_str(&wrap(
+            &format!("{count} without what is given"),
+            "runs made again: ",
+        ));
+    }
+    for line in failed_steps(scenario) {
+        text.push('\n');
+        text.push_str(&wrap(&line, ""));
+    }
     for expectation in &scenario.expectations {
         let good = expectation.held == Some(true);
         let style = if good { GOOD } else { BAD };
-        let mark = describe_held(expectation);
+        let is_known = |seen: &Seen| seen.value != "not observed";
+        let mark = match expectation.held {
+            None if expectation.seen.iter().any(is_known) => "undecided",
+            _ => describe_held(expectation),
+        };
         if good && !verbose {
             continue;
         }
@@ -177,7 +193,7 @@ pub fn describe(scenario: &ScenarioResult, verbose: bool) -> String {
             expectation.observation,
             expectation.quantifier,
             expectation.condition,
-            wrap(&describe_seen(&expectation.seen), "      saw "),
+            wrap(&describe_expectation(expectation), "      saw "),
         );
     }
     for (actor, lines) in printed(scenario) {
@@ -187,6 +203,23 @@ pub fn describe(scenario: &ScenarioResult, verbose: bool) -> String {
         }
     }
     text
+}
+
+/// Steps that failed though nothing is expected of them.
+fn failed_steps(scenario: &ScenarioResult) -> Vec<String> {
+    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for (step, error) in scenario.runs.iter().flat_map(|run| &run.failed_steps) {
+        *counts.entry((step, error)).or_default() += 1;
+    }
+    let runs = scenario.runs.len();
+    let line = |((step, error), count): ((&str, &str), usize)| {
+        let times = match count {
+            count if count == runs => String::new(),
+            count => format!(" ({count} of {runs})"),
+        };
+        format!("{step} failed with {error}{times}, and nothing is expected of it")
+    };
+    counts.into_iter().map(line).collect()
 }
 
 /// The columns of a line.

@@ -7,10 +7,14 @@ use std::fmt::Write as _;
 use std::io::{self, IoSliceMut, PipeReader};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::{ControlMessageOwned, LinkAddr, MsgFlags, recvmsg, setsockopt, sockopt};
+use nix::time::{ClockId, clock_gettime};
 
+use crate::lab::packets::Ledger;
 use crate::lab::relay::{capture_socket, dropped};
 use crate::lab::topology::ETH0;
 use crate::lab::{Lab, LabError};
@@ -44,6 +48,8 @@ struct Packets {
     most_bytes: usize,
     /// Not kept, or dropped by the kernel because the socket was full.
     left_out: u64,
+    /// Of these, those that came faster than they were read.
+    missed: u64,
 }
 
 /// Writes a file of what is kept.
@@ -51,7 +57,15 @@ pub type Write<'a> = &'a mut dyn FnMut(&Path, &[u8]) -> io::Result<()>;
 
 /// A capture on every host's link.
 #[derive(Debug)]
-pub struct Capture(Vec<Packets>);
+pub struct Capture {
+    packets: Vec<Packets>,
+    /// The hosts in the order of the suite.
+    hosts: Vec<String>,
+    /// Where packets are counted by what they are.
+    ledger: Arc<Ledger>,
+    /// Whether packets are read as they come, because the run goes by them.
+    at_once: bool,
+}
 
 /// The packets that were captured on one host's link.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +80,9 @@ pub struct Captured<'a> {
 
 impl Capture {
     /// Starts to listen; packets queue in the sockets from now on.
-    pub fn open(lab: &Lab, most_bytes: usize) -> Result<Self, LabError> {
+    pub fn open(lab: &Lab, most_bytes: usize, at_once: bool) -> Result<Self, LabError> {
+        let now = clock_gettime(ClockId::CLOCK_REALTIME);
+        lab.ledger.begin(now.map_or(Duration::ZERO, Duration::from));
         let packets = lab.hosts().iter().map(|namespace| {
             let socket = namespace
                 .run(|| {
@@ -84,26 +100,46 @@ impl Capture {
                 file: header(),
                 most_bytes,
                 left_out: 0,
+                missed: 0,
             })
         });
-        packets.collect::<Result<_, _>>().map(Self)
+        Ok(Self {
+            packets: packets.collect::<Result<_, _>>()?,
+            hosts: lab.hosts().iter().map(|known| known.host.clone()).collect(),
+            ledger: Arc::clone(&lab.ledger),
+            at_once,
+        })
+    }
+
+    /// The first link of which packets were lost: they came faster than they were read.
+    pub fn lost(&self) -> Option<String> {
+        let packets = self.packets.iter().find(|packets| packets.missed > 0)?;
+        Some(format!("packets of {}'s link were missed", packets.host))
     }
 
     /// Reads packets until the other end of the pipe is closed, then those still queued.
     /// They are read in batches: a wake for each packet would slow the run down.
     pub fn take(mut self, running: &PipeReader) -> io::Result<Self> {
         loop {
-            let mut watched = [PollFd::new(running.as_fd(), PollFlags::empty())];
+            let links = self.packets.iter().filter(|_| self.at_once);
+            let mut watched: Vec<PollFd> =
+                std::iter::once(PollFd::new(running.as_fd(), PollFlags::empty()))
+                    .chain(
+                        links.map(|packets| PollFd::new(packets.socket.as_fd(), PollFlags::POLLIN)),
+                    )
+                    .collect();
             poll(&mut watched, BATCH)?;
             let is_over = watched[0]
                 .revents()
                 .is_some_and(|events| events.contains(PollFlags::POLLHUP));
-            for packets in &mut self.0 {
-                packets.take()?;
+            let hosts: Vec<&str> = self.hosts.iter().map(String::as_str).collect();
+            for packets in &mut self.packets {
+                packets.take(&self.ledger, &hosts)?;
             }
             if is_over {
-                for packets in &mut self.0 {
-                    packets.left_out += u64::from(dropped(&packets.socket)?);
+                for packets in &mut self.packets {
+                    packets.missed = u64::from(dropped(&packets.socket)?);
+                    packets.left_out += packets.missed;
                 }
                 return Ok(self);
             }
@@ -112,7 +148,7 @@ impl Capture {
 
     /// The packets of each host.
     pub fn packets(&self) -> impl Iterator<Item = Captured<'_>> {
-        self.0.iter().map(|packets| Captured {
+        self.packets.iter().map(|packets| Captured {
             host: &packets.host,
             pcap: &packets.file,
             left_out: packets.left_out,
@@ -122,7 +158,7 @@ impl Capture {
     /// Writes HOST.pcap for each host, and the actors' log.
     pub fn write(&self, directory: &Path, log: &[String], write: Write) -> io::Result<()> {
         let mut text = String::new();
-        for packets in &self.0 {
+        for packets in &self.packets {
             let path = directory.join(format!("{}.pcap", packets.host));
             write(&path, &packets.file)?;
             if packets.left_out > 0 {
@@ -149,7 +185,7 @@ fn header() -> Vec<u8> {
 }
 
 impl Packets {
-    fn take(&mut self) -> io::Result<()> {
+    fn take(&mut self, ledger: &Ledger, hosts: &[&str]) -> io::Result<()> {
         let mut buffer = [0; SNAP_BYTES];
         loop {
             let mut slices = [IoSliceMut::new(&mut buffer)];
@@ -157,13 +193,28 @@ impl Packets {
             // MSG_TRUNC: returns the packet's length, not the bytes read.
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
             let socket = self.socket.as_raw_fd();
-            let (length, time) =
+            let (length, time, is_others) =
                 match recvmsg::<LinkAddr>(socket, &mut slices, Some(&mut control), flags) {
-                    Ok(message) => (message.bytes, time_of(message.cmsgs()?)),
+                    Ok(message) => (
+                        message.bytes,
+                        time_of(message.cmsgs()?),
+                        // Of a link that is cut, what nobody takes comes to the device.
+                        message
+                            .address
+                            .is_some_and(|from| from.pkttype() == libc::PACKET_OTHERHOST),
+                    ),
                     Err(nix::errno::Errno::EAGAIN) => return Ok(()),
                     Err(errno) => return Err(errno.into()),
                 };
             let kept = &buffer[..length.min(SNAP_BYTES)];
+            let [seconds, nanoseconds] = time;
+            let at = Duration::new(seconds.into(), nanoseconds);
+            if !is_others {
+                ledger.note(&self.host, hosts, at, kept);
+            }
+            if self.most_bytes == 0 {
+                continue;
+            }
             if self.file.len() + kept.len() > self.most_bytes {
                 self.left_out += 1;
                 continue;

@@ -1,7 +1,7 @@
 //! Runs the actors and the lab's own steps of one run, until all have ended or the time
 //! limit is over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io;
 use std::ops::ControlFlow;
@@ -20,7 +20,8 @@ use crate::errno;
 use crate::lab::{Lab, LabError};
 use crate::observation::{Field, Observation, Observations, RUNNING, Resources};
 use crate::step::context::{Actors, LabContext, Outcome, Progress};
-use crate::step::name::{OWN_ADDRESSES, StepReference};
+use crate::step::name::StepReference;
+use crate::step::sigaction::Disposition;
 use crate::step::signal::SignalName;
 use crate::step::{ActorStep, Kind, LabStep, Step, flatten};
 use crate::suite::command::Command;
@@ -36,6 +37,10 @@ pub struct Executed {
     pub observations: Observations,
     /// Why it gave no result: the time limit, an actor that broke down.
     pub error: Option<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// Steps that failed though nothing is expected of them, with the error.
+    pub failed_steps: BTreeMap<String, String>,
     /// What each list did, in the order of time, with the time since the start.
     pub log: Vec<String>,
     /// The process of each actor.
@@ -70,14 +75,7 @@ pub fn execute<T>(
         .map(|actor| {
             let plan = Plan {
                 name: actor.name.clone(),
-                addresses: scenario
-                    .hosts
-                    .iter()
-                    .map(String::as_str)
-                    .chain(["router"])
-                    .chain(OWN_ADDRESSES)
-                    .map(|host| (host.to_owned(), scenario.address_of(host)))
-                    .collect(),
+                addresses: scenario.addresses(),
                 host: actor.host.clone(),
                 memory_limits: actor.memory_limits,
                 command: actor.command.as_ref().map(Command::resolved),
@@ -117,7 +115,9 @@ pub fn execute<T>(
         scope.spawn(move || steps.run(&scenario.lab));
         let mut execution = Execution::new(scenario, &actors, &progress);
         execution.follow(&messages, happened);
+        execution.keep_what_was_seen();
         execution.look_at_commands(&messages);
+        execution.look_at_the_living();
         execution.look_at_cgroups();
         let seen = look();
         progress.over();
@@ -128,6 +128,8 @@ pub fn execute<T>(
         let executed = Executed {
             observations: execution.observations,
             error: execution.error,
+            hint: execution.hint,
+            failed_steps: execution.failed_steps,
             log: in_order(execution.log),
             calls: execution.calls,
             processes: actors
@@ -155,6 +157,14 @@ struct Execution<'a> {
     /// What each command printed.
     printed: BTreeMap<String, Vec<String>>,
     error: Option<String>,
+    hint: Option<String>,
+    failed_steps: BTreeMap<String, String>,
+    /// How each actor that died did, with the step that it stood at.
+    deaths: BTreeMap<usize, String>,
+    /// The steps that have been told of, each by its list.
+    told: BTreeSet<(String, String)>,
+    /// The status of each command whose process has ended.
+    exited: BTreeMap<String, String>,
     start: Instant,
     start_us: u64,
     /// Lines with their times.
@@ -180,6 +190,11 @@ impl<'a> Execution<'a> {
             observations: Observations::new(),
             printed: BTreeMap::new(),
             error: None,
+            hint: None,
+            failed_steps: BTreeMap::new(),
+            deaths: BTreeMap::new(),
+            told: BTreeSet::new(),
+            exited: BTreeMap::new(),
             start: Instant::now(),
             start_us: now_us(),
             log: Vec::new(),
@@ -257,14 +272,12 @@ impl<'a> Execution<'a> {
                 let name = &self.scenario.actors[index].name;
                 self.note(name, at_us, &event);
                 match event {
-                    Event::Started { task, step } => self.standing[index][task] = Some(step),
+                    Event::Started { task, step, .. } => self.standing[index][task] = Some(step),
                     Event::Finished { task } => self.standing[index][task] = None,
                     Event::Ended(outcome) => {
-                        let tasks = self.scenario.actors[index].tasks.iter();
-                        let step = tasks
-                            .flat_map(|task| flatten(&task.steps))
-                            .find(|step| step.name == outcome.step);
+                        let step = find_step(self.scenario, index, &outcome.step);
                         self.ended(name, &outcome, observed(step));
+                        self.judge_failure(name, &outcome, step);
                         if step.is_some_and(|step| matches!(step.kind, ActorStep::Ready(_))) {
                             self.judge_readiness(name, &outcome);
                         }
@@ -274,6 +287,7 @@ impl<'a> Execution<'a> {
                         self.printed.entry(name.clone()).or_default().push(line);
                     }
                     Event::Exited { status, .. } => {
+                        self.exited.insert(name.clone(), status.clone());
                         let status = match status.parse() {
                             Ok(number) => Value::Integer(number),
                             Err(_) => Value::Text(status),
@@ -294,6 +308,10 @@ impl<'a> Execution<'a> {
                         let step =
                             flatten(&self.scenario.lab).find(|step| step.name == outcome.step);
                         self.ended("lab", &outcome, observed(step));
+                        self.judge_failure("lab", &outcome, step);
+                        if let Some(LabStep::Restart(restart)) = step.map(|step| &step.kind) {
+                            self.restarted(restart.actor(), &outcome);
+                        }
                     }
                     Event::Broken(why) => self.error = Some(format!("lab: {why}")),
                     Event::Printed(_) | Event::Exited { .. } | Event::Answer(_) => {}
@@ -302,8 +320,75 @@ impl<'a> Execution<'a> {
         }
     }
 
+    /// A command runs again.
+    fn restarted(&mut self, actor: &str, outcome: &Outcome) {
+        if outcome.error.is_none() {
+            self.exited.remove(actor);
+        }
+    }
+
+    /// A step that failed and of which nothing is expected is shown; where it was to
+    /// prepare what the others are about, the run has no result.
+    fn judge_failure<K: Kind>(&mut self, list: &str, outcome: &Outcome, step: Option<&Step<K>>) {
+        let (Some(error), Some(step)) = (&outcome.error, step) else {
+            return;
+        };
+        let name = format!("{list}.{}", outcome.step);
+        if step.may_fail || step.is_synthetic() || self.scenario.expects_of(list, &outcome.step) {
+            return;
+        }
+        if step.kind.prepares() {
+            self.error.get_or_insert_with(|| {
+                format!("{name} failed with {error}, and nothing is expected of it")
+            });
+            self.hint.get_or_insert_with(|| {
+                format!("expect something of {name}.error, or let it fail with `may-fail: true`")
+            });
+            return;
+        }
+        self.failed_steps.insert(name, error.clone());
+    }
+
+    /// Keeps what the steps inside a repeat gave that never ended.
+    fn keep_what_was_seen(&mut self) {
+        for (index, actor) in self.actors.iter().enumerate() {
+            let name = &self.scenario.actors[index].name;
+            for outcome in actor.so_far() {
+                if !self.told.contains(&(name.clone(), outcome.step.clone())) {
+                    let step = find_step(self.scenario, index, &outcome.step);
+                    observe_outcome(name, &outcome, observed(step), &mut self.observations);
+                    self.observe_each(name, &outcome);
+                    self.judge_failure(name, &outcome, step);
+                }
+            }
+        }
+    }
+
+    /// The times of single executions of a step that something is expected of.
+    fn observe_each(&mut self, list: &str, outcome: &Outcome) {
+        let scenario = self.scenario;
+        let parts = scenario
+            .observed()
+            .filter_map(|observation| match observation {
+                Observation::StepTime {
+                    list: of,
+                    step,
+                    which,
+                } if of == list && *step == outcome.step => Some((observation, which)),
+                _ => None,
+            });
+        for (observation, which) in parts {
+            if let Some(ms) = which.of(&outcome.each_ms) {
+                let ms = Value::Number((ms * 1e3).round() / 1e3);
+                self.observations.insert(observation.to_string(), ms);
+            }
+        }
+    }
+
     fn ended(&mut self, list: &str, outcome: &Outcome, observed: &[Field]) {
         observe_outcome(list, outcome, observed, &mut self.observations);
+        self.observe_each(list, outcome);
+        self.told.insert((list.to_owned(), outcome.step.clone()));
         let step = StepReference {
             list: list.to_owned(),
             step: outcome.step.clone(),
@@ -373,6 +458,22 @@ impl<'a> Execution<'a> {
         }
     }
 
+    /// Notes that an actor still runs, where the suite asks.
+    fn look_at_the_living(&mut self) {
+        let scenario = self.scenario;
+        for observation in scenario.observed() {
+            if let Observation::ExitStatus(actor) = observation {
+                let actor = self.actors.iter().find(|known| known.name == *actor);
+                if actor.is_some_and(|actor| actor.has_ended().is_none()) {
+                    let name = observation.to_string();
+                    self.observations
+                        .entry(name)
+                        .or_insert_with(|| RUNNING.into());
+                }
+            }
+        }
+    }
+
     /// Notes the memory of each cgroup, before it is taken away.
     fn look_at_cgroups(&mut self) {
         for actor in self.actors {
@@ -411,18 +512,42 @@ impl<'a> Execution<'a> {
         if self.standing[index].iter().all(has_ended) {
             return;
         }
-        let standing = self.standing[index].iter().flatten();
-        let steps: Vec<&str> = standing.map(String::as_str).collect();
+        let steps: Vec<String> = self.standing[index].iter().flatten().cloned().collect();
         let exits = steps.iter().any(|step| self.is_exit(index, step));
         // What its cgroup may do to it is for the expectations as well.
         let limits = self.scenario.actors[index].memory_limits;
         let limited = limits.is_some_and(|limits| limits.max_bytes.is_some());
         let out_of_memory = limited && how == Signal::SIGKILL.as_str();
-        if !exits && !out_of_memory && !self.was_sent(index, &how) {
+        let by_sigpipe = how == Signal::SIGPIPE.as_str() && self.takes_sigpipe(index);
+        self.note_exit(index, &how);
+        let expected = exits || out_of_memory || by_sigpipe;
+        if !expected && !self.was_sent(index, &how) {
             let name = &self.actors[index].name;
             self.error = Some(format!("actor {name} died ({how}) at {}", steps.join(", ")));
         }
+        let death = format!("was ended by {how} at {}", steps.join(", "));
+        self.deaths.insert(index, death);
         self.standing[index].fill(None);
+    }
+
+    /// How an actor ended: its exit status, or the signal that killed it.
+    fn note_exit(&mut self, index: usize, how: &str) {
+        let status = match how.strip_prefix("exit status ").map(str::parse) {
+            Some(Ok(number)) => Value::Integer(number),
+            _ => how.into(),
+        };
+        let observation = Observation::ExitStatus(self.actors[index].name.clone());
+        self.observations.insert(observation.to_string(), status);
+    }
+
+    /// Whether SIGPIPE may end an actor.
+    fn takes_sigpipe(&self, actor: usize) -> bool {
+        let tasks = self.scenario.actors[actor].tasks.iter();
+        let mut steps = tasks.flat_map(|task| flatten(&task.steps));
+        steps.any(|step| match &step.kind {
+            ActorStep::Sigaction(set) => set.sigpipe == Disposition::Default,
+            _ => false,
+        })
     }
 
     fn is_exit(&self, actor: usize, name: &str) -> bool {
@@ -458,22 +583,74 @@ impl<'a> Execution<'a> {
 
     fn describe_standing(&self) -> String {
         let mut parts = Vec::new();
-        for (actor, tasks) in self.scenario.actors.iter().zip(&self.standing) {
+        for (index, (actor, tasks)) in self.scenario.actors.iter().zip(&self.standing).enumerate() {
+            if let Some(death) = self.deaths.get(&index) {
+                parts.push(format!("{} {death}", actor.name));
+                continue;
+            }
             for (task, standing) in actor.tasks.iter().zip(tasks) {
                 let dot = if task.name.is_empty() { "" } else { "." };
                 let name = format!("{}{dot}{}", actor.name, task.name);
                 parts.push(match standing {
-                    Some(step) => format!("{name} stands at {step}"),
-                    None if actor.command.is_some() => format!("{name} is ready"),
+                    _ if actor.command.is_some() => {
+                        self.describe_command(&name, standing.is_none())
+                    }
+                    Some(step) => match self.awaited(find_step(self.scenario, index, step)) {
+                        Some(awaited) => format!("{name} waits at {step} for {awaited}"),
+                        None => format!("{name} stands at {step}"),
+                    },
                     None => format!("{name} has ended"),
                 });
             }
         }
         if let Some(step) = &self.lab_standing {
-            parts.push(format!("the lab stands at {step}"));
+            let found = flatten(&self.scenario.lab).find(|known| known.name == *step);
+            parts.push(match self.awaited(found) {
+                Some(awaited) => format!("the lab waits at {step} for {awaited}"),
+                None => format!("the lab stands at {step}"),
+            });
         }
         parts.join(", ")
     }
+
+    /// The step that a step waits for and that has not ended.
+    fn awaited<'s, K: Kind>(&self, step: Option<&'s Step<K>>) -> Option<&'s StepReference> {
+        let mut awaited = flatten(std::slice::from_ref(step?)).filter_map(Step::waits_for);
+        awaited.find(|awaited| !self.progress.has_ended(awaited))
+    }
+
+    /// Where a command stands: one that has ended is quoted.
+    fn describe_command(&self, name: &str, is_ready: bool) -> String {
+        let Some(status) = self.exited.get(name) else {
+            let state = if is_ready { "is ready" } else { "is not ready" };
+            return format!("{name} {state}");
+        };
+        let how = match status.parse::<u8>() {
+            Ok(number) => format!("has exited with {number}"),
+            Err(_) => format!("was ended by {status}"),
+        };
+        let lines = self.printed.get(name).map_or(&[][..], Vec::as_slice);
+        match lines.iter().rfind(|line| !line.trim().is_empty()) {
+            Some(line) => format!("{name} {how}: {}", shortened(line.trim())),
+            None => format!("{name} {how}"),
+        }
+    }
+}
+
+/// A line of which only the beginning is shown where it is long.
+fn shortened(line: &str) -> String {
+    const MOST: usize = 200;
+    match line.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}...", &line[..end]),
+        None => line.to_owned(),
+    }
+}
+
+/// A step of an actor, by its name.
+fn find_step<'s>(scenario: &'s Scenario, actor: usize, name: &str) -> Option<&'s Step<ActorStep>> {
+    let tasks = scenario.actors[actor].tasks.iter();
+    let mut steps = tasks.flat_map(|task| flatten(&task.steps));
+    steps.find(|step| step.name == name)
 }
 
 /// The lines of a log in the order of their times; actors are not heard in that order.
@@ -521,11 +698,11 @@ impl LabSteps<'_> {
                 Ok(ControlFlow::Continue(())) => outcome.ok = 1,
                 Ok(ControlFlow::Break(())) => return,
                 Err(error) => {
-                    let Some(errno) = error.source.raw_os_error() else {
+                    let Some(word) = errno::observed(&error.source) else {
                         self.tell(Message::Lab(Event::Broken(error.to_string())));
                         return;
                     };
-                    outcome.fail(errno::name(errno));
+                    outcome.fail(word);
                 }
             }
             outcome.value = context.value;

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use advisor_report::{Expectation, Quantifier, Run, Seen, Value};
+use advisor_report::{Expectation, Quantifier, Run, Seen, Spread, Value};
 
 use crate::condition::Condition;
+use crate::errno;
 use crate::observation::{Absent, Observation};
-use crate::suite::scenario::{Expected, Scenario};
+use crate::suite::scenario::{Expected, Failure, Given, Scenario};
 
 /// Judges every expectation of a scenario over its runs.
 pub fn judge(scenario: &Scenario, runs: &[Run]) -> Vec<Expectation> {
@@ -18,9 +19,10 @@ pub fn judge(scenario: &Scenario, runs: &[Run]) -> Vec<Expectation> {
             quantifier: expected.quantifier,
             condition: expected.condition(),
             held: held(expected, runs),
-            seen: seen(&expected.observation, runs),
+            seen: seen(expected, runs),
+            spread: spread(&expected.observation, runs),
             plain: None,
-            because: expected.because.clone(),
+            because: expected.because.as_ref().map(|why| why.trim().to_owned()),
             line: expected.line as u64,
         })
         .collect()
@@ -60,7 +62,46 @@ pub fn has_failed(scenario: &Scenario, run: &Run) -> Option<bool> {
 /// What was seen of the failure that a scenario names.
 pub fn seen_of_failure(scenario: &Scenario, runs: &[Run]) -> Vec<Seen> {
     let failure = scenario.failure.as_ref();
-    failure.map_or_else(Vec::new, |failure| seen(&failure.observation, runs))
+    let values = |failure: &Failure| {
+        let counted = runs.iter().filter(|run| run.error.is_none());
+        counted_values(counted.map(|run| (shown(run, &failure.observation), None, false)))
+    };
+    failure.map_or_else(Vec::new, values)
+}
+
+/// What a run lacks of what must have been seen for it to count, and what was seen.
+pub fn missing(scenario: &Scenario, run: &Run) -> Option<String> {
+    let lacks = |given: &&Given| {
+        let met = holds(
+            &given.observation,
+            &given.conditions,
+            &given.references,
+            run,
+        );
+        met != Some(true)
+    };
+    let given = scenario.given.iter().find(lacks)?;
+    Some(format!(
+        "given {given}: saw {}",
+        shown(run, &given.observation)
+    ))
+}
+
+/// Whether a step was ended by its own time limit where the suite compares with the
+/// kernel's ETIMEDOUT: the names of the observations.
+pub fn mistaken_for_timeouts(scenario: &Scenario, runs: &[Run]) -> Vec<String> {
+    let late = Value::Text(errno::LATE.to_owned());
+    let expected = scenario.expectations.iter();
+    let mistaken = expected.filter(|expected| {
+        let mut wanted = expected.conditions.iter().filter_map(Condition::exact);
+        wanted.any(|wanted| wanted == "ETIMEDOUT")
+            && runs
+                .iter()
+                .any(|run| value(run, &expected.observation) == Some(late.clone()))
+    });
+    mistaken
+        .map(|expected| expected.observation.to_string())
+        .collect()
 }
 
 /// Whether one of the conditions holds in a run.
@@ -119,20 +160,87 @@ fn held(expected: &Expected, runs: &[Run]) -> Option<bool> {
     }
 }
 
-/// The values with how many runs gave each, most frequent first.
-fn seen(observation: &Observation, runs: &[Run]) -> Vec<Seen> {
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for run in runs.iter().filter(|run| run.error.is_none()) {
-        let value = value(run, observation)
-            .map_or_else(|| "not observed".to_owned(), |value| value.to_string());
-        *counts.entry(value).or_default() += 1;
+/// The values with how many runs gave each: first those that break the expectation, then
+/// the most frequent. What another observation was is beside the value that is compared
+/// with it.
+fn seen(expected: &Expected, runs: &[Run]) -> Vec<Seen> {
+    let breaks = match expected.quantifier {
+        Quantifier::Always | Quantifier::May => Some(false),
+        Quantifier::Never => Some(true),
+        // No single run breaks it.
+        Quantifier::Sometimes => None,
+    };
+    let values = runs
+        .iter()
+        .filter(|run| is_told(run, &expected.observation));
+    counted_values(values.map(|run| {
+        let Expected {
+            observation,
+            conditions,
+            references,
+            ..
+        } = expected;
+        let held = holds(observation, conditions, references, run);
+        let compared: Vec<String> = references
+            .iter()
+            .map(|reference| format!("{reference} {}", shown(run, reference)))
+            .collect();
+        let beside = (!compared.is_empty()).then(|| compared.join(", "));
+        (
+            shown(run, observation),
+            beside,
+            breaks.is_some() && held == breaks,
+        )
+    }))
+}
+
+/// Whether a run says something of an observation: one without a result does so where it
+/// was seen before.
+fn is_told(run: &Run, observation: &Observation) -> bool {
+    run.error.is_none() || run.observations.contains_key(&observation.to_string())
+}
+
+/// The value of an observation in a run, as it is printed.
+fn shown(run: &Run, observation: &Observation) -> String {
+    value(run, observation).map_or_else(|| "not observed".to_owned(), |value| value.to_string())
+}
+
+fn counted_values(values: impl Iterator<Item = (String, Option<String>, bool)>) -> Vec<Seen> {
+    let mut counts: BTreeMap<(bool, String, Option<String>), usize> = BTreeMap::new();
+    for (value, beside, breaks) in values {
+        *counts.entry((!breaks, value, beside)).or_default() += 1;
     }
     let mut seen: Vec<Seen> = counts
         .into_iter()
-        .map(|(value, runs)| Seen { value, runs })
+        .map(|((holds, value, beside), runs)| Seen {
+            value,
+            runs,
+            beside,
+            breaks: !holds,
+        })
         .collect();
-    seen.sort_by_key(|seen| std::cmp::Reverse(seen.runs));
+    seen.sort_by_key(|seen| (!seen.breaks, std::cmp::Reverse(seen.runs)));
     seen
+}
+
+/// The least, the median and the greatest of the numbers that runs gave, where they
+/// differ.
+fn spread(observation: &Observation, runs: &[Run]) -> Option<Spread> {
+    let told = runs.iter().filter(|run| is_told(run, observation));
+    let values: Vec<Value> = told.filter_map(|run| value(run, observation)).collect();
+    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
+    let mut numbers: Vec<&Value> = values
+        .iter()
+        .filter(|value| value.as_f64().is_some())
+        .collect();
+    numbers.sort_by(|one, other| number(one).total_cmp(&number(other)));
+    let (least, greatest) = (numbers.first()?, numbers.last()?);
+    let median = numbers.get((numbers.len() - 1) / 2)?;
+    (least.to_string() != greatest.to_string()).then(|| Spread {
+        least: least.to_string(),
+        median: median.to_string(),
+        greatest: greatest.to_string(),
+    })
 }
 
 #[cfg(test)]

@@ -42,6 +42,8 @@ pub(super) fn keep_traces(known: &mut Vec<Trace>, more: Vec<Trace>) {
 /// Writes packets and logs of a scenario's runs, if asked to.
 pub(super) struct Keeper {
     directory: Option<PathBuf>,
+    /// Whether runs that are as expected are written, too.
+    always: bool,
     /// Bytes kept of the packets of a host's link at most.
     most_bytes: usize,
     traces: bool,
@@ -59,6 +61,7 @@ impl Keeper {
                 .keep
                 .as_ref()
                 .map(|keep| keep.join(&scenario.id)),
+            always: settings.options.keep_always,
             traces: settings.options.trace,
             most_bytes: if settings.options.keep.is_none() {
                 capture::MOST_BYTES_DRAWN
@@ -78,7 +81,7 @@ impl Keeper {
         let wanted = if anyhow {
             self.kept.is_empty()
         } else {
-            is_broken(scenario, run)
+            self.always || is_broken(scenario, run)
         };
         let (Some(directory), Some(last), true) = (&self.directory, &self.last, wanted) else {
             return;
@@ -109,11 +112,17 @@ impl Keeper {
         }
     }
 
-    /// Starts to capture, where packets are kept or drawn.
-    pub(super) fn capture(&self, lab: &Lab) -> Result<Option<Capture>, LabError> {
-        let wanted = self.directory.is_some() || self.traces;
-        wanted
-            .then(|| Capture::open(lab, self.most_bytes))
+    /// Starts to capture, where packets are kept or drawn, or the scenario looks at them.
+    pub(super) fn capture(
+        &self,
+        scenario: &Scenario,
+        lab: &Lab,
+    ) -> Result<Option<Capture>, LabError> {
+        let is_stored = self.directory.is_some() || self.traces;
+        let most_bytes = if is_stored { self.most_bytes } else { 0 };
+        let at_once = scenario.looks_at_packets();
+        (is_stored || at_once)
+            .then(|| Capture::open(lab, most_bytes, at_once))
             .transpose()
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use advisor_facts::release::Release;
 use advisor_report::{self, Clock, Kernel, Link, Machine, Run, ScenarioResult, Verdict};
 
-use super::capture::Write;
+use super::capture::{Capture, Write};
 use super::keep::{Keeper, Last};
 use super::watch::{Signals, Watch, kernel_gauges_before, sample_every};
 use super::{Options, Settings, Touching, execution, judge};
@@ -27,7 +27,7 @@ const EVENTS_EVERY: Duration = Duration::from_millis(10);
 
 /// Runs of a scenario discarded at most because the lab disturbed them; one
 /// more makes it errored.
-const MOST_DISCARDED: usize = 3;
+const MOST_DISCARDED: usize = 10;
 
 /// Runs a scenario as often as the settings or the suite say, and judges it.
 /// `ran` is called after each run with the number of runs so far.
@@ -72,8 +72,14 @@ pub(super) fn run_and_keep(
         ran,
         |number, result| {
             let start = Instant::now();
+            let mut without_given = 0;
             let mut run = loop {
-                let mut run = Run::default();
+                // A run that lacked what is given would lack it again with the same draws.
+                let number = number + without_given * scenario.max_runs;
+                let mut run = Run {
+                    number,
+                    ..Run::default()
+                };
                 match run_once(
                     scenario,
                     link,
@@ -82,20 +88,28 @@ pub(super) fn run_and_keep(
                     &mut run,
                     &mut keeper,
                 ) {
-                    Ok(None) => {}
-                    Ok(Some(disturbance)) if result.discarded_runs.len() < MOST_DISCARDED => {
-                        result.discarded_runs.push(disturbance);
+                    Ok(Once::Seen(hint)) => result.hint = result.hint.take().or(hint),
+                    Ok(Once::Disturbed(how)) if result.discarded_runs.len() < MOST_DISCARDED => {
+                        result.discarded_runs.push(how);
                         continue;
                     }
-                    Ok(Some(disturbance)) => run.error = Some(disturbance),
+                    Ok(Once::Disturbed(how)) => run.error = Some(how),
                     Err(error) => {
                         run.error = Some(error.to_string());
                         result.hint = Some(error.hint).filter(|hint| !hint.is_empty());
                     }
                 }
+                let missing = judge::missing(scenario, &run).filter(|_| run.error.is_none());
+                if let Some(missing) = missing {
+                    without_given += 1;
+                    if without_given < scenario.max_runs {
+                        result.runs_without_given += 1;
+                        continue;
+                    }
+                    run.error = Some(format!("none of {without_given} runs counts: {missing}"));
+                }
                 break run;
             };
-            run.number = number;
             run.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
             keeper.keep(scenario, &run, false, write);
             keeper.trace(scenario, &run, &mut result.traces);
@@ -109,8 +123,28 @@ pub(super) fn run_and_keep(
     {
         keeper.keep(scenario, run, true, write);
     }
-    result.hint = result.hint.or(keeper.describe());
+    let mistaken = judge::mistaken_for_timeouts(scenario, &result.runs);
+    let mistaken = (!mistaken.is_empty()).then(|| {
+        let first = &mistaken[0];
+        let more = match mistaken.len() - 1 {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        format!(
+            "{first}{more}: ETIMEDOUT is an errno of the kernel. Where a time limit of the suite ended \
+             the step, expect `late`"
+        )
+    });
+    result.hint = result.hint.or(mistaken).or(keeper.describe());
     result
+}
+
+/// What came of one run.
+enum Once {
+    /// It was seen, with what to do about an error.
+    Seen(Option<String>),
+    /// The lab disturbed it.
+    Disturbed(String),
 }
 
 /// Runs a scenario until its runs decide, and judges it. `one` makes the run of a
@@ -237,8 +271,7 @@ pub(super) fn too_long(scenario: &Scenario) -> (String, String) {
     (reason, hint)
 }
 
-/// One run in a topology of its own. Returns how the lab disturbed it, if it
-/// did.
+/// One run in a topology of its own.
 fn run_once(
     scenario: &Scenario,
     link: Link,
@@ -246,12 +279,12 @@ fn run_once(
     in_guest: bool,
     run: &mut Run,
     keeper: &mut Keeper,
-) -> Result<Option<String>, LabError> {
+) -> Result<Once, LabError> {
     let host_settings = HostSettings::begin(scenario, &kernel_gauges_before().unwrap_or_default())?;
     let mut lab = Lab::build(&scenario.topology(), link, number)?;
     run.seed_honoured = lab.seed_honoured;
     host_settings.hold(&lab)?;
-    let capture = keeper.capture(&lab)?;
+    let capture = keeper.capture(scenario, &lab)?;
     let mut events = scenario
         .wants_events()
         .then(|| LabEvents::open(&lab))
@@ -296,12 +329,17 @@ fn run_once(
         events = follower.and_then(|follower| follower.join().ok());
         executed.map(|(executed, seen)| (executed, seen, captured))
     })?;
+    let missed = captured.as_ref().and_then(Capture::lost);
     let mut log = executed.log;
     let seen = seen?;
     run.observations = seen.observations;
     run.observations.extend(executed.observations);
+    if scenario.looks_at_packets() {
+        lab.ledger.observe(&mut run.observations);
+    }
     run.sockets = seen.sockets;
     run.error = executed.error;
+    run.failed_steps = executed.failed_steps;
     lab.clear_sockets()?;
     if let Some(events) = events {
         let told = events.tell(&lab, &executed.processes, in_guest);
@@ -310,7 +348,7 @@ fn run_once(
         log.extend(told.lines.into_iter().map(|(at, line)| {
             format!(
                 "{:10.6} after the first event: {line}",
-                (at - first).as_secs_f64()
+                at.saturating_sub(first).as_secs_f64()
             )
         }));
     }
@@ -322,7 +360,9 @@ fn run_once(
     });
     let counts = lab.stop_relay()?;
     host_settings.end()?;
-    Ok(disturbance(scenario, &counts, seen.dropped))
+    let missed = missed.filter(|_| scenario.looks_at_packets());
+    let disturbed = disturbance(scenario, &counts, seen.dropped).or(missed);
+    Ok(disturbed.map_or(Once::Seen(executed.hint), Once::Disturbed))
 }
 
 /// Takes out what is expected of events where none can be had; says so.
@@ -351,6 +391,15 @@ fn disturbance(scenario: &Scenario, wires: &[WireCounts], dropped: u64) -> Optio
             wire.refused.as_deref().unwrap_or("it fell behind")
         ));
     }
+    if let Some((wire, late)) = wires.iter().find_map(|wire| Some((wire, wire.late?))) {
+        return Some(format!(
+            "the relay towards {} was late: a packet left {:.0} ms after its time, {:.0} ms after \
+             it had come",
+            wire.towards,
+            late.by.as_secs_f64() * 1e3,
+            (late.by + late.asked).as_secs_f64() * 1e3
+        ));
+    }
     // While a link is down, packets are lost anyway.
     (dropped > 0 && !scenario.takes_a_link_down()).then(|| {
         format!("the lab's devices dropped {dropped} packets, and no impairment asked for it")
@@ -377,6 +426,7 @@ pub(super) fn blank(scenario: &Scenario, link: Link) -> ScenarioResult {
         identical_runs: 0,
         repeatable: None,
         discarded_runs: Vec::new(),
+        runs_without_given: 0,
         expectations: Vec::new(),
         place: None,
         story: String::new(),

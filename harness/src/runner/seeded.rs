@@ -95,7 +95,7 @@ impl Guests {
                     broken(error, number)
                 }
             };
-            if is_broken(&judged, &run) {
+            if options.keep_always || is_broken(&judged, &run) {
                 kept.write();
             }
             run
@@ -131,6 +131,7 @@ fn settings(settings: &Settings, scenario: &Scenario, number: u64) -> Settings {
             first_run: number,
             long: scenario.long && settings.options.long,
             keep: Some(KEPT.into()),
+            keep_always: settings.options.keep_always,
             trace: true,
             ..Options::default()
         },

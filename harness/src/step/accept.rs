@@ -2,7 +2,11 @@
 
 use std::num::NonZeroU64;
 
+use crate::errno;
+
+use super::limit::limited;
 use super::prelude::*;
+use super::transfer::Within;
 
 /// accept(2).
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -13,11 +17,16 @@ pub struct Accept {
     /// How many connections to accept.
     #[serde(default = "one")]
     count: NonZeroU64,
+    within: Option<Within>,
 }
 
 impl Definition for Accept {
     const SHORTHAND: Option<&'static str> = Some("count");
     const MAKES: Makes = Makes::Sockets;
+
+    fn is_limited(&self) -> bool {
+        self.within.is_some()
+    }
 }
 
 impl RunByActor for Accept {
@@ -28,11 +37,17 @@ impl RunByActor for Accept {
         };
         let mut calls = Calls::default();
         let mut accepted = Vec::new();
+        let end = Within::end(self.within);
         for _ in 0..self.count.get() {
-            calls.note(call::accept(listener).map(|socket| {
+            let socket = limited(end, || call::accept(listener));
+            let is_late = socket.as_ref().is_err_and(errno::is_late);
+            calls.note(socket.map(|socket| {
                 actor.keep(socket);
                 accepted.push(socket);
             }));
+            if is_late {
+                break;
+            }
         }
         actor.act_on(accepted);
         calls

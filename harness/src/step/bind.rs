@@ -6,13 +6,14 @@ use super::prelude::*;
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bind {
-    on: Option<SocketName>,
+    pub(crate) on: Option<SocketName>,
     /// A port of the actor's host, or host:port, where `any` and `localhost` are hosts too;
-    /// port 0 is any.
+    /// any6:7000 names the family; port 0 is any.
     pub to: Endpoint,
 }
 
 impl Definition for Bind {
+    const PREPARES: bool = true;
     const SHORTHAND: Option<&'static str> = Some("to");
     const MAKES: Makes = Makes::Sockets;
 }
@@ -20,8 +21,8 @@ impl Definition for Bind {
 impl RunByActor for Bind {
     fn run(&self, actor: &mut ActorContext<'_>) -> Calls {
         let bind = |actor: &mut ActorContext<'_>| {
-            let socket = actor.unused_socket(self.on.as_ref())?;
-            call::bind(socket, actor.address(&self.to)?)
+            let socket = actor.unused_socket(self.on.as_ref(), Some(&self.to))?;
+            call::bind(socket, actor.address(&self.to, socket)?)
         };
         bind(actor).into()
     }

@@ -7,14 +7,16 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::lab::address::SocketFamily;
+use nix::sys::epoll::EpollFlags;
 use nix::sys::socket::{SockaddrIn, SockaddrIn6, SockaddrLike};
 
 fn check(result: i32) -> io::Result<i32> {
@@ -29,15 +31,45 @@ fn check_length(result: isize) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
-/// socket(2): a TCP socket of the family of `address`.
-pub fn socket(address: IpAddr) -> io::Result<RawFd> {
-    let family = if address.is_ipv4() {
-        libc::AF_INET
-    } else {
-        libc::AF_INET6
+/// The protocol of a socket.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum Protocol {
+    /// IPPROTO_TCP.
+    #[default]
+    Tcp,
+    /// IPPROTO_MPTCP.
+    Mptcp,
+}
+
+/// socket(2): a stream socket.
+pub fn socket(family: SocketFamily, protocol: Protocol) -> io::Result<RawFd> {
+    let family = match family {
+        SocketFamily::V4 => libc::AF_INET,
+        SocketFamily::V6 => libc::AF_INET6,
+    };
+    let protocol = match protocol {
+        Protocol::Tcp => libc::IPPROTO_TCP,
+        Protocol::Mptcp => libc::IPPROTO_MPTCP,
     };
     // SAFETY: takes no pointers.
-    check(unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) })
+    check(unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, protocol) })
+}
+
+/// The family of a socket (getsockopt(2) SO_DOMAIN).
+pub fn family(socket: RawFd) -> io::Result<SocketFamily> {
+    let mut domain = 0_i32;
+    let mut length = u32::try_from(size_of::<i32>()).unwrap_or(0);
+    let value = (&raw mut domain).cast();
+    // SAFETY: the kernel writes one int, and the length of it.
+    check(unsafe {
+        libc::getsockopt(socket, libc::SOL_SOCKET, libc::SO_DOMAIN, value, &raw mut length)
+    })?;
+    Ok(match domain {
+        libc::AF_INET6 => SocketFamily::V6,
+        _ => SocketFamily::V4,
+    })
 }
 
 /// What bind(2) and connect(2) have in common.
@@ -115,6 +147,28 @@ pub fn write(socket: RawFd, buffer: &[u8]) -> io::Result<usize> {
     check_length(unsafe { libc::write(socket, buffer.as_ptr().cast(), buffer.len()) })
 }
 
+/// send(2) with flags.
+pub fn send(socket: RawFd, buffer: &[u8], flags: i32) -> io::Result<usize> {
+    let start = buffer.as_ptr().cast();
+    // SAFETY: the kernel reads at most `buffer.len()` bytes of `buffer`.
+    check_length(unsafe { libc::send(socket, start, buffer.len(), flags) })
+}
+
+/// recv(2) with flags.
+pub fn receive(socket: RawFd, buffer: &mut [u8], flags: i32) -> io::Result<usize> {
+    let start = buffer.as_mut_ptr().cast();
+    // SAFETY: the kernel writes at most `buffer.len()` bytes to `buffer`.
+    check_length(unsafe { libc::recv(socket, start, buffer.len(), flags) })
+}
+
+/// ioctl(2) that reads a number.
+pub fn ioctl(socket: RawFd, request: libc::c_ulong) -> io::Result<i32> {
+    let mut number = 0_i32;
+    // SAFETY: the requests that there are write one int.
+    check(unsafe { libc::ioctl(socket, request, &raw mut number) })?;
+    Ok(number)
+}
+
 /// shutdown(2), with `SHUT_RD`, `SHUT_WR` or `SHUT_RDWR`.
 pub fn shutdown(socket: RawFd, how: i32) -> io::Result<()> {
     // SAFETY: takes no pointers.
@@ -181,16 +235,22 @@ pub enum Events {
     Nothing,
 }
 
+impl Events {
+    const fn flag(self) -> i16 {
+        match self {
+            Self::PollIn => libc::POLLIN,
+            Self::PollOut => libc::POLLOUT,
+            Self::PollRdHup => libc::POLLRDHUP,
+            Self::Nothing => 0,
+        }
+    }
+}
+
 /// poll(2): the revents by name, joined by `|`, or `none` at the time limit.
-pub fn poll(socket: RawFd, events: Events, timeout: Option<Duration>) -> io::Result<String> {
+pub fn poll(socket: RawFd, events: &[Events], timeout: Option<Duration>) -> io::Result<String> {
     let mut watched = libc::pollfd {
         fd: socket,
-        events: match events {
-            Events::PollIn => libc::POLLIN,
-            Events::PollOut => libc::POLLOUT,
-            Events::PollRdHup => libc::POLLRDHUP,
-            Events::Nothing => 0,
-        },
+        events: events.iter().fold(0, |flags, event| flags | event.flag()),
         revents: 0,
     };
     let milliseconds = timeout.map_or(-1, |time| {
@@ -210,12 +270,59 @@ pub fn poll(socket: RawFd, events: Events, timeout: Option<Duration>) -> io::Res
     })
 }
 
-/// ioctl(2) SIOCOUTQ: bytes that are written and not yet acknowledged.
-pub fn outq(socket: RawFd) -> io::Result<i32> {
-    let mut bytes = 0_i32;
-    // SAFETY: the kernel writes one int.
-    check(unsafe { libc::ioctl(socket, libc::TIOCOUTQ, &raw mut bytes) })?;
-    Ok(bytes)
+/// What epoll_wait(2) can give back.
+pub const EPOLL_EVENTS: &[&str] = &[
+    "none",
+    "EPOLLIN",
+    "EPOLLOUT",
+    "EPOLLERR",
+    "EPOLLHUP",
+    "EPOLLRDHUP",
+];
+
+/// epoll_ctl(2) EPOLL_CTL_ADD.
+pub fn watch(epoll: &OwnedFd, socket: RawFd, flags: EpollFlags) -> io::Result<()> {
+    let mut event = libc::epoll_event {
+        events: flags.bits().cast_unsigned(),
+        u64: 0,
+    };
+    // SAFETY: the event outlives the call.
+    check(unsafe {
+        libc::epoll_ctl(
+            epoll.as_raw_fd(),
+            libc::EPOLL_CTL_ADD,
+            socket,
+            &raw mut event,
+        )
+    })
+    .map(|_| ())
+}
+
+/// epoll_wait(2): the events of all sockets that are ready, by name, joined by `|`.
+pub fn epoll_wait(epoll: &OwnedFd, timeout: Option<Duration>) -> io::Result<String> {
+    let milliseconds = timeout.map_or(-1, |time| {
+        i32::try_from(time.as_millis()).unwrap_or(i32::MAX)
+    });
+    let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
+    let most = i32::try_from(events.len()).unwrap_or(0);
+    let start = events.as_mut_ptr();
+    // SAFETY: the kernel writes at most `most` events.
+    let count = check(unsafe { libc::epoll_wait(epoll.as_raw_fd(), start, most, milliseconds) })?;
+    let seen = events.iter().take(usize::try_from(count).unwrap_or(0));
+    let all = seen.fold(0, |all, event| all | event.events);
+    let flags = [
+        libc::EPOLLIN,
+        libc::EPOLLOUT,
+        libc::EPOLLERR,
+        libc::EPOLLHUP,
+        libc::EPOLLRDHUP,
+    ];
+    let named = flags.iter().zip(&EPOLL_EVENTS[1..]);
+    let names: Vec<&str> = named
+        .filter(|(flag, _)| all & flag.cast_unsigned() != 0)
+        .map(|(_, name)| *name)
+        .collect();
+    Ok(if names.is_empty() { "none".to_owned() } else { names.join("|") })
 }
 
 /// Whether the connection is gone: tcp_info's state is TCP_CLOSE.
@@ -316,11 +423,11 @@ mod tests {
     #[test]
     fn poll_names_what_it_saw() {
         let (reader, writer) = pipe().unwrap();
-        let none = poll(reader.as_raw_fd(), Events::PollIn, Some(Duration::ZERO)).unwrap();
+        let none = poll(reader.as_raw_fd(), &[Events::PollIn], Some(Duration::ZERO)).unwrap();
         assert_eq!(none, "none");
         drop(writer);
         assert_eq!(
-            poll(reader.as_raw_fd(), Events::PollIn, None).unwrap(),
+            poll(reader.as_raw_fd(), &[Events::PollIn], None).unwrap(),
             "POLLHUP"
         );
     }
@@ -330,6 +437,6 @@ mod tests {
         let error = read(-1, &mut [0; 4]).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EBADF));
         assert!(write(-1, b"x").is_err() && close(-1).is_err() && accept(-1).is_err());
-        assert!(shutdown(-1, libc::SHUT_WR).is_err() && outq(-1).is_err() && dup(-1).is_err());
+        assert!(shutdown(-1, libc::SHUT_WR).is_err() && ioctl(-1, libc::TIOCOUTQ).is_err() && dup(-1).is_err());
     }
 }

@@ -1,7 +1,11 @@
 //! `close`
 
+use std::time::Instant;
+
+use super::limit::limited;
 use super::prelude::*;
-use super::transfer::Every;
+use super::transfer::{Every, Within};
+use crate::errno;
 
 /// close(2).
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -9,10 +13,17 @@ use super::transfer::Every;
 pub struct Close {
     on: Option<SocketName>,
     every: Option<Every>,
+    /// The error is `late` where the call waits for longer, as with SO_LINGER. Default: no
+    /// limit.
+    within: Option<Within>,
 }
 
 impl Definition for Close {
     const SHORTHAND: Option<&'static str> = Some("on");
+
+    fn is_limited(&self) -> bool {
+        self.within.is_some()
+    }
 }
 
 impl RunByActor for Close {
@@ -25,7 +36,11 @@ impl RunByActor for Close {
         for socket in sockets {
             Every::pause(self.every);
             actor.forget(socket);
-            calls.note(call::close(socket));
+            let end = Within::end(self.within);
+            let closed = limited(end, || call::close(socket));
+            // A close() that waits for SO_LINGER returns 0 where a signal ends it.
+            let is_late = end.is_some_and(|end| Instant::now() >= end);
+            calls.note(closed.and_then(|()| if is_late { Err(errno::late()) } else { Ok(()) }));
         }
         calls
     }

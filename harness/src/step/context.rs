@@ -4,19 +4,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
-use super::name::{Endpoint, FileName, SocketName, StepReference};
+use super::call::Protocol;
+use super::name::{Endpoint, EpollName, FileName, SocketName, StepReference};
+use super::notebook::Notebook;
 use super::transfer::Transferred;
 use super::{ActorStep, Step, call};
 use crate::errno;
+use crate::lab::address::{Addresses, SocketFamily, split_family};
 use crate::lab::namespace::Namespace;
 use crate::lab::peers::Peers;
 use crate::lab::{Lab, LabError};
@@ -41,7 +45,13 @@ pub struct Outcome {
     pub value: Option<String>,
     /// The time of all calls in milliseconds.
     pub ms: f64,
+    /// The time of each execution in milliseconds, of the first [`MOST_EACH`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub each_ms: Vec<f64>,
 }
+
+/// The executions of a step of which the times are kept one by one.
+pub const MOST_EACH: usize = 100;
 
 impl Outcome {
     /// Of a step of which nothing is known yet.
@@ -68,6 +78,8 @@ pub struct Calls {
     bytes: Option<u64>,
     nonzero_bytes: u64,
     value: Option<String>,
+    /// The time of each part, of a step with several.
+    each: Vec<Duration>,
 }
 
 impl Calls {
@@ -77,6 +89,12 @@ impl Calls {
             Ok(()) => self.ok += 1,
             Err(error) => self.errors.push(error),
         }
+    }
+
+    /// The same calls with the time of each part.
+    #[must_use]
+    pub fn with_each(self, each: Vec<Duration>) -> Self {
+        Self { each, ..self }
     }
 
     /// The same calls with the bytes that they moved.
@@ -110,6 +128,17 @@ pub struct Progress {
     changed: Condvar,
 }
 
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Waited {
+    /// What was waited for is there.
+    Ended,
+    /// The time is over.
+    Late,
+    /// The run is over.
+    Over,
+}
+
 #[derive(Default)]
 struct ProgressState {
     ended: BTreeSet<StepReference>,
@@ -129,30 +158,35 @@ impl Progress {
         self.changed.notify_all();
     }
 
-    /// Waits until a step has ended. False where the run is over before.
-    pub fn wait_for(&self, step: &StepReference) -> bool {
-        self.wait(None, |state| state.ended.contains(step))
+    /// Waits until a step has ended.
+    pub fn wait_for(&self, step: &StepReference, limit: Option<Duration>) -> Waited {
+        self.wait(limit, |state| state.ended.contains(step))
+    }
+
+    /// Whether a step has ended by now.
+    pub fn has_ended(&self, step: &StepReference) -> bool {
+        lock(&self.state).ended.contains(step)
     }
 
     /// Waits for a time. False where the run is over before.
     pub fn sleep(&self, time: Duration) -> bool {
-        self.wait(Some(time), |_| false)
+        self.wait(Some(time), |_| false) == Waited::Late
     }
 
-    fn wait(&self, limit: Option<Duration>, ready: impl Fn(&ProgressState) -> bool) -> bool {
+    fn wait(&self, limit: Option<Duration>, ready: impl Fn(&ProgressState) -> bool) -> Waited {
         let end = limit.map(|limit| Instant::now() + limit);
         let mut state = lock(&self.state);
         loop {
             if state.is_over {
-                return false;
+                return Waited::Over;
             }
             if ready(&state) {
-                return true;
+                return Waited::Ended;
             }
             let left = match end {
                 Some(end) => match end.checked_duration_since(Instant::now()) {
                     Some(left) if !left.is_zero() => left,
-                    _ => return true,
+                    _ => return Waited::Late,
                 },
                 None => Duration::from_secs(3600),
             };
@@ -174,8 +208,8 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct Shared {
     name: String,
     host: String,
-    /// The address of each host in the scenario's family.
-    addresses: BTreeMap<String, IpAddr>,
+    /// The addresses of each host.
+    addresses: BTreeMap<String, Addresses>,
     /// Hangs up when the run is over.
     lifeline: RawFd,
     /// The steps of other lists that have ended, and those of this actor.
@@ -184,6 +218,10 @@ pub struct Shared {
     sockets: Mutex<BTreeMap<String, Vec<RawFd>>>,
     /// What was last sent as a file, by the step that sent it.
     files: Mutex<BTreeMap<String, Arc<File>>>,
+    /// The epoll instances under each name.
+    epolls: Mutex<BTreeMap<String, Arc<OwnedFd>>>,
+    /// Where outcomes are written that nobody was told of yet.
+    notebook: Option<Notebook>,
     /// The peers that are packets, where a step has started them.
     peers: Mutex<Option<Arc<Peers>>>,
 }
@@ -193,16 +231,19 @@ impl Shared {
     pub fn new(
         name: String,
         host: String,
-        addresses: BTreeMap<String, IpAddr>,
+        addresses: BTreeMap<String, Addresses>,
         lifeline: RawFd,
+        notebook: Option<Notebook>,
     ) -> Self {
         Self {
             name,
             host,
             addresses,
             lifeline,
+            notebook,
             progress: Progress::default(),
             sockets: Mutex::default(),
+            epolls: Mutex::default(),
             files: Mutex::default(),
             peers: Mutex::default(),
         }
@@ -241,20 +282,25 @@ impl<'a> ActorContext<'a> {
         // How long `await` waits is what it observes.
         if let (Some(awaited), false) = (step.waits_for(), matches!(step.kind, ActorStep::Await(_)))
         {
-            self.wait_for(awaited);
+            self.wait_for(awaited, None);
         }
         self.step.clone_from(&step.name);
         let start = Instant::now();
         let calls = step.kind.run(self);
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
         let outcome = self
             .outcomes
             .entry(step.name.clone())
             .or_insert_with(|| Outcome::of(&step.name));
-        outcome.ms += start.elapsed().as_secs_f64() * 1e3;
+        let took = ms(start.elapsed());
+        outcome.ms += took;
+        let each = calls.each.into_iter().map(ms).collect::<Vec<_>>();
+        let each = if each.is_empty() { vec![took] } else { each };
+        let room = MOST_EACH.saturating_sub(outcome.each_ms.len());
+        outcome.each_ms.extend(each.into_iter().take(room));
         outcome.ok += calls.ok;
         for error in calls.errors {
-            let number = error.raw_os_error();
-            outcome.fail(number.map_or_else(|| error.to_string(), errno::name));
+            outcome.fail(errno::observed(&error).unwrap_or_else(|| error.to_string()));
         }
         if let Some(bytes) = calls.bytes {
             *outcome.bytes.get_or_insert(0) += bytes;
@@ -262,6 +308,17 @@ impl<'a> ActorContext<'a> {
         outcome.nonzero_bytes += calls.nonzero_bytes;
         if calls.value.is_some() {
             outcome.value = calls.value;
+        }
+    }
+
+    /// Runs a step inside of another one, and notes what it gave: the outer one may never
+    /// end.
+    pub fn run_inner(&mut self, step: &Step<ActorStep>) {
+        self.run(step);
+        if let (Some(notebook), Some(outcome)) =
+            (&self.shared.notebook, self.outcomes.get(&step.name))
+        {
+            notebook.write(outcome);
         }
     }
 
@@ -276,8 +333,8 @@ impl<'a> ActorContext<'a> {
     }
 
     /// Waits until a step of another list has ended.
-    pub fn wait_for(&self, step: &StepReference) {
-        self.shared.progress.wait_for(step);
+    pub fn wait_for(&self, step: &StepReference, limit: Option<Duration>) -> Waited {
+        self.shared.progress.wait_for(step, limit)
     }
 
     /// Hangs up when the run is over.
@@ -384,24 +441,56 @@ impl<'a> ActorContext<'a> {
         self.current = vec![socket];
     }
 
+    /// The actor's name.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// Keeps a socket that another process made, which may be a listening one.
+    pub fn receive(&mut self, socket: RawFd) {
+        self.keep(socket);
+        self.listener = Some(socket);
+    }
+
+    /// The epoll instance of a name, made where it isn't there.
+    pub fn epoll(&self, name: &EpollName) -> io::Result<Arc<OwnedFd>> {
+        let mut epolls = lock(&self.shared.epolls);
+        if let Some(epoll) = epolls.get(&**name) {
+            return Ok(Arc::clone(epoll));
+        }
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let epoll: Arc<OwnedFd> = Arc::new(epoll.0);
+        epolls.insert(name.to_string(), Arc::clone(&epoll));
+        Ok(epoll)
+    }
+
     /// Lets the steps after this one act on several sockets.
     pub fn act_on(&mut self, sockets: Vec<RawFd>) {
         self.current = sockets;
     }
 
     /// Makes a socket of a family; without one, of the scenario's.
-    pub fn make_socket(&mut self, family: Option<IpAddr>) -> io::Result<RawFd> {
-        let own = self.shared.addresses.get(&self.shared.host).copied();
-        let family = family.or(own).unwrap_or(Ipv4Addr::UNSPECIFIED.into());
-        let socket = call::socket(family)?;
+    pub fn make_socket(
+        &mut self,
+        family: Option<SocketFamily>,
+        protocol: Protocol,
+    ) -> io::Result<RawFd> {
+        let own = self.shared.addresses.get(&self.shared.host);
+        let own = own.map(|addresses| SocketFamily::of(addresses.own()));
+        let family = family.or(own).unwrap_or(SocketFamily::V4);
+        let socket = call::socket(family, protocol)?;
         self.keep(socket);
         self.unused = Some(socket);
         Ok(socket)
     }
 
     /// The socket for bind, listen or connect: the one named, else one that is made and
-    /// not yet used, else a new one.
-    pub fn unused_socket(&mut self, on: Option<&SocketName>) -> io::Result<RawFd> {
+    /// not yet used, else a new one, of the family that its address names.
+    pub fn unused_socket(
+        &mut self,
+        on: Option<&SocketName>,
+        endpoint: Option<&Endpoint>,
+    ) -> io::Result<RawFd> {
         if on.is_some() {
             return self.socket(on);
         }
@@ -410,7 +499,10 @@ impl<'a> ActorContext<'a> {
                 self.keep(socket);
                 Ok(socket)
             }
-            None => self.make_socket(None),
+            None => {
+                let family = endpoint.and_then(|endpoint| self.named_family(endpoint));
+                self.make_socket(family, Protocol::Tcp)
+            }
         }
     }
 
@@ -435,12 +527,35 @@ impl<'a> ActorContext<'a> {
         self.listener = self.listener.filter(|known| *known != socket);
     }
 
-    /// The address of an endpoint; without a host, of the actor's own.
-    pub fn address(&self, endpoint: &Endpoint) -> io::Result<SocketAddr> {
+    /// The family that an endpoint names.
+    fn named_family(&self, endpoint: &Endpoint) -> Option<SocketFamily> {
+        let host = endpoint.host.as_ref()?;
+        if self.shared.addresses.contains_key(host) {
+            return None;
+        }
+        split_family(host).map(|(_, family)| family)
+    }
+
+    /// The address of an endpoint for a socket; without a host, of the actor's own. It is
+    /// of the family that the endpoint names, else of the socket's.
+    pub fn address(&self, endpoint: &Endpoint, socket: RawFd) -> io::Result<SocketAddr> {
+        self.address_in(endpoint, call::family(socket)?)
+    }
+
+    /// The same without a socket: in this family, where the endpoint names none.
+    pub fn address_in(&self, endpoint: &Endpoint, own: SocketFamily) -> io::Result<SocketAddr> {
+        let unknown = || io::Error::from_raw_os_error(libc::EINVAL);
         let host = endpoint.host.as_ref().unwrap_or(&self.shared.host);
-        let address = self.shared.addresses.get(host);
-        let address = address.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
-        Ok(SocketAddr::new(*address, endpoint.port))
+        let addresses = self.shared.addresses.get(host);
+        let address = match (addresses, split_family(host)) {
+            (Some(addresses), _) => addresses.of_socket(own),
+            (None, Some((host, family))) => {
+                let addresses = self.shared.addresses.get(host).ok_or_else(unknown)?;
+                addresses.named(family)
+            }
+            (None, None) => return Err(unknown()),
+        };
+        Ok(SocketAddr::new(address, endpoint.port))
     }
 
     /// The name of the step that runs.
@@ -456,10 +571,10 @@ impl<'a> ActorContext<'a> {
             return Ok(Arc::clone(peers));
         }
         let own = self.shared.addresses.get(&self.shared.host);
-        let Some(IpAddr::V4(address)) = own else {
+        let Some(IpAddr::V4(address)) = own.map(Addresses::own) else {
             return Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT));
         };
-        let started = Arc::new(Peers::start(*address)?);
+        let started = Arc::new(Peers::start(address)?);
         *peers = Some(Arc::clone(&started));
         Ok(started)
     }
@@ -467,12 +582,18 @@ impl<'a> ActorContext<'a> {
     /// An address as a suite writes it: `host:port` where it is a host's.
     pub fn endpoint(&self, address: SocketAddr) -> String {
         let ip = address.ip().to_canonical();
-        let mut hosts = self.shared.addresses.iter();
-        let host = hosts.find(|(_, known)| known.to_canonical() == ip);
-        match host {
-            Some((host, _)) => format!("{host}:{}", address.port()),
-            None => address.to_string(),
+        let port = address.port();
+        for (host, known) in &self.shared.addresses {
+            if known.own().to_canonical() == ip {
+                return format!("{host}:{port}");
+            }
+            for (digit, other) in [(4, IpAddr::from(known.v4)), (6, known.v6.into())] {
+                if other == ip {
+                    return format!("{host}{digit}:{port}");
+                }
+            }
         }
+        address.to_string()
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::peers::{AtEnd, manner};
 use super::prelude::*;
+use crate::lab::address::SocketFamily;
 use crate::lab::peers;
 
 /// How long a caller waits where nothing else is said.
@@ -55,7 +56,7 @@ impl Definition for Dial {
 impl RunByActor for Dial {
     fn run(&self, actor: &mut ActorContext<'_>) -> Calls {
         let dial = |actor: &ActorContext<'_>| {
-            let SocketAddr::V4(to) = actor.address(&self.to.0)? else {
+            let SocketAddr::V4(to) = actor.address_in(&self.to.0, SocketFamily::V4)? else {
                 return Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT));
             };
             Ok(actor.peers()?.call(&peers::Calls {

@@ -12,6 +12,7 @@ pub struct Fcntl {
 }
 
 impl Definition for Fcntl {
+    const PREPARES: bool = true;
     const SHORTHAND: Option<&'static str> = Some("flags");
 }
 

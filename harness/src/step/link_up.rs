@@ -1,6 +1,7 @@
 //! `link-up`
 
 use super::prelude::*;
+use crate::lab::topology::Cut;
 
 /// Brings a host's link back.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -16,7 +17,7 @@ impl Definition for LinkUp {
 
 impl RunByLab for LinkUp {
     fn run(&self, lab: &mut LabContext<'_>) -> Result<ControlFlow<()>, LabError> {
-        lab.lab.set_link(&self.host, true)?;
+        lab.lab.set_link(&self.host, Cut::default())?;
         Ok(ControlFlow::Continue(()))
     }
 }

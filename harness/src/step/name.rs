@@ -9,6 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::lab::address::split_family;
 use crate::yaml::reader::problem;
 use crate::yaml::value::{Words, from_name, from_text};
 
@@ -92,6 +93,8 @@ names! {
     CommandActor
     /// The socket or set of sockets that the step acts on. Default: the one used last.
     SocketName
+    /// A name for an epoll instance.
+    EpollName
     /// The sendfile or splice of the same actor that sent the file.
     FileName
 }
@@ -118,7 +121,9 @@ impl Endpoint {
     /// The host that has to be there: none for the actor's own addresses.
     pub fn host_in(text: &str) -> Option<&str> {
         let (host, _) = text.rsplit_once(':')?;
-        (!host.is_empty() && !OWN_ADDRESSES.contains(&host)).then_some(host)
+        let is_own = |host: &str| OWN_ADDRESSES.contains(&host);
+        let names_own = is_own(host) || split_family(host).is_some_and(|(host, _)| is_own(host));
+        (!host.is_empty() && !names_own).then_some(host)
     }
 }
 
@@ -139,12 +144,26 @@ impl Serialize for Endpoint {
 
 impl<'de> Deserialize<'de> for Endpoint {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_name(
-            deserializer,
-            "Endpoint",
-            "host:port, or a port",
-            Self::parse,
-        )
+        /// What is no endpoint: an address in the place of a name.
+        fn is_address(text: &str) -> bool {
+            let host = text.rsplit_once(':').map_or(text, |(host, _)| host);
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            host.parse::<std::net::IpAddr>().is_ok() || text.parse::<std::net::IpAddr>().is_ok()
+        }
+
+        let mut address = None;
+        let read = from_name(deserializer, "Endpoint", "host:port, or a port", |text| {
+            address = is_address(text).then(|| text.to_owned());
+            Self::parse(text)
+        });
+        match address {
+            Some(address) => Err(D::Error::custom(problem(
+                format!("{address:?}: an address stands where a host's name does"),
+                "any:7000 or any6:7000 for every address of the host, localhost:7000, or a host \
+                 as in server:7000",
+            ))),
+            None => read,
+        }
     }
 }
 

@@ -29,8 +29,12 @@ pub enum Type {
     Errno,
     /// `struct timeval`.
     Timeval,
+    /// An int that can only be read.
+    ReadOnly,
+    /// Two 16-bit numbers: the lowest port and the highest.
+    Ports,
 }
-use Type::{Errno, Integer, Linger, Timeval};
+use Type::{Errno, Integer, Linger, Ports, ReadOnly, Timeval};
 
 /// A socket option.
 #[derive(Debug, PartialEq)]
@@ -60,6 +64,8 @@ macro_rules! options {
     };
 }
 
+/// `IP_LOCAL_PORT_RANGE` (linux/in.h).
+const IP_LOCAL_PORT_RANGE: i32 = 51;
 /// `IP_BIND_ADDRESS_NO_PORT` (linux/in.h).
 const IP_BIND_ADDRESS_NO_PORT: i32 = 24;
 
@@ -68,6 +74,12 @@ options! {
     SO_REUSEPORT SOL_SOCKET libc::SO_REUSEPORT, Integer, "socket(7)";
     SO_LINGER SOL_SOCKET libc::SO_LINGER, Linger, "socket(7): [l_onoff, l_linger in seconds]";
     SO_ERROR SOL_SOCKET libc::SO_ERROR, Errno, "socket(7): read only";
+    SO_ACCEPTCONN SOL_SOCKET libc::SO_ACCEPTCONN, ReadOnly, "socket(7): 1 of a listening socket; read only";
+    SO_DOMAIN SOL_SOCKET libc::SO_DOMAIN, ReadOnly, "socket(7): 2 is AF_INET, 10 AF_INET6; read only";
+    SO_PROTOCOL SOL_SOCKET libc::SO_PROTOCOL, ReadOnly, "socket(7): 6 is TCP, 262 MPTCP; read only";
+    SO_RCVLOWAT SOL_SOCKET libc::SO_RCVLOWAT, Integer, "socket(7): bytes";
+    SO_OOBINLINE SOL_SOCKET libc::SO_OOBINLINE, Integer, "socket(7)";
+    SO_ZEROCOPY SOL_SOCKET libc::SO_ZEROCOPY, Integer, "Documentation/networking/msg_zerocopy.rst";
     SO_SNDBUF SOL_SOCKET libc::SO_SNDBUF, Integer, "socket(7): bytes; the kernel doubles them";
     SO_RCVBUF SOL_SOCKET libc::SO_RCVBUF, Integer, "socket(7): bytes; the kernel doubles them";
     SO_SNDBUFFORCE SOL_SOCKET libc::SO_SNDBUFFORCE, Integer, "socket(7): bytes, whatever wmem_max; the kernel doubles them";
@@ -88,6 +100,9 @@ options! {
     TCP_MAXSEG IPPROTO_TCP libc::TCP_MAXSEG, Integer, "tcp(7): bytes";
     TCP_WINDOW_CLAMP IPPROTO_TCP libc::TCP_WINDOW_CLAMP, Integer, "tcp(7): bytes";
     TCP_NOTSENT_LOWAT IPPROTO_TCP libc::TCP_NOTSENT_LOWAT, Integer, "tcp(7): bytes";
+    TCP_FASTOPEN IPPROTO_TCP libc::TCP_FASTOPEN, Integer, "tcp(7): of a listening socket, the most SYNs with data that are pending";
+    TCP_FASTOPEN_CONNECT IPPROTO_TCP libc::TCP_FASTOPEN_CONNECT, Integer, "tcp(7): connect() returns at once, the first write sends SYN and data";
+    IP_LOCAL_PORT_RANGE IPPROTO_IP IP_LOCAL_PORT_RANGE, Ports, "ip(7): [lowest port, highest port]; Linux 6.3";
     IP_BIND_ADDRESS_NO_PORT IPPROTO_IP IP_BIND_ADDRESS_NO_PORT, Integer, "ip(7)";
     IPV6_V6ONLY IPPROTO_IPV6 libc::IPV6_V6ONLY, Integer, "ipv6(7)";
 }
@@ -115,6 +130,8 @@ pub enum OptionValue {
     Linger(i32, i32),
     /// `struct timeval`.
     Time(Duration),
+    /// The lowest port and the highest.
+    Ports(u16, u16),
 }
 
 impl fmt::Display for OptionValue {
@@ -123,6 +140,7 @@ impl fmt::Display for OptionValue {
             Self::Integer(number) => write!(f, "{number}"),
             Self::Linger(on, seconds) => write!(f, "{on},{seconds}"),
             Self::Time(time) => Time(*time).fmt(f),
+            Self::Ports(lowest, highest) => write!(f, "{lowest},{highest}"),
         }
     }
 }
@@ -133,6 +151,7 @@ impl Serialize for OptionValue {
             Self::Integer(number) => serializer.serialize_i32(*number),
             Self::Linger(on, seconds) => [on, seconds].serialize(serializer),
             Self::Time(_) => serializer.collect_str(self),
+            Self::Ports(lowest, highest) => [lowest, highest].serialize(serializer),
         }
     }
 }
@@ -140,14 +159,14 @@ impl Serialize for OptionValue {
 impl Type {
     /// Whether an option of it can be set.
     pub fn is_settable(self) -> bool {
-        self != Errno
+        !matches!(self, Errno | ReadOnly)
     }
 
     /// What its value can be where it is read.
     pub fn values(self) -> Values {
         match self {
-            Integer | Timeval => Values::Quantity,
-            Linger => Values::Text,
+            Integer | ReadOnly | Timeval => Values::Quantity,
+            Linger | Ports => Values::Text,
             Errno => Values::Errno,
         }
     }
@@ -155,7 +174,11 @@ impl Type {
     /// The schema of a value to set it to.
     pub fn schema(self) -> Json {
         match self {
-            Integer | Errno => json!({"type": "integer", NUMBER: true}),
+            Integer | ReadOnly | Errno => json!({"type": "integer", NUMBER: true}),
+            Ports => json!({
+                "type": "array", "items": {"anyOf": [{"type": "integer"}, axis_value()]},
+                "minItems": 2, "maxItems": 2,
+            }),
             Timeval => schema::of::<Time>(),
             Linger => json!({NUMBER: true, "anyOf": [{"type": "integer"}, {
                 "type": "array", "items": {"anyOf": [{"type": "integer"}, axis_value()]},
@@ -179,7 +202,8 @@ impl<'de> Visitor<'de> for Type {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Integer | Errno => "a number",
+            Integer | ReadOnly | Errno => "a number",
+            Ports => "[lowest port, highest port], each from 1 to 65535, the lowest first",
             Linger => "[l_onoff, l_linger], or a number for l_onoff",
             Timeval => "a time with its unit: us, ms, s or min",
         })
@@ -197,7 +221,8 @@ impl<'de> Visitor<'de> for Type {
         let number = i32::try_from(number)
             .map_err(|_| E::invalid_value(Unexpected::Signed(number), &self))?;
         Ok(match self {
-            Integer | Errno => OptionValue::Integer(number),
+            Integer | ReadOnly | Errno => OptionValue::Integer(number),
+            Ports => return Err(E::invalid_value(Unexpected::Signed(number.into()), &self)),
             Linger => OptionValue::Linger(number, 0),
             Timeval => return Err(E::invalid_value(Unexpected::Signed(number.into()), &self)),
         })
@@ -214,6 +239,15 @@ impl<'de> Visitor<'de> for Type {
         }
         match (self, &pair[..]) {
             (Linger, [on, seconds]) => Ok(OptionValue::Linger(*on, *seconds)),
+            (Ports, [lowest, highest]) => {
+                let port = |number: i32| u16::try_from(number).ok().filter(|port| *port > 0);
+                match (port(*lowest), port(*highest)) {
+                    (Some(lowest), Some(highest)) if lowest <= highest => {
+                        Ok(OptionValue::Ports(lowest, highest))
+                    }
+                    _ => Err(de::Error::invalid_value(Unexpected::Seq, &self)),
+                }
+            }
             _ => Err(de::Error::invalid_value(Unexpected::Seq, &self)),
         }
     }
@@ -227,6 +261,10 @@ impl OptionValue {
     fn words(self) -> (Words, usize) {
         match self {
             Self::Integer(number) => ([number, 0, 0, 0], size_of::<i32>()),
+            Self::Ports(lowest, highest) => {
+                let range = u32::from(highest) << 16 | u32::from(lowest);
+                ([range.cast_signed(), 0, 0, 0], size_of::<u32>())
+            }
             Self::Linger(on, seconds) => ([on, seconds, 0, 0], size_of::<libc::linger>()),
             Self::Time(time) => {
                 let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
@@ -246,7 +284,11 @@ impl Type {
     /// A value that the kernel gave, as it is observed.
     fn describe(self, words: Words) -> String {
         match self {
-            Integer => words[0].to_string(),
+            Integer | ReadOnly => words[0].to_string(),
+            Ports => {
+                let range = words[0].cast_unsigned();
+                format!("{},{}", range & 0xffff, range >> 16)
+            }
             Linger => OptionValue::Linger(words[0], words[1]).to_string(),
             Errno if words[0] == 0 => "none".to_owned(),
             Errno => errno::name(words[0]),

@@ -19,6 +19,10 @@ pub struct Read {
 impl Definition for Read {
     const SHORTHAND: Option<&'static str> = Some("bytes");
     const OBSERVES: &'static [Field] = RECEIPT;
+
+    fn is_limited(&self) -> bool {
+        self.within.is_some()
+    }
 }
 
 impl RunByActor for Read {

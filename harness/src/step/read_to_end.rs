@@ -16,6 +16,10 @@ pub struct ReadToEnd {
 
 impl Definition for ReadToEnd {
     const OBSERVES: &'static [Field] = RECEIPT;
+
+    fn is_limited(&self) -> bool {
+        self.within.is_some()
+    }
 }
 
 impl RunByActor for ReadToEnd {

@@ -1,7 +1,9 @@
 //! `repeat`
 
 use std::num::NonZeroU64;
+use std::time::Instant;
 
+use super::context::MOST_EACH;
 use super::prelude::*;
 use super::transfer::Every;
 use super::{ActorStep, Steps};
@@ -24,12 +26,17 @@ impl Definition for Repeat {
 
 impl RunByActor for Repeat {
     fn run(&self, actor: &mut ActorContext<'_>) -> Calls {
+        let mut each = Vec::new();
         for _ in 0..self.times.get() {
             Every::pause(self.every);
+            let start = Instant::now();
             for step in &self.steps.0 {
-                actor.run(step);
+                actor.run_inner(step);
+            }
+            if each.len() < MOST_EACH {
+                each.push(start.elapsed());
             }
         }
-        Ok(()).into()
+        Calls::from(Ok(())).with_each(each)
     }
 }

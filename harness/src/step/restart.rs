@@ -8,12 +8,23 @@ use super::prelude::*;
 #[serde(deny_unknown_fields)]
 pub struct Restart {
     actor: CommandActor,
-    /// ETIMEDOUT where it is not ready after that. Default: no limit.
+    /// The error is `late` where it is not ready after that. Default: no limit.
     timeout: Option<Time>,
 }
 
 impl Definition for Restart {
     const SHORTHAND: Option<&'static str> = Some("actor");
+
+    fn is_limited(&self) -> bool {
+        self.timeout.is_some()
+    }
+}
+
+impl Restart {
+    /// The actor whose command it is.
+    pub fn actor(&self) -> &str {
+        &self.actor
+    }
 }
 
 impl RunByLab for Restart {

@@ -15,7 +15,9 @@ pub struct Setrlimit {
     descriptors: NonZeroU64,
 }
 
-impl Definition for Setrlimit {}
+impl Definition for Setrlimit {
+    const PREPARES: bool = true;
+}
 
 impl RunByActor for Setrlimit {
     fn run(&self, _: &mut ActorContext<'_>) -> Calls {

@@ -22,7 +22,9 @@ pub struct Setsockopt {
     options: Vec<(&'static SocketOption, OptionValue)>,
 }
 
-impl Definition for Setsockopt {}
+impl Definition for Setsockopt {
+    const PREPARES: bool = true;
+}
 
 impl RunByActor for Setsockopt {
     fn run(&self, actor: &mut ActorContext<'_>) -> Calls {

@@ -15,6 +15,7 @@ pub struct Setuid {
 }
 
 impl Definition for Setuid {
+    const PREPARES: bool = true;
     const SHORTHAND: Option<&'static str> = Some("uid");
 }
 

@@ -2,8 +2,9 @@
 
 use std::os::fd::AsRawFd;
 
+use super::limit::limited;
 use super::prelude::*;
-use super::transfer::length;
+use super::transfer::{Within, length};
 
 /// splice(2) from a file of zeros through a pipe until all is taken.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -12,18 +13,24 @@ pub struct Splice {
     on: Option<SocketName>,
     /// How many bytes.
     bytes: Bytes,
+    within: Option<Within>,
 }
 
 impl Definition for Splice {
     const SHORTHAND: Option<&'static str> = Some("bytes");
     const OBSERVES: &'static [Field] = TRANSFER;
     const MAKES: Makes = Makes::File;
+
+    fn is_limited(&self) -> bool {
+        self.within.is_some()
+    }
 }
 
 impl RunByActor for Splice {
     fn run(&self, actor: &mut ActorContext<'_>) -> Calls {
         let Bytes(bytes) = self.bytes;
         actor.send_file(self.on.as_ref(), bytes, |file, socket, done| {
+            let end = Within::end(self.within);
             let (reader, writer) = call::pipe()?;
             let (file, writer) = (file.as_raw_fd(), writer.as_raw_fd());
             let mut offset = 0;
@@ -35,7 +42,9 @@ impl RunByActor for Splice {
                     break;
                 }
                 while piped > 0 {
-                    let count = call::splice(reader.as_raw_fd(), None, socket, piped)?;
+                    let count = limited(end, || {
+                        call::splice(reader.as_raw_fd(), None, socket, piped)
+                    })?;
                     piped -= count;
                     spliced += count as u64;
                     done.bytes += count as u64;

@@ -15,7 +15,9 @@ pub struct Sysctl {
     value: Words,
 }
 
-impl Definition for Sysctl {}
+impl Definition for Sysctl {
+    const PREPARES: bool = true;
+}
 
 impl RunByLab for Sysctl {
     fn run(&self, lab: &mut LabContext<'_>) -> Result<ControlFlow<()>, LabError> {

@@ -1,7 +1,7 @@
 //! `track-connections`
 
 use super::prelude::*;
-use crate::lab::tracking;
+use crate::lab::nftables::{self, Hook, Rule};
 
 /// Tracks a host's connections from now on (nf_conntrack), and drops what comes in and
 /// belongs to none: `ct state invalid drop` of nf_tables.
@@ -13,13 +13,14 @@ pub struct TrackConnections {
 }
 
 impl Definition for TrackConnections {
+    const PREPARES: bool = true;
     const SHORTHAND: Option<&'static str> = Some("host");
 }
 
 impl RunByLab for TrackConnections {
     fn run(&self, lab: &mut LabContext<'_>) -> Result<ControlFlow<()>, LabError> {
         lab.namespace(&self.host)?
-            .run(tracking::start)
+            .run(|| nftables::install("lab", &[(Hook::Input, Rule::DropInvalid)]))
             .flatten()
             .map_err(|error| {
                 let hint = "it needs nf_tables, nft_ct and nf_conntrack";

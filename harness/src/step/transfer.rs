@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::call::{self, Events};
+use crate::errno;
 use crate::yaml::value::{Bytes, Time};
 
 /// The size of one system call's buffer.
@@ -42,7 +43,7 @@ impl Every {
     }
 }
 
-/// ETIMEDOUT where it is not done by then. Default: no limit.
+/// The error is `late` where it is not done by then. Default: no limit.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[schemars(inline)]
 pub struct Within(Time);
@@ -50,7 +51,13 @@ pub struct Within(Time);
 impl Within {
     /// The end of the time that begins now.
     pub fn end(within: Option<Self>) -> Option<Instant> {
-        within.map(|Self(Time(time))| Instant::now() + time)
+        within.map(|within| Instant::now() + within.time())
+    }
+
+    /// The time.
+    pub fn time(self) -> Duration {
+        let Self(Time(time)) = self;
+        time
     }
 }
 
@@ -91,12 +98,12 @@ pub fn in_time(
     loop {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(io::Error::from_raw_os_error(libc::ETIMEDOUT));
+            return Err(errno::late());
         }
         match call() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 // A millisecond more: poll(2) counts whole ones.
-                call::poll(socket, events, Some(left + Duration::from_millis(1)))?;
+                call::poll(socket, &[events], Some(left + Duration::from_millis(1)))?;
             }
             done => return done,
         }

@@ -6,6 +6,7 @@ use advisor_report::Value;
 
 use super::prelude::*;
 use crate::condition::Condition;
+use crate::errno;
 use crate::lab::observe::{gauge, observe_sockets};
 use crate::observation::{Observations, Watched};
 use crate::pace::pause;
@@ -20,12 +21,16 @@ pub struct Until {
     pub observation: Placed<Watched>,
     /// What it has to be: one of these.
     pub condition: Placed<OneOrMore<Condition>>,
-    /// ETIMEDOUT after that. Default: no limit.
+    /// The error is `late` after that. Default: no limit.
     pub timeout: Option<Time>,
 }
 
 impl Definition for Until {
     const OBSERVES: &'static [Field] = READING;
+
+    fn is_limited(&self) -> bool {
+        self.timeout.is_some()
+    }
 }
 
 impl RunByLab for Until {
@@ -45,9 +50,8 @@ impl RunByLab for Until {
                 .timeout
                 .is_some_and(|Time(limit)| start.elapsed() >= limit)
             {
-                let error = io::Error::from_raw_os_error(libc::ETIMEDOUT);
                 let action = format!("see {}", self.observation.value);
-                return Err(LabError::new(self.owner(), &action, error, ""));
+                return Err(LabError::new(self.owner(), &action, errno::late(), ""));
             }
             if !lab.progress.sleep(pause(start.elapsed(), SHORTEST_PAUSE)) {
                 return Ok(ControlFlow::Break(()));

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use super::option;
 use super::prelude::*;
+use crate::errno;
 
 /// ioctl(2) SIOCOUTQ until it reads 0, or SO_ERROR is set; `value` is what it read last.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct WaitOutqEmpty {
     on: Option<SocketName>,
-    /// ETIMEDOUT after that. Default: no limit.
+    /// The error is `late` after that. Default: no limit.
     timeout: Option<Time>,
     /// The pause between two looks.
     #[serde(default = "millisecond")]
@@ -21,6 +22,10 @@ pub struct WaitOutqEmpty {
 impl Definition for WaitOutqEmpty {
     const SHORTHAND: Option<&'static str> = Some("timeout");
     const OBSERVES: &'static [Field] = READING;
+
+    fn is_limited(&self) -> bool {
+        self.timeout.is_some()
+    }
 }
 
 impl RunByActor for WaitOutqEmpty {
@@ -41,7 +46,7 @@ impl WaitOutqEmpty {
     fn wait(&self, socket: RawFd, left: &mut Option<i32>) -> io::Result<()> {
         let start = Instant::now();
         loop {
-            let outq = call::outq(socket)?;
+            let outq = call::ioctl(socket, libc::TIOCOUTQ)?;
             *left = Some(outq);
             if outq == 0 {
                 return Ok(());
@@ -63,7 +68,7 @@ impl WaitOutqEmpty {
                 .timeout
                 .is_some_and(|Time(limit)| start.elapsed() >= limit)
             {
-                return Err(io::Error::from_raw_os_error(libc::ETIMEDOUT));
+                return Err(errno::late());
             }
             std::thread::sleep(self.every.0);
         }

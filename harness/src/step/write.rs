@@ -23,6 +23,10 @@ pub struct Write {
 impl Definition for Write {
     const SHORTHAND: Option<&'static str> = Some("bytes");
     const OBSERVES: &'static [Field] = TRANSFER;
+
+    fn is_limited(&self) -> bool {
+        self.within.is_some()
+    }
 }
 
 impl RunByActor for Write {

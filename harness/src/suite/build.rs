@@ -1,30 +1,35 @@
 //! From the text of a scenario to the scenario.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use advisor_report::{Clock, Quantifier};
 
 use super::command::Command;
+use super::command::Ready as CommandReady;
 use super::matrix::Cell;
 use super::parameter::Parameter;
 use super::scenario::{
-    Actor, Expected, ExpectedFailure, Failure, Limits, Proves, Scenario, Side, Task,
+    Actor, Expected, ExpectedFailure, Failure, Given, Limits, Proves, Scenario, Side, Task,
 };
 use super::text::{
-    ActorText, CarrierText, ClockText, Conditions, Emulation, ExpectationText, ProvesText,
-    ReleaseText, ScenarioText,
+    ActorText, CarrierText, ClockText, Conditions, Emulation, ExpectationText, Nat, ProvesText,
+    ReleaseText, RouterText, ScenarioText,
 };
 use super::vocabulary;
 use crate::condition::{Condition, Expression};
+use crate::errno;
+use crate::impairment::Impairment;
+use crate::lab::Middlebox;
+use crate::lab::address::split_family;
 use crate::observation::{Observation, Unknown};
 use crate::step::exit::Exit;
 use crate::step::name::StepReference;
 use crate::step::name::{Endpoint, SysctlName, is_name};
-use crate::step::{ActorStep, Ready, Step, flatten};
+use crate::step::{ActorStep, LabStep, Ready, Step, flatten};
 use crate::yaml::error::{Place, SuiteError};
 use crate::yaml::reader::Mention;
-use crate::yaml::value::{Bytes, Entries, Placed, Words};
+use crate::yaml::value::{Bytes, Entries, Placed, Time, Words};
 
 /// Names that no actor and no sample may have.
 const RESERVED: &[&str] = &["any", "kernel", "lab", "localhost", "router"];
@@ -85,6 +90,7 @@ pub fn build(
         },
         needs_netem: text.carrier == CarrierText::Netem,
         links: BTreeMap::new(),
+        middlebox: text.router.as_ref().map(middlebox).transpose()?,
         sysctls: BTreeMap::new(),
         kernel_sysctls: Vec::new(),
         actors: Vec::new(),
@@ -93,6 +99,8 @@ pub fn build(
         parameters: origin.parameters.clone(),
         proves: proves(&text.proves)?,
         failure: None,
+        given: Vec::new(),
+        named_steps: BTreeSet::new(),
         file: Some((PathBuf::new(), origin.place.line)),
         expected_failure: expected_failure(text)?,
     };
@@ -102,7 +110,9 @@ pub fn build(
     scenario.let_connects_wait();
     scenario.check(mentions)?;
     scenario.read_failure(&text.failure, origin.place)?;
+    scenario.read_given(&text.given)?;
     scenario.read_expectations(&text.expect, origin.place)?;
+    scenario.named_steps = scenario.steps_named();
     Ok(scenario)
 }
 
@@ -166,6 +176,24 @@ fn proves(texts: &[ProvesText]) -> Result<Vec<Proves>, SuiteError> {
     proves.collect()
 }
 
+/// What the router does beside forwarding.
+fn middlebox(text: &RouterText) -> Result<Middlebox, SuiteError> {
+    let Nat::Masquerade = text.nat;
+    let seconds = |limit: &Placed<Time>| {
+        let Time(time) = limit.value;
+        if time.is_zero() || time.subsec_nanos() > 0 {
+            let message = format!("idle_limit: {time:?} isn't allowed here");
+            let hint = "whole seconds from 1s on, as connection tracking counts them";
+            return Err(SuiteError::new(limit.place, message, hint));
+        }
+        Ok(time.as_secs())
+    };
+    Ok(Middlebox {
+        idle_limit_seconds: text.idle_limit.as_ref().map(seconds).transpose()?,
+        on_unknown: text.on_unknown,
+    })
+}
+
 fn hosts(text: &ScenarioText) -> Result<Vec<String>, SuiteError> {
     let mut hosts: Vec<String> = Vec::new();
     let Some(names) = &text.hosts else {
@@ -203,6 +231,13 @@ fn hosts(text: &ScenarioText) -> Result<Vec<String>, SuiteError> {
 
 impl Scenario {
     fn read_links(&mut self, text: &ScenarioText) -> Result<(), SuiteError> {
+        for link in text
+            .link
+            .iter()
+            .chain(text.links.iter().map(|(_, link)| link))
+        {
+            link.check_family(self.family)?;
+        }
         if let Some(link) = &text.link {
             let impairment = link.impairment()?;
             for host in &self.hosts {
@@ -212,6 +247,16 @@ impl Scenario {
         for (host, link) in text.links.iter() {
             self.check_link_host(host, host.place)?;
             self.links.insert(host.value.clone(), link.impairment()?);
+        }
+        // A link that changes later is one from the start.
+        for step in &self.lab {
+            if let LabStep::Link(change) = &step.kind {
+                change.becomes.check_family(self.family)?;
+                let later = change.becomes.impairment()?;
+                let host = change.host.to_string();
+                let link = self.links.entry(host).or_insert_with(Impairment::none);
+                link.may_drop_later |= !later.drops.is_empty();
+            }
         }
         Ok(())
     }
@@ -353,21 +398,46 @@ impl Scenario {
                 }
             }
         }
+        let hosts = self.hosts.clone();
+        let declared = self.declared_readiness();
         for actor in &mut self.actors {
             let (name, host) = (&actor.name, &actor.host);
             for task in &mut actor.tasks {
                 for_each_connect(&mut task.steps, &mut |to, after| {
-                    let host = match to.host.as_deref() {
+                    let named = to.host.as_deref().map(|named| match split_family(named) {
+                        Some((host, _)) if !hosts.iter().any(|known| known == named) => host,
+                        _ => named,
+                    });
+                    let host = match named {
                         Some("localhost") | None => host,
                         Some(host) => host,
                     };
                     let listen = listens.get(&(host.to_owned(), to.port));
+                    let listen = listen.or_else(|| serving(&declared, host, to.port));
                     if let Some(listen) = listen.filter(|listen| listen.list != *name) {
                         after.get_or_insert_with(|| listen.clone());
                     }
                 });
             }
         }
+    }
+
+    /// The commands that say by something else than a port when they are ready.
+    fn declared_readiness(&self) -> Vec<Declared> {
+        let declared = self.actors.iter().filter_map(|actor| {
+            let command = actor.command.as_ref()?;
+            matches!(command.ready, CommandReady::Line(_) | CommandReady::File(_)).then(|| {
+                Declared {
+                    host: actor.host.clone(),
+                    texts: command.texts().map(str::to_owned).collect(),
+                    ready: StepReference {
+                        list: actor.name.clone(),
+                        step: "ready".to_owned(),
+                    },
+                }
+            })
+        });
+        declared.collect()
     }
 
     /// What a name stands for; an observation that nothing here can produce is an error
@@ -421,6 +491,20 @@ impl Scenario {
         Ok(())
     }
 
+    /// What must have been seen for a run to count.
+    fn read_given(&mut self, given: &Entries<Conditions>) -> Result<(), SuiteError> {
+        for (name, conditions) in given.iter() {
+            let observation = self.observation(name, name.place)?;
+            let (conditions, references) = self.conditions(&observation, conditions)?;
+            self.given.push(Given {
+                observation,
+                conditions,
+                references,
+            });
+        }
+        Ok(())
+    }
+
     /// Conditions that an observation can meet, and the observations that they refer to.
     fn conditions(
         &self,
@@ -432,7 +516,9 @@ impl Scenario {
             for name in condition.references() {
                 references.push(self.observation(name, condition.place)?);
             }
-            if let Some(wanted) = condition.exact() {
+            // Among several values one may be of another cell of a matrix.
+            let is_of_another = |wanted: &str| wanted == errno::LATE && conditions.0.len() > 1;
+            if let Some(wanted) = condition.exact().filter(|wanted| !is_of_another(wanted)) {
                 vocabulary::check_value(observation, wanted, self)
                     .map_err(|unknown| named(&observation.to_string(), condition.place, unknown))?;
             }
@@ -505,6 +591,32 @@ impl Scenario {
             ));
         }
         Ok(())
+    }
+}
+
+/// A command that says by a line or a file when it is ready.
+struct Declared {
+    host: String,
+    /// The words in which it may name its ports.
+    texts: Vec<String>,
+    ready: StepReference,
+}
+
+/// The command that likely serves a port of a host: the only one there, or the only one
+/// that names the port.
+fn serving<'d>(declared: &'d [Declared], host: &str, port: u16) -> Option<&'d StepReference> {
+    let mut there: Vec<&Declared> = declared.iter().filter(|known| known.host == host).collect();
+    if there.len() > 1 {
+        let port = port.to_string();
+        let names = |text: &String| {
+            let mut numbers = text.split(|c: char| !c.is_ascii_digit());
+            numbers.any(|number| number == port)
+        };
+        there.retain(|known| known.texts.iter().any(names));
+    }
+    match there[..] {
+        [one] => Some(&one.ready),
+        _ => None,
     }
 }
 

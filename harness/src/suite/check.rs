@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::scenario::Scenario;
+use crate::lab::address::{SocketFamily, split_family};
 use crate::step::name::{Endpoint, StepReference};
-use crate::step::{Kind, LabStep, Makes, Step, flatten};
+use crate::step::{ActorStep, Kind, LabStep, Makes, Step, flatten};
 use crate::yaml::error::{Place, SuiteError};
 use crate::yaml::reader::Mention;
 
@@ -16,6 +17,8 @@ impl Scenario {
             let mut names = BTreeMap::new();
             for task in &actor.tasks {
                 check_unique(&task.steps, &mut names)?;
+                self.check_families(&task.steps)?;
+                self.check_rights(&actor.host, &task.steps)?;
             }
         }
         check_unique(&self.lab, &mut BTreeMap::new())?;
@@ -40,7 +43,7 @@ impl Scenario {
             "HostName" => self.check_host(text, *place),
             "LinkHost" => self.check_link_host(text, *place),
             "Endpoint" => match Endpoint::host_in(text) {
-                Some(host) => self.check_host(host, *place),
+                Some(host) => self.check_host(self.without_family(host), *place),
                 None => Ok(()),
             },
             "ActorName" => self.check_actor(text, *place),
@@ -56,6 +59,80 @@ impl Scenario {
             },
             _ => Ok(()),
         }
+    }
+
+    /// A host's name without the digit of a family, where it has one.
+    pub(super) fn without_family<'n>(&self, host: &'n str) -> &'n str {
+        if self.hosts.iter().any(|known| known == host) {
+            return host;
+        }
+        split_family(host).map_or(host, |(host, _)| host)
+    }
+
+    /// The family that an endpoint names.
+    fn family_of(&self, endpoint: &Endpoint) -> Option<SocketFamily> {
+        let host = endpoint.host.as_deref()?;
+        if self.hosts.iter().any(|known| known == host) {
+            return None;
+        }
+        split_family(host).map(|(_, family)| family)
+    }
+
+    /// A socket that a suite makes of a family takes addresses of that family only.
+    fn check_families(&self, steps: &[Step<ActorStep>]) -> Result<(), SuiteError> {
+        let mut made: BTreeMap<&str, Option<SocketFamily>> = BTreeMap::new();
+        let mut last: Option<SocketFamily> = None;
+        for step in flatten(steps) {
+            let (on, endpoint) = match &step.kind {
+                ActorStep::Socket(socket) => {
+                    last = socket.family;
+                    made.insert(&step.name, socket.family);
+                    continue;
+                }
+                ActorStep::Bind(bind) => (&bind.on, Some(&bind.to)),
+                ActorStep::Listen(listen) => (&listen.on, listen.port.as_ref()),
+                ActorStep::Connect(connect) => (&connect.on, Some(&connect.to.0)),
+                _ => continue,
+            };
+            let own = match on {
+                Some(name) => made.get(&**name).copied().flatten(),
+                None => last,
+            };
+            let named = endpoint.and_then(|endpoint| self.family_of(endpoint));
+            if let (Some(own), Some(named), Some(endpoint)) = (own, named, endpoint)
+                && own != named
+            {
+                let (own, named) = (own.as_str(), named.as_str());
+                return Err(SuiteError::new(
+                    step.place,
+                    format!("{endpoint} is an {named} address, and the socket is {own}"),
+                    format!(
+                        "without the digit it is the socket's own family; or socket: {{ family: {named} }}"
+                    ),
+                ));
+            }
+            if !matches!(step.kind, ActorStep::Bind(_)) && on.is_none() {
+                last = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// A descriptor is handed to an actor of the same host.
+    fn check_rights(&self, host: &str, steps: &[Step<ActorStep>]) -> Result<(), SuiteError> {
+        for step in flatten(steps) {
+            let ActorStep::Sendrights(send) = &step.kind else {
+                continue;
+            };
+            let mut actors = self.actors.iter();
+            let to = actors.find(|actor| actor.name == *send.to);
+            if let Some(to) = to.filter(|to| to.host != host) {
+                let message = format!("{} is on {}, not on {host}", to.name, to.host);
+                let hint = "a Unix socket leads to actors of the same host";
+                return Err(SuiteError::new(step.place, message, hint));
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn check_host(&self, name: &str, place: Place) -> Result<(), SuiteError> {
@@ -146,6 +223,7 @@ impl Scenario {
             LabStep::Signal(signal) if signal.to.is_some() => {
                 self.check_is_command(&signal.actor, step.place)
             }
+            LabStep::Inject(inject) => inject.check(step.place),
             LabStep::KernelSysctl(sysctl) => {
                 let mut set = self.kernel_sysctls.iter();
                 if set.any(|(name, _)| *name == *sysctl.name) {

@@ -132,6 +132,13 @@ impl Command {
         }
     }
 
+    /// All that it is started with.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        let pairs = self.env.iter().chain(&self.files);
+        let values = pairs.map(|(_, value)| value.as_str());
+        self.words.iter().map(String::as_str).chain(values)
+    }
+
     /// The port that it listens on once it is ready, where that is known.
     pub fn port(&self) -> Option<u16> {
         match self.ready {

@@ -57,6 +57,14 @@ struct Axis {
     values: Vec<(String, Node)>,
 }
 
+impl Axis {
+    /// Whether `$axis.part` can stand for something.
+    fn has_parts(&self) -> bool {
+        let mut values = self.values.iter();
+        values.any(|(_, value)| matches!(value.content, Content::Map(_)))
+    }
+}
+
 /// A row of the truth table.
 struct Case {
     place: Place,
@@ -413,8 +421,12 @@ impl<'a> Filling<'a> {
         values: &[usize],
         depth: usize,
     ) -> Result<Node, SuiteError> {
-        let Some((name, part)) = reference(text) else {
-            return Ok(node.clone());
+        let Some((name, part)) = reference(text).filter(|(name, part)| {
+            // A plain value has no parts: what follows it is text.
+            let axis = self.axes.iter().find(|axis| axis.key.text == *name);
+            part.is_none() || axis.is_none_or(Axis::has_parts)
+        }) else {
+            return self.within_text(node, text, values, depth);
         };
         let Some(index) = self.axes.iter().position(|axis| axis.key.text == name) else {
             let key = Key {
@@ -462,6 +474,79 @@ impl<'a> Filling<'a> {
                 ))
             }
         }
+    }
+
+    /// Fills in each `$axis` and `$axis.part` of a longer text. `$$` stands for a dollar
+    /// sign; one before anything else is one.
+    fn within_text(
+        &self,
+        node: &Node,
+        text: &str,
+        values: &[usize],
+        depth: usize,
+    ) -> Result<Node, SuiteError> {
+        let mut filled = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find('$') {
+            filled.push_str(&rest[..at]);
+            let after = &rest[at + 1..];
+            if after.starts_with('$') && self.longest_reference(&after[1..]).is_some() {
+                filled.push('$');
+                let (name, _) = self.longest_reference(&after[1..]).unwrap_or_default();
+                filled.push_str(name);
+                rest = &after[1 + name.len()..];
+                continue;
+            }
+            let Some((reference, left)) = self.longest_reference(after) else {
+                filled.push('$');
+                rest = after;
+                continue;
+            };
+            let whole = Node {
+                content: Content::Scalar(format!("${reference}")),
+                place: node.place,
+            };
+            match self.node(&whole, values, depth + 1)?.content {
+                Content::Scalar(value) => filled.push_str(&value),
+                Content::Null => {}
+                other => {
+                    let value = Node {
+                        content: other,
+                        place: node.place,
+                    };
+                    let message = format!(
+                        "${reference} is {} here, and stands in a text",
+                        value.describe()
+                    );
+                    let hint = "only a plain value can be part of a text";
+                    return Err(SuiteError::new(node.place, message, hint));
+                }
+            }
+            rest = left;
+        }
+        filled.push_str(rest);
+        let content = Content::Scalar(filled);
+        Ok(Node { content, ..*node })
+    }
+
+    /// The longest `axis` or `axis.part` that a text begins with, and what follows it.
+    fn longest_reference<'t>(&self, text: &'t str) -> Option<(&'t str, &'t str)> {
+        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let end = text.find(|c| !fits(c)).unwrap_or(text.len());
+        let names = self.axes.iter().filter(|axis| {
+            let name = axis.key.text.as_str();
+            // What follows is not part of a longer word.
+            text[..end].strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        });
+        let axis = names.max_by_key(|axis| axis.key.text.len())?;
+        let mut length = axis.key.text.len();
+        if axis.has_parts()
+            && let Some(part) = text[length..].strip_prefix('.')
+        {
+            let end = part.find(|c| !fits(c)).unwrap_or(part.len());
+            length += usize::from(end > 0) * (1 + end);
+        }
+        Some(text.split_at(length))
     }
 
     fn has_part(&self, axis: usize, part: &str) -> bool {

@@ -1,6 +1,6 @@
 //! A scenario: hosts, links, sysctls, actors with steps, expectations.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -15,10 +15,10 @@ use super::matrix::Cell;
 use super::parameter::Parameter;
 use crate::condition::{Condition, Expression};
 use crate::impairment::Impairment;
-use crate::lab::address::{Family, address};
-use crate::lab::{Carrier, Topology};
-use crate::observation::Observation;
-use crate::step::name::StepReference;
+use crate::lab::address::{self, Addresses, Family};
+use crate::lab::{Carrier, Middlebox, Topology};
+use crate::observation::{Field, Observation};
+use crate::step::name::{OWN_ADDRESSES, StepReference};
 use crate::step::{ActorStep, Kind, LabStep, Step, Values, flatten};
 use crate::yaml::error::Place;
 use advisor_facts::release::Release;
@@ -59,6 +59,8 @@ pub struct Scenario {
     pub needs_netem: bool,
     /// By host: the direction towards it.
     pub links: BTreeMap<String, Impairment>,
+    /// What the router does beside forwarding.
+    pub middlebox: Option<Middlebox>,
     /// By host: per-namespace sysctls.
     pub sysctls: BTreeMap<String, Vec<(String, String)>>,
     /// Sysctls of the initial namespace, which act on the whole machine.
@@ -75,12 +77,34 @@ pub struct Scenario {
     pub proves: Vec<Proves>,
     /// What shows that the failure happened in a run.
     pub failure: Option<Failure>,
+    /// What must have been seen for a run to count.
+    pub given: Vec<Given>,
+    /// The steps of which anything is expected on any release.
+    pub named_steps: BTreeSet<StepReference>,
     /// The suite's file, as it was named, and the line that the scenario begins on.
     #[serde(default)]
     pub file: Option<(PathBuf, usize)>,
     /// Where its failure is known.
     #[serde(default)]
     pub expected_failure: Option<ExpectedFailure>,
+}
+
+/// What must have been seen for a run to count.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Given {
+    /// The observation.
+    pub observation: Observation,
+    /// What it has to be: one of these.
+    pub conditions: Vec<Condition>,
+    /// The observations that the conditions refer to.
+    pub references: Vec<Observation>,
+}
+
+impl fmt::Display for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<&str> = self.conditions.iter().map(|c| c.text.as_str()).collect();
+        write!(f, "{} {}", self.observation, texts.join(" | "))
+    }
 }
 
 /// A failure that the suite knows of.
@@ -249,13 +273,27 @@ impl Scenario {
     /// router's side of its link 10.0.N.1 and fd00:N::1. One of
     /// [`OWN_ADDRESSES`](crate::step::name::OWN_ADDRESSES) is the same on every host.
     pub fn address_of(&self, host: &str) -> IpAddr {
-        let own = match host {
-            "any" => Some((Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED)),
-            "localhost" => Some((Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST)),
-            _ => None,
-        };
-        if let Some((v4, v6)) = own {
-            return self.family.of(v4, v6);
+        self.addresses_of(host).own()
+    }
+
+    /// The addresses by every name that an endpoint may have: hosts, the router and the
+    /// names that every host has.
+    pub fn addresses(&self) -> BTreeMap<String, Addresses> {
+        let hosts = self.hosts.iter().map(String::as_str);
+        hosts
+            .chain(["router"])
+            .chain(OWN_ADDRESSES)
+            .map(|host| (host.to_owned(), self.addresses_of(host)))
+            .collect()
+    }
+
+    fn addresses_of(&self, host: &str) -> Addresses {
+        let family = self.family;
+        let with = |(v4, v6)| Addresses { v4, v6, family };
+        match host {
+            "any" => return with((Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED)),
+            "localhost" => return with((Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST)),
+            _ => {}
         }
         let number = self
             .hosts
@@ -263,7 +301,7 @@ impl Scenario {
             .position(|known| known == host)
             .map_or(1, |index| index + 1);
         let side = if host == "router" { 1 } else { 2 };
-        address(number, side, self.family)
+        with(address::pair(number, side))
     }
 
     /// The id without the cell.
@@ -334,18 +372,78 @@ impl Scenario {
             })
     }
 
+    /// Every observation that something is expected of, or compared with.
+    pub fn observed(&self) -> impl Iterator<Item = &Observation> {
+        let expected = self.expectations.iter();
+        let expected = expected.flat_map(|one| one.references.iter().chain([&one.observation]));
+        let failure = self.failure.iter();
+        let failure = failure.flat_map(|one| one.references.iter().chain([&one.observation]));
+        let given = self.given.iter();
+        let given = given.flat_map(|one| one.references.iter().chain([&one.observation]));
+        expected.chain(failure).chain(given)
+    }
+
+    /// Whether packets have to be looked at: they are observed, or one is made to fit.
+    pub fn looks_at_packets(&self) -> bool {
+        let is_packets =
+            |observation: &Observation| matches!(observation, Observation::Packets { .. });
+        let mut steps = self.lab.iter();
+        self.observed().any(is_packets) || steps.any(|step| matches!(step.kind, LabStep::Inject(_)))
+    }
+
+    /// Whether anything is expected of how a step ends.
+    pub fn expects_of(&self, list: &str, step: &str) -> bool {
+        self.named_steps.contains(&StepReference {
+            list: list.to_owned(),
+            step: step.to_owned(),
+        })
+    }
+
+    /// The steps of which something is expected, beside how long they take.
+    pub(super) fn steps_named(&self) -> BTreeSet<StepReference> {
+        let of_step = |observation: &Observation| match observation {
+            Observation::Step {
+                list, step, field, ..
+            } if *field != Field::Ms => Some(StepReference {
+                list: list.clone(),
+                step: step.clone(),
+            }),
+            _ => None,
+        };
+        self.observed().filter_map(of_step).collect()
+    }
+
     /// What the field `value` of a step can be.
     pub fn values_of(&self, list: &str, step: &str) -> Option<Values> {
-        fn find<K: Kind>(steps: &[Step<K>], name: &str) -> Option<Values> {
-            let step = flatten(steps).find(|step| step.name == name)?;
-            Some(step.kind.value())
-        }
+        self.of_step(list, step, Kind::value, Kind::value)
+    }
+
+    /// What a step is called, and whether it has a time limit of its own.
+    pub fn limit_of(&self, list: &str, step: &str) -> Option<(&'static str, bool)> {
+        self.of_step(
+            list,
+            step,
+            |kind| (kind.name(), kind.is_limited()),
+            |kind| (kind.name(), kind.is_limited()),
+        )
+    }
+
+    fn of_step<T>(
+        &self,
+        list: &str,
+        name: &str,
+        of_actor: impl Fn(&ActorStep) -> T,
+        of_lab: impl Fn(&LabStep) -> T,
+    ) -> Option<T> {
         if list == "lab" {
-            return find(&self.lab, step);
+            let step = flatten(&self.lab).find(|step| step.name == name)?;
+            return Some(of_lab(&step.kind));
         }
         let mut actors = self.actors.iter();
         let actor = actors.find(|actor| actor.name == list)?;
-        actor.tasks.iter().find_map(|task| find(&task.steps, step))
+        let mut steps = actor.tasks.iter().flat_map(|task| flatten(&task.steps));
+        let step = steps.find(|step| step.name == name)?;
+        Some(of_actor(&step.kind))
     }
 
     /// Whether a step of the lab takes a link away.
@@ -360,6 +458,7 @@ impl Scenario {
             hosts: &self.hosts,
             links: &self.links,
             sysctls: &self.sysctls,
+            middlebox: self.middlebox,
         }
     }
 
@@ -427,7 +526,11 @@ fn listed<K: Kind>(steps: &[Step<K>]) -> Vec<Listed<'_>> {
         Listed {
             names: all().map(|step| step.name.as_str()).collect(),
             place: step.place,
-            waits_for: all().filter_map(Step::waits_for).collect(),
+            // One that waits for a time only goes on whatever happens.
+            waits_for: all()
+                .filter(|step| !(step.kind.name() == "await" && step.kind.is_limited()))
+                .filter_map(Step::waits_for)
+                .collect(),
         }
     };
     steps.iter().map(listed).collect()

@@ -9,8 +9,9 @@ use serde_json::Value as Json;
 
 use super::command::{Command, Ready};
 use super::scenario::{Expected, Limits, Scenario};
-use crate::impairment::{Impairment, Loss};
+use crate::impairment::{Drop, Impairment, Loss};
 use crate::lab::address::Family;
+use crate::lab::{Middlebox, OnUnknown};
 use crate::step::{ActorStep, Documentation, Kind, LabStep, Step, flatten};
 use crate::yaml::quantity::{self, write_percent as percent};
 use crate::yaml::value::Entries;
@@ -42,6 +43,9 @@ pub fn tell(scenario: &Scenario) -> String {
     paragraph(&mut story, "hosts     ", &hosts);
     for line in links(scenario) {
         paragraph(&mut story, "link      ", &line);
+    }
+    if let Some(middlebox) = scenario.middlebox {
+        paragraph(&mut story, "router    ", &describe_middlebox(middlebox));
     }
     for (host, sysctls) in &scenario.sysctls {
         for (name, value) in sysctls {
@@ -235,6 +239,59 @@ fn links(scenario: &Scenario) -> Vec<String> {
         .collect()
 }
 
+fn describe_middlebox(middlebox: Middlebox) -> String {
+    let mut text = "gives what it forwards its own address".to_owned();
+    if let Some(seconds) = middlebox.idle_limit_seconds {
+        let _ = write!(
+            text,
+            ", forgets connections after {seconds} s without a packet"
+        );
+    }
+    let unknown = match middlebox.on_unknown {
+        OnUnknown::Forward => "forwards",
+        OnUnknown::Reset => "resets",
+        OnUnknown::Drop => "drops",
+    };
+    let _ = write!(text, ", {unknown} what belongs to no connection");
+    text
+}
+
+fn describe_drop(drop: &Drop) -> String {
+    let mut parts = Vec::new();
+    if drop.skip > 0 {
+        parts.push(format!("after the first {}", drop.skip));
+    }
+    if let Some(first) = drop.first {
+        parts.push(format!("{first} of"));
+    } else if drop.every > 1 {
+        parts.push(format!("every {}th of", drop.every));
+    }
+    parts.push("the TCP packets".to_owned());
+    let flags = [
+        ("FIN", 1),
+        ("SYN", 2),
+        ("RST", 4),
+        ("PSH", 8),
+        ("ACK", 16),
+        ("URG", 32),
+    ];
+    let mut named: Vec<&str> = flags
+        .iter()
+        .filter(|(_, bit)| drop.flags & bit != 0)
+        .map(|(name, _)| *name)
+        .collect();
+    if drop.with_data {
+        named.push("data");
+    }
+    if !named.is_empty() {
+        parts.push(format!("with {}", named.join(" and ")));
+    }
+    if let Some(bytes) = drop.larger_than {
+        parts.push(format!("larger than {bytes} bytes"));
+    }
+    format!("drops {}", parts.join(" "))
+}
+
 fn describe_link(link: &Impairment) -> String {
     let none = Impairment::none();
     let mut parts = Vec::new();
@@ -268,6 +325,10 @@ fn describe_link(link: &Impairment) -> String {
     if link.limit_packets != none.limit_packets {
         parts.push(format!("at most {} packets", link.limit_packets));
     }
+    if let Some(mtu) = link.mtu {
+        parts.push(format!("an MTU of {mtu} bytes"));
+    }
+    parts.extend(link.drops.iter().map(describe_drop));
     if parts.is_empty() {
         return "nothing impaired".to_owned();
     }

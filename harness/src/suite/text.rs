@@ -1,6 +1,6 @@
 //! A scenario as a suite writes it: the reader and the JSON Schema go by these structs.
 
-use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
+use std::num::{NonZeroU16, NonZeroU64};
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -9,13 +9,13 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::parameter::ParameterText;
 use crate::condition::Condition;
-use crate::impairment::{Impairment, Loss, Probability};
 use crate::lab::address::Family;
 use crate::step::name::{HostName, Name};
+use crate::lab::OnUnknown;
+use crate::step::link::LinkText;
 use crate::step::{ActorStep, LabStep, Steps};
-use crate::yaml::error::SuiteError;
 use crate::yaml::value::{
-    Bytes, Entries, OneOrMore, Percent, Placed, Rate, Time, Words, from_text, inline_schema,
+    Bytes, Entries, OneOrMore, Placed, Time, Words, from_text, inline_schema,
 };
 use advisor_facts::release::Release;
 
@@ -89,6 +89,8 @@ pub struct ScenarioText {
     /// By host: the link towards that host only, in place of `link`.
     #[serde(default)]
     pub links: Entries<LinkText>,
+    /// The router as a middlebox. Default: it forwards.
+    pub router: Option<RouterText>,
     /// By host; under `kernel` those of the initial namespace, which act on the machine.
     #[serde(default)]
     pub sysctls: Entries<Entries<Placed<Words>>>,
@@ -111,6 +113,10 @@ pub struct ScenarioText {
     /// change always and after it never.
     #[serde(default)]
     pub failure: Placed<Entries<Conditions>>,
+    /// By observation: what must have been seen for a run to count; a run without it is
+    /// made again.
+    #[serde(default)]
+    pub given: Entries<Conditions>,
     /// By observation; may be left out where there is a `failure`.
     #[serde(default)]
     pub expect: Placed<Entries<OneOrMore<ExpectationText>>>,
@@ -308,132 +314,26 @@ impl<'de> Deserialize<'de> for Argument {
 
 inline_schema!(Argument);
 
-/// The impairment of a link.
+/// What the router does beside forwarding.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(inline)]
-pub struct LinkText {
-    /// Added to each packet.
-    #[serde(default = "zero")]
-    delay: Time,
-    /// The delay is uniform within +- this; it reorders.
-    #[serde(default = "zero_placed")]
-    jitter: Placed<Time>,
-    /// Each packet by itself.
-    loss: Option<Percent>,
-    /// Loss in bursts: a good and a bad state.
-    gilbert_elliott: Option<Placed<GilbertElliott>>,
-    /// Sent twice.
-    #[serde(default = "never")]
-    duplicate: Percent,
-    /// One bit is flipped.
-    #[serde(default = "never")]
-    corrupt: Percent,
-    /// Goes first, without the delay; needs delay.
-    reorder: Option<Placed<Percent>>,
-    /// With reorder: only every gap-th packet may. Default: 1.
-    gap: Option<Placed<NonZeroU32>>,
-    /// Bits a second on the wire. Default: no limit.
-    rate: Option<Rate>,
-    /// Packets that the link holds.
-    #[serde(default = "limit")]
-    limit: NonZeroU32,
-    /// Where the draws start; run N adds N to it.
+pub struct RouterText {
+    /// masquerade: what it forwards has its own address.
+    pub nat: Nat,
+    /// After so long without a packet it forgets an established connection; whole seconds.
+    /// Default: 5 days, the kernel's.
+    pub idle_limit: Option<Placed<Time>>,
+    /// What it does with a packet of a connection that it doesn't know.
     #[serde(default)]
-    seed: u64,
+    pub on_unknown: OnUnknown,
 }
 
-/// Loss in bursts.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+/// How the router changes addresses.
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 #[schemars(inline)]
-struct GilbertElliott {
-    /// From the good to the bad state, each packet.
-    p: Percent,
-    /// From the bad to the good state, each packet.
-    r: Percent,
-    /// Loss in the bad state.
-    #[serde(default = "always")]
-    bad_loss: Percent,
-    /// Loss in the good state.
-    #[serde(default = "never")]
-    good_loss: Percent,
-}
-
-fn zero() -> Time {
-    Time(Duration::ZERO)
-}
-
-fn zero_placed() -> Placed<Time> {
-    let value = zero();
-    let place = crate::yaml::error::Place::START;
-    Placed { value, place }
-}
-
-fn never() -> Percent {
-    Percent(Probability::NEVER)
-}
-
-fn always() -> Percent {
-    Percent(Probability::ALWAYS)
-}
-
-fn limit() -> NonZeroU32 {
-    const { NonZeroU32::new(Impairment::DEFAULT_LIMIT_PACKETS).unwrap() }
-}
-
-impl LinkText {
-    /// The impairment, where netem could carry it.
-    pub fn impairment(&self) -> Result<Impairment, SuiteError> {
-        let loss = match (self.loss, &self.gilbert_elliott) {
-            (Some(_), Some(states)) => {
-                let message = "both loss and gilbert_elliott";
-                return Err(SuiteError::new(states.place, message, "one of them"));
-            }
-            (Some(Percent(probability)), None) => Loss::Random(probability),
-            (None, Some(states)) => Loss::GilbertElliott {
-                p: states.p.0,
-                r: states.r.0,
-                bad_loss: states.bad_loss.0,
-                good_loss: states.good_loss.0,
-            },
-            (None, None) => Loss::None,
-        };
-        let (Time(delay), Time(jitter)) = (self.delay, self.jitter.value);
-        let place = self.jitter.place;
-        if jitter > delay {
-            let message = "the jitter is larger than the delay";
-            let hint = "a packet can't arrive before it was sent";
-            return Err(SuiteError::new(place, message, hint));
-        }
-        if jitter > Impairment::MAX_JITTER {
-            let message = "the jitter is larger than netem's largest";
-            return Err(SuiteError::new(place, message, "at most 2.1s"));
-        }
-        if let Some(reorder) = self.reorder.as_ref().filter(|_| delay.is_zero()) {
-            let message = "reorder without a delay does nothing";
-            let hint = "add a delay for the packets that are not reordered";
-            return Err(SuiteError::new(reorder.place, message, hint));
-        }
-        let gap = match (&self.reorder, &self.gap) {
-            (Some(_), Some(gap)) => gap.get(),
-            (Some(_), None) => 1,
-            (None, Some(gap)) => {
-                return Err(SuiteError::new(gap.place, "gap without reorder", ""));
-            }
-            (None, None) => 0,
-        };
-        Ok(Impairment {
-            delay,
-            jitter,
-            loss,
-            duplicate: self.duplicate.0,
-            corrupt: self.corrupt.0,
-            reorder: self.reorder.as_ref().map_or(Probability::NEVER, |p| p.0),
-            gap,
-            rate_bits_per_second: self.rate.map(|Rate(rate)| rate),
-            limit_packets: self.limit.get(),
-            seed: self.seed,
-        })
-    }
+pub enum Nat {
+    /// What it forwards has its own address.
+    Masquerade,
 }

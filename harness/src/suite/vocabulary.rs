@@ -13,8 +13,8 @@ use super::scenario::{Actor, Scenario};
 use crate::condition::is_quantity;
 use crate::errno;
 use crate::observation::{
-    CGROUP_FIELDS, EventKind, Field, GAUGE_FIELDS, Gauge, Observation, RUNNING, Resources,
-    SocketSet, USAGE_FIELDS, Unknown,
+    CGROUP_FIELDS, EventKind, Field, GAUGE_FIELDS, Gauge, Observation, Passed, RUNNING, Resources,
+    SocketSet, USAGE_FIELDS, Unknown, Which,
 };
 use crate::step::{Kind, LabStep, RESULT, Step, Values, flatten};
 use crate::yaml::error::did_you_mean;
@@ -57,6 +57,9 @@ pub fn resolve(name: &str, scenario: &Scenario) -> Result<Observation, Unknown> 
         }
         if actor.command.is_some() {
             return of_command(rest, actor);
+        }
+        if rest == "exit.status" {
+            return Ok(Observation::ExitStatus(first.to_owned()));
         }
         let tasks: Vec<_> = actor
             .tasks
@@ -111,7 +114,7 @@ fn of_command(rest: &str, actor: &Actor) -> Result<Observation, Unknown> {
     match rest.split_once('.') {
         None if rest == "output" => Ok(Observation::Output(name.clone())),
         Some(("exit", "status")) => Ok(Observation::ExitStatus(name.clone())),
-        Some(("ready", field)) => step_field(field, name, "ready", "ready", RESULT),
+        Some(("ready", field)) => step_field(field, name, "ready", "ready", RESULT, false),
         _ => Err(Unknown::new(
             format!("of a command there is no {rest:?}"),
             "ready.error, ready.ms, exit.status, output, usage.FIELD",
@@ -203,6 +206,15 @@ fn of_host(rest: &str, host: &str, scenario: &Scenario) -> Result<Observation, U
     if let Some(gauge) = rest.strip_prefix("sockstat.") {
         return sampled_gauge(Some(host), gauge);
     }
+    if let Some(packets) = Passed::parse(host, rest) {
+        let (passed, time) = packets?;
+        let is_host = |peer: &String| scenario.hosts.contains(peer);
+        if let Some(peer) = passed.peer.as_ref().filter(|peer| !is_host(peer)) {
+            let hint = format!("known: {}", scenario.hosts.join(", "));
+            return Err(Unknown::new(format!("no host {peer:?}"), hint));
+        }
+        return Ok(Observation::Packets { passed, time });
+    }
     if let Some(events) = events(rest, host) {
         return events;
     }
@@ -217,8 +229,8 @@ fn of_host(rest: &str, host: &str, scenario: &Scenario) -> Result<Observation, U
     Err(Unknown::new(
         format!("this kernel has no counter {rest:?}{likely}"),
         "a host has the counters of /proc/net/netstat and /proc/net/snmp, sockets.STATE, \
-         peers.HOST.STATE, sockstat.GAUGE.FIELD, resets.sent.REASON, resets.received and \
-         drops.REASON",
+         peers.HOST.STATE, packets.sent.KIND, sockstat.GAUGE.FIELD, resets.sent.REASON, \
+         resets.received and drops.REASON",
     ))
 }
 
@@ -243,9 +255,14 @@ pub fn check_value(
         Observation::KernelLog | Observation::Output(_) => Values::Text,
         Observation::ExitStatus(_) => return check_status(wanted),
         Observation::Step {
+            list,
+            step,
             field: Field::Error,
             ..
-        } => Values::Errno,
+        } => {
+            let (kind, is_limited) = scenario.limit_of(list, step).unwrap_or(("it", false));
+            return check_error(wanted, is_limited, kind);
+        }
         Observation::Step {
             list,
             step,
@@ -293,6 +310,21 @@ fn check_flags(wanted: &str, flags: &[&str]) -> Result<(), Unknown> {
     ))
 }
 
+/// Checks what the error of a step is compared with: an errno's name, or `late` of one
+/// that has a time limit of its own.
+fn check_error(wanted: &str, is_limited: bool, kind: &str) -> Result<(), Unknown> {
+    if wanted != errno::LATE {
+        return check_errno(wanted);
+    }
+    if is_limited {
+        return Ok(());
+    }
+    Err(Unknown::new(
+        format!("{kind} has no time limit here, so it is never late"),
+        "add `within`, or the `timeout` that until, restart and wait-outq-empty have",
+    ))
+}
+
 /// Checks a text that an errno's name is compared with.
 fn check_errno(name: &str) -> Result<(), Unknown> {
     if name == "none" || errno::names().any(|known| known == name) {
@@ -315,7 +347,9 @@ fn of_step<K: Kind>(rest: &str, list: &str, lists: &[&[Step<K>]]) -> Result<Obse
         let names: Vec<&str> = steps().map(|step| step.name.as_str()).collect();
         Unknown::no_such(&format!("{list} has no step {name:?}"), name, &names)
     })?;
-    step_field(field, list, name, step.kind.name(), step.kind.observes())
+    let kind = &step.kind;
+    let (what, observes) = (kind.name(), kind.observes());
+    step_field(field, list, name, what, observes, kind.is_limited())
 }
 
 fn step_field(
@@ -324,6 +358,7 @@ fn step_field(
     step: &str,
     kind: &str,
     observes: &[Field],
+    is_limited: bool,
 ) -> Result<Observation, Unknown> {
     let (stem, errno) = match field.split_once('.') {
         Some((stem, errno)) => (stem, Some(errno)),
@@ -331,6 +366,19 @@ fn step_field(
     };
     let observed = observes.iter().find(|observed| observed.as_str() == stem);
     let fits = |observed: &&Field| (**observed == Field::Errors) == errno.is_some();
+    if let (Some(Field::Ms), Some(which)) = (observed, errno) {
+        let which = Which::parse(which).ok_or_else(|| {
+            Unknown::new(
+                format!("there is no execution {which:?} of {kind}"),
+                format!("ms for all together, or ms.WHICH: {}", Which::NAMES),
+            )
+        })?;
+        return Ok(Observation::StepTime {
+            list: list.to_owned(),
+            step: step.to_owned(),
+            which,
+        });
+    }
     let Some(observed) = observed.filter(fits) else {
         let known: Vec<&str> = observes.iter().map(|field| field.documented()).collect();
         return Err(Unknown::new(
@@ -338,7 +386,9 @@ fn step_field(
             format!("it observes: {}", known.join(", ")),
         ));
     };
-    errno.map_or(Ok(()), check_errno)?;
+    if let Some(errno) = errno {
+        check_error(errno, is_limited, kind)?;
+    }
     Ok(Observation::Step {
         list: list.to_owned(),
         step: step.to_owned(),

@@ -31,6 +31,9 @@ pub const ONE_OR_MORE: &str = "$OneOrMore";
 /// The struct of a step.
 pub const STEP: &str = "$Step";
 
+/// What every step takes beside its own keys.
+const OF_EVERY_STEP: [&str; 2] = ["as", "may-fail"];
+
 /// What separates an error's message from its hint, for [`problem`].
 const HINT: &str = "\nhint: ";
 
@@ -240,8 +243,8 @@ impl<'a> Reader<'a> {
     }
 
     fn keys<'k>(&self, keys: &'k [&'k str]) -> Vec<&'k str> {
-        let as_key = self.takes_as.then_some("as");
-        as_key.into_iter().chain(keys.iter().copied()).collect()
+        let own: &[&str] = if self.takes_as { &OF_EVERY_STEP } else { &[] };
+        own.iter().copied().chain(keys.iter().copied()).collect()
     }
 
     /// What a missing key is described as: in the schema it is with the same others.
@@ -274,9 +277,9 @@ fn describe(schema: &Json, keys: &[&str], key: &str) -> Option<String> {
             let own = object.get("properties").and_then(Json::as_object);
             if let Some(own) = own
                 && keys.iter().all(|key| own.contains_key(*key))
-                && own
-                    .keys()
-                    .all(|own| own == "as" || keys.contains(&own.as_str()))
+                && own.keys().all(|own| {
+                    OF_EVERY_STEP.contains(&own.as_str()) || keys.contains(&own.as_str())
+                })
             {
                 let text = own.get(key)?.get("description")?.as_str()?;
                 return Some(text.to_owned());
@@ -554,6 +557,7 @@ struct StepReader<'a> {
     reader: Reader<'a>,
     word: Key,
     name: Option<Node>,
+    may_fail: Option<Node>,
     takes: Node,
     next: u8,
 }
@@ -594,11 +598,14 @@ impl<'a> StepReader<'a> {
             let text = key.to_owned();
             content = Content::Map(vec![(Key { text, place }, Node { content, place })]);
         }
-        let mut name = None;
-        if let Content::Map(entries) = &mut content {
-            let position = entries.iter().position(|(key, _)| key.text == "as");
-            name = position.map(|position| entries.remove(position).1);
-        }
+        let mut take = |key: &str| match &mut content {
+            Content::Map(entries) => {
+                let position = entries.iter().position(|(known, _)| known.text == key);
+                position.map(|position| entries.remove(position).1)
+            }
+            _ => None,
+        };
+        let [name, may_fail] = OF_EVERY_STEP.map(&mut take);
         if name.is_none() && shorthand == Some("as") {
             let message = format!("{}: \"as\" is missing", word.text);
             return Err(SuiteError::new(place, message, "as: the name of the step"));
@@ -608,6 +615,7 @@ impl<'a> StepReader<'a> {
             reader,
             word,
             name,
+            may_fail,
             takes,
             next: 0,
         })
@@ -622,7 +630,10 @@ impl<'de> MapAccess<'de> for StepReader<'_> {
         seed: K,
     ) -> Result<Option<K::Value>, ReadError> {
         self.next += 1;
-        let keys = ["kind", "name", "place"];
+        if self.next == 3 && self.may_fail.is_none() {
+            self.next += 1;
+        }
+        let keys = ["kind", "name", "may-fail", "place"];
         let key = keys.get(usize::from(self.next) - 1);
         let key = key.map(|key| IntoDeserializer::<ReadError>::into_deserializer(*key));
         key.map(|key| seed.deserialize(key)).transpose()
@@ -652,6 +663,14 @@ impl<'de> MapAccess<'de> for StepReader<'_> {
             2 => match &self.name {
                 Some(name) => seed.deserialize(self.reader.at(name, "as")),
                 None => seed.deserialize(self.word.text.as_str().into_deserializer()),
+            },
+            3 => match &self.may_fail {
+                Some(may_fail) => {
+                    let reader = self.reader.at(may_fail, "may-fail");
+                    let value = seed.deserialize(reader);
+                    value.map_err(|error| reader.located(error).into())
+                }
+                None => Err(ReadError::custom("may-fail without a value")),
             },
             _ => seed.deserialize(place_reader(self.word.place)),
         }

@@ -35,8 +35,8 @@ pub fn definitions() -> [(&'static str, Json); 2] {
     [
         (
             "axis-value",
-            json!({"type": "string", "pattern": "^\\$[a-z0-9-]+(\\.[a-z0-9-]+)?$",
-                   "description": "the value that a cell of the matrix has on this axis"}),
+            json!({"type": "string", "pattern": "\\$[a-z0-9-]+",
+                   "description": "the value that a cell of the matrix has on this axis, or a text with it"}),
         ),
         (
             "parameter-value",

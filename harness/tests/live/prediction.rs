@@ -49,10 +49,10 @@ impl Prediction {
     fn of(impairment: Impairment, sent: u32) -> Self {
         let mut queue = Queue::new(impairment);
         for number in 0..sent {
-            queue.enqueue(Duration::ZERO, frame(number));
+            queue.enqueue(Duration::ZERO, Duration::ZERO, frame(number));
         }
         let mut arrive: Vec<u32> = std::iter::from_fn(|| queue.dequeue(FAR))
-            .filter_map(|frame| received(&frame))
+            .filter_map(|(frame, _)| received(&frame))
             .collect();
         arrive.sort_unstable();
         Self {

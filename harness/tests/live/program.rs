@@ -148,6 +148,11 @@ impl Running {
         self.child.wait().unwrap();
     }
 
+    /// The number of its process.
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
     pub fn wait(self) -> Ended {
         self.wait_within(HANG)
     }

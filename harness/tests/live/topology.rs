@@ -21,6 +21,13 @@ use super::patience::{HANG, until};
 use super::program::{Running, suite};
 use super::relay::scenario;
 use super::traffic::{Traffic, dropped, numbers};
+use harness::lab::topology::Cut;
+
+/// The whole link.
+const BOTH: Cut = Cut {
+    towards: true,
+    from: true,
+};
 
 fn build(scenario: &Scenario) -> Lab {
     Lab::build(&scenario.topology(), Link::Relay, 0).unwrap()
@@ -242,7 +249,7 @@ fn a_link_that_is_down_loses_in_silence() {
         let back = Traffic::open(&scenario, &lab, "server", "client");
         assert!(gets_through(&lab, &there));
 
-        lab.set_link("server", false).unwrap();
+        lab.set_link("server", BOTH).unwrap();
         for traffic in [&there, &back] {
             // Sending says nothing, not even the second time, when a socket
             // would tell of an error that the first met on its way.
@@ -252,7 +259,7 @@ fn a_link_that_is_down_loses_in_silence() {
         }
         near.write_all(b"kept").unwrap();
 
-        lab.set_link("server", true).unwrap();
+        lab.set_link("server", Cut::default()).unwrap();
         for traffic in [&there, &back] {
             assert!(gets_through(&lab, traffic), "{links}");
         }
@@ -268,7 +275,7 @@ fn only_a_host_has_a_link() {
     let _machine = machine::shared();
     let lab = build(&scenario(""));
     for nobody in ["router", "witness"] {
-        let error = lab.set_link(nobody, false).unwrap_err();
+        let error = lab.set_link(nobody, BOTH).unwrap_err();
         assert!(error.to_string().starts_with(nobody), "{error}");
     }
 }

@@ -53,12 +53,33 @@ pub struct Queue {
     /// Delayed frames since one went first.
     since_reordered: u32,
     /// Frames that go first, the latest foremost, with their arrival in ns.
-    first: VecDeque<(i64, Frame)>,
+    first: VecDeque<(i64, Frame, Duration)>,
     /// By departure in ns, then by order of arrival. Departures are signed: a
     /// jitter above the delay reaches before the start.
-    delayed: BTreeMap<(i64, u64), Frame>,
+    delayed: BTreeMap<(i64, u64), Delayed>,
     arrivals: u64,
+    /// How long the frame that arrives has waited for the caller.
+    waited: Duration,
     counts: Counts,
+}
+
+/// A frame on the link.
+#[derive(Debug)]
+struct Delayed {
+    arrival: i64,
+    waited: Duration,
+    frame: Frame,
+}
+
+/// When a frame was on the link.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Passed {
+    /// When it came.
+    pub arrival: Duration,
+    /// When it was to leave.
+    pub departure: Duration,
+    /// How long it had waited for the caller before it came.
+    pub waited: Duration,
 }
 
 impl Queue {
@@ -72,13 +93,24 @@ impl Queue {
             first: VecDeque::new(),
             delayed: BTreeMap::new(),
             arrivals: 0,
+            waited: Duration::ZERO,
             counts: Counts::default(),
             impairment,
         }
     }
 
-    /// A frame arrives.
-    pub fn enqueue(&mut self, now: Duration, frame: Frame) {
+    /// Impairs the frames that come from now on otherwise; those on the link keep their
+    /// departure.
+    pub fn change(&mut self, impairment: Impairment) {
+        self.prng = Prng::from_seed(impairment.seed);
+        self.flips = Prng::from_seed(!impairment.seed);
+        self.bad_state = false;
+        self.impairment = impairment;
+    }
+
+    /// A frame arrives; the caller has let it wait for so long already.
+    pub fn enqueue(&mut self, now: Duration, waited: Duration, frame: Frame) {
+        self.waited = waited;
         self.counts.received += 1;
         let duplicated = self.happens(self.impairment.duplicate);
         self.counts.duplicated += u64::from(duplicated);
@@ -87,29 +119,37 @@ impl Queue {
 
     /// When the next frame leaves; it may be in the past.
     pub fn next_departure(&self) -> Option<Duration> {
-        let (departure, _) = match self.first.front() {
-            Some((arrival, frame)) => (*arrival, frame),
-            None => self
-                .delayed
-                .first_key_value()
-                .map(|((departure, _), frame)| (*departure, frame))?,
+        let departure = match self.first.front() {
+            Some((arrival, ..)) => *arrival,
+            None => self.delayed.first_key_value()?.0.0,
         };
         Some(Duration::from_nanos(departure.try_into().unwrap_or(0)))
     }
 
     /// The next frame that has reached the other end by `now`.
-    pub fn dequeue(&mut self, now: Duration) -> Option<Frame> {
-        let frame = if let Some((_, frame)) = self.first.pop_front() {
-            frame
+    pub fn dequeue(&mut self, now: Duration) -> Option<(Frame, Passed)> {
+        let (departure, delayed) = if let Some((arrival, frame, waited)) = self.first.pop_front() {
+            let delayed = Delayed {
+                arrival,
+                waited,
+                frame,
+            };
+            (arrival, delayed)
         } else {
             let next = self.delayed.first_entry()?;
             if next.key().0 > nanoseconds(now) {
                 return None;
             }
-            next.remove()
+            (next.key().0, next.remove())
         };
         self.counts.sent += 1;
-        Some(frame)
+        let time = |nanoseconds: i64| Duration::from_nanos(nanoseconds.try_into().unwrap_or(0));
+        let passed = Passed {
+            arrival: time(delayed.arrival),
+            departure: time(departure),
+            waited: delayed.waited,
+        };
+        Some((delayed.frame, passed))
     }
 
     /// The frames on the link.
@@ -154,7 +194,7 @@ impl Queue {
         {
             self.since_reordered = 0;
             self.counts.reordered += 1;
-            self.first.push_front((now, frame));
+            self.first.push_front((now, frame, self.waited));
             return;
         }
         self.since_reordered = self.since_reordered.saturating_add(1);
@@ -171,11 +211,16 @@ impl Queue {
         }
         self.arrivals += 1;
         let key = (start.saturating_add(delay), self.arrivals);
-        self.delayed.insert(key, frame);
+        let delayed = Delayed {
+            arrival: now,
+            waited: self.waited,
+            frame,
+        };
+        self.delayed.insert(key, delayed);
     }
 
     fn last_departure(&self) -> Option<i64> {
-        let first = self.first.back().map(|(arrival, _)| *arrival);
+        let first = self.first.back().map(|(arrival, ..)| *arrival);
         let delayed = self.delayed.last_key_value().map(|(key, _)| key.0);
         first.max(delayed)
     }
@@ -266,7 +311,7 @@ mod tests {
     /// All frames at once, then all departures: (when, which).
     fn flood(queue: &mut Queue, frames: u32) -> Vec<(Duration, u32)> {
         for one in 0..frames {
-            queue.enqueue(Duration::ZERO, frame(one));
+            queue.enqueue(Duration::ZERO, Duration::ZERO, frame(one));
         }
         drain(queue)
     }
@@ -277,7 +322,7 @@ mod tests {
             if let Some(early) = time.checked_sub(Duration::from_nanos(1)) {
                 assert!(queue.dequeue(early).is_none(), "left before {time:?}");
             }
-            departures.push((time, number(&queue.dequeue(time).unwrap())));
+            departures.push((time, number(&queue.dequeue(time).unwrap().0)));
         }
         departures
     }
@@ -330,7 +375,7 @@ mod tests {
                 ..Impairment::none()
             });
             for lost in &mut lost {
-                queue.enqueue(Duration::ZERO, frame(0));
+                queue.enqueue(Duration::ZERO, Duration::ZERO, frame(0));
                 *lost += u32::from(queue.dequeue(Duration::ZERO).is_none());
             }
         }
@@ -387,7 +432,7 @@ mod tests {
                 impairment,
             };
             for one in 0..300 {
-                queue.enqueue(Duration::ZERO, frame(one));
+                queue.enqueue(Duration::ZERO, Duration::ZERO, frame(one));
                 model.arrives(one, true);
             }
             // Those that go first leave in reverse, the others by time.
@@ -398,7 +443,7 @@ mod tests {
             let expected: Vec<_> = first.into_iter().chain(delayed).collect();
             let mut actual = Vec::new();
             while let Some(time) = queue.next_departure() {
-                let mut left = queue.dequeue(time).unwrap();
+                let mut left = queue.dequeue(time).unwrap().0;
                 // A flip may have hit the number.
                 let flipped = left[4..].iter().any(|byte| *byte != 0);
                 left[4..].fill(0);
@@ -472,13 +517,13 @@ mod tests {
             ..Impairment::none()
         });
         for one in 0..80 {
-            queue.enqueue(Duration::ZERO, frame(one));
+            queue.enqueue(Duration::ZERO, Duration::ZERO, frame(one));
         }
         assert_eq!((queue.held(), queue.counts().over_limit), (50, 30));
         assert!(queue.dequeue(9 * MILLISECOND).is_none());
         assert!(queue.dequeue(10 * MILLISECOND).is_some());
-        queue.enqueue(10 * MILLISECOND, frame(80));
-        queue.enqueue(10 * MILLISECOND, frame(81));
+        queue.enqueue(10 * MILLISECOND, Duration::ZERO, frame(80));
+        queue.enqueue(10 * MILLISECOND, Duration::ZERO, frame(81));
         assert_eq!((queue.held(), queue.counts().over_limit), (50, 31));
         assert_nothing_invented(&queue);
 
@@ -499,8 +544,8 @@ mod tests {
                 limit_packets,
                 ..Impairment::none()
             });
-            queue.enqueue(Duration::ZERO, frame(0));
-            queue.enqueue(Duration::ZERO, frame(1));
+            queue.enqueue(Duration::ZERO, Duration::ZERO, frame(0));
+            queue.enqueue(Duration::ZERO, Duration::ZERO, frame(1));
             assert_nothing_invented(&queue);
             (queue.held(), queue.counts().over_limit)
         };
@@ -642,7 +687,7 @@ mod tests {
         assert_eq!(times, expected);
 
         // After a pause the delay counts from the arrival.
-        queue.enqueue(100 * MILLISECOND, frame(10));
+        queue.enqueue(100 * MILLISECOND, Duration::ZERO, frame(10));
         assert_eq!(queue.next_departure(), Some(106 * MILLISECOND));
     }
 
@@ -656,8 +701,8 @@ mod tests {
         };
         let mut queue = Queue::new(lossy);
         for _ in 0..100 {
-            queue.enqueue(Duration::ZERO, vec![0; 64].into());
-            let Some(frame) = queue.dequeue(Duration::ZERO) else {
+            queue.enqueue(Duration::ZERO, Duration::ZERO, vec![0; 64].into());
+            let Some((frame, _)) = queue.dequeue(Duration::ZERO) else {
                 continue;
             };
             let flipped: u32 = frame.iter().map(|byte| byte.count_ones()).sum();
@@ -675,7 +720,7 @@ mod tests {
         assert_eq!(queue.counts().lost, lost);
         assert_eq!(queue.counts().corrupted, 100 - lost);
 
-        queue.enqueue(Duration::ZERO, Frame::default());
+        queue.enqueue(Duration::ZERO, Duration::ZERO, Frame::default());
     }
 
     #[test]
@@ -692,17 +737,18 @@ mod tests {
                 rate_bits_per_second: Some(50_000_000),
                 limit_packets: 12,
                 seed,
+                ..Impairment::none()
             };
             let run = || {
                 let mut queue = Queue::new(impairment.clone());
                 let mut left = Vec::new();
                 for one in 0..400 {
                     let now = MILLISECOND / 5 * one;
-                    queue.enqueue(now, frame(one));
+                    queue.enqueue(now, Duration::ZERO, frame(one));
                     assert_nothing_invented(&queue);
-                    left.extend(std::iter::from_fn(|| queue.dequeue(now)));
+                    left.extend(std::iter::from_fn(|| Some(queue.dequeue(now)?.0)));
                 }
-                left.extend(std::iter::from_fn(|| queue.dequeue(FAR)));
+                left.extend(std::iter::from_fn(|| Some(queue.dequeue(FAR)?.0)));
                 assert_eq!(queue.held(), 0);
                 assert_nothing_invented(&queue);
                 (left, queue.counts())

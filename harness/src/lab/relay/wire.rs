@@ -1,13 +1,18 @@
 //! The two ends of a wire: packet sockets.
 
+use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 use std::{io, ptr, thread};
 
 use nix::errno::Errno;
-use nix::sys::socket::{LinkAddr, MsgFlags, recvfrom, send, setsockopt, sockopt};
+use nix::sys::socket::{
+    ControlMessageOwned, LinkAddr, MsgFlags, recvmsg, send, setsockopt, sockopt,
+};
+use nix::time::{ClockId, clock_gettime};
 
-use super::queue::{Counts, Queue};
+use super::filter::Filter;
+use super::queue::{Counts, Passed, Queue};
 use crate::impairment::Impairment;
 
 /// Receive buffer in bytes. The kernel doubles it and counts its own overhead,
@@ -61,6 +66,30 @@ pub struct WireCounts {
     pub overrun: u64,
     /// Why the kernel did not accept the first of them.
     pub refused: Option<String>,
+    /// The frame that left latest, where that was later than [`Late::is_too_much`] allows.
+    pub late: Option<Late>,
+}
+
+/// How late a frame left the relay: its own thread was stopped or not scheduled.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Late {
+    /// After its time.
+    pub by: Duration,
+    /// What the link was to take.
+    pub asked: Duration,
+}
+
+/// What a relay may always be late by: no timer of TCP is shorter (TCP_RTO_MIN).
+const NOT_LATE: Duration = Duration::from_millis(200);
+
+/// The part of what was asked that a relay may be late by.
+const SHARE: u32 = 4;
+
+impl Late {
+    /// Whether the run is no sample.
+    pub fn is_too_much(self) -> bool {
+        self.by > NOT_LATE.max(self.asked / SHARE)
+    }
 }
 
 /// A socket that receives what arrives at a device of the calling thread's
@@ -68,6 +97,8 @@ pub struct WireCounts {
 pub fn receive_socket(interface_index: u32) -> io::Result<OwnedFd> {
     let socket = packet_socket()?;
     set_option(&socket, libc::PACKET_IGNORE_OUTGOING, 1)?;
+    // A frame waits in the socket while the relay is not scheduled.
+    setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
     // Beyond net.core.rmem_max needs CAP_NET_ADMIN; up to it, nothing. A buffer
     // that turns out too small shows as an overrun.
     if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
@@ -108,9 +139,11 @@ pub(super) struct Passage {
     receive: OwnedFd,
     send: OwnedFd,
     queue: Queue,
+    filter: Filter,
     link_down: u64,
     overrun: u64,
     refused: Option<String>,
+    late: Option<Late>,
 }
 
 impl Passage {
@@ -119,11 +152,24 @@ impl Passage {
             towards: wire.towards,
             receive: wire.receive,
             send: wire.send,
+            filter: Filter::new(wire.impairment.drops.clone()),
             queue: Queue::new(wire.impairment),
             link_down: 0,
             overrun: 0,
             refused: None,
+            late: None,
         }
+    }
+
+    /// The host at its end.
+    pub(super) fn towards(&self) -> &str {
+        &self.towards
+    }
+
+    /// Impairs what comes from now on otherwise.
+    pub(super) fn change(&mut self, impairment: Impairment) {
+        self.filter = Filter::new(impairment.drops.clone());
+        self.queue.change(impairment);
     }
 
     pub(super) fn source(&self) -> BorrowedFd<'_> {
@@ -135,7 +181,8 @@ impl Passage {
     }
 
     pub(super) fn send_due(&mut self, now: Duration) {
-        while let Some(frame) = self.queue.dequeue(now) {
+        while let Some((frame, passed)) = self.queue.dequeue(now) {
+            self.note_lateness(now, passed);
             match send_patiently(&self.send, &frame) {
                 Ok(()) => {}
                 Err(Errno::ENETDOWN | Errno::ENXIO | Errno::ENODEV) => self.link_down += 1,
@@ -147,7 +194,7 @@ impl Passage {
     /// Takes a burst of frames, and says whether there was more than that.
     pub(super) fn receive(&mut self, buffer: &mut [u8], start: Instant) -> nix::Result<bool> {
         for _ in 0..BURST {
-            let (length, from) = match recvfrom::<LinkAddr>(self.receive.as_raw_fd(), buffer) {
+            let Received { length, from, at } = match receive(&self.receive, buffer) {
                 Ok(received) => received,
                 Err(Errno::EAGAIN) => return Ok(false),
                 // Told once whenever the device goes down; frames come again
@@ -166,11 +213,15 @@ impl Passage {
                 self.refuse(&format!("receiving {length} bytes or more"));
                 continue;
             };
+            if self.filter.drops(frame) {
+                continue;
+            }
             let now = start.elapsed();
             // Frames whose time has come are off the link before this one
             // finds it full.
             self.send_due(now);
-            self.queue.enqueue(now, frame.into());
+            let waited = at.map_or(Duration::ZERO, |at| realtime().saturating_sub(at));
+            self.queue.enqueue(now, waited, frame.into());
             self.send_due(now);
         }
         Ok(true)
@@ -193,7 +244,19 @@ impl Passage {
             link_down: self.link_down,
             overrun: self.overrun + dropped,
             refused: self.refused,
+            late: self.late,
         })
+    }
+
+    /// Keeps the worst of the frames that were late.
+    fn note_lateness(&mut self, now: Duration, passed: Passed) {
+        let late = Late {
+            by: now.saturating_sub(passed.departure) + passed.waited,
+            asked: passed.departure.saturating_sub(passed.arrival),
+        };
+        if late.is_too_much() && self.late.is_none_or(|known| late.by > known.by) {
+            self.late = Some(late);
+        }
     }
 
     fn refuse(&mut self, why: &str) {
@@ -207,6 +270,39 @@ impl Passage {
 /// shift the draws.
 fn is_for_one_host(from: Option<&LinkAddr>) -> bool {
     from.is_some_and(|from| matches!(from.pkttype(), libc::PACKET_HOST | libc::PACKET_OTHERHOST))
+}
+
+/// A frame that was received.
+struct Received {
+    length: usize,
+    from: Option<LinkAddr>,
+    /// When it came to the device, on the kernel's wall clock.
+    at: Option<Duration>,
+}
+
+fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> nix::Result<Received> {
+    let mut slices = [IoSliceMut::new(buffer)];
+    let mut control = nix::cmsg_space!(libc::timespec);
+    let message = recvmsg::<LinkAddr>(
+        socket.as_raw_fd(),
+        &mut slices,
+        Some(&mut control),
+        MsgFlags::MSG_DONTWAIT,
+    )?;
+    let at = message.cmsgs()?.find_map(|message| match message {
+        ControlMessageOwned::ScmTimestampns(time) => Some(Duration::from(time)),
+        _ => None,
+    });
+    Ok(Received {
+        length: message.bytes,
+        from: message.address,
+        at,
+    })
+}
+
+fn realtime() -> Duration {
+    let now = clock_gettime(ClockId::CLOCK_REALTIME);
+    now.map_or(Duration::ZERO, Duration::from)
 }
 
 fn send_patiently(socket: &OwnedFd, frame: &[u8]) -> nix::Result<()> {
@@ -277,6 +373,12 @@ fn set_option(socket: &OwnedFd, option: libc::c_int, value: libc::c_int) -> io::
     };
     Errno::result(result)?;
     Ok(())
+}
+
+/// Sends a frame past the device's queue, so that netem neither impairs nor counts it.
+pub fn send_around_queue(socket: &OwnedFd, frame: &[u8]) -> io::Result<()> {
+    set_option(socket, libc::PACKET_QDISC_BYPASS, 1)?;
+    Ok(send_patiently(socket, frame)?)
 }
 
 /// The frames that found the receive buffer full since the last call.
