@@ -177,7 +177,9 @@ pub(super) fn not_seen(advice: &Advice, facts: &Facts) -> Option<String> {
         .collect();
     let rights = advice.not_seen.contains(&OutOfSight::OthersSockets);
     let hint = match advice.not_seen.first()? {
-        OutOfSight::OthersSockets => "Run it as root (CAP_SYS_PTRACE), outside of any container or sandbox.",
+        OutOfSight::OthersSockets => {
+            "Run it as root (CAP_SYS_PTRACE), outside of any container or sandbox."
+        }
         _ if rights => "Run it on the host as root.",
         _ => "Run it on the host.",
     };
