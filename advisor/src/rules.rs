@@ -34,6 +34,7 @@ use std::time::Duration;
 
 use advisor_facts::Facts;
 use advisor_report::measured::Measured;
+pub use advisor_report::proof::Harm;
 use serde::Serialize;
 
 use apply::command;
@@ -231,24 +232,27 @@ pub enum Scope {
     Files,
 }
 
-/// What tries the advice of a rule on a real kernel, before and after the change.
+/// What tries the advice of a rule: `harness prove`, on a reproduction of the host.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProvenBy {
-    /// Files of `suites/proof`, by name without `.yaml`.
-    Suites(&'static [&'static str]),
-    /// No suite, for this reason.
+    /// The harm that bystanders see before the change, and not after it.
+    Reproduction(&'static [Harm]),
+    /// No trial, for this reason.
     Nothing(&'static str),
 }
 
 impl fmt::Display for ProvenBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Suites(suites) => write!(
-                f,
-                "a trial in a guest, before and after: suites/proof/{} (results: docs/proofs.md)",
-                suites.join(", ")
-            ),
+            Self::Reproduction(harm) => {
+                let harm: Vec<&str> = harm.iter().map(|harm| harm.as_str()).collect();
+                write!(
+                    f,
+                    "harness prove, on a reproduction of the host; the harm: {}",
+                    harm.join(", or ")
+                )
+            }
             Self::Nothing(why) => write!(f, "the kernel's source and documents; no trial: {why}"),
         }
     }

@@ -1,6 +1,7 @@
 //! The command line. Each command is one file: its arguments, what it prints and
 //! what its exit status means. What it does is done by the other rooms.
 
+mod attempt;
 mod bisect;
 mod calibrate;
 mod compare;
@@ -12,6 +13,7 @@ mod links;
 mod list;
 mod new;
 mod prove;
+mod reproduce;
 mod restore;
 mod run;
 mod schema;
@@ -67,9 +69,13 @@ enum Command {
     Restore,
     /// Compare the relay with netem in a guest: datagrams and scenarios over each
     Links(links::Links),
-    /// Try the advice for a host on a kernel like the host's: with the host's
-    /// numbers, before and after each change
+    /// Write a suite that puts a guest into a host's condition, by its facts
+    Reproduce(reproduce::Reproduce),
+    /// Try the advice for a host on a reproduction of it: what bystanders see before
+    /// and after each change
     Prove(prove::Prove),
+    /// Try settings on a reproduction of a host: what gets better, and what worse
+    Try(attempt::Try),
     /// Say what differs between two reports, or between two kernels run now
     Compare(compare::Compare),
     /// Find the release of a kernel from which on a scenario sees something else
@@ -118,7 +124,9 @@ pub fn main() -> ExitCode {
         Command::Links(links) => links.run().unwrap_or_else(|status| status),
         Command::Compare(compare) => compare.run().unwrap_or_else(|status| status),
         Command::Bisect(bisect) => bisect.run().unwrap_or_else(|status| status),
+        Command::Reproduce(reproduce) => reproduce.run(),
         Command::Prove(prove) => prove.run(),
+        Command::Try(attempt) => attempt.run(),
         Command::Kernels(kernels) => kernels.run(),
         Command::Calibrate(calibrate) => calibrate.run().unwrap_or_else(|status| status),
         Command::Guest => serve("guest", runner::guests::serve()),

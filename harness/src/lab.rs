@@ -12,6 +12,7 @@ pub mod netem;
 mod netlink;
 pub mod observe;
 pub mod offload;
+pub mod peers;
 pub mod relay;
 pub mod sysctl;
 pub mod topology;

@@ -28,6 +28,7 @@ pub mod pace;
 pub mod privilege;
 pub mod prove;
 pub mod report;
+pub mod reproduce;
 pub mod runner;
 pub mod step;
 pub mod suite;

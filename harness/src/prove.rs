@@ -1,331 +1,604 @@
-//! Proves advice: tries each recommendation on a kernel like the host's, with
-//! the host's numbers, before and after the change. Imports runner, report,
+//! Proves advice: tries each recommendation on a reproduction of its host, with the change
+//! and without it, and judges by what bystanders see. Imports reproduce, runner, report,
 //! kernels and suite.
 
-pub mod chance;
+pub mod attempt;
 pub mod kernel;
 pub mod page;
+pub mod remedy;
 pub mod render;
-pub mod templates;
+pub mod verdict;
 
-use advisor::rules::RULES;
-use advisor_report::advice::{Advised, Claim, Recommended};
-use advisor_report::proof::{Load, Proof, SCHEMA, Side as Tried, Trial, TrialVerdict};
-use advisor_report::{Clock, Kernel, Link, ScenarioResult, Value};
+use advisor_facts::condition::Condition;
+use advisor_facts::{Facts, file};
+use advisor_report::advice::{Advised, Claim};
+use advisor_report::proof::{
+    Compared, Comparison, Harm, Load, Proof, Reading, SCHEMA, Side as Tried, Trial, TrialVerdict,
+};
+use advisor_report::{Clock, Kernel, Link, ScenarioResult, Seen, Value};
 
 use crate::kernels::cache::Stored;
+use crate::reproduce::likeness::{Likeness, is_comparable};
+use crate::reproduce::population::Population;
+use crate::reproduce::trial::{self, Arm, Change};
+use crate::reproduce::{Impossible, Reproduction};
 use crate::runner::plan::Plan;
-use crate::runner::{self, OnProgress, Options, judge};
-use crate::suite::parameter;
-use crate::suite::scenario::{Scenario, Side};
-use chance::Answer;
-use templates::Template;
+use crate::runner::{self, OnProgress, Options};
+use crate::suite::scenario::Scenario;
+use verdict::{Pair, judge};
 
-/// Runs of each side in the first round.
-pub const FEWEST_RUNS: u64 = 5;
-/// Runs of each side after which a trial ends without a clear answer.
-pub const MOST_RUNS: u64 = 20;
+/// Pairs of runs at first, each of another seed.
+pub const FEWEST_PAIRS: u64 = 8;
+/// Pairs of runs at most.
+pub const MOST_PAIRS: u64 = 16;
 
 /// When something counts as proven.
 fn rule() -> String {
     format!(
-        "Proven is what fails before the change and in no run after it, where chance alone \
-         separates the two sides as clearly with a probability of at most {} (Fisher's exact \
-         test, one-sided). Each side has {FEWEST_RUNS} runs, and up to {MOST_RUNS} until that is \
-         decided.",
-        chance::MOST
+        "Proven is a change after which a harm is gone that bystanders saw on a reproduction of \
+         the host, and that those see nothing of where the sockets that do it are left out. Late, \
+         better and worse mean by more than a tenth. Each pair of runs has one seed; {FEWEST_PAIRS} \
+         to {MOST_PAIRS} seeds vary order, arrivals and numbers, until chance explains the \
+         difference with a probability of at most {} (sign test, one-sided).",
+        verdict::MOST_CHANCE
     )
 }
 
-/// A recommendation and its trial.
-#[derive(Debug)]
+/// What a trial is made of.
+#[derive(Clone, Debug)]
 pub struct Prepared {
-    claim: Claim,
-    /// The two sides to run, or why nothing can be run.
-    trial: Result<Sides, String>,
+    reproduction: Reproduction,
+    change: Change,
+    offending: Vec<Condition>,
+    harm: &'static [Harm],
+    postpones: Option<String>,
+    other_kernel_settings: Vec<(String, String)>,
 }
 
-/// The two sides of a trial.
-#[derive(Debug)]
-struct Sides {
-    before: Scenario,
-    after: Scenario,
-    workload: Vec<Load>,
-    /// Runs before and after.
-    seen: (SideRuns, SideRuns),
+/// What the runs of a trial gave.
+#[derive(Debug, Default)]
+struct Runs {
+    pairs: Vec<Pair>,
+    well: Option<Vec<Reading>>,
+    likeness: Option<Likeness>,
+    table: Vec<Compared>,
+    notes: Vec<String>,
     link: Option<Link>,
     kernel: Option<Kernel>,
-    /// Why a run gave no answer.
     broken: Option<String>,
 }
 
-/// The runs of one side.
-#[derive(Debug, Default)]
-struct SideRuns {
-    runs: Vec<advisor_report::Run>,
-    failed: usize,
+/// A proof, and the suites that it was made with: a name, and the text.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The proof.
+    pub proof: Proof,
+    /// What was run, as one would run it again.
+    pub suites: Vec<(String, String)>,
 }
 
-/// Finds the trial of each recommendation and puts the host's numbers into it.
-pub fn prepare(advised: &Advised) -> Vec<Prepared> {
-    let templates = templates::all();
-    advised
-        .recommendations
-        .iter()
-        .map(|recommended| Prepared {
-            claim: recommended.claim.clone(),
-            trial: sides(recommended, &templates),
-        })
-        .collect()
-}
-
-impl Prepared {
-    /// The recommendation.
-    pub fn claim(&self) -> &Claim {
-        &self.claim
-    }
-
-    /// Whether there is something to run.
-    pub fn can_be_tried(&self) -> bool {
-        self.trial.is_ok()
-    }
-}
-
-fn sides(recommended: &Recommended, templates: &[Template]) -> Result<Sides, String> {
-    let claim = &recommended.claim;
-    if RULES.iter().all(|rule| rule.code != claim.code) {
-        return Err(format!("there is no rule {}", claim.code));
-    }
-    let Some((template, scenario)) = templates::find(templates, claim) else {
-        return Err(templates::why_not(claim));
-    };
-    let lookup = |name: &str| number(recommended, name);
-    let assigned =
-        parameter::assign(&scenario.parameters, &lookup).map_err(|misfit| misfit.to_string())?;
-    let given = assigned
-        .iter()
-        .map(|known| (known.name.clone(), known.tried))
-        .collect();
-    let [before, after] = template
-        .sides(scenario, &given)
-        .map_err(|error| format!("with the host's numbers: {}", error.message))?;
-    Ok(Sides {
-        before,
-        after,
-        workload: assigned
-            .into_iter()
-            .map(|known| Load {
-                name: known.name,
-                observation: known.from,
-                host: known.host,
-                tried: known.tried,
-            })
-            .collect(),
-        seen: <(SideRuns, SideRuns)>::default(),
-        link: None,
-        kernel: None,
-        broken: None,
-    })
-}
-
-/// A number of a recommendation by its name: `current`, `proposed`, or the name
-/// of evidence (`*.END`: the first with this end). `NAME[2]` is its third
-/// number.
-fn number(recommended: &Recommended, name: &str) -> Option<u64> {
-    let (name, index) = match name.split_once('[') {
-        Some((name, rest)) => (name, rest.strip_suffix(']')?.parse().ok()?),
-        None => (name, 0),
-    };
-    let evidence = || {
-        let fits = |known: &str| match name.strip_prefix('*') {
-            Some(end) => known.ends_with(end),
-            None => known == name,
-        };
-        let mut evidence = recommended.evidence.iter();
-        Some(&evidence.find(|observed| fits(&observed.observation))?.value)
-    };
-    let text = match name {
-        "current" => recommended.claim.current.clone(),
-        "proposed" => recommended.claim.proposed.clone(),
-        _ => match evidence()? {
-            Value::Number(number) => format!("{}", number.round()),
-            value => value.to_string(),
-        },
-    };
-    text.split_whitespace().nth(index)?.parse().ok()
-}
-
-/// Runs the trials on a kernel and returns the proof.
+/// Tries every recommendation. `facts` are those of the host; advice alone does not say who
+/// is connected.
 pub fn run(
     advised: &Advised,
-    mut prepared: Vec<Prepared>,
+    facts: Option<&Facts>,
     kernel: &kernel::Chosen,
     progress: OnProgress,
-) -> Result<Proof, runner::Error> {
-    let mut done = 0;
-    for runs in [FEWEST_RUNS, MOST_RUNS - FEWEST_RUNS] {
-        let mut open: Vec<&mut Sides> = prepared
-            .iter_mut()
-            .filter_map(|prepared| prepared.trial.as_mut().ok())
-            .filter(|sides| sides.is_open())
-            .collect();
-        round(&mut open, &kernel.stored, done, runs, progress)?;
-        done += runs;
+) -> Result<Outcome, runner::Error> {
+    let mut trials = Vec::new();
+    let mut suites = Vec::new();
+    let mut used = None;
+    for recommended in &advised.recommendations {
+        let claim = &recommended.claim;
+        let trial = match prepare(claim, facts, &kernel.stored.release) {
+            Ok(prepared) => {
+                suites.extend(prepared.suites(&format!("{}-{}", trials.len() + 1, claim.code)));
+                let runs = prepared.try_it(&kernel.stored, progress)?;
+                used = used.or(runs.kernel.clone());
+                prepared.conclude(claim, runs)
+            }
+            Err(why) => untried(claim, why),
+        };
+        trials.push(trial);
     }
-    Ok(assemble(advised, prepared, kernel.why.clone()))
-}
-
-/// The proof where nothing can be tried.
-pub fn nothing(advised: &Advised, prepared: Vec<Prepared>) -> Proof {
-    assemble(advised, prepared, String::new())
-}
-
-/// The proof from the runs so far; `choice` says how the kernel was chosen.
-fn assemble(advised: &Advised, prepared: Vec<Prepared>, choice: String) -> Proof {
-    let mut sides = prepared
-        .iter()
-        .filter_map(|known| known.trial.as_ref().ok());
-    Proof {
+    let proof = Proof {
         schema: SCHEMA,
         harness: env!("CARGO_PKG_VERSION").to_owned(),
         host: advised.host.clone(),
-        kernel: sides.find_map(|sides| sides.kernel.clone()),
-        choice,
+        kernel: used,
+        choice: kernel.why.clone(),
         rule: rule(),
-        trials: prepared.into_iter().map(Prepared::conclude).collect(),
-    }
-}
-
-/// Runs both sides of trials `runs` times; the runs are numbered from `first`.
-fn round(
-    open: &mut [&mut Sides],
-    kernel: &Stored,
-    first: u64,
-    runs: u64,
-    progress: OnProgress,
-) -> Result<(), runner::Error> {
-    let options = Options {
-        // The host's own timeouts, however long, at the cost of a few seconds.
-        clock: Some(Clock::Virtual),
-        runs: Some(runs),
-        first_run: first,
-        long: true,
-        // On a busy machine a run can take too long.
-        retry_errored: true,
-        ..Options::default()
+        trials,
     };
-    let both = open.iter().flat_map(|sides| [&sides.before, &sides.after]);
-    let outcome = runner::run(&Plan::in_guests(both, kernel), &options, progress)?;
-    if let Some(error) = outcome.error {
-        return Err(error);
-    }
-    let results = outcome.results;
-    for (sides, results) in open.iter_mut().zip(results.chunks(2)) {
-        for (result, side) in results.iter().zip([Side::Before, Side::After]) {
-            sides.take(side, result);
-        }
-    }
-    Ok(())
+    Ok(Outcome { proof, suites })
 }
 
-impl Sides {
-    /// Takes the runs of a side.
-    fn take(&mut self, side: Side, result: &ScenarioResult) {
-        let (scenario, seen) = match side {
-            Side::Before => (&self.before, &mut self.seen.0),
-            Side::After => (&self.after, &mut self.seen.1),
-        };
-        for run in &result.runs {
-            if let Some(failed) = judge::has_failed(scenario, run) {
-                seen.failed += usize::from(failed);
-                seen.runs.push(run.clone());
-            } else {
-                let why = run
-                    .error
-                    .as_deref()
-                    .unwrap_or("the failure's observation is missing");
-                self.broken = Some(format!("{}: {why}", result.id));
-            }
+/// The proof where nothing can be tried.
+pub fn nothing(advised: &Advised, facts: Option<&Facts>) -> Outcome {
+    let release = &advised.host.kernel;
+    let trials = advised.recommendations.iter().map(|recommended| {
+        let claim = &recommended.claim;
+        match prepare(claim, facts, release) {
+            Ok(_) => untried(claim, "it was not run".to_owned()),
+            Err(why) => untried(claim, why),
         }
-        if result.runs.is_empty() {
-            let why = result.reason.as_deref().unwrap_or("it did not run");
-            self.broken = Some(format!("{}: {why}", result.id));
-        }
-        self.link = Some(result.link);
-        self.kernel = Some(result.kernel.clone());
+    });
+    Outcome {
+        proof: Proof {
+            schema: SCHEMA,
+            harness: env!("CARGO_PKG_VERSION").to_owned(),
+            host: advised.host.clone(),
+            kernel: None,
+            choice: String::new(),
+            rule: rule(),
+            trials: trials.collect(),
+        },
+        suites: Vec::new(),
     }
+}
 
-    fn answer(&self) -> Answer {
-        let side = |seen: &SideRuns| (seen.failed, seen.runs.len());
-        chance::answer(side(&self.seen.0), side(&self.seen.1))
+/// How many of the recommendations can be tried.
+pub fn can_be_tried(advised: &Advised, facts: Option<&Facts>) -> usize {
+    let release = &advised.host.kernel;
+    let tried = advised
+        .recommendations
+        .iter()
+        .filter(|recommended| prepare(&recommended.claim, facts, release).is_ok());
+    tried.count()
+}
+
+/// What tries a claim, or why nothing can.
+fn prepare(claim: &Claim, facts: Option<&Facts>, release: &str) -> Result<Prepared, String> {
+    let Some(facts) = facts else {
+        // The reason of the rule comes first, whatever the host.
+        remedy::rule_of(claim)?;
+        return Err(
+            "advice does not say who is connected: give the host's facts, --facts FILE".to_owned(),
+        );
+    };
+    remedy::rule_of(claim)?;
+    let places = facts.by_namespace();
+    let named = places.iter().find(|place| {
+        let inode = place.place.as_ref().map(|place| place.inode.to_string());
+        inode.is_some_and(|inode| claim.subject.contains(&inode))
+    });
+    let whole = named.unwrap_or(facts);
+    let place = named
+        .or_else(|| {
+            places
+                .iter()
+                .max_by_key(|place| place.now.every_socket().count())
+        })
+        .unwrap_or(facts);
+    let mut settings = place.clone();
+    settings.settings.tcp_mem = facts.settings.tcp_mem;
+    settings.settings.tcp_max_orphans = facts.settings.tcp_max_orphans;
+    let reproduction = Reproduction::of(whole, &settings, release)
+        .map_err(|error: Impossible| error.to_string())?;
+    let tried = remedy::of(claim, whole, &reproduction)?;
+    let missing = missing(&tried, &reproduction.population);
+    if let Some(why) = missing {
+        return Err(why);
     }
+    let other_kernel_settings = attempt::other_kernel_settings(&tried.change, place, release)?;
+    Ok(Prepared {
+        reproduction,
+        change: tried.change,
+        offending: tried.offending,
+        harm: tried.harm,
+        postpones: tried.postpones,
+        other_kernel_settings,
+    })
+}
 
-    /// Whether more runs can still decide.
-    fn is_open(&self) -> bool {
-        self.broken.is_none() && !matches!(self.answer(), Answer::Proven | Answer::StillFails)
+/// Why nobody is there whom a change of a program would be for.
+fn missing(tried: &remedy::Tried, population: &Population) -> Option<String> {
+    if !matches!(tried.change, Change::Program(..)) {
+        return None;
+    }
+    let there = population.of_condition(|condition| tried.offending.contains(&condition));
+    (there == 0).then(|| {
+        "the socket table shows none of the connections that the advice is about".to_owned()
+    })
+}
+
+fn untried(claim: &Claim, why: String) -> Trial {
+    Trial {
+        claim: claim.clone(),
+        verdict: TrialVerdict::CannotBeTried,
+        reason: Some(why),
+        scenario: None,
+        explains: String::new(),
+        link: None,
+        workload: Vec::new(),
+        failure: String::new(),
+        before: None,
+        after: None,
+        chance: None,
+        notes: Vec::new(),
+        seen: Vec::new(),
     }
 }
 
 impl Prepared {
-    fn conclude(self) -> Trial {
-        let mut trial = Trial {
-            claim: self.claim,
-            verdict: TrialVerdict::CannotBeTried,
-            reason: None,
-            scenario: None,
-            explains: String::new(),
-            link: None,
-            workload: Vec::new(),
-            failure: String::new(),
-            before: None,
-            after: None,
-            chance: None,
+    /// A trial of this without a claim: any change.
+    pub fn new(
+        reproduction: Reproduction,
+        change: Change,
+        other_kernel_settings: Vec<(String, String)>,
+    ) -> Self {
+        Self {
+            reproduction,
+            change,
+            offending: Vec::new(),
+            harm: &[],
+            postpones: None,
+            other_kernel_settings,
+        }
+    }
+
+    /// The text of an arm.
+    fn text(&self, arm: Arm, seed: u64) -> String {
+        let trial = trial::Trial {
+            arm,
+            change: self.change.clone(),
+            offending: self.offending.clone(),
+            other_kernel_settings: self.other_kernel_settings.clone(),
         };
-        let sides = match self.trial {
-            Ok(sides) => sides,
-            Err(why) => {
-                trial.reason = Some(why);
-                return trial;
+        self.reproduction.with_seed(seed).arm(&trial)
+    }
+
+    fn scenario(&self, arm: Arm, seed: u64) -> Result<Scenario, String> {
+        let scenario = Reproduction::scenario(&self.text(arm, seed));
+        scenario.map_err(|error| format!("the reproduction is no suite: {error}"))
+    }
+
+    /// The arms of the first seed, to be read and run by hand.
+    fn suites(&self, name: &str) -> Vec<(String, String)> {
+        let file = |arm: &Arm| {
+            let name = format!("{name}-{}.yaml", arm.as_str());
+            (name, self.text(*arm, 0))
+        };
+        self.arms().iter().map(file).collect()
+    }
+
+    fn arms(&self) -> Vec<Arm> {
+        let mut arms = vec![Arm::Before, Arm::After];
+        arms.extend((!self.offending.is_empty()).then_some(Arm::Without));
+        arms
+    }
+
+    /// Runs a pair, or with the third arm three, and more pairs where one proves nothing.
+    fn try_it(&self, kernel: &Stored, progress: OnProgress) -> Result<Runs, runner::Error> {
+        let mut runs = Runs::default();
+        let arms: Vec<(Arm, u64)> = self.arms().into_iter().map(|arm| (arm, 0)).collect();
+        self.round(&arms, kernel, &mut runs, progress)?;
+        let is_open = |runs: &Runs| {
+            runs.broken.is_none()
+                && runs.likeness.as_ref().is_some_and(Likeness::is_alike)
+                && runs.pairs.first().is_some_and(|pair| {
+                    judge(pair, runs.well.as_deref(), self.harm).verdict == TrialVerdict::Proven
+                })
+        };
+        if self.harm.is_empty() || !is_open(&runs) || self.postpones.is_some() {
+            return Ok(runs);
+        }
+        for (first, last) in [(1, FEWEST_PAIRS), (FEWEST_PAIRS, MOST_PAIRS)] {
+            let arms: Vec<(Arm, u64)> = (first..last)
+                .flat_map(|seed| [(Arm::Before, seed), (Arm::After, seed)])
+                .collect();
+            self.round(&arms, kernel, &mut runs, progress)?;
+            let (gone, pairs) = self.gone(&runs);
+            let decided = verdict::chance(gone, pairs) <= verdict::MOST_CHANCE
+                || verdict::chance(gone + 8, pairs + 8) > verdict::MOST_CHANCE;
+            if runs.broken.is_some() || decided {
+                break;
             }
+        }
+        Ok(runs)
+    }
+
+    /// In how many pairs the harm was there and gone.
+    fn gone(&self, runs: &Runs) -> (usize, usize) {
+        let proven = |pair: &&Pair| {
+            judge(pair, runs.well.as_deref(), self.harm).verdict == TrialVerdict::Proven
         };
-        let tried = |scenario: &Scenario, seen: &SideRuns| Tried {
-            runs: seen.runs.len(),
-            failed: seen.failed,
-            seen: judge::seen_of_failure(scenario, &seen.runs),
+        (runs.pairs.iter().filter(proven).count(), runs.pairs.len())
+    }
+
+    fn round(
+        &self,
+        arms: &[(Arm, u64)],
+        kernel: &Stored,
+        runs: &mut Runs,
+        progress: OnProgress,
+    ) -> Result<(), runner::Error> {
+        let mut scenarios = Vec::new();
+        for (arm, seed) in arms {
+            match self.scenario(*arm, *seed) {
+                Ok(scenario) => scenarios.push(scenario),
+                Err(why) => {
+                    runs.broken = Some(why);
+                    return Ok(());
+                }
+            }
+        }
+        let options = Options {
+            // The host's own timeouts, however long, at the cost of a few seconds.
+            clock: Some(Clock::Virtual),
+            runs: Some(1),
+            long: true,
+            // On a busy machine a run can take too long.
+            retry_errored: true,
+            ..Options::default()
         };
-        trial.scenario = Some(sides.before.name().to_owned());
-        trial.explains.clone_from(&sides.before.explains);
-        trial.failure = sides
-            .before
-            .failure
-            .as_ref()
-            .map_or_else(String::new, ToString::to_string);
-        trial.link = sides.link;
-        if sides.seen.0.runs.len() + sides.seen.1.runs.len() > 0 {
-            let before = tried(&sides.before, &sides.seen.0);
-            let after = tried(&sides.after, &sides.seen.1);
-            trial.chance = Some(chance::of(
-                (before.failed, before.runs),
-                (after.failed, after.runs),
-            ));
-            (trial.verdict, trial.reason) = match sides.answer() {
-                Answer::Proven => (TrialVerdict::Proven, None),
-                Answer::StillFails => (
-                    TrialVerdict::NoDifference,
-                    Some("it still fails after the change".to_owned()),
-                ),
-                Answer::NeverFailed => (TrialVerdict::NotReproduced, None),
-                Answer::MayBeChance => (
-                    TrialVerdict::NoDifference,
-                    Some("chance alone gives as clear a difference".to_owned()),
-                ),
+        let outcome = runner::run(&Plan::in_guests(&scenarios, kernel), &options, progress)?;
+        if let Some(error) = outcome.error {
+            return Err(error);
+        }
+        let mut open: Option<Vec<Reading>> = None;
+        for ((arm, seed), result) in arms.iter().zip(&outcome.results) {
+            let Some(seen) = self.take(*arm, *seed, result, runs) else {
+                return Ok(());
             };
-            (trial.before, trial.after) = (Some(before), Some(after));
+            match arm {
+                Arm::Before => open = Some(seen),
+                Arm::After => {
+                    if let Some(before) = open.take() {
+                        runs.pairs.push(Pair {
+                            before,
+                            after: seen,
+                        });
+                    }
+                }
+                Arm::Without => runs.well = Some(seen),
+            }
         }
-        if let Some(why) = sides.broken {
-            (trial.verdict, trial.reason) = (TrialVerdict::CannotBeTried, Some(why));
+        if let Some(pair) = runs.pairs.first()
+            && runs.table.is_empty()
+        {
+            runs.table = verdict::table(pair, runs.well.as_deref());
+            runs.table.extend(held(&outcome.results));
         }
-        trial.workload = sides.workload;
+        Ok(())
+    }
+
+    /// Takes the one run of an arm.
+    fn take(
+        &self,
+        arm: Arm,
+        seed: u64,
+        result: &ScenarioResult,
+        runs: &mut Runs,
+    ) -> Option<Vec<Reading>> {
+        runs.link = Some(result.link);
+        runs.kernel = Some(result.kernel.clone());
+        let Some(run) = result.runs.first().filter(|run| run.error.is_none()) else {
+            let error = result.runs.first().and_then(|run| run.error.clone());
+            let why = error.or_else(|| result.reason.clone());
+            let why = why.unwrap_or_else(|| "it did not run".to_owned());
+            runs.broken = Some(format!("{} (seed {seed}): {why}", arm.as_str()));
+            return None;
+        };
+        if arm == Arm::Before && seed == 0 {
+            match facts_of(result, "facts") {
+                Some(facts) => {
+                    runs.likeness = Some(Likeness::of(&self.reproduction, &facts));
+                }
+                None => runs.broken = Some("the guest gave no facts".to_owned()),
+            }
+        }
+        let mut seen = trial::readings(&run.observations);
+        if let Some(end) = facts_of(result, "end") {
+            seen.extend(hanging(&self.reproduction, &self.offending, &end));
+        }
+        Some(seen)
+    }
+
+    fn conclude(self, claim: &Claim, runs: Runs) -> Trial {
+        let mut trial = untried(claim, String::new());
+        trial.reason = None;
+        trial.scenario = Some("reproduction/host".to_owned());
+        trial.explains = format!(
+            "A reproduction of the host: {}.",
+            self.describe_population()
+        );
+        trial.workload = self.workload();
+        trial.notes.clone_from(&self.reproduction.notes);
+        trial.notes.extend(runs.notes.iter().cloned());
+        trial.link = runs.link;
+        trial.seen = runs.table;
+        let well = runs.well.as_deref();
+        if let Some(likeness) = &runs.likeness {
+            let fires = likeness.fire.contains(&claim.code);
+            if is_comparable(&claim.code) && !fires {
+                trial
+                    .notes
+                    .push(format!("{} does not fire in the guest", claim.code));
+            }
+        }
+        if let Some(why) = runs.broken {
+            trial.reason = Some(why);
+            return trial;
+        }
+        let unlike = runs.likeness.iter().flat_map(|likeness| &likeness.unlike);
+        let unlike: Vec<String> = unlike.cloned().collect();
+        let Some(first) = runs.pairs.first() else {
+            trial.reason = Some("no pair of runs was had".to_owned());
+            return trial;
+        };
+        let answers: Vec<_> = runs
+            .pairs
+            .iter()
+            .map(|pair| judge(pair, well, self.harm))
+            .collect();
+        let answer = judge(first, well, self.harm);
+        trial.failure = answer.failure.clone().unwrap_or_else(|| {
+            let names: Vec<&str> = self.harm.iter().map(|harm| harm.as_str()).collect();
+            names.join(", or ")
+        });
+        let side =
+            |failed: &dyn Fn(&verdict::Answer) -> bool, of: &dyn Fn(&Pair) -> &[Reading]| Tried {
+                runs: answers.len(),
+                failed: answers.iter().filter(|answer| failed(answer)).count(),
+                seen: seen_of(&trial.failure, self.harm, runs.pairs.iter().map(of)),
+            };
+        trial.before = Some(side(&|answer| answer.failed.0, &|pair| &pair.before));
+        trial.after = Some(side(&|answer| answer.failed.1, &|pair| &pair.after));
+        if !unlike.is_empty() {
+            (trial.verdict, trial.reason) = (
+                TrialVerdict::NotReproduced,
+                Some(format!(
+                    "the guest is not as the host: {}",
+                    unlike.join("; ")
+                )),
+            );
+            return trial;
+        }
+        (trial.verdict, trial.reason) = (answer.verdict, answer.why);
+        if trial.verdict != TrialVerdict::Proven {
+            return trial;
+        }
+        if let Some(why) = self.postpones {
+            (trial.verdict, trial.reason) = (TrialVerdict::Postponed, Some(why));
+            return trial;
+        }
+        let gone = answers
+            .iter()
+            .filter(|answer| answer.verdict == TrialVerdict::Proven)
+            .count();
+        let chance = verdict::chance(gone, answers.len());
+        trial.chance = Some(chance);
+        let harmful = answers
+            .iter()
+            .find(|answer| answer.verdict == TrialVerdict::Harmful);
+        if let Some(answer) = harmful {
+            (trial.verdict, trial.reason) = (TrialVerdict::Harmful, answer.why.clone());
+        } else if chance > verdict::MOST_CHANCE {
+            (trial.verdict, trial.reason) = (
+                TrialVerdict::NoDifference,
+                Some(format!(
+                    "the harm was there and gone in {gone} of {} pairs: chance alone gives as many",
+                    answers.len()
+                )),
+            );
+        }
         trial
     }
+
+    fn describe_population(&self) -> String {
+        let classes = self.reproduction.population.classes.iter();
+        let parts: Vec<String> = classes
+            .map(|class| {
+                let (count, made) = (class.count(), self.reproduction.count(class));
+                let made = if made == count {
+                    String::new()
+                } else {
+                    format!(" as {made}")
+                };
+                format!("{count}{made} {} {}", class.condition, class.way.describe())
+            })
+            .collect();
+        if parts.is_empty() {
+            return "no connections".to_owned();
+        }
+        parts.join(", ")
+    }
+
+    /// The numbers of the host, and those that were tried.
+    fn workload(&self) -> Vec<Load> {
+        let reproduction = &self.reproduction;
+        let mut load: Vec<Load> = reproduction
+            .population
+            .classes
+            .iter()
+            .map(|class| Load {
+                name: format!("{} {}", class.condition, class.way.describe()),
+                observation: "host.sockets".to_owned(),
+                host: class.count(),
+                tried: reproduction.count(class),
+            })
+            .collect();
+        load.truncate(12);
+        load
+    }
+}
+
+/// The connections that hang on a peer that is gone, at the end of a run.
+fn hanging(reproduction: &Reproduction, offending: &[Condition], end: &Facts) -> Option<Reading> {
+    if !offending.contains(&Condition::Dead) {
+        return None;
+    }
+    let classes = reproduction.population.classes.iter();
+    let made: u64 = classes
+        .filter(|class| class.condition == Condition::Dead)
+        .map(|class| reproduction.count(class))
+        .sum();
+    let there = Population::of(end)?.of_condition(|condition| condition == Condition::Dead);
+    (made > 0).then(|| Reading {
+        what: "a program that waits for a peer that is gone".to_owned(),
+        harm: Harm::ProgramHangs,
+        tries: made,
+        failures: there.min(made),
+        errors: std::collections::BTreeMap::from([("still there".to_owned(), there)]),
+        ms: None,
+        bytes: None,
+    })
+}
+
+/// What TCP held at the end of both arms.
+fn held(results: &[ScenarioResult]) -> Vec<Compared> {
+    let gauge = |index: usize, name: &str| {
+        let facts = facts_of(results.get(index)?, "end")?;
+        facts.now.sockstat.get(name)
+    };
+    let row = |what: &str, name: &str| {
+        let (before, after) = (gauge(0, name)?, gauge(1, name)?);
+        Some(Compared {
+            what: what.to_owned(),
+            before: before.to_string(),
+            after: after.to_string(),
+            well: gauge(2, name).map(|well| well.to_string()),
+            verdict: Comparison::Unchanged,
+        })
+    };
+    [
+        ("memory of TCP, in pages", "TCP.mem"),
+        ("orphans", "TCP.orphan"),
+    ]
+    .into_iter()
+    .filter_map(|(what, name)| row(what, name))
+    .collect()
+}
+
+/// The facts that a step of the lab captured.
+pub fn facts_of(result: &ScenarioResult, step: &str) -> Option<Facts> {
+    let run = result.runs.first()?;
+    match run.observations.get(&format!("lab.{step}.value"))? {
+        Value::Text(text) => file::read_from(text.as_bytes(), std::path::Path::new("guest")).ok(),
+        _ => None,
+    }
+}
+
+/// What was seen of a failure, the most frequent first.
+fn seen_of<'a>(
+    failure: &str,
+    harm: &[Harm],
+    runs: impl Iterator<Item = &'a [Reading]>,
+) -> Vec<Seen> {
+    let mut seen: Vec<Seen> = Vec::new();
+    for readings in runs {
+        let named = readings.iter().find(|reading| reading.what == failure);
+        let of_harm = || readings.iter().find(|reading| harm.contains(&reading.harm));
+        let Some(reading) = named.or_else(of_harm) else {
+            continue;
+        };
+        let value = verdict::describe(reading);
+        match seen.iter_mut().find(|known| known.value == value) {
+            Some(known) => known.runs += 1,
+            None => seen.push(Seen { value, runs: 1 }),
+        }
+    }
+    seen.sort_by_key(|one| std::cmp::Reverse(one.runs));
+    seen
 }

@@ -387,6 +387,10 @@ steps! {
         setrlimit "setrlimit" Setrlimit,
         setuid "setuid" Setuid,
         repeat "repeat" Repeat,
+        peers "peers" Peers,
+        dial "dial" Dial,
+        peer "peer" Peer,
+        tally "tally" Tally,
     }
     both {
         sleep "sleep" Sleep,
@@ -399,9 +403,11 @@ steps! {
         restart "restart" Restart,
         destroy "destroy" Destroy,
         sysctl "sysctl" Sysctl,
+        kernel_sysctl "kernel-sysctl" KernelSysctl,
         track_connections "track-connections" TrackConnections,
         sample "sample" Sample,
         until "until" Until,
+        capture "capture" Capture,
     }
 }
 

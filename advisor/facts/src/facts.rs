@@ -303,8 +303,14 @@ impl Facts {
         let others = self.now.elsewhere.iter().map(|other| {
             let earlier = self.earlier.as_ref().and_then(|earlier| {
                 let mut others = earlier.elsewhere.iter();
-                let same = others.find(|before| before.inode == other.inode)?;
-                Some(Look::of_namespace(same, earlier.uptime).into())
+                let same = others.find(|before| before.inode == other.inode);
+                let look = match same {
+                    Some(same) => Look::of_namespace(same, earlier.uptime),
+                    // It was made while the host was watched, and counts from 0.
+                    None if self.happened.is_some() => Look::of_nothing(earlier.uptime),
+                    None => return None,
+                };
+                Some(look.into())
             });
             let mut settings = other.settings.clone();
             settings

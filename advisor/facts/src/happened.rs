@@ -323,8 +323,19 @@ impl Happened {
         let same = |group: &&mut Group, one: &Occurrence| {
             let all = &group.all;
             let pid = |process: &Option<Process>| process.as_ref().map(|process| process.pid);
-            (all.kind, &all.reason, pid(&all.process), all.namespace)
-                == (one.kind, &one.reason, pid(&one.process), one.namespace)
+            (
+                all.kind,
+                &all.reason,
+                pid(&all.process),
+                all.by_port,
+                all.namespace,
+            ) == (
+                one.kind,
+                &one.reason,
+                pid(&one.process),
+                one.by_port,
+                one.namespace,
+            )
         };
         if let Some(group) = self.groups.iter_mut().find(|group| same(group, one)) {
             group.add(one);
@@ -333,6 +344,7 @@ impl Happened {
         let mut all = one.clone();
         if self.groups.len() >= GROUPS {
             (all.process, all.namespace, all.ends) = (None, None, None);
+            all.by_port = false;
             if let Some(group) = self.groups.iter_mut().find(|group| same(group, &all)) {
                 group.add(&all);
                 return;

@@ -99,6 +99,17 @@ impl Look {
         }
     }
 
+    /// What a network namespace shows that is not made yet.
+    pub(crate) fn of_nothing(uptime: Duration) -> Self {
+        Self {
+            uptime,
+            sockstat: Sockstat::default(),
+            counters: Counters::default(),
+            sockets: None,
+            elsewhere: Vec::new(),
+        }
+    }
+
     /// The inodes of all sockets.
     pub(crate) fn inodes(&self) -> Inodes {
         Inodes::new(self.every_socket().map(|(_, socket)| socket.inode))

@@ -5,6 +5,7 @@
 //! reads it. Keys may be added, never renamed; a change of meaning raises
 //! [`SCHEMA`]. `docs/proof.schema.json` is generated from these types.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
@@ -55,16 +56,134 @@ pub struct Trial {
     pub link: Option<Link>,
     /// The numbers that were taken from the host.
     pub workload: Vec<Load>,
-    /// What shows that the failure happened in a run.
+    /// The harm that shows that the failure happened in a run.
     pub failure: String,
     /// As the host is.
     pub before: Option<Side>,
     /// As it is advised.
     pub after: Option<Side>,
     /// How likely chance alone separates the two sides as clearly, if the change
-    /// changed nothing (Fisher's exact test, one-sided); null where a side is
-    /// missing.
+    /// changed nothing (sign test over pairs of runs, one-sided); null where nothing is
+    /// claimed.
     pub chance: Option<f64>,
+    /// What is not as on the host, and what was assumed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// What bystanders saw in the first pair of runs, and what TCP held.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seen: Vec<Compared>,
+}
+
+/// A harm that bystanders see: somebody whose work fails, or takes longer.
+#[derive(
+    Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Harm {
+    /// A connection is refused, or can't be made.
+    ConnectionRefused,
+    /// A connection, or the answer on it, is late.
+    ConnectionLate,
+    /// Data is lost that was on its way.
+    DataLost,
+    /// A healthy transfer stalls.
+    TransferStalls,
+    /// A restart can't bind.
+    CannotBind,
+    /// accept() or connect() is out of descriptors.
+    NoDescriptors,
+    /// A program hangs on a peer that is gone.
+    ProgramHangs,
+    /// A connection that was well is cut.
+    ConnectionCut,
+}
+
+impl Harm {
+    /// In words.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ConnectionRefused => "a connection is refused",
+            Self::ConnectionLate => "a connection is late",
+            Self::DataLost => "data is lost",
+            Self::TransferStalls => "a healthy transfer stalls",
+            Self::CannotBind => "a restart can't bind",
+            Self::NoDescriptors => "no descriptor is left",
+            Self::ProgramHangs => "a program hangs on a peer that is gone",
+            Self::ConnectionCut => "a connection that was well is cut",
+        }
+    }
+}
+
+impl fmt::Display for Harm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What one kind of bystander saw in a run.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct Reading {
+    /// Whose work it is.
+    pub what: String,
+    /// The harm that it shows.
+    pub harm: Harm,
+    /// How often it was tried.
+    pub tries: u64,
+    /// How often it failed.
+    pub failures: u64,
+    /// How it failed, by the errno's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub errors: BTreeMap<String, u64>,
+    /// How long each took, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ms: Option<f64>,
+    /// The bytes that came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+}
+
+/// The same reading in the arms of a trial.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct Compared {
+    /// Whose work it is, or what it is.
+    pub what: String,
+    /// As the host is.
+    pub before: String,
+    /// With the change.
+    pub after: String,
+    /// Where nothing is amiss; null where that was not tried.
+    pub well: Option<String>,
+    /// What the change does to it.
+    pub verdict: Comparison,
+}
+
+/// What a change does.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Comparison {
+    /// It fails less, or is more than a tenth faster.
+    Better,
+    /// It fails more, or is more than a tenth slower.
+    Worse,
+    /// Neither.
+    Unchanged,
+}
+
+impl Comparison {
+    /// In words.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Better => "better",
+            Self::Worse => "worse",
+            Self::Unchanged => "unchanged",
+        }
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
 }
 
 /// What became of a recommendation that was tried.
@@ -75,8 +194,12 @@ pub enum TrialVerdict {
     Proven,
     /// It fails before, and after as well.
     NoDifference,
-    /// It doesn't fail before.
+    /// The host's condition, or its failure, was not had.
     NotReproduced,
+    /// It fails later: the new limit is met as the old one was.
+    Postponed,
+    /// Something that was well before no longer is.
+    Harmful,
     /// It could not be tried; the reason says why.
     CannotBeTried,
 }
@@ -88,6 +211,8 @@ impl TrialVerdict {
             Self::Proven => "proven",
             Self::NoDifference => "no difference",
             Self::NotReproduced => "not reproduced",
+            Self::Postponed => "postponed",
+            Self::Harmful => "harmful",
             Self::CannotBeTried => "can't be tried here",
         }
     }
@@ -227,7 +352,12 @@ impl Proven {
     pub fn has_failed(&self) -> bool {
         matches!(
             self.verdict,
-            Some(TrialVerdict::NoDifference | TrialVerdict::NotReproduced)
+            Some(
+                TrialVerdict::NoDifference
+                    | TrialVerdict::NotReproduced
+                    | TrialVerdict::Postponed
+                    | TrialVerdict::Harmful
+            )
         )
     }
 }
@@ -305,6 +435,8 @@ mod tests {
                 before: Some(side(5)),
                 after: Some(side(0)),
                 chance: Some(0.004),
+                notes: Vec::new(),
+                seen: Vec::new(),
             }],
         }
     }

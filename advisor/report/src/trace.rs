@@ -155,9 +155,10 @@ impl FromStr for Seconds {
 
 impl fmt::Display for Segment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let received = match self.on_its_way {
-            true => "~".to_owned(),
-            false => Seconds(self.received_us).to_string(),
+        let received = if self.on_its_way {
+            "~".to_owned()
+        } else {
+            Seconds(self.received_us).to_string()
         };
         write!(
             f,

@@ -14,6 +14,9 @@ const KEEPS: &str = "10m";
 /// The window of counters.
 const WINDOW: &str = "5m";
 
+/// A value in a summary: Prometheus estimates growth, and has fractions of resets.
+const NUMBER: &str = "{{ $value | printf \"%.0f\" }}";
+
 /// An alert.
 struct Alert {
     name: String,
@@ -66,25 +69,40 @@ fn alerts() -> Vec<Alert> {
             code: counter.code,
             waits: None,
             summary: format!(
-                "{}: {{{{ $value | humanize }}}} in {WINDOW} ({})",
+                "{}: {NUMBER} in {WINDOW} ({})",
                 counter.help,
                 rule.map_or("", |rule| rule.name)
             ),
         });
     }
-    alerts.push(Alert {
-        name: "LastbyteResetsByProcess".to_owned(),
-        expression: format!(
-            "sum by (instance, process, unit, container) \
-             (increase(lastbyte_resets_sent_total{{reason=\"TCP_ABORT_ON_CLOSE\"}}[{WINDOW}])) > 4"
+    for (name, reason, chance, code, did) in [
+        (
+            "LastbyteResetsByProcess",
+            "TCP_ABORT_ON_CLOSE",
+            4,
+            "LB201",
+            "closed connections with unread data",
         ),
-        severity: "warning",
-        code: "LB201",
-        waits: None,
-        summary: "{{ $labels.process }} closed {{ $value | humanize }} connections with unread \
-            data"
-            .to_owned(),
-    });
+        (
+            "LastbyteResetsForMemory",
+            "TCP_ABORT_ON_MEMORY",
+            0,
+            "LB112",
+            "had connections reset for lack of memory or for too many orphans",
+        ),
+    ] {
+        alerts.push(Alert {
+            name: name.to_owned(),
+            expression: format!(
+                "sum by (instance, process, unit, container) \
+                 (increase(lastbyte_resets_sent_total{{reason=\"{reason}\"}}[{WINDOW}])) > {chance}"
+            ),
+            severity: "warning",
+            code,
+            waits: None,
+            summary: format!("{{{{ $labels.process }}}} {did}: {NUMBER} in {WINDOW}"),
+        });
+    }
     alerts.push(Alert {
         name: "LastbyteCriticalFinding".to_owned(),
         expression: "lastbyte_findings{severity=\"critical\"} > 0".to_owned(),

@@ -53,14 +53,12 @@ pub fn write(out: &mut dyn io::Write, rule: &Rule, width: usize) -> io::Result<(
     }
     heading(&mut text, "Proof");
     let proof = match rule.proven_by {
-        ProvenBy::Suites(suites) => {
-            let files: Vec<_> = suites
-                .iter()
-                .map(|suite| format!("suites/proof/{suite}.yaml"))
-                .collect();
+        ProvenBy::Reproduction(harm) => {
+            let harm: Vec<&str> = harm.iter().map(|harm| harm.as_str()).collect();
             format!(
-                "harness prove tries the advice with {}",
-                files.join(" and ")
+                "harness prove tries the advice on a reproduction of the host, where this harm has \
+                 to go: {}",
+                harm.join(", or ")
             )
         }
         ProvenBy::Nothing(why) => format!("none: {why}"),

@@ -5,7 +5,8 @@ use advisor_facts::units::bytes;
 use advisor_report::measured::Measured;
 
 use super::{
-    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Scope, Severity, cannot_be_read,
+    Confidence, Documentation, Finding, Harm, Outcome, ProvenBy, Rule, Scope, Severity,
+    cannot_be_read,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -14,7 +15,7 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Namespace,
     scenario: Some("throughput/windows/receive-buffer[largest=small]"),
     cure: Some("throughput/windows/receive-buffer[largest=default]"),
-    proven_by: ProvenBy::Suites(&["buffers-lowered"]),
+    proven_by: ProvenBy::Reproduction(&[Harm::TransferStalls]),
     log_lines: &[],
     documentation: DOCUMENTATION,
     check,

@@ -7,7 +7,7 @@ use advisor_report::measured::Measured;
 
 use super::left::{Left, left};
 use super::{
-    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Harm, Outcome, ProvenBy, Rule, Scope,
     Severity,
 };
 
@@ -17,7 +17,7 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Namespace,
     scenario: Some("crash/leak/close-wait"),
     cure: None,
-    proven_by: ProvenBy::Suites(&["close-wait-left"]),
+    proven_by: ProvenBy::Reproduction(&[Harm::NoDescriptors]),
     log_lines: &[],
     documentation: DOCUMENTATION,
     check,

@@ -23,7 +23,9 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Namespace,
     scenario: Some("close/unread-data/plain-close"),
     cure: Some("close/unread-data/shutdown-then-read-to-eof"),
-    proven_by: ProvenBy::Suites(&["close-with-unread-data"]),
+    proven_by: ProvenBy::Nothing(
+        "the facts don't show what the peers still had to receive when the program closed",
+    ),
     log_lines: &[],
     documentation: DOCUMENTATION,
     check,

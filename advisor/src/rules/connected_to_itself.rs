@@ -20,7 +20,7 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Namespace,
     scenario: Some("bind/itself/connect[port=free]"),
     cure: Some("bind/itself/connect[port=reserved]"),
-    proven_by: ProvenBy::Suites(&["connected-to-itself"]),
+    proven_by: ProvenBy::Nothing("a reproduction has no program that connects to its own port yet"),
     log_lines: &[],
     documentation: DOCUMENTATION,
     check,

@@ -16,7 +16,7 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Namespace,
     scenario: Some("conntrack/table/idle[timeout=short]"),
     cure: Some("conntrack/table/idle[timeout=long]"),
-    proven_by: ProvenBy::Suites(&["conntrack-forgets-idle"]),
+    proven_by: ProvenBy::Nothing("a reproduction does not track connections yet"),
     log_lines: &[],
     documentation: DOCUMENTATION,
     check,

@@ -15,7 +15,9 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Namespace,
     scenario: Some("crash/vanished-peer/user-timeout"),
     cure: None,
-    proven_by: ProvenBy::Suites(&["data-retries-few"]),
+    proven_by: ProvenBy::Nothing(
+        "the harm comes with an outage, and the facts of a host have none",
+    ),
     log_lines: &[],
     documentation: DOCUMENTATION,
     check,

@@ -13,7 +13,7 @@ use advisor_report::measured::Measured;
 use super::program::{Program, Sides, by_program, connections, plain, without_tcp_info};
 use super::retransmission::{left_ms, unanswered_ms};
 use super::{
-    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Harm, Outcome, ProvenBy, Rule, Scope,
     Severity,
 };
 
@@ -23,7 +23,7 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Namespace,
     scenario: Some("crash/vanished-peer/unacknowledged"),
     cure: Some("crash/vanished-peer/user-timeout"),
-    proven_by: ProvenBy::Suites(&["dead-peer-holds-memory"]),
+    proven_by: ProvenBy::Reproduction(&[Harm::ProgramHangs, Harm::TransferStalls]),
     log_lines: &[],
     documentation: DOCUMENTATION,
     check,

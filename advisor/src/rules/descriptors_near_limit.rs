@@ -15,7 +15,9 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Host,
     scenario: Some("crash/leak/out-of-descriptors"),
     cure: None,
-    proven_by: ProvenBy::Suites(&["descriptors-near-limit"]),
+    proven_by: ProvenBy::Nothing(
+        "the descriptors of a program are of all kinds, and only its sockets are reproduced",
+    ),
     log_lines: &[],
     documentation: DOCUMENTATION,
     check,

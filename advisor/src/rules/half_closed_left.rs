@@ -6,7 +6,7 @@ use advisor_report::measured::Measured;
 
 use super::left::left;
 use super::{
-    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Harm, Outcome, ProvenBy, Rule, Scope,
     Severity,
 };
 
@@ -16,7 +16,7 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Namespace,
     scenario: None,
     cure: None,
-    proven_by: ProvenBy::Nothing("no suite shuts down and keeps the descriptor yet"),
+    proven_by: ProvenBy::Reproduction(&[Harm::NoDescriptors]),
     log_lines: &[],
     documentation: DOCUMENTATION,
     check,

@@ -14,7 +14,9 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Namespace,
     scenario: Some("crash/half-open/idle[option=none]"),
     cure: Some("crash/half-open/idle[option=keepalive]"),
-    proven_by: ProvenBy::Suites(&["idle-without-keepalive"]),
+    proven_by: ProvenBy::Nothing(
+        "nobody has asked the idle peers whether they live, so the facts don't tell",
+    ),
     log_lines: &[],
     documentation: DOCUMENTATION,
     check,

@@ -21,7 +21,9 @@ pub(super) const RULE: Rule = Rule {
         "close/truth-table/endings[ending=linger-zero,link=10mbit,greeting=none,family=ipv4-mapped]",
     ),
     cure: Some("close/unread-data/shutdown-then-read-to-eof"),
-    proven_by: ProvenBy::Suites(&["close-with-unread-data"]),
+    proven_by: ProvenBy::Nothing(
+        "the facts don't show what the peers still had to receive when the program closed",
+    ),
     log_lines: &[],
     documentation: DOCUMENTATION,
     check,
@@ -132,9 +134,9 @@ fn witnessed_finding(by: &[Witnessed]) -> Finding {
             witnessed::count(by)
         ),
         why: format!(
-            "{DISCARDS} {} connect() with AF_UNSPEC has the same reason, and so has a listener \
-             that is closed while connections wait for accept(): --inspect-options tells whether \
-             SO_LINGER is set.",
+            "{DISCARDS} {} The kernel gives the same reason for connect() with AF_UNSPEC, for a \
+             listener that is closed while connections wait for accept(), and for sockets that \
+             are destroyed (ss -K): --inspect-options tells whether SO_LINGER is set.",
             witnessed::sentence(by)
         ),
         applies_to: AppliesTo::Program,

@@ -7,7 +7,7 @@ use advisor_report::measured::Measured;
 
 use super::program::{by_program, plain};
 use super::{
-    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Harm, Outcome, ProvenBy, Rule, Scope,
     Severity,
 };
 
@@ -17,7 +17,7 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Namespace,
     scenario: Some("bind/time-wait/neither"),
     cure: Some("bind/time-wait/both"),
-    proven_by: ProvenBy::Suites(&["port-held-without-listener"]),
+    proven_by: ProvenBy::Reproduction(&[Harm::CannotBind]),
     log_lines: &[],
     documentation: DOCUMENTATION,
     check,

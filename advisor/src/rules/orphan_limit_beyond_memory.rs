@@ -7,7 +7,7 @@ use advisor_report::measured::Measured;
 use super::orphan_cost::Orphans;
 use super::sizing::default_max_orphans;
 use super::{
-    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope, Severity,
+    Confidence, Documentation, Evidence, Finding, Harm, Outcome, ProvenBy, Rule, Scope, Severity,
     not_initial_namespace,
 };
 
@@ -17,7 +17,7 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Host,
     scenario: Some("orphans/flood/over-the-limit"),
     cure: None,
-    proven_by: ProvenBy::Suites(&["orphan-limit-beyond-memory"]),
+    proven_by: ProvenBy::Reproduction(&[Harm::DataLost]),
     log_lines: &[],
     documentation: DOCUMENTATION,
     check,

@@ -6,7 +6,7 @@ use advisor_report::measured::Measured;
 use super::orphan_cost::Orphans;
 use super::sizing::default_max_orphans;
 use super::{
-    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Scope, Severity,
+    Confidence, Documentation, Finding, Harm, Outcome, ProvenBy, Rule, Scope, Severity,
     not_initial_namespace,
 };
 
@@ -16,7 +16,7 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Host,
     scenario: Some("orphans/flood/over-the-limit"),
     cure: Some("orphans/flood/under-the-limit"),
-    proven_by: ProvenBy::Suites(&["orphan-limit-lowered"]),
+    proven_by: ProvenBy::Reproduction(&[Harm::DataLost]),
     log_lines: &[],
     documentation: DOCUMENTATION,
     check,

@@ -10,8 +10,8 @@ use advisor_report::measured::Measured;
 use super::orphan_cost::{Orphans, are_most};
 use super::program::{Program, by_program, command_in};
 use super::{
-    AppliesTo, Documentation, Evidence, Finding, LogLine, Outcome, ProvenBy, Rule, Scope, Severity,
-    command, not_initial_namespace, there_and_back,
+    AppliesTo, Documentation, Evidence, Finding, Harm, LogLine, Outcome, ProvenBy, Rule, Scope,
+    Severity, command, not_initial_namespace, there_and_back,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -20,7 +20,7 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Host,
     scenario: Some("orphans/flood/over-the-limit"),
     cure: Some("orphans/flood/under-the-limit"),
-    proven_by: ProvenBy::Suites(&["orphan-limit-near", "orphan-retries-misread"]),
+    proven_by: ProvenBy::Reproduction(&[Harm::DataLost]),
     log_lines: &[LogLine {
         pieces: &[kernel_log::TOO_MANY_ORPHANS],
         means: "The kernel reset an orphan, because there were more than tcp_max_orphans allows: \

@@ -5,7 +5,7 @@ use advisor_report::measured::Measured;
 
 use super::retransmission::{rto_max_ms, spent_ms};
 use super::{
-    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope, Severity,
+    Confidence, Documentation, Evidence, Finding, Harm, Outcome, ProvenBy, Rule, Scope, Severity,
     TAKE_OUT, cannot_be_read,
 };
 
@@ -15,7 +15,7 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Namespace,
     scenario: Some("orphans/life/silent-peer-by-default"),
     cure: Some("orphans/life/silent-peer[retries=3]"),
-    proven_by: ProvenBy::Suites(&["orphan-retries-misread"]),
+    proven_by: ProvenBy::Reproduction(&[Harm::DataLost]),
     log_lines: &[],
     documentation: DOCUMENTATION,
     check,

@@ -9,7 +9,7 @@ use advisor_report::measured::Measured;
 
 use super::program::{Sides, plain};
 use super::{
-    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Harm, Outcome, ProvenBy, Rule, Scope,
     Severity,
 };
 
@@ -19,7 +19,7 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Namespace,
     scenario: Some("bind/time-wait/new-only"),
     cure: Some("bind/time-wait/both"),
-    proven_by: ProvenBy::Suites(&["port-held-without-listener"]),
+    proven_by: ProvenBy::Reproduction(&[Harm::CannotBind]),
     log_lines: &[],
     documentation: DOCUMENTATION,
     check,

@@ -10,7 +10,7 @@ use super::apply::command;
 use super::listener_in_port_range::{RESERVED, unreserved_listeners, with_reserved};
 use super::program::{Sides, name, names_a_process, plain};
 use super::{
-    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Harm, Outcome, ProvenBy, Rule, Scope,
     Severity, there_and_back,
 };
 
@@ -20,7 +20,7 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Namespace,
     scenario: Some("bind/ports/ten-ports[way=bind]"),
     cure: Some("bind/ports/ten-ports[way=bind-no-port]"),
-    proven_by: ProvenBy::Suites(&["ports-run-out"]),
+    proven_by: ProvenBy::Reproduction(&[Harm::ConnectionRefused]),
     log_lines: &[],
     documentation: DOCUMENTATION,
     check,

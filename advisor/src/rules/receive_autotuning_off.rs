@@ -14,7 +14,7 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Namespace,
     scenario: Some("throughput/windows/autotuning[autotuning=off]"),
     cure: Some("throughput/windows/autotuning[autotuning=on]"),
-    proven_by: ProvenBy::Suites(&["receive-autotuning-off"]),
+    proven_by: ProvenBy::Nothing("the bystanders of a reproduction send, and receive little"),
     log_lines: &[],
     documentation: DOCUMENTATION,
     check,

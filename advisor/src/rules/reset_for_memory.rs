@@ -12,8 +12,8 @@ use super::past::Past;
 use super::sizing::tcp_pages;
 use super::witnessed;
 use super::{
-    AppliesTo, Confidence, Documentation, Evidence, Finding, LogLine, Outcome, ProvenBy, Rule,
-    Scope, Severity, not_initial_namespace,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Harm, LogLine, Outcome, ProvenBy,
+    Rule, Scope, Severity, not_initial_namespace,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -22,7 +22,7 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Host,
     scenario: Some("orphans/limit/which-one-fired[limit=tcp_max_orphans]"),
     cure: Some("orphans/flood/under-the-limit"),
-    proven_by: ProvenBy::Suites(&["orphan-limit-near", "reset-for-memory"]),
+    proven_by: ProvenBy::Reproduction(&[Harm::DataLost]),
     log_lines: &[LogLine {
         pieces: &["out of socket memory"],
         means: "Kernels before 3.x say this of either limit: too many orphans (tcp_max_orphans), \
@@ -83,7 +83,9 @@ const SLACK: Duration = Duration::from_secs(1);
 
 fn check(facts: &Facts, measured: &Measured) -> Outcome {
     // The limits are the kernel's, and each network namespace counts for itself.
-    let resets = resets(facts);
+    let by = witnessed::resets(facts, &[REASON], false);
+    // A network namespace that is gone counted for itself.
+    let resets = resets(facts).max(witnessed::count(&by));
     let Some((window, earlier)) = facts.window().filter(|_| resets > 0) else {
         return over(facts);
     };
@@ -112,7 +114,6 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
         "TCP.orphan, and the rate of resets times the life of an orphan",
     ));
     evidence.extend(limits(limit, pages, tcp_mem));
-    let by = witnessed::resets(facts, &[REASON], false);
     evidence.extend(witnessed::evidence(&by));
     let logged = logged(facts, earlier, &mut evidence);
     let (by_orphans, by_memory) = match logged {

@@ -16,7 +16,9 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Namespace,
     scenario: Some("throughput/send-queue/too-big[buffer=lowered]"),
     cure: Some("throughput/send-queue/too-big[buffer=unset]"),
-    proven_by: ProvenBy::Suites(&["send-queue-refused"]),
+    proven_by: ProvenBy::Nothing(
+        "the refused writes are a program's own, which the facts don't show",
+    ),
     log_lines: &[],
     documentation: DOCUMENTATION,
     check,

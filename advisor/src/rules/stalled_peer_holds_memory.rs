@@ -7,7 +7,7 @@ use advisor_report::measured::Measured;
 
 use super::program::{Program, Sides, by_program, plain, without_tcp_info, worth_bytes};
 use super::{
-    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Harm, Outcome, ProvenBy, Rule, Scope,
     Severity,
 };
 
@@ -17,7 +17,7 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Namespace,
     scenario: Some("memory/vanished-client/dead-or-slow"),
     cure: None,
-    proven_by: ProvenBy::Suites(&["stalled-peer-holds-memory"]),
+    proven_by: ProvenBy::Reproduction(&[Harm::TransferStalls, Harm::DataLost]),
     log_lines: &[],
     documentation: DOCUMENTATION,
     check,

@@ -15,8 +15,8 @@ use super::sizing::{
     BYPASSED, Load, MarksFault, gauge_noise_pages, most_tcp_mem_pages, ram_is_owned,
 };
 use super::{
-    AppliesTo, Confidence, Documentation, Evidence, Finding, LogLine, Outcome, ProvenBy, Rule,
-    Scope, Severity, not_initial_namespace, there_and_back,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Harm, LogLine, Outcome, ProvenBy,
+    Rule, Scope, Severity, not_initial_namespace, there_and_back,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -25,7 +25,7 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Host,
     scenario: Some("memory/pressure/crowd[tcp-mem=small,victim=same-namespace]"),
     cure: Some("memory/pressure/crowd[tcp-mem=raised,victim=same-namespace]"),
-    proven_by: ProvenBy::Suites(&["tcp-mem-near"]),
+    proven_by: ProvenBy::Reproduction(&[Harm::TransferStalls, Harm::DataLost]),
     log_lines: &[LogLine {
         pieces: &[kernel_log::OUT_OF_MEMORY],
         means: "TCP held more than the high mark of tcp_mem when an orphan was closed or timed \

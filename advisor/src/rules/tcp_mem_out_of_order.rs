@@ -5,7 +5,7 @@ use advisor_report::measured::Measured;
 
 use super::sizing::MarksFault;
 use super::tcp_mem_in_bytes::{Faulty, tcp_mem_fault};
-use super::{Confidence, Documentation, Outcome, ProvenBy, Rule, Scope, Severity};
+use super::{Confidence, Documentation, Harm, Outcome, ProvenBy, Rule, Scope, Severity};
 
 pub(super) const RULE: Rule = Rule {
     code: "LB411",
@@ -13,7 +13,7 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Host,
     scenario: None,
     cure: None,
-    proven_by: ProvenBy::Suites(&["tcp-mem-out-of-order"]),
+    proven_by: ProvenBy::Reproduction(&[Harm::TransferStalls, Harm::DataLost]),
     log_lines: &[],
     documentation: DOCUMENTATION,
     check,

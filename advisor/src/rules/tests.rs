@@ -63,7 +63,7 @@ fn every_rule_is_documented() {
             "a first sentence of one line: {first}"
         );
         let reason = match rule.proven_by {
-            ProvenBy::Suites(suites) => suites.join(" "),
+            ProvenBy::Reproduction(harm) => harm.iter().map(|harm| harm.as_str()).collect(),
             ProvenBy::Nothing(why) => why.to_owned(),
         };
         assert!(!reason.is_empty(), "{}: what proves its advice?", rule.name);

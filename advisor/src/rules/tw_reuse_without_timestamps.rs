@@ -4,7 +4,7 @@ use advisor_facts::Facts;
 use advisor_report::measured::Measured;
 
 use super::{
-    Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope, Severity,
+    Confidence, Documentation, Evidence, Finding, Harm, Outcome, ProvenBy, Rule, Scope, Severity,
     cannot_be_read,
 };
 
@@ -14,7 +14,7 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Namespace,
     scenario: Some("bind/ports/tw-reuse[tw-reuse=1,timestamps=0]"),
     cure: Some("bind/ports/tw-reuse[tw-reuse=1,timestamps=1]"),
-    proven_by: ProvenBy::Suites(&["tw-reuse-without-timestamps"]),
+    proven_by: ProvenBy::Reproduction(&[Harm::ConnectionRefused]),
     log_lines: &[],
     documentation: DOCUMENTATION,
     check,

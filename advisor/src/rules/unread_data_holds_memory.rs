@@ -8,7 +8,7 @@ use advisor_report::measured::Measured;
 use super::program::plain;
 use super::program::{by_program, connections, without_tcp_info, worth_bytes};
 use super::{
-    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Harm, Outcome, ProvenBy, Rule, Scope,
     Severity,
 };
 
@@ -18,7 +18,7 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Namespace,
     scenario: None,
     cure: None,
-    proven_by: ProvenBy::Suites(&["unread-data-holds-memory"]),
+    proven_by: ProvenBy::Reproduction(&[Harm::TransferStalls, Harm::DataLost]),
     log_lines: &[],
     documentation: DOCUMENTATION,
     check,

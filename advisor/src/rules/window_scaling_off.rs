@@ -4,7 +4,7 @@ use advisor_facts::Facts;
 use advisor_report::measured::Measured;
 
 use super::{
-    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Scope, Severity, Switch,
+    Confidence, Documentation, Finding, Harm, Outcome, ProvenBy, Rule, Scope, Severity, Switch,
     judge_switch,
 };
 
@@ -14,7 +14,7 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Namespace,
     scenario: Some("throughput/windows/scaling[scaling=off]"),
     cure: Some("throughput/windows/scaling[scaling=on]"),
-    proven_by: ProvenBy::Suites(&["window-scaling-off"]),
+    proven_by: ProvenBy::Reproduction(&[Harm::TransferStalls]),
     log_lines: &[],
     documentation: DOCUMENTATION,
     check,

@@ -9,7 +9,7 @@ use advisor_facts::happened::{Kind, Occurrence};
 const KINDS: usize = 200;
 
 /// What makes events alike.
-type Key = (Kind, Option<String>, Option<u32>, Option<u32>);
+type Key = (Kind, Option<String>, Option<u32>, bool, Option<u32>);
 
 /// Events of the current second.
 #[derive(Default)]
@@ -53,6 +53,7 @@ fn key(one: &Occurrence) -> Key {
         one.kind,
         one.reason.clone(),
         one.process.as_ref().map(|process| process.pid),
+        one.by_port,
         one.namespace,
     )
 }

@@ -73,6 +73,8 @@ pub(super) struct Sampler {
     doors_pace: Pace,
     settings_of_others_next: Instant,
     doors: Vec<Door>,
+    /// Whether all others were looked at once.
+    has_been_round: bool,
     running: Option<Receiver<Result<Round, FactError>>>,
     followed: HashMap<Key, Followed>,
     unseen: Vec<Unseen>,
@@ -108,6 +110,7 @@ impl Sampler {
             doors_pace: Pace::new(DOORS, DOORS_SHARE, now),
             settings_of_others_next: now,
             doors: Vec::new(),
+            has_been_round: false,
             running: None,
             followed: HashMap::new(),
             unseen: known_unseen.to_vec(),
@@ -246,7 +249,12 @@ impl Sampler {
                 gauge_unit_bytes: self.gauge_unit_bytes,
             };
             follow(&mut self.followed, Some(inode), &point, told);
-            let counters = before.as_ref().map(|before| &before.counters);
+            // One that was made since the first round has counted from 0.
+            let zero = Counters::default();
+            let counters = match &before {
+                Some(before) => Some(&before.counters),
+                None => self.has_been_round.then_some(&zero),
+            };
             grown(counters, &pulse.counters, Some(inode), told);
             self.others.insert(
                 inode,
@@ -256,6 +264,7 @@ impl Sampler {
                 },
             );
         }
+        self.has_been_round = true;
         if let Some(interval) = self.others_pace.done(round.began, round.cost) {
             told.lines.push(note(&format!(
                 "{count} other network namespaces are sampled every {:.1} s, because a round takes \

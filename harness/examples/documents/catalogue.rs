@@ -96,7 +96,7 @@ pub fn forget_what_is_gone() -> Result<(), Error> {
 pub fn page() -> Result<String, Error> {
     let mut scenarios = scenarios()?;
     // Those try advice with a host's numbers, and have no figures of their own.
-    scenarios.retain(|scenario| !scenario.id.starts_with("proof/"));
+    scenarios.retain(|scenario| !scenario.id.starts_with("changes/"));
     let reference = reference()?;
     let mut results = reference.report.scenarios.iter();
     let on_host = results.find(|result| result.kernel.machine == Machine::Host);

@@ -5,11 +5,12 @@
 pub mod calibration;
 pub mod catalogue;
 pub mod proofs;
-pub mod recorded;
 pub mod schemas;
 pub mod steps;
 
-use std::io::Write as _;
+#[path = "../../tests/invented/mod.rs"]
+pub mod invented;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -38,13 +39,17 @@ enum Task {
         #[arg(long)]
         date: String,
     },
-    /// Take a proof over into docs/proofs.json, if all that a scenario tries is proven
+    /// Take trials over into docs/proofs.json, if what is right is proven and what is wrong
+    /// is not
     Proofs {
-        /// The proof.json that `harness prove` wrote
-        proof: PathBuf,
+        /// The directory with the directories that `cases` and `harness prove` wrote
+        directory: PathBuf,
     },
-    /// Print the advice for all recorded hosts, as JSON for `harness prove --advice`
-    Advice,
+    /// Write the hosts and the advice that `ci/prove` tries, a directory for each
+    Cases {
+        /// The directory to write to
+        directory: PathBuf,
+    },
 }
 
 /// The root of the checkout.
@@ -65,7 +70,6 @@ pub fn documents() -> Result<Vec<(&'static str, String)>, Error> {
 /// Writes all documents, and says which of them changed.
 fn write() -> Result<(), Error> {
     catalogue::forget_what_is_gone()?;
-    proofs::forget_what_is_gone()?;
     for (name, text) in documents()? {
         let path = root().join("docs").join(name);
         if std::fs::read_to_string(&path).is_ok_and(|committed| committed == text) {
@@ -88,14 +92,11 @@ fn run(task: Option<Task>) -> Result<(), Error> {
             catalogue::take_over(&report, command, date)?;
             write()
         }
-        Some(Task::Proofs { proof }) => {
-            proofs::take_over(&proof)?;
+        Some(Task::Proofs { directory }) => {
+            proofs::take_over(&directory)?;
             write()
         }
-        Some(Task::Advice) => {
-            let advice = serde_json::to_vec(&recorded::advice()?)?;
-            Ok(std::io::stdout().write_all(&advice)?)
-        }
+        Some(Task::Cases { directory }) => proofs::write_cases(&directory),
     }
 }
 

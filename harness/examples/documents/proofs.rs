@@ -1,186 +1,203 @@
 //! `docs/proofs.md`: which advice is proven, from `docs/proofs.json`, which
-//! `ci/prove` measured.
+//! `ci/prove` measured on hosts that are invented: for each rule one on which its advice is
+//! right, and one on which the same advice is wrong.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use advisor::rules::{ProvenBy, RULES, Rule};
+use advisor::rules::{ProvenBy, RULES};
+use advisor_facts::file;
 use advisor_report::escape::escaped;
-use advisor_report::proof::{self, Proof, Side, Trial, TrialVerdict};
-use harness::prove::templates;
+use advisor_report::proof::{self, Trial, TrialVerdict};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
+use super::invented::{Case, cases};
 use super::{Error, root};
+
+/// What `ci/prove` measured.
+#[derive(Deserialize, Serialize)]
+pub struct Measured {
+    /// The kernel.
+    kernel: String,
+    /// When something counts as proven.
+    rule: String,
+    /// A trial of each case.
+    pub trials: Vec<Tried>,
+}
+
+/// The trial of a case.
+#[derive(Deserialize, Serialize)]
+pub struct Tried {
+    /// What the host is.
+    pub host: String,
+    /// Whether the advice is right.
+    is_right: bool,
+    /// What became of it.
+    trial: Trial,
+}
 
 fn path() -> PathBuf {
     root().join("docs/proofs.json")
 }
 
 /// What `ci/prove` measured the last time.
-pub fn read() -> Result<Proof, Error> {
-    Ok(proof::read(&path())?)
+pub fn read() -> Result<Measured, Error> {
+    let text = fs::read_to_string(path())?;
+    serde_json::from_str(&text).map_err(|error| format!("docs/proofs.json: {error}").into())
 }
 
-fn write(proof: &Proof) -> Result<(), Error> {
-    let mut text = serde_json::to_vec_pretty(proof)?;
+fn write(measured: &Measured) -> Result<(), Error> {
+    let mut text = serde_json::to_vec_pretty(measured)?;
     text.push(b'\n');
-    Ok(std::fs::write(path(), text)?)
+    Ok(fs::write(path(), text)?)
 }
 
-/// What of a proof doesn't hold: advice that a scenario tries and that isn't proven.
-pub fn unproven(proof: &Proof) -> Vec<String> {
-    let templates = templates::all();
-    let trials = proof.trials.iter();
+/// The name of the directory of a case.
+fn directory(case: &Case) -> String {
+    case.name.replace(|c: char| !c.is_ascii_alphanumeric(), "-")
+}
+
+/// Writes the facts and the advice of every case to directories of their own.
+pub fn write_cases(into: &Path) -> Result<(), Error> {
+    for case in cases() {
+        let to = into.join(directory(&case));
+        fs::create_dir_all(&to)?;
+        let mut facts = Vec::new();
+        file::write(&mut facts, &case.facts)?;
+        fs::write(to.join("host.json"), facts)?;
+        let steps: Vec<_> = case
+            .advised
+            .recommendations
+            .iter()
+            .map(|recommended| {
+                let mut step = serde_json::to_value(&recommended.claim)?;
+                step["evidence"] = json!([]);
+                Ok(step)
+            })
+            .collect::<Result<_, serde_json::Error>>()?;
+        let advice = json!({"schema": 1, "host": case.advised.host, "recommendations": steps});
+        fs::write(to.join("advice.json"), serde_json::to_vec(&advice)?)?;
+    }
+    Ok(())
+}
+
+/// What of the trials is not as it has to be: right advice that is not proven, and wrong
+/// advice that is.
+pub fn wrong(measured: &Measured) -> Vec<String> {
+    let trials = measured.trials.iter();
     trials
-        .filter(|trial| trial.verdict != TrialVerdict::Proven)
-        .filter(|trial| templates::find(&templates, &trial.claim).is_some())
-        .map(|trial| {
-            let claim = &trial.claim;
-            let reason = trial.reason.as_deref().unwrap_or_default();
+        .filter(|tried| tried.is_right != (tried.trial.verdict == TrialVerdict::Proven))
+        .map(|tried| {
+            let claim = &tried.trial.claim;
+            let right = if tried.is_right { "right" } else { "wrong" };
+            let reason = tried.trial.reason.as_deref().unwrap_or_default();
             format!(
-                "{} {}, {}: {}: {reason}",
-                claim.code, claim.name, claim.setting, trial.verdict
+                "{}: {} {}, which is {right}: {}: {reason}",
+                tried.host, claim.code, claim.setting, tried.trial.verdict
             )
         })
         .collect()
 }
 
-/// Makes a proof the one that the page is made from.
+/// Makes trials those that the page is made from.
 pub fn take_over(from: &Path) -> Result<(), Error> {
-    let proof = proof::read(from)?;
-    let unproven = unproven(&proof);
-    if !unproven.is_empty() {
-        let unproven = unproven.join("\n");
-        return Err(format!("not all is proven, nothing is taken over:\n{unproven}").into());
-    }
-    write(&proof)
-}
-
-/// The rules that a proof has trials of and that are gone themselves, or whose scenario is.
-pub fn gone(proof: &Proof) -> BTreeSet<String> {
-    let scenarios = templates::scenarios();
-    let is_there = |trial: &Trial| {
-        let has_rule = RULES.iter().any(|rule| rule.code == trial.claim.code);
-        let has_scenario = trial.scenario.as_ref().is_none_or(|id| {
-            let mut scenarios = scenarios.iter();
-            scenarios.any(|(_, known)| known.name() == id)
-        });
-        has_rule && has_scenario
+    let mut measured = Measured {
+        kernel: String::new(),
+        rule: String::new(),
+        trials: Vec::new(),
     };
-    let trials = proof.trials.iter().filter(|trial| !is_there(trial));
-    trials.map(|trial| trial.claim.code.clone()).collect()
-}
-
-/// Drops the trials of rules and scenarios that are gone.
-pub fn forget_what_is_gone() -> Result<(), Error> {
-    let mut proof = read()?;
-    let gone = gone(&proof);
-    if gone.is_empty() {
-        return Ok(());
+    for case in cases() {
+        let proof = proof::read(&from.join(directory(&case)).join("proof.json"))?;
+        if let Some(kernel) = proof.kernel {
+            measured.kernel = kernel.release;
+        }
+        measured.rule = proof.rule;
+        for mut trial in proof.trials {
+            // What one pair of runs saw in milliseconds is of that run.
+            trial.seen.clear();
+            measured.trials.push(Tried {
+                host: case.name.to_owned(),
+                is_right: case.is_right,
+                trial,
+            });
+        }
     }
-    println!("docs/proofs.json: dropped {gone:?}: the rule or its scenario is gone.");
-    proof
-        .trials
-        .retain(|trial| !gone.contains(&trial.claim.code));
-    write(&proof)
+    let wrong = wrong(&measured);
+    if !wrong.is_empty() {
+        return Err(format!("nothing is taken over:\n{}", wrong.join("\n")).into());
+    }
+    write(&measured)
 }
 
 /// The page.
 pub fn page() -> Result<String, Error> {
-    let proof = read()?;
-    let kernel = proof.kernel.as_ref().map_or("", |kernel| &kernel.release);
+    let measured = read()?;
     let mut text = format!(
         "# Which advice is proven\n\n\
-         The advisor's tests have a recorded host for each rule, on which the rule fires.\n\
-         `ci/prove` tries the advice for each of these hosts, with the host's numbers, in a\n\
-         guest, with a scenario of [suites/proof](../suites/proof). `ci/documents` makes this\n\
-         page from [proofs.json](proofs.json), measured on Linux {kernel}.\n\n{}\n\n\
-         | rule | setting | now | proposed | scenario | failed before | failed after |\n\
-         | --- | --- | --- | --- | --- | --- | --- |\n",
-        textwrap::fill(&proof.rule, 80)
+         For each rule whose advice is tried there is a host on which it is right, and one on\n\
+         which the same advice is wrong. `ci/prove` tries all of them in guests: the first has\n\
+         to be proven, the second must not. `ci/documents` makes this page from\n\
+         [proofs.json](proofs.json), measured on Linux {}.\n\n{}\n\n\
+         | rule | host | setting | now | proposed | the advice is | verdict | why |\n\
+         | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+        measured.kernel,
+        textwrap::fill(&measured.rule, 80)
     );
-    let mut trials: Vec<&Trial> = proof.trials.iter().collect();
-    trials.sort_by_key(|trial| &trial.claim.code);
-    let (tried, others): (Vec<&Trial>, Vec<&Trial>) =
-        trials.into_iter().partition(|trial| trial.before.is_some());
-    let side = |side: &Option<Side>| {
-        let side = side.as_ref();
-        side.map_or_else(
-            || "-".to_owned(),
-            |side| format!("{} of {}", side.failed, side.runs),
-        )
-    };
-    for trial in &tried {
-        let claim = &trial.claim;
-        let scenario = trial.scenario.as_deref().unwrap_or_default();
-        let file = scenario.rsplit_once('/').map_or(scenario, |(file, _)| file);
+    for tried in &measured.trials {
+        let claim = &tried.trial.claim;
+        let why = tried.trial.reason.clone().unwrap_or_else(|| {
+            let side = |side: &Option<proof::Side>| {
+                side.as_ref().map_or_else(String::new, |side| {
+                    format!("{} of {}", side.failed, side.runs)
+                })
+            };
+            format!(
+                "{}: {} before, {} after",
+                tried.trial.failure,
+                side(&tried.trial.before),
+                side(&tried.trial.after)
+            )
+        });
         let _ = writeln!(
             text,
-            "| {} {} | {} | {} | {} | [{scenario}](../suites/{file}.yaml) | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} |",
             claim.code,
-            claim.name,
+            escaped(&tried.host),
             escaped(&claim.setting),
             escaped(&claim.current),
             escaped(&claim.proposed),
-            side(&trial.before),
-            side(&trial.after)
+            if tried.is_right { "right" } else { "wrong" },
+            tried.trial.verdict,
+            escaped(&why)
         );
     }
-    text.push_str(&not_measured(&tried));
-    text.push_str("\n## Without proof\n\n| rule | setting | why not |\n| --- | --- | --- |\n");
-    let without: Vec<(&Rule, &str)> = RULES
-        .iter()
-        .filter_map(|rule| match rule.proven_by {
-            ProvenBy::Nothing(why) => Some((rule, why)),
-            ProvenBy::Suites(_) => None,
-        })
-        .collect();
-    for trial in others {
-        let claim = &trial.claim;
-        // One reason stands for all of a rule's advice.
-        if without.iter().all(|(rule, _)| rule.code != claim.code) {
+    text.push_str(
+        "\n## Without such hosts yet\n\nTheir advice is tried all the same.\n\n\
+         | rule | the harm |\n| --- | --- |\n",
+    );
+    for rule in RULES {
+        let ProvenBy::Reproduction(harm) = rule.proven_by else {
+            continue;
+        };
+        let mut trials = measured.trials.iter();
+        if trials.all(|tried| tried.trial.claim.code != rule.code) {
+            let harm: Vec<&str> = harm.iter().map(|harm| harm.as_str()).collect();
             let _ = writeln!(
                 text,
-                "| {} {} | {} | {} |",
-                claim.code,
-                claim.name,
-                escaped(&claim.setting),
-                escaped(trial.reason.as_deref().unwrap_or_default())
+                "| {} {} | {} |",
+                rule.code,
+                rule.name,
+                harm.join(", or ")
             );
         }
     }
-    for (rule, why) in without {
-        let _ = writeln!(
-            text,
-            "| {} {} | all | {} |",
-            rule.code,
-            rule.name,
-            escaped(why)
-        );
-    }
-    Ok(text)
-}
-
-/// The rules whose advice a suite tries, and which `ci/prove` has not tried yet.
-fn not_measured(tried: &[&Trial]) -> String {
-    let mut text = String::new();
+    text.push_str("\n## Not tried\n\n| rule | why not |\n| --- | --- |\n");
     for rule in RULES {
-        let ProvenBy::Suites(suites) = rule.proven_by else {
-            continue;
-        };
-        if tried.iter().all(|trial| trial.claim.code != rule.code) {
-            let suites: Vec<String> = suites
-                .iter()
-                .map(|name| format!("[proof/{name}](../suites/proof/{name}.yaml)"))
-                .collect();
-            let suites = suites.join(", ");
-            let _ = writeln!(text, "- {} {}, with {suites}", rule.code, rule.name);
+        if let ProvenBy::Nothing(why) = rule.proven_by {
+            let _ = writeln!(text, "| {} {} | {} |", rule.code, rule.name, escaped(why));
         }
     }
-    if text.is_empty() {
-        return text;
-    }
-    format!(
-        "\n## Not measured yet\n\nA suite tries this advice; `ci/prove` has not run it yet.\n\n{text}"
-    )
+    Ok(text)
 }

@@ -6,7 +6,7 @@ use advisor::plan;
 use advisor_facts::file;
 use advisor_facts::given::GivenFileError;
 use advisor_facts::{FactError, Facts, Root};
-use advisor_report::advice::{self, Advised};
+use advisor_report::advice::{self, Advised, Claim, HostProfile};
 use advisor_report::document::DocumentError;
 use advisor_report::proof::{Proof, TrialVerdict};
 use advisor_report::record;
@@ -26,12 +26,13 @@ Exit status: 0 all is proven, or there is nothing to prove; 1 something is not;
 pub(super) struct Prove {
     /// Facts of a host, as `advisor capture` writes them [default: those of this
     /// host]
-    #[arg(long, value_name = "FILE", conflicts_with = "advice")]
+    #[arg(long, value_name = "FILE")]
     facts: Option<PathBuf>,
     /// What `advisor watch --record DIR` kept: the host over a time, with its rates
     #[arg(long, value_name = "DIR", conflicts_with_all = ["advice", "facts"])]
     record: Option<PathBuf>,
-    /// Advice, as `advisor recommend --format json` writes it
+    /// Advice, as `advisor recommend --format json` writes it [default: what the
+    /// advisor says of the facts]
     #[arg(long, value_name = "FILE")]
     advice: Option<PathBuf>,
     /// Only recommendations of the rule with this code; may be given several times
@@ -46,7 +47,8 @@ pub(super) struct Prove {
     /// /lib/modules/RELEASE [default: those beside the vmlinuz]
     #[arg(long, value_name = "DIR")]
     modules: Option<PathBuf>,
-    /// Write proof.json, proof.md and proof.html to this directory
+    /// Write proof.json, proof.md, proof.html and the suites that were run to this
+    /// directory
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
 }
@@ -60,6 +62,11 @@ enum Error {
     Facts(#[from] GivenFileError),
     #[error(transparent)]
     Host(#[from] FactError),
+    #[error("the advice is for another host: {advice}; the facts are of {facts}")]
+    OtherHost {
+        advice: HostProfile,
+        facts: HostProfile,
+    },
     #[error("no recommendation is of rule {0}")]
     NoRule(String),
     #[error(transparent)]
@@ -82,6 +89,10 @@ impl Prove {
                     Error::Advice(error) => (error.hint(), USAGE),
                     Error::Facts(error) => (error.hint(), USAGE),
                     Error::Host(error) => (error.hint(), ENVIRONMENT),
+                    Error::OtherHost { .. } => (
+                        "advice is of one host: advisor recommend --facts FILE --format json",
+                        USAGE,
+                    ),
                     Error::NoRule(_) => ("`advisor recommend` shows what is recommended", USAGE),
                     _ => (
                         "--output takes a directory that can be written to",
@@ -96,6 +107,8 @@ impl Prove {
         let all_proven = proof
             .trials
             .iter()
+            // What no trial can show is no failure of the advice.
+            .filter(|trial| !is_of_files(&trial.claim))
             .all(|trial| trial.verdict == TrialVerdict::Proven);
         if all_proven { SUCCESS } else { FAILURE }
     }
@@ -105,7 +118,7 @@ impl Prove {
             let path = directory.clone();
             move |source| Error::Output { path, source }
         };
-        let mut advised = self.advised()?;
+        let (mut advised, facts) = self.advised()?;
         for code in &self.rules {
             if advised
                 .recommendations
@@ -121,13 +134,10 @@ impl Prove {
                 .recommendations
                 .retain(|known| wanted(&known.claim.code));
         }
-        let prepared = prove::prepare(&advised);
-        let tried = prepared
-            .iter()
-            .filter(|prepared| prepared.can_be_tried())
-            .count();
-        let proof = if tried == 0 {
-            prove::nothing(&advised, prepared)
+        let facts = facts.as_ref();
+        let tried = prove::can_be_tried(&advised, facts);
+        let prove::Outcome { proof, suites } = if tried == 0 {
+            prove::nothing(&advised, facts)
         } else {
             if let Some(directory) = &self.output {
                 output::check(directory).map_err(failed(directory))?;
@@ -137,41 +147,61 @@ impl Prove {
             let kernel =
                 prove::kernel::choose(&self.kernel, self.modules.as_deref(), release, &cache)
                     .map_err(runner::Error::from)?;
-            let terminal = Terminal::new(2 * tried, false, Lines::Out);
+            let terminal = Terminal::new(tried, false, Lines::Out);
             let progress = |progress: Progress| match progress {
-                // The answer comes when both sides are there.
-                Progress::Ended(_) => terminal.advance(),
+                // The answer comes when all arms are there.
+                Progress::Ended(_) => {}
                 other => terminal.show(&other),
             };
-            let proof = prove::run(&advised, prepared, &kernel, &progress);
+            let proof = prove::run(&advised, facts, &kernel, &progress);
             terminal.finish();
             proof?
         };
         if let Some(directory) = &self.output {
-            write(&proof, directory).map_err(failed(directory))?;
+            write(&proof, &suites, directory).map_err(failed(directory))?;
         }
         Ok(proof)
     }
 
-    /// The advice that is to be proven.
-    fn advised(&self) -> Result<Advised, Error> {
-        if let Some(path) = &self.advice {
-            return Ok(advice::read(path)?);
-        }
-        let facts = match (&self.facts, &self.record) {
-            (Some(path), _) => file::read(path)?,
-            (None, Some(directory)) => record::read(directory)?.facts,
-            (None, None) => Facts::read(&Root::Live)?,
+    /// The advice that is to be proven, and the facts of its host.
+    fn advised(&self) -> Result<(Advised, Option<Facts>), Error> {
+        let facts = match (&self.facts, &self.record, &self.advice) {
+            (Some(path), ..) => Some(file::read(path)?),
+            (None, Some(directory), _) => Some(record::read(directory)?.facts),
+            (None, None, Some(_)) => None,
+            (None, None, None) => Some(Facts::read(&Root::Live)?),
         };
-        Ok(plan::advise(&facts, &[]).advised())
+        let advised = match (&self.advice, &facts) {
+            (Some(path), _) => advice::read(path)?,
+            (None, Some(facts)) => plan::advise(facts, &[]).advised(),
+            (None, None) => return Err(Error::NoRule(String::new())),
+        };
+        if let Some(facts) = &facts {
+            let here = HostProfile::of(facts);
+            if advised.host != here {
+                return Err(Error::OtherHost {
+                    advice: advised.host,
+                    facts: here,
+                });
+            }
+        }
+        Ok((advised, facts))
     }
 }
 
-/// Writes `proof.json`, `proof.md` and `proof.html`.
-fn write(proof: &Proof, directory: &Path) -> std::io::Result<()> {
+/// Whether advice changes a line of a file, which no kernel reads before boot.
+fn is_of_files(claim: &Claim) -> bool {
+    claim.code.starts_with("LB60")
+}
+
+/// Writes `proof.json` and `proof.md`, and the suites that were run.
+fn write(proof: &Proof, suites: &[(String, String)], directory: &Path) -> std::io::Result<()> {
     let mut json = serde_json::to_vec_pretty(proof)?;
     json.push(b'\n');
     output::write(&directory.join("proof.json"), &json)?;
+    for (name, text) in suites {
+        output::write(&directory.join(name), text.as_bytes())?;
+    }
     let page = prove::page::page(proof);
     output::write(&directory.join("proof.html"), page.as_bytes())?;
     let markdown = prove::render::markdown(proof);

@@ -58,6 +58,16 @@ impl Position {
         [0x02, 0, 0, 0, number, device as u8]
     }
 
+    /// The address of the host's `eth0`.
+    pub fn host_mac(self) -> [u8; 6] {
+        self.mac(Device::Eth0)
+    }
+
+    /// The address of the router's `r-HOST`.
+    pub fn router_mac(self) -> [u8; 6] {
+        self.mac(Device::Router)
+    }
+
     fn index(self, base: u32) -> u32 {
         base + u32::try_from(self.0).unwrap_or(0)
     }

@@ -4,9 +4,11 @@ use std::fmt::Write as _;
 
 use advisor_report::escape::escaped;
 use advisor_report::escape::inert;
-use advisor_report::proof::{Load, Proof, Side, Trial, TrialVerdict};
+use advisor_report::proof::{Compared, Comparison, Load, Proof, Side, Trial, TrialVerdict};
 use anstyle::{AnsiColor, Style};
 
+use super::attempt::Attempt;
+use super::kernel::Chosen;
 use crate::report::describe_seen;
 
 const GOOD: Style = AnsiColor::Green.on_default().bold();
@@ -61,8 +63,10 @@ pub fn text(proof: &Proof, width: usize) -> String {
     for trial in &proof.trials {
         let style = match trial.verdict {
             TrialVerdict::Proven => GOOD,
-            TrialVerdict::NoDifference => BAD,
-            TrialVerdict::NotReproduced | TrialVerdict::CannotBeTried => ODD,
+            TrialVerdict::NoDifference | TrialVerdict::Harmful => BAD,
+            TrialVerdict::NotReproduced | TrialVerdict::Postponed | TrialVerdict::CannotBeTried => {
+                ODD
+            }
         };
         let name = format!("{} {}", trial.claim.code, trial.claim.name);
         let mut line = format!(
@@ -104,12 +108,75 @@ fn details(trial: &Trial) -> Vec<String> {
             describe_seen(&after.seen)
         ));
     }
+    for row in &trial.seen {
+        if row.verdict != Comparison::Unchanged || row.what.starts_with("memory") {
+            lines.push(describe_row(row));
+        }
+    }
     let load: Vec<String> = trial.workload.iter().map(describe_load).collect();
     if !load.is_empty() {
         lines.push(format!("with {}", load.join(", ")));
     }
     lines.extend(trial.reason.clone());
+    lines.extend(trial.notes.iter().cloned());
     lines
+}
+
+/// `better: a transfer to a healthy peer: 9 well, 120 ms each, 3 of 9 fail before`.
+fn describe_row(row: &Compared) -> String {
+    let mut text = format!("{}: {} -> {}", row.what, row.before, row.after);
+    if row.verdict != Comparison::Unchanged {
+        text = format!("{}: {text}", row.verdict);
+    }
+    if let Some(well) = &row.well {
+        let _ = write!(text, " ({well} without those who do the harm)");
+    }
+    text
+}
+
+/// What a change does to a host, in lines of `width` columns.
+pub fn attempt(attempt: &Attempt, kernel: &Chosen, width: usize) -> String {
+    let answer = match (attempt.unlike.is_empty(), attempt.helps()) {
+        (false, _) => "Nothing is claimed: the guest is not as the host",
+        (true, true) => "It helps: something gets better and nothing worse",
+        (true, false) => "It does not help",
+    };
+    let answer = format!(
+        "{answer}, on Linux {}, {}.",
+        kernel.stored.release, kernel.why
+    );
+    let mut text = format!("{STRONG}{}{STRONG:#}\n", textwrap::fill(&answer, width));
+    let options = textwrap::Options::new(width).subsequent_indent("           ");
+    for wanted in [Comparison::Better, Comparison::Worse, Comparison::Unchanged] {
+        let style = match wanted {
+            Comparison::Better => GOOD,
+            Comparison::Worse => BAD,
+            Comparison::Unchanged => Style::new(),
+        };
+        for row in attempt.seen.iter().filter(|row| row.verdict == wanted) {
+            let mut line = format!("{:<11}{}: {}", wanted.as_str(), row.what, row.before);
+            if row.before != row.after {
+                let _ = write!(line, " -> {}", row.after);
+            }
+            let filled = textwrap::fill(&inert(&line), &options);
+            let rest = filled.strip_prefix(wanted.as_str()).unwrap_or_default();
+            let _ = write!(text, "\n{style}{wanted}{style:#}{rest}");
+        }
+    }
+    text.push('\n');
+    let mut notes = vec![format!("Tried on a reproduction: {}.", attempt.host)];
+    notes.extend(
+        attempt
+            .unlike
+            .iter()
+            .map(|unlike| format!("Not as the host: {unlike}.")),
+    );
+    notes.extend(attempt.notes.iter().map(|note| format!("Note: {note}.")));
+    for note in notes {
+        let _ = write!(text, "\n{}", textwrap::fill(&inert(&note), width));
+    }
+    text.push('\n');
+    text
 }
 
 /// `seen 4410 as 60 (kernel.sockstat.TCP.orphan)`.

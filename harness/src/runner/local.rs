@@ -9,7 +9,7 @@ use advisor_report::{self, Clock, Kernel, Link, Machine, Run, ScenarioResult, Ve
 
 use super::capture::Write;
 use super::keep::{Keeper, Last};
-use super::watch::{Signals, Watch, kernel_gauges_before};
+use super::watch::{Signals, Watch, kernel_gauges_before, sample_every};
 use super::{Options, Settings, Touching, execution, judge};
 use crate::host_settings::HostSettings;
 use crate::lab::events::LabEvents;
@@ -263,7 +263,7 @@ fn run_once(
     let mut runs = Some(runs);
     let (executed, seen, captured) = std::thread::scope(|scope| {
         let capture = capture.map(|capture| scope.spawn(|| capture.take(&running)));
-        let sampler = scope.spawn(|| watch.sample(&lab, &signals));
+        let sampler = scope.spawn(|| watch.sample(&lab, &signals, sample_every(scenario)));
         let thread = sampler.thread().clone();
         // The kernel's buffers have room for so much.
         let follower = events.take().map(|mut events| {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use advisor_facts::counters::Counters;
 use advisor_facts::sock_diag::TcpSocket;
 use advisor_facts::sockstat::Sockstat;
-use advisor_report::{SocketLine, Value};
+use advisor_report::{Clock, SocketLine, Value};
 
 use crate::actor::protocol::now_us;
 use crate::lab::kernel_log::KernelLog;
@@ -21,10 +21,29 @@ use crate::observation::{
 };
 use crate::pace::pause;
 use crate::step::context::Outcome;
+use crate::suite::scenario::Scenario;
 
 /// Time between two looks at the gauges at the beginning of a run and after each
 /// event; while nothing happens, they become further apart.
 const SAMPLE_EVERY: Duration = Duration::from_millis(10);
+/// The same where nothing is expected of a gauge and the clock is virtual: then looks cost
+/// more than all else.
+const SAMPLE_SELDOM: Duration = Duration::from_secs(2);
+
+/// The time between two looks at the gauges that a scenario needs.
+pub fn sample_every(scenario: &Scenario) -> Duration {
+    let is_gauge = |observation: &Observation| matches!(observation, Observation::Gauge(..));
+    let mut expected = scenario.expectations.iter();
+    let needs = expected.any(|expected| {
+        let mut all = expected.references.iter().chain([&expected.observation]);
+        all.any(is_gauge)
+    });
+    if needs || scenario.clock != Some(Clock::Virtual) {
+        SAMPLE_EVERY
+    } else {
+        SAMPLE_SELDOM
+    }
+}
 
 /// The most sockets that a report lists for a run; their number by state is
 /// always there in full.
@@ -95,18 +114,24 @@ impl Watch {
         })
     }
 
-    /// Looks at the gauges again and again until told to stop.
-    pub fn sample(mut self, lab: &Lab, signals: &Signals) -> Result<Self, LabError> {
+    /// Looks at the gauges again and again until told to stop; `every` is the time between
+    /// two looks where something happens.
+    pub fn sample(
+        mut self,
+        lab: &Lab,
+        signals: &Signals,
+        every: Duration,
+    ) -> Result<Self, LabError> {
         let mut known = signals.events.load(Ordering::Relaxed);
         let mut since = Instant::now();
         while !signals.stop.load(Ordering::Relaxed) {
             self.gauges.look(lab)?;
-            std::thread::park_timeout(pause(since.elapsed(), SAMPLE_EVERY));
+            std::thread::park_timeout(pause(since.elapsed(), every));
             let events = signals.events.load(Ordering::Relaxed);
             if events != known {
                 (known, since) = (events, Instant::now());
                 // Events may come faster than looks.
-                std::thread::park_timeout(SAMPLE_EVERY);
+                std::thread::park_timeout(every);
             }
         }
         self.gauges.look(lab)?;

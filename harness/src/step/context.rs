@@ -18,6 +18,7 @@ use super::transfer::Transferred;
 use super::{ActorStep, Step, call};
 use crate::errno;
 use crate::lab::namespace::Namespace;
+use crate::lab::peers::Peers;
 use crate::lab::{Lab, LabError};
 use crate::observation::Observations;
 
@@ -75,6 +76,15 @@ impl Calls {
         match result {
             Ok(()) => self.ok += 1,
             Err(error) => self.errors.push(error),
+        }
+    }
+
+    /// The same calls with the bytes that they moved.
+    #[must_use]
+    pub fn with_bytes(self, bytes: u64) -> Self {
+        Self {
+            bytes: Some(bytes),
+            ..self
         }
     }
 
@@ -174,6 +184,8 @@ pub struct Shared {
     sockets: Mutex<BTreeMap<String, Vec<RawFd>>>,
     /// What was last sent as a file, by the step that sent it.
     files: Mutex<BTreeMap<String, Arc<File>>>,
+    /// The peers that are packets, where a step has started them.
+    peers: Mutex<Option<Arc<Peers>>>,
 }
 
 impl Shared {
@@ -192,6 +204,7 @@ impl Shared {
             progress: Progress::default(),
             sockets: Mutex::default(),
             files: Mutex::default(),
+            peers: Mutex::default(),
         }
     }
 }
@@ -428,6 +441,27 @@ impl<'a> ActorContext<'a> {
         let address = self.shared.addresses.get(host);
         let address = address.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
         Ok(SocketAddr::new(*address, endpoint.port))
+    }
+
+    /// The name of the step that runs.
+    pub fn step(&self) -> &str {
+        &self.step
+    }
+
+    /// The peers that are packets, at the actor's host; the first call starts them.
+    pub fn peers(&self) -> io::Result<Arc<Peers>> {
+        // Held while they start: two would answer against one another.
+        let mut peers = lock(&self.shared.peers);
+        if let Some(peers) = &*peers {
+            return Ok(Arc::clone(peers));
+        }
+        let own = self.shared.addresses.get(&self.shared.host);
+        let Some(IpAddr::V4(address)) = own else {
+            return Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT));
+        };
+        let started = Arc::new(Peers::start(*address)?);
+        *peers = Some(Arc::clone(&started));
+        Ok(started)
     }
 
     /// An address as a suite writes it: `host:port` where it is a host's.

@@ -70,6 +70,8 @@ options! {
     SO_ERROR SOL_SOCKET libc::SO_ERROR, Errno, "socket(7): read only";
     SO_SNDBUF SOL_SOCKET libc::SO_SNDBUF, Integer, "socket(7): bytes; the kernel doubles them";
     SO_RCVBUF SOL_SOCKET libc::SO_RCVBUF, Integer, "socket(7): bytes; the kernel doubles them";
+    SO_SNDBUFFORCE SOL_SOCKET libc::SO_SNDBUFFORCE, Integer, "socket(7): bytes, whatever wmem_max; the kernel doubles them";
+    SO_RCVBUFFORCE SOL_SOCKET libc::SO_RCVBUFFORCE, Integer, "socket(7): bytes, whatever rmem_max; the kernel doubles them";
     SO_RCVTIMEO SOL_SOCKET libc::SO_RCVTIMEO, Timeval, "socket(7): a time such as 500ms; read in milliseconds";
     SO_SNDTIMEO SOL_SOCKET libc::SO_SNDTIMEO, Timeval, "socket(7): a time such as 500ms; read in milliseconds";
     SO_KEEPALIVE SOL_SOCKET libc::SO_KEEPALIVE, Integer, "socket(7)";

@@ -348,6 +348,7 @@ impl Scenario {
                         bound = with.port.as_ref().map_or(bound, |endpoint| endpoint.port);
                         listen(bound, &step.name);
                     }
+                    ActorStep::Peers(peers) => listen(peers.port, &step.name),
                     _ => {}
                 }
             }
@@ -519,6 +520,7 @@ fn for_each_connect(
     for step in steps {
         match &mut step.kind {
             ActorStep::Connect(connect) => change(&connect.to.0, &mut connect.after),
+            ActorStep::Dial(dial) => change(&dial.to.0, &mut dial.after),
             ActorStep::Repeat(repeat) => for_each_connect(&mut repeat.steps.0, change),
             _ => {}
         }

@@ -146,6 +146,16 @@ impl Scenario {
             LabStep::Signal(signal) if signal.to.is_some() => {
                 self.check_is_command(&signal.actor, step.place)
             }
+            LabStep::KernelSysctl(sysctl) => {
+                let mut set = self.kernel_sysctls.iter();
+                if set.any(|(name, _)| *name == *sysctl.name) {
+                    return Ok(());
+                }
+                let hint = "sysctls: { kernel: { NAME: VALUE } } says that it is set, so that it \
+                            is put back";
+                let message = format!("{} is not set at the start", &*sysctl.name);
+                Err(SuiteError::new(step.place, message, hint))
+            }
             LabStep::Until(until) => {
                 for host in until.observation.hosts() {
                     self.check_host(host, until.observation.place)?;

@@ -1,0 +1,63 @@
+//! `harness reproduce`.
+
+use std::path::PathBuf;
+
+use advisor_facts::file;
+use clap::Args;
+
+use super::{ENVIRONMENT, SUCCESS, USAGE, complain, print};
+use crate::output;
+use crate::reproduce::Reproduction;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit status: 0 the suite is written; 2 bad usage, or facts that can't be read or
+reproduced; 3 the suite can't be written.")]
+pub(super) struct Reproduce {
+    /// Facts of a host, as `advisor capture` writes them
+    #[arg(long, value_name = "FILE")]
+    facts: PathBuf,
+    /// Write the suite to this file [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+impl Reproduce {
+    /// Writes the suite, and gives the exit status.
+    pub(super) fn run(&self) -> u8 {
+        let facts = match file::read(&self.facts) {
+            Ok(facts) => facts,
+            Err(error) => {
+                complain(&error, error.hint());
+                return USAGE;
+            }
+        };
+        let release = &facts.kernel;
+        let reproduction = match Reproduction::of(&facts, &facts, release) {
+            Ok(reproduction) => reproduction,
+            Err(error) => {
+                let path = self.facts.display();
+                complain(
+                    format!("{path}: {error}"),
+                    "as root: advisor capture > host.json",
+                );
+                return USAGE;
+            }
+        };
+        let text = reproduction.suite();
+        let Some(path) = &self.output else {
+            return print(&text);
+        };
+        if let Err(error) = output::write(path, text.as_bytes()) {
+            let message = format!("{}: cannot write the suite: {error}", path.display());
+            complain(message, "--output takes a file that can be written to");
+            return ENVIRONMENT;
+        }
+        print(&format!(
+            "{path} is written. Read it with `harness show {path}`, run it with\n\
+             `harness run --long {path}`.\n",
+            path = path.display()
+        ))
+        .max(SUCCESS)
+    }
+}

@@ -1,0 +1,107 @@
+//! Any change that a person has in mind, tried on a reproduction of their host.
+
+use advisor_facts::Facts;
+use advisor_report::proof::{Compared, Comparison};
+
+use super::Prepared;
+use crate::kernels::cache::Stored;
+use crate::reproduce::Reproduction;
+use crate::reproduce::likeness::Likeness;
+use crate::reproduce::settings::{self, OF_KERNEL, Set};
+use crate::reproduce::trial::Change;
+use crate::runner::{self, OnProgress};
+
+/// What a change does to a host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attempt {
+    /// Who is on the host, and how many of them in the guest.
+    pub host: String,
+    /// What gets better, worse, or stays.
+    pub seen: Vec<Compared>,
+    /// What is not as on the host: then nothing is claimed.
+    pub unlike: Vec<String>,
+    /// What was assumed.
+    pub notes: Vec<String>,
+}
+
+impl Attempt {
+    /// Whether something gets better, and nothing worse.
+    pub fn helps(&self) -> bool {
+        let any = |wanted| self.seen.iter().any(|row| row.verdict == wanted);
+        self.unlike.is_empty() && any(Comparison::Better) && !any(Comparison::Worse)
+    }
+}
+
+/// Why a change can't be tried.
+#[derive(Debug, thiserror::Error)]
+pub enum AttemptError {
+    /// The facts, or the change.
+    #[error("{0}")]
+    Impossible(String),
+    /// A run that gave no answer.
+    #[error("{0}")]
+    Broken(String),
+    /// No guest.
+    #[error(transparent)]
+    Run(#[from] runner::Error),
+}
+
+/// Settings of the whole kernel in a change that no reproduction sets, with the value that
+/// they have on the host.
+pub(super) fn other_kernel_settings(
+    change: &Change,
+    place: &Facts,
+    release: &str,
+) -> Result<Vec<Set>, String> {
+    let Change::Settings(set) = change else {
+        return Ok(Vec::new());
+    };
+    let mut other = Vec::new();
+    for (name, _) in set {
+        if OF_KERNEL.contains(&name.as_str()) || !settings::is_of_kernel(name, release) {
+            continue;
+        }
+        let value = place.settings.get(name).ok_or_else(|| {
+            format!("the facts don't say what {name} is on the host, so there is no before")
+        })?;
+        other.push((name.clone(), value));
+    }
+    Ok(other)
+}
+
+/// Tries settings on a host.
+pub fn attempt(
+    facts: &Facts,
+    wanted: &[Set],
+    kernel: &Stored,
+    progress: OnProgress,
+) -> Result<Attempt, AttemptError> {
+    let impossible = AttemptError::Impossible;
+    let release = &kernel.release;
+    let reproduction =
+        Reproduction::of(facts, facts, release).map_err(|error| impossible(error.to_string()))?;
+    let mut set = Vec::new();
+    for (name, value) in wanted {
+        if let Some(why) = settings::refusal(name, release) {
+            return Err(impossible(why));
+        }
+        let value = settings::scaled(name, value, reproduction.scale, facts.page_bytes);
+        set.push((name.clone(), value));
+    }
+    let change = Change::Settings(set);
+    let other = other_kernel_settings(&change, facts, release).map_err(impossible)?;
+    let prepared = Prepared::new(reproduction.clone(), change, other);
+    let runs = prepared.try_it(kernel, progress)?;
+    if let Some(why) = runs.broken {
+        return Err(AttemptError::Broken(why));
+    }
+    Ok(Attempt {
+        host: prepared.describe_population(),
+        seen: runs.table,
+        unlike: runs
+            .likeness
+            .map(|Likeness { unlike, .. }| unlike)
+            .unwrap_or_default(),
+        notes: reproduction.notes,
+    })
+}

@@ -1,0 +1,260 @@
+//! From a recommendation to the change that is tried.
+
+use advisor::rules::{ProvenBy, RULES};
+use advisor_facts::Facts;
+use advisor_facts::condition::Condition;
+use advisor_report::advice::Claim;
+use advisor_report::proof::Harm;
+
+use crate::reproduce::Reproduction;
+use crate::reproduce::population::growth;
+use crate::reproduce::settings;
+use crate::reproduce::trial::{Change, Remedy};
+
+/// A change, and what it is for.
+#[derive(Clone, Debug)]
+pub struct Tried {
+    /// The change.
+    pub change: Change,
+    /// The sockets that do the harm; none where a setting does it alone.
+    pub offending: Vec<Condition>,
+    /// The harm that has to go.
+    pub harm: &'static [Harm],
+    /// Why the harm only comes later; `None` where the change is no raise of a limit for
+    /// what goes on growing.
+    pub postpones: Option<String>,
+}
+
+const ORPHANS: &[Condition] = &[
+    Condition::OrphanDead,
+    Condition::OrphanZeroWindow,
+    Condition::OrphanHalfClosed,
+    Condition::OrphanDraining,
+];
+const STALLED: &[Condition] = &[Condition::ZeroWindow, Condition::OrphanZeroWindow];
+const DEAD: &[Condition] = &[Condition::Dead, Condition::OrphanDead];
+const BOUNDED: &[Condition] = &[
+    Condition::ZeroWindow,
+    Condition::OrphanZeroWindow,
+    Condition::Dead,
+    Condition::OrphanDead,
+];
+const CLOSED: &[Condition] = &[Condition::ClosedByPeer];
+const HALF: &[Condition] = &[Condition::HalfClosed];
+const UNREAD: &[Condition] = &[Condition::Unread];
+/// What a program waits for where the advice names no time, in milliseconds.
+const USUAL_TIMEOUT_MS: u64 = 30_000;
+/// An orphan whose peer is silent, and one at a closed window, live so long by default, in
+/// seconds (measured).
+const LIVES_S: [(Condition, f64); 2] = [
+    (Condition::OrphanDead, 109.0),
+    (Condition::OrphanZeroWindow, 347.0),
+];
+
+/// The harm that a claim's rule is about, or why no trial can show it.
+pub fn rule_of(claim: &Claim) -> Result<&'static [Harm], String> {
+    let Some(rule) = RULES.iter().find(|rule| rule.code == claim.code) else {
+        return Err(format!("there is no rule {}", claim.code));
+    };
+    match rule.proven_by {
+        ProvenBy::Reproduction(harm) => Ok(harm),
+        ProvenBy::Nothing(why) => Err(why.to_owned()),
+    }
+}
+
+/// The change that a claim is about, or why it can't be tried.
+pub fn of(claim: &Claim, facts: &Facts, reproduction: &Reproduction) -> Result<Tried, String> {
+    let harm = rule_of(claim)?;
+    if claim.setting.starts_with("net.") {
+        return of_setting(claim, harm, facts, reproduction);
+    }
+    let (change, offending) = of_program(claim).ok_or_else(|| {
+        format!(
+            "no stand-in does what {} is advised for: {}",
+            claim.code, claim.setting
+        )
+    })?;
+    Ok(Tried {
+        change,
+        offending: offending.to_vec(),
+        harm,
+        postpones: None,
+    })
+}
+
+fn of_setting(
+    claim: &Claim,
+    harm: &'static [Harm],
+    facts: &Facts,
+    reproduction: &Reproduction,
+) -> Result<Tried, String> {
+    let name = &claim.setting;
+    if let Some(why) = settings::refusal(name, &reproduction.release) {
+        return Err(why);
+    }
+    let is_value = claim
+        .proposed
+        .chars()
+        .all(|c| c.is_ascii_digit() || " ,-".contains(c));
+    if !is_value || claim.proposed.is_empty() {
+        return Err(format!("{:?} is no value of {name}", claim.proposed));
+    }
+    let value = settings::scaled(name, &claim.proposed, reproduction.scale, facts.page_bytes);
+    let offending = offending(name, reproduction);
+    let postpones = raises(claim)
+        .then(|| postpones(name, &claim.proposed, &offending, facts, reproduction))
+        .flatten();
+    Ok(Tried {
+        change: Change::Settings(vec![(name.clone(), value)]),
+        offending,
+        harm,
+        postpones,
+    })
+}
+
+/// The sockets that meet a limit.
+pub fn offending(setting: &str, reproduction: &Reproduction) -> Vec<Condition> {
+    let population = &reproduction.population;
+    match setting {
+        "net.ipv4.tcp_mem" | "net.ipv4.tcp_rmem" | "net.ipv4.tcp_wmem" => {
+            let holds = |amiss: bool| -> u64 {
+                let classes = population.classes.iter();
+                let these = classes.filter(|class| class.condition.is_amiss() == amiss);
+                these.map(crate::reproduce::population::Class::bytes).sum()
+            };
+            let amiss = holds(true) >= holds(false);
+            Condition::ALL
+                .into_iter()
+                .filter(|condition| {
+                    if amiss {
+                        condition.is_amiss()
+                    } else {
+                        *condition == Condition::Healthy
+                    }
+                })
+                .collect()
+        }
+        "net.ipv4.tcp_max_orphans" | "net.ipv4.tcp_orphan_retries" => ORPHANS.to_vec(),
+        "net.ipv4.ip_local_port_range"
+        | "net.ipv4.tcp_tw_reuse"
+        | "net.ipv4.tcp_max_tw_buckets" => vec![Condition::TimeWait],
+        _ => Vec::new(),
+    }
+}
+
+fn of_program(claim: &Claim) -> Option<(Change, &'static [Condition])> {
+    let timeout = claim
+        .proposed
+        .split_whitespace()
+        .next()
+        .and_then(|word| word.parse().ok())
+        .unwrap_or(USUAL_TIMEOUT_MS);
+    let program = |remedy, conditions| Some((Change::Program(remedy, conditions), conditions));
+    let says = |text: &str| claim.proposed.contains(text);
+    match claim.code.as_str() {
+        "LB101" | "LB112" if claim.setting.starts_with("TCP_USER_TIMEOUT") => {
+            program(Remedy::UserTimeout(timeout), ORPHANS)
+        }
+        "LB202" => program(Remedy::Close, CLOSED),
+        "LB204" => program(Remedy::Close, HALF),
+        "LB301" => Some((Change::ReuseAddress, &[])),
+        "LB401" => program(Remedy::UserTimeout(timeout), DEAD),
+        "LB403" => program(Remedy::UserTimeout(USUAL_TIMEOUT_MS), STALLED),
+        "LB404" => program(Remedy::Read, UNREAD),
+        "LB402" if says("close() when read() returns 0") => program(Remedy::Close, CLOSED),
+        "LB402" if says("TCP_USER_TIMEOUT") => program(Remedy::UserTimeout(10_000), BOUNDED),
+        "LB402" if says("read, or close") => program(Remedy::Read, UNREAD),
+        _ => None,
+    }
+}
+
+/// Whether a claim raises a limit.
+fn raises(claim: &Claim) -> bool {
+    let last = |text: &str| text.split_whitespace().last()?.parse::<u64>().ok();
+    last(&claim.current)
+        .zip(last(&claim.proposed))
+        .is_none_or(|(now, then)| then > now)
+}
+
+/// Why a raise puts off what it is for: those who meet the limit go on coming.
+fn postpones(
+    setting: &str,
+    proposed: &str,
+    offending: &[Condition],
+    facts: &Facts,
+    reproduction: &Reproduction,
+) -> Option<String> {
+    let is_for_memory = setting == "net.ipv4.tcp_mem";
+    let is_for_orphans = setting == "net.ipv4.tcp_max_orphans";
+    let concerned = |condition: Condition| offending.contains(&condition) && condition.is_amiss();
+    let classes: Vec<_> = reproduction
+        .population
+        .classes
+        .iter()
+        .filter(|class| concerned(class.condition))
+        .collect();
+    if !(is_for_memory || is_for_orphans) || classes.is_empty() {
+        return None;
+    }
+    let count: u64 = classes.iter().map(|class| class.count()).sum();
+    let bytes: u64 = classes.iter().map(|class| class.bytes()).sum();
+    let worst = classes
+        .iter()
+        .max_by_key(|class| (class.bytes(), class.count()))?;
+    let kind = worst.condition;
+    let limit: f64 = proposed.split_whitespace().last()?.parse().ok()?;
+    #[expect(clippy::cast_precision_loss, reason = "a time in minutes")]
+    let (held, limit, each) = if is_for_memory {
+        let each = bytes as f64 / count as f64;
+        (bytes as f64, limit * facts.page_bytes as f64, each)
+    } else {
+        (count as f64, limit, 1.0)
+    };
+    let by_window = growth(facts, concerned);
+    let rate = match by_window {
+        // They are as many as before: the limit is not met by more of them.
+        Some(rate) if rate <= 0.0 => return None,
+        Some(rate) => rate,
+        None => {
+            let by_age = classes
+                .iter()
+                .filter_map(|class| class.rate_by_age())
+                .sum::<f64>();
+            if by_age <= 0.0 {
+                return Some(format!(
+                    "what meets the limit is {count} {kind}, and nothing says how fast they come: \
+                     a window tells, advisor capture --over 5m"
+                ));
+            }
+            by_age
+        }
+    };
+    // As many as come within a life are there at most.
+    let life = LIVES_S
+        .iter()
+        .find(|(known, _)| *known == kind)
+        .map(|(_, life)| *life);
+    let most = life.map_or(f64::INFINITY, |life| rate * life * each);
+    if most < limit {
+        return None;
+    }
+    let seconds = (limit - held).max(0.0) / (rate * each);
+    let how = if by_window.is_some() {
+        ""
+    } else {
+        ", by their ages"
+    };
+    Some(format!(
+        "at {rate:.1} {kind} a second{how}, the new limit is met after {}",
+        advisor_facts::units::span(milliseconds(seconds))
+    ))
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a time for people, and no less than 0"
+)]
+fn milliseconds(seconds: f64) -> u64 {
+    (seconds * 1000.0) as u64
+}

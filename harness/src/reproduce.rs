@@ -1,0 +1,253 @@
+//! Puts a guest into a host's condition, by its facts: who is connected, what each socket
+//! holds, which settings differ. `reproduce`, `prove` and `try` ask it.
+//!
+//! The reproduction is the text of a suite, which the runner runs as any other. Imports
+//! suite, lab (the pinned sysctls), observation and the advisor's facts.
+
+pub mod likeness;
+pub mod population;
+pub mod scale;
+pub mod settings;
+pub mod trial;
+mod write;
+
+use std::collections::BTreeMap;
+
+use advisor_facts::Facts;
+use advisor_facts::condition::Condition;
+
+use crate::suite::{self, scenario::Scenario};
+use crate::yaml::error::SuiteError;
+use population::{Class, Population};
+use scale::Scale;
+use settings::Set;
+use trial::{Trial, USUAL_DESCRIPTORS};
+
+/// The setting by which connect() takes ports of TIME_WAIT.
+const REUSE: &str = "net.ipv4.tcp_tw_reuse";
+
+/// Why facts give no reproduction.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Impossible {
+    /// There is no socket table.
+    #[error("the facts have no socket table, so who holds what is not known")]
+    NoSockets,
+    /// The table is of /proc/net/tcp.
+    #[error("the socket table is without tcp_info and memory ({0}), so no condition is known")]
+    NoInfo(&'static str),
+}
+
+/// A host's condition, as it is made in a guest.
+#[derive(Clone, Debug)]
+pub struct Reproduction {
+    /// Everybody on the host.
+    pub population: Population,
+    /// The factor.
+    pub scale: Scale,
+    /// Settings of the host's network namespace.
+    pub of_namespace: Vec<Set>,
+    /// Settings of the whole kernel.
+    pub of_kernel: Vec<Set>,
+    /// Varies order and arrivals, and the number in each class.
+    pub seed: u64,
+    /// The release of the kernel that it is run on.
+    pub release: String,
+    /// What is not as on the host.
+    pub notes: Vec<String>,
+    host: String,
+}
+
+impl Reproduction {
+    /// Of a host's facts, with the settings of the network namespace that `place` is the
+    /// facts of, for a kernel.
+    pub fn of(facts: &Facts, place: &Facts, release: &str) -> Result<Self, Impossible> {
+        let population = Population::of(facts).ok_or(Impossible::NoSockets)?;
+        let sockets = facts.now.every_socket();
+        let is_bare = |count: usize| count > 0;
+        let bare = sockets
+            .filter(|(_, socket)| Condition::of(socket) == Condition::Unknown)
+            .count();
+        if is_bare(bare) && population.classes.iter().all(|class| class.bytes() == 0) {
+            return Err(Impossible::NoInfo("/proc/net/tcp"));
+        }
+        let scale = Scale::of(&population);
+        let mut notes = Vec::new();
+        if !population.left_out.is_empty() {
+            notes.push(format!("left out: {}", population.left_out.join(", ")));
+        }
+        let assumed = population.descriptor_limits.is_empty();
+        if assumed && population.of_condition(is_leak) > 0 {
+            notes.push(format!(
+                "the facts don't say how many descriptors a program may have: {USUAL_DESCRIPTORS} \
+                 were assumed"
+            ));
+        }
+        if facts.window().is_none() {
+            notes.push("no window: rates are inferred from ages and lifetimes".to_owned());
+        }
+        let gauge = facts.now.sockstat.get("TCP.orphan").unwrap_or(0);
+        let orphans = population.of_condition(Condition::is_orphan);
+        let seen = i64::try_from(orphans).unwrap_or(i64::MAX);
+        if (gauge - seen).abs() > seen.max(gauge) / 20 + 8 {
+            notes.push(format!(
+                "the gauge has {gauge} orphans and the socket table {orphans}: the table counts"
+            ));
+        }
+        let mut reproduction = Self {
+            of_namespace: Vec::new(),
+            of_kernel: Vec::new(),
+            population,
+            scale,
+            seed: 0,
+            release: release.to_owned(),
+            notes,
+            host: facts.kernel.clone(),
+        };
+        reproduction.set(place);
+        Ok(reproduction)
+    }
+
+    /// Takes the settings over.
+    fn set(&mut self, place: &Facts) {
+        let exists = |(name, _): &Set| settings::refusal(name, &self.release).is_none();
+        let mut of_namespace = settings::of_namespace(&place.settings, self.scale);
+        of_namespace.retain(exists);
+        self.of_kernel = settings::of_kernel(&place.settings, self.scale, place.page_bytes);
+        self.of_namespace = of_namespace;
+    }
+
+    /// The same with another seed: each varies the order of classes, the arrivals, and the
+    /// number in each class by up to a tenth.
+    #[must_use]
+    pub fn with_seed(&self, seed: u64) -> Self {
+        Self {
+            seed,
+            ..self.clone()
+        }
+    }
+
+    /// How many of a class are made.
+    pub fn count(&self, class: &Class) -> u64 {
+        let count = self.scale.count(class.count());
+        // The first seed is the host itself.
+        let tenth = i64::try_from(count / 10).unwrap_or(0);
+        let steps = [0, -2, 2, -1, 1, -2, 2, 0];
+        let seed = usize::try_from(self.seed).unwrap_or(0);
+        let step = if self.seed == 0 {
+            0
+        } else {
+            steps[seed % steps.len()]
+        };
+        count.saturating_add_signed(tenth * step / 2)
+    }
+
+    /// How many descriptors a program may have, in the reproduction.
+    pub fn descriptors(&self, program: &str) -> u64 {
+        let known = self.population.descriptor_limits.get(program).copied();
+        let limit = known.unwrap_or(USUAL_DESCRIPTORS);
+        let held: u64 = self.population.classes.iter().map(Class::count).sum();
+        self.scale.limit(limit.max(held.min(limit)))
+    }
+
+    /// How many sockets the holder of a class has, in the reproduction.
+    pub fn held_by(&self, class: &Class) -> u64 {
+        let classes = self.population.classes.iter();
+        classes
+            .filter(|known| known.holder == class.holder && known.condition.is_connection())
+            .filter(|known| !known.condition.is_orphan())
+            .map(|known| self.count(known))
+            .sum()
+    }
+
+    /// The settings of the namespace that are there from the start: all but that which would
+    /// keep records of TIME_WAIT from being made.
+    fn early(&self) -> Vec<Set> {
+        let mut set: Vec<Set> = self.of_namespace.clone();
+        if self.population.records() > 0 {
+            set.retain(|(name, _)| name != REUSE);
+            set.push((REUSE.to_owned(), "0".to_owned()));
+        }
+        set
+    }
+
+    /// Those that are set once the sockets are there.
+    fn late(&self) -> Vec<Set> {
+        if self.population.records() == 0 {
+            return Vec::new();
+        }
+        let mut set = self.of_namespace.iter();
+        let known = set.find(|(name, _)| name == REUSE);
+        let usual = || (REUSE.to_owned(), "2".to_owned());
+        vec![known.cloned().unwrap_or_else(usual)]
+    }
+
+    /// The text of the suite.
+    pub fn suite(&self) -> String {
+        write::suite(self, None)
+    }
+
+    /// The text of one arm of a trial.
+    pub fn arm(&self, trial: &Trial) -> String {
+        write::suite(self, Some(trial))
+    }
+
+    /// The scenario of a text of its own.
+    pub fn scenario(text: &str) -> Result<Scenario, SuiteError> {
+        let mut scenarios = suite::parse(text, "reproduction/host")?;
+        Ok(scenarios.remove(0))
+    }
+
+    /// What stands at the head of the suite.
+    fn header(&self) -> Vec<String> {
+        let mut lines = vec![
+            format!("A host with Linux {}, by its facts.", self.host),
+            match self.scale.is_whole() {
+                true => "Everything is as on the host.".to_owned(),
+                false => format!(
+                    "One factor, {:.4}, for populations, their limits and rates.",
+                    self.scale.factor()
+                ),
+            },
+        ];
+        for class in &self.population.classes {
+            lines.push(self.describe(class));
+        }
+        lines.extend(self.notes.iter().cloned());
+        lines
+    }
+
+    fn describe(&self, class: &Class) -> String {
+        let count = class.count();
+        let made = self.count(class);
+        let mut text = format!("{count} {} {}", class.condition, class.way.describe());
+        if let Some(holder) = &class.holder {
+            text = format!("{text}, held by {holder}");
+        }
+        if made != count {
+            text = format!("{text}: {made} here");
+        }
+        if self.scale.is_off(count) {
+            text = format!("{text}, more than their share");
+        }
+        text
+    }
+
+    fn explains(&self) -> String {
+        let mut counts: BTreeMap<Condition, u64> = BTreeMap::new();
+        for class in &self.population.classes {
+            *counts.entry(class.condition).or_default() += self.count(class);
+        }
+        let parts: Vec<String> = counts
+            .iter()
+            .map(|(condition, count)| format!("{count} {condition}"))
+            .collect();
+        if parts.is_empty() {
+            return "A host without connections.".to_owned();
+        }
+        format!("A host with these sockets: {}.", parts.join(", "))
+    }
+}
+
+const fn is_leak(condition: Condition) -> bool {
+    matches!(condition, Condition::ClosedByPeer | Condition::HalfClosed)
+}

@@ -1,0 +1,111 @@
+//! Whether a guest is in the host's condition: its facts are captured, and judged outside
+//! by the advisor beside the host's.
+
+use std::collections::BTreeMap;
+
+use advisor::plan;
+use advisor_facts::Facts;
+use advisor_facts::condition::Condition;
+
+use super::Reproduction;
+use super::population::Population;
+
+/// Bytes that make no difference: a packet's.
+const NEAR_BYTES: u64 = 4096;
+
+/// What a guest is like.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Likeness {
+    /// By class: how many were wanted, and how many there are.
+    pub classes: Vec<(Condition, u64, u64)>,
+    /// What is not as on the host.
+    pub unlike: Vec<String>,
+    /// The rules that fire in the guest.
+    pub fire: Vec<String>,
+}
+
+impl Likeness {
+    /// Of the facts of a guest.
+    pub fn of(reproduction: &Reproduction, guest: &Facts) -> Self {
+        let mut wanted: BTreeMap<Condition, (u64, Vec<u64>)> = BTreeMap::new();
+        for class in &reproduction.population.classes {
+            let (count, held) = wanted.entry(class.condition).or_default();
+            *count += reproduction.count(class);
+            held.extend(&class.held);
+        }
+        let mut had: BTreeMap<Condition, (u64, Vec<u64>)> = BTreeMap::new();
+        for class in Population::of(guest).unwrap_or_default().classes {
+            let (count, held) = had.entry(class.condition).or_default();
+            *count += class.count();
+            held.extend(&class.held);
+        }
+        let mut likeness = Self {
+            fire: rules(guest),
+            ..Self::default()
+        };
+        for (condition, (count, mut held)) in wanted {
+            let (there, mut here) = had.remove(&condition).unwrap_or_default();
+            likeness.classes.push((condition, count, there));
+            if count.abs_diff(there) > (count / 20).max(1) {
+                likeness
+                    .unlike
+                    .push(format!("{count} {condition} wanted, {there} had"));
+                continue;
+            }
+            held.sort_unstable();
+            here.sort_unstable();
+            for (name, part) in [("a quarter", 1), ("half", 2), ("three quarters", 3)] {
+                let at = |sorted: &[u64]| sorted.get(sorted.len() * part / 4).copied().unwrap_or(0);
+                let (host, guest) = (at(&held), at(&here));
+                if host.abs_diff(guest) > (host / 10).max(NEAR_BYTES) {
+                    likeness.unlike.push(format!(
+                        "{name} of the {condition} hold less than {host} bytes on the host, and \
+                         {guest} here"
+                    ));
+                    break;
+                }
+            }
+        }
+        for (condition, (there, _)) in had {
+            if there > 1 && !is_of_bystanders(condition) {
+                likeness
+                    .unlike
+                    .push(format!("0 {condition} wanted, {there} had"));
+                likeness.classes.push((condition, 0, there));
+            }
+        }
+        likeness
+    }
+
+    /// Whether the guest is as the host.
+    pub fn is_alike(&self) -> bool {
+        self.unlike.is_empty()
+    }
+}
+
+/// Connections that are under way at any moment.
+const fn is_of_bystanders(condition: Condition) -> bool {
+    matches!(condition, Condition::Healthy | Condition::Idle)
+}
+
+/// The codes of the rules that fire.
+pub fn rules(facts: &Facts) -> Vec<String> {
+    let advised = plan::advise(facts, &[]).advised();
+    let mut codes: Vec<String> = advised
+        .recommendations
+        .into_iter()
+        .map(|recommended| recommended.claim.code)
+        .collect();
+    codes.sort_unstable();
+    codes.dedup();
+    codes
+}
+
+/// Rules that no guest can answer: files, RAM, the log and counters since boot.
+pub fn is_comparable(code: &str) -> bool {
+    !(code.starts_with("LB6")
+        || [
+            "LB112", "LB407", "LB408", "LB412", "LB413", "LB414", "LB506",
+        ]
+        .contains(&code))
+}

@@ -1,0 +1,123 @@
+//! The settings of a host that bear on TCP, as a reproduction sets them: limits of
+//! populations scaled, all others as they are.
+
+use advisor_facts::release::Release;
+use advisor_facts::settings::Settings;
+use advisor_facts::sysctl::table;
+
+use super::scale::Scale;
+use crate::lab::sysctl::PINNED;
+
+/// The pages of the guests.
+const GUEST_PAGE_BYTES: u64 = 4096;
+
+/// Settings of each network namespace that a reproduction takes over.
+const OF_NAMESPACE: &[&str] = &[
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_orphan_retries",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.tcp_max_tw_buckets",
+    "net.ipv4.tcp_tw_reuse",
+    "net.ipv4.tcp_timestamps",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_wmem",
+    "net.core.somaxconn",
+    "net.ipv4.tcp_max_syn_backlog",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.tcp_abort_on_overflow",
+    "net.ipv4.tcp_rfc1337",
+    "net.ipv4.tcp_retries2",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_window_scaling",
+    "net.ipv4.tcp_sack",
+    "net.ipv4.tcp_moderate_rcvbuf",
+    "net.ipv4.tcp_mtu_probing",
+];
+
+/// What some of them are at boot, which the lab leaves as they are.
+const AT_BOOT: &[(&str, &str)] = &[
+    ("net.ipv4.tcp_rfc1337", "0"),
+    ("net.ipv4.tcp_mtu_probing", "0"),
+];
+
+/// Settings of the whole kernel, which are set once the sockets are there: before that
+/// they would be in the way.
+pub const OF_KERNEL: &[&str] = &["net.ipv4.tcp_mem", "net.ipv4.tcp_max_orphans"];
+
+/// What the settings of the whole kernel are until then: no limit that is met.
+pub const UNTIL_THEN: &[(&str, &str)] = &[
+    ("net.ipv4.tcp_mem", "60000, 80000, 100000"),
+    ("net.ipv4.tcp_max_orphans", "65536"),
+];
+
+/// A setting and its value.
+pub type Set = (String, String);
+
+/// Those of the host's namespace that differ from what the lab sets anyway.
+pub fn of_namespace(settings: &Settings, scale: Scale) -> Vec<Set> {
+    let mut set = Vec::new();
+    for name in OF_NAMESPACE {
+        let Some(value) = settings.get(name) else {
+            continue;
+        };
+        let value = scaled(name, &value, scale, GUEST_PAGE_BYTES);
+        let pinned = PINNED
+            .iter()
+            .chain(AT_BOOT)
+            .find(|(known, _)| known == name);
+        if pinned.is_none_or(|(_, pinned)| *pinned != value) {
+            set.push(((*name).to_owned(), value));
+        }
+    }
+    set
+}
+
+/// Those of the whole kernel.
+pub fn of_kernel(settings: &Settings, scale: Scale, page_bytes: u64) -> Vec<Set> {
+    let value = |name: &&str| {
+        let value = settings.get(name)?;
+        Some(((*name).to_owned(), scaled(name, &value, scale, page_bytes)))
+    };
+    OF_KERNEL.iter().filter_map(value).collect()
+}
+
+/// A value as a reproduction sets it.
+pub fn scaled(name: &str, value: &str, scale: Scale, page_bytes: u64) -> String {
+    let numbers: Option<Vec<u64>> = value
+        .split_whitespace()
+        .map(|part| part.parse().ok())
+        .collect();
+    match (name, numbers.as_deref()) {
+        ("net.ipv4.tcp_mem", Some(marks)) => {
+            let pages = |mark: &u64| {
+                let mark = mark.saturating_mul(page_bytes) / GUEST_PAGE_BYTES;
+                scale.limit(mark).to_string()
+            };
+            marks.iter().map(pages).collect::<Vec<_>>().join(" ")
+        }
+        ("net.ipv4.tcp_max_orphans" | "net.ipv4.tcp_max_tw_buckets", Some([limit])) => {
+            scale.limit(*limit).to_string()
+        }
+        ("net.ipv4.ip_local_port_range", Some([first, last])) => {
+            let ports = scale.limit((last + 1).saturating_sub(*first));
+            // Ports of services stay out of a range that begins low.
+            format!("{first} {}", first + ports.max(2) - 1)
+        }
+        _ => value.split_whitespace().collect::<Vec<_>>().join(" "),
+    }
+}
+
+/// Why a change can't be tried on a kernel; `None` where it can.
+pub fn refusal(name: &str, release: &str) -> Option<String> {
+    let Some(setting) = table::find(name) else {
+        return Some(format!("{name} is not known"));
+    };
+    let release = Release::of_kernel(release)?;
+    (!setting.exists(release)).then(|| format!("Linux {release} has no {name}"))
+}
+
+/// Whether a setting is the whole kernel's.
+pub fn is_of_kernel(name: &str, release: &str) -> bool {
+    let release = Release::of_kernel(release);
+    table::find(name).is_some_and(|setting| setting.is_of_the_kernel(release))
+}

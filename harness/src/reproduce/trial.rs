@@ -1,0 +1,526 @@
+//! A change that is tried on a reproduction: its arms, the load that goes on, and what
+//! bystanders see of it.
+
+use std::collections::BTreeMap;
+
+use advisor_facts::condition::Condition;
+use advisor_report::Value;
+use advisor_report::proof::{Harm, Reading};
+
+use super::Reproduction;
+use super::population::{Class, Way};
+use super::settings::Set;
+use crate::observation::Observations;
+
+/// The time limit of a run, beside the ages that it waits for.
+pub const TIME_LIMIT_S: u64 = 900;
+/// Descriptors of a program where the facts do not say how many it may have.
+pub const USUAL_DESCRIPTORS: u64 = 1024;
+/// Descriptors that an actor has beside its sockets.
+const OWN_DESCRIPTORS: u64 = 40;
+/// Longer than a record of TIME_WAIT lives.
+const PORTS_ARE_WATCHED_S: u64 = 70;
+/// Connections that are made with the load, for each that the host makes: a tenth more.
+const LOAD: f64 = 1.1;
+/// Calls at most in a trial.
+const MOST_CALLS: u64 = 700;
+/// How long a program that gives up is waited for.
+const GIVING_UP_MS: u64 = 40_000;
+
+/// An arm of a trial.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Arm {
+    /// The host as it is.
+    Before,
+    /// With the change.
+    After,
+    /// As it is, without the sockets that do the harm: it says what well is.
+    Without,
+}
+
+impl Arm {
+    /// Its name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Before => "before",
+            Self::After => "after",
+            Self::Without => "without",
+        }
+    }
+}
+
+/// What a program does otherwise; the stand-in differs in nothing else.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Remedy {
+    /// It calls close().
+    Close,
+    /// It reads.
+    Read,
+    /// It sets TCP_USER_TIMEOUT, in milliseconds.
+    UserTimeout(u64),
+}
+
+/// What is changed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Change {
+    /// Settings, by name, as they are set in the reproduction.
+    Settings(Vec<Set>),
+    /// What the program does with sockets in these conditions.
+    Program(Remedy, &'static [Condition]),
+    /// SO_REUSEADDR before bind().
+    ReuseAddress,
+}
+
+/// A trial, in one of its arms.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// The arm.
+    pub arm: Arm,
+    /// The change.
+    pub change: Change,
+    /// The sockets that do the harm.
+    pub offending: Vec<Condition>,
+    /// Settings of the whole kernel that are changed and that no reproduction sets, with
+    /// the value that they have at first.
+    pub other_kernel_settings: Vec<Set>,
+}
+
+impl Trial {
+    /// The conditions that are left out.
+    pub fn without(&self) -> &[Condition] {
+        match self.arm {
+            Arm::Without => &self.offending,
+            Arm::Before | Arm::After => &[],
+        }
+    }
+
+    /// What the program does otherwise with a class.
+    pub fn remedy(&self, class: &Class) -> Option<Remedy> {
+        match (&self.change, self.arm) {
+            (Change::Program(remedy, conditions), Arm::After)
+                if conditions.contains(&class.condition) =>
+            {
+                Some(*remedy)
+            }
+            _ => None,
+        }
+    }
+
+    /// The settings that this arm sets.
+    pub fn set(&self) -> &[Set] {
+        match (&self.change, self.arm) {
+            (Change::Settings(set), Arm::After) => set,
+            _ => &[],
+        }
+    }
+
+    /// Whether a server that is gone, and its successor, set SO_REUSEADDR.
+    pub fn reuses(&self) -> bool {
+        self.change == Change::ReuseAddress && self.arm == Arm::After
+    }
+
+    /// Whether the trial follows a leak to its end.
+    pub fn leak(&self) -> Option<Condition> {
+        let mut offending = self.offending.iter().copied();
+        offending
+            .find(|condition| matches!(condition, Condition::ClosedByPeer | Condition::HalfClosed))
+    }
+}
+
+/// What goes on in a trial: steps beside those of the condition.
+#[derive(Debug, Default)]
+pub struct Load {
+    /// Lists of the peers, by name.
+    pub internet: Vec<(String, Vec<String>)>,
+    /// By program: another list.
+    programs: BTreeMap<String, Vec<(String, Vec<String>)>>,
+    /// Actors of the load alone.
+    pub actors: Vec<(String, Vec<String>)>,
+    /// The steps after which the trial is over.
+    pub awaited: Vec<String>,
+    /// Actors that are ended then.
+    pub ended: Vec<String>,
+}
+
+const CHANGED: &str = "await: lab.changed";
+
+impl Load {
+    /// The load of a trial; `well` are the peers of healthy connections.
+    pub fn of(
+        reproduction: &Reproduction,
+        trial: &Trial,
+        well: &[String],
+        listeners: &BTreeMap<u16, String>,
+    ) -> Self {
+        let mut load = Self::default();
+        load.bystanders();
+        if let Some(class) = load.leaking(reproduction, trial) {
+            load.leak(reproduction, trial, &class, listeners);
+        }
+        for class in &reproduction.population.classes {
+            if class.condition == Condition::TimeWait {
+                load.call(reproduction, class, listeners);
+            }
+        }
+        load.restart(reproduction, trial, listeners);
+        if trial.offending.contains(&Condition::Dead) {
+            load.actors.push((
+                "patience".to_owned(),
+                vec![
+                    CHANGED.to_owned(),
+                    format!("sleep: {{ time: {GIVING_UP_MS}ms, as: waited }}"),
+                ],
+            ));
+            load.awaited.push("patience.waited".to_owned());
+        }
+        let mut counts: Vec<String> = well
+            .iter()
+            .map(|name| format!("tally: {{ on: {name}, as: {name}-seen }}"))
+            .collect();
+        // Names of other lists of the same actor are known to all of them.
+        counts.insert(0, "await: leaver.leave".to_owned());
+        counts.insert(1, "sleep: { time: 4s, as: last-words-arrive }".to_owned());
+        counts.push("sleep: { time: 1ms, as: counted }".to_owned());
+        load.internet.push(("counts".to_owned(), counts));
+        load.awaited.push("internet.counted".to_owned());
+        load
+    }
+
+    /// The lists that a program has beside that of the condition.
+    pub fn of_program(&self, name: &str) -> Vec<(String, Vec<String>)> {
+        self.programs.get(name).cloned().unwrap_or_default()
+    }
+
+    /// The programs that have lists beside that of the condition.
+    pub fn programs(&self) -> impl Iterator<Item = &str> {
+        self.programs.keys().map(String::as_str)
+    }
+
+    /// Those who do their work during the trial.
+    fn bystanders(&mut self) {
+        let lines = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect();
+        self.internet.push((
+            "answers".to_owned(),
+            lines(&[
+                "peers: { port: 9, window: 256KiB, rtt: 100ms, as: sink }",
+                "peers: { port: 19, window: 64KiB, rtt: 100ms, as: last-words }",
+                "await: leaver.leave",
+                "sleep: { time: 3s, as: last-words-sent }",
+                "tally: { on: last-words, as: last-words-seen }",
+            ]),
+        ));
+        self.internet.push((
+            "visitors".to_owned(),
+            lines(&[
+                CHANGED,
+                "repeat: { times: 10, every: 200ms, as: visits, steps: [{ dial: { to: \"host:7\", send: 100, expect: 1000, after: service.listen, as: visit } }] }",
+            ]),
+        ));
+        self.actors.push((
+            "bystander".to_owned(),
+            lines(&[
+                CHANGED,
+                "repeat: { times: 2, every: 200ms, as: transfers, steps: [{ connect: { to: \"remote:9\", after: internet.sink, as: link } }, { write: { bytes: 400kB, as: transfer } }, { wait-outq-empty: { timeout: 60s, as: delivered } }, { close: { as: hang-up } }] }",
+            ]),
+        ));
+        self.actors.push((
+            "leaver".to_owned(),
+            lines(&[
+                CHANGED,
+                "repeat: { times: 8, every: 200ms, as: leave, steps: [{ connect: { to: \"remote:19\", after: internet.last-words, as: goodbye } }, { write: { bytes: 30kB, as: words } }, { close: { as: left } }] }",
+            ]),
+        ));
+        self.actors.push((
+            "service".to_owned(),
+            lines(&[
+                "listen: { port: \"any:7\", backlog: 64 }",
+                "repeat: { times: 10, as: served, steps: [accept, { read: 100 }, { write: 1000 }, close] }",
+            ]),
+        ));
+        for step in [
+            "bystander.transfers",
+            "internet.visits",
+            "leaver.leave",
+            "internet.last-words-seen",
+        ] {
+            self.awaited.push(step.to_owned());
+        }
+        self.ended.push("service".to_owned());
+    }
+
+    /// The class whose leak is followed to its end.
+    fn leaking(&self, reproduction: &Reproduction, trial: &Trial) -> Option<Class> {
+        let condition = trial.leak()?;
+        let classes = reproduction.population.classes.iter();
+        classes
+            .filter(|class| class.condition == condition && !matches!(class.way, Way::Loopback(_)))
+            .max_by_key(|class| class.count())
+            .cloned()
+    }
+
+    /// More connections that are not closed, until the program has no descriptor left.
+    fn leak(
+        &mut self,
+        reproduction: &Reproduction,
+        trial: &Trial,
+        class: &Class,
+        listeners: &BTreeMap<u16, String>,
+    ) {
+        let port = class.way.port();
+        let program = match class.way {
+            Way::Inbound(port) => listeners.get(&port).cloned(),
+            _ => class.holder.clone(),
+        };
+        let program = program.unwrap_or_else(|| "program".to_owned());
+        let limit = reproduction.descriptors(&program);
+        let held = reproduction.held_by(class);
+        let more = limit.saturating_sub(held) + OWN_DESCRIPTORS + 10;
+        let closes = trial.arm != Arm::Before;
+        let end = if closes {
+            ", { close: { as: leak-close } }"
+        } else {
+            ""
+        };
+        let half = if class.condition == Condition::HalfClosed {
+            ", { shutdown: { how: SHUT_WR, as: leak-shutdown } }"
+        } else {
+            ""
+        };
+        let limit = limit + OWN_DESCRIPTORS;
+        let mut steps = vec![
+            CHANGED.to_owned(),
+            format!("setrlimit: {{ RLIMIT_NOFILE: {limit} }}"),
+        ];
+        if matches!(class.way, Way::Inbound(_)) {
+            steps.push(format!(
+                "repeat: {{ times: {more}, as: leak-all, steps: [{{ accept: {{ on: listen-{port}, as: leak }} }}, {{ write: {{ bytes: 100, as: leak-reply }} }}{half}{end}] }}"
+            ));
+            let stay = if half.is_empty() {
+                ""
+            } else {
+                ", at_end: stay"
+            };
+            self.internet.push((
+                "leak".to_owned(),
+                vec![
+                    CHANGED.to_owned(),
+                    format!(
+                        "repeat: {{ times: {more}, as: leak-calls, steps: [{{ dial: {{ to: \"host:{port}\", expect: 100, timeout: 500ms{stay}, as: caller }} }}] }}"
+                    ),
+                ],
+            ));
+            self.awaited.push("internet.leak-calls".to_owned());
+        } else {
+            steps.push(format!(
+                "repeat: {{ times: {more}, as: leak-all, steps: [{{ connect: {{ to: \"remote:{port}\", after: lab.changed, as: leak }} }}, {{ write: {{ bytes: 100, as: leak-reply }} }}{half}{end}] }}"
+            ));
+            self.awaited.push(format!("{program}.leak-all"));
+        }
+        self.programs
+            .entry(program.clone())
+            .or_default()
+            .push(("leak".to_owned(), steps));
+        self.ended.push(program);
+    }
+
+    /// Connections at the host's rate to where its records of TIME_WAIT lead.
+    fn call(
+        &mut self,
+        reproduction: &Reproduction,
+        class: &Class,
+        listeners: &BTreeMap<u16, String>,
+    ) {
+        let port = class.way.port();
+        let count = reproduction.count(class);
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a few hundred calls"
+        )]
+        let calls = ((count as f64 / 60.0 * LOAD * PORTS_ARE_WATCHED_S as f64).ceil() as u64)
+            .clamp(5, MOST_CALLS);
+        let every = (PORTS_ARE_WATCHED_S * 1000 / calls).saturating_sub(1);
+        let (to, after) = match class.way {
+            Way::Inbound(_) => return,
+            Way::Outbound(_) => ("remote", "lab.changed".to_owned()),
+            Way::Loopback(_) => {
+                let backend = listeners.get(&port).cloned().unwrap_or_default();
+                self.programs.entry(backend.clone()).or_default().push((
+                    format!("serve-{port}"),
+                    vec![
+                        CHANGED.to_owned(),
+                        format!(
+                            "repeat: {{ times: {calls}, as: served-{port}, steps: [{{ accept: {{ on: listen-{port}, as: visitor-{port} }} }}, {{ read-to-end: {{ as: visitor-read-{port} }} }}, {{ close: {{ as: visitor-close-{port} }} }}] }}"
+                        ),
+                    ],
+                ));
+                self.ended.push(backend);
+                ("localhost", "lab.changed".to_owned())
+            }
+        };
+        let name = format!("caller-{port}");
+        if self.actors.iter().any(|(known, _)| *known == name) {
+            return;
+        }
+        self.actors.push((
+            name.clone(),
+            vec![
+                CHANGED.to_owned(),
+                format!(
+                    "repeat: {{ times: {calls}, every: {every}ms, as: calls, steps: [{{ connect: {{ to: \"{to}:{port}\", after: {after}, as: call }} }}, {{ close: {{ as: call-close }} }}] }}"
+                ),
+            ],
+        ));
+        self.awaited.push(format!("{name}.calls"));
+    }
+
+    /// Servers that are gone start again on their ports.
+    fn restart(
+        &mut self,
+        reproduction: &Reproduction,
+        trial: &Trial,
+        listeners: &BTreeMap<u16, String>,
+    ) {
+        for port in listeners.keys() {
+            let known = &reproduction.population.listeners;
+            let inbound = |class: &Class| class.way == Way::Inbound(*port);
+            if known.iter().any(|listener| listener.port == *port)
+                || !reproduction.population.classes.iter().any(inbound)
+            {
+                continue;
+            }
+            let mut steps = vec![CHANGED.to_owned(), "socket".to_owned()];
+            if trial.reuses() {
+                steps.push("setsockopt: { SO_REUSEADDR: 1 }".to_owned());
+            }
+            steps.push(format!("bind: {{ to: \"any:{port}\", as: rebind }}"));
+            self.actors.push((format!("successor-{port}"), steps));
+            self.awaited.push(format!("successor-{port}.rebind"));
+        }
+    }
+}
+
+/// What bystanders, and those who suffer, saw in a run.
+pub fn readings(observations: &Observations) -> Vec<Reading> {
+    let mut readings = vec![
+        reading(
+            "a transfer to a healthy peer",
+            Harm::TransferStalls,
+            observations,
+            |step| {
+                [
+                    "bystander.link",
+                    "bystander.transfer",
+                    "bystander.delivered",
+                ]
+                .contains(&step)
+            },
+        ),
+        reading(
+            "a request to a server",
+            Harm::ConnectionLate,
+            observations,
+            |step| step == "internet.visit",
+        ),
+        reading(
+            "the last data of a connection that closes",
+            Harm::DataLost,
+            observations,
+            |step| step == "internet.last-words-seen",
+        ),
+        reading(
+            "a new connection of the host",
+            Harm::ConnectionRefused,
+            observations,
+            |step| step.starts_with("caller-") && step.ends_with(".call"),
+        ),
+        reading(
+            "a restart of a server",
+            Harm::CannotBind,
+            observations,
+            |step| step.starts_with("successor-") && step.ends_with(".rebind"),
+        ),
+        reading(
+            "a connection of the program that leaks",
+            Harm::NoDescriptors,
+            observations,
+            |step| step == "internet.caller" || step.ends_with(".leak"),
+        ),
+        reading(
+            "a connection that was well",
+            Harm::ConnectionCut,
+            observations,
+            |step| step.starts_with("internet.healthy-") && step.ends_with("-seen"),
+        ),
+    ];
+    readings.retain(|reading| reading.tries > 0);
+    readings
+}
+
+/// What certain steps saw together.
+fn reading(
+    what: &str,
+    harm: Harm,
+    observations: &Observations,
+    is_of: impl Fn(&str) -> bool,
+) -> Reading {
+    let mut reading = Reading {
+        what: what.to_owned(),
+        harm,
+        tries: 0,
+        failures: 0,
+        errors: BTreeMap::new(),
+        ms: None,
+        bytes: None,
+    };
+    let (mut ms, mut steps) = (0.0, 0_u64);
+    for (name, value) in observations {
+        let Some((step, field)) = split(name) else {
+            continue;
+        };
+        if !is_of(step) {
+            continue;
+        }
+        let number = match value {
+            Value::Integer(number) => u64::try_from(*number).unwrap_or(0),
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "milliseconds and bytes"
+            )]
+            Value::Number(number) => number.round() as u64,
+            _ => 0,
+        };
+        match field {
+            "ok" => reading.tries += number,
+            "ms" => {
+                steps += 1;
+                if let Value::Number(number) = value {
+                    ms += number;
+                }
+            }
+            "bytes" => *reading.bytes.get_or_insert(0) += number,
+            _ => {
+                if let Some(errno) = field.strip_prefix("errors.") {
+                    reading.tries += number;
+                    reading.failures += number;
+                    *reading.errors.entry(errno.to_owned()).or_default() += number;
+                }
+            }
+        }
+    }
+    let is_timed = matches!(harm, Harm::TransferStalls | Harm::ConnectionLate);
+    #[expect(clippy::cast_precision_loss, reason = "a mean of a few")]
+    if is_timed && steps > 0 && reading.tries > 0 {
+        reading.ms = Some(ms * steps as f64 / reading.tries as f64);
+    }
+    reading
+}
+
+/// `LIST.STEP` and the field of an observation.
+fn split(name: &str) -> Option<(&str, &str)> {
+    let (list, rest) = name.split_once('.')?;
+    let (step, field) = rest.split_once('.')?;
+    Some((&name[..list.len() + 1 + step.len()], field))
+}

@@ -1,0 +1,700 @@
+//! From a population to the text of a suite: one scenario that puts a guest into the
+//! host's condition, as one would write it by hand.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use advisor_facts::condition::Condition;
+
+use super::population::{Class, Way};
+use super::scale::{Batch, batches};
+use super::settings::{self, Set};
+use super::trial::{Load, Remedy, Trial};
+use super::{Reproduction, trial};
+
+/// What waits in a receive queue, for what the kernel holds for it: 1448 bytes in a buffer
+/// of 2304.
+const DATA_OF_HELD: (u64, u64) = (1448, 2304);
+/// More than this needs a buffer of its own.
+const FITS_A_BUFFER: u64 = 60 << 10;
+/// A window that is full at once.
+const SMALL_WINDOW: &str = "4096";
+/// The longest that a peer has been silent for, in a reproduction: beyond it no timer and
+/// no rule makes a difference.
+const LONGEST_AGE: Duration = Duration::from_secs(600);
+/// The same of an idle connection: probes of keepalive come after two hours.
+const LONGEST_IDLE: Duration = Duration::from_secs(7500);
+/// A peer is told to be dead by so much silence, with the timer doubled often enough.
+const UNTIL_DEAD: Duration = Duration::from_secs(20);
+/// Orphans live for less than this, whose peers are silent, or whose window is closed.
+const MOST_OF_AN_ORPHAN: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(200)];
+/// Without data for this long a connection is idle.
+const UNTIL_IDLE: Duration = Duration::from_secs(65);
+/// A record of TIME_WAIT lives 60 s; so long they take to be made, one after the other.
+const RECORDS_TAKE_MS: u64 = 57_000;
+/// The time until an answer on a path to healthy peers that take data.
+const RTT_MS: u64 = 300;
+
+/// How often a healthy connection is written to, and for how long.
+const SENDS_EVERY_MS: u64 = 100;
+const SENDS_FOR_MS: u64 = 40_000;
+
+/// The lists of steps of a suite, as lines of text.
+#[derive(Default)]
+struct Lists {
+    internet: Vec<String>,
+    /// By program.
+    programs: BTreeMap<String, Vec<String>>,
+    /// Listeners that are there, and who has them.
+    listeners: BTreeMap<u16, String>,
+    /// Listeners that no one has any more once their connections are there.
+    gone: BTreeSet<u16>,
+    /// Names that are taken.
+    names: BTreeSet<String>,
+    /// Peers of connections that are well.
+    well: Vec<String>,
+    /// By program: lists that keep connections sending.
+    senders: BTreeMap<String, Vec<(String, Vec<String>)>>,
+}
+
+/// The scenario of a reproduction; with a trial, as one arm of it.
+pub fn suite(reproduction: &Reproduction, trial: Option<&Trial>) -> String {
+    let mut lists = Lists::default();
+    let classes = made(reproduction, trial);
+    lists.listen(reproduction, trial);
+    let mut age = classes
+        .first()
+        .map_or(Duration::ZERO, |(class, _)| wanted_age(class));
+    for (class, count) in &classes {
+        let own = wanted_age(class);
+        if own < age {
+            let pause = age.checked_sub(own).unwrap_or_default();
+            lists.pause(pause);
+            age = own;
+        }
+        lists.add(reproduction, class, *count, trial);
+    }
+    lists.pause(age);
+    for port in lists.gone.clone() {
+        let owner = lists.owner(port, None);
+        lists
+            .program(&owner)
+            .push(format!("close: {{ on: listen-{port}, as: stop-{port} }}"));
+    }
+    lists.text(reproduction, trial, &classes)
+}
+
+/// The classes that are made, the oldest first, each with its number.
+fn made(reproduction: &Reproduction, trial: Option<&Trial>) -> Vec<(Class, u64)> {
+    let without = trial.map_or(&[][..], Trial::without);
+    let mut classes: Vec<(Class, u64)> = reproduction
+        .population
+        .classes
+        .iter()
+        .filter(|class| !without.contains(&class.condition))
+        .map(|class| (class.clone(), reproduction.count(class)))
+        .filter(|(_, count)| *count > 0)
+        .collect();
+    let healthy_last = |class: &Class| match class.condition {
+        Condition::Healthy => 2,
+        Condition::TimeWait => 1,
+        _ => 0,
+    };
+    let seed = reproduction.seed as usize;
+    if !classes.is_empty() {
+        // Those of one age come in another order with each seed.
+        let start = seed % classes.len();
+        classes.rotate_left(start);
+    }
+    classes.sort_by_key(|(class, _)| (healthy_last(class), std::cmp::Reverse(wanted_age(class))));
+    classes
+}
+
+/// How long before the end a class is made.
+fn wanted_age(class: &Class) -> Duration {
+    let age = class.age().min(LONGEST_AGE);
+    match class.condition {
+        Condition::Healthy | Condition::NotAccepted | Condition::TimeWait => Duration::ZERO,
+        Condition::Idle => class.age().clamp(UNTIL_IDLE, LONGEST_IDLE),
+        Condition::Dead => age.clamp(UNTIL_DEAD, Duration::from_secs(600)),
+        Condition::OrphanDead => age.clamp(UNTIL_DEAD, MOST_OF_AN_ORPHAN[0]),
+        Condition::OrphanZeroWindow => age.clamp(Duration::from_secs(2), MOST_OF_AN_ORPHAN[1]),
+        Condition::OrphanDraining | Condition::Slow => Duration::from_secs(2),
+        Condition::OrphanHalfClosed => age.min(Duration::from_secs(30)),
+        _ => age.max(Duration::from_secs(2)),
+    }
+}
+
+/// The short name of a condition, for steps.
+fn short(condition: Condition) -> &'static str {
+    match condition {
+        Condition::Dead => "dead",
+        Condition::ZeroWindow => "zero-window",
+        Condition::Unread => "unread",
+        Condition::ClosedByPeer => "closed-by-peer",
+        Condition::HalfClosed => "half-closed",
+        Condition::Slow => "slow",
+        Condition::Idle => "idle",
+        Condition::NotAccepted => "not-accepted",
+        Condition::OrphanDead => "orphan-dead",
+        Condition::OrphanZeroWindow => "orphan-zero-window",
+        Condition::OrphanHalfClosed => "orphan-half-closed",
+        Condition::OrphanDraining => "orphan-draining",
+        Condition::TimeWait => "time-wait",
+        _ => "healthy",
+    }
+}
+
+/// A time as a suite writes it.
+fn time(time: Duration) -> String {
+    format!("{}ms", time.as_millis())
+}
+
+impl Lists {
+    fn program(&mut self, name: &str) -> &mut Vec<String> {
+        self.programs.entry(name.to_owned()).or_default()
+    }
+
+    fn named(&mut self, condition: Condition, port: u16) -> String {
+        let plain = format!("{}-{port}", short(condition));
+        let mut name = plain.clone();
+        let mut number = 2;
+        while !self.names.insert(name.clone()) {
+            name = format!("{plain}-{number}");
+            number += 1;
+        }
+        name
+    }
+
+    /// Has every program listen that takes connections, or took those that are left out.
+    fn listen(&mut self, reproduction: &Reproduction, trial: Option<&Trial>) {
+        for listener in &reproduction.population.listeners {
+            let holder = listener
+                .holder
+                .clone()
+                .unwrap_or_else(|| "program".to_owned());
+            self.listeners.insert(listener.port, holder);
+        }
+        for class in &reproduction.population.classes {
+            let holder = match class.way {
+                Way::Loopback(_) => Some("backend"),
+                Way::Inbound(_) => class.holder.as_deref(),
+                Way::Outbound(_) => continue,
+            };
+            let port = class.way.port();
+            if !self.listeners.contains_key(&port) {
+                let holder = holder.unwrap_or("program").to_owned();
+                self.listeners.insert(port, holder);
+                if matches!(class.way, Way::Inbound(_)) {
+                    self.gone.insert(port);
+                }
+            }
+        }
+        for (port, holder) in self.listeners.clone() {
+            let known = &reproduction.population.listeners;
+            let backlog = known
+                .iter()
+                .find(|one| one.port == port)
+                .map_or(0, |one| one.backlog);
+            let backlog = if backlog == 0 { 511 } else { backlog };
+            let mut steps = Vec::new();
+            // Of a server that is gone nobody knows; the advice is for it.
+            let reuses = !self.gone.contains(&port) || trial.is_some_and(Trial::reuses);
+            if reuses {
+                steps.push(format!("socket: {{ as: socket-{port} }}"));
+                steps.push(format!(
+                    "setsockopt: {{ SO_REUSEADDR: 1, as: reuse-{port} }}"
+                ));
+            }
+            steps.push(format!(
+                "listen: {{ port: \"any:{port}\", backlog: {backlog}, as: listen-{port} }}"
+            ));
+            self.program(&holder).extend(steps);
+        }
+    }
+
+    /// Who has a listener.
+    fn owner(&self, port: u16, holder: Option<&str>) -> String {
+        let known = self.listeners.get(&port).map(String::as_str);
+        known.or(holder).unwrap_or("program").to_owned()
+    }
+
+    fn pause(&mut self, pause: Duration) {
+        if !pause.is_zero() {
+            self.internet.push(format!("sleep: {}", time(pause)));
+        }
+    }
+
+    /// Makes the sockets of a class.
+    fn add(
+        &mut self,
+        reproduction: &Reproduction,
+        class: &Class,
+        count: u64,
+        trial: Option<&Trial>,
+    ) {
+        if class.condition == Condition::TimeWait {
+            self.add_records(reproduction, class, count);
+            return;
+        }
+        for batch in batches(class, count) {
+            self.add_batch(class, batch, trial);
+        }
+    }
+
+    fn add_batch(&mut self, class: &Class, batch: Batch, trial: Option<&Trial>) {
+        let Batch { count, held } = batch;
+        let port = class.way.port();
+        let name = self.named(class.condition, port);
+        let holder = class.holder.clone();
+        let remedy = trial.and_then(|trial| trial.remedy(class));
+        let receives = data_of(held);
+        let waits_here = matches!(
+            class.condition,
+            Condition::Unread | Condition::ClosedByPeer | Condition::NotAccepted
+        ) && receives > 0;
+        let mut manner = String::new();
+        match class.condition {
+            Condition::ZeroWindow | Condition::OrphanZeroWindow => {
+                let _ = write!(manner, ", window: {SMALL_WINDOW}, reads: 0");
+            }
+            Condition::Slow | Condition::OrphanDraining => {
+                let _ = write!(manner, ", window: 16KiB, reads: {}", (held / 60).max(1000));
+            }
+            Condition::HalfClosed | Condition::OrphanHalfClosed => {
+                manner.push_str(", at_end: stay");
+            }
+            Condition::Healthy if held > 0 => {
+                let _ = write!(
+                    manner,
+                    ", window: {}, rtt: {RTT_MS}ms",
+                    (held / 2).max(4096)
+                );
+            }
+            _ => {}
+        }
+        let program = match class.way {
+            Way::Inbound(_) => self.owner(port, holder.as_deref()),
+            _ => holder.unwrap_or_else(|| "program".to_owned()),
+        };
+        let buffer =
+            (waits_here && receives > FITS_A_BUFFER).then(|| format!("SO_RCVBUFFORCE: {held}"));
+        self.connect(class, count, &name, &program, &manner, buffer);
+        self.act(class, batch, &name, &program, remedy);
+        if class.condition == Condition::Healthy {
+            self.well.push(name);
+        }
+    }
+
+    /// Connects a batch, one way or the other.
+    fn connect(
+        &mut self,
+        class: &Class,
+        count: u64,
+        name: &str,
+        program: &str,
+        manner: &str,
+        buffer: Option<String>,
+    ) {
+        let port = class.way.port();
+        match class.way {
+            Way::Inbound(_) => {
+                let mut after = String::new();
+                if let Some(buffer) = buffer {
+                    let step =
+                        format!("setsockopt: {{ {buffer}, on: listen-{port}, as: {name}-room }}");
+                    self.program(program).push(step);
+                    after = format!(", after: {program}.{name}-room");
+                }
+                let addresses = class.addresses.clamp(1, 200);
+                self.internet.push(format!(
+                    "dial: {{ to: \"host:{port}\", count: {count}, addresses: {addresses}, every: \
+                     2ms{manner}{after}, as: {name} }}"
+                ));
+                if class.condition != Condition::NotAccepted {
+                    let accept =
+                        format!("accept: {{ on: listen-{port}, count: {count}, as: {name} }}");
+                    self.program(program).push(accept);
+                }
+            }
+            Way::Outbound(_) => {
+                self.internet
+                    .push(format!("peers: {{ port: {port}{manner}, as: {name} }}"));
+                self.internet.push(format!("await: {program}.{name}-made"));
+                let connect = format!(
+                    "connect: {{ to: \"remote:{port}\", after: internet.{name}, as: {name} }}"
+                );
+                let steps = match buffer {
+                    Some(buffer) => format!(
+                        "{{ socket: {{ as: {name}-socket }} }}, {{ setsockopt: {{ {buffer}, as: {name}-room }} }}, {{ {connect} }}"
+                    ),
+                    None => format!("{{ {connect} }}"),
+                };
+                self.program(program).push(format!(
+                    "repeat: {{ times: {count}, as: {name}-made, steps: [{steps}] }}"
+                ));
+            }
+            Way::Loopback(_) => {
+                let backend = self.owner(port, None);
+                let connect = format!(
+                    "repeat: {{ times: {count}, as: {name}-made, steps: [{{ connect: {{ to: \
+                     \"localhost:{port}\", after: {backend}.listen-{port}, as: {name} }} }}] }}"
+                );
+                self.program(program).push(connect);
+                let accept =
+                    format!("accept: {{ on: listen-{port}, count: {count}, as: {name}-other }}");
+                self.program(&backend).push(accept);
+            }
+        }
+    }
+
+    /// Puts a batch into its condition.
+    fn act(
+        &mut self,
+        class: &Class,
+        batch: Batch,
+        name: &str,
+        program: &str,
+        remedy: Option<Remedy>,
+    ) {
+        let held = batch.held;
+        let is_loopback = matches!(class.way, Way::Loopback(_));
+        let mut own = Vec::new();
+        match remedy {
+            Some(Remedy::UserTimeout(ms)) => own.push(format!(
+                "setsockopt: {{ TCP_USER_TIMEOUT: {ms}, on: {name}, as: {name}-limit }}"
+            )),
+            Some(Remedy::Close | Remedy::Read) | None => {}
+        }
+        match class.condition {
+            Condition::ZeroWindow
+            | Condition::OrphanZeroWindow
+            | Condition::Slow
+            | Condition::OrphanDraining
+            | Condition::Dead
+            | Condition::OrphanDead
+                if !is_loopback =>
+            {
+                if matches!(class.condition, Condition::Dead | Condition::OrphanDead) {
+                    self.internet.push(format!(
+                        "peer: {{ on: {name}, does: vanish, as: {name}-gone }}"
+                    ));
+                    own.push(format!("await: internet.{name}-gone"));
+                }
+                own.extend(fill(name, held));
+                if class.condition.is_orphan() {
+                    own.push(format!("close: {{ on: {name}, as: {name}-close }}"));
+                }
+                self.internet
+                    .push(format!("await: {program}.{}", last_step(name, class)));
+            }
+            Condition::Healthy if held > 0 && !is_loopback => {
+                own.push(format!(
+                    "fcntl: {{ flags: O_NONBLOCK, on: {name}, as: {name}-nonblock }}"
+                ));
+                // Written to until the buffer is full, again and again.
+                let times = SENDS_FOR_MS / SENDS_EVERY_MS;
+                let sends = vec![
+                    format!("await: {program}.{name}-nonblock"),
+                    format!(
+                        "repeat: {{ times: {times}, every: {SENDS_EVERY_MS}ms, as: {name}-sends, \
+                         steps: [{{ write: {{ bytes: {held}, on: {name}, as: {name}-write }} }}] }}"
+                    ),
+                ];
+                let senders = self.senders.entry(program.to_owned()).or_default();
+                senders.push((format!("{name}-sender"), sends));
+                self.internet.push("sleep: 5s".to_owned());
+            }
+            Condition::Unread | Condition::ClosedByPeer if !is_loopback => {
+                let closes = class.condition == Condition::ClosedByPeer;
+                let mut does = String::new();
+                if data_of(held) > 0 {
+                    let _ = write!(does, ", send: {}", data_of(held));
+                }
+                if closes {
+                    does.push_str(", does: close");
+                }
+                if matches!(class.way, Way::Inbound(_)) {
+                    self.internet.push(format!("await: {program}.{name}"));
+                }
+                self.internet
+                    .push(format!("peer: {{ on: {name}{does}, as: {name}-end }}"));
+                match remedy {
+                    Some(Remedy::Read) => {
+                        own.push(format!("await: internet.{name}-end"));
+                        own.push("sleep: 3s".to_owned());
+                        own.push(format!("drain: {{ on: {name}, as: {name}-read }}"));
+                    }
+                    Some(Remedy::Close) => {
+                        own.push(format!("await: internet.{name}-end"));
+                        own.push("sleep: 3s".to_owned());
+                        own.push(format!("close: {{ on: {name}, as: {name}-close }}"));
+                    }
+                    _ => {}
+                }
+            }
+            Condition::HalfClosed | Condition::OrphanHalfClosed => {
+                own.push(format!(
+                    "shutdown: {{ how: SHUT_WR, on: {name}, as: {name}-shutdown }}"
+                ));
+                if class.condition.is_orphan() || remedy == Some(Remedy::Close) {
+                    own.push(format!("close: {{ on: {name}, as: {name}-close }}"));
+                }
+            }
+            _ => {}
+        }
+        self.program(program).extend(own);
+    }
+
+    /// Records of TIME_WAIT, made one after the other so that their ages are spread.
+    fn add_records(&mut self, reproduction: &Reproduction, class: &Class, count: u64) {
+        let port = class.way.port();
+        let name = self.named(class.condition, port);
+        let every = (RECORDS_TAKE_MS / count).saturating_sub(1 + reproduction.seed % 2);
+        match class.way {
+            Way::Inbound(_) => {
+                let program = self.owner(port, class.holder.as_deref());
+                self.internet.push(format!(
+                    "repeat: {{ times: {count}, every: {every}ms, as: {name}-all, steps: [{{ dial: {{ to: \"host:{port}\", as: {name} }} }}] }}"
+                ));
+                self.program(&program).push(format!(
+                    "repeat: {{ times: {count}, as: {name}-closed, steps: [{{ accept: {{ on: listen-{port}, as: {name} }} }}, {{ close: {{ as: {name}-close }} }}] }}"
+                ));
+                self.internet
+                    .push(format!("await: {program}.{name}-closed"));
+            }
+            Way::Outbound(_) => {
+                let program = class.holder.clone().unwrap_or_else(|| "program".to_owned());
+                self.internet
+                    .push(format!("peers: {{ port: {port}, as: {name} }}"));
+                self.program(&program).push(format!(
+                    "repeat: {{ times: {count}, every: {every}ms, as: {name}-all, steps: [{{ connect: {{ to: \"remote:{port}\", after: internet.{name}, as: {name} }} }}, {{ close: {{ as: {name}-close }} }}] }}"
+                ));
+                self.internet.push(format!("await: {program}.{name}-all"));
+            }
+            Way::Loopback(_) => {
+                let program = class.holder.clone().unwrap_or_else(|| "program".to_owned());
+                let backend = self.owner(port, None);
+                self.program(&backend).push(format!(
+                    "repeat: {{ times: {count}, as: {name}-served, steps: [{{ accept: {{ on: listen-{port}, as: {name}-other }} }}, {{ read-to-end: {{ as: {name}-read }} }}, {{ close: {{ as: {name}-closed }} }}] }}"
+                ));
+                self.program(&program).push(format!(
+                    "repeat: {{ times: {count}, every: {every}ms, as: {name}-all, steps: [{{ connect: {{ to: \"localhost:{port}\", after: {backend}.listen-{port}, as: {name} }} }}, {{ close: {{ as: {name}-close }} }}] }}"
+                ));
+                self.internet.push(format!("await: {program}.{name}-all"));
+            }
+        }
+    }
+
+    fn text(
+        mut self,
+        reproduction: &Reproduction,
+        trial: Option<&Trial>,
+        classes: &[(Class, u64)],
+    ) -> String {
+        let load = trial.map(|trial| Load::of(reproduction, trial, &self.well, &self.listeners));
+        // Whoever waits for the end of the internet's list finds everybody there.
+        self.internet
+            .push("sleep: { time: 100ms, as: there }".to_owned());
+        for name in load.iter().flat_map(Load::programs) {
+            self.program(name)
+                .push("sleep: { time: 1ms, as: begun }".to_owned());
+        }
+        let mut text = String::new();
+        for line in reproduction.header() {
+            let _ = writeln!(text, "# {line}");
+        }
+        text.push_str("scenarios:\n");
+        let name = trial.map_or("host", |trial| trial.arm.as_str());
+        let _ = writeln!(text, "  - name: {name}");
+        let _ = writeln!(text, "    explains: >\n      {}", reproduction.explains());
+        let _ = writeln!(text, "    source: \"the facts of a host\"");
+        let limit = trial::TIME_LIMIT_S + total_age(classes);
+        let _ = writeln!(
+            text,
+            "    runs: 1\n    clock: virtual\n    long: true\n    time_limit: {limit}s\n    hosts: [host, remote]"
+        );
+        let _ = writeln!(text, "    sysctls:");
+        if !reproduction.early().is_empty() {
+            let _ = writeln!(text, "      host:");
+            for (name, value) in reproduction.early() {
+                let _ = writeln!(text, "        {name}: \"{value}\"");
+            }
+        }
+        let _ = writeln!(text, "      kernel:");
+        for (name, value) in settings::UNTIL_THEN {
+            let _ = writeln!(text, "        {name}: \"{value}\"");
+        }
+        for (name, value) in trial.iter().flat_map(|trial| &trial.other_kernel_settings) {
+            let _ = writeln!(text, "        {name}: \"{value}\"");
+        }
+        text.push_str("    actors:\n");
+        let load_steps = load.as_ref();
+        let of_internet = load_steps.map_or(&[][..], |load| &load.internet);
+        actor(&mut text, "internet", "remote", &self.internet, of_internet);
+        for (name, steps) in &self.programs {
+            let mut more = load_steps.map_or(Vec::new(), |load| load.of_program(name));
+            more.extend(self.senders.get(name).into_iter().flatten().cloned());
+            actor(&mut text, name, "host", steps, &more);
+        }
+        for (name, steps) in load_steps.iter().flat_map(|load| &load.actors) {
+            actor(&mut text, name, "host", steps, &[]);
+        }
+        text.push_str("    lab:\n");
+        for line in lab(reproduction, trial, load_steps) {
+            let _ = writeln!(text, "      - {line}");
+        }
+        text.push_str("    expect:\n");
+        for line in expected(classes) {
+            let _ = writeln!(text, "      {line}");
+        }
+        text
+    }
+}
+
+/// The steps of the lab: the host's limits, a look, the change, and the end of the load.
+fn lab(reproduction: &Reproduction, trial: Option<&Trial>, load: Option<&Load>) -> Vec<String> {
+    let mut lines = vec!["await: internet.there".to_owned()];
+    let set = |(name, value): &Set, step: &str| {
+        format!("kernel-sysctl: {{ name: {name}, value: \"{value}\", as: {step} }}")
+    };
+    for (number, one) in reproduction.of_kernel.iter().enumerate() {
+        lines.push(set(one, &format!("limit-{}", number + 1)));
+    }
+    for (number, (name, value)) in reproduction.late().iter().enumerate() {
+        lines.push(format!(
+            "sysctl: {{ host: host, name: {name}, value: \"{value}\", as: setting-{} }}",
+            number + 1
+        ));
+    }
+    lines.push("sleep: { time: 500ms, as: settle }".to_owned());
+    lines.push("sample: there".to_owned());
+    lines.push("capture: { as: facts }".to_owned());
+    let Some((trial, load)) = trial.zip(load) else {
+        return lines;
+    };
+    for (number, (name, value)) in trial.set().iter().enumerate() {
+        let step = format!("change-{}", number + 1);
+        if settings::is_of_kernel(name, &reproduction.release) {
+            lines.push(set(&(name.clone(), value.clone()), &step));
+        } else {
+            lines.push(format!(
+                "sysctl: {{ host: host, name: {name}, value: \"{value}\", as: {step} }}"
+            ));
+        }
+    }
+    lines.push("sleep: { time: 100ms, as: changed }".to_owned());
+    lines.extend(load.awaited.iter().map(|step| format!("await: {step}")));
+    lines.push("capture: { as: end }".to_owned());
+    // They wait for visitors who do not come any more.
+    lines.extend(
+        load.ended
+            .iter()
+            .map(|actor| format!("signal: {{ actor: {actor}, signal: SIGKILL, as: end-{actor} }}")),
+    );
+    lines
+}
+
+fn total_age(classes: &[(Class, u64)]) -> u64 {
+    classes
+        .iter()
+        .map(|(class, _)| wanted_age(class).as_secs())
+        .max()
+        .unwrap_or(0)
+}
+
+/// What a reproduction is expected to show: its sockets by state, within the tolerance.
+fn expected(classes: &[(Class, u64)]) -> Vec<String> {
+    let mut states: BTreeMap<&str, u64> = BTreeMap::new();
+    for (class, count) in classes {
+        let state = match class.condition {
+            Condition::TimeWait => "TIME_WAIT",
+            Condition::ClosedByPeer => "CLOSE_WAIT",
+            Condition::HalfClosed | Condition::OrphanHalfClosed => "FIN_WAIT2",
+            Condition::OrphanDead | Condition::OrphanZeroWindow | Condition::OrphanDraining => {
+                "FIN_WAIT1"
+            }
+            _ => "ESTABLISHED",
+        };
+        // Both ends of a connection on loopback are the host's.
+        let ends = if matches!(class.way, Way::Loopback(_)) && state == "ESTABLISHED" {
+            2
+        } else {
+            1
+        };
+        *states.entry(state).or_default() += ends * count;
+    }
+    if states.is_empty() {
+        return vec!["there.host.sockets.ESTABLISHED: { always: 0 }".to_owned()];
+    }
+    let near = |(state, count): (&str, u64)| {
+        let off = (count / 20).max(1);
+        let (least, most) = (count.saturating_sub(off), count + off);
+        format!("there.host.sockets.{state}: {{ always: {least}..{most} }}")
+    };
+    states.into_iter().map(near).collect()
+}
+
+/// An actor with its steps, one on a line.
+fn actor(
+    text: &mut String,
+    name: &str,
+    on: &str,
+    steps: &[String],
+    tasks: &[(String, Vec<String>)],
+) {
+    let _ = writeln!(text, "      {name}:\n        on: {on}");
+    if tasks.is_empty() {
+        text.push_str("        steps:\n");
+        for step in steps {
+            let _ = writeln!(text, "          - {step}");
+        }
+        return;
+    }
+    text.push_str("        tasks:\n");
+    let own = [("condition".to_owned(), steps.to_vec())];
+    for (task, steps) in own.iter().chain(tasks) {
+        let _ = writeln!(text, "          {task}:");
+        for step in steps {
+            let _ = writeln!(text, "            - {step}");
+        }
+    }
+}
+
+/// The steps that fill a send queue with what the kernel holds so much for.
+fn fill(name: &str, held: u64) -> Vec<String> {
+    if held < 16 << 10 {
+        // Most of it is the kernel's own.
+        let bytes = (held / 4).max(1);
+        return vec![format!(
+            "write: {{ bytes: {bytes}, on: {name}, as: {name}-write }}"
+        )];
+    }
+    vec![
+        format!("fcntl: {{ flags: O_NONBLOCK, on: {name}, as: {name}-nonblock }}"),
+        format!(
+            "setsockopt: {{ SO_SNDBUFFORCE: {}, on: {name}, as: {name}-room }}",
+            held / 2
+        ),
+        format!("write: {{ bytes: {held}, on: {name}, as: {name}-write }}"),
+    ]
+}
+
+/// The last step of a program that puts a class into its condition.
+fn last_step(name: &str, class: &Class) -> String {
+    if class.condition.is_orphan() {
+        format!("{name}-close")
+    } else {
+        format!("{name}-write")
+    }
+}
+
+/// The data for which the kernel holds so much in a receive queue; 0 where it is no more
+/// than a packet's.
+fn data_of(held: u64) -> u64 {
+    if held < DATA_OF_HELD.1 {
+        return 0;
+    }
+    held * DATA_OF_HELD.0 / DATA_OF_HELD.1
+}

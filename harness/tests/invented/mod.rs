@@ -1,0 +1,439 @@
+//! Hosts that are invented: for each rule whose advice is tried, one on which it is right
+//! and one on which the same advice is wrong.
+
+use advisor_facts::processes::{Holder, Process, Processes};
+use advisor_facts::sockets::{SocketSource, SocketTable};
+use advisor_facts::sysctl_files::SysctlFiles;
+use advisor_facts::{Facts, Root};
+use advisor_report::advice::{Advised, Claim, HostProfile, Recommended};
+use serde_json::{Value as Json, json};
+
+#[path = "../../../advisor/tests/recorded/mod.rs"]
+mod recorded;
+
+/// The process of all sockets that one holds.
+const PROGRAM: &str = "server";
+
+/// Sockets that are alike.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// Their peers take what they are sent, and it is a lot.
+    Sending,
+    /// Their peers answer nothing.
+    Dead,
+    /// Their peers do not read.
+    ZeroWindow,
+    /// Orphans of these two kinds.
+    OrphanDead,
+    OrphanZeroWindow,
+    /// The program does not read.
+    Unread,
+    /// The program does not close.
+    CloseWait,
+    /// The program has shut down its half.
+    HalfClosed,
+}
+
+/// A quiet host with these settings, and with a listener on port 443.
+pub fn host(settings: &[(&str, &str)]) -> Facts {
+    let directory = recorded::directory("quiet");
+    let mut facts = Facts::read(&Root::Recorded(directory.path().to_owned())).unwrap();
+    facts.kernel = "6.12.48".to_owned();
+    facts.earlier = None;
+    facts.sysctl_files = SysctlFiles::default();
+    for (name, value) in settings {
+        assert!(facts.settings.set(name, value), "{name} = {value}");
+    }
+    facts.processes = Processes {
+        all: vec![Process {
+            pid: 812,
+            name: PROGRAM.to_owned(),
+            descriptor_limit: Some(400),
+            ..Process::default()
+        }],
+        holders: Vec::new(),
+        complete: true,
+    }
+    .into();
+    facts.now.sockets = Some(
+        SocketTable {
+            all: Vec::new(),
+            source: SocketSource::SockDiag,
+        }
+        .into(),
+    );
+    facts.now.elsewhere.clear();
+    let listener = socket(
+        json!({"state": "LISTEN", "local": "0.0.0.0:443", "peer": "0.0.0.0:0", "send_queue_bytes": 511}),
+        Some(1),
+    );
+    push(&mut facts, listener, Some(1));
+    facts
+}
+
+/// Adds `count` sockets that hold so many bytes each.
+pub fn add(facts: &mut Facts, kind: Kind, count: u32, held: u64) {
+    for number in 0..count {
+        let inode = match kind {
+            Kind::OrphanDead | Kind::OrphanZeroWindow => None,
+            _ => Some(1000 + u32::try_from(facts.processes.holders.len()).unwrap()),
+        };
+        let peer = format!(
+            "198.51.{}.{}:{}",
+            number / 250,
+            number % 250 + 1,
+            30_000 + number
+        );
+        let sends = json!({"send_queued_bytes": held, "recv_alloc_bytes": 0});
+        let receives = json!({"send_queued_bytes": 0, "recv_alloc_bytes": held});
+        let queue = held * 19 / 20;
+        let silent = json!({"unacked": 10, "backoff": 8, "last_ack_recv": 60_000, "last_data_sent": 60_000,
+            "last_data_recv": 60_000, "snd_wnd": 64_000});
+        let closed = json!({"unacked": 0, "backoff": 6, "last_ack_recv": 3000, "last_data_sent": 60_000,
+            "last_data_recv": 60_000, "snd_wnd": 0});
+        let old = json!({"last_ack_recv": 500_000, "last_data_sent": 500_000, "last_data_recv": 500_000, "snd_wnd": 64_000});
+        let mut one = match kind {
+            Kind::Sending => {
+                json!({"state": "ESTABLISHED", "timer": 1, "timer_ms": 200, "send_queue_bytes": queue,
+                "memory": sends, "info": {"unacked": 100, "delivery_rate": held * 2, "last_ack_recv": 50,
+                "last_data_sent": 50, "last_data_recv": 50, "snd_wnd": 400_000}})
+            }
+            Kind::Dead => {
+                json!({"state": "ESTABLISHED", "timer": 1, "timer_ms": 50_000, "retransmits": 8,
+                "send_queue_bytes": queue, "memory": sends, "info": silent})
+            }
+            Kind::OrphanDead => {
+                json!({"state": "FIN_WAIT1", "timer": 1, "timer_ms": 50_000, "retransmits": 8,
+                "send_queue_bytes": queue, "memory": sends, "info": silent})
+            }
+            Kind::ZeroWindow => json!({"state": "ESTABLISHED", "timer": 4, "timer_ms": 20_000,
+                "send_queue_bytes": queue, "memory": sends, "info": closed}),
+            Kind::OrphanZeroWindow => json!({"state": "FIN_WAIT1", "timer": 4, "timer_ms": 20_000,
+                "send_queue_bytes": queue, "memory": sends, "info": closed}),
+            Kind::Unread => json!({"state": "ESTABLISHED", "recv_queue_bytes": held * 1448 / 2304,
+                "memory": receives, "info": old}),
+            Kind::CloseWait => {
+                json!({"state": "CLOSE_WAIT", "recv_queue_bytes": held * 1448 / 2304 + 1,
+                "memory": receives, "info": old})
+            }
+            Kind::HalfClosed => json!({"state": "FIN_WAIT2", "memory": receives, "info": old}),
+        };
+        one["local"] = json!("10.1.1.1:443");
+        one["peer"] = json!(peer);
+        push(facts, socket(one, inode), inode);
+    }
+    let pages = i64::try_from(u64::from(count) * held / facts.page_bytes).unwrap();
+    let orphans = match kind {
+        Kind::OrphanDead | Kind::OrphanZeroWindow => i64::from(count),
+        _ => 0,
+    };
+    gauge(facts, "TCP.mem", pages);
+    gauge(facts, "TCP.orphan", orphans);
+    gauge(facts, "TCP.alloc", i64::from(count));
+}
+
+/// Adds records of TIME_WAIT towards a destination, from an address of the host.
+pub fn add_records(facts: &mut Facts, count: u16, own: &str, to: &str) {
+    for number in 0..count {
+        let local = format!("{own}:{}", 32_768 + number);
+        let one = json!({"state": "TIME_WAIT", "local": local, "peer": to, "timer": 3, "timer_ms": 30_000});
+        push(facts, socket(one, None), None);
+    }
+    gauge(facts, "TCP.tw", i64::from(count));
+}
+
+/// Adds records of TIME_WAIT of clients of a server on a port.
+pub fn add_clients_records(facts: &mut Facts, count: u32, port: u16) {
+    for number in 0..count {
+        let peer = format!("10.0.7.{}:{}", number % 250 + 1, 40_000 + 7 * number);
+        let one = json!({"state": "TIME_WAIT", "local": format!("10.1.1.1:{port}"), "peer": peer,
+            "timer": 3, "timer_ms": 20_000});
+        push(facts, socket(one, None), None);
+    }
+}
+
+fn gauge(facts: &mut Facts, name: &str, add: i64) {
+    let mut json = serde_json::to_value(&facts.now.sockstat).unwrap();
+    let value = json[name].as_i64().unwrap_or(0);
+    json[name] = json!(value + add);
+    facts.now.sockstat = serde_json::from_value(json).unwrap();
+}
+
+fn socket(mut json: Json, inode: Option<u32>) -> Json {
+    json["family"] = json!("inet");
+    json["cookie"] = json!(1);
+    if let Some(inode) = inode {
+        json["inode"] = json!(inode);
+    }
+    if let Some(memory) = json["memory"].as_object_mut() {
+        for field in [
+            "recv_buffer_bytes",
+            "send_alloc_bytes",
+            "send_buffer_bytes",
+            "forward_alloc_bytes",
+            "option_bytes",
+            "backlog_bytes",
+        ] {
+            memory.insert(field.to_owned(), json!(0));
+        }
+        memory.insert("drops".to_owned(), json!(0));
+    } else {
+        json.as_object_mut().unwrap().remove("memory");
+    }
+    if json["info"].is_object() {
+        for (field, value) in [
+            ("snd_mss", 1448),
+            ("rto", 204_000),
+            ("probes", 0),
+            ("rtt", 20_000),
+        ] {
+            json["info"][field] = json!(value);
+        }
+    } else {
+        json.as_object_mut().unwrap().remove("info");
+    }
+    json
+}
+
+fn push(facts: &mut Facts, json: Json, inode: Option<u32>) {
+    let socket =
+        serde_json::from_value(json.clone()).unwrap_or_else(|error| panic!("{json}: {error}"));
+    facts.now.sockets.as_mut().unwrap().all.push(socket);
+    if let Some(inode) = inode {
+        facts.processes.holders.push(Holder {
+            inode,
+            process: 0,
+            descriptor: 3 + inode,
+        });
+    }
+}
+
+/// Advice of one recommendation for a host.
+pub fn advice(facts: &Facts, code: &str, setting: &str, current: &str, proposed: &str) -> Advised {
+    let rule = advisor::rules::find(code).unwrap();
+    Advised {
+        host: HostProfile::of(facts),
+        recommendations: vec![Recommended {
+            claim: Claim {
+                code: code.to_owned(),
+                name: rule.name.to_owned(),
+                subject: "the whole kernel".to_owned(),
+                setting: setting.to_owned(),
+                current: current.to_owned(),
+                proposed: proposed.to_owned(),
+            },
+            evidence: Vec::new(),
+        }],
+    }
+}
+
+/// A host and advice for it.
+pub struct Case {
+    /// What the host is.
+    pub name: &'static str,
+    /// Whether the advice is right.
+    pub is_right: bool,
+    /// The host.
+    pub facts: Facts,
+    /// The advice.
+    pub advised: Advised,
+}
+
+const TCP_MEM: &str = "net.ipv4.tcp_mem";
+const MARKS: &str = "15000 18000 27000";
+const RAISED: &str = "40000 53000 80000";
+
+/// Every case, rule by rule.
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut case = |name, is_right, facts: &Facts, claim: (&str, &str, &str, &str)| {
+        let (code, setting, current, proposed) = claim;
+        cases.push(Case {
+            name,
+            is_right,
+            facts: facts.clone(),
+            advised: advice(facts, code, setting, current, proposed),
+        });
+    };
+    let with = |settings: &[(&str, &str)], kind, count, held| {
+        let mut facts = host(settings);
+        add(&mut facts, kind, count, held);
+        facts
+    };
+    let memory = |kind| with(&[(TCP_MEM, MARKS)], kind, 200, 400_000);
+    let raise = ("LB402", TCP_MEM, MARKS, RAISED);
+    case(
+        "healthy connections fill tcp_mem",
+        true,
+        &memory(Kind::Sending),
+        raise,
+    );
+    case("dead peers fill tcp_mem", false, &memory(Kind::Dead), raise);
+    case(
+        "unread data fills tcp_mem",
+        false,
+        &memory(Kind::Unread),
+        raise,
+    );
+    case(
+        "a leak fills tcp_mem",
+        false,
+        &memory(Kind::CloseWait),
+        raise,
+    );
+    case(
+        "peers that don't read fill tcp_mem",
+        false,
+        &memory(Kind::ZeroWindow),
+        raise,
+    );
+    case(
+        "orphans at a closed window fill tcp_mem",
+        false,
+        &memory(Kind::OrphanZeroWindow),
+        raise,
+    );
+
+    let timeout = ("LB401", "TCP_USER_TIMEOUT", "unknown", "30000 (ms)");
+    case("dead peers", true, &memory(Kind::Dead), timeout);
+    case(
+        "a leak, and no dead peers",
+        false,
+        &memory(Kind::CloseWait),
+        timeout,
+    );
+
+    let read = (
+        "LB404",
+        "read()",
+        "not called in time",
+        "read, or close what is not to be read",
+    );
+    case("unread data", true, &memory(Kind::Unread), read);
+    case(
+        "dead peers, and no unread data",
+        false,
+        &memory(Kind::Dead),
+        read,
+    );
+
+    let limit = (
+        "LB403",
+        "a time limit for writing",
+        "none",
+        "30 s, by TCP_USER_TIMEOUT",
+    );
+    case(
+        "peers that don't read",
+        true,
+        &memory(Kind::ZeroWindow),
+        limit,
+    );
+    case(
+        "unread data, and peers that read",
+        false,
+        &memory(Kind::Unread),
+        limit,
+    );
+
+    let close = (
+        "LB202",
+        "close()",
+        "not called",
+        "close() when read() returns 0",
+    );
+    case(
+        "a leak of CLOSE_WAIT",
+        true,
+        &with(&[], Kind::CloseWait, 300, 0),
+        close,
+    );
+    case(
+        "a leak of FIN_WAIT2",
+        false,
+        &with(&[], Kind::HalfClosed, 300, 0),
+        close,
+    );
+
+    let bound = (
+        "LB204",
+        "a bounded wait, then close()",
+        "none",
+        "a few seconds, then close()",
+    );
+    case(
+        "a leak of FIN_WAIT2, half-closed",
+        true,
+        &with(&[], Kind::HalfClosed, 300, 0),
+        bound,
+    );
+    case(
+        "a leak of CLOSE_WAIT, half-closed",
+        false,
+        &with(&[], Kind::CloseWait, 300, 0),
+        bound,
+    );
+
+    let many = [("net.ipv4.tcp_max_orphans", "210")];
+    let retries = ("LB101", "net.ipv4.tcp_orphan_retries", "0", "3");
+    case(
+        "orphans with dead peers at the limit",
+        true,
+        &with(&many, Kind::OrphanDead, 200, 20_000),
+        retries,
+    );
+    case(
+        "orphans at a closed window at the limit",
+        false,
+        &with(&many, Kind::OrphanZeroWindow, 200, 20_000),
+        retries,
+    );
+
+    let ports = |own: &str, to: &str, reuse: &str| {
+        let mut facts = host(&[("net.ipv4.tcp_tw_reuse", reuse)]);
+        add_records(&mut facts, 27_900, own, to);
+        facts
+    };
+    let remote = |reuse| ports("10.1.1.1", "10.0.0.9:5432", reuse);
+    let loopback = ports("127.0.0.1", "127.0.0.1:6086", "2");
+    let reuse = ("LB303", "net.ipv4.tcp_tw_reuse", "0", "1");
+    let range = (
+        "LB303",
+        "net.ipv4.ip_local_port_range",
+        "32768 60999",
+        "1024 65535",
+    );
+    case("ports to a peer run out", true, &remote("0"), reuse);
+    case("ports to a peer run out, wider", true, &remote("0"), range);
+    case("ports to loopback are taken again", false, &loopback, range);
+    case(
+        "ports to a peer are taken again",
+        false,
+        &remote("1"),
+        range,
+    );
+
+    let address = (
+        "LB301",
+        "SO_REUSEADDR",
+        "unknown",
+        "1, before bind(), at every start",
+    );
+    let mut gone = host(&[]);
+    add_clients_records(&mut gone, 40, 8080);
+    case(
+        "a server is gone, its clients' TIME_WAIT there",
+        true,
+        &gone,
+        address,
+    );
+    let mut there = host(&[]);
+    add_clients_records(&mut there, 40, 443);
+    case(
+        "a server is there, with clients' TIME_WAIT",
+        false,
+        &there,
+        address,
+    );
+    cases
+}
