@@ -30,7 +30,7 @@ pub fn page(proof: &Proof) -> String {
         ("harness", proof.harness.clone()),
     ] {
         if !value.is_empty() {
-            let _ = write!(page, "<div><dt>{name}</dt><dd>{}</dd></div>", xml(&value));
+            let _ = write!(page, "<dt>{name}</dt><dd>{}</dd>", xml(&value));
         }
     }
     let _ = write!(
