@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use advisor_report::escape::xml;
-use advisor_report::proof::{Proof, Side, Trial, TrialVerdict};
+use advisor_report::proof::{Compared, Comparison, Proof, Side, Trial, TrialVerdict};
 
 use super::render::answer;
 use crate::report::{describe_seen, html};
@@ -30,7 +30,7 @@ pub fn page(proof: &Proof) -> String {
         ("harness", proof.harness.clone()),
     ] {
         if !value.is_empty() {
-            let _ = write!(page, "<div><dt>{name}</dt><dd>{}</dd></div>", xml(&value));
+            let _ = write!(page, "<dt>{name}</dt><dd>{}</dd>", xml(&value));
         }
     }
     let _ = write!(
@@ -86,6 +86,7 @@ fn one(page: &mut String, place: usize, trial: &Trial) {
         }
         page.push_str("</tbody></table></div>");
     }
+    compared(page, &trial.seen);
     if !trial.workload.is_empty() {
         page.push_str(
             "<div class=\"wide\"><table><caption class=\"note\">The host's numbers, and what was \
@@ -102,6 +103,9 @@ fn one(page: &mut String, place: usize, trial: &Trial) {
             );
         }
         page.push_str("</tbody></table></div>");
+    }
+    for note in &trial.notes {
+        let _ = write!(page, "<p class=\"note\">{}</p>", xml(note));
     }
     if let Some(reason) = &trial.reason {
         let _ = write!(page, "<p>{}</p>", xml(reason));
@@ -133,6 +137,36 @@ fn one(page: &mut String, place: usize, trial: &Trial) {
     page.push_str("</section>");
 }
 
+/// What bystanders saw, and what TCP held, in the arms of a trial.
+fn compared(page: &mut String, rows: &[Compared]) {
+    if rows.is_empty() {
+        return;
+    }
+    page.push_str(
+        "<div class=\"wide\"><table><thead><tr><th scope=\"col\">who or what</th>\
+         <th scope=\"col\">before</th><th scope=\"col\">after</th><th scope=\"col\">where \
+         nothing is amiss</th><th scope=\"col\"></th></tr></thead><tbody>",
+    );
+    for row in rows {
+        let class = match row.verdict {
+            Comparison::Better => "passed",
+            Comparison::Worse => "failed",
+            Comparison::Unchanged => "skipped",
+        };
+        let _ = write!(
+            page,
+            "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td>{}</td>\
+             <td><span class=\"v {class}\">{}</span></td></tr>",
+            xml(&row.what),
+            xml(&row.before),
+            xml(&row.after),
+            xml(row.well.as_deref().unwrap_or("-")),
+            row.verdict
+        );
+    }
+    page.push_str("</tbody></table></div>");
+}
+
 /// How many runs of a side failed, as a bar.
 fn bar(side: &Side) -> String {
     const WIDTH: usize = 160;
@@ -143,4 +177,40 @@ fn bar(side: &Side) -> String {
          width=\"{failed}\" height=\"12\"/></svg>",
         side.failed, side.runs
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proof_is_a_page_in_which_nothing_is_markup() {
+        let evil = "<script>alert(1)</script>";
+        let side = serde_json::json!({
+            "runs": 5, "failed": 5, "seen": [{ "value": evil, "runs": 5 }]
+        });
+        let proof = serde_json::from_value::<Proof>(serde_json::json!({
+            "schema": 1, "harness": evil,
+            "host": { "kernel": evil, "ram_bytes": 1, "page_bytes": 4096, "cpus": 1 },
+            "kernel": null, "choice": evil, "rule": evil,
+            "trials": [{
+                "claim": { "code": evil, "name": evil, "setting": evil, "current": evil,
+                           "proposed": evil, "scope": evil, "subject": evil, "values": {} },
+                "verdict": "postponed", "reason": evil, "scenario": evil, "explains": evil,
+                "link": null, "failure": evil, "before": side, "after": side, "chance": 0.01,
+                "workload": [{ "name": evil, "observation": evil, "host": 2, "tried": 1 }],
+                "notes": [evil],
+                "seen": [{ "what": evil, "before": evil, "after": evil, "well": evil,
+                           "verdict": "better" }],
+            }],
+        }));
+        let proof = proof.unwrap();
+        let text = page(&proof);
+        assert!(!text.contains("<script"), "{text}");
+        assert!(
+            text.contains("5 of 5") && text.contains("postponed"),
+            "{text}"
+        );
+        assert!(text.ends_with("</main></body></html>\n"));
+    }
 }

@@ -152,7 +152,7 @@ fn origin(page: &mut String, report: &Report) {
     add("harness", report.harness.clone());
     page.push_str("<dl class=\"origin\">");
     for (name, value) in facts {
-        let _ = write!(page, "<div><dt>{name}</dt><dd>{value}</dd></div>");
+        let _ = write!(page, "<dt>{name}</dt><dd>{value}</dd>");
     }
     page.push_str("</dl>");
 }

@@ -48,6 +48,7 @@ struct Frame {
     packet: Packet,
     sent_us: Option<u64>,
     received_us: Option<u64>,
+    on_its_way: bool,
 }
 
 /// All segments of a run, in the order in which they are first seen.
@@ -217,6 +218,7 @@ pub(super) fn read<'a>(captured: &[Captured], hosts: &'a [TracedHost]) -> Frames
             packet,
             sent_us: Some(packet.at_us),
             received_us: None,
+            on_its_way: false,
         });
     }
     arrived.sort_by_key(|packet| packet.at_us);
@@ -228,14 +230,40 @@ pub(super) fn read<'a>(captured: &[Captured], hosts: &'a [TracedHost]) -> Frames
                 packet,
                 sent_us: None,
                 received_us: Some(packet.at_us),
+                on_its_way: false,
             }),
         }
     }
     frames.sort_by_key(|frame| frame.packet.at_us);
+    find_those_on_their_way(&mut frames);
     Frames {
         frames,
         left_out,
         hosts,
+    }
+}
+
+/// Marks what had not arrived only because the run ended: nothing that was sent later on
+/// the same way arrived, and others took as long.
+fn find_those_on_their_way(frames: &mut [Frame]) {
+    let way = |frame: &Frame| (frame.packet.from.0, frame.packet.to.0);
+    let mut end_us = 0;
+    // For each way, when the last that arrived was sent, and the longest time that one took.
+    let mut known: BTreeMap<(IpAddr, IpAddr), (u64, u64)> = BTreeMap::new();
+    for frame in frames.iter() {
+        end_us = end_us.max(frame.packet.at_us).max(frame.received_us.unwrap_or(0));
+        if let (Some(sent), Some(received)) = (frame.sent_us, frame.received_us) {
+            let (last, longest) = known.entry(way(frame)).or_default();
+            *last = sent.max(*last);
+            *longest = received.saturating_sub(sent).max(*longest);
+        }
+    }
+    for frame in frames {
+        if let (Some(sent), None) = (frame.sent_us, frame.received_us)
+            && let Some((last, longest)) = known.get(&way(frame))
+        {
+            frame.on_its_way = sent > *last && end_us.saturating_sub(sent) <= *longest;
+        }
     }
 }
 
@@ -275,8 +303,8 @@ struct Direction {
     was_reset: bool,
     in_flight: Vec<(u64, i64)>,
     windows: Vec<(u64, i64)>,
-    /// The segments that the next may be one with, by what they are and whether they are
-    /// lost.
+    /// The segments that the next may be one with, by what they are and whether they
+    /// arrived.
     open: BTreeMap<(Kind, bool), usize>,
 }
 
@@ -339,7 +367,7 @@ impl Frames<'_> {
             let there = (packet.from, packet.to);
             let back = (packet.to, packet.from);
             // Of a crowd whatever is alike is one, of whichever connection.
-            let kind = Kind::of(&segment).map(|kind| (kind, segment.is_lost()));
+            let kind = Kind::of(&segment).map(|kind| (kind, segment.received_us.is_none()));
             let known = if crowd {
                 segments.len().checked_sub(1)
             } else {
@@ -457,6 +485,7 @@ impl Frames<'_> {
             window,
             count: 1,
             again,
+            on_its_way: frame.on_its_way,
         }
     }
 
@@ -505,6 +534,7 @@ fn are_alike(one: &Segment, next: &Segment, crowd: bool) -> bool {
     let same = one.from == next.from
         && one.to == next.to
         && one.is_lost() == next.is_lost()
+        && one.on_its_way == next.on_its_way
         && one.sent_us.is_some() == next.sent_us.is_some()
         && one.again == next.again
         && plain_flags(one) == plain_flags(next)

@@ -211,6 +211,8 @@ fn resets_to_a_peer_that_has_not_heard_are_one() {
     let told = told(&made, &[], 0);
     assert!(told.len() < 14, "{told:#?}");
     assert!(told.last().unwrap().ends_with("x50"), "{told:#?}");
+    // The run ended before they could arrive.
+    assert!(told.last().unwrap().contains(" ~ "), "{told:#?}");
 }
 
 #[test]
