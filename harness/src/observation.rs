@@ -509,9 +509,10 @@ impl Observation {
     /// What it means that a run has no such value.
     pub fn when_absent(&self) -> Absent {
         match self {
-            Self::Counter { .. } | Self::Events { .. } => Absent::Zero,
+            Self::Counter { .. } | Self::Events { .. } | Self::Packets { time: None, .. } => {
+                Absent::Zero
+            }
             Self::Sockets { sockets, .. } if sockets.field.is_none() => Absent::Zero,
-            Self::Packets { time: None, .. } => Absent::Zero,
             Self::Step {
                 list,
                 step,

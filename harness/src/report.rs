@@ -17,6 +17,7 @@ mod sentence;
 pub mod snapshot;
 pub mod terminal;
 
+use std::fmt::Write as _;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
@@ -84,7 +85,7 @@ impl VerdictCounts {
         );
         for (count, what) in [(self.known, "known to fail"), (self.mended, "mended")] {
             if count > 0 {
-                words.push_str(&format!(", {count} {what}"));
+                let _ = write!(words, ", {count} {what}");
             }
         }
         words

@@ -8,6 +8,7 @@
 //! processes of this namespace by the numbers that they have there. All else is
 //! the machine's: /sys too, where the network devices are those of the machine.
 
+use std::fmt::Write as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufRead, PipeReader, Read, Write};
@@ -179,7 +180,7 @@ fn name_hosts(private: &Path, addresses: &BTreeMap<String, Addresses>) -> io::Re
         if !OWN_ADDRESSES.contains(&name.as_str()) {
             let own = address.own().to_canonical();
             let (v4, v6) = (address.v4, address.v6);
-            text += &format!("{own} {name}\n{v4} {name}4\n{v6} {name}6\n");
+            let _ = writeln!(text, "{own} {name}\n{v4} {name}4\n{v6} {name}6");
         }
     }
     let hosts = Path::new(HOSTS);

@@ -154,7 +154,7 @@ impl Load {
     ) -> Self {
         let mut load = Self::default();
         load.bystanders();
-        if let Some(class) = load.leaking(reproduction, trial) {
+        if let Some(class) = Self::leaking(reproduction, trial) {
             load.leak(reproduction, trial, &class, listeners);
         }
         for class in &reproduction.population.classes {
@@ -249,7 +249,7 @@ impl Load {
     }
 
     /// The class whose leak is followed to its end.
-    fn leaking(&self, reproduction: &Reproduction, trial: &Trial) -> Option<Class> {
+    fn leaking(reproduction: &Reproduction, trial: &Trial) -> Option<Class> {
         let condition = trial.leak()?;
         let classes = reproduction.population.classes.iter();
         classes
@@ -433,13 +433,13 @@ pub fn readings(observations: &Observations) -> Vec<Reading> {
             "a new connection of the host",
             Harm::ConnectionRefused,
             observations,
-            |step| step.starts_with("caller-") && step.ends_with(".call"),
+            |step| step.starts_with("caller-") && step.rsplit('.').next() == Some("call"),
         ),
         reading(
             "a restart of a server",
             Harm::CannotBind,
             observations,
-            |step| step.starts_with("successor-") && step.ends_with(".rebind"),
+            |step| step.starts_with("successor-") && step.rsplit('.').next() == Some("rebind"),
         ),
         reading(
             "a connection of the program that leaks",

@@ -103,7 +103,7 @@ fn made(reproduction: &Reproduction, trial: Option<&Trial>) -> Vec<(Class, u64)>
         Condition::TimeWait => 1,
         _ => 0,
     };
-    let seed = reproduction.seed as usize;
+    let seed = usize::try_from(reproduction.seed).unwrap_or(usize::MAX);
     if !classes.is_empty() {
         // Those of one age come in another order with each seed.
         let start = seed % classes.len();

@@ -74,7 +74,9 @@ impl RunByActor for Dial {
         match dial(actor) {
             Ok(results) => {
                 let mut calls = Calls::default();
-                results.into_iter().for_each(|result| calls.note(result));
+                for result in results {
+                    calls.note(result);
+                }
                 calls
             }
             Err(error) => Err(error).into(),

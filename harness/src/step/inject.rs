@@ -80,6 +80,10 @@ pub enum Icmp {
 
 impl Icmp {
     /// Type and code, of ICMP (RFC 792, RFC 1812) or of ICMPv6 (RFC 4443).
+    #[expect(
+        clippy::match_same_arms,
+        reason = "a table by protocol; that two numbers are the same is chance"
+    )]
     const fn kind(self, is_ipv6: bool) -> (u8, u8) {
         match (self, is_ipv6) {
             (Self::Net, false) => (3, 0),

@@ -222,9 +222,8 @@ impl<'de> Visitor<'de> for Type {
             .map_err(|_| E::invalid_value(Unexpected::Signed(number), &self))?;
         Ok(match self {
             Integer | ReadOnly | Errno => OptionValue::Integer(number),
-            Ports => return Err(E::invalid_value(Unexpected::Signed(number.into()), &self)),
             Linger => OptionValue::Linger(number, 0),
-            Timeval => return Err(E::invalid_value(Unexpected::Signed(number.into()), &self)),
+            Ports | Timeval => return Err(E::invalid_value(Unexpected::Signed(number.into()), &self)),
         })
     }
 

@@ -58,6 +58,10 @@ enum State {
 
 /// A connection of a peer.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about the two directions"
+)]
 pub struct Connection {
     manner: Manner,
     peer: SocketAddrV4,

@@ -224,7 +224,7 @@ mod tests {
         Segment {
             from: "10.0.2.2:9000".parse().unwrap(),
             to: "10.0.1.2:40000".parse().unwrap(),
-            sequence: 0xfffffff0,
+            sequence: 0xffff_fff0,
             acknowledges: 7,
             flags: SYN | ACK,
             window: 1234,

@@ -132,9 +132,12 @@ fn axes(id: &str) -> Option<(&str, Vec<(&str, &str)>)> {
     Some((name, axes?))
 }
 
+/// A scenario of a matrix: its place in the report, and its axes with their values.
+type Cell<'a> = (usize, Vec<(&'a str, &'a str)>);
+
 /// The truth table of each matrix: the axis with the most values down, the others across.
 pub(super) fn truth(page: &mut String, report: &Report) {
-    let mut matrices: Vec<(&str, &str, Vec<(usize, Vec<(&str, &str)>)>)> = Vec::new();
+    let mut matrices: Vec<(&str, &str, Vec<Cell<'_>>)> = Vec::new();
     for (place, scenario) in report.scenarios.iter().enumerate() {
         let Some((name, axes)) = axes(&scenario.id) else {
             continue;

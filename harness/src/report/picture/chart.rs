@@ -30,12 +30,12 @@ pub(super) fn steps(
         .max(1);
     let base = top + 16 + PART;
     let x = |at: u64| {
-        let share = at.min(end_us) as f64 / end_us.max(1) as f64;
-        left + (share * width as f64).round() as i64
+        let width = u64::try_from(width).unwrap_or(0);
+        let share = at.min(end_us).saturating_mul(width) / end_us.max(1);
+        left + i64::try_from(share).unwrap_or(0)
     };
     let y = |number: i64| {
-        let share = number.max(0) as f64 / most as f64;
-        base - (share * PART as f64).round() as i64
+        base - number.max(0).saturating_mul(PART) / most
     };
     let mut path = String::new();
     for (place, (at, number)) in points.iter().enumerate() {
