@@ -120,7 +120,7 @@ fn measure() -> Outcome {
         let used_before = watch.cpu_time()?;
         let mut closer = start(&["reset", &rate.to_string()])?;
         thread::sleep(Duration::from_secs(SECONDS));
-        let cpu = watch.cpu_time()? - used_before;
+        let cpu = watch.cpu_time()?.saturating_sub(used_before);
         closer.kill()?;
         closer.wait()?;
         let memory_kib = watch.memory_kib()?;
@@ -204,7 +204,8 @@ impl Watch {
                 }
             }
             if notes > 0 {
-                seen.notes += &format!(" takes one of several, {notes} times changed");
+                let lost = std::mem::take(&mut seen.notes);
+                seen.notes = format!("{lost} takes one of several, {notes} times changed");
             }
             if !latencies.is_empty() {
                 seen.latency_ms = median(&mut latencies);

@@ -230,7 +230,10 @@ fn a_capture_is_a_baseline_for_a_later_look() {
     fs::write(&file, &captured.stdout).unwrap();
     std::thread::sleep(std::time::Duration::from_millis(50));
     let output = run(&["recommend", "--baseline", file.to_str().unwrap()]);
-    assert!(matches!(output.status.code(), Some(0 | 1 | 4)), "{output:?}");
+    assert!(
+        matches!(output.status.code(), Some(0 | 1 | 4)),
+        "{output:?}"
+    );
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("in two looks"), "{text}");
 }
@@ -677,7 +680,10 @@ fn a_damaged_host_is_named_by_file_and_line() {
 fn this_host_is_read_with_one_look_and_with_two() {
     for args in [&["recommend"][..], &["recommend", "--over", "200ms"]] {
         let output = run(args);
-        assert!(matches!(output.status.code(), Some(0 | 1 | 4)), "{output:?}");
+        assert!(
+            matches!(output.status.code(), Some(0 | 1 | 4)),
+            "{output:?}"
+        );
         assert!(output.stderr.is_empty(), "{output:?}");
         let text = String::from_utf8(output.stdout).unwrap();
         assert_eq!(text.contains("in two looks"), args.len() == 3, "{text}");

@@ -134,10 +134,11 @@ fn a_watch_tells_who_reset_connections_and_its_record_gives_the_plan() {
     let mut seen = 0;
     for line in &lines[..lines.len() - 1] {
         match serde_json::from_value(line.clone()).unwrap() {
-            Line::Event(one) if one.kind == Kind::Counter => {
-                if one.reason.as_deref() == Some("TcpExt.TCPAbortOnClose") {
-                    counted += one.count;
-                }
+            Line::Event(one)
+                if one.kind == Kind::Counter
+                    && one.reason.as_deref() == Some("TcpExt.TCPAbortOnClose") =>
+            {
+                counted += one.count;
             }
             Line::Event(one) if one.kind == Kind::ResetSent => {
                 let process = one.process.unwrap();

@@ -10,6 +10,7 @@ mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::report::picture;
 use advisor_report::{Machine, ScenarioResult, Value, Verdict};
 use serde::Serialize;
 use statrs::stats_tests::mannwhitneyu::{MannWhitneyUMethod, mannwhitneyu};
@@ -56,6 +57,9 @@ pub struct ScenarioDifference {
     pub verdicts: Option<[Verdict; 2]>,
     /// The observations that differ.
     pub observations: Vec<ObservationDifference>,
+    /// A run of each side, drawn; empty where the side has none.
+    #[serde(skip)]
+    pub pictures: [String; 2],
 }
 
 /// An observation whose values differ.
@@ -142,6 +146,7 @@ impl Comparison {
                 id: one.id.clone(),
                 verdicts,
                 observations,
+                pictures: [picture(one), picture(other)],
             });
         }
         comparison.tested = tested.len();
@@ -157,6 +162,13 @@ impl Comparison {
             .retain(|scenario| scenario.verdicts.is_some() || !scenario.observations.is_empty());
         comparison
     }
+}
+
+/// A run of a side, drawn: one that is not as expected, where there is one.
+fn picture(result: &ScenarioResult) -> String {
+    let traces = result.traces.iter();
+    let trace = traces.min_by_key(|trace| trace.as_expected);
+    trace.map(picture::ascii).unwrap_or_default()
 }
 
 /// The differences that Holm's procedure keeps: the smallest p-value against ALPHA/n, the

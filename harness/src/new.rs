@@ -4,8 +4,12 @@ use std::io;
 use std::path::Path;
 
 use crate::output;
+use crate::suite::schema;
 
-/// Five scenarios for a server, with placeholders for its command and its port.
+/// The file of the schema, as the suite's first line names it.
+const SCHEMA: &str = "suite.schema.json";
+
+/// Seven scenarios for a server, with placeholders for its command and its port.
 const SERVER: &str = include_str!("new/server.yaml");
 
 /// One scenario for a client, over what a server can do to it.
@@ -40,31 +44,12 @@ impl Program {
 /// The command of a server, where none is given.
 const PLACEHOLDER: [&str; 3] = ["./my-server", "--port", "8080"];
 
-/// The suite with a command filled in. Words of the command that name an
-/// existing file become absolute paths.
+/// The suite with a command filled in.
 pub fn suite(program: Program, command: &[String], port: u16) -> String {
-    // A command runs in a directory of its own, where relative paths do not
-    // work. Links are not resolved: a program may depend on the name that it is
-    // called by.
-    let whole = |word: &String| match std::path::absolute(word) {
-        Ok(path) if path.is_file() => path.to_string_lossy().into_owned(),
-        _ => word.clone(),
-    };
     let words: Vec<String> = if command.is_empty() {
         program.placeholder(port)
     } else {
-        // A program without a slash is looked up in PATH.
-        let is_of_path = |index, word: &String| index == 0 && !word.contains('/');
-        let words = command.iter().enumerate();
-        words
-            .map(|(index, word)| {
-                if is_of_path(index, word) {
-                    word.clone()
-                } else {
-                    whole(word)
-                }
-            })
-            .collect()
+        command.to_vec()
     };
     // JSON is YAML.
     let words = serde_json::Value::from(words).to_string();
@@ -75,9 +60,12 @@ pub fn suite(program: Program, command: &[String], port: u16) -> String {
         .replace("@PORT@", &port.to_string())
 }
 
-/// Writes the suite to a file that is not there yet.
+/// Writes the suite to a file that is not there yet, and beside it the schema that editors
+/// check it by.
 pub fn write(program: Program, path: &Path, command: &[String], port: u16) -> io::Result<()> {
-    output::write_new(path, suite(program, command, port).as_bytes())
+    output::write_new(path, suite(program, command, port).as_bytes())?;
+    let schema = serde_json::to_string_pretty(&schema())? + "\n";
+    output::write(&path.with_file_name(SCHEMA), schema.as_bytes())
 }
 
 #[cfg(test)]
@@ -90,7 +78,7 @@ mod tests {
         let odd = ["./a server", "--say", "\"hi\": # {dir} \\"].map(str::to_owned);
         for (command, port) in [(&[][..], 8080), (&odd[..], 65535)] {
             let scenarios = parse(&suite(Program::Server, command, port), "t/server").unwrap();
-            assert_eq!(scenarios.len(), 6);
+            assert_eq!(scenarios.len(), 7);
             for scenario in &scenarios {
                 let own = scenario.command_of("program").unwrap();
                 assert_eq!(own.port(), Some(port));
@@ -117,27 +105,27 @@ mod tests {
     }
 
     #[test]
-    fn files_of_the_command_are_found_from_anywhere() {
-        let command = ["Cargo.toml", "Cargo.toml", "no-such-file"].map(str::to_owned);
-        let scenarios = parse(&suite(Program::Server, &command, 1), "t/server").unwrap();
-        let words = &scenarios[0].command_of("program").unwrap().words;
-        let there = std::path::absolute("Cargo.toml").unwrap();
-        assert_eq!(words[0], "Cargo.toml");
-        assert_eq!(Path::new(&words[1]), there);
-        assert_eq!(words[2], "no-such-file");
-    }
-
-    #[test]
     fn what_is_there_is_not_overwritten() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("topic/server.yaml");
-        write(Program::Server, &path, &[], 8080).unwrap();
-        let error = write(Program::Server, &path, &[], 1).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
-        assert!(
-            std::fs::read_to_string(&path)
-                .unwrap()
-                .contains("server:8080")
-        );
+        for (program, end) in [
+            (Program::Server, "server:8080"),
+            (Program::Client, "{server}"),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("topic/own.yaml");
+            write(program, &path, &[], 8080).unwrap();
+            let schema = directory.path().join("topic").join(SCHEMA);
+            let schema = std::fs::read_to_string(schema).unwrap();
+            assert!(schema.contains("\"scenarios\""), "{schema}");
+            let first = std::fs::read_to_string(&path).unwrap();
+            let modeline = first.lines().next().unwrap();
+            assert!(
+                modeline.ends_with(&format!("$schema=./{SCHEMA}")),
+                "{modeline}"
+            );
+            let error = write(program, &path, &[], 1).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+            let kept = std::fs::read_to_string(&path).unwrap();
+            assert!(kept.contains(end), "{kept}");
+        }
     }
 }

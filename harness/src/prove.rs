@@ -4,6 +4,7 @@
 
 pub mod attempt;
 pub mod kernel;
+pub mod page;
 pub mod remedy;
 pub mod render;
 pub mod verdict;

@@ -4,7 +4,7 @@
 //! Imports runner (for its progress), links, suite and output.
 
 pub mod github;
-mod html;
+pub mod html;
 mod json;
 mod junit;
 pub mod known;

@@ -62,6 +62,9 @@ fn help() {
 fn bad_usage() {
     let directory = tempfile::tempdir().unwrap();
     file(directory.path(), "suites/topic/good.yaml", GOOD);
+    let newer = "{\"schema\": 99, \"scenarios\": []}";
+    file(directory.path(), "report.json", newer);
+    file(directory.path(), "cut.json", "{\"schema\": 1, \"scen");
     let text: String = [
         &[][..],
         &["run", "--link", "string"],
@@ -77,6 +80,19 @@ fn bad_usage() {
         &["run", "--modules", "/lib/modules/6.1"],
         &["list", "--filter", "nothing-like-that"],
         &["list", "--filter", "hello", "--filter", "nothing-like-that"],
+        &["list", "--shard", "0/2"],
+        &["list", "--shard", "3/2"],
+        &["list", "--shard", "2/2"],
+        &["list", "--shard", "1/2"],
+        &["list", "--shard", "1/2", "--durations", "nothing"],
+        &["list", "--durations", "nothing"],
+        &["run", "--baseline", "nothing"],
+        &["run", "--baseline", "suites/topic/good.yaml"],
+        &["show", "topic/good/helo"],
+        &["show", "topic/good/hello", "--run", "nothing"],
+        &["show", "topic/good/hello", "--run", "report.json"],
+        &["show", "topic/good/hello", "--run", "cut.json"],
+        &["show", "topic/good/hello", "--svg", "x.svg"],
         &["list", "elsewhere"],
         &["run", "elsewhere"],
         &["calibrate"],

@@ -63,7 +63,7 @@ pub struct Call {
 /// `0.001234 0.006301 client:40000 > server:7000 [PA] seq 1:1449 ack 1 win 64240 x1`
 ///
 /// The first time is when it was sent, the second when it was received; `-` where that
-/// was not seen. Numbers count from the first of each direction.
+/// was not seen, `~` where it was on its way when the run ended. Numbers count from the first of each direction.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Segment {
     /// When the first of them was sent, in microseconds since the start of the run;
@@ -93,6 +93,8 @@ pub struct Segment {
     pub count: u64,
     /// Whether the bytes were sent before.
     pub again: bool,
+    /// Whether it had not arrived only because the run ended.
+    pub on_its_way: bool,
 }
 
 impl Segment {
@@ -113,7 +115,7 @@ impl Segment {
 
     /// Whether it was sent and never arrived.
     pub fn is_lost(&self) -> bool {
-        self.sent_us.is_some() && self.received_us.is_none()
+        self.sent_us.is_some() && self.received_us.is_none() && !self.on_its_way
     }
 
     /// When it is first seen.
@@ -153,11 +155,16 @@ impl FromStr for Seconds {
 
 impl fmt::Display for Segment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let received = if self.on_its_way {
+            "~".to_owned()
+        } else {
+            Seconds(self.received_us).to_string()
+        };
         write!(
             f,
             "{} {} {}:{} > {}:{} [{}] seq {}:{} ",
             Seconds(self.sent_us),
-            Seconds(self.received_us),
+            received,
             self.from,
             self.from_port,
             self.to,
@@ -184,7 +191,13 @@ impl FromStr for Segment {
         let mut words = text.split(' ');
         let mut word = || words.next().ok_or(());
         let Seconds(sent_us) = word()?.parse()?;
-        let Seconds(received_us) = word()?.parse()?;
+        let received = word()?;
+        let on_its_way = received == "~";
+        let Seconds(received_us) = if on_its_way {
+            Seconds(None)
+        } else {
+            received.parse()?
+        };
         let endpoint = |word: &str| {
             let (host, port) = word.rsplit_once(':').ok_or(())?;
             Ok((host.to_owned(), port.parse::<u16>().map_err(drop)?))
@@ -232,6 +245,7 @@ impl FromStr for Segment {
             window,
             count,
             again,
+            on_its_way,
         })
     }
 }
@@ -327,6 +341,7 @@ mod tests {
     fn a_segment_is_read_back_from_its_line() {
         for line in [
             "0.001234 0.006301 client:40000 > server:7000 [PA] seq 1:1449 ack 1 win 64240 x1",
+            "12.000001 ~ client:40000 > server:7000 [S] seq 0:0 win 64240 x1",
             "12.000001 - client:40000 > server:7000 [S] seq 0:0 win 64240 x1",
             "- 0.000000 fd00:1::2:1 > server:7000 [R] seq 0:0 ack 5 win 0 x3 again",
         ] {

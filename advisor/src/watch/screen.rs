@@ -180,7 +180,7 @@ impl View {
         let lines: Vec<_> = self
             .holders
             .iter()
-            .map(|held| Text::raw(inert(&plain::share(held, self.held_bytes)).to_string()))
+            .map(|held| Text::raw(inert(&plain::share(held, self.held_bytes))))
             .collect();
         frame.render_widget(
             Paragraph::new(lines).block(block(" memory is held by ")),
@@ -207,14 +207,14 @@ impl View {
                 };
                 Text::from(vec![
                     Span::styled(format!("{severity:<9}"), self.style(colour)),
-                    Span::raw(inert(words).to_string()),
+                    Span::raw(inert(words)),
                 ])
             })
             .collect();
         frame.render_widget(Paragraph::new(lines).block(block(" findings ")), findings);
         let note = self.notes.back().map_or("", String::as_str);
         let keys = "q end  p pause  s sort events by time or number";
-        let lines = vec![Text::raw(inert(note).to_string()), Text::raw(keys)];
+        let lines = vec![Text::raw(inert(note)), Text::raw(keys)];
         frame.render_widget(Paragraph::new(lines), foot);
     }
 
@@ -270,7 +270,7 @@ impl View {
                     group.all.count,
                     group.all.words(self.own)
                 );
-                Text::raw(inert(&words).to_string())
+                Text::raw(inert(&words))
             })
             .collect()
     }

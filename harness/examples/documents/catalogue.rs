@@ -102,7 +102,7 @@ pub fn page() -> Result<String, Error> {
     let on_host = results.find(|result| result.kernel.machine == Machine::Host);
     let release = on_host.map_or("", |result| &result.kernel.release);
     Ok(format!(
-        "# The catalogue\n\nEvery scenario except those of suites/proof, with the figures of one run:\n\
+        "# The catalogue\n\nEvery scenario except those of suites/changes, with the figures of one run:\n\
          `{}` on Linux {release}, {}.\n\
          A scenario that needs a guest names the guest's kernel. `ci/catalogue` measures all of\n\
          it and writes [reference.json](reference.json), the report without its single runs.\n\

@@ -173,6 +173,30 @@ pub fn page() -> Result<String, Error> {
             escaped(&why)
         );
     }
+    let is_measured = |case: &Case| {
+        let mut trials = measured.trials.iter();
+        trials.any(|tried| tried.host == case.name)
+    };
+    let open: Vec<Case> = cases()
+        .into_iter()
+        .filter(|case| !is_measured(case))
+        .collect();
+    if !open.is_empty() {
+        text.push_str("\n## Not measured yet\n\n");
+        for case in open {
+            for recommended in &case.advised.recommendations {
+                let claim = &recommended.claim;
+                let right = if case.is_right { "right" } else { "wrong" };
+                let _ = writeln!(
+                    text,
+                    "- {}: {} {}, which is {right}",
+                    case.name,
+                    claim.code,
+                    escaped(&claim.setting)
+                );
+            }
+        }
+    }
     text.push_str(
         "\n## Without such hosts yet\n\nTheir advice is tried all the same.\n\n\
          | rule | the harm |\n| --- | --- |\n",

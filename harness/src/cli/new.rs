@@ -10,9 +10,10 @@ use crate::new::{self, Program};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum New {
-    /// Five questions to a server of your own: does a slow client get the whole
+    /// Seven questions to a server of your own: does a slow client get the whole
     /// response, also when the server stops, does it come back after kill -9, what
-    /// does a vanished client cost, does it leak CLOSE_WAIT
+    /// does a vanished client cost, does it leak CLOSE_WAIT, does a client whose upload
+    /// is refused read why
     Server {
         /// The file to write; one that is there stays as it is
         #[arg(default_value = "my-suites/server.yaml")]

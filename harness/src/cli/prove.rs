@@ -47,7 +47,7 @@ pub(super) struct Prove {
     /// /lib/modules/RELEASE [default: those beside the vmlinuz]
     #[arg(long, value_name = "DIR")]
     modules: Option<PathBuf>,
-    /// Write proof.json, proof.md and the suites that were run to this directory
+    /// Write proof.json, proof.md, proof.html and the suites that were run to this directory
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
 }
@@ -193,7 +193,7 @@ fn is_of_files(claim: &Claim) -> bool {
     claim.code.starts_with("LB60")
 }
 
-/// Writes `proof.json` and `proof.md`, and the suites that were run.
+/// Writes `proof.json`, `proof.md` and `proof.html`, and the suites that were run.
 fn write(proof: &Proof, suites: &[(String, String)], directory: &Path) -> std::io::Result<()> {
     let mut json = serde_json::to_vec_pretty(proof)?;
     json.push(b'\n');
@@ -201,6 +201,8 @@ fn write(proof: &Proof, suites: &[(String, String)], directory: &Path) -> std::i
     for (name, text) in suites {
         output::write(&directory.join(name), text.as_bytes())?;
     }
+    let page = prove::page::page(proof);
+    output::write(&directory.join("proof.html"), page.as_bytes())?;
     let markdown = prove::render::markdown(proof);
     output::write(&directory.join("proof.md"), markdown.as_bytes())
 }

@@ -190,6 +190,13 @@ impl Run {
     }
 
     fn execute(&self) -> Result<u8, u8> {
+        if self.update && self.snapshot.is_none() && self.baseline.is_none() {
+            complain(
+                "--update: there is nothing to update",
+                "give --snapshot DIR or --baseline FILE with it",
+            );
+            return Err(USAGE);
+        }
         let begun = Begun::now(&self.selection.paths);
         let all = load(&self.selection.paths)?;
         last_run::note(&self.selection.paths);

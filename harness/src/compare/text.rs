@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use advisor_report::escape::{escaped, inert};
+use advisor_report::escape::{escaped, inert, xml};
 
 use super::{Comparison, FEWEST_RUNS, Judgement, ObservationDifference, Values};
 
@@ -136,7 +136,32 @@ impl Comparison {
             .fold(String::new(), |text, line| text + &inert(line) + "\n")
     }
 
-    /// As Markdown.
+    /// A run of each side of what differs, before and after.
+    fn pictures(&self, lines: &mut Vec<String>) {
+        /// More would fill a pull request.
+        const MOST: usize = 5;
+        let drawn = |scenario: &&super::ScenarioDifference| {
+            scenario.pictures.iter().any(|picture| !picture.is_empty())
+        };
+        for scenario in self.scenarios.iter().filter(drawn).take(MOST) {
+            for (side, picture) in self.sides.iter().zip(&scenario.pictures) {
+                if picture.is_empty() {
+                    continue;
+                }
+                // A fence longer than any in the text.
+                let longest = picture.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+                let fence = "`".repeat(longest.max(2) + 1);
+                lines.push(format!(
+                    "\n<details><summary>{} on {}</summary>\n\n{fence}text\n{picture}{fence}\n\n\
+                     </details>",
+                    xml(&scenario.id),
+                    xml(side)
+                ));
+            }
+        }
+    }
+
+    /// As Markdown, with pictures of what differs.
     pub fn markdown(&self) -> String {
         let mut lines = vec![format!("**{}**", self.headline()), String::new()];
         for (name, count) in self.often() {
@@ -166,6 +191,7 @@ impl Comparison {
         }
         lines.push(String::new());
         lines.extend(self.notes().iter().map(|note| format!("- {note}")));
+        self.pictures(&mut lines);
         lines.join("\n") + "\n"
     }
 }

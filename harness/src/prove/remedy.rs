@@ -135,9 +135,6 @@ pub fn offending(setting: &str, reproduction: &Reproduction) -> Vec<Condition> {
                 .collect()
         }
         "net.ipv4.tcp_max_orphans" | "net.ipv4.tcp_orphan_retries" => ORPHANS.to_vec(),
-        "net.ipv4.ip_local_port_range"
-        | "net.ipv4.tcp_tw_reuse"
-        | "net.ipv4.tcp_max_tw_buckets" => vec![Condition::TimeWait],
         _ => Vec::new(),
     }
 }

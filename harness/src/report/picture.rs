@@ -132,6 +132,8 @@ fn label(segment: &Segment) -> String {
     }
     if segment.is_lost() {
         text.push_str(", lost");
+    } else if segment.on_its_way {
+        text.push_str(", on its way");
     }
     text
 }

@@ -394,7 +394,7 @@ impl Load {
             if trial.reuses() {
                 steps.push("setsockopt: { SO_REUSEADDR: 1 }".to_owned());
             }
-            steps.push(format!("bind: {{ to: \"any:{port}\", as: rebind }}"));
+            steps.push(format!("bind: {{ to: \"any:{port}\", may-fail: true, as: rebind }}"));
             self.actors.push((format!("successor-{port}"), steps));
             self.awaited.push(format!("successor-{port}.rebind"));
         }
@@ -499,6 +499,12 @@ fn reading(
                 if let Value::Number(number) = value {
                     ms += number;
                 }
+            }
+            // Its own time limit ended it.
+            "late" => {
+                reading.tries += number;
+                reading.failures += number;
+                *reading.errors.entry("late".to_owned()).or_default() += number;
             }
             "bytes" => *reading.bytes.get_or_insert(0) += number,
             _ => {

@@ -10,7 +10,7 @@ use advisor_facts::condition::Condition;
 use super::population::{Class, Way};
 use super::scale::{Batch, batches};
 use super::settings::{self, Set};
-use super::trial::{Load, Remedy, Trial};
+use super::trial::{Change, Load, Remedy, Trial};
 use super::{Reproduction, trial};
 
 /// What waits in a receive queue, for what the kernel holds for it: 1448 bytes in a buffer
@@ -27,8 +27,10 @@ const LONGEST_AGE: Duration = Duration::from_secs(600);
 const LONGEST_IDLE: Duration = Duration::from_secs(7500);
 /// A peer is told to be dead by so much silence, with the timer doubled often enough.
 const UNTIL_DEAD: Duration = Duration::from_secs(20);
-/// Orphans live for less than this, whose peers are silent, or whose window is closed.
-const MOST_OF_AN_ORPHAN: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(200)];
+/// An orphan at a closed window lives for 347 s.
+const MOST_OF_AN_ORPHAN: Duration = Duration::from_secs(200);
+/// How long a change of tcp_orphan_retries takes to be met by the timers of orphans.
+const UNTIL_RETRIED: Duration = Duration::from_secs(40);
 /// Without data for this long a connection is idle.
 const UNTIL_IDLE: Duration = Duration::from_secs(65);
 /// A record of TIME_WAIT lives 60 s; so long they take to be made, one after the other.
@@ -118,8 +120,9 @@ fn wanted_age(class: &Class) -> Duration {
         Condition::Healthy | Condition::NotAccepted | Condition::TimeWait => Duration::ZERO,
         Condition::Idle => class.age().clamp(UNTIL_IDLE, LONGEST_IDLE),
         Condition::Dead => age.clamp(UNTIL_DEAD, Duration::from_secs(600)),
-        Condition::OrphanDead => age.clamp(UNTIL_DEAD, MOST_OF_AN_ORPHAN[0]),
-        Condition::OrphanZeroWindow => age.clamp(Duration::from_secs(2), MOST_OF_AN_ORPHAN[1]),
+        // Older ones would end in a trial by themselves.
+        Condition::OrphanDead => UNTIL_DEAD,
+        Condition::OrphanZeroWindow => age.clamp(Duration::from_secs(2), MOST_OF_AN_ORPHAN),
         Condition::OrphanDraining | Condition::Slow => Duration::from_secs(2),
         Condition::OrphanHalfClosed => age.min(Duration::from_secs(30)),
         _ => age.max(Duration::from_secs(2)),
@@ -422,9 +425,11 @@ impl Lists {
                     .push(format!("peer: {{ on: {name}{does}, as: {name}-end }}"));
                 match remedy {
                     Some(Remedy::Read) => {
+                        let bytes = data_of(held).max(1);
                         own.push(format!("await: internet.{name}-end"));
-                        own.push("sleep: 3s".to_owned());
-                        own.push(format!("drain: {{ on: {name}, as: {name}-read }}"));
+                        own.push(format!(
+                            "read: {{ bytes: {bytes}, on: {name}, as: {name}-read }}"
+                        ));
                     }
                     Some(Remedy::Close) => {
                         own.push(format!("await: internet.{name}-end"));
@@ -584,7 +589,12 @@ fn lab(reproduction: &Reproduction, trial: Option<&Trial>, load: Option<&Load>) 
             ));
         }
     }
-    lines.push("sleep: { time: 100ms, as: changed }".to_owned());
+    let retries = |(name, _): &Set| name == "net.ipv4.tcp_orphan_retries";
+    let until = match &trial.change {
+        Change::Settings(set) if set.iter().any(retries) => UNTIL_RETRIED,
+        _ => Duration::from_millis(100),
+    };
+    lines.push(format!("sleep: {{ time: {}, as: changed }}", time(until)));
     lines.extend(load.awaited.iter().map(|step| format!("await: {step}")));
     lines.push("capture: { as: end }".to_owned());
     // They wait for visitors who do not come any more.

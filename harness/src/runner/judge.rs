@@ -22,7 +22,7 @@ pub fn judge(scenario: &Scenario, runs: &[Run]) -> Vec<Expectation> {
             seen: seen(expected, runs),
             spread: spread(&expected.observation, runs),
             plain: None,
-            because: expected.because.clone(),
+            because: expected.because.as_ref().map(|why| why.trim().to_owned()),
             line: expected.line as u64,
         })
         .collect()

@@ -348,7 +348,7 @@ fn run_once(
         log.extend(told.lines.into_iter().map(|(at, line)| {
             format!(
                 "{:10.6} after the first event: {line}",
-                (at - first).as_secs_f64()
+                at.saturating_sub(first).as_secs_f64()
             )
         }));
     }

@@ -20,6 +20,8 @@ const MOST_PRINTED: usize = 24;
 const LONGEST_PRINTED: usize = 100;
 /// Calls of a trace at most.
 const MOST_CALLS: usize = 400;
+/// How late the end of a call may be heard of, in microseconds.
+const LATE_US: u64 = 1000;
 /// Points of a series at most.
 const MOST_POINTS: usize = 48;
 
@@ -105,10 +107,14 @@ impl Calls {
             call.result = result(outcome);
             call.failed = outcome.error.is_some();
         }
-        // A step may wait for another's end before its call.
+        // A step may wait for another's end before its call; else it began when it said so,
+        // as the end is heard of a little late.
         let took_us = Duration::from_secs_f64((outcome.ms / 1e3).clamp(0.0, 1e9)).as_micros();
         let took_us = u64::try_from(took_us).unwrap_or(u64::MAX);
-        call.start_us = call.start_us.max(at_us.saturating_sub(took_us));
+        let began_us = at_us.saturating_sub(took_us);
+        if began_us > call.start_us + LATE_US {
+            call.start_us = began_us;
+        }
     }
 }
 

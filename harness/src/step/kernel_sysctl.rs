@@ -14,7 +14,9 @@ pub struct KernelSysctl {
     value: Words,
 }
 
-impl Definition for KernelSysctl {}
+impl Definition for KernelSysctl {
+    const PREPARES: bool = true;
+}
 
 impl RunByLab for KernelSysctl {
     fn run(&self, _: &mut LabContext<'_>) -> Result<ControlFlow<()>, LabError> {

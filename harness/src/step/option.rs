@@ -402,7 +402,10 @@ mod tests {
                     .count(),
                 1
             );
-            option.get(socket.as_raw_fd()).unwrap();
+            // What forces a buffer is read without the force.
+            if !option.name.ends_with("FORCE") {
+                option.get(socket.as_raw_fd()).unwrap();
+            }
         }
     }
 }

@@ -27,6 +27,7 @@ pub struct Peers {
 impl Definition for Peers {
     const SHORTHAND: Option<&'static str> = Some("port");
     const MAKES: Makes = Makes::Sockets;
+    const PREPARES: bool = true;
 }
 
 impl RunByActor for Peers {

@@ -17,14 +17,13 @@ const PROGRAM: &str = "server";
 /// Sockets that are alike.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
-    /// Their peers take what they are sent, and it is a lot.
-    Sending,
     /// Their peers answer nothing.
     Dead,
     /// Their peers do not read.
     ZeroWindow,
-    /// Orphans of these two kinds.
+    /// Orphans whose peers answer nothing.
     OrphanDead,
+    /// Orphans whose peers do not read.
     OrphanZeroWindow,
     /// The program does not read.
     Unread,
@@ -93,11 +92,6 @@ pub fn add(facts: &mut Facts, kind: Kind, count: u32, held: u64) {
             "last_data_recv": 60_000, "snd_wnd": 0});
         let old = json!({"last_ack_recv": 500_000, "last_data_sent": 500_000, "last_data_recv": 500_000, "snd_wnd": 64_000});
         let mut one = match kind {
-            Kind::Sending => {
-                json!({"state": "ESTABLISHED", "timer": 1, "timer_ms": 200, "send_queue_bytes": queue,
-                "memory": sends, "info": {"unacked": 100, "delivery_rate": held * 2, "last_ack_recv": 50,
-                "last_data_sent": 50, "last_data_recv": 50, "snd_wnd": 400_000}})
-            }
             Kind::Dead => {
                 json!({"state": "ESTABLISHED", "timer": 1, "timer_ms": 50_000, "retransmits": 8,
                 "send_queue_bytes": queue, "memory": sends, "info": silent})
@@ -262,11 +256,17 @@ pub fn cases() -> Vec<Case> {
     };
     let memory = |kind| with(&[(TCP_MEM, MARKS)], kind, 200, 400_000);
     let raise = ("LB402", TCP_MEM, MARKS, RAISED);
+    let bound = (
+        "LB402",
+        "who holds it",
+        "the program holds it, dead",
+        "TCP_USER_TIMEOUT for connections whose peer is gone",
+    );
     case(
-        "healthy connections fill tcp_mem",
+        "dead peers fill tcp_mem, bounded",
         true,
-        &memory(Kind::Sending),
-        raise,
+        &memory(Kind::Dead),
+        bound,
     );
     case("dead peers fill tcp_mem", false, &memory(Kind::Dead), raise);
     case(
@@ -374,7 +374,7 @@ pub fn cases() -> Vec<Case> {
         bound,
     );
 
-    let many = [("net.ipv4.tcp_max_orphans", "210")];
+    let many = [("net.ipv4.tcp_max_orphans", "198")];
     let retries = ("LB101", "net.ipv4.tcp_orphan_retries", "0", "3");
     case(
         "orphans with dead peers at the limit",

@@ -18,6 +18,7 @@ mod patience;
 mod prediction;
 mod program;
 mod relay;
+mod report;
 mod topology;
 mod touch_host;
 mod traffic;

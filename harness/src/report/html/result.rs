@@ -75,7 +75,7 @@ fn about(page: &mut String, scenario: &ScenarioResult) {
     let _ = write!(page, "<p>{}</p><dl>", xml(&scenario.explains));
     let mut add = |name: &str, value: &str| {
         if !value.is_empty() {
-            let _ = write!(page, "<div><dt>{name}</dt><dd>{}</dd></div>", xml(value));
+            let _ = write!(page, "<dt>{name}</dt><dd>{}</dd>", xml(value));
         }
     };
     if scenario.verdict != Verdict::Failed {

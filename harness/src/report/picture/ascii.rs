@@ -203,7 +203,7 @@ impl<'a> Canvas<'a> {
         }
         let is_right = to > from;
         let (mut start, mut end) = (left, right);
-        if segment.is_lost() {
+        if segment.is_lost() || segment.on_its_way {
             // It ends on its way.
             let part = (right - left) * 3 / 4;
             if is_right {
@@ -222,7 +222,8 @@ impl<'a> Canvas<'a> {
             (false, false) => ('<', start),
         };
         row[at] = head;
-        let text = label(segment).replace('\u{d7}', "x").replace(", lost", "");
+        let text = label(segment).replace('\u{d7}', "x").replace(", lost", "")
+            .replace(", on its way", "");
         let room = end.saturating_sub(start + 4);
         let text = shortened(&text, room);
         let letters = text.chars().count();

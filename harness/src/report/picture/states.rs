@@ -104,7 +104,7 @@ pub(super) fn changes(segments: &[Segment]) -> Vec<Change> {
             1 => end.sends(segment),
             _ => end.receives(segment),
         };
-        if let Some(state) = state {
+        if let Some(state) = state.filter(|state| end.state != Some(*state)) {
             end.state = Some(state);
             changes.push(Change {
                 host: host.to_owned(),

@@ -333,6 +333,10 @@ impl Drawing<'_> {
                     x2 = x1 + (x2 - x1) * 6 / 10;
                     ("a l", "lost")
                 }
+                () if segment.on_its_way => {
+                    x2 = x1 + (x2 - x1) * 6 / 10;
+                    ("a y", "head")
+                }
                 () if segment.has('R') => ("a r", "reset"),
                 () => ("a", "head"),
             };

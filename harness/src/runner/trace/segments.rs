@@ -48,6 +48,7 @@ struct Frame {
     packet: Packet,
     sent_us: Option<u64>,
     received_us: Option<u64>,
+    on_its_way: bool,
 }
 
 /// All segments of a run, in the order in which they are first seen.
@@ -217,6 +218,7 @@ pub(super) fn read<'a>(captured: &[Captured], hosts: &'a [TracedHost]) -> Frames
             packet,
             sent_us: Some(packet.at_us),
             received_us: None,
+            on_its_way: false,
         });
     }
     arrived.sort_by_key(|packet| packet.at_us);
@@ -228,14 +230,63 @@ pub(super) fn read<'a>(captured: &[Captured], hosts: &'a [TracedHost]) -> Frames
                 packet,
                 sent_us: None,
                 received_us: Some(packet.at_us),
+                on_its_way: false,
             }),
         }
     }
     frames.sort_by_key(|frame| frame.packet.at_us);
+    find_those_on_their_way(&mut frames);
     Frames {
         frames,
         left_out,
         hosts,
+    }
+}
+
+/// Marks what had not arrived only because the run ended: nothing that was sent later on
+/// the same way arrived, and others took as long.
+fn find_those_on_their_way(frames: &mut [Frame]) {
+    let way = |frame: &Frame| (frame.packet.from.0, frame.packet.to.0);
+    let mut end_us = 0;
+    // For each way, when the last that arrived was sent, and the longest time that one took.
+    let mut known: BTreeMap<(IpAddr, IpAddr), (u64, u64)> = BTreeMap::new();
+    for frame in frames.iter() {
+        end_us = end_us.max(frame.packet.at_us).max(frame.received_us.unwrap_or(0));
+        if let (Some(sent), Some(received)) = (frame.sent_us, frame.received_us) {
+            let (last, longest) = known.entry(way(frame)).or_default();
+            *last = sent.max(*last);
+            *longest = received.saturating_sub(sent).max(*longest);
+        }
+    }
+    for frame in frames {
+        if let (Some(sent), None) = (frame.sent_us, frame.received_us)
+            && let Some((last, longest)) = known.get(&way(frame))
+        {
+            frame.on_its_way = sent > *last && end_us.saturating_sub(sent) <= *longest;
+        }
+    }
+}
+
+/// What many in a row are told as one.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Kind {
+    Data,
+    Acknowledgement,
+    /// To a peer that has not heard yet: one for each segment that it still sends.
+    Reset,
+}
+
+impl Kind {
+    fn of(segment: &Segment) -> Option<Self> {
+        if segment.again || segment.sent_us.is_none() {
+            return None;
+        }
+        match segment.flags.as_str() {
+            "R" | "RA" => Some(Self::Reset),
+            "A" | "PA" | "P" if segment.bytes() > 0 => Some(Self::Data),
+            "A" => Some(Self::Acknowledgement),
+            _ => None,
+        }
     }
 }
 
@@ -249,10 +300,12 @@ struct Direction {
     /// The highest number that the other side has acknowledged, as the sender heard.
     acknowledged: u64,
     scale: Option<u8>,
+    was_reset: bool,
     in_flight: Vec<(u64, i64)>,
     windows: Vec<(u64, i64)>,
-    /// The segment that the next may be one with.
-    open: Option<usize>,
+    /// The segments that the next may be one with, by what they are and whether they
+    /// arrived.
+    open: BTreeMap<(Kind, bool), usize>,
 }
 
 impl Direction {
@@ -314,31 +367,42 @@ impl Frames<'_> {
             let there = (packet.from, packet.to);
             let back = (packet.to, packet.from);
             // Of a crowd whatever is alike is one, of whichever connection.
+            let kind = Kind::of(&segment).map(|kind| (kind, segment.received_us.is_none()));
             let known = if crowd {
                 segments.len().checked_sub(1)
             } else {
-                directions.get(&there).and_then(|direction| direction.open)
+                let open = directions.get(&there).map(|direction| &direction.open);
+                kind.and_then(|kind| open?.get(&kind).copied())
             };
             let joined = known.filter(|place| {
                 let is_divided = borders.range(last_us[*place]..=at_us).next().is_some();
                 let is_near = at_us.saturating_sub(last_us[*place]) < PAUSE_US;
                 !is_divided && is_near && are_alike(&segments[*place], &segment, crowd)
             });
-            let is_plain = is_plain(&segment);
-            let has_data = segment.bytes() > 0;
             if let Some(place) = joined {
                 join(&mut segments[place], &segment, crowd);
                 last_us[place] = at_us;
                 continue;
             }
-            if let Some(direction) = directions.get_mut(&there) {
-                direction.open = is_plain.then_some(segments.len());
+            // Acknowledgements may stand between data, and both between resets after the
+            // first; whatever else happens ends what came before.
+            let was_reset = directions
+                .get(&there)
+                .is_some_and(|direction| direction.was_reset);
+            let ends = match kind {
+                Some((Kind::Acknowledgement, _)) => [false, false],
+                Some((Kind::Data, _)) => [false, true],
+                Some((Kind::Reset, _)) if was_reset => [false, false],
+                _ => [true, true],
+            };
+            for (end, ends) in [there, back].iter().zip(ends) {
+                if let Some(direction) = directions.get_mut(end).filter(|_| ends) {
+                    direction.open.clear();
+                }
             }
-            // Acknowledgements may stand between data, and nothing else.
-            if let Some(direction) = directions.get_mut(&back)
-                && (!is_plain || has_data)
-            {
-                direction.open = None;
+            if let (Some(direction), Some(kind)) = (directions.get_mut(&there), kind) {
+                direction.was_reset |= kind.0 == Kind::Reset;
+                direction.open.insert(kind, segments.len());
             }
             segments.push(segment);
             last_us.push(at_us);
@@ -421,6 +485,7 @@ impl Frames<'_> {
             window,
             count: 1,
             again,
+            on_its_way: frame.on_its_way,
         }
     }
 
@@ -462,13 +527,6 @@ impl Frames<'_> {
     }
 }
 
-/// Whether it may be one with others: no flag but ACK and PUSH, and nothing odd about it.
-fn is_plain(segment: &Segment) -> bool {
-    segment.flags.chars().all(|flag| matches!(flag, 'P' | 'A'))
-        && !segment.again
-        && segment.sent_us.is_some()
-}
-
 /// Whether two segments are told as one.
 fn are_alike(one: &Segment, next: &Segment, crowd: bool) -> bool {
     let has_data = |segment: &Segment| segment.bytes() > 0;
@@ -476,6 +534,7 @@ fn are_alike(one: &Segment, next: &Segment, crowd: bool) -> bool {
     let same = one.from == next.from
         && one.to == next.to
         && one.is_lost() == next.is_lost()
+        && one.on_its_way == next.on_its_way
         && one.sent_us.is_some() == next.sent_us.is_some()
         && one.again == next.again
         && plain_flags(one) == plain_flags(next)
@@ -484,9 +543,7 @@ fn are_alike(one: &Segment, next: &Segment, crowd: bool) -> bool {
     if crowd {
         return same;
     }
-    same && is_plain(one)
-        && is_plain(next)
-        && (!has_data(one) || one.next_sequence == next.sequence)
+    same && (!has_data(one) || one.next_sequence == next.sequence)
 }
 
 /// Adds a segment to one that is like it.
@@ -498,7 +555,10 @@ fn join(one: &mut Segment, next: &Segment, crowd: bool) {
         // Of several connections: only the bytes can be added.
         one.next_sequence += next.bytes();
     } else {
-        one.next_sequence = one.next_sequence.max(next.next_sequence);
+        // A reset has whatever number it needs.
+        if next.bytes() > 0 {
+            one.next_sequence = one.next_sequence.max(next.next_sequence);
+        }
         one.acknowledged = next.acknowledged.max(one.acknowledged);
     }
     if next.has('P') && !one.has('P') {

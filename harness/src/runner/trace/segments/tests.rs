@@ -186,6 +186,36 @@ fn what_was_not_captured_is_not_lost() {
 }
 
 #[test]
+fn resets_to_a_peer_that_has_not_heard_are_one() {
+    let mut made = connection();
+    let (data, reset) = (made[8], made[9]);
+    for n in 0..100_u32 {
+        let at = 225_200 + u64::from(n) * 20;
+        let late = Made {
+            sequence: 400,
+            acknowledged: 500 + n,
+            sent_us: Some(at),
+            received_us: Some(at + 5000),
+            bytes: 0,
+            flags: ACK,
+            ..data
+        };
+        let answer = Made {
+            sequence: 600 + n,
+            sent_us: Some(at + 10),
+            received_us: (n < 50).then_some(at + 5010),
+            ..reset
+        };
+        made.extend([late, answer]);
+    }
+    let told = told(&made, &[], 0);
+    assert!(told.len() < 14, "{told:#?}");
+    assert!(told.last().unwrap().ends_with("x50"), "{told:#?}");
+    // The run ended before they could arrive.
+    assert!(told.last().unwrap().contains(" ~ "), "{told:#?}");
+}
+
+#[test]
 fn a_crowd_is_told_as_one() {
     let mut made = Vec::new();
     for n in 0..20_u32 {
