@@ -173,15 +173,12 @@ impl Process {
                     continue;
                 }
             };
-            match told.event {
-                Event::Answer(answer) => self.answer.change(|state| state.given = Some(answer)),
-                _ => {
-                    if let Event::Exited { max_rss_bytes, .. } = told.event {
-                        let known = self.max_rss_bytes.lock();
-                        *known.unwrap_or_else(PoisonError::into_inner) = max_rss_bytes;
-                    }
-                    heard(told);
+            if let Event::Answer(answer) = told.event { self.answer.change(|state| state.given = Some(answer)) } else {
+                if let Event::Exited { max_rss_bytes, .. } = told.event {
+                    let known = self.max_rss_bytes.lock();
+                    *known.unwrap_or_else(PoisonError::into_inner) = max_rss_bytes;
                 }
+                heard(told);
             }
         }
         self.answer.change(|state| state.is_over = true);

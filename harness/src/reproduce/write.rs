@@ -186,9 +186,9 @@ impl Lists {
                 Way::Outbound(_) => continue,
             };
             let port = class.way.port();
-            if !self.listeners.contains_key(&port) {
+            if let std::collections::btree_map::Entry::Vacant(e) = self.listeners.entry(port) {
                 let holder = holder.unwrap_or("program").to_owned();
-                self.listeners.insert(port, holder);
+                e.insert(holder);
                 if matches!(class.way, Way::Inbound(_)) {
                     self.gone.insert(port);
                 }

@@ -494,15 +494,12 @@ impl<'a> ActorContext<'a> {
         if on.is_some() {
             return self.socket(on);
         }
-        match self.unused {
-            Some(socket) => {
-                self.keep(socket);
-                Ok(socket)
-            }
-            None => {
-                let family = endpoint.and_then(|endpoint| self.named_family(endpoint));
-                self.make_socket(family, Protocol::Tcp)
-            }
+        if let Some(socket) = self.unused {
+            self.keep(socket);
+            Ok(socket)
+        } else {
+            let family = endpoint.and_then(|endpoint| self.named_family(endpoint));
+            self.make_socket(family, Protocol::Tcp)
         }
     }
 

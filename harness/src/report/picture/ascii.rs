@@ -207,9 +207,9 @@ impl<'a> Canvas<'a> {
             // It ends on its way.
             let part = (right - left) * 3 / 4;
             if is_right {
-                end = left + part
+                end = left + part;
             } else {
-                start = right - part
+                start = right - part;
             }
         }
         for place in &mut row[start..end] {
