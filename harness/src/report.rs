@@ -18,6 +18,7 @@ pub mod snapshot;
 pub mod terminal;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 
@@ -84,7 +85,7 @@ impl VerdictCounts {
         );
         for (count, what) in [(self.known, "known to fail"), (self.mended, "mended")] {
             if count > 0 {
-                words.push_str(&format!(", {count} {what}"));
+                let _ = write!(words, ", {count} {what}");
             }
         }
         words

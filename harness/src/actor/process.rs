@@ -167,18 +167,16 @@ impl Process {
                     continue;
                 }
             };
-            match told.event {
-                Event::Answer(errno) => self
-                    .answer
-                    .change(|state| state.given = Some(errno.map_or(Ok(()), Err))),
-                _ => {
-                    if let Event::Exited { max_rss_bytes, .. } = told.event {
-                        let known = self.max_rss_bytes.lock();
-                        *known.unwrap_or_else(PoisonError::into_inner) = max_rss_bytes;
-                    }
-                    heard(told);
-                }
+            if let Event::Answer(errno) = told.event {
+                self.answer
+                    .change(|state| state.given = Some(errno.map_or(Ok(()), Err)));
+                continue;
             }
+            if let Event::Exited { max_rss_bytes, .. } = told.event {
+                let known = self.max_rss_bytes.lock();
+                *known.unwrap_or_else(PoisonError::into_inner) = max_rss_bytes;
+            }
+            heard(told);
         }
         self.answer.change(|state| state.is_over = true);
     }

@@ -1,5 +1,6 @@
 //! Ctrl-C during a run: says what was stopped, and what had ended is reported.
 
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use advisor_report::ScenarioResult;
@@ -103,11 +104,11 @@ fn told(signal: Signal, running: &[String], waiting: usize) -> String {
         text.push_str("; stopped: ");
         text.push_str(&shown.join(", "));
         if running.len() > SHOWN {
-            text.push_str(&format!(" and {} more", running.len() - SHOWN));
+            let _ = write!(text, " and {} more", running.len() - SHOWN);
         }
     }
     if waiting > 0 {
-        text.push_str(&format!("; not started: {waiting}"));
+        let _ = write!(text, "; not started: {waiting}");
     }
     text
 }

@@ -1,5 +1,6 @@
 //! `harness show`.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use advisor_report::report;
@@ -73,7 +74,7 @@ impl Show {
                     "not as expected"
                 };
                 let release = &result.kernel.release;
-                text.push_str(&format!("run {} on Linux {release}, {how}\n\n", trace.run));
+                let _ = write!(text, "run {} on Linux {release}, {how}\n\n", trace.run);
                 text.push_str(&picture::ascii(trace));
                 text.push('\n');
             }

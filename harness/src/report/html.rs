@@ -80,11 +80,11 @@ fn render(report: &Report) -> String {
     for (place, scenario) in report.scenarios.iter().enumerate() {
         result::result(&mut page, scenario, place, matrix.is_some());
     }
-    let _ = write!(
+    let _ = writeln!(
         page,
         "</section></main><footer>Lastbyte harness {}. Times in pictures are those of the \
          run; states are as its packets tell them.</footer><script>{SCRIPT}</script>\
-         </body></html>\n",
+         </body></html>",
         xml(&report.harness)
     );
     page

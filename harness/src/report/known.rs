@@ -1,6 +1,7 @@
 //! Failures that are known: those that a suite expects, and those of a baseline file.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -266,13 +267,14 @@ pub fn baseline(results: &[ScenarioResult], before: Option<&Baseline>) -> String
         let reason = known.map_or("it fails today", |entry| &entry.reason);
         // JSON's strings are YAML's.
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
-        text.push_str(&format!(
-            "- scenario: {}\n  reason: {}\n",
+        let _ = writeln!(
+            text,
+            "- scenario: {}\n  reason: {}",
             quoted(id),
             quoted(reason)
-        ));
+        );
         if let Some(until) = known.and_then(|entry| entry.until.as_ref()) {
-            text.push_str(&format!("  until: {until}\n"));
+            let _ = writeln!(text, "  until: {until}");
         }
     }
     text

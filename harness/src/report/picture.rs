@@ -7,6 +7,7 @@ mod states;
 mod svg;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use advisor_report::Trace;
 use advisor_report::trace::{Call, Segment};
@@ -125,7 +126,7 @@ fn label(segment: &Segment) -> String {
     }
     let mut text = words.join(", ").replace("SYN, ACK", "SYN-ACK");
     if segment.count > 1 {
-        text.push_str(&format!(" \u{d7}{}", segment.count));
+        let _ = write!(text, " \u{d7}{}", segment.count);
     }
     if segment.again {
         text.push_str(", again");

@@ -90,8 +90,8 @@ impl Terminal {
     /// Prints a line above what is running.
     pub fn say(&self, line: &str) {
         self.bar.suspend(|| match self.lines {
-            Lines::Out => output::say(&line),
-            Lines::Error => output::say_error(&line),
+            Lines::Out => output::say(line),
+            Lines::Error => output::say_error(line),
         });
     }
 

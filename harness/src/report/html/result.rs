@@ -138,14 +138,11 @@ fn expectations(page: &mut String, scenario: &ScenarioResult) {
             let _ = write!(page, "<p class=\"because\">{}</p>", xml(because));
         }
         page.push_str("</td><td>");
-        match &expectation.plain {
-            Some(plain) => {
-                let _ = write!(page, "{}", xml(plain));
-            }
-            None => {
-                let seen = shortened(&describe_seen(&expectation.seen), LONGEST);
-                let _ = write!(page, "<code>{}</code>", xml(&seen));
-            }
+        if let Some(plain) = &expectation.plain {
+            page.push_str(&xml(plain));
+        } else {
+            let seen = shortened(&describe_seen(&expectation.seen), LONGEST);
+            let _ = write!(page, "<code>{}</code>", xml(&seen));
         }
         page.push_str(&distribution(expectation, scenario));
         page.push_str("</td></tr>");

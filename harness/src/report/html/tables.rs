@@ -132,9 +132,12 @@ fn axes(id: &str) -> Option<(&str, Vec<(&str, &str)>)> {
     Some((name, axes?))
 }
 
+/// A scenario's place in the report, and its values on the axes.
+type Cell<'a> = (usize, Vec<(&'a str, &'a str)>);
+
 /// The truth table of each matrix: the axis with the most values down, the others across.
 pub(super) fn truth(page: &mut String, report: &Report) {
-    let mut matrices: Vec<(&str, &str, Vec<(usize, Vec<(&str, &str)>)>)> = Vec::new();
+    let mut matrices: Vec<(&str, &str, Vec<Cell>)> = Vec::new();
     for (place, scenario) in report.scenarios.iter().enumerate() {
         let Some((name, axes)) = axes(&scenario.id) else {
             continue;
@@ -175,7 +178,7 @@ pub(super) fn truth(page: &mut String, report: &Report) {
     page.push_str("</section>");
 }
 
-fn table(page: &mut String, report: &Report, cells: &[(usize, Vec<(&str, &str)>)]) {
+fn table(page: &mut String, report: &Report, cells: &[Cell]) {
     let Some((_, first)) = cells.first() else {
         return;
     };

@@ -207,9 +207,9 @@ impl<'a> Canvas<'a> {
             // It ends on its way.
             let part = (right - left) * 3 / 4;
             if is_right {
-                end = left + part
+                end = left + part;
             } else {
-                start = right - part
+                start = right - part;
             }
         }
         for place in &mut row[start..end] {
@@ -222,7 +222,9 @@ impl<'a> Canvas<'a> {
             (false, false) => ('<', start),
         };
         row[at] = head;
-        let text = label(segment).replace('\u{d7}', "x").replace(", lost", "")
+        let text = label(segment)
+            .replace('\u{d7}', "x")
+            .replace(", lost", "")
             .replace(", on its way", "");
         let room = end.saturating_sub(start + 4);
         let text = shortened(&text, room);

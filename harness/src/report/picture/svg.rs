@@ -341,7 +341,7 @@ impl Drawing<'_> {
                 () => ("a", "head"),
             };
             let start = if segment.sent_us.is_none() {
-                (x1 + x2) / 2
+                i64::midpoint(x1, x2)
             } else {
                 x1
             };
