@@ -19,6 +19,7 @@ pub mod terminal;
 
 use std::fmt::Write as _;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 

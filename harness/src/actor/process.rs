@@ -180,6 +180,11 @@ impl Process {
                 }
                 heard(told);
             }
+            if let Event::Exited { max_rss_bytes, .. } = told.event {
+                let known = self.max_rss_bytes.lock();
+                *known.unwrap_or_else(PoisonError::into_inner) = max_rss_bytes;
+            }
+            heard(told);
         }
         self.answer.change(|state| state.is_over = true);
     }

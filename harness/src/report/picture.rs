@@ -8,6 +8,7 @@ mod svg;
 
 use std::fmt::Write as _;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use advisor_report::Trace;
 use advisor_report::trace::{Call, Segment};

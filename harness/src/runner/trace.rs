@@ -29,7 +29,7 @@ const MOST_POINTS: usize = 48;
 #[derive(Clone, Debug, Default)]
 #[expect(clippy::struct_field_names, reason = "a list of calls among what is noted of them")]
 pub struct Calls {
-    calls: Vec<Call>,
+    all: Vec<Call>,
     /// The step of each call that has not ended, by the place of the call.
     open: BTreeMap<usize, String>,
     printed: usize,
@@ -41,7 +41,7 @@ impl Calls {
         match event {
             Event::Started { step, .. } => {
                 if let Some(text) = describe(scenario, list, step) {
-                    self.open.insert(self.calls.len(), step.clone());
+                    self.open.insert(self.all.len(), step.clone());
                     self.begin(scenario, list, at_us, text);
                 }
             }
@@ -64,7 +64,7 @@ impl Calls {
     fn begin(&mut self, scenario: &Scenario, list: &str, at_us: u64, text: String) {
         let mut actors = scenario.actors.iter();
         let actor = actors.find(|actor| actor.name == list);
-        self.calls.push(Call {
+        self.all.push(Call {
             actor: list.to_owned(),
             host: actor.map(|actor| actor.host.clone()),
             text,
@@ -77,7 +77,7 @@ impl Calls {
 
     fn at_once(&mut self, scenario: &Scenario, list: &str, at_us: u64, text: String) {
         self.begin(scenario, list, at_us, text);
-        if let Some(call) = self.calls.last_mut() {
+        if let Some(call) = self.all.last_mut() {
             call.end_us = Some(at_us);
         }
     }
@@ -86,15 +86,15 @@ impl Calls {
         let found = self
             .open
             .iter()
-            .find(|(place, step)| **step == outcome.step && self.calls[**place].actor == list);
+            .find(|(place, step)| **step == outcome.step && self.all[**place].actor == list);
         let Some(place) = found.map(|(place, _)| *place) else {
             // Inside a repeat, which is still open: what its steps gave is its result.
             let repeat = self.open.keys().rev().find(|place| {
-                let call = &self.calls[**place];
+                let call = &self.all[**place];
                 call.actor == list && call.text.starts_with("repeat")
             });
             if let Some(place) = repeat.copied() {
-                let call = &mut self.calls[place];
+                let call = &mut self.all[place];
                 let comma = if call.result.is_empty() { "" } else { "; " };
                 let _ = write!(call.result, "{comma}{}: {}", outcome.step, result(outcome));
                 call.failed |= outcome.error.is_some();
@@ -102,7 +102,7 @@ impl Calls {
             return;
         };
         self.open.remove(&place);
-        let call = &mut self.calls[place];
+        let call = &mut self.all[place];
         call.end_us = Some(at_us);
         if call.result.is_empty() {
             call.result = result(outcome);
@@ -173,7 +173,7 @@ pub struct Seen<'a> {
 /// Makes the trace of a run.
 pub fn trace(scenario: &Scenario, run: u64, as_expected: bool, seen: Seen) -> Trace {
     let Seen {
-        calls: Calls { mut calls, .. },
+        calls: Calls { all: mut calls, .. },
         packets,
         gauges,
     } = seen;

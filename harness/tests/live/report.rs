@@ -37,9 +37,20 @@ fn a_run_that_failed_is_drawn_from_its_packets() {
         .arg(&report)
         .output()
         .unwrap();
-    assert_eq!(run.status.code(), Some(1), "{}", String::from_utf8_lossy(&run.stdout));
+    assert_eq!(
+        run.status.code(),
+        Some(1),
+        "{}",
+        String::from_utf8_lossy(&run.stdout)
+    );
     let page = fs::read_to_string(report.join("report.html")).unwrap();
-    for says in ["expected none, got ECONNRESET", "It is a wish.", "SYN-ACK", "RST", "not as expected"] {
+    for says in [
+        "expected none, got ECONNRESET",
+        "It is a wish.",
+        "SYN-ACK",
+        "RST",
+        "not as expected",
+    ] {
         assert!(page.contains(says), "{says}");
     }
     let show = |more: &[&str]| {
@@ -53,16 +64,30 @@ fn a_run_that_failed_is_drawn_from_its_packets() {
         String::from_utf8(output.stdout).unwrap()
     };
     let drawn = show(&[]);
-    let place = |text: &str| drawn.find(text).unwrap_or_else(|| panic!("{text} in\n{drawn}"));
+    let place = |text: &str| {
+        drawn
+            .find(text)
+            .unwrap_or_else(|| panic!("{text} in\n{drawn}"))
+    };
     // The calls and the segments that they cause, in the order of time.
-    let order = ["SYN -", "SYN-ACK", "5 bytes -", "10 bytes -", "RST -", "ECONNRESET"];
+    let order = [
+        "SYN -",
+        "SYN-ACK",
+        "5 bytes -",
+        "10 bytes -",
+        "RST -",
+        "ECONNRESET",
+    ];
     for pair in order.windows(2) {
         assert!(place(pair[0]) < place(pair[1]), "{pair:?} in\n{drawn}");
     }
     let file = suite.beside("picture.svg");
     show(&["--svg", file.to_str().unwrap()]);
     let svg = fs::read_to_string(file).unwrap();
-    assert!(svg.starts_with("<svg xmlns=") && svg.contains("RST"), "{svg}");
+    assert!(
+        svg.starts_with("<svg xmlns=") && svg.contains("RST"),
+        "{svg}"
+    );
 }
 
 #[test]
@@ -78,7 +103,10 @@ fn a_full_disk_behind_standard_output_is_an_error() {
         .unwrap();
     let said = String::from_utf8(run.stderr).unwrap();
     assert_eq!(run.status.code(), Some(3), "{said}");
-    assert!(said.starts_with("error: standard output: No space left on device"), "{said}");
+    assert!(
+        said.starts_with("error: standard output: No space left on device"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -105,7 +133,11 @@ fn what_had_ended_before_ctrl_c_is_reported() {
     assert!(first.contains("live/suite/reset"), "{first}");
     // Until then the other one has long begun.
     std::thread::sleep(Duration::from_millis(200));
-    kill(Pid::from_raw(i32::try_from(run.id()).unwrap()), Signal::SIGINT).unwrap();
+    kill(
+        Pid::from_raw(i32::try_from(run.id()).unwrap()),
+        Signal::SIGINT,
+    )
+    .unwrap();
     let ended = run.wait_with_output().unwrap();
     let said = String::from_utf8(ended.stderr).unwrap();
     assert_eq!(ended.status.code(), Some(130), "{said}");

@@ -178,7 +178,7 @@ pub(super) fn truth(page: &mut String, report: &Report) {
     page.push_str("</section>");
 }
 
-fn table(page: &mut String, report: &Report, cells: &[(usize, Vec<(&str, &str)>)]) {
+fn table(page: &mut String, report: &Report, cells: &[Cell]) {
     let Some((_, first)) = cells.first() else {
         return;
     };

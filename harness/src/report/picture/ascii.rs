@@ -222,7 +222,9 @@ impl<'a> Canvas<'a> {
             (false, false) => ('<', start),
         };
         row[at] = head;
-        let text = label(segment).replace('\u{d7}', "x").replace(", lost", "")
+        let text = label(segment)
+            .replace('\u{d7}', "x")
+            .replace(", lost", "")
             .replace(", on its way", "");
         let room = end.saturating_sub(start + 4);
         let text = shortened(&text, room);

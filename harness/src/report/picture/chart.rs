@@ -12,6 +12,11 @@ pub(super) const CHART: i64 = 58;
 /// Height of the drawn part.
 const PART: i64 = 34;
 
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    reason = "they are places in a picture"
+)]
 /// A number over the time of a run, as steps: `width` wide, at a height of `top`.
 pub(super) fn steps(
     to: &mut String,

@@ -54,7 +54,7 @@ struct Frame {
 /// All segments of a run, in the order in which they are first seen.
 #[expect(clippy::struct_field_names, reason = "the frames among what is noted of them")]
 pub(super) struct Frames<'a> {
-    frames: Vec<Frame>,
+    all: Vec<Frame>,
     left_out: u64,
     hosts: &'a [TracedHost],
 }
@@ -238,7 +238,7 @@ pub(super) fn read<'a>(captured: &[Captured], hosts: &'a [TracedHost]) -> Frames
     frames.sort_by_key(|frame| frame.packet.at_us);
     find_those_on_their_way(&mut frames);
     Frames {
-        frames,
+        all: frames,
         left_out,
         hosts,
     }
@@ -252,7 +252,9 @@ fn find_those_on_their_way(frames: &mut [Frame]) {
     // For each way, when the last that arrived was sent, and the longest time that one took.
     let mut known: BTreeMap<(IpAddr, IpAddr), (u64, u64)> = BTreeMap::new();
     for frame in frames.iter() {
-        end_us = end_us.max(frame.packet.at_us).max(frame.received_us.unwrap_or(0));
+        end_us = end_us
+            .max(frame.packet.at_us)
+            .max(frame.received_us.unwrap_or(0));
         if let (Some(sent), Some(received)) = (frame.sent_us, frame.received_us) {
             let (last, longest) = known.entry(way(frame)).or_default();
             *last = sent.max(*last);
@@ -328,7 +330,7 @@ type Ends = ((IpAddr, u16), (IpAddr, u16));
 impl Frames<'_> {
     /// When the first segment is seen, since 1970.
     pub(super) fn first_us(&self) -> Option<u64> {
-        self.frames.first().map(|frame| frame.packet.at_us)
+        self.all.first().map(|frame| frame.packet.at_us)
     }
 
     fn name(&self, address: IpAddr) -> String {
@@ -349,7 +351,7 @@ impl Frames<'_> {
         let ends = calls.iter().filter_map(|call| call.end_us);
         let borders: BTreeSet<u64> = calls.iter().map(|call| call.start_us).chain(ends).collect();
         let connections: BTreeSet<_> = self
-            .frames
+            .all
             .iter()
             .map(|frame| {
                 let (from, to) = (frame.packet.from, frame.packet.to);
@@ -361,7 +363,7 @@ impl Frames<'_> {
         let mut segments: Vec<Segment> = Vec::new();
         // When the last packet of each segment was seen.
         let mut last_us: Vec<u64> = Vec::new();
-        for frame in &self.frames {
+        for frame in &self.all {
             let packet = &frame.packet;
             let at_us = since(packet.at_us);
             let segment = self.segment(frame, zero_us, &mut directions);
