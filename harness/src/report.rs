@@ -17,7 +17,6 @@ mod sentence;
 pub mod snapshot;
 pub mod terminal;
 
-use std::fmt::Write as _;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;

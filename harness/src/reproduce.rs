@@ -201,10 +201,14 @@ impl Reproduction {
     fn header(&self) -> Vec<String> {
         let mut lines = vec![
             format!("A host with Linux {}, by its facts.", self.host),
-            if self.scale.is_whole() { "Everything is as on the host.".to_owned() } else { format!(
-                "One factor, {:.4}, for populations, their limits and rates.",
-                self.scale.factor()
-            ) },
+            if self.scale.is_whole() {
+                "Everything is as on the host.".to_owned()
+            } else {
+                format!(
+                    "One factor, {:.4}, for populations, their limits and rates.",
+                    self.scale.factor()
+                )
+            },
         ];
         for class in &self.population.classes {
             lines.push(self.describe(class));

@@ -39,10 +39,6 @@ use executor::{Executor, Job};
 use plan::Plan;
 
 /// How the user wants scenarios to be run; the same on every kernel.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a flag of the command line"
-)]
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[expect(
     clippy::struct_excessive_bools,

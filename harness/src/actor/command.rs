@@ -8,8 +8,8 @@
 //! processes of this namespace by the numbers that they have there. All else is
 //! the machine's: /sys too, where the network devices are those of the machine.
 
-use std::fmt::Write as _;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, BufRead, PipeReader, Read, Write};
 use std::os::fd::AsRawFd;

@@ -173,12 +173,9 @@ impl Process {
                     continue;
                 }
             };
-            if let Event::Answer(answer) = told.event { self.answer.change(|state| state.given = Some(answer)) } else {
-                if let Event::Exited { max_rss_bytes, .. } = told.event {
-                    let known = self.max_rss_bytes.lock();
-                    *known.unwrap_or_else(PoisonError::into_inner) = max_rss_bytes;
-                }
-                heard(told);
+            if let Event::Answer(answer) = told.event {
+                self.answer.change(|state| state.given = Some(answer));
+                continue;
             }
             if let Event::Exited { max_rss_bytes, .. } = told.event {
                 let known = self.max_rss_bytes.lock();

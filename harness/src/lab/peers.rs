@@ -574,8 +574,7 @@ fn give_up_address() -> io::Result<()> {
     for (to, from) in request.ifr_name.iter_mut().zip(b"eth0") {
         *to = (*from).cast_signed();
     }
-    request.ifr_ifru.ifru_addr.sa_family =
-        libc::sa_family_t::try_from(libc::AF_INET).unwrap_or(0);
+    request.ifr_ifru.ifru_addr.sa_family = libc::sa_family_t::try_from(libc::AF_INET).unwrap_or(0);
     // SAFETY: the request is an ifreq that outlives the call.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFADDR, &raw const request) };
     Errno::result(result)?;

@@ -1,6 +1,5 @@
 //! Failures that are known: those that a suite expects, and those of a baseline file.
 
-use std::fmt::Write as _;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::Read;

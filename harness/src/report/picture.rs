@@ -6,7 +6,6 @@ mod chart;
 mod states;
 mod svg;
 
-use std::fmt::Write as _;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 

@@ -394,7 +394,9 @@ impl Load {
             if trial.reuses() {
                 steps.push("setsockopt: { SO_REUSEADDR: 1 }".to_owned());
             }
-            steps.push(format!("bind: {{ to: \"any:{port}\", may-fail: true, as: rebind }}"));
+            steps.push(format!(
+                "bind: {{ to: \"any:{port}\", may-fail: true, as: rebind }}"
+            ));
             self.actors.push((format!("successor-{port}"), steps));
             self.awaited.push(format!("successor-{port}.rebind"));
         }
@@ -445,7 +447,7 @@ pub fn readings(observations: &Observations) -> Vec<Reading> {
             "a connection of the program that leaks",
             Harm::NoDescriptors,
             observations,
-            |step| step == "internet.caller" || step.ends_with(".leak"),
+            |step| step == "internet.caller" || step.rsplit('.').next() == Some("leak"),
         ),
         reading(
             "a connection that was well",

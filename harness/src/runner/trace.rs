@@ -27,7 +27,6 @@ const MOST_POINTS: usize = 48;
 
 /// What lists did, as the harness hears of it; times are microseconds since 1970.
 #[derive(Clone, Debug, Default)]
-#[expect(clippy::struct_field_names, reason = "a list of calls among what is noted of them")]
 pub struct Calls {
     all: Vec<Call>,
     /// The step of each call that has not ended, by the place of the call.

@@ -64,7 +64,13 @@ pub fn family(socket: RawFd) -> io::Result<SocketFamily> {
     let value = (&raw mut domain).cast();
     // SAFETY: the kernel writes one int, and the length of it.
     check(unsafe {
-        libc::getsockopt(socket, libc::SOL_SOCKET, libc::SO_DOMAIN, value, &raw mut length)
+        libc::getsockopt(
+            socket,
+            libc::SOL_SOCKET,
+            libc::SO_DOMAIN,
+            value,
+            &raw mut length,
+        )
     })?;
     Ok(match domain {
         libc::AF_INET6 => SocketFamily::V6,
@@ -322,7 +328,11 @@ pub fn epoll_wait(epoll: &OwnedFd, timeout: Option<Duration>) -> io::Result<Stri
         .filter(|(flag, _)| all & flag.cast_unsigned() != 0)
         .map(|(_, name)| *name)
         .collect();
-    Ok(if names.is_empty() { "none".to_owned() } else { names.join("|") })
+    Ok(if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join("|")
+    })
 }
 
 /// Whether the connection is gone: tcp_info's state is TCP_CLOSE.
@@ -437,6 +447,10 @@ mod tests {
         let error = read(-1, &mut [0; 4]).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EBADF));
         assert!(write(-1, b"x").is_err() && close(-1).is_err() && accept(-1).is_err());
-        assert!(shutdown(-1, libc::SHUT_WR).is_err() && ioctl(-1, libc::TIOCOUTQ).is_err() && dup(-1).is_err());
+        assert!(
+            shutdown(-1, libc::SHUT_WR).is_err()
+                && ioctl(-1, libc::TIOCOUTQ).is_err()
+                && dup(-1).is_err()
+        );
     }
 }

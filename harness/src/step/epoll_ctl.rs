@@ -31,7 +31,9 @@ impl RunByActor for Epollctl {
         let events = self.events.as_ref();
         let events = events.map_or(&[Event::In][..], |OneOrMore(events)| events);
         let flags: EpollFlags = events.iter().map(|event| event.flag()).collect();
-        actor.on_each(self.on.as_ref(), |socket| call::watch(&epoll, socket, flags))
+        actor.on_each(self.on.as_ref(), |socket| {
+            call::watch(&epoll, socket, flags)
+        })
     }
 }
 

@@ -54,7 +54,10 @@ mod tests {
     #[test]
     fn what_is_unread_is_counted() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let connect = format!("connect: \"localhost:{}\"", listener.local_addr().unwrap().port());
+        let connect = format!(
+            "connect: \"localhost:{}\"",
+            listener.local_addr().unwrap().port()
+        );
         let serve = std::thread::spawn(move || {
             let mut peer = listener.accept().unwrap().0;
             peer.write_all(b"hello").unwrap();
@@ -74,6 +77,14 @@ mod tests {
         assert_eq!(outcomes["peek"].bytes, Some(3));
         assert_eq!(outcomes["recv"].bytes, Some(5));
         assert_eq!(outcomes["out"].value.as_deref(), Some("0"));
-        assert!(outcomes["tcp-info"].value.as_ref().unwrap().parse::<u64>().unwrap() > 0);
+        assert!(
+            outcomes["tcp-info"]
+                .value
+                .as_ref()
+                .unwrap()
+                .parse::<u64>()
+                .unwrap()
+                > 0
+        );
     }
 }

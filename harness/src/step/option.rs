@@ -223,7 +223,9 @@ impl<'de> Visitor<'de> for Type {
         Ok(match self {
             Integer | ReadOnly | Errno => OptionValue::Integer(number),
             Linger => OptionValue::Linger(number, 0),
-            Ports | Timeval => return Err(E::invalid_value(Unexpected::Signed(number.into()), &self)),
+            Ports | Timeval => {
+                return Err(E::invalid_value(Unexpected::Signed(number.into()), &self));
+            }
         })
     }
 

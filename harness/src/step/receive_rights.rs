@@ -64,7 +64,9 @@ impl Rights {
 
     /// Where an actor waits for what is handed to it.
     pub(super) fn address(actor: &str) -> io::Result<UnixAddr> {
-        Ok(UnixAddr::new_abstract(format!("lastbyte/{actor}").as_bytes())?)
+        Ok(UnixAddr::new_abstract(
+            format!("lastbyte/{actor}").as_bytes(),
+        )?)
     }
 
     pub(super) fn descriptor(&self) -> RawFd {

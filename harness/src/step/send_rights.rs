@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 use super::prelude::*;
-use super::receive_rights::{Rights, RETRY_EVERY};
+use super::receive_rights::{RETRY_EVERY, Rights};
 use super::transfer::Within;
 use crate::errno;
 

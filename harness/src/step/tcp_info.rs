@@ -51,7 +51,9 @@ fn tcp_info(socket: RawFd) -> io::Result<TcpInfo> {
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(TcpInfo::decode(&bytes[..usize::try_from(length).unwrap_or(0)]))
+    Ok(TcpInfo::decode(
+        &bytes[..usize::try_from(length).unwrap_or(0)],
+    ))
 }
 
 /// A field of tcp_info by the kernel's name.
@@ -67,7 +69,11 @@ impl Serialize for FieldName {
 impl<'de> Deserialize<'de> for FieldName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let find = |text: &str| TcpInfo::names().find(|name| *name == text).map(Self);
-        from_text(deserializer, "a field of tcp_info, such as rtt, unacked or notsent_bytes", find)
+        from_text(
+            deserializer,
+            "a field of tcp_info, such as rtt, unacked or notsent_bytes",
+            find,
+        )
     }
 }
 

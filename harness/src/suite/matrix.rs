@@ -536,7 +536,9 @@ impl<'a> Filling<'a> {
         let names = self.axes.iter().filter(|axis| {
             let name = axis.key.text.as_str();
             // What follows is not part of a longer word.
-            text[..end].strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+            text[..end]
+                .strip_prefix(name)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
         });
         let axis = names.max_by_key(|axis| axis.key.text.len())?;
         let mut length = axis.key.text.len();

@@ -9,10 +9,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::parameter::ParameterText;
 use crate::condition::Condition;
-use crate::lab::address::Family;
-use crate::step::name::{HostName, Name};
 use crate::lab::OnUnknown;
+use crate::lab::address::Family;
 use crate::step::link::LinkText;
+use crate::step::name::{HostName, Name};
 use crate::step::{ActorStep, LabStep, Steps};
 use crate::yaml::value::{
     Bytes, Entries, OneOrMore, Placed, Time, Words, from_text, inline_schema,

@@ -37,7 +37,7 @@ pub enum Kind {
 pub fn host(settings: &[(&str, &str)]) -> Facts {
     let directory = recorded::directory("quiet");
     let mut facts = Facts::read(&Root::Recorded(directory.path().to_owned())).unwrap();
-    facts.kernel = "6.12.48".to_owned();
+    "6.12.48".clone_into(&mut facts.kernel);
     facts.earlier = None;
     facts.sysctl_files = SysctlFiles::default();
     for (name, value) in settings {
@@ -66,7 +66,7 @@ pub fn host(settings: &[(&str, &str)]) -> Facts {
         json!({"state": "LISTEN", "local": "0.0.0.0:443", "peer": "0.0.0.0:0", "send_queue_bytes": 511}),
         Some(1),
     );
-    push(&mut facts, listener, Some(1));
+    push(&mut facts, &listener, Some(1));
     facts
 }
 
@@ -114,7 +114,7 @@ pub fn add(facts: &mut Facts, kind: Kind, count: u32, held: u64) {
         };
         one["local"] = json!("10.1.1.1:443");
         one["peer"] = json!(peer);
-        push(facts, socket(one, inode), inode);
+        push(facts, &socket(one, inode), inode);
     }
     let pages = i64::try_from(u64::from(count) * held / facts.page_bytes).unwrap();
     let orphans = match kind {
@@ -131,7 +131,7 @@ pub fn add_records(facts: &mut Facts, count: u16, own: &str, to: &str) {
     for number in 0..count {
         let local = format!("{own}:{}", 32_768 + number);
         let one = json!({"state": "TIME_WAIT", "local": local, "peer": to, "timer": 3, "timer_ms": 30_000});
-        push(facts, socket(one, None), None);
+        push(facts, &socket(one, None), None);
     }
     gauge(facts, "TCP.tw", i64::from(count));
 }
@@ -142,7 +142,7 @@ pub fn add_clients_records(facts: &mut Facts, count: u32, port: u16) {
         let peer = format!("10.0.7.{}:{}", number % 250 + 1, 40_000 + 7 * number);
         let one = json!({"state": "TIME_WAIT", "local": format!("10.1.1.1:{port}"), "peer": peer,
             "timer": 3, "timer_ms": 20_000});
-        push(facts, socket(one, None), None);
+        push(facts, &socket(one, None), None);
     }
 }
 
@@ -189,9 +189,9 @@ fn socket(mut json: Json, inode: Option<u32>) -> Json {
     json
 }
 
-fn push(facts: &mut Facts, json: Json, inode: Option<u32>) {
+fn push(facts: &mut Facts, json: &Json, inode: Option<u32>) {
     let socket =
-        serde_json::from_value(json.clone()).unwrap_or_else(|error| panic!("{json}: {error}"));
+        serde::Deserialize::deserialize(json).unwrap_or_else(|error| panic!("{json}: {error}"));
     facts.now.sockets.as_mut().unwrap().all.push(socket);
     if let Some(inode) = inode {
         facts.processes.holders.push(Holder {
@@ -238,6 +238,7 @@ const MARKS: &str = "15000 18000 27000";
 const RAISED: &str = "40000 53000 80000";
 
 /// Every case, rule by rule.
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     let mut case = |name, is_right, facts: &Facts, claim: (&str, &str, &str, &str)| {

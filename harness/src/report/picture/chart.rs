@@ -12,11 +12,6 @@ pub(super) const CHART: i64 = 58;
 /// Height of the drawn part.
 const PART: i64 = 34;
 
-#[expect(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    reason = "they are places in a picture"
-)]
 /// A number over the time of a run, as steps: `width` wide, at a height of `top`.
 pub(super) fn steps(
     to: &mut String,
@@ -39,9 +34,7 @@ pub(super) fn steps(
         let share = at.min(end_us).saturating_mul(width) / end_us.max(1);
         left + i64::try_from(share).unwrap_or(0)
     };
-    let y = |number: i64| {
-        base - number.max(0).saturating_mul(PART) / most
-    };
+    let y = |number: i64| base - number.max(0).saturating_mul(PART) / most;
     let mut path = String::new();
     for (place, (at, number)) in points.iter().enumerate() {
         let _ = match place {

@@ -52,7 +52,6 @@ struct Frame {
 }
 
 /// All segments of a run, in the order in which they are first seen.
-#[expect(clippy::struct_field_names, reason = "the frames among what is noted of them")]
 pub(super) struct Frames<'a> {
     all: Vec<Frame>,
     left_out: u64,
