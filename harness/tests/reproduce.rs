@@ -136,7 +136,7 @@ fn a_raise_for_what_is_amiss_is_never_proven_without_a_rate() {
 fn with_a_window_a_raise_says_when_the_new_limit_is_met() {
     let mut facts = with(Kind::CloseWait, 200, 400_000);
     let mut earlier = with(Kind::CloseWait, 140, 400_000).now;
-    earlier.uptime = facts.now.uptime - Duration::from_secs(60);
+    earlier.uptime = facts.now.uptime.saturating_sub(Duration::from_secs(60));
     facts.set_earlier(earlier);
     let why = postpones(&facts).unwrap();
     // (80000 pages - 80 MB) / (1 a second of 400 kB).
