@@ -2,7 +2,7 @@
 //!
 //! One loop takes events, reads gauges once a second, and looks at the sockets when
 //! something nears or happens. What takes long is done by a thread beside it, and each
-//! kind of work is done as often as its share of a CPU allows ([`pace`]).
+//! kind of work is done as often as its share of a CPU allows (`pace`).
 
 mod gather;
 mod looker;

@@ -25,7 +25,7 @@ pub fn print(text: &str) {
     }
 }
 
-/// Prints a line to standard output, as [`print`] does.
+/// Prints a line to standard output, as [`print()`] does.
 pub fn say(line: &str) {
     print(&format!("{line}\n"));
 }

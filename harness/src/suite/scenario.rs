@@ -271,7 +271,7 @@ impl Scenario {
     /// The host's own address in the scenario's family; the router's where the
     /// host is the router. Host number N has 10.0.N.2 and fd00:N::2, the
     /// router's side of its link 10.0.N.1 and fd00:N::1. One of
-    /// [`OWN_ADDRESSES`](crate::step::name::OWN_ADDRESSES) is the same on every host.
+    /// [`OWN_ADDRESSES`] is the same on every host.
     pub fn address_of(&self, host: &str) -> IpAddr {
         self.addresses_of(host).own()
     }

@@ -66,7 +66,7 @@ pub struct WireCounts {
     pub overrun: u64,
     /// Why the kernel did not accept the first of them.
     pub refused: Option<String>,
-    /// The frame that left latest, where that was later than [`Late::is_too_much`] allows.
+    /// The frame that left latest, where that was later than `Late::is_too_much` allows.
     pub late: Option<Late>,
 }
 
