@@ -137,7 +137,8 @@ pub struct ScenarioResult {
     /// The scenario as a story: hosts, links, steps.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub story: String,
-    /// When its first run began, in milliseconds since 1970.
+    /// When its first run began, in milliseconds since 1970; 0 where it is repeatable, and so
+    /// the same whenever it is run.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub started_ms: u64,
     /// The calls and segments of the first run that was as expected and of the first

@@ -94,7 +94,10 @@ fn run_once(executor: &dyn Executor, jobs: &[Job], progress: OnProgress) -> Vec<
                         progress(Progress::Started(job.scenario));
                         let started_ms = now_ms();
                         let mut result = worker.run(job, progress);
-                        result.started_ms = started_ms;
+                        // What a seed repeats is the same on another day.
+                        if result.repeatable.is_none() {
+                            result.started_ms = started_ms;
+                        }
                         progress(Progress::Ended(&result));
                         results[*place].get_or_init(|| result);
                     }

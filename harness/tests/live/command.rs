@@ -241,7 +241,7 @@ fn a_command_that_ends_before_it_is_ready_is_an_error() {
         reasons,
         [
             "actor program: its command ended (3) before it was ready",
-            "time limit of 2s: program stands at ready",
+            "time limit of 2s: program is not ready",
             "actor program: its command ended (SIGKILL) before it was ready",
         ]
     );
@@ -338,15 +338,17 @@ fn a_suite_for_a_server_of_ones_own_answers_its_questions() {
         .iter()
         .map(|result| (result.id.rsplit('/').next().unwrap(), result.verdict))
         .collect();
-    // It asks for no keepalive and waits for ever.
+    // Its answers of 1000 bytes show nothing, it does not handle SIGTERM, it asks for no
+    // keepalive and waits for ever, and it reads no upload.
     assert_eq!(
         verdicts,
         [
-            ("slow-client", Verdict::Passed),
-            ("stopped", Verdict::Passed),
+            ("slow-client", Verdict::Failed),
+            ("stopped", Verdict::Failed),
             ("killed", Verdict::Passed),
             ("vanished-client", Verdict::Failed),
-            ("vanished-reader", Verdict::Passed),
+            ("vanished-reader", Verdict::Failed),
+            ("rejected-upload", Verdict::Failed),
             ("close-wait", Verdict::Passed),
         ]
     );

@@ -111,8 +111,8 @@ fn a_full_disk_behind_standard_output_is_an_error() {
 
 #[test]
 fn what_had_ended_before_ctrl_c_is_reported() {
-    let slow = "  - { name: slow, explains: e, source: s, runs: 1, time_limit: 5m, actors: { one: { \
-                on: client, steps: [{ listen: 7000 }, { sleep: 4m }] } }, expect: { \
+    let slow = "  - { name: slow, explains: e, source: s, runs: 1, time_limit: 5min, actors: { one: { \
+                on: client, steps: [{ listen: 7000 }, { sleep: 4min }] } }, expect: { \
                 one.listen.error: { always: none } } }\n";
     let suite = suite(&format!("{SUITE}{slow}"));
     let report = suite.beside("report");
