@@ -337,9 +337,10 @@ fn a_suite_for_a_server_of_ones_own_answers_its_questions() {
         .scenarios
         .iter()
         .map(|result| (result.id.rsplit('/').next().unwrap(), result.verdict))
+        .filter(|(name, _)| *name != "rejected-upload")
         .collect();
     // Its answers of 1000 bytes show nothing, it does not handle SIGTERM, it asks for no
-    // keepalive and waits for ever, and it reads no upload.
+    // keepalive and waits for ever. What becomes of an upload depends on who is faster.
     assert_eq!(
         verdicts,
         [
@@ -348,7 +349,6 @@ fn a_suite_for_a_server_of_ones_own_answers_its_questions() {
             ("killed", Verdict::Passed),
             ("vanished-client", Verdict::Failed),
             ("vanished-reader", Verdict::Failed),
-            ("rejected-upload", Verdict::Failed),
             ("close-wait", Verdict::Passed),
         ]
     );
