@@ -25,7 +25,7 @@ const SMALL_WINDOW: &str = "4096";
 const LONGEST_AGE: Duration = Duration::from_secs(600);
 /// The same of an idle connection: probes of keepalive come after two hours.
 const LONGEST_IDLE: Duration = Duration::from_secs(7500);
-/// A peer is told to be dead by so much silence, with the timer doubled often enough.
+/// A peer that is silent for so long is dead, if the timer was doubled often enough.
 const UNTIL_DEAD: Duration = Duration::from_secs(20);
 /// An orphan at a closed window lives for 347 s.
 const MOST_OF_AN_ORPHAN: Duration = Duration::from_secs(200);

@@ -337,10 +337,17 @@ fn a_suite_for_a_server_of_ones_own_answers_its_questions() {
         .scenarios
         .iter()
         .map(|result| (result.id.rsplit('/').next().unwrap(), result.verdict))
-        .filter(|(name, _)| *name != "rejected-upload")
         .collect();
+    let (uploads, verdicts): (Vec<_>, Vec<_>) = verdicts
+        .into_iter()
+        .partition(|(name, _)| *name == "rejected-upload");
+    // Its client reads the answer, or the reset is faster: either is a verdict.
+    assert!(
+        matches!(uploads.as_slice(), [(_, Verdict::Passed | Verdict::Failed)]),
+        "{uploads:?}"
+    );
     // Its answers of 1000 bytes show nothing, it does not handle SIGTERM, it asks for no
-    // keepalive and waits for ever. What becomes of an upload depends on who is faster.
+    // keepalive and waits for ever.
     assert_eq!(
         verdicts,
         [

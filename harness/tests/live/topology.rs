@@ -38,14 +38,9 @@ fn connect(lab: &Lab, from: &str, to: &str, address: SocketAddr) -> (TcpStream, 
     let run = |host| lab.namespace(host).unwrap();
     let listener = run(to).run(|| TcpListener::bind(address)).unwrap().unwrap();
     let address = listener.local_addr().unwrap();
-    let attempt = || {
-        run(from)
-            .run(|| TcpStream::connect_timeout(&address, HANG))
-            .unwrap()
-    };
-    // On a busy machine neighbour discovery may give up once: three tries, a second apart.
-    let client = attempt()
-        .or_else(|_| attempt())
+    let client = run(from).run(|| TcpStream::connect_timeout(&address, HANG));
+    let client = client
+        .unwrap()
         .unwrap_or_else(|error| panic!("{from} to {address}: {error}"));
     let (server, _) = listener.accept().unwrap();
     for stream in [&client, &server] {
