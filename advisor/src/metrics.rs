@@ -242,15 +242,7 @@ impl Metrics {
 
     /// Processes near their limit of descriptors.
     fn descriptors(&mut self, facts: &Facts) {
-        let mut nearest: Vec<_> = facts
-            .processes
-            .all
-            .iter()
-            .filter_map(|process| {
-                let open = u64::from(process.open_descriptors?);
-                Some((process, open, process.descriptor_limit?))
-            })
-            .collect();
+        let mut nearest: Vec<_> = facts.processes.descriptors().collect();
         nearest.sort_by_key(|(_, open, limit)| {
             std::cmp::Reverse(u128::from(*open) * 1_000_000 / u128::from((*limit).max(1)))
         });

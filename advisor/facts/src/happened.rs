@@ -289,6 +289,25 @@ pub struct Peak {
     pub held_bytes: u64,
 }
 
+impl Peak {
+    /// When the gauge was over its mark: `between 03:12:07 and 03:12:31 and 2 times more`;
+    /// `None` where it never was.
+    pub fn when_over(&self) -> Option<String> {
+        let [from, until] = self.over.first()?;
+        let from = from.time_of_day();
+        let until = if *until == At::default() {
+            "the end".to_owned()
+        } else {
+            until.time_of_day()
+        };
+        let more = match self.over.len() {
+            1 => String::new(),
+            times => format!(" and {} times more", times - 1),
+        };
+        Some(format!("between {from} and {until}{more}"))
+    }
+}
+
 /// What happened over a time.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Happened {

@@ -125,6 +125,14 @@ pub struct OpenNamespace {
 }
 
 impl Processes {
+    /// Each process of which both are known, with its open descriptors and their limit.
+    pub fn descriptors(&self) -> impl Iterator<Item = (&Process, u64, u64)> {
+        self.all.iter().filter_map(|process| {
+            let open = u64::from(process.open_descriptors?);
+            Some((process, open, process.descriptor_limit?))
+        })
+    }
+
     /// Finds the processes under `root` that hold the sockets of `inodes`, and
     /// the network namespaces that processes have open.
     pub fn find(

@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 
 use advisor_facts::Facts;
-use advisor_facts::happened::{At, Group, Happened, Kind, Peak};
+use advisor_facts::happened::{Group, Happened, Kind, Peak};
 
 use crate::gauges;
 use crate::watch::plain;
@@ -44,18 +44,9 @@ pub(super) fn time(happened: &Happened) -> String {
 /// `between 03:12:07 and 03:12:31 tcp-memory was over its mark, ...`; `None` of a gauge
 /// that never was.
 fn peak(peak: &Peak) -> Option<String> {
-    let [from, until] = peak.over.first()?;
+    let when = peak.when_over()?;
     let amount = |value: u64| {
         gauges::find(&peak.gauge).map_or(value.to_string(), |gauge| gauge.unit.amount(value))
-    };
-    let until = if *until == At::default() {
-        "the end".to_owned()
-    } else {
-        until.time_of_day()
-    };
-    let more = match peak.over.len() {
-        1 => String::new(),
-        times => format!(" and {} times more", times - 1),
     };
     let place = peak.namespace.map_or_else(String::new, |inode| {
         format!(" of network namespace {inode}")
@@ -69,8 +60,7 @@ fn peak(peak: &Peak) -> Option<String> {
         holders => format!("; held by {}", holders.join(" and ")),
     };
     Some(format!(
-        "between {} and {until}{more} {}{place} was over its mark, {} of {} at {}{holders}",
-        from.time_of_day(),
+        "{when} {}{place} was over its mark, {} of {} at {}{holders}",
         peak.gauge,
         amount(peak.value),
         amount(peak.limit),

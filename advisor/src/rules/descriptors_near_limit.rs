@@ -49,15 +49,7 @@ const DOCUMENTATION: Documentation = Documentation {
 const WARNING_PERCENT: u64 = 90;
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
-    let known: Vec<_> = facts
-        .processes
-        .all
-        .iter()
-        .filter_map(|process| {
-            let open = u64::from(process.open_descriptors?);
-            Some((process, open, process.descriptor_limit?))
-        })
-        .collect();
+    let known: Vec<_> = facts.processes.descriptors().collect();
     if known.is_empty() && !facts.processes.all.is_empty() {
         return Outcome::NotEvaluated(
             "needs descriptors and limits of processes, which the capture does not have or which \

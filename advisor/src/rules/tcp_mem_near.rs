@@ -3,7 +3,7 @@
 
 use advisor_facts::Facts;
 use advisor_facts::condition::Condition;
-use advisor_facts::happened::{At, Held};
+use advisor_facts::happened::Held;
 use advisor_facts::kernel_log;
 use advisor_facts::units::{bytes, span};
 use advisor_report::measured::Measured;
@@ -79,23 +79,10 @@ const PRESSURE_MS: &str = "TcpExt.TCPMemoryPressuresChrono";
 /// What a watch saw of pressure that is over: when, and who held the memory.
 fn seen_over(facts: &Facts) -> Option<Finding> {
     let peak = facts.happened.as_ref()?.peak("tcp-memory")?;
-    let [first, ..] = peak.over.as_slice() else {
-        return None;
-    };
-    let [from, until] = first;
-    let until = if *until == At::default() {
-        "the end".to_owned()
-    } else {
-        until.time_of_day()
-    };
-    let more = match peak.over.len() {
-        1 => String::new(),
-        times => format!(" and {} times more", times - 1),
-    };
+    let when = peak.when_over()?;
     let share = |held: &Held| u128::from(held.bytes) * 100 / u128::from(peak.held_bytes.max(1));
     let summary = format!(
-        "between {} and {until}{more} TCP memory was over the pressure mark, {} of {} at {}",
-        from.time_of_day(),
+        "{when} TCP memory was over the pressure mark, {} of {} at {}",
         bytes(peak.value),
         bytes(peak.limit),
         peak.at.time_of_day()

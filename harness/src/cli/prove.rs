@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use advisor::plan;
+use advisor::rules::{RULES, Scope};
 use advisor_facts::file;
 use advisor_facts::given::GivenFileError;
 use advisor_facts::{FactError, Facts, Root};
@@ -190,7 +191,9 @@ impl Prove {
 
 /// Whether advice changes a line of a file, which no kernel reads before boot.
 fn is_of_files(claim: &Claim) -> bool {
-    claim.code.starts_with("LB60")
+    RULES
+        .iter()
+        .any(|rule| rule.code == claim.code && rule.scope == Scope::Files)
 }
 
 /// Writes `proof.json`, `proof.md` and `proof.html`, and the suites that were run.
