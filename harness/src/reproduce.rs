@@ -109,7 +109,7 @@ impl Reproduction {
 
     /// Takes the settings over.
     fn set(&mut self, place: &Facts) {
-        let exists = |(name, _): &Set| settings::refusal(name, &self.release).is_none();
+        let exists = |(name, _): &Set| settings::find(name, &self.release).is_ok();
         let mut of_namespace = settings::of_namespace(&place.settings, self.scale);
         of_namespace.retain(exists);
         self.of_kernel = settings::of_kernel(&place.settings, self.scale, place.page_bytes);

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use advisor_facts::file;
+use advisor_facts::sysctl_files::{self, Content};
 use clap::Args;
 
 use super::{ENVIRONMENT, FAILURE, SUCCESS, USAGE, complain, complain_of_run};
@@ -10,6 +11,7 @@ use crate::kernels::cache::Cache;
 use crate::prove;
 use crate::prove::attempt::{AttemptError, attempt};
 use crate::report::terminal::{self, Lines, Terminal};
+use crate::reproduce::settings::Set;
 use crate::runner::{self, Progress};
 
 #[derive(Debug, Args)]
@@ -63,9 +65,10 @@ impl Try {
             Err(error) => return complain_of_run(&runner::Error::from(error)),
         };
         let terminal = Terminal::new(2, false, Lines::Out);
+        let settings: Vec<_> = wanted.iter().map(|one| one.set.clone()).collect();
         let outcome = attempt(
             &facts,
-            &wanted,
+            &settings,
             &kernel.stored,
             &|progress| match progress {
                 // The answer comes when all arms are there.
@@ -81,6 +84,15 @@ impl Try {
                 if attempt.helps() { SUCCESS } else { FAILURE }
             }
             Err(AttemptError::Run(error)) => complain_of_run(&error),
+            Err(AttemptError::Setting { name, why }) => {
+                let place = wanted.iter().rfind(|one| one.set.0 == name);
+                let place = place.map_or("", |one| &one.place);
+                complain(
+                    format!("{place}: {why}"),
+                    "`advisor lint` says what a line does; --kernel names another kernel",
+                );
+                USAGE
+            }
             Err(AttemptError::Impossible(why)) => {
                 complain(
                     format!("{}: {why}", self.facts.display()),
@@ -96,15 +108,11 @@ impl Try {
     }
 
     /// The settings that are to be tried.
-    fn wanted(&self) -> Result<Vec<(String, String)>, (String, &'static str)> {
+    fn wanted(&self) -> Result<Vec<Wanted>, (String, &'static str)> {
         let mut wanted = Vec::new();
         for text in &self.settings {
-            wanted.push(assignment(text).ok_or_else(|| {
-                (
-                    format!("--set {text}: this is no setting with a value"),
-                    "--set net.ipv4.tcp_tw_reuse=1",
-                )
-            })?);
+            let place = format!("--set {text}");
+            wanted.push(Wanted::new(place, &Content::parse(text.trim()))?);
         }
         if let Some(path) = &self.sysctl_file {
             wanted.extend(read(path)?);
@@ -119,38 +127,40 @@ impl Try {
     }
 }
 
-/// `NAME=VALUE`; slashes in a name are dots.
-fn assignment(text: &str) -> Option<(String, String)> {
-    let (name, value) = text.split_once('=')?;
-    let name = name.trim().trim_start_matches('-').replace('/', ".");
-    let value = value.split_whitespace().collect::<Vec<_>>().join(" ");
-    let is_name = name.starts_with("net.") && !name.contains(char::is_whitespace);
-    (is_name && !value.is_empty()).then_some((name, value))
+/// A setting and its value, and where the user gave it.
+struct Wanted {
+    place: String,
+    set: Set,
+}
+
+impl Wanted {
+    fn new(place: String, content: &Content) -> Result<Self, (String, &'static str)> {
+        let why = match content {
+            Content::Assignment { key, value } if !value.is_empty() => {
+                let set = (key.clone(), value.clone());
+                return Ok(Self { place, set });
+            }
+            Content::Malformed { message } => message,
+            _ => "this is no setting with a value",
+        };
+        Err((format!("{place}: {why}"), "net.ipv4.tcp_tw_reuse=1"))
+    }
 }
 
 /// The settings in a file; of a name the last one counts.
-fn read(path: &Path) -> Result<Vec<(String, String)>, (String, &'static str)> {
+fn read(path: &Path) -> Result<Vec<Wanted>, (String, &'static str)> {
     let shown = path.display();
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    let bytes = std::fs::read(path).map_err(|error| {
         (
             format!("{shown}: cannot read it: {error}"),
             "--sysctl-file takes a file as sysctl.conf is",
         )
     })?;
-    let mut settings: Vec<(String, String)> = Vec::new();
-    for (number, line) in (1..).zip(text.lines()) {
-        let line = line.split(['#', ';']).next().unwrap_or_default().trim();
-        if line.is_empty() {
-            continue;
-        }
-        let (name, value) = assignment(line).ok_or_else(|| {
-            (
-                format!("{shown}:{number}:1: {line:?} is no setting of the network"),
-                "net.ipv4.tcp_tw_reuse = 1",
-            )
-        })?;
-        settings.retain(|(known, _)| *known != name);
-        settings.push((name, value));
+    let mut settings: Vec<Wanted> = Vec::new();
+    for line in sysctl_files::parse(&bytes) {
+        let wanted = Wanted::new(format!("{shown}:{}:1", line.number), &line.content)?;
+        settings.retain(|known| known.set.0 != wanted.set.0);
+        settings.push(wanted);
     }
     Ok(settings)
 }
@@ -161,11 +171,31 @@ mod tests {
 
     #[test]
     fn a_setting_is_a_name_and_a_value() {
+        let set = |text| {
+            let wanted = Wanted::new(String::new(), &Content::parse(text)).ok()?;
+            Some(wanted.set)
+        };
         let tw = |value: &str| Some(("net.ipv4.tcp_tw_reuse".to_owned(), value.to_owned()));
-        assert_eq!(assignment("net.ipv4.tcp_tw_reuse=1"), tw("1"));
-        assert_eq!(assignment("-net/ipv4/tcp_tw_reuse = 1 "), tw("1"));
-        assert_eq!(assignment("net.ipv4.tcp_tw_reuse="), None);
-        assert_eq!(assignment("vm.swappiness=1"), None);
-        assert_eq!(assignment("net.ipv4.tcp_tw_reuse"), None);
+        assert_eq!(set("net.ipv4.tcp_tw_reuse=1"), tw("1"));
+        assert_eq!(set("-net/ipv4/tcp_tw_reuse = 1 "), tw("1"));
+        assert_eq!(set("net.ipv4.tcp_tw_reuse="), None);
+        assert_eq!(set("net.ipv4.tcp_tw_reuse"), None);
+    }
+
+    #[test]
+    fn the_last_line_of_a_name_counts_and_a_wrong_one_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("own.conf");
+        let text = "# c\nnet.ipv4.tcp_sack = 0\nnet/ipv4/tcp_sack = 1\n";
+        std::fs::write(&path, text).unwrap();
+        let settings = read(&path).ok().unwrap();
+        let [one] = settings.as_slice() else {
+            panic!("{}", settings.len())
+        };
+        assert_eq!(one.set, ("net.ipv4.tcp_sack".to_owned(), "1".to_owned()));
+        assert!(one.place.ends_with("own.conf:3:1"), "{}", one.place);
+        std::fs::write(&path, "net.ipv4.tcp_sack = 0\nnonsense\n").unwrap();
+        let (message, _) = read(&path).err().unwrap();
+        assert!(message.contains("own.conf:2:1: "), "{message}");
     }
 }

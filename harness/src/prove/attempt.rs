@@ -35,9 +35,17 @@ impl Attempt {
 /// Why a change can't be tried.
 #[derive(Debug, thiserror::Error)]
 pub enum AttemptError {
-    /// The facts, or the change.
+    /// The facts.
     #[error("{0}")]
     Impossible(String),
+    /// A setting of the change.
+    #[error("{why}")]
+    Setting {
+        /// Which one.
+        name: String,
+        /// Why it can't be tried.
+        why: String,
+    },
     /// A run that gave no answer.
     #[error("{0}")]
     Broken(String),
@@ -82,10 +90,14 @@ pub fn attempt(
         Reproduction::of(facts, facts, release).map_err(|error| impossible(error.to_string()))?;
     let mut set = Vec::new();
     for (name, value) in wanted {
-        if let Some(why) = settings::refusal(name, release) {
-            return Err(impossible(why));
-        }
-        let value = settings::scaled(name, value, reproduction.scale, facts.page_bytes);
+        let before = facts.settings.get(name);
+        let value = settings::written(name, value, before.as_deref(), release).map_err(|why| {
+            AttemptError::Setting {
+                name: name.clone(),
+                why,
+            }
+        })?;
+        let value = settings::scaled(name, &value, reproduction.scale, facts.page_bytes);
         set.push((name.clone(), value));
     }
     let change = Change::Settings(set);

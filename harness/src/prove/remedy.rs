@@ -89,20 +89,17 @@ fn of_setting(
     reproduction: &Reproduction,
 ) -> Result<Tried, String> {
     let name = &claim.setting;
-    if let Some(why) = settings::refusal(name, &reproduction.release) {
-        return Err(why);
-    }
-    let is_value = claim
-        .proposed
-        .chars()
-        .all(|c| c.is_ascii_digit() || " ,-".contains(c));
-    if !is_value || claim.proposed.is_empty() {
-        return Err(format!("{:?} is no value of {name}", claim.proposed));
-    }
-    let value = settings::scaled(name, &claim.proposed, reproduction.scale, facts.page_bytes);
+    let before = facts.settings.get(name);
+    let proposed = settings::written(
+        name,
+        &claim.proposed,
+        before.as_deref(),
+        &reproduction.release,
+    )?;
+    let value = settings::scaled(name, &proposed, reproduction.scale, facts.page_bytes);
     let offending = offending(name, reproduction);
     let postpones = raises(claim)
-        .then(|| postpones(name, &claim.proposed, &offending, facts, reproduction))
+        .then(|| postpones(name, &proposed, &offending, facts, reproduction))
         .flatten();
     Ok(Tried {
         change: Change::Settings(vec![(name.clone(), value)]),

@@ -3,7 +3,7 @@
 
 use advisor_facts::release::Release;
 use advisor_facts::settings::Settings;
-use advisor_facts::sysctl::table;
+use advisor_facts::sysctl::table::{self, Setting};
 
 use super::scale::Scale;
 use crate::lab::sysctl::PINNED;
@@ -107,17 +107,68 @@ pub fn scaled(name: &str, value: &str, scale: Scale, page_bytes: u64) -> String 
     }
 }
 
-/// Why a change can't be tried on a kernel; `None` where it can.
-pub fn refusal(name: &str, release: &str) -> Option<String> {
-    let Some(setting) = table::find(name) else {
-        return Some(format!("{name} is not known"));
-    };
-    let release = Release::of_kernel(release)?;
-    (!setting.exists(release)).then(|| format!("Linux {release} has no {name}"))
+/// A setting of a kernel; else why it can't be tried there.
+pub fn find(name: &str, release: &str) -> Result<&'static Setting, String> {
+    let setting = table::find(name).ok_or_else(|| format!("{name} is not known"))?;
+    match Release::of_kernel(release) {
+        Some(release) if !setting.exists(release) => Err(format!("Linux {release} has no {name}")),
+        _ => Ok(setting),
+    }
+}
+
+/// What a setting is after this text was written over `before`, as the kernel prints it;
+/// else why that can't be tried.
+pub fn written(
+    name: &str,
+    text: &str,
+    before: Option<&str>,
+    release: &str,
+) -> Result<String, String> {
+    let setting = find(name, release)?;
+    let release = Release::of_kernel(release);
+    let written = setting.write(text, release);
+    if let Some(refusal) = &written.refused {
+        return Err(format!("the kernel refuses {text:?} for {name}: {refusal}"));
+    }
+    written
+        .result(before, setting.count(release))
+        .ok_or_else(|| format!("{text:?} sets nothing of {name}"))
 }
 
 /// Whether a setting is the whole kernel's.
 pub fn is_of_kernel(name: &str, release: &str) -> bool {
     let release = Release::of_kernel(release);
     table::find(name).is_some_and(|setting| setting.is_of_the_kernel(release))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_what_the_kernel_makes_of_it() {
+        let written = |name, text| written(name, text, Some("4096 16384 4194304"), "6.12.48");
+        assert_eq!(
+            written("net.ipv4.tcp_tw_reuse", "1 # on"),
+            Ok("1".to_owned())
+        );
+        assert_eq!(
+            written("net.ipv4.tcp_wmem", "8192"),
+            Ok("8192 16384 4194304".to_owned())
+        );
+        let refused = written("net.ipv4.tcp_tw_reuse", "9").unwrap_err();
+        assert_eq!(
+            refused,
+            "the kernel refuses \"9\" for net.ipv4.tcp_tw_reuse: 9 is not between 0 and 2"
+        );
+        for (name, why) in [
+            ("vm.swappiness", "vm.swappiness is not known"),
+            (
+                "net.core.bypass_prot_mem",
+                "Linux 6.12.48 has no net.core.bypass_prot_mem",
+            ),
+        ] {
+            assert_eq!(written(name, "1").unwrap_err(), why);
+        }
+    }
 }
