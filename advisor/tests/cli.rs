@@ -55,6 +55,13 @@ fn help() {
     }
 }
 
+#[test]
+fn the_version_is_that_of_the_package() {
+    let said = shown(&run(&["--version"]));
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(said, format!("advisor {version}\n--- exit status 0\n"));
+}
+
 /// The advice for a recorded host.
 fn recommend(name: &str, args: &[&str]) -> Output {
     let host = recorded::directory(name);

@@ -24,7 +24,7 @@ mod show;
 use std::io;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::actor;
 use crate::host_settings;
@@ -109,6 +109,11 @@ enum Command {
     Watcher,
 }
 
+/// The command line, for man pages and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     // Clap prints usage errors itself, with exit status 2.
@@ -179,7 +184,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        use clap::CommandFactory;
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 }

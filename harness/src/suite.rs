@@ -115,7 +115,8 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<Scenario>, Vec<LoadError>> {
 }
 
 fn discover(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), LoadError> {
-    let hint = "a path is a suite's file or a directory of suites";
+    let hint = "a path is a suite's file or a directory of suites; without one, ./suites is read, \
+                else the suites that were installed with the program";
     let metadata = path
         .metadata()
         .map_err(|error| LoadError::file(path, error, hint))?;

@@ -58,6 +58,41 @@ fn help() {
     insta::assert_snapshot!(text);
 }
 
+/// What packages install: `bin/harness`, and `share/lastbyte/suites` beside it.
+#[test]
+fn installed_suites_are_found_where_there_are_none_here() {
+    let directory = tempfile::tempdir().unwrap();
+    let prefix = directory.path().join("prefix");
+    let program = file(&prefix, "bin/harness", "");
+    std::fs::copy(env!("CARGO_BIN_EXE_harness"), &program).unwrap();
+    file(&prefix, "share/lastbyte/suites/installed/good.yaml", GOOD);
+    let here = directory.path().join("here");
+    std::fs::create_dir(&here).unwrap();
+    let list = || {
+        let output = Command::new(&program)
+            .arg("list")
+            .current_dir(&here)
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(list(), "installed/good/hello\n");
+    // Suites of one's own come first.
+    file(&here, "suites/own/good.yaml", GOOD);
+    assert_eq!(list(), "own/good/hello\n");
+}
+
+#[test]
+fn the_version_is_that_of_the_package() {
+    let directory = tempfile::tempdir().unwrap();
+    let said = harness(directory.path(), &["--version"]);
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(
+        said,
+        format!("$ harness --version\nharness {version}\nexit status: 0\n")
+    );
+}
+
 #[test]
 fn bad_usage() {
     let directory = tempfile::tempdir().unwrap();

@@ -6,7 +6,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 
 use super::kernels::{Mirror, on_bar};
-use super::selection::load;
+use super::selection::{load, suites};
 use super::{SUCCESS, USAGE, complain, complain_of_kernel, complain_of_run, print};
 use crate::bisect::{self, Bisection, Candidate, Change, changelog};
 use crate::kernels::cache::Cache;
@@ -18,8 +18,8 @@ use crate::kernels::{KernelError, choice};
 pub(super) struct Bisect {
     /// The scenario's id
     id: String,
-    /// Suite files, or directories of them
-    #[arg(default_value = "suites")]
+    /// Suite files, or directories of them [default: ./suites, else the installed ones]
+    #[arg(default_values_os_t = [suites()], hide_default_value = true)]
     paths: Vec<PathBuf>,
     /// The release on which all is well: debian-6.1=6.1.0-47
     #[arg(long, value_name = "KERNEL")]

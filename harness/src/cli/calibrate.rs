@@ -7,7 +7,7 @@ use advisor_report::Clock;
 use advisor_report::calibration::Calibration;
 use clap::Args;
 
-use super::selection::load;
+use super::selection::{load, suites};
 use super::{ENVIRONMENT, FAILURE, SUCCESS, USAGE, complain, complain_of_kernel, complain_of_run};
 use crate::calibrate::{self, Uncalibrated};
 use crate::kernels::KernelError;
@@ -22,7 +22,8 @@ const OUTPUT_HINT: &str = "--output takes a directory that can be written to";
 #[derive(Debug, Args)]
 pub(super) struct Calibrate {
     /// Suite files, or directories of them, that have the scenarios that measure
-    #[arg(default_value = "suites")]
+    /// [default: ./suites, else the installed ones]
+    #[arg(default_values_os_t = [suites()], hide_default_value = true)]
     paths: Vec<PathBuf>,
     /// Measure on this kernel: a name from `harness kernels`, the path of a
     /// vmlinuz, or host, which takes --touch-host; given several times, on each

@@ -1,6 +1,6 @@
 //! Suites and filters, as several commands take them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -10,8 +10,8 @@ use crate::suite::{self, LoadError};
 
 #[derive(Debug, Args)]
 pub(super) struct Selection {
-    /// Suite files, or directories of them
-    #[arg(default_value = "suites")]
+    /// Suite files, or directories of them [default: ./suites, else the installed ones]
+    #[arg(default_values_os_t = [suites()], hide_default_value = true)]
     pub(super) paths: Vec<PathBuf>,
     /// Only scenarios whose id contains this text, or matrix cells with these
     /// values (axis=value,...); given several times, all must match
@@ -21,6 +21,19 @@ pub(super) struct Selection {
     /// a filter with [ or = chooses among all cells, too
     #[arg(long)]
     full: bool,
+}
+
+/// What is read where no suites are given: `./suites`, else those that were installed with
+/// this program, `share/lastbyte/suites` beside its `bin`.
+pub(super) fn suites() -> PathBuf {
+    let here = Path::new("suites");
+    let program = std::env::current_exe().unwrap_or_default();
+    let prefix = program.parent().and_then(Path::parent);
+    let installed = prefix.map(|prefix| prefix.join("share/lastbyte/suites"));
+    match installed {
+        Some(installed) if !here.exists() && installed.exists() => installed,
+        _ => here.to_owned(),
+    }
 }
 
 /// Loads suites, or prints what is wrong with them.

@@ -7,7 +7,7 @@ use advisor_report::report;
 use clap::Args;
 
 use super::last_run;
-use super::selection::load;
+use super::selection::{load, suites};
 use super::{ENVIRONMENT, SUCCESS, USAGE, complain, print};
 use crate::output;
 use crate::report::picture;
@@ -19,8 +19,8 @@ use crate::yaml::error::did_you_mean;
 pub(super) struct Show {
     /// The scenario's id; of a matrix, with or without the cell
     id: String,
-    /// Suite files, or directories of them [default: suites, and those that were run
-    /// last]
+    /// Suite files, or directories of them [default: ./suites, else the installed ones,
+    /// and those that were run last]
     paths: Vec<PathBuf>,
     /// Draw a run of it from this report of `harness run --report DIR`: calls, segments
     /// and states in the order of time
@@ -104,8 +104,7 @@ impl Show {
     fn tell(&self) -> u8 {
         let mut places = vec![self.paths.clone()];
         if self.paths.is_empty() {
-            let suites = PathBuf::from("suites");
-            places = [suites]
+            places = [suites()]
                 .into_iter()
                 .filter(|path| path.exists())
                 .map(|one| vec![one])
@@ -113,7 +112,7 @@ impl Show {
             places.extend(last_run::suites().into_iter().map(|path| vec![path]));
         }
         if places.is_empty() {
-            places.push(vec![PathBuf::from("suites")]);
+            places.push(vec![suites()]);
         }
         let mut known = Vec::new();
         for paths in places {
