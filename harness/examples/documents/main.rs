@@ -4,6 +4,7 @@
 
 pub mod calibration;
 pub mod catalogue;
+pub mod manual;
 pub mod proofs;
 pub mod schemas;
 pub mod steps;
@@ -49,6 +50,14 @@ enum Task {
     Cases {
         /// The directory to write to
         directory: PathBuf,
+    },
+    /// Write the man pages and completions of both programs
+    Manual {
+        /// The directory to write to
+        directory: PathBuf,
+        /// The day of the pages
+        #[arg(long)]
+        date: String,
     },
 }
 
@@ -97,6 +106,7 @@ fn run(task: Option<Task>) -> Result<(), Error> {
             write()
         }
         Some(Task::Cases { directory }) => proofs::write_cases(&directory),
+        Some(Task::Manual { directory, date }) => manual::write(&directory, &date),
     }
 }
 

@@ -31,14 +31,18 @@ pub(super) struct Compare {
     /// Also run scenarios that wait for minutes
     #[arg(long, requires = "kernels")]
     long: bool,
+    /// How to write the comparison
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
+    /// For people
     Text,
+    /// For a ticket or a wiki
     Markdown,
+    /// For programs
     Json,
 }
 
