@@ -224,6 +224,7 @@ impl Trace {
             | libc::SYS_close
             | libc::SYS_lseek
             | libc::SYS_stat
+            | libc::SYS_lstat
             | libc::SYS_fstat
             | libc::SYS_newfstatat
             | libc::SYS_statx

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
@@ -255,7 +255,7 @@ fn measured_tsc_khz() -> Option<u64> {
         // programs use it.
         unsafe { core::arch::x86_64::_rdtsc() }
     };
-    let (start, first) = (Instant::now(), read());
+    let (start, first) = (std::time::Instant::now(), read());
     std::thread::sleep(MOMENT);
     let (elapsed, last) = (start.elapsed(), read());
     let ticks = u128::from(last.checked_sub(first)?);

@@ -61,8 +61,13 @@ impl Offload {
             };
             // SAFETY: the request is a whole `struct ifreq` whose data points
             // at a whole `struct ethtool_value`; both outlive the call.
-            let result =
-                unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
+            let result = unsafe {
+                libc::ioctl(
+                    self.0.as_raw_fd(),
+                    libc::SIOCETHTOOL as libc::Ioctl,
+                    &raw mut request,
+                )
+            };
             if result < 0 {
                 let error = io::Error::last_os_error();
                 // A device without the feature has nothing to switch off.

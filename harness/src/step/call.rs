@@ -168,7 +168,7 @@ pub fn receive(socket: RawFd, buffer: &mut [u8], flags: i32) -> io::Result<usize
 }
 
 /// ioctl(2) that reads a number.
-pub fn ioctl(socket: RawFd, request: libc::c_ulong) -> io::Result<i32> {
+pub fn ioctl(socket: RawFd, request: libc::Ioctl) -> io::Result<i32> {
     let mut number = 0_i32;
     // SAFETY: the requests that there are write one int.
     check(unsafe { libc::ioctl(socket, request, &raw mut number) })?;

@@ -31,7 +31,7 @@ impl RunByActor for Ioctl {
 }
 
 /// `SIOCOUTQNSD` (linux/sockios.h).
-const SIOCOUTQNSD: libc::c_ulong = 0x894b;
+const SIOCOUTQNSD: libc::Ioctl = 0x894b;
 
 /// What an ioctl asks for.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]

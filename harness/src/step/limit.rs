@@ -8,7 +8,7 @@ use std::sync::Once;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use nix::sys::pthread::{pthread_kill, pthread_self};
+use nix::sys::pthread::{Pthread, pthread_kill, pthread_self};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 use crate::errno;
@@ -22,6 +22,18 @@ const AGAIN: Duration = Duration::from_millis(5);
 
 extern "C" fn wake(_: i32) {}
 
+/// The thread that calls. In musl its name is a pointer.
+struct Caller(Pthread);
+
+// SAFETY: nothing is read through the pointer; it only names a thread.
+unsafe impl Send for Caller {}
+
+impl Caller {
+    fn wake(&self) {
+        let _ = pthread_kill(self.0, ALARM);
+    }
+}
+
 /// Makes a call that is `late` where it has not returned by `end`. The call has to give
 /// EINTR back as it is.
 pub fn limited<T>(end: Option<Instant>, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
@@ -33,13 +45,13 @@ pub fn limited<T>(end: Option<Instant>, call: impl FnOnce() -> io::Result<T>) ->
         // SAFETY: the handler does nothing.
         let _ = unsafe { sigaction(ALARM, &action) };
     });
-    let caller = pthread_self();
+    let caller = Caller(pthread_self());
     let (returned, until) = channel::<()>();
     std::thread::scope(|scope| {
         scope.spawn(move || {
             let mut wait = end.saturating_duration_since(Instant::now());
             while until.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
-                let _ = pthread_kill(caller, ALARM);
+                caller.wake();
                 wait = AGAIN;
             }
         });

@@ -56,11 +56,11 @@ const FLAG_WATERMARK: u64 = 1 << 14;
 const FLAG_CLOCKID: u64 = 1 << 25;
 const OPEN_CLOEXEC: libc::c_ulong = 1 << 3;
 
-const IOC_ENABLE: libc::c_ulong = 0x2400;
+const IOC_ENABLE: libc::Ioctl = 0x2400;
 /// They carry a pointer: their numbers have the length of one.
-const IOC_PERIOD: libc::c_ulong = 0x4008_2404;
-const IOC_SET_OUTPUT: libc::c_ulong = 0x2405;
-const IOC_SET_FILTER: libc::c_ulong = 0x4000_2406 | (size_of::<*const u8>() as libc::c_ulong) << 16;
+const IOC_PERIOD: libc::Ioctl = 0x4008_2404;
+const IOC_SET_OUTPUT: libc::Ioctl = 0x2405;
+const IOC_SET_FILTER: libc::Ioctl = 0x4000_2406 | (size_of::<*const u8>() as libc::Ioctl) << 16;
 
 const RECORD_LOST: u32 = 2;
 const RECORD_COMM: u32 = 3;
@@ -452,7 +452,7 @@ fn perf_event_open(mut attributes: Attributes, cpu: i32) -> io::Result<OwnedFd> 
 }
 
 /// An ioctl of an event.
-fn call(event: BorrowedFd<'_>, request: libc::c_ulong, argument: libc::c_ulong) -> io::Result<()> {
+fn call(event: BorrowedFd<'_>, request: libc::Ioctl, argument: libc::c_ulong) -> io::Result<()> {
     // SAFETY: the requests take a number, or the address of a number or a text that
     // outlives the call, and write nothing.
     let result = unsafe { libc::ioctl(event.as_raw_fd(), request, argument) };
