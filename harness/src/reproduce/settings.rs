@@ -72,13 +72,20 @@ pub fn of_namespace(settings: &Settings, scale: Scale) -> Vec<Set> {
     set
 }
 
-/// Those of the whole kernel.
-pub fn of_kernel(settings: &Settings, scale: Scale, page_bytes: u64) -> Vec<Set> {
+/// Those of the whole kernel that `bear` on a population: no one meets the limit of
+/// orphans where there are none.
+pub fn of_kernel(
+    settings: &Settings,
+    scale: Scale,
+    page_bytes: u64,
+    bear: impl Fn(&str) -> bool,
+) -> Vec<Set> {
     let value = |name: &&str| {
         let value = settings.get(name)?;
         Some(((*name).to_owned(), scaled(name, &value, scale, page_bytes)))
     };
-    OF_KERNEL.iter().filter_map(value).collect()
+    let bearing = OF_KERNEL.iter().filter(|name| bear(name));
+    bearing.filter_map(value).collect()
 }
 
 /// A value as a reproduction sets it.
@@ -111,7 +118,7 @@ pub fn scaled(name: &str, value: &str, scale: Scale, page_bytes: u64) -> String 
 pub fn find(name: &str, release: &str) -> Result<&'static Setting, String> {
     let setting = table::find(name).ok_or_else(|| format!("{name} is not known"))?;
     match Release::of_kernel(release) {
-        Some(release) if !setting.exists(release) => Err(format!("Linux {release} has no {name}")),
+        Some(release) if !setting.exists(release) => Err(format!("{release} has no {name}")),
         _ => Ok(setting),
     }
 }
@@ -165,7 +172,7 @@ mod tests {
             ("vm.swappiness", "vm.swappiness is not known"),
             (
                 "net.core.bypass_prot_mem",
-                "Linux 6.12.48 has no net.core.bypass_prot_mem",
+                "Linux 6.12 has no net.core.bypass_prot_mem",
             ),
         ] {
             assert_eq!(written(name, "1").unwrap_err(), why);
