@@ -3,7 +3,7 @@
 //!
 //! A line is written by one call and cut off again where that fails. Facts are written
 //! beside their name and renamed. The oldest files of lines go first; the first facts
-//! stay, because later ones are compared with them.
+//! stay, because later ones are compared with them, and those of the worst moment.
 #![expect(
     clippy::disallowed_methods,
     reason = "the files of the directory that the user named for it"
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use advisor_facts::happened::Kind;
 use advisor_facts::redact::Redactor;
 use advisor_facts::{Facts, file, redact};
-use advisor_report::record::{FACTS_FILE, LINES_FILE, Line};
+use advisor_report::record::{FACTS_FILE, LINES_FILE, Line, share_of_limits};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::rules::{LedTo, led_to};
@@ -77,6 +77,8 @@ pub struct Recorder {
     start: Line,
     open: Option<Open>,
     next: u64,
+    /// The number of the facts at which a limit was nearest, and how near.
+    worst: Option<(u64, f64)>,
     /// Until when nothing is tried, after an error.
     paused: Option<Instant>,
     /// Lines that were not written.
@@ -120,6 +122,7 @@ impl Recorder {
             start,
             open: None,
             next: 1,
+            worst: None,
             paused: None,
             dropped: 0,
         };
@@ -150,6 +153,7 @@ impl Recorder {
         if let Some(redactor) = &mut self.redactor {
             redactor.facts(&mut facts);
         }
+        let share = share_of_limits(&facts);
         self.guarded(|this| {
             let name = this.path(FACTS_FILE, this.next);
             let half = name.with_extension(&HALF[1..]);
@@ -157,6 +161,9 @@ impl Recorder {
             if let Err(error) = written.and_then(|()| fs::rename(&half, &name)) {
                 let _ = fs::remove_file(&half);
                 return Err(error);
+            }
+            if this.worst.is_none_or(|(_, known)| share >= known) {
+                this.worst = Some((this.next, share));
             }
             this.next += 1;
             this.remove_old()
@@ -266,9 +273,11 @@ impl Recorder {
             age.is_ok_and(|age| age > self.bounds.age)
         };
         let mut left: u64 = lines.iter().chain(&facts).map(|file| file.bytes).sum();
-        // The file that is being written, and the first and last facts, stay.
-        let too_many = facts.len().saturating_sub(FACTS);
-        let (_, later) = facts.split_at(facts.len().min(1));
+        // The file that is being written, and the first, the worst and the last facts, stay.
+        let worst = self.worst.map(|(number, _)| number);
+        let later = facts.iter().skip(1);
+        let later: Vec<_> = later.filter(|file| Some(file.number) != worst).collect();
+        let too_many = (later.len() + 1).saturating_sub(FACTS);
         for (place, file) in later.iter().enumerate() {
             if place < too_many || is_old(file) && place + 1 < later.len() {
                 left -= file.bytes;

@@ -493,7 +493,7 @@ const REPORT: FileFormat = FileFormat {
     schema: SCHEMA,
     // A run of the whole catalogue writes a few megabytes.
     limit_bytes: 256 << 20,
-    given: "--report takes report.json or the directory that holds it",
+    given: "give report.json or the directory that holds it",
     anew: "write it anew with a harness of this release: harness run --report DIR",
 };
 

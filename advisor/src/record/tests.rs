@@ -178,3 +178,47 @@ fn what_is_no_record_is_named_with_its_line() {
     fs::write(&lines, "nothing\n").unwrap();
     assert!(error(directory.path()).contains("jsonl:1:1: the first line"));
 }
+
+/// The quiet host so long after its boot, with so many orphans of 100.
+fn with_orphans(uptime_s: u64, orphans: &str) -> Facts {
+    let mut facts = recorded_host("quiet");
+    assert!(facts.settings.set("net.ipv4.tcp_max_orphans", "100"));
+    facts.earlier = None;
+    facts.boot_id = Some("one".to_owned());
+    facts.now.uptime = Duration::from_secs(uptime_s);
+    let text = format!("TCP: inuse 5 orphan {orphans} tw 0 alloc 9 mem 1\n");
+    let sockstat = advisor_facts::sockstat::Sockstat::parse(&text, Path::new("sockstat")).unwrap();
+    facts.now.sockstat.merge(sockstat);
+    facts
+}
+
+#[test]
+fn a_trial_takes_the_worst_moment_and_the_steepest_way_to_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut recorder = begin(directory.path(), 1 << 20, false);
+    // It stays full for a while: that is no rate.
+    let looks = [(100, "2"), (200, "10"), (220, "90"), (900, "90"), (1500, "3")];
+    for (uptime_s, orphans) in looks {
+        recorder.facts(&with_orphans(uptime_s, orphans)).unwrap();
+    }
+    let worst = record::read(directory.path()).unwrap().at_worst();
+    assert_eq!(worst.now.uptime.as_secs(), 900);
+    assert_eq!(worst.window().unwrap().1.uptime.as_secs(), 200);
+    // What comes later drives out everything but the first and the worst.
+    for uptime_s in 1501..1530 {
+        recorder.facts(&with_orphans(uptime_s, "3")).unwrap();
+    }
+    let record = record::read(directory.path()).unwrap();
+    assert!(record.looks.len() <= FACTS + 1, "{}", record.looks.len());
+    let worst = record.at_worst();
+    assert_eq!(worst.now.uptime.as_secs(), 900);
+    assert_eq!(worst.window().unwrap().1.uptime.as_secs(), 100);
+    // Where no limit was near, the last look is the one.
+    let directory = tempfile::tempdir().unwrap();
+    let mut recorder = begin(directory.path(), 1 << 20, false);
+    for (uptime_s, orphans) in [(100, "2"), (200, "30"), (300, "4")] {
+        recorder.facts(&with_orphans(uptime_s, orphans)).unwrap();
+    }
+    let last = record::read(directory.path()).unwrap().at_worst();
+    assert_eq!(last.now.uptime.as_secs(), 300);
+}
