@@ -12,6 +12,7 @@ fn result(id: &str, name: &str, values: &[Value]) -> ScenarioResult {
         sockets: Vec::new(),
         error: None,
         failed_steps: BTreeMap::new(),
+        events: Vec::new(),
     };
     ScenarioResult {
         id: id.to_owned(),

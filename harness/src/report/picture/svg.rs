@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 
 use advisor_report::Trace;
 use advisor_report::escape::xml;
+use advisor_report::trace::KernelEvent;
 
-use super::{LONGEST, Scene, What, chart, label, shortened, states, time};
+use super::{LONGEST, Scene, What, chart, kernel_says, label, shortened, states, time};
 
 /// What lines, texts and bands look like; the page of a report has it once.
 pub const STYLE: &str = include_str!("picture.css");
@@ -75,6 +76,7 @@ fn draw(trace: &Trace, head: &str) -> String {
     drawing.states();
     drawing.arrows();
     drawing.calls();
+    drawing.events();
     let end_us = scene.events.last().map_or(0, |(at, _)| *at);
     let mut height = drawing.height + 20;
     for series in &trace.series {
@@ -134,6 +136,11 @@ fn lines(text: &str, letters: usize) -> Vec<String> {
     lines
 }
 
+/// The lines of what the kernel told of.
+fn told(event: &KernelEvent) -> Vec<String> {
+    lines(&kernel_says(event), LETTERS)
+}
+
 impl Drawing<'_> {
     /// The column in which the text of an event stands: a host's calls, or between lines.
     fn column(&self, what: What) -> Option<(usize, i64)> {
@@ -149,6 +156,11 @@ impl Drawing<'_> {
                 let call = &trace.calls[place];
                 let lane = call.host.as_deref().and_then(|host| self.scene.lane(host));
                 Some((lane.unwrap_or(usize::MAX - 1), 1))
+            }
+            What::Told(place) => {
+                let event = &trace.events[place];
+                let count = i64::try_from(told(event).len()).unwrap_or(1);
+                Some((self.scene.lane(&event.host)?, count))
             }
             What::Sent(_) => Some((usize::MAX, 1)),
             What::Arrived(place) if trace.segments[place].sent_us.is_none() => {
@@ -437,6 +449,36 @@ impl Drawing<'_> {
                     told
                 };
                 text(&mut self.body, y2 + 1, &told);
+            }
+        }
+    }
+
+    /// What the kernel told of, among the calls of its host.
+    fn events(&mut self) {
+        for (place, event) in self.scene.trace.events.iter().enumerate() {
+            let what = What::Told(place);
+            let Some(lane) = self.scene.lane(&event.host) else {
+                continue;
+            };
+            let Some(y) = self.heights.get(&what).copied() else {
+                continue;
+            };
+            let x = self.lanes[lane];
+            let (x, anchor) = if lane == 0 {
+                (x - STATES - 6, "end")
+            } else {
+                (x + STATES + 6, "start")
+            };
+            let connection = event.connection.as_deref().unwrap_or_default();
+            for (row, line) in told(event).iter().enumerate() {
+                let y = y + LINE * i64::try_from(row).unwrap_or(0) + 1;
+                let _ = write!(
+                    self.body,
+                    "<text class=\"g\" x=\"{x}\" y=\"{y}\" text-anchor=\"{anchor}\">{}<title>{}\
+                     </title></text>",
+                    xml(line),
+                    xml(connection)
+                );
             }
         }
     }
