@@ -6,7 +6,6 @@ mod build;
 mod check;
 pub mod command;
 pub mod matrix;
-pub mod parameter;
 pub mod scenario;
 pub mod story;
 pub mod text;
@@ -222,26 +221,13 @@ fn prefix(path: &Path) -> Result<String, LoadError> {
 
 /// Reads the text of a suite; `prefix` is `topic/file`.
 pub fn parse(text: &str, prefix: &str) -> Result<Vec<Scenario>, SuiteError> {
-    parse_with(text, prefix, &BTreeMap::new())
-}
-
-/// Reads the text of a suite with these values of parameters, by name, in the
-/// place of the examples.
-pub fn parse_with(
-    text: &str,
-    prefix: &str,
-    given: &BTreeMap<String, u64>,
-) -> Result<Vec<Scenario>, SuiteError> {
     let root = node::parse(text)?;
     let (place, items) = scenarios_of(&root)?;
     let mut read_scenarios = Vec::new();
     for item in items {
-        let mut item = item.clone();
-        let parameters = parameter::fill(&mut item, given)?;
-        for (node, cell) in matrix::expand(item)? {
+        for (node, cell) in matrix::expand(item.clone())? {
             let origin = Origin {
                 cell,
-                parameters: parameters.clone(),
                 place: node.place,
             };
             let (text, mentions) = read::<ScenarioText>(&node, "scenarios", &GRAMMAR)
@@ -337,7 +323,7 @@ fn marked_schema() -> Json {
     schema["title"] = json!("A suite of the lastbyte harness");
     for (name, definition) in step::schemas()
         .into_iter()
-        .chain(yaml_schema::definitions())
+        .chain([yaml_schema::definition()])
     {
         schema["$defs"][name] = definition;
     }

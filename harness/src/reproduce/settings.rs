@@ -111,7 +111,7 @@ pub fn scaled(name: &str, value: &str, scale: Scale, page_bytes: u64) -> String 
 pub fn find(name: &str, release: &str) -> Result<&'static Setting, String> {
     let setting = table::find(name).ok_or_else(|| format!("{name} is not known"))?;
     match Release::of_kernel(release) {
-        Some(release) if !setting.exists(release) => Err(format!("Linux {release} has no {name}")),
+        Some(release) if !setting.exists(release) => Err(format!("{release} has no {name}")),
         _ => Ok(setting),
     }
 }
@@ -165,7 +165,7 @@ mod tests {
             ("vm.swappiness", "vm.swappiness is not known"),
             (
                 "net.core.bypass_prot_mem",
-                "Linux 6.12.48 has no net.core.bypass_prot_mem",
+                "Linux 6.12 has no net.core.bypass_prot_mem",
             ),
         ] {
             assert_eq!(written(name, "1").unwrap_err(), why);

@@ -7,7 +7,7 @@ use advisor_report::{Expectation, Quantifier, Run, Seen, Spread, Value};
 use crate::condition::Condition;
 use crate::errno;
 use crate::observation::{Absent, Observation};
-use crate::suite::scenario::{Expected, Failure, Given, Scenario};
+use crate::suite::scenario::{Expected, Given, Scenario};
 
 /// Judges every expectation of a scenario over its runs.
 pub fn judge(scenario: &Scenario, runs: &[Run]) -> Vec<Expectation> {
@@ -45,28 +45,6 @@ fn value(run: &Run, observation: &Observation) -> Option<Value> {
             Absent::ZeroWhere(other) => value(&other).map(|_| Value::Integer(0)),
             Absent::Unknown => None,
         })
-}
-
-/// Whether the failure that a scenario names happened in a run; `None` where that
-/// was not observed.
-pub fn has_failed(scenario: &Scenario, run: &Run) -> Option<bool> {
-    let failure = scenario.failure.as_ref()?;
-    holds(
-        &failure.observation,
-        &failure.conditions,
-        &failure.references,
-        run,
-    )
-}
-
-/// What was seen of the failure that a scenario names.
-pub fn seen_of_failure(scenario: &Scenario, runs: &[Run]) -> Vec<Seen> {
-    let failure = scenario.failure.as_ref();
-    let values = |failure: &Failure| {
-        let counted = runs.iter().filter(|run| run.error.is_none());
-        counted_values(counted.map(|run| (shown(run, &failure.observation), None, false)))
-    };
-    failure.map_or_else(Vec::new, values)
 }
 
 /// What a run lacks of what must have been seen for it to count, and what was seen.

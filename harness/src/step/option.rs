@@ -15,7 +15,7 @@ use serde_json::{Value as Json, json};
 use super::Values;
 use crate::errno;
 use crate::yaml::quantity;
-use crate::yaml::schema::{self, NUMBER, axis_value};
+use crate::yaml::schema::{self, axis_value};
 use crate::yaml::value::Time;
 
 /// What an option's value is.
@@ -174,13 +174,13 @@ impl Type {
     /// The schema of a value to set it to.
     pub fn schema(self) -> Json {
         match self {
-            Integer | ReadOnly | Errno => json!({"type": "integer", NUMBER: true}),
+            Integer | ReadOnly | Errno => json!({"type": "integer"}),
             Ports => json!({
                 "type": "array", "items": {"anyOf": [{"type": "integer"}, axis_value()]},
                 "minItems": 2, "maxItems": 2,
             }),
             Timeval => schema::of::<Time>(),
-            Linger => json!({NUMBER: true, "anyOf": [{"type": "integer"}, {
+            Linger => json!({"anyOf": [{"type": "integer"}, {
                 "type": "array", "items": {"anyOf": [{"type": "integer"}, axis_value()]},
                 "minItems": 2, "maxItems": 2,
             }]}),

@@ -8,13 +8,10 @@ use advisor_report::{Clock, Quantifier};
 use super::command::Command;
 use super::command::Ready as CommandReady;
 use super::matrix::Cell;
-use super::parameter::Parameter;
-use super::scenario::{
-    Actor, Expected, ExpectedFailure, Failure, Given, Limits, Proves, Scenario, Side, Task,
-};
+use super::scenario::{Actor, Expected, ExpectedFailure, Given, Limits, Scenario, Side, Task};
 use super::text::{
-    ActorText, CarrierText, ClockText, Conditions, Emulation, ExpectationText, Nat, ProvesText,
-    ReleaseText, RouterText, ScenarioText,
+    ActorText, CarrierText, ClockText, Conditions, Emulation, ExpectationText, Nat, ReleaseText,
+    RouterText, ScenarioText,
 };
 use super::vocabulary;
 use crate::condition::{Condition, Expression};
@@ -41,8 +38,6 @@ const MAX_HOSTS: usize = 200;
 pub struct Origin {
     /// Its cell, where it is one of a matrix.
     pub cell: Option<Cell>,
-    /// The parameters that were filled in.
-    pub parameters: Vec<Parameter>,
     /// Where it stands.
     pub place: Place,
 }
@@ -65,9 +60,7 @@ pub fn build(
     origin: &Origin,
 ) -> Result<Scenario, SuiteError> {
     let suffix = origin.cell.as_ref().map(Cell::suffix).unwrap_or_default();
-    // Advice is tried as often as it takes by `prove`.
-    let default_runs = if text.proves.is_empty() { 3 } else { 1 };
-    let runs = text.runs.map_or(default_runs, u64::from);
+    let runs = text.runs.map_or(3, u64::from);
     let trimmed = |text: &Words| text.trim().to_owned();
     let mut scenario = Scenario {
         id: format!("{prefix}/{}{suffix}", &*text.name.value),
@@ -96,9 +89,6 @@ pub fn build(
         actors: Vec::new(),
         lab: text.lab.0.clone(),
         expectations: Vec::new(),
-        parameters: origin.parameters.clone(),
-        proves: proves(&text.proves)?,
-        failure: None,
         given: Vec::new(),
         named_steps: BTreeSet::new(),
         file: Some((PathBuf::new(), origin.place.line)),
@@ -153,27 +143,6 @@ fn place_or<T>(placed: &Placed<T>, scenario: Place) -> Place {
     } else {
         placed.place
     }
-}
-
-/// The advice that a scenario tries; each rule is one that there is.
-fn proves(texts: &[ProvesText]) -> Result<Vec<Proves>, SuiteError> {
-    let proves = texts.iter().map(|text| {
-        let rule = &*text.rule.value;
-        let codes = || advisor::rules::RULES.iter().map(|rule| rule.code);
-        if codes().all(|code| code != rule) {
-            return Err(SuiteError::no_such(
-                "no rule",
-                rule,
-                text.rule.place,
-                codes(),
-            ));
-        }
-        Ok(Proves {
-            rule: rule.to_owned(),
-            setting: text.setting.as_ref().map(|setting| setting.0.clone()),
-        })
-    });
-    proves.collect()
 }
 
 /// What the router does beside forwarding.
@@ -454,7 +423,7 @@ impl Scenario {
     ) -> Result<(), SuiteError> {
         let place = place_or(failure, scenario);
         let (name, conditions) = match &failure.value.0[..] {
-            [] if self.proves.is_empty() => return Ok(()),
+            [] => return Ok(()),
             [one] => one,
             _ => {
                 let hint = "failure: { client.TcpExt.TCPAbortOnMemory: \">= 1\" }";
@@ -470,11 +439,6 @@ impl Scenario {
         };
         let observation = self.observation(name, name.place)?;
         let (conditions, references) = self.conditions(&observation, conditions)?;
-        self.failure = Some(Failure {
-            observation: observation.clone(),
-            conditions: conditions.clone(),
-            references: references.clone(),
-        });
         self.expectations.push(Expected {
             observation,
             quantifier: match side {

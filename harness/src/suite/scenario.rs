@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 
 use super::command::Command;
 use super::matrix::Cell;
-use super::parameter::Parameter;
 use crate::condition::{Condition, Expression};
 use crate::impairment::Impairment;
 use crate::lab::address::{self, Addresses, Family};
@@ -71,12 +70,6 @@ pub struct Scenario {
     pub lab: Vec<Step<LabStep>>,
     /// What is expected, in the order of the suite.
     pub expectations: Vec<Expected>,
-    /// The numbers that a host's own can take the place of.
-    pub parameters: Vec<Parameter>,
-    /// The advice that it tries.
-    pub proves: Vec<Proves>,
-    /// What shows that the failure happened in a run.
-    pub failure: Option<Failure>,
     /// What must have been seen for a run to count.
     pub given: Vec<Given>,
     /// The steps of which anything is expected on any release.
@@ -114,33 +107,6 @@ pub struct ExpectedFailure {
     pub reason: String,
     /// The last day on which it may be there, as 2027-03-31.
     pub until: Option<String>,
-}
-
-/// Advice that a scenario tries.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Proves {
-    /// The code of the rule.
-    pub rule: String,
-    /// The setting that it recommends to change; `None` for any.
-    pub setting: Option<String>,
-}
-
-/// What shows that the failure happened in a run.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Failure {
-    /// The observation.
-    pub observation: Observation,
-    /// What it is then: one of these.
-    pub conditions: Vec<Condition>,
-    /// The observations that the conditions refer to.
-    pub references: Vec<Observation>,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let texts: Vec<&str> = self.conditions.iter().map(|c| c.text.as_str()).collect();
-        write!(f, "{} {}", self.observation, texts.join(" | "))
-    }
 }
 
 /// Before or after a change that is tried.
@@ -376,11 +342,9 @@ impl Scenario {
     pub fn observed(&self) -> impl Iterator<Item = &Observation> {
         let expected = self.expectations.iter();
         let expected = expected.flat_map(|one| one.references.iter().chain([&one.observation]));
-        let failure = self.failure.iter();
-        let failure = failure.flat_map(|one| one.references.iter().chain([&one.observation]));
         let given = self.given.iter();
         let given = given.flat_map(|one| one.references.iter().chain([&one.observation]));
-        expected.chain(failure).chain(given)
+        expected.chain(given)
     }
 
     /// Whether packets have to be looked at: they are observed, or one is made to fit.

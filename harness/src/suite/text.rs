@@ -7,7 +7,6 @@ use schemars::JsonSchema;
 use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::parameter::ParameterText;
 use crate::condition::Condition;
 use crate::lab::OnUnknown;
 use crate::lab::address::Family;
@@ -99,18 +98,11 @@ pub struct ScenarioText {
     /// Steps of the lab: links, signals, looks.
     #[serde(default)]
     pub lab: Steps<LabStep>,
-    /// Numbers that a host's own can take the place of; {name} stands for one.
-    #[expect(dead_code, reason = "filled in before the scenario is read")]
-    parameters: Option<Entries<ParameterText>>,
     /// A failure that is known: the scenario may fail, and is counted.
     #[serde(rename = "expected-failure")]
     pub expected_failure: Option<Placed<ExpectedFailureText>>,
-    /// The advice that it tries, before and after: an axis `change` with these two values.
-    #[serde(default)]
-    #[schemars(extend("x-as-it-is" = true))]
-    pub proves: Vec<ProvesText>,
-    /// An observation with what it is where the failure happened; expected before the
-    /// change always and after it never.
+    /// An observation with what it is where the failure happened; expected always where
+    /// the axis `change` is `before`, and never where it is `after`.
     #[serde(default)]
     pub failure: Placed<Entries<Conditions>>,
     /// By observation: what must have been seen for a run to count; a run without it is
@@ -208,17 +200,6 @@ pub enum CarrierText {
     Auto,
     /// Only netem.
     Netem,
-}
-
-/// A rule of the advisor whose advice is tried.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(inline)]
-pub struct ProvesText {
-    /// The code of a rule of the advisor.
-    pub rule: Placed<Words>,
-    /// Only where it recommends to change this. Default: any setting.
-    pub setting: Option<Words>,
 }
 
 /// A failure that is known.

@@ -1,5 +1,5 @@
 //! The JSON Schema of a suite, from schemars' of the types: with what stands for the
-//! value of an axis or of a parameter.
+//! value of an axis.
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -8,14 +8,8 @@ use serde_json::{Value as Json, json};
 /// Marks a schema beside which no axis value is offered: any text is allowed anyway.
 pub const AS_IT_IS: &str = "x-as-it-is";
 
-/// Marks a quantity, in whose place the value of a parameter may stand.
-pub const NUMBER: &str = "x-number";
-
 /// Where the schema keeps what stands for the value of an axis.
 const AXIS_VALUE: &str = "#/$defs/axis-value";
-
-/// And what stands for the value of a parameter.
-const PARAMETER_VALUE: &str = "#/$defs/parameter-value";
 
 /// The schema of a type, with everything inline but what `T` itself refers to.
 pub fn of<T: JsonSchema>() -> Json {
@@ -30,20 +24,13 @@ pub fn of<T: JsonSchema>() -> Json {
     schema
 }
 
-/// The definitions that [`of`] refers to.
-pub fn definitions() -> [(&'static str, Json); 2] {
-    [
-        (
-            "axis-value",
-            json!({"type": "string", "pattern": "\\$[a-z0-9-]+",
-                   "description": "the value that a cell of the matrix has on this axis, or a text with it"}),
-        ),
-        (
-            "parameter-value",
-            json!({"type": "string", "pattern": "^[^{]*\\{[a-z0-9-]+\\}[^{]*$",
-                   "description": "the value of a parameter, or a text with it"}),
-        ),
-    ]
+/// The definition that [`of`] refers to.
+pub fn definition() -> (&'static str, Json) {
+    (
+        "axis-value",
+        json!({"type": "string", "pattern": "\\$[a-z0-9-]+",
+               "description": "the value that a cell of the matrix has on this axis, or a text with it"}),
+    )
 }
 
 /// A reference to an axis value, for a list of which one is an item.
@@ -103,24 +90,20 @@ fn tidy(schema: &mut Json) {
     }
 }
 
-/// Offers an axis value, and for a quantity a parameter, beside a value.
+/// Offers an axis value beside a value.
 fn offer_axis(schema: &mut Json) {
     let Json::Object(object) = schema else { return };
     if object.contains_key(AS_IT_IS) {
         return;
     }
-    let is_number = object.contains_key(NUMBER) || object.get("type") == Some(&json!("integer"));
     let mut outer = serde_json::Map::new();
     for key in ["description", "default"] {
         if let Some(value) = object.remove(key) {
             outer.insert(key.to_owned(), value);
         }
     }
-    let mut any = vec![schema.take(), json!({"$ref": AXIS_VALUE})];
-    if is_number {
-        any.push(json!({"$ref": PARAMETER_VALUE}));
-    }
-    outer.insert("anyOf".to_owned(), any.into());
+    let any = [schema.take(), json!({"$ref": AXIS_VALUE})];
+    outer.insert("anyOf".to_owned(), json!(any));
     *schema = Json::Object(outer);
 }
 
@@ -130,7 +113,6 @@ pub fn remove_marks(schema: &mut Json) {
         Json::Array(items) => items.iter_mut().for_each(remove_marks),
         Json::Object(object) => {
             object.remove(AS_IT_IS);
-            object.remove(NUMBER);
             object.values_mut().for_each(remove_marks);
         }
         _ => {}

@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer};
 use super::error::Place;
 use super::quantity;
 use super::reader::{ONE_OR_MORE, PLACED};
-use super::schema::{AS_IT_IS, NUMBER};
+use super::schema::AS_IT_IS;
 use crate::impairment::Probability;
 
 /// A text that a type is read from.
@@ -162,7 +162,7 @@ text_value!(
     "bytes, such as 100, 64KiB or 1MB",
     quantity::bytes,
     quantity::write_bytes,
-    {"type": ["string", "integer"], "pattern": "^[0-9.]+ ?(B|kB|MB|GB|KiB|MiB|GiB)?$", NUMBER: true}
+    {"type": ["string", "integer"], "pattern": "^[0-9.]+ ?(B|kB|MB|GB|KiB|MiB|GiB)?$"}
 );
 
 text_value!(
@@ -171,7 +171,7 @@ text_value!(
     "a time with its unit: us, ms, s or min",
     quantity::duration,
     quantity::write_duration,
-    {"type": ["string", "integer"], "pattern": "^[0-9.]+ ?(us|ms|s|min)?$", NUMBER: true}
+    {"type": ["string", "integer"], "pattern": "^[0-9.]+ ?(us|ms|s|min)?$"}
 );
 
 text_value!(
