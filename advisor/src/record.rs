@@ -66,6 +66,30 @@ impl RecordError {
     }
 }
 
+/// What changed by a write. Each is told once, however long it lasts.
+#[derive(Debug, Eq, PartialEq)]
+pub enum Change {
+    /// It is as before.
+    None,
+    /// Nothing can be written any more: where, and why in the kernel's words.
+    Stopped(String),
+    /// It is written again; so many lines are missing.
+    Back(u64),
+}
+
+impl Change {
+    /// What to say of it.
+    pub fn text(&self) -> Option<String> {
+        match self {
+            Self::None => None,
+            Self::Stopped(why) => Some(format!(
+                "the record stops: {why}; the watch goes on, and tries again each minute"
+            )),
+            Self::Back(missing) => Some(format!("the record goes on; {missing} lines are missing")),
+        }
+    }
+}
+
 /// Writes a record.
 pub struct Recorder {
     directory: PathBuf,
@@ -81,8 +105,12 @@ pub struct Recorder {
     worst: Option<(u64, f64)>,
     /// Until when nothing is tried, after an error.
     paused: Option<Instant>,
-    /// Lines that were not written.
-    dropped: u64,
+    /// The last error, and whether nothing could be written since.
+    error: Option<io::Error>,
+    is_failing: bool,
+    /// Lines that were not written, since the last time that one could be, and in all.
+    missing: u64,
+    missing_in_all: u64,
 }
 
 struct Open {
@@ -124,7 +152,10 @@ impl Recorder {
             next: 1,
             worst: None,
             paused: None,
-            dropped: 0,
+            error: None,
+            is_failing: false,
+            missing: 0,
+            missing_in_all: 0,
         };
         let files = recorder.files().map_err(wrong)?;
         recorder.next = files.iter().map(|file| file.number + 1).max().unwrap_or(1);
@@ -138,14 +169,14 @@ impl Recorder {
         Ok(recorder)
     }
 
-    /// Writes a line. An error is told once a minute: the watch goes on.
-    pub fn line(&mut self, line: &Line) -> io::Result<()> {
+    /// Writes a line.
+    pub fn line(&mut self, line: &Line) -> Change {
         let line = self.redacted(line);
         self.guarded(|this| this.write_line(&line))
     }
 
     /// Writes what a look saw.
-    pub fn facts(&mut self, facts: &Facts) -> io::Result<()> {
+    pub fn facts(&mut self, facts: &Facts) -> Change {
         let mut facts = facts.clone();
         // What happened is in the lines.
         facts.happened = None;
@@ -170,20 +201,40 @@ impl Recorder {
         })
     }
 
-    /// Lines that were not written since it was last asked.
-    pub fn dropped(&mut self) -> u64 {
-        std::mem::take(&mut self.dropped)
+    /// Has the next line be tried, however long ago the last error was.
+    pub fn try_again(&mut self) {
+        self.paused = None;
     }
 
-    fn guarded(&mut self, write: impl FnOnce(&mut Self) -> io::Result<()>) -> io::Result<()> {
-        if self.paused.is_some_and(|until| Instant::now() < until) {
-            self.dropped += 1;
-            return Ok(());
+    /// Lines that were not written, and the last error; `None` where all were.
+    pub fn missing(self) -> Option<(u64, io::Error)> {
+        let error = self.error?;
+        (self.missing_in_all > 0).then_some((self.missing_in_all, error))
+    }
+
+    fn guarded(&mut self, write: impl FnOnce(&mut Self) -> io::Result<()>) -> Change {
+        let is_paused = self.paused.is_some_and(|until| Instant::now() < until);
+        let result = if is_paused { None } else { Some(write(self)) };
+        if let Some(Ok(())) = result {
+            self.paused = None;
+            return if std::mem::take(&mut self.is_failing) {
+                Change::Back(std::mem::take(&mut self.missing))
+            } else {
+                Change::None
+            };
         }
-        let result = write(self);
-        self.paused = result.is_err().then(|| Instant::now() + RETRY);
-        self.dropped += u64::from(result.is_err());
-        result
+        self.missing += 1;
+        self.missing_in_all += 1;
+        let Some(Err(error)) = result else {
+            return Change::None;
+        };
+        self.paused = Some(Instant::now() + RETRY);
+        let text = format!("{}: {error}", self.directory.display());
+        self.error = Some(error);
+        if std::mem::replace(&mut self.is_failing, true) {
+            return Change::None;
+        }
+        Change::Stopped(text)
     }
 
     fn redacted(&mut self, line: &Line) -> Line {

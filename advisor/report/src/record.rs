@@ -266,7 +266,7 @@ pub fn read(directory: &Path) -> Result<Record, GivenFileError> {
     names.sort();
     let mut looks = Vec::new();
     for path in of_kind(directory, &names, FACTS_FILE) {
-        looks.push(file::read(&path)?);
+        looks.push(file::read(&path).map_err(of_record)?);
     }
     let Some(mut facts) = looks.pop() else {
         return Err(GivenFileError::Unfit {
@@ -287,6 +287,26 @@ pub fn read(directory: &Path) -> Result<Record, GivenFileError> {
     facts.unseen.extend(happened.unseen.iter().cloned());
     facts.happened = Some(happened.into());
     Ok(Record { facts, looks })
+}
+
+/// What to do about facts of a record that can't be read: the others can be.
+fn of_record(error: GivenFileError) -> GivenFileError {
+    match error {
+        GivenFileError::Malformed {
+            path,
+            line,
+            column,
+            message,
+            ..
+        } => GivenFileError::Malformed {
+            path,
+            line,
+            column,
+            message,
+            hint: "take this file out of the directory: the rest of the record is read without it",
+        },
+        other => other,
+    }
 }
 
 /// The files whose names begin and end so.

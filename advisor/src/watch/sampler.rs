@@ -357,6 +357,7 @@ fn grown(before: Option<&Counters>, now: &Counters, inode: Option<u32>, told: &m
                 by_port: false,
                 namespace: inode,
                 ends: None,
+                unacknowledged_bytes: 0,
             }));
         }
     }

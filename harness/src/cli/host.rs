@@ -48,9 +48,10 @@ pub(super) fn at_worst(record: Record) -> Facts {
     let facts = record.at_worst();
     let at = facts.taken_at.map(|at| format!(" at {at}"));
     output::say_error(&format!(
-        "the host as it was{}, of {looks} looks in the record; TCP's memory or its orphans \
+        "the host as it was{}, of {looks} look{} in the record; TCP's memory or its orphans \
          were at {:.0}% of their limit",
         at.unwrap_or_default(),
+        if looks == 1 { "" } else { "s" },
         record::share_of_limits(&facts) * 100.0
     ));
     facts

@@ -128,11 +128,14 @@ fn add_modules(
         .map_err(|error| format!("{shown} can't be asked for its modules: {error}"))?;
     let told = String::from_utf8_lossy(&output.stdout);
     // A short one, such as that of `python-config`, has none.
-    for directory in told.lines().map(Path::new).filter(|path| path.is_absolute()) {
+    for directory in told
+        .lines()
+        .map(Path::new)
+        .filter(|path| path.is_absolute())
+    {
         if directory.is_dir() {
-            add(directory, files).map_err(|error| {
-                format!("{shown} needs {}: {error}", directory.display())
-            })?;
+            add(directory, files)
+                .map_err(|error| format!("{shown} needs {}: {error}", directory.display()))?;
         }
     }
     Ok(())

@@ -307,6 +307,7 @@ impl LabEvents {
                 count: 1,
             });
         }
+        causes_first(&mut told.events);
         for (name, count) in [
             ("unattributed", unattributed),
             ("lost", self.lost.cast_signed()),
@@ -336,6 +337,34 @@ impl LabEvents {
             .collect();
         cookies.reverse();
         cookies
+    }
+}
+
+/// Puts a reset that was sent before the one that came of it: the kernel tells of it when it
+/// has sent it, and on a link without delay the peer has it by then.
+fn causes_first(events: &mut [KernelEvent]) {
+    const AT_ONCE_US: u64 = 1000;
+    for place in 1..events.len() {
+        let sent = &events[place];
+        let Some(connection) = &sent.connection else {
+            continue;
+        };
+        let Some((local, peer)) = connection.split_once(" > ") else {
+            continue;
+        };
+        if !sent.what.starts_with("resets.sent.") {
+            continue;
+        }
+        let back = format!("{peer} > {local}");
+        let came = events[..place].iter().rposition(|event| {
+            event.what == "resets.received"
+                && event.connection.as_ref() == Some(&back)
+                && sent.at_us.saturating_sub(event.at_us) < AT_ONCE_US
+        });
+        if let Some(came) = came {
+            events[place].at_us = events[came].at_us;
+            events[came..=place].rotate_right(1);
+        }
     }
 }
 
@@ -411,4 +440,31 @@ fn ancestry(pid: u32) -> Vec<u32> {
         }
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reset_comes_after_it_was_sent() {
+        let event = |at_us, what: &str, connection: &str| KernelEvent {
+            at_us,
+            host: "h".to_owned(),
+            actor: None,
+            what: what.to_owned(),
+            connection: Some(connection.to_owned()),
+            count: 1,
+        };
+        let mut events = [
+            event(10, "resets.received", "b:2 > a:1"),
+            event(11, "resets.received", "b:2 > a:9"),
+            event(17, "resets.sent.X", "a:1 > b:2"),
+            event(5000, "resets.sent.X", "a:9 > b:2"),
+        ];
+        causes_first(&mut events);
+        let told: Vec<_> = events.iter().map(|one| (one.at_us, &one.what[..])).collect();
+        let (sent, came) = ("resets.sent.X", "resets.received");
+        assert_eq!(told, [(10, sent), (10, came), (11, came), (5000, sent)]);
+    }
 }

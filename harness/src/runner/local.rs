@@ -81,14 +81,7 @@ pub(super) fn run_and_keep(
                     number,
                     ..Run::default()
                 };
-                match run_once(
-                    scenario,
-                    link,
-                    number,
-                    settings,
-                    &mut run,
-                    &mut keeper,
-                ) {
+                match run_once(scenario, link, number, settings, &mut run, &mut keeper) {
                     Ok(Once::Seen(hint)) => result.hint = result.hint.take().or(hint),
                     Ok(Once::Disturbed(how)) if result.discarded_runs.len() < MOST_DISCARDED => {
                         result.discarded_runs.push(how);

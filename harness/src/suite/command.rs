@@ -263,13 +263,20 @@ pub fn program_of_env<'a>(words: &[&'a str]) -> Option<&'a str> {
 /// there is no such file.
 fn without_interpreter(program: &str, file: &Path) -> Option<(String, String)> {
     let mut start = Vec::new();
-    let read = std::fs::File::open(file).ok()?.take(512).read_to_end(&mut start);
+    let read = std::fs::File::open(file)
+        .ok()?
+        .take(512)
+        .read_to_end(&mut start);
     let line = read.ok().and_then(|_| script_line(&start))?;
-    let words: Vec<&str> = line.split([' ', '\t']).filter(|word| !word.is_empty()).collect();
+    let words: Vec<&str> = line
+        .split([' ', '\t'])
+        .filter(|word| !word.is_empty())
+        .collect();
     let interpreter = words.first()?;
     let told = |missing: &str| {
         let name = missing.rsplit('/').next().unwrap_or(missing);
-        let mut hint = format!("install {name}, or name another one in the first line of {program}");
+        let mut hint =
+            format!("install {name}, or name another one in the first line of {program}");
         if line.ends_with('\r') {
             hint = format!(
                 "its first line ends with a carriage return, as on Windows: sed -i 's/\\r$//' {}",
@@ -277,7 +284,10 @@ fn without_interpreter(program: &str, file: &Path) -> Option<(String, String)> {
             );
         }
         let missing = missing.trim_end_matches('\r');
-        Some((format!("{program} is a script for {missing}, which isn't there"), hint))
+        Some((
+            format!("{program} is a script for {missing}, which isn't there"),
+            hint,
+        ))
     };
     let is_file = |path: &str| std::fs::metadata(path).is_ok_and(|file| file.is_file());
     if interpreter.starts_with('/') && !is_file(interpreter) {
@@ -418,8 +428,16 @@ scenarios:
         let script = directory.path().join("server");
         let script = script.to_str().unwrap();
         for (line, missing, hint) in [
-            ("#!/usr/bin/no-such-shell -e", "/usr/bin/no-such-shell", "install no-such-shell"),
-            ("#! /usr/bin/env -S A=1 no-such-python -u", "no-such-python", "install no-such"),
+            (
+                "#!/usr/bin/no-such-shell -e",
+                "/usr/bin/no-such-shell",
+                "install no-such-shell",
+            ),
+            (
+                "#! /usr/bin/env -S A=1 no-such-python -u",
+                "no-such-python",
+                "install no-such",
+            ),
             ("#!/bin/sh\r", "/bin/sh", "a carriage return"),
             ("#!/usr/bin/env sh\r", "sh", "a carriage return"),
             ("#!/bin/sh -e", "", ""),
