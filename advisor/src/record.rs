@@ -108,6 +108,8 @@ pub struct Recorder {
     /// The last error, and whether nothing could be written since.
     error: Option<io::Error>,
     is_failing: bool,
+    /// Since when it can be written again, while that is not told yet.
+    back_since: Option<Instant>,
     /// Lines that were not written, since the last time that one could be, and in all.
     missing: u64,
     missing_in_all: u64,
@@ -154,6 +156,7 @@ impl Recorder {
             paused: None,
             error: None,
             is_failing: false,
+            back_since: None,
             missing: 0,
             missing_in_all: 0,
         };
@@ -217,12 +220,15 @@ impl Recorder {
         let result = if is_paused { None } else { Some(write(self)) };
         if let Some(Ok(())) = result {
             self.paused = None;
-            return if std::mem::take(&mut self.is_failing) {
-                Change::Back(std::mem::take(&mut self.missing))
-            } else {
-                Change::None
-            };
+            // A short line may have room where the next has none.
+            let back_since = *self.back_since.get_or_insert_with(Instant::now);
+            if self.is_failing && back_since.elapsed() >= RETRY {
+                self.is_failing = false;
+                return Change::Back(std::mem::take(&mut self.missing));
+            }
+            return Change::None;
         }
+        self.back_since = None;
         self.missing += 1;
         self.missing_in_all += 1;
         let Some(Err(error)) = result else {

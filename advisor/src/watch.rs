@@ -267,9 +267,7 @@ impl Watch {
         let mut looker = Looker::new(options.looking, now);
         let first = looker.look(&Happened::default())?;
         sources.learn(&first.facts);
-        let (page_bytes, gauge_unit_bytes) = looker::units(&first.facts);
-        let unseen = &first.facts.unseen;
-        let sampler = Sampler::new(now, page_bytes, gauge_unit_bytes, unseen)?;
+        let sampler = Sampler::new(now, &first.facts)?;
         let mut unseen = sources.unseen().to_vec();
         unseen.extend(first.facts.unseen.iter().cloned());
         let start = Line::Start {

@@ -246,7 +246,7 @@ fn a_record_is_whole_after_a_kill_at_any_instant() {
 }
 
 /// A directory that a process can mount a file system on, which ends with it.
-fn with_a_disk_of(bytes: usize, directory: &Path, command: &mut Command) {
+fn with_a_disk_of(size: &'static str, directory: &Path, command: &mut Command) {
     use nix::mount::{MsFlags, mount};
     use nix::sched::{CloneFlags, unshare};
     use std::os::unix::process::CommandExt as _;
@@ -258,18 +258,11 @@ fn with_a_disk_of(bytes: usize, directory: &Path, command: &mut Command) {
     } else {
         own | CloneFlags::CLONE_NEWUSER
     };
-    let size = format!("size={bytes}");
     let work = move || {
         unshare(flags)?;
         mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none)?;
         let tmpfs = Some("tmpfs");
-        mount(
-            tmpfs,
-            &directory,
-            tmpfs,
-            MsFlags::empty(),
-            Some(size.as_str()),
-        )?;
+        mount(tmpfs, &directory, tmpfs, MsFlags::empty(), Some(size))?;
         Ok(())
     };
     // SAFETY: between fork and exec it makes system calls on values that are there already.
@@ -290,7 +283,7 @@ fn a_full_disk_is_told_once_and_the_watch_goes_on() {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     // The first line has room there, and no facts have.
-    with_a_disk_of(8 << 10, &disk, &mut command);
+    with_a_disk_of("size=8k", &disk, &mut command);
     let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut text = Vec::new();
@@ -339,8 +332,8 @@ fn no_room_for_the_first_line_is_an_error_and_no_watch() {
     let directory = tempfile::tempdir().unwrap();
     let mut command = advisor(&["watch", "--for", "300s", "--record"]);
     command.arg(directory.path().join("record"));
-    // Room for the directory, and for nothing in it.
-    with_a_disk_of(4 << 10, directory.path(), &mut command);
+    // Room for the directory, and for no file in it.
+    with_a_disk_of("nr_inodes=2", directory.path(), &mut command);
     let output = command.output().unwrap();
     let (code, errors) = told(&output);
     let full = errors.contains("No space left on device");

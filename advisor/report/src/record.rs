@@ -232,7 +232,10 @@ impl Record {
             .filter(|place| shares[*place] >= NEAR)
             .unwrap_or(last);
         let rate = |place: &usize| {
-            let since = looks[worst].now.uptime.saturating_sub(looks[*place].now.uptime);
+            let since = looks[worst]
+                .now
+                .uptime
+                .saturating_sub(looks[*place].now.uptime);
             (shares[worst] - shares[*place]) / since.as_secs_f64()
         };
         let earlier = (0..worst)

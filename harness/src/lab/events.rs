@@ -170,6 +170,11 @@ pub struct Told {
     pub events: Vec<KernelEvent>,
 }
 
+/// The clock that events have.
+pub fn now() -> Duration {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
+}
+
 /// Why no events can be had on this kernel by this process; `None` where they can.
 pub fn obstacle() -> Option<String> {
     hub().err().map(|(why, _)| why)
@@ -253,9 +258,16 @@ impl LabEvents {
         self.take();
     }
 
-    /// The events of the lab, once its sockets are gone. `actors` are the processes of the
-    /// actors by name; `is_alone` where the kernel has no other lab.
-    pub fn tell(mut self, lab: &Lab, actors: &[(String, u32)], is_alone: bool) -> Told {
+    /// The events of the lab up to a moment of [`now`], once its sockets are gone: what
+    /// became of them when the run was over is no part of it. `actors` are the processes of
+    /// the actors by name; `is_alone` where the kernel has no other lab.
+    pub fn tell(
+        mut self,
+        lab: &Lab,
+        until: Duration,
+        actors: &[(String, u32)],
+        is_alone: bool,
+    ) -> Told {
         self.take_all(lab);
         self.seen.sort_by_key(|seen| seen.event.at);
         let inodes: Vec<Option<u32>> = lab.hosts().iter().map(inode).collect();
@@ -264,12 +276,11 @@ impl LabEvents {
             events: Vec::new(),
         };
         let real = clock_gettime(ClockId::CLOCK_REALTIME).map_or(Duration::ZERO, Duration::from);
-        let monotonic = clock_gettime(ClockId::CLOCK_MONOTONIC);
-        let ago = monotonic.map_or(Duration::ZERO, Duration::from);
+        let ago = now();
         let mut unattributed = 0_i64;
         let cookies = self.cookies();
         for (seen, cookie) in self.seen.iter().zip(cookies) {
-            let Some(kind) = kind(&seen.event.what) else {
+            let Some(kind) = kind(&seen.event.what).filter(|_| seen.event.at <= until) else {
                 continue;
             };
             let by_socket = cookie.and_then(|cookie| self.hosts.get(&cookie).copied());
@@ -463,7 +474,10 @@ mod tests {
             event(5000, "resets.sent.X", "a:9 > b:2"),
         ];
         causes_first(&mut events);
-        let told: Vec<_> = events.iter().map(|one| (one.at_us, &one.what[..])).collect();
+        let told: Vec<_> = events
+            .iter()
+            .map(|one| (one.at_us, &one.what[..]))
+            .collect();
         let (sent, came) = ("resets.sent.X", "resets.received");
         assert_eq!(told, [(10, sent), (10, came), (11, came), (5000, sent)]);
     }

@@ -13,7 +13,7 @@ use super::keep::{Keeper, Last};
 use super::watch::{Signals, Watch, kernel_gauges_before, sample_every};
 use super::{Options, Settings, Touching, execution, judge};
 use crate::host_settings::HostSettings;
-use crate::lab::events::LabEvents;
+use crate::lab::events::{self, LabEvents};
 use crate::lab::namespace::kernel_release;
 use crate::lab::relay::WireCounts;
 use crate::lab::{Carrier, Lab, LabError, kernel_has_netem};
@@ -293,6 +293,7 @@ fn run_once(
     let (running, runs) =
         std::io::pipe().map_err(|error| LabError::new("kernel", "make a pipe", error, ""))?;
     let mut runs = Some(runs);
+    let mut over = Duration::MAX;
     let (executed, seen, captured) = std::thread::scope(|scope| {
         let capture = capture.map(|capture| scope.spawn(|| capture.take(&running)));
         let sampler = scope.spawn(|| watch.sample(&lab, &signals, sample_every(scenario)));
@@ -311,6 +312,7 @@ fn run_once(
         });
         let happened = || signals.happened(&thread);
         let executed = execution::execute(scenario, &lab, &happened, || {
+            over = events::now();
             signals.stop.store(true, Ordering::Relaxed);
             thread.unpark();
             runs.take();
@@ -342,7 +344,7 @@ fn run_once(
     lab.clear_sockets()?;
     keeper.events = (0, Vec::new());
     if let Some(events) = events {
-        let told = events.tell(&lab, &executed.processes, settings.in_guest);
+        let told = events.tell(&lab, over, &executed.processes, settings.in_guest);
         if scenario.wants_events() {
             run.observations.extend(told.observations);
         }
