@@ -216,9 +216,10 @@ impl Trace {
             }
             // A mount of tracefs that no other process sees.
             libc::SYS_fsopen if asked.watches => return text_at(memory, first) == "tracefs",
-            libc::SYS_fsconfig | libc::SYS_fsmount if asked.watches => return true,
-            // Ctrl-C as something to read.
-            libc::SYS_signalfd4 if asked.watches => return true,
+            // That mount, and Ctrl-C as something to read.
+            libc::SYS_fsconfig | libc::SYS_fsmount | libc::SYS_signalfd4 if asked.watches => {
+                return true;
+            }
             // PERF_EVENT_IOC_ENABLE, SET_OUTPUT, PERIOD and SET_FILTER of its own events.
             libc::SYS_ioctl if asked.watches => {
                 return matches!(second, 0x2400 | 0x2405 | 0x4008_2404 | 0x4008_2406);

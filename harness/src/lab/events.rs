@@ -3,21 +3,24 @@
 //! All labs use the same addresses, and no tracepoint names a network namespace. So an
 //! event is a host's only by its socket, which is known when it ends (tcp_destroy_sock has
 //! its cookie, and the namespace's own multicast of sock_diag has the same), or by its
-//! process, which is in the namespace. In a guest there is one lab, and addresses do.
+//! process, which is in the namespace. What is known of a connection by one event, or by
+//! the sockets at the end of a run, is known of others about it: its ports are drawn, and so
+//! no other lab has it. In a guest there is one lab, and addresses do.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::IpAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use advisor_facts::events::{
-    DROPPED, Destroyed, Event, RESET_RECEIVED, RESET_SENT, Reader, SOCKET_DESTROYED, Tracepoint,
-    What,
+    DROPPED, Destroyed, Ends, Event, RESET_RECEIVED, RESET_SENT, Reader, SOCKET_DESTROYED,
+    Tracepoint, What,
 };
 use advisor_facts::namespaces;
-use advisor_report::Value;
 use advisor_report::trace::KernelEvent;
+use advisor_report::{SocketLine, Value};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use nix::time::{ClockId, clock_gettime};
 
@@ -133,7 +136,7 @@ impl Hub {
 }
 
 /// Is told of the sockets of a host that end.
-struct Ends {
+struct Ending {
     destroyed: Destroyed,
     /// Whether the kernel had no room for all.
     lost: bool,
@@ -146,8 +149,8 @@ pub struct LabEvents {
     /// What was lost before.
     lost_before: u64,
     lost: u64,
-    /// For each host.
-    ends: Vec<Ends>,
+    /// For each host, where sockets are followed to their end.
+    endings: Vec<Ending>,
     seen: Vec<Arc<Seen>>,
     /// The host of each socket that ended, by its cookie.
     hosts: HashMap<u64, usize>,
@@ -181,13 +184,16 @@ pub fn obstacle() -> Option<String> {
 }
 
 impl LabEvents {
-    /// Begins to read.
-    pub fn open(lab: &Lab) -> Result<Self, LabError> {
-        let ends = lab.hosts().iter().map(|namespace| {
+    /// Begins to read. With `to_their_end` sockets are followed to their end, and more events
+    /// are known to be the lab's. That costs the kernel a little for each socket, and keeps
+    /// the lab's namespaces for a grace period after it is gone.
+    pub fn open(lab: &Lab, to_their_end: bool) -> Result<Self, LabError> {
+        let hosts = lab.hosts().iter().filter(|_| to_their_end);
+        let endings = hosts.map(|namespace| {
             namespace
                 .run(Destroyed::open)
                 .and_then(|opened| opened)
-                .map(|destroyed| Ends {
+                .map(|destroyed| Ending {
                     destroyed,
                     lost: false,
                 })
@@ -195,7 +201,7 @@ impl LabEvents {
                     LabError::new(&namespace.host, "be told of sockets that end", error, "")
                 })
         });
-        let ends = ends.collect::<Result<_, _>>()?;
+        let endings = endings.collect::<Result<_, _>>()?;
         let mut hub = hub().map_err(|(why, hint)| {
             LabError::new("kernel", "read events", std::io::Error::other(why), hint)
         })?;
@@ -208,7 +214,7 @@ impl LabEvents {
             number,
             lost_before: hub.lost,
             lost: 0,
-            ends,
+            endings,
             seen: Vec::new(),
             hosts: HashMap::new(),
         })
@@ -225,19 +231,23 @@ impl LabEvents {
             self.lost = hub.lost - self.lost_before;
             hub.forget();
         }
-        for (host, ends) in self.ends.iter_mut().enumerate() {
+        for (host, ending) in self.endings.iter_mut().enumerate() {
             let hosts = &mut self.hosts;
             // What doesn't decode is of no use here.
-            let lost = ends.destroyed.drain(AT_ONCE, &mut |socket| {
+            let lost = ending.destroyed.drain(AT_ONCE, &mut |socket| {
                 hosts.insert(u64::from_ne_bytes(socket.cookie), host);
             });
-            ends.lost |= lost.unwrap_or(true);
+            ending.lost |= lost.unwrap_or(true);
         }
     }
 
     /// Takes until the kernel has told of all sockets that have ended so far: it tells a
     /// little later, and of the one last that is made and closed here.
     fn take_all(&mut self, lab: &Lab) {
+        if self.endings.is_empty() {
+            self.take();
+            return;
+        }
         let last: Vec<Option<u64>> = lab
             .hosts()
             .iter()
@@ -246,10 +256,10 @@ impl LabEvents {
         let end = Instant::now() + LAST_ONES;
         loop {
             self.take();
-            let is_known = |(cookie, ends): (&Option<u64>, &Ends)| {
-                ends.lost || cookie.is_none_or(|cookie| self.hosts.contains_key(&cookie))
+            let is_known = |(cookie, ending): (&Option<u64>, &Ending)| {
+                ending.lost || cookie.is_none_or(|cookie| self.hosts.contains_key(&cookie))
             };
-            let all = last.iter().zip(&self.ends).all(is_known);
+            let all = last.iter().zip(&self.endings).all(is_known);
             sleep(if all { ANOTHER_CPU } else { LOOK_EVERY });
             if all || Instant::now() >= end {
                 break;
@@ -259,13 +269,14 @@ impl LabEvents {
     }
 
     /// The events of the lab up to a moment of [`now`], once its sockets are gone: what
-    /// became of them when the run was over is no part of it. `actors` are the processes of
-    /// the actors by name; `is_alone` where the kernel has no other lab.
+    /// became of them when the run was over is no part of it. `sockets` are those that the
+    /// run ended with; `is_alone` where the kernel has no other lab.
     pub fn tell(
         mut self,
         lab: &Lab,
         until: Duration,
-        actors: &[(String, u32)],
+        sockets: &[SocketLine],
+        actors: &[RunningActor],
         is_alone: bool,
     ) -> Told {
         self.take_all(lab);
@@ -278,24 +289,35 @@ impl LabEvents {
         let real = clock_gettime(ClockId::CLOCK_REALTIME).map_or(Duration::ZERO, Duration::from);
         let ago = now();
         let mut unattributed = 0_i64;
-        let cookies = self.cookies();
-        for (seen, cookie) in self.seen.iter().zip(cookies) {
+        let mut known = Known::of(lab, sockets);
+        let hosts: Vec<Option<usize>> = self
+            .seen
+            .iter()
+            .zip(self.cookies())
+            .map(|(seen, cookie)| {
+                let by_socket = cookie.and_then(|cookie| self.hosts.get(&cookie).copied());
+                let by_process = || {
+                    inodes
+                        .iter()
+                        .position(|inode| inode.is_some() && *inode == seen.namespace)
+                };
+                // A process that has ended since has no namespace to look at.
+                let by_actor = || {
+                    let actor = actor_of(actors, &seen.processes)?;
+                    let mut hosts = lab.hosts().iter();
+                    hosts.position(|namespace| namespace.host == actor.host)
+                };
+                let host = by_socket.or_else(by_process).or_else(by_actor);
+                known.learn(&seen.event.what, host);
+                host
+            })
+            .collect();
+        for (seen, host) in self.seen.iter().zip(hosts) {
             let Some(kind) = kind(&seen.event.what).filter(|_| seen.event.at <= until) else {
                 continue;
             };
-            let by_socket = cookie.and_then(|cookie| self.hosts.get(&cookie).copied());
-            let by_process = || {
-                inodes
-                    .iter()
-                    .position(|inode| inode.is_some() && *inode == seen.namespace)
-            };
-            let by_address = || {
-                let local = seen.event.what.ends()?.local.ip();
-                (1..=inodes.len())
-                    .find(|number| is_of_host(local, *number))
-                    .map(|number| number - 1)
-            };
-            let host = by_socket.or_else(by_process);
+            let by_address = || known.host_of(seen.event.what.ends()?.local.ip());
+            let host = host.or_else(|| known.find(&seen.event.what));
             let host = host.or_else(|| is_alone.then(by_address).flatten());
             let Some(host) = host else {
                 unattributed += 1;
@@ -303,8 +325,8 @@ impl LabEvents {
             };
             let name = &lab.hosts()[host].host;
             count(&mut told.observations, name, &kind);
-            let actor = actors.iter().find(|(_, pid)| seen.processes.contains(pid));
-            if let Some((actor, _)) = actor {
+            let actor = actor_of(actors, &seen.processes).map(|actor| &actor.name);
+            if let Some(actor) = actor {
                 count(&mut told.observations, actor, &kind);
             }
             let at = real.saturating_sub(ago.saturating_sub(seen.event.at));
@@ -312,7 +334,7 @@ impl LabEvents {
             told.events.push(KernelEvent {
                 at_us: u64::try_from(at.as_micros()).unwrap_or(u64::MAX),
                 host: name.clone(),
-                actor: actor.map(|(actor, _)| actor.clone()),
+                actor: actor.cloned(),
                 what: kind.to_string(),
                 connection: ends.map(|ends| format!("{} > {}", ends.local, ends.peer)),
                 count: 1,
@@ -376,6 +398,93 @@ fn causes_first(events: &mut [KernelEvent]) {
             events[place].at_us = events[came].at_us;
             events[came..=place].rotate_right(1);
         }
+    }
+}
+
+/// An actor of a run and its process.
+#[derive(Clone, Debug)]
+pub struct RunningActor {
+    /// Its name in the suite.
+    pub name: String,
+    /// The host that it is on.
+    pub host: String,
+    /// The number of its process.
+    pub pid: u32,
+}
+
+/// The actor whose process did something, or one above it.
+fn actor_of<'a>(actors: &'a [RunningActor], processes: &[u32]) -> Option<&'a RunningActor> {
+    actors.iter().find(|actor| processes.contains(&actor.pid))
+}
+
+/// Connections and sockets that are known to be the lab's.
+struct Known {
+    /// How many hosts it has.
+    count: usize,
+    /// The host of each connection's local end.
+    connections: HashMap<Ends, usize>,
+    /// By their address in the kernel.
+    sockets: HashMap<u64, usize>,
+}
+
+impl Known {
+    /// The sockets that a run ended with.
+    fn of(lab: &Lab, sockets: &[SocketLine]) -> Self {
+        let mut known = Self {
+            count: lab.hosts().len(),
+            connections: HashMap::new(),
+            sockets: HashMap::new(),
+        };
+        for socket in sockets {
+            let mut hosts = lab.hosts().iter();
+            let host = hosts.position(|namespace| namespace.host == socket.host);
+            if let (Some(host), Ok(local), Ok(peer)) =
+                (host, socket.local.parse(), socket.peer.parse())
+            {
+                known.add(Ends { local, peer }, host);
+            }
+        }
+        known
+    }
+
+    /// The host that has an address.
+    fn host_of(&self, address: IpAddr) -> Option<usize> {
+        let mut numbers = 1..=self.count;
+        let number = numbers.find(|number| is_of_host(address, *number))?;
+        Some(number - 1)
+    }
+
+    /// What is known of one end is known of the other.
+    fn add(&mut self, ends: Ends, host: usize) {
+        self.connections.insert(ends, host);
+        if let Some(other) = self.host_of(ends.peer.ip()) {
+            let back = Ends {
+                local: ends.peer,
+                peer: ends.local,
+            };
+            self.connections.insert(back, other);
+        }
+    }
+
+    /// Learns from an event of a host.
+    fn learn(&mut self, what: &What, host: Option<usize>) {
+        let Some(host) = host else {
+            return;
+        };
+        if what.socket() != 0 {
+            self.sockets.insert(what.socket(), host);
+        }
+        if let Some(ends) = what.ends() {
+            self.add(ends, host);
+        }
+    }
+
+    /// The host that an event is of, by its connection or its socket.
+    fn find(&self, what: &What) -> Option<usize> {
+        let by_connection = what.ends().and_then(|ends| self.connections.get(&ends));
+        by_connection
+            .or_else(|| self.sockets.get(&what.socket()))
+            .copied()
     }
 }
 

@@ -281,12 +281,12 @@ fn run_once(
     host_settings.hold(&lab)?;
     let capture = keeper.capture(scenario, &lab)?;
     let mut events = if scenario.wants_events() {
-        Some(LabEvents::open(&lab)?)
+        Some(LabEvents::open(&lab, true)?)
     } else if is_in_virtual_time(scenario, settings) {
         // They take instructions of the guest, which are its time.
         None
     } else {
-        LabEvents::open(&lab).ok()
+        LabEvents::open(&lab, false).ok()
     };
     let watch = Watch::start(&lab)?;
     let signals = Signals::default();
@@ -344,7 +344,13 @@ fn run_once(
     lab.clear_sockets()?;
     keeper.events = (0, Vec::new());
     if let Some(events) = events {
-        let told = events.tell(&lab, over, &executed.processes, settings.in_guest);
+        let told = events.tell(
+            &lab,
+            over,
+            &run.sockets,
+            &executed.processes,
+            settings.in_guest,
+        );
         if scenario.wants_events() {
             run.observations.extend(told.observations);
         }

@@ -195,7 +195,7 @@ fn logs(page: &mut String, scenario: &ScenarioResult) {
         );
     }
     if let Some((run, told)) = kernel_events(scenario) {
-        let told: Vec<String> = told.iter().map(|line| xml(line).to_string()).collect();
+        let told: Vec<String> = told.iter().map(|line| xml(line)).collect();
         let _ = write!(
             page,
             "<p>The kernel in run {run}:</p><pre>{}</pre>",
