@@ -180,7 +180,8 @@ fn prepare(claim: &Claim, facts: Option<&Facts>, release: &str) -> Result<Prepar
     if let Some(why) = missing {
         return Err(why);
     }
-    let other_kernel_settings = attempt::other_kernel_settings(&tried.change, place, release)?;
+    let other_kernel_settings =
+        attempt::other_kernel_settings(&tried.change, place, &reproduction)?;
     Ok(Prepared {
         reproduction,
         change: tried.change,
@@ -277,7 +278,9 @@ impl Prepared {
             runs.broken.is_none()
                 && runs.likeness.as_ref().is_some_and(Likeness::is_alike)
                 && runs.pairs.first().is_some_and(|pair| {
-                    judge(pair, runs.well.as_deref(), self.harm).verdict == TrialVerdict::Proven
+                    let answer = judge(pair, runs.well.as_deref(), self.harm);
+                    // Chance can give one pair either of them.
+                    matches!(answer.verdict, TrialVerdict::Proven | TrialVerdict::Harmful)
                 })
         };
         if self.harm.is_empty() || !is_open(&runs) || self.postpones.is_some() {
@@ -456,25 +459,30 @@ impl Prepared {
             return trial;
         }
         (trial.verdict, trial.reason) = (answer.verdict, answer.why);
-        if trial.verdict != TrialVerdict::Proven {
+        let of = |verdict| {
+            let answers = answers.iter();
+            answers
+                .filter(|answer| answer.verdict == verdict)
+                .collect::<Vec<_>>()
+        };
+        let (proven, harmful) = (of(TrialVerdict::Proven), of(TrialVerdict::Harmful));
+        if proven.is_empty() && harmful.is_empty() {
+            return trial;
+        }
+        // In a pair or two what is well can be late by chance.
+        if harmful.len() * 2 > answers.len() {
+            (trial.verdict, trial.reason) = (TrialVerdict::Harmful, harmful[0].why.clone());
             return trial;
         }
         if let Some(why) = self.postpones {
             (trial.verdict, trial.reason) = (TrialVerdict::Postponed, Some(why));
             return trial;
         }
-        let gone = answers
-            .iter()
-            .filter(|answer| answer.verdict == TrialVerdict::Proven)
-            .count();
+        let gone = proven.len();
         let chance = verdict::chance(gone, answers.len());
         trial.chance = Some(chance);
-        let harmful = answers
-            .iter()
-            .find(|answer| answer.verdict == TrialVerdict::Harmful);
-        if let Some(answer) = harmful {
-            (trial.verdict, trial.reason) = (TrialVerdict::Harmful, answer.why.clone());
-        } else if chance > verdict::MOST_CHANCE {
+        (trial.verdict, trial.reason) = (TrialVerdict::Proven, None);
+        if chance > verdict::MOST_CHANCE {
             (trial.verdict, trial.reason) = (
                 TrialVerdict::NoDifference,
                 Some(format!(

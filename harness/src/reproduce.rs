@@ -23,6 +23,8 @@ use scale::Scale;
 use settings::Set;
 use trial::{Trial, USUAL_DESCRIPTORS};
 
+/// The limit of orphans.
+const ORPHAN_LIMIT: &str = "net.ipv4.tcp_max_orphans";
 /// The setting by which connect() takes ports of TIME_WAIT.
 const REUSE: &str = "net.ipv4.tcp_tw_reuse";
 
@@ -112,7 +114,9 @@ impl Reproduction {
         let exists = |(name, _): &Set| settings::find(name, &self.release).is_ok();
         let mut of_namespace = settings::of_namespace(&place.settings, self.scale);
         of_namespace.retain(exists);
-        self.of_kernel = settings::of_kernel(&place.settings, self.scale, place.page_bytes);
+        let orphans = self.population.of_condition(Condition::is_orphan);
+        let bears = |name: &str| name != ORPHAN_LIMIT || orphans > 0;
+        self.of_kernel = settings::of_kernel(&place.settings, self.scale, place.page_bytes, bears);
         self.of_namespace = of_namespace;
     }
 

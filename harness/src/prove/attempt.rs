@@ -7,7 +7,7 @@ use super::Prepared;
 use crate::kernels::cache::Stored;
 use crate::reproduce::Reproduction;
 use crate::reproduce::likeness::Likeness;
-use crate::reproduce::settings::{self, OF_KERNEL, Set};
+use crate::reproduce::settings::{self, Set};
 use crate::reproduce::trial::Change;
 use crate::runner::{self, OnProgress};
 
@@ -59,19 +59,24 @@ pub enum AttemptError {
 pub(super) fn other_kernel_settings(
     change: &Change,
     place: &Facts,
-    release: &str,
+    reproduction: &Reproduction,
 ) -> Result<Vec<Set>, String> {
     let Change::Settings(set) = change else {
         return Ok(Vec::new());
     };
     let mut other = Vec::new();
     for (name, _) in set {
-        if OF_KERNEL.contains(&name.as_str()) || !settings::is_of_kernel(name, release) {
+        let is_set = reproduction
+            .of_kernel
+            .iter()
+            .any(|(known, _)| known == name);
+        if is_set || !settings::is_of_kernel(name, &reproduction.release) {
             continue;
         }
         let value = place.settings.get(name).ok_or_else(|| {
             format!("the facts don't say what {name} is on the host, so there is no before")
         })?;
+        let value = settings::scaled(name, &value, reproduction.scale, place.page_bytes);
         other.push((name.clone(), value));
     }
     Ok(other)
@@ -101,7 +106,7 @@ pub fn attempt(
         set.push((name.clone(), value));
     }
     let change = Change::Settings(set);
-    let other = other_kernel_settings(&change, facts, release).map_err(impossible)?;
+    let other = other_kernel_settings(&change, facts, &reproduction).map_err(impossible)?;
     let prepared = Prepared::new(reproduction.clone(), change, other);
     let runs = prepared.try_it(kernel, progress)?;
     if let Some(why) = runs.broken {

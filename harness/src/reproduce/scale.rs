@@ -7,11 +7,12 @@ use super::population::{Class, Population};
 
 /// So many connections and orphans are made at most: an emulated processor makes one or two
 /// hundred in a second.
-const MOST_SOCKETS: u64 = 240;
+const MOST_SOCKETS: u64 = 120;
 /// So many records of TIME_WAIT.
-const MOST_RECORDS: u64 = 400;
-/// So many bytes lie in queues at most: a fifth of a guest's memory.
-const MOST_BYTES: u64 = 96 << 20;
+const MOST_RECORDS: u64 = 200;
+/// So many bytes lie in queues at most: a tenth of a guest's memory, and fifty times what
+/// bystanders have in theirs.
+const MOST_BYTES: u64 = 48 << 20;
 /// So many bytes are on their way to peers that take them at most: a third of a second of
 /// what an emulated processor carries.
 const MOST_MOVING: u64 = 4 << 20;
@@ -154,13 +155,13 @@ mod tests {
 
     #[test]
     fn one_factor_keeps_the_ratio_of_sockets_and_limits() {
-        assert!(Scale::of(&of(200, 1000)).is_whole());
+        assert!(Scale::of(&of(100, 1000)).is_whole());
         let scale = Scale::of(&of(2400, 1000));
-        assert_eq!((scale.count(2400), scale.limit(24_000)), (240, 2400));
+        assert_eq!((scale.count(2400), scale.limit(24_000)), (120, 1200));
         assert!(!scale.is_off(2400));
-        // 44 sockets of 2.2 MB are what memory there is for.
+        // 23 sockets of 2.2 MB are what memory there is for.
         let scale = Scale::of(&of(400, 2_200_000));
-        assert_eq!(scale.count(400), 46);
+        assert_eq!(scale.count(400), 23);
     }
 
     #[test]

@@ -72,13 +72,20 @@ pub fn of_namespace(settings: &Settings, scale: Scale) -> Vec<Set> {
     set
 }
 
-/// Those of the whole kernel.
-pub fn of_kernel(settings: &Settings, scale: Scale, page_bytes: u64) -> Vec<Set> {
+/// Those of the whole kernel that `bear` on a population: no one meets the limit of
+/// orphans where there are none.
+pub fn of_kernel(
+    settings: &Settings,
+    scale: Scale,
+    page_bytes: u64,
+    bear: impl Fn(&str) -> bool,
+) -> Vec<Set> {
     let value = |name: &&str| {
         let value = settings.get(name)?;
         Some(((*name).to_owned(), scaled(name, &value, scale, page_bytes)))
     };
-    OF_KERNEL.iter().filter_map(value).collect()
+    let bearing = OF_KERNEL.iter().filter(|name| bear(name));
+    bearing.filter_map(value).collect()
 }
 
 /// A value as a reproduction sets it.

@@ -528,7 +528,13 @@ impl Lists {
             }
         }
         let _ = writeln!(text, "      kernel:");
-        for (name, value) in settings::UNTIL_THEN {
+        let is_set = |name: &str| {
+            reproduction
+                .of_kernel
+                .iter()
+                .any(|(known, _)| known == name)
+        };
+        for (name, value) in settings::UNTIL_THEN.iter().filter(|(name, _)| is_set(name)) {
             let _ = writeln!(text, "        {name}: \"{value}\"");
         }
         for (name, value) in trial.iter().flat_map(|trial| &trial.other_kernel_settings) {
