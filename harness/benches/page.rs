@@ -6,7 +6,7 @@
 
 use std::error::Error;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -21,7 +21,11 @@ fn main() -> ExitCode {
     };
     let results = words.get(2).and_then(|word| word.parse().ok());
     let directory = words.get(3).map_or("target/page", String::as_str);
-    match measure(Path::new(given), results.unwrap_or(900), directory.into()) {
+    match measure(
+        Path::new(given),
+        results.unwrap_or(900),
+        Path::new(directory),
+    ) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -30,7 +34,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn measure(given: &Path, results: usize, directory: PathBuf) -> Result<(), Box<dyn Error>> {
+fn measure(given: &Path, results: usize, directory: &Path) -> Result<(), Box<dyn Error>> {
     let known = report::read(given)?;
     if known.scenarios.is_empty() {
         return Err(format!("{}: it has no results", given.display()).into());
@@ -53,7 +57,7 @@ fn measure(given: &Path, results: usize, directory: PathBuf) -> Result<(), Box<d
         known.scenarios.len(),
         begun.elapsed().as_millis()
     );
-    fs::create_dir_all(&directory)?;
+    fs::create_dir_all(directory)?;
     for format in FORMATS {
         let begun = Instant::now();
         let text = format.render(&report)?;

@@ -263,6 +263,26 @@ mod tests {
         assert_eq!(printed(&scenario), []);
     }
 
+    fn sample_runs(verdict: Verdict) -> Vec<Run> {
+        let first = Run {
+            seed_honoured: verdict == Verdict::Passed,
+            ..Run::default()
+        };
+        let second = Run {
+            number: 1,
+            seed_honoured: true,
+            events: match verdict {
+                Verdict::Failed => picture::tests::sample_events(),
+                _ => vec![],
+            },
+            ..Run::default()
+        };
+        match verdict {
+            Verdict::Skipped => vec![],
+            _ => vec![first, second],
+        }
+    }
+
     /// A report with one scenario of each verdict.
     pub(crate) fn sample() -> Report {
         let scenario = |name: &str, verdict, reason: Option<&str>, held| ScenarioResult {
@@ -279,24 +299,7 @@ mod tests {
             verdict,
             reason: reason.map(str::to_owned),
             hint: reason.map(|_| "look at it".to_owned()),
-            runs: match verdict {
-                Verdict::Skipped => vec![],
-                _ => vec![
-                    Run {
-                        seed_honoured: verdict == Verdict::Passed,
-                        ..Run::default()
-                    },
-                    Run {
-                        number: 1,
-                        seed_honoured: true,
-                        events: match verdict {
-                            Verdict::Failed => picture::tests::sample_events(),
-                            _ => vec![],
-                        },
-                        ..Run::default()
-                    },
-                ],
-            },
+            runs: sample_runs(verdict),
             console: match verdict {
                 Verdict::Errored => vec!["Kernel panic - not syncing".to_owned()],
                 _ => vec![],

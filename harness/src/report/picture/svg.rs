@@ -156,9 +156,9 @@ fn numbers(segment: &Segment) -> String {
     text
 }
 
-/// The lines of what the kernel told of.
+/// The lines of what the kernel told of; its letters are slanted and need more room.
 fn told(event: &KernelEvent) -> Vec<String> {
-    lines(&kernel_says(event), LETTERS)
+    lines(&kernel_says(event), LETTERS - 4)
 }
 
 impl Drawing<'_> {
