@@ -81,7 +81,7 @@ fn close_unread_and_unsent(count: usize) {
         client.write_all(b"unread").unwrap();
         server.peek(&mut [0]).unwrap();
         server.set_nonblocking(true).unwrap();
-        while server.write(&[0; 64 << 10]).is_ok() {}
+        while server.write(&[0; 8 << 10]).is_ok() {}
         drop(server);
         // Were they closed at once, much would happen in one second.
         thread::sleep(Duration::from_millis(120));
