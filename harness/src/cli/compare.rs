@@ -39,6 +39,8 @@ pub(super) struct Compare {
 enum Format {
     Text,
     Markdown,
+    /// A page with a run of each side of what differs, beside each other
+    Html,
     Json,
 }
 
@@ -60,6 +62,7 @@ impl Compare {
         print(&match self.format {
             Format::Text => comparison.text(),
             Format::Markdown => comparison.markdown(),
+            Format::Html => comparison.html(),
             Format::Json => serde_json::to_string_pretty(&comparison).unwrap_or_default() + "\n",
         });
         Ok(if comparison.is_same() && comparison.compared > 0 {
