@@ -2,8 +2,11 @@
 //! events, how many events a second it takes until it takes only some, the time from an
 //! event to its line, and what requests over loopback lose by it.
 //!
-//! Needs root; `ci/bench watch` runs it. Everything happens in a network namespace of its
-//! own. The figures of a run are in `docs/benchmarks.md`.
+//! With `scale`: what a watch costs and says of itself beside 10,000 network namespaces, and
+//! under as many resets a second as this machine can make.
+//!
+//! Needs root; `ci/bench watch` and `ci/bench scale` run it. Everything happens in a network
+//! namespace of its own. The figures of a run are in `docs/benchmarks.md`.
 #![expect(
     clippy::disallowed_types,
     clippy::disallowed_methods,
@@ -37,11 +40,20 @@ const RATES: [u64; 4] = [100, 1_000, 5_000, 20_000];
 /// Pairs of requests without and with a watch.
 const PAIRS: usize = 15;
 const REQUESTS: usize = 2_000;
+/// Of the scale.
+const NAMESPACES: usize = 10_000;
+const RESETS_A_SECOND: u64 = 100_000;
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let outcome = match args.next().as_deref() {
         Some("hold") => hold(),
+        Some("hold-namespaces") => hold_namespaces(
+            args.next()
+                .and_then(|count| count.parse().ok())
+                .unwrap_or(NAMESPACES),
+        ),
+        Some("scale") => scale(),
         Some("reset") => reset(
             args.next()
                 .and_then(|rate| rate.parse().ok())
@@ -58,7 +70,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn measure() -> Outcome {
+/// A network namespace of its own, with loopback.
+fn enter() -> Outcome {
     unshare(CloneFlags::CLONE_NEWNET)?;
     let up = Command::new("ip")
         .args(["link", "set", "lo", "up"])
@@ -66,6 +79,85 @@ fn measure() -> Outcome {
     if !up.success() {
         return Err("ip cannot set lo up".into());
     }
+    Ok(())
+}
+
+/// Waits until a process of another role says that it is ready.
+fn until_ready(child: &mut Child) -> Outcome {
+    let mut ready = [0; 1];
+    let output = child.stdout.as_mut().ok_or("no output")?;
+    Ok(output.read_exact(&mut ready)?)
+}
+
+fn scale() -> Outcome {
+    enter()?;
+    println!("{SECONDS} s each                     CPU      memory    told of itself");
+    let begun = Instant::now();
+    let mut holder = start(&["hold-namespaces", &NAMESPACES.to_string()])?;
+    until_ready(&mut holder)?;
+    let made = begun.elapsed().as_secs();
+    let begun = Instant::now();
+    let mut watch = Watch::start(SECONDS + 60)?;
+    watch.until_begun()?;
+    let first = begun.elapsed().as_secs_f64();
+    row(&format!("{NAMESPACES} namespaces"), &mut watch)?;
+    println!("  its first look took {first:.1} s; they were made in {made} s");
+    holder.kill()?;
+    holder.wait()?;
+    let mut closers: Vec<_> = (0..thread::available_parallelism()?.get())
+        .map(|_| start(&["reset", &RESETS_A_SECOND.to_string()]))
+        .collect::<Outcome<_>>()?;
+    let before = aborts()?;
+    let mut watch = Watch::start(SECONDS + 60)?;
+    watch.until_begun()?;
+    let at = aborts()?;
+    let begun = Instant::now();
+    row("as many resets as can be made", &mut watch)?;
+    #[expect(clippy::cast_precision_loss, reason = "a rate")]
+    let rate = (aborts()? - at) as f64 / begun.elapsed().as_secs_f64();
+    println!("  {rate:.0} resets a second, {} in all", aborts()? - before);
+    for closer in &mut closers {
+        closer.kill()?;
+        closer.wait()?;
+    }
+    Ok(())
+}
+
+/// A row of the scale: what a watch costs from now on, and what it says at its end.
+fn row(what: &str, watch: &mut Watch) -> Outcome {
+    let before = watch.cpu_time()?;
+    thread::sleep(Duration::from_secs(SECONDS));
+    let cpu = watch.cpu_time()?.saturating_sub(before).as_secs_f64() / SECONDS_F64 * 100.0;
+    let memory = f64::from(watch.memory_kib()?) / 1024.0;
+    let seen = watch.end()?;
+    println!(
+        "  {what:<30} {cpu:>5.2}%  {memory:>5.1} MiB  {}",
+        seen.notes
+    );
+    for note in seen.texts {
+        println!("    {note}");
+    }
+    Ok(())
+}
+
+/// Holds so many network namespaces by their descriptors until it is killed.
+fn hold_namespaces(count: usize) -> Outcome {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    let mut held = Vec::new();
+    for _ in 0..count {
+        unshare(CloneFlags::CLONE_NEWNET)?;
+        held.push(fs::File::open("/proc/thread-self/ns/net")?);
+    }
+    std::io::stdout().write_all(b"!")?;
+    std::io::stdout().flush()?;
+    loop {
+        thread::sleep(Duration::from_secs(600));
+    }
+}
+
+fn measure() -> Outcome {
+    enter()?;
     println!("requests over loopback, each a connection: {PAIRS} pairs of {REQUESTS}");
     let with = || -> Outcome<f64> {
         let mut watch = Watch::start(600)?;
@@ -99,14 +191,7 @@ fn measure() -> Outcome {
     let mut holders: Vec<_> = (0..HOLDERS)
         .map(|_| start(&["hold"]))
         .collect::<Outcome<_>>()?;
-    for holder in &mut holders {
-        let mut ready = [0; 1];
-        holder
-            .stdout
-            .as_mut()
-            .ok_or("no output")?
-            .read_exact(&mut ready)?;
-    }
+    holders.iter_mut().try_for_each(until_ready)?;
     println!(
         "{} TCP sockets, {SECONDS} s each:",
         2 * CONNECTIONS * HOLDERS
@@ -173,6 +258,8 @@ struct Seen {
     resets: u64,
     latency_ms: f64,
     notes: String,
+    /// What it said of itself.
+    texts: Vec<String>,
 }
 
 impl Watch {
@@ -199,7 +286,10 @@ impl Watch {
                         }
                     }
                     Ok(Line::Lost { events, .. }) => seen.notes = format!("lost {events}"),
-                    Ok(Line::Note { text, .. }) if text.contains("stands for all") => notes += 1,
+                    Ok(Line::Note { text, .. }) => {
+                        notes += usize::from(text.contains("stands for all"));
+                        seen.texts.push(text);
+                    }
                     _ => {}
                 }
             }

@@ -213,6 +213,8 @@ fn rules(asked: Asked) -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError> 
         libc::SYS_prlimit64,
         vec![SeccompRule::new(vec![condition])?],
     );
+    // To listen to sockets that end, and to stop to: SOL_NETLINK.
+    rules.insert(libc::SYS_setsockopt, is(1, &[270])?);
     let mut ioctls = [IOCTLS, IOCTLS_OF_EVENTS].concat();
     let mut whole = [READING, READING_HERE].concat();
     if asked.record {

@@ -3,7 +3,7 @@
 //!
 //! A line is written by one call and cut off again where that fails. Facts are written
 //! beside their name and renamed. The oldest files of lines go first; the first facts
-//! stay, because later ones are compared with them.
+//! stay, because later ones are compared with them, and those of the worst moment.
 #![expect(
     clippy::disallowed_methods,
     reason = "the files of the directory that the user named for it"
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use advisor_facts::happened::Kind;
 use advisor_facts::redact::Redactor;
 use advisor_facts::{Facts, file, redact};
-use advisor_report::record::{FACTS_FILE, LINES_FILE, Line};
+use advisor_report::record::{FACTS_FILE, LINES_FILE, Line, share_of_limits};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::rules::{LedTo, led_to};
@@ -66,6 +66,30 @@ impl RecordError {
     }
 }
 
+/// What changed by a write. Each is told once, however long it lasts.
+#[derive(Debug, Eq, PartialEq)]
+pub enum Change {
+    /// It is as before.
+    None,
+    /// Nothing can be written any more: where, and why in the kernel's words.
+    Stopped(String),
+    /// It is written again; so many lines are missing.
+    Back(u64),
+}
+
+impl Change {
+    /// What to say of it.
+    pub fn text(&self) -> Option<String> {
+        match self {
+            Self::None => None,
+            Self::Stopped(why) => Some(format!(
+                "the record stops: {why}; the watch goes on, and tries again each minute"
+            )),
+            Self::Back(missing) => Some(format!("the record goes on; {missing} lines are missing")),
+        }
+    }
+}
+
 /// Writes a record.
 pub struct Recorder {
     directory: PathBuf,
@@ -77,10 +101,18 @@ pub struct Recorder {
     start: Line,
     open: Option<Open>,
     next: u64,
+    /// The number of the facts at which a limit was nearest, and how near.
+    worst: Option<(u64, f64)>,
     /// Until when nothing is tried, after an error.
     paused: Option<Instant>,
-    /// Lines that were not written.
-    dropped: u64,
+    /// The last error, and whether nothing could be written since.
+    error: Option<io::Error>,
+    is_failing: bool,
+    /// Since when it can be written again, while that is not told yet.
+    back_since: Option<Instant>,
+    /// Lines that were not written, since the last time that one could be, and in all.
+    missing: u64,
+    missing_in_all: u64,
 }
 
 struct Open {
@@ -120,8 +152,13 @@ impl Recorder {
             start,
             open: None,
             next: 1,
+            worst: None,
             paused: None,
-            dropped: 0,
+            error: None,
+            is_failing: false,
+            back_since: None,
+            missing: 0,
+            missing_in_all: 0,
         };
         let files = recorder.files().map_err(wrong)?;
         recorder.next = files.iter().map(|file| file.number + 1).max().unwrap_or(1);
@@ -135,14 +172,14 @@ impl Recorder {
         Ok(recorder)
     }
 
-    /// Writes a line. An error is told once a minute: the watch goes on.
-    pub fn line(&mut self, line: &Line) -> io::Result<()> {
+    /// Writes a line.
+    pub fn line(&mut self, line: &Line) -> Change {
         let line = self.redacted(line);
         self.guarded(|this| this.write_line(&line))
     }
 
     /// Writes what a look saw.
-    pub fn facts(&mut self, facts: &Facts) -> io::Result<()> {
+    pub fn facts(&mut self, facts: &Facts) -> Change {
         let mut facts = facts.clone();
         // What happened is in the lines.
         facts.happened = None;
@@ -150,6 +187,7 @@ impl Recorder {
         if let Some(redactor) = &mut self.redactor {
             redactor.facts(&mut facts);
         }
+        let share = share_of_limits(&facts);
         self.guarded(|this| {
             let name = this.path(FACTS_FILE, this.next);
             let half = name.with_extension(&HALF[1..]);
@@ -158,25 +196,51 @@ impl Recorder {
                 let _ = fs::remove_file(&half);
                 return Err(error);
             }
+            if this.worst.is_none_or(|(_, known)| share >= known) {
+                this.worst = Some((this.next, share));
+            }
             this.next += 1;
             this.remove_old()
         })
     }
 
-    /// Lines that were not written since it was last asked.
-    pub fn dropped(&mut self) -> u64 {
-        std::mem::take(&mut self.dropped)
+    /// Has the next line be tried, however long ago the last error was.
+    pub fn try_again(&mut self) {
+        self.paused = None;
     }
 
-    fn guarded(&mut self, write: impl FnOnce(&mut Self) -> io::Result<()>) -> io::Result<()> {
-        if self.paused.is_some_and(|until| Instant::now() < until) {
-            self.dropped += 1;
-            return Ok(());
+    /// Lines that were not written, and the last error; `None` where all were.
+    pub fn missing(self) -> Option<(u64, io::Error)> {
+        let error = self.error?;
+        (self.missing_in_all > 0).then_some((self.missing_in_all, error))
+    }
+
+    fn guarded(&mut self, write: impl FnOnce(&mut Self) -> io::Result<()>) -> Change {
+        let is_paused = self.paused.is_some_and(|until| Instant::now() < until);
+        let result = if is_paused { None } else { Some(write(self)) };
+        if let Some(Ok(())) = result {
+            self.paused = None;
+            // A short line may have room where the next has none.
+            let back_since = *self.back_since.get_or_insert_with(Instant::now);
+            if self.is_failing && back_since.elapsed() >= RETRY {
+                self.is_failing = false;
+                return Change::Back(std::mem::take(&mut self.missing));
+            }
+            return Change::None;
         }
-        let result = write(self);
-        self.paused = result.is_err().then(|| Instant::now() + RETRY);
-        self.dropped += u64::from(result.is_err());
-        result
+        self.back_since = None;
+        self.missing += 1;
+        self.missing_in_all += 1;
+        let Some(Err(error)) = result else {
+            return Change::None;
+        };
+        self.paused = Some(Instant::now() + RETRY);
+        let text = format!("{}: {error}", self.directory.display());
+        self.error = Some(error);
+        if std::mem::replace(&mut self.is_failing, true) {
+            return Change::None;
+        }
+        Change::Stopped(text)
     }
 
     fn redacted(&mut self, line: &Line) -> Line {
@@ -266,9 +330,11 @@ impl Recorder {
             age.is_ok_and(|age| age > self.bounds.age)
         };
         let mut left: u64 = lines.iter().chain(&facts).map(|file| file.bytes).sum();
-        // The file that is being written, and the first and last facts, stay.
-        let too_many = facts.len().saturating_sub(FACTS);
-        let (_, later) = facts.split_at(facts.len().min(1));
+        // The file that is being written, and the first, the worst and the last facts, stay.
+        let worst = self.worst.map(|(number, _)| number);
+        let later = facts.iter().skip(1);
+        let later: Vec<_> = later.filter(|file| Some(file.number) != worst).collect();
+        let too_many = (later.len() + 1).saturating_sub(FACTS);
         for (place, file) in later.iter().enumerate() {
             if place < too_many || is_old(file) && place + 1 < later.len() {
                 left -= file.bytes;

@@ -31,7 +31,7 @@ use crate::gauges::{Gauge, Reading};
 use crate::lock::{Asked, lock};
 use crate::metrics::Metrics;
 use crate::plan::Advice;
-use crate::record::{Bounds, RecordError, Recorder};
+use crate::record::{Bounds, Change, RecordError, Recorder};
 use gather::Gather;
 use looker::{Looker, Seen};
 use sampler::{Sampler, note};
@@ -69,6 +69,16 @@ pub enum WatchError {
     /// The record can't be kept.
     #[error("{}", .0)]
     Record(#[from] RecordError),
+    /// The record lacks something.
+    #[error("{}: {lines} lines are missing in the record: {source}", path.display())]
+    Missing {
+        /// Where it was to be.
+        path: PathBuf,
+        /// How many.
+        lines: u64,
+        /// The kernel's words.
+        source: io::Error,
+    },
     /// Metrics can't be served.
     #[error("{address}: cannot listen there: {source}")]
     Listen {
@@ -96,6 +106,10 @@ impl WatchError {
         match self {
             Self::Host(error) => error.hint(),
             Self::Record(error) => error.hint(),
+            Self::Missing { .. } => {
+                "make room there, or bound the record: --record-size 16MiB; what was written \
+                 before can be read"
+            }
             Self::Listen { .. } => {
                 "name an address of this host and a free port: --listen 127.0.0.1:9477"
             }
@@ -164,6 +178,8 @@ pub struct Ended {
     pub facts: Facts,
     /// The plan for it.
     pub advice: Advice,
+    /// How many lines the record lacks, and why; `None` where it lacks none.
+    pub missing: Option<(u64, io::Error)>,
 }
 
 /// Watches this host.
@@ -251,9 +267,7 @@ impl Watch {
         let mut looker = Looker::new(options.looking, now);
         let first = looker.look(&Happened::default())?;
         sources.learn(&first.facts);
-        let (page_bytes, gauge_unit_bytes) = looker::units(&first.facts);
-        let unseen = &first.facts.unseen;
-        let sampler = Sampler::new(now, page_bytes, gauge_unit_bytes, unseen)?;
+        let sampler = Sampler::new(now, &first.facts)?;
         let mut unseen = sources.unseen().to_vec();
         unseen.extend(first.facts.unseen.iter().cloned());
         let start = Line::Start {
@@ -390,12 +404,8 @@ impl Watch {
             // Of something new the rules may find more.
             self.looker.want();
         }
-        if let Some(recorder) = &mut self.recorder
-            && let Err(error) = recorder.line(line)
-        {
-            let text = format!("the record is paused for a minute: {error}");
-            out.line(&note(&text)).map_err(WatchError::Output)?;
-        }
+        let change = self.recorder.as_mut().map(|recorder| recorder.line(line));
+        tell_change(change, out)?;
         out.line(line).map_err(WatchError::Output)
     }
 
@@ -423,13 +433,9 @@ impl Watch {
         for line in new {
             self.tell(&line, out)?;
         }
-        if let Some(recorder) = &mut self.recorder
-            && let Err(error) = recorder.facts(&self.last.facts)
-        {
-            let text = format!("the record is paused for a minute: {error}");
-            out.line(&note(&text)).map_err(WatchError::Output)?;
-        }
-        Ok(())
+        let recorder = self.recorder.as_mut();
+        let change = recorder.map(|recorder| recorder.facts(&self.last.facts));
+        tell_change(change, out)
     }
 
     fn end(mut self, out: &mut dyn Output) -> Result<Ended, WatchError> {
@@ -441,23 +447,30 @@ impl Watch {
         Ok(Ended {
             facts: self.last.facts,
             advice: self.last.advice,
+            missing: self.recorder.and_then(Recorder::missing),
         })
     }
 
     fn finish(&mut self, out: &mut dyn Output) -> Result<(), WatchError> {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.try_again();
+        }
         for rest in self.gather.end_of_second() {
             self.tell(&Line::Event(rest), out)?;
         }
         self.last = self.looker.look(&self.happened)?;
         self.took(out)?;
-        let dropped = self.recorder.as_mut().map_or(0, Recorder::dropped);
-        if dropped > 0 {
-            let text = format!("{dropped} lines were not recorded");
-            self.tell(&note(&text), out)?;
-        }
         self.tell(&Line::End { at: At::now() }, out)?;
         out.show().map_err(WatchError::Output)?;
         Ok(())
+    }
+}
+
+/// Tells that the record stops, or that it goes on.
+fn tell_change(change: Option<Change>, out: &mut dyn Output) -> Result<(), WatchError> {
+    match change.and_then(|change| change.text()) {
+        Some(text) => out.line(&note(&text)).map_err(WatchError::Output),
+        None => Ok(()),
     }
 }
 

@@ -7,7 +7,7 @@
     reason = "the test starts the program that it traces"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -24,6 +24,15 @@ use nix::unistd::Pid;
 
 mod recorded;
 
+/// What a traced program was asked for beyond an answer.
+#[derive(Clone, Copy, Debug, Default)]
+struct Asked<'a> {
+    /// To watch: events of the kernel.
+    watches: bool,
+    /// Files in this directory.
+    record: Option<&'a str>,
+}
+
 /// What a traced program did.
 #[derive(Debug, Default)]
 struct Trace {
@@ -39,13 +48,26 @@ struct Trace {
     duplicates: usize,
     /// The seccomp filters that it took on.
     filters: usize,
+    /// The tracepoints and buffers of events that it opened.
+    events: usize,
+    /// The files of the record that it wrote or changed.
+    recorded: usize,
+    /// The descriptors of the record's files that are open for writing.
+    record: BTreeSet<u64>,
+    /// The threads that are about to get one.
+    opening: BTreeSet<Pid>,
     /// The calls that may change something, or that are not known not to.
     forbidden: Vec<String>,
 }
 
 /// Runs a program to its end under ptrace.
-#[expect(clippy::zombie_processes, reason = "waitpid reaps it")]
 fn trace(program: &str, args: &[&str]) -> Trace {
+    trace_asked(program, args, Asked::default())
+}
+
+/// The same of one that was asked for more than an answer.
+#[expect(clippy::zombie_processes, reason = "waitpid reaps it")]
+fn trace_asked(program: &str, args: &[&str], asked: Asked<'_>) -> Trace {
     let mut command = Command::new(program);
     command
         .args(args)
@@ -92,7 +114,11 @@ fn trace(program: &str, args: &[&str]) -> Trace {
                 let entering = entering.entry(thread).or_insert(true);
                 if *entering {
                     let registers = ptrace::getregs(thread).unwrap();
-                    trace.record(registers, &memory, thread == pid);
+                    if !trace.is_asked_for(registers, &memory, thread, asked) {
+                        trace.record(registers, &memory, thread == pid);
+                    }
+                } else if trace.opening.remove(&thread) {
+                    trace.record.insert(ptrace::getregs(thread).unwrap().rax);
                 }
                 *entering = !*entering;
                 thread
@@ -146,7 +172,67 @@ fn flags_of_clone3(memory: &File, address: u64) -> u64 {
     u64::from_ne_bytes(flags)
 }
 
+/// AF_NETLINK at an address.
+fn is_netlink(memory: &File, address: u64) -> bool {
+    bytes_at(memory, address, 2) == 16_u16.to_ne_bytes()
+}
+
 impl Trace {
+    /// Whether a call is one that a watch or a record is made of. A call on another file
+    /// than the record's is not.
+    fn is_asked_for(
+        &mut self,
+        registers: libc::user_regs_struct,
+        memory: &File,
+        thread: Pid,
+        asked: Asked<'_>,
+    ) -> bool {
+        let [first, second, third] = [registers.rdi, registers.rsi, registers.rdx];
+        let is_of_record = |address: u64| {
+            let path = text_at(memory, address);
+            asked.record.is_some_and(|record| path.starts_with(record))
+        };
+        let is_asked = match registers.orig_rax.cast_signed() {
+            libc::SYS_openat if third & 3 != 0 && is_of_record(second) => {
+                self.opening.insert(thread);
+                true
+            }
+            libc::SYS_write | libc::SYS_ftruncate | libc::SYS_fchmod
+                if self.record.contains(&first) =>
+            {
+                true
+            }
+            libc::SYS_close => {
+                self.record.remove(&first);
+                return false;
+            }
+            libc::SYS_mkdir | libc::SYS_chmod | libc::SYS_unlink => is_of_record(first),
+            libc::SYS_rename => is_of_record(first) && is_of_record(second),
+            // Only to know that no other watch records there.
+            libc::SYS_flock => asked.record.is_some(),
+            libc::SYS_perf_event_open if asked.watches => {
+                self.events += 1;
+                return true;
+            }
+            // A mount of tracefs that no other process sees.
+            libc::SYS_fsopen if asked.watches => return text_at(memory, first) == "tracefs",
+            // That mount, and Ctrl-C as something to read.
+            libc::SYS_fsconfig | libc::SYS_fsmount | libc::SYS_signalfd4 if asked.watches => {
+                return true;
+            }
+            // PERF_EVENT_IOC_ENABLE, SET_OUTPUT, PERIOD and SET_FILTER of its own events.
+            libc::SYS_ioctl if asked.watches => {
+                return matches!(second, 0x2400 | 0x2405 | 0x4008_2404 | 0x4008_2406);
+            }
+            // To be told of sockets that end.
+            libc::SYS_bind if asked.watches => return is_netlink(memory, second),
+            libc::SYS_setsockopt if asked.watches => return second == 270,
+            _ => false,
+        };
+        self.recorded += usize::from(is_asked);
+        is_asked
+    }
+
     /// Takes note of a call that is about to be made.
     fn record(&mut self, registers: libc::user_regs_struct, memory: &File, is_main: bool) {
         let arguments = [registers.rdi, registers.rsi, registers.rdx, registers.r10];
@@ -252,6 +338,7 @@ impl Trace {
             | libc::SYS_prlimit64
             | libc::SYS_sched_getaffinity
             | libc::SYS_getrandom
+            | libc::SYS_clock_gettime
             | libc::SYS_clock_nanosleep
             | libc::SYS_gettid
             | libc::SYS_exit_group => {}
@@ -295,6 +382,42 @@ fn recommend_changes_nothing() {
             "{args:?}"
         );
     }
+}
+
+#[test]
+fn a_watch_writes_its_record_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let record = directory.path().join("record");
+    let record = record.to_str().unwrap();
+    let watch = ["watch", "--lines", "--for", "2s"];
+    for place in [None, Some(record)] {
+        let asked = Asked {
+            watches: true,
+            record: place,
+        };
+        let mut args = watch.to_vec();
+        args.extend(place.map(|_| "--record"));
+        args.extend(place);
+        let trace = trace_asked(env!("CARGO_BIN_EXE_advisor"), &args, asked);
+        assert_eq!(trace.forbidden, Vec::<String>::new(), "{args:?}");
+        assert!(trace.written.contains(&1), "{args:?}: it writes its lines");
+        assert!(trace.filters > 0, "{args:?}: the kernel holds it to that");
+        assert!(trace.dumps > 0, "{args:?}: it looks at sockets");
+        assert_eq!(trace.recorded > 0, place.is_some(), "{args:?}");
+        assert_eq!(
+            trace.events > 0,
+            nix::unistd::geteuid().is_root(),
+            "{args:?}"
+        );
+    }
+    // The same calls are not those of a watch that was not asked to record.
+    let asked = Asked {
+        watches: true,
+        record: None,
+    };
+    let args = [&watch[..], &["--record", record]].concat();
+    let trace = trace_asked(env!("CARGO_BIN_EXE_advisor"), &args, asked);
+    assert!(!trace.forbidden.is_empty(), "{trace:?}");
 }
 
 #[test]

@@ -72,6 +72,50 @@ fn close_unread(count: usize) {
     }
 }
 
+/// Closes connections with unread data, and with more written than the peer takes.
+fn close_unread_and_unsent(count: usize) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    for _ in 0..count {
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        client.write_all(b"unread").unwrap();
+        server.peek(&mut [0]).unwrap();
+        server.set_nonblocking(true).unwrap();
+        while server.write(&[0; 8 << 10]).is_ok() {}
+        drop(server);
+        // Were they closed at once, much would happen in one second.
+        thread::sleep(Duration::from_millis(120));
+    }
+}
+
+#[test]
+fn what_a_reset_threw_away_is_told() {
+    if !geteuid().is_root() {
+        // Without root there are no events; that it is said is another test's.
+        let output = run(&["watch", "--for", "1s", "--format", "json"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("events of the kernel"), "{text}");
+        return;
+    }
+    let (mut child, lines) = watch(&["--for", "300s"]);
+    close_unread_and_unsent(20);
+    thread::sleep(Duration::from_secs(2));
+    interrupt(&child);
+    let own = std::process::id();
+    let mut bytes = 0;
+    for line in lines {
+        if let Ok(Line::Event(one)) = serde_json::from_value(line)
+            && one.process.is_some_and(|process| process.pid == own)
+        {
+            bytes += one.unacknowledged_bytes;
+        }
+    }
+    child.wait().unwrap();
+    // A socket that ends just as events are taken may be missed; its peer's buffer has
+    // room for less than what was written.
+    assert!(bytes > 100_000, "{bytes}");
+}
+
 #[test]
 fn wrong_usage_is_exit_2_and_what_cannot_be_had_is_exit_3() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -199,6 +243,151 @@ fn a_record_is_whole_after_a_kill_at_any_instant() {
         );
     }
     record::read(&path).unwrap();
+}
+
+/// A directory that a process can mount a file system on, which ends with it.
+fn with_a_disk_of(size: &'static str, directory: &Path, command: &mut Command) {
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+    use std::os::unix::process::CommandExt as _;
+    let directory = directory.to_owned();
+    let none = None::<&str>;
+    let own = CloneFlags::CLONE_NEWNS;
+    let flags = if geteuid().is_root() {
+        own
+    } else {
+        own | CloneFlags::CLONE_NEWUSER
+    };
+    let work = move || {
+        unshare(flags)?;
+        mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none)?;
+        let tmpfs = Some("tmpfs");
+        mount(tmpfs, &directory, tmpfs, MsFlags::empty(), Some(size))?;
+        Ok(())
+    };
+    // SAFETY: between fork and exec it makes system calls on values that are there already.
+    unsafe {
+        command.pre_exec(work);
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_once_and_the_watch_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = directory.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let record = disk.join("record");
+    let mut command = advisor(&["watch", "--lines", "--for", "300s", "--record"]);
+    command
+        .arg(&record)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    // The first line has room there, and no facts have.
+    with_a_disk_of("size=8k", &disk, &mut command);
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut text = Vec::new();
+    while !text
+        .iter()
+        .any(|line: &String| line.contains("the record stops"))
+    {
+        text.push(
+            lines
+                .next()
+                .expect("it says that the disk is full")
+                .unwrap(),
+        );
+    }
+    close_unread(6);
+    thread::sleep(Duration::from_secs(2));
+    interrupt(&child);
+    text.extend(lines.map(Result::unwrap));
+    let output = child.wait_with_output().unwrap();
+    let (code, errors) = told(&output);
+    let text = text.join("\n");
+    assert_eq!(code, Some(3), "{text}\n{errors}");
+    let full = "No space left on device";
+    let stops: Vec<&str> = text.lines().filter(|line| line.contains(full)).collect();
+    assert_eq!(stops.len(), 1, "{text}");
+    assert!(stops[0].contains("the watch goes on"), "{text}");
+    // It goes on: what happened after that is told, and so is the plan.
+    let after = text.split(full).nth(1).unwrap();
+    assert!(after.contains("TcpExt.TCPAbortOnClose"), "{text}");
+    assert!(
+        after.contains("end of the watch") && after.contains("LB201"),
+        "{text}"
+    );
+    assert!(
+        errors.contains(full) && errors.contains("\nhint: "),
+        "{errors}"
+    );
+    assert!(
+        errors.contains("lines are missing in the record"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn no_room_for_the_first_line_is_an_error_and_no_watch() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = advisor(&["watch", "--for", "300s", "--record"]);
+    command.arg(directory.path().join("record"));
+    // Room for the directory, and for no file in it.
+    with_a_disk_of("nr_inodes=2", directory.path(), &mut command);
+    let output = command.output().unwrap();
+    let (code, errors) = told(&output);
+    let full = errors.contains("No space left on device");
+    assert!(code == Some(3) && full, "{errors}");
+    assert!(
+        errors.contains("\nhint: ") && output.stdout.is_empty(),
+        "{errors}"
+    );
+}
+
+#[test]
+fn a_record_of_another_version_or_cut_off_is_told_by_its_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("record");
+    let record = path.to_str().unwrap();
+    let (mut child, lines) = watch(&["--for", "300s", "--record", record]);
+    interrupt(&child);
+    assert!(lines.count() > 0);
+    child.wait().unwrap();
+    let lines = path.join("events-000001.jsonl");
+    let whole = fs::read_to_string(&lines).unwrap();
+    // Cut off in the middle of a line: the rest is read, and what is missing is said.
+    fs::write(&lines, &whole[..whole.len() - 5]).unwrap();
+    let output = run(&["recommend", "--record", record]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(matches!(output.status.code(), Some(0 | 1 | 4)), "{text}");
+    assert!(
+        text.contains("the last line of events-000001.jsonl"),
+        "{text}"
+    );
+    for command in ["recommend", "sockets", "capture", "metrics"] {
+        fs::write(&lines, whole.replace("\"schema\":1", "\"schema\":7")).unwrap();
+        let (code, errors) = told(&run(&[command, "--record", record]));
+        assert_eq!(code, Some(2), "{command}: {errors}");
+        assert!(
+            errors.contains(".jsonl:1:1: schema 7: this program reads"),
+            "{errors}"
+        );
+        assert!(errors.contains("\nhint: "), "{errors}");
+    }
+    fs::write(&lines, &whole).unwrap();
+    let facts = fs::read_dir(&path)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let facts = facts.filter(|path| path.extension().is_some_and(|one| one == "json"));
+    let facts = facts.max().unwrap();
+    let text = fs::read(&facts).unwrap();
+    fs::write(&facts, &text[..text.len() / 2]).unwrap();
+    let (code, errors) = told(&run(&["recommend", "--record", record]));
+    assert_eq!(code, Some(2), "{errors}");
+    assert!(
+        errors.contains(".json:") && errors.contains("\nhint: "),
+        "{errors}"
+    );
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod bisect;
 mod calibrate;
 mod compare;
 mod doctor;
+mod host;
 mod interrupt;
 mod kernels;
 mod last_run;

@@ -5,13 +5,13 @@
 //! Mann-Whitney U, texts by Fisher's exact test on how often the most frequent one is
 //! seen; all tests together by Holm at 1%.
 
+mod html;
 pub mod run;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::report::picture;
-use advisor_report::{Machine, ScenarioResult, Value, Verdict};
+use advisor_report::{Machine, ScenarioResult, Trace, Value, Verdict};
 use serde::Serialize;
 use statrs::stats_tests::mannwhitneyu::{MannWhitneyUMethod, mannwhitneyu};
 use statrs::stats_tests::{Alternative, fishers_exact};
@@ -57,9 +57,9 @@ pub struct ScenarioDifference {
     pub verdicts: Option<[Verdict; 2]>,
     /// The observations that differ.
     pub observations: Vec<ObservationDifference>,
-    /// A run of each side, drawn; empty where the side has none.
+    /// A run of each side, to be drawn: one that is not as expected, where there is one.
     #[serde(skip)]
-    pub pictures: [String; 2],
+    pub traces: [Option<Trace>; 2],
 }
 
 /// An observation whose values differ.
@@ -146,7 +146,7 @@ impl Comparison {
                 id: one.id.clone(),
                 verdicts,
                 observations,
-                pictures: [picture(one), picture(other)],
+                traces: [trace(one), trace(other)],
             });
         }
         comparison.tested = tested.len();
@@ -164,11 +164,10 @@ impl Comparison {
     }
 }
 
-/// A run of a side, drawn: one that is not as expected, where there is one.
-fn picture(result: &ScenarioResult) -> String {
+/// A run of a side: one that is not as expected, where there is one.
+fn trace(result: &ScenarioResult) -> Option<Trace> {
     let traces = result.traces.iter();
-    let trace = traces.min_by_key(|trace| trace.as_expected);
-    trace.map(picture::ascii).unwrap_or_default()
+    traces.min_by_key(|trace| trace.as_expected).cloned()
 }
 
 /// The differences that Holm's procedure keeps: the smallest p-value against ALPHA/n, the

@@ -186,6 +186,24 @@ pub fn describe_seen(seen: &[Seen]) -> String {
     parts.join(", ")
 }
 
+/// For a scenario that is not as expected: the number of the first run that breaks an
+/// expectation by itself, and what the kernel told of in it, a line each.
+fn kernel_events(scenario: &ScenarioResult) -> Option<(u64, Vec<String>)> {
+    if !matches!(scenario.verdict, Verdict::Failed | Verdict::Errored) {
+        return None;
+    }
+    let run = scenario.runs.iter().find(|run| !run.events.is_empty())?;
+    let lines = run.events.iter().map(|event| {
+        let by = event.actor.iter().map(|actor| format!(", by {actor}"));
+        let by: String = by.collect();
+        let connection = event.connection.iter().map(|ends| format!(", {ends}"));
+        let connection: String = connection.collect();
+        let (at, host, words) = (picture::time(event.at_us), &event.host, event.words());
+        format!("{at:>9} {host} {words}{by}{connection}")
+    });
+    Some((run.number, lines.collect()))
+}
+
 /// For a scenario that is not as expected, by actor: the last lines that each
 /// command printed in the first run in which a command ended before it was
 /// ready.
@@ -245,6 +263,26 @@ mod tests {
         assert_eq!(printed(&scenario), []);
     }
 
+    fn sample_runs(verdict: Verdict) -> Vec<Run> {
+        let first = Run {
+            seed_honoured: verdict == Verdict::Passed,
+            ..Run::default()
+        };
+        let second = Run {
+            number: 1,
+            seed_honoured: true,
+            events: match verdict {
+                Verdict::Failed => picture::tests::sample_events(),
+                _ => vec![],
+            },
+            ..Run::default()
+        };
+        match verdict {
+            Verdict::Skipped => vec![],
+            _ => vec![first, second],
+        }
+    }
+
     /// A report with one scenario of each verdict.
     pub(crate) fn sample() -> Report {
         let scenario = |name: &str, verdict, reason: Option<&str>, held| ScenarioResult {
@@ -261,19 +299,7 @@ mod tests {
             verdict,
             reason: reason.map(str::to_owned),
             hint: reason.map(|_| "look at it".to_owned()),
-            runs: match verdict {
-                Verdict::Skipped => vec![],
-                _ => vec![
-                    Run {
-                        seed_honoured: verdict == Verdict::Passed,
-                        ..Run::default()
-                    },
-                    Run {
-                        seed_honoured: true,
-                        ..Run::default()
-                    },
-                ],
-            },
+            runs: sample_runs(verdict),
             console: match verdict {
                 Verdict::Errored => vec!["Kernel panic - not syncing".to_owned()],
                 _ => vec![],

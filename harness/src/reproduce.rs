@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 use advisor_facts::Facts;
 use advisor_facts::condition::Condition;
+use advisor_facts::settings::Settings;
 
 use crate::suite::{self, scenario::Scenario};
 use crate::yaml::error::SuiteError;
@@ -46,11 +47,11 @@ pub struct Reproduction {
     pub population: Population,
     /// The factor.
     pub scale: Scale,
-    /// Settings of the host's network namespace.
-    pub of_namespace: Vec<Set>,
-    /// Settings of the whole kernel.
-    pub of_kernel: Vec<Set>,
-    /// Varies order and arrivals, and the number in each class.
+    /// The settings of the host, as they are there.
+    pub settings: Settings,
+    /// Its page, in bytes.
+    pub page_bytes: u64,
+    /// Varies order and arrivals.
     pub seed: u64,
     /// The release of the kernel that it is run on.
     pub release: String,
@@ -95,54 +96,59 @@ impl Reproduction {
                 "the gauge has {gauge} orphans and the socket table {orphans}: the table counts"
             ));
         }
-        let mut reproduction = Self {
-            of_namespace: Vec::new(),
-            of_kernel: Vec::new(),
+        Ok(Self {
+            settings: place.settings.clone(),
+            page_bytes: place.page_bytes,
             population,
             scale,
             seed: 0,
             release: release.to_owned(),
             notes,
             host: facts.kernel.clone(),
-        };
-        reproduction.set(place);
-        Ok(reproduction)
+        })
     }
 
-    /// Takes the settings over.
-    fn set(&mut self, place: &Facts) {
-        let exists = |(name, _): &Set| settings::find(name, &self.release).is_ok();
-        let mut of_namespace = settings::of_namespace(&place.settings, self.scale);
-        of_namespace.retain(exists);
+    /// The settings of the host's network namespace that the kernel has.
+    pub fn of_namespace(&self) -> Vec<Set> {
+        let mut set = settings::of_namespace(&self.settings, self.scale);
+        set.retain(|(name, _)| settings::find(name, &self.release).is_ok());
+        set
+    }
+
+    /// Those of the whole kernel.
+    pub fn of_kernel(&self) -> Vec<Set> {
         let orphans = self.population.of_condition(Condition::is_orphan);
         let bears = |name: &str| name != ORPHAN_LIMIT || orphans > 0;
-        self.of_kernel = settings::of_kernel(&place.settings, self.scale, place.page_bytes, bears);
-        self.of_namespace = of_namespace;
+        settings::of_kernel(&self.settings, self.scale, self.page_bytes, bears)
+    }
+
+    /// A setting of the host as it is set here.
+    pub fn scaled(&self, (name, value): &Set) -> Set {
+        let value = settings::scaled(name, value, self.scale, self.page_bytes);
+        (name.clone(), value)
     }
 
     /// The same with another seed: each varies the order of classes, the arrivals, and the
-    /// number in each class by up to a tenth.
+    /// factor by up to a tenth. The first seed is the host itself.
     #[must_use]
     pub fn with_seed(&self, seed: u64) -> Self {
+        let percent = match seed % 8 {
+            1 | 5 => -10,
+            2 | 6 => 10,
+            3 => -5,
+            4 => 5,
+            _ => 0,
+        };
         Self {
             seed,
+            scale: self.scale.by_percent(percent),
             ..self.clone()
         }
     }
 
     /// How many of a class are made.
     pub fn count(&self, class: &Class) -> u64 {
-        let count = self.scale.count(class.count());
-        // The first seed is the host itself.
-        let tenth = i64::try_from(count / 10).unwrap_or(0);
-        let steps = [0, -2, 2, -1, 1, -2, 2, 0];
-        let seed = usize::try_from(self.seed).unwrap_or(0);
-        let step = if self.seed == 0 {
-            0
-        } else {
-            steps[seed % steps.len()]
-        };
-        count.saturating_add_signed(tenth * step / 2)
+        self.scale.count(class.count())
     }
 
     /// How many descriptors a program may have, in the reproduction.
@@ -166,7 +172,7 @@ impl Reproduction {
     /// The settings of the namespace that are there from the start: all but that which would
     /// keep records of TIME_WAIT from being made.
     fn early(&self) -> Vec<Set> {
-        let mut set: Vec<Set> = self.of_namespace.clone();
+        let mut set = self.of_namespace();
         if self.population.records() > 0 {
             set.retain(|(name, _)| name != REUSE);
             set.push((REUSE.to_owned(), "0".to_owned()));
@@ -179,10 +185,10 @@ impl Reproduction {
         if self.population.records() == 0 {
             return Vec::new();
         }
-        let mut set = self.of_namespace.iter();
+        let mut set = self.of_namespace().into_iter();
         let known = set.find(|(name, _)| name == REUSE);
         let usual = || (REUSE.to_owned(), "2".to_owned());
-        vec![known.cloned().unwrap_or_else(usual)]
+        vec![known.unwrap_or_else(usual)]
     }
 
     /// The text of the suite.

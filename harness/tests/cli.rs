@@ -5,6 +5,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+#[allow(dead_code, reason = "the documents need the rest")]
+mod invented;
+
 /// What a command printed and how it ended, with the directory's name left
 /// out.
 fn harness(directory: &Path, arguments: &[&str]) -> String {
@@ -16,13 +19,61 @@ fn harness(directory: &Path, arguments: &[&str]) -> String {
         .env("HOME", directory)
         .output()
         .unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    hints_name_what_there_is(arguments, &errors);
     format!(
-        "$ harness {}\n{}{}exit status: {}\n",
+        "$ harness {}\n{}{errors}exit status: {}\n",
         arguments.join(" "),
         String::from_utf8(output.stdout).unwrap(),
-        String::from_utf8(output.stderr).unwrap(),
         output.status.code().unwrap()
     )
+}
+
+/// A hint names options of the command that gave it, or another command with its own.
+fn hints_name_what_there_is(arguments: &[&str], errors: &str) {
+    let help = |command: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_harness"))
+            .args(command)
+            .arg("--help")
+            .env("COLUMNS", "80")
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // What `kernels fetch` has is not what `kernels` has.
+    let own = arguments.len().min(match arguments.first() {
+        Some(&"kernels" | &"new") => 2,
+        _ => 1,
+    });
+    for hint in errors
+        .lines()
+        .filter_map(|line| line.strip_prefix("hint: "))
+    {
+        let mut command = arguments[..own].to_vec();
+        let is_end = |c: char| c.is_whitespace() || "`,;:()=".contains(c);
+        let words: Vec<&str> = hint.split(is_end).filter(|word| !word.is_empty()).collect();
+        for (place, word) in words.iter().enumerate() {
+            match *word {
+                "advisor" | "cargo" | "sudo" | "apt-get" => command.clear(),
+                "harness" => {
+                    let rest = words[place + 1..].iter().copied();
+                    let name = |word: &&str| word.bytes().all(|b| b.is_ascii_lowercase());
+                    let known = rest.take_while(name).take(2);
+                    command = known.collect();
+                    if command.first() != Some(&"kernels") {
+                        command.truncate(1);
+                    }
+                }
+                option if option.starts_with("--") && !command.is_empty() => {
+                    assert!(
+                        help(&command).contains(option),
+                        "{command:?} has no {option}, which a hint names: {hint}"
+                    );
+                }
+                _ => {}
+            }
+        }
+    }
 }
 
 fn file(directory: &Path, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
@@ -223,6 +274,57 @@ fn proving_says_what_is_missing() {
     .map(|arguments| harness(directory.path(), arguments))
     .collect();
     insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_record_is_taken_where_facts_are() {
+    let directory = tempfile::tempdir().unwrap();
+    file(directory.path(), "empty/notes", "");
+    file(directory.path(), "cut/facts-000001.json", "{\"schema\": 2,");
+    let facts = {
+        let mut facts = invented::host(&[("net.ipv4.tcp_mem", "15000 18000 27000")]);
+        invented::add(&mut facts, invented::Kind::OrphanDead, 300, 50_000);
+        facts
+    };
+    let mut text = Vec::new();
+    advisor_facts::file::write(&mut text, &facts).unwrap();
+    file(directory.path(), "record/facts-000002.json", &text);
+    let start = r#"{"line":"start","schema":1,"at":"2026-11-30T03:12:07.123Z","advisor":"0","kernel":"6.12.48","namespace":1,"tells_reset_reasons":true,"unseen":[]}"#;
+    let other = start.replace("schema\":1", "schema\":7");
+    file(
+        directory.path(),
+        "record/events-000001.jsonl",
+        format!("{start}\n"),
+    );
+    file(directory.path(), "other/facts-000002.json", &text);
+    file(
+        directory.path(),
+        "other/events-000001.jsonl",
+        format!("{other}\n"),
+    );
+    let set = ["--set", "net.ipv4.tcp_tw_reuse=1"];
+    let tried = |record| ["try", "--record", record, set[0], set[1]];
+    let told: String = [
+        &["reproduce", "--help"][..],
+        &["reproduce"],
+        &["try", set[0], set[1]],
+        &["reproduce", "--facts", "a", "--record", "b"],
+        &["reproduce", "--record", "nowhere"],
+        &["reproduce", "--record", "empty"],
+        &["reproduce", "--record", "cut"],
+        &["reproduce", "--record", "other"],
+        &tried("nowhere"),
+        &tried("other"),
+        &["prove", "--record", "nowhere"],
+        &["prove", "--record", "other"],
+        &["reproduce", "--record", "record", "--output", "host.yaml"],
+    ]
+    .iter()
+    .map(|arguments| harness(directory.path(), arguments))
+    .collect();
+    let suite = std::fs::read_to_string(directory.path().join("host.yaml")).unwrap();
+    assert!(suite.contains("300 orphan with a dead peer"), "{suite}");
+    insta::assert_snapshot!(told);
 }
 
 #[test]

@@ -149,6 +149,15 @@ pub struct Occurrence {
     /// The connection of the last of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends: Option<Ends>,
+    /// Of resets: the bytes that the program had written and the peer had not
+    /// acknowledged, as far as the kernel told of the sockets that ended.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unacknowledged_bytes: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Occurrence {
@@ -203,6 +212,7 @@ impl Group {
     fn add(&mut self, one: &Occurrence) {
         let all = &mut self.all;
         all.count += one.count;
+        all.unacknowledged_bytes += one.unacknowledged_bytes;
         all.at = all.at.max(one.at);
         all.ends = one.ends.or(all.ends);
         self.first = self.first.min(one.at);
@@ -461,6 +471,7 @@ mod tests {
             by_port: false,
             namespace: Some(1),
             ends: None,
+            unacknowledged_bytes: 100,
         }
     }
 
@@ -492,6 +503,7 @@ mod tests {
             (group.all.count, group.first, group.all.at),
             (6, at(0), at(2))
         );
+        assert_eq!(group.all.unacknowledged_bytes, 300);
         for pid in 0..5000 {
             happened.add(&occurrence(9, 100 + pid, 1));
         }

@@ -196,6 +196,64 @@ pub struct Record {
     pub looks: Vec<Facts>,
 }
 
+/// From this share of a limit on a look shows more than usual.
+const NEAR: f64 = 0.5;
+
+/// How near TCP's memory and orphans are to their limits: the larger share.
+pub fn share_of_limits(facts: &Facts) -> f64 {
+    let gauge = |name: &str| facts.now.sockstat.get(name);
+    #[expect(clippy::cast_precision_loss, reason = "a share")]
+    let share = |used: Option<i64>, limit: Option<f64>| match (used, limit) {
+        (Some(used), Some(limit)) if limit > 0.0 => used as f64 / limit,
+        _ => 0.0,
+    };
+    #[expect(clippy::cast_precision_loss, reason = "a share")]
+    let memory = facts.settings.tcp_mem.map(|[_, _, high]| {
+        high as f64 * facts.page_bytes as f64 / facts.gauge_unit_bytes() as f64
+    });
+    #[expect(clippy::cast_precision_loss, reason = "a share")]
+    let orphans = facts.settings.tcp_max_orphans.map(|most| most as f64);
+    share(gauge("TCP.mem"), memory).max(share(gauge("TCP.orphan"), orphans))
+}
+
+impl Record {
+    /// The host as a trial needs it: at the look at which a limit was nearest, where one
+    /// was near at any, else at the last. It is compared with the earlier look from which
+    /// on it came fastest to that: the rates of the record are those of this window.
+    pub fn at_worst(self) -> Facts {
+        let happened = self.facts.happened.clone();
+        let mut looks = self.looks;
+        looks.push(self.facts);
+        let shares: Vec<f64> = looks.iter().map(share_of_limits).collect();
+        let last = looks.len() - 1;
+        let worst = (0..looks.len())
+            // Of two that are alike the later one.
+            .max_by(|one, other| shares[*one].total_cmp(&shares[*other]))
+            .filter(|place| shares[*place] >= NEAR)
+            .unwrap_or(last);
+        let rate = |place: &usize| {
+            let since = looks[worst]
+                .now
+                .uptime
+                .saturating_sub(looks[*place].now.uptime);
+            (shares[worst] - shares[*place]) / since.as_secs_f64()
+        };
+        let earlier = (0..worst)
+            .filter(|place| {
+                let (one, worst) = (&looks[*place], &looks[worst]);
+                one.boot_id == worst.boot_id && one.now.uptime < worst.now.uptime
+            })
+            .max_by(|one, other| rate(one).total_cmp(&rate(other)));
+        let earlier = earlier.map(|place| looks[place].now.clone());
+        let mut facts = looks.swap_remove(worst);
+        if let Some(earlier) = earlier {
+            facts.set_earlier(earlier);
+        }
+        facts.happened = happened;
+        facts
+    }
+}
+
 const HINT: &str = "give the directory that `advisor watch --record DIR` wrote";
 const SCHEMA_HINT: &str = "read it with the version of the advisor that its first line names";
 
@@ -211,7 +269,7 @@ pub fn read(directory: &Path) -> Result<Record, GivenFileError> {
     names.sort();
     let mut looks = Vec::new();
     for path in of_kind(directory, &names, FACTS_FILE) {
-        looks.push(file::read(&path)?);
+        looks.push(file::read(&path).map_err(of_record)?);
     }
     let Some(mut facts) = looks.pop() else {
         return Err(GivenFileError::Unfit {
@@ -232,6 +290,26 @@ pub fn read(directory: &Path) -> Result<Record, GivenFileError> {
     facts.unseen.extend(happened.unseen.iter().cloned());
     facts.happened = Some(happened.into());
     Ok(Record { facts, looks })
+}
+
+/// What to do about facts of a record that can't be read: the others can be.
+fn of_record(error: GivenFileError) -> GivenFileError {
+    match error {
+        GivenFileError::Malformed {
+            path,
+            line,
+            column,
+            message,
+            ..
+        } => GivenFileError::Malformed {
+            path,
+            line,
+            column,
+            message,
+            hint: "take this file out of the directory: the rest of the record is read without it",
+        },
+        other => other,
+    }
 }
 
 /// The files whose names begin and end so.

@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::document::{self, DocumentError, FileFormat};
-use crate::trace::Trace;
+use crate::trace::{KernelEvent, Trace};
 
 /// The version of the report format that this program writes and reads.
 pub const SCHEMA: u32 = 1;
@@ -314,6 +314,10 @@ pub struct Run {
     /// Steps that failed though nothing is expected of them, with the first error.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub failed_steps: BTreeMap<String, String>,
+    /// Where the run breaks an expectation by itself: what the kernel told of in it, in
+    /// order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<KernelEvent>,
 }
 
 /// One socket at the end of a run.
@@ -493,7 +497,7 @@ const REPORT: FileFormat = FileFormat {
     schema: SCHEMA,
     // A run of the whole catalogue writes a few megabytes.
     limit_bytes: 256 << 20,
-    given: "--report takes report.json or the directory that holds it",
+    given: "give report.json or the directory that holds it",
     anew: "write it anew with a harness of this release: harness run --report DIR",
 };
 

@@ -28,6 +28,80 @@ pub struct Trace {
     /// Queues by the packets, and gauges as they were sampled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub series: Vec<Series>,
+    /// What the kernel told of: resets with their reasons, dropped packets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<KernelEvent>,
+}
+
+/// Something that the kernel told of by a tracepoint, once or several times in a row.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct KernelEvent {
+    /// When it first happened, in microseconds since the start of the run.
+    pub at_us: u64,
+    /// The host.
+    pub host: String,
+    /// The actor in whose process it happened, where it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// What happened, as a suite names it: `resets.sent.TCP_ABORT_ON_CLOSE`,
+    /// `resets.received`, `drops.TCP_LISTEN_OVERFLOW`.
+    pub what: String,
+    /// The connection, `10.0.1.2:40000 > 10.0.2.2:7000`; left out where it is not known, or
+    /// where there were several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<String>,
+    /// How often it happened.
+    pub count: u64,
+}
+
+impl KernelEvent {
+    /// What happened, in words: `sends RST: TCP_ABORT_ON_CLOSE`.
+    pub fn words(&self) -> String {
+        let times = match self.count {
+            1 => String::new(),
+            count => format!(" x{count}"),
+        };
+        let what = &self.what;
+        if let Some(reason) = what.strip_prefix("resets.sent.") {
+            format!("sends RST: {reason}{times}")
+        } else if let Some(reason) = what.strip_prefix("drops.") {
+            format!("drops a packet: {reason}{times}")
+        } else if what == "resets.received" {
+            format!("gets RST{times}")
+        } else {
+            format!("{what}{times}")
+        }
+    }
+}
+
+/// Events that are alike and near each other are one: within so many others and so many
+/// microseconds.
+const NEAR: (usize, u64) = (6, 150_000);
+/// Events of a run at most; the later ones are left out.
+pub const MOST_EVENTS: usize = 60;
+
+/// Events in order, those that are alike together, with times since `zero_us`.
+pub fn gathered(events: &[KernelEvent], zero_us: u64) -> Vec<KernelEvent> {
+    let mut gathered: Vec<KernelEvent> = Vec::new();
+    for event in events {
+        let at_us = event.at_us.saturating_sub(zero_us);
+        let is_like = |known: &&mut KernelEvent| {
+            (&known.host, &known.actor, &known.what) == (&event.host, &event.actor, &event.what)
+                && at_us.saturating_sub(known.at_us) < NEAR.1
+        };
+        if let Some(known) = gathered.iter_mut().rev().take(NEAR.0).find(is_like) {
+            known.count += event.count;
+            if known.connection != event.connection {
+                known.connection = None;
+            }
+        } else if gathered.len() < MOST_EVENTS {
+            gathered.push(KernelEvent {
+                at_us,
+                ..event.clone()
+            });
+        }
+    }
+    gathered
 }
 
 /// A host of a run.
@@ -369,6 +443,43 @@ mod tests {
         ] {
             assert!(line.parse::<Segment>().is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn events_that_are_alike_are_one_and_bounded() {
+        let event = |at_us, host: &str, what: &str, port: u16| KernelEvent {
+            at_us,
+            host: host.to_owned(),
+            actor: None,
+            what: what.to_owned(),
+            connection: Some(format!("10.0.1.2:{port} > 10.0.2.2:7000")),
+            count: 1,
+        };
+        let events = [
+            event(1000, "client", "resets.sent.TCP_ABORT_ON_CLOSE", 1),
+            event(1100, "server", "resets.received", 1),
+            event(1200, "client", "resets.sent.TCP_ABORT_ON_CLOSE", 2),
+            event(900_000, "client", "resets.sent.TCP_ABORT_ON_CLOSE", 3),
+            event(900_001, "client", "drops.TCP_LISTEN_OVERFLOW", 3),
+        ];
+        let told: Vec<String> = gathered(&events, 1000)
+            .iter()
+            .map(|one| format!("{} {} {}", one.at_us, one.host, one.words()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "0 client sends RST: TCP_ABORT_ON_CLOSE x2",
+                "100 server gets RST",
+                "899000 client sends RST: TCP_ABORT_ON_CLOSE",
+                "899001 client drops a packet: TCP_LISTEN_OVERFLOW",
+            ]
+        );
+        assert_eq!(gathered(&events, 0)[0].connection, None);
+        let many: Vec<_> = (0..500)
+            .map(|number| event(number, "client", &format!("drops.{number}"), 1))
+            .collect();
+        assert_eq!(gathered(&many, 0).len(), MOST_EVENTS);
     }
 
     #[test]

@@ -27,7 +27,8 @@ use crate::watch::{Lines, Options, WatchError, watch};
     0  nothing to recommend\n  \
     1  there are recommendations\n  \
     2  wrong usage\n  \
-    3  the host cannot be read, the record cannot be kept, or the port is in use")]
+    3  the host cannot be read, the record cannot be kept or lacks something, or the\n     \
+        port is in use")]
 pub(super) struct Watch {
     /// How long (90s, 10m, 12h); default: until Ctrl-C
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
@@ -71,6 +72,7 @@ impl Watch {
         };
         let is_text = matches!(self.format, ListFormat::Text);
         let is_screen = is_text && !self.lines && are_terminals();
+        let place = self.record.clone().unwrap_or_default();
         let options = Options {
             lasts: self.lasts,
             looking: Looking {
@@ -103,6 +105,13 @@ impl Watch {
                 )
             }
         })?;
+        if let Some((lines, source)) = ended.missing {
+            return Err(Error::from(WatchError::Missing {
+                path: place,
+                lines,
+                source,
+            }));
+        }
         Ok(if ended.advice.recommendations.is_empty() {
             ExitCode::SUCCESS
         } else {

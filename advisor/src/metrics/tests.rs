@@ -72,6 +72,7 @@ fn series_are_bounded_and_what_they_are_named_by_is_escaped() {
             by_port: false,
             namespace: None,
             ends: None,
+            unacknowledged_bytes: 0,
         });
     }
     metrics.happened(&happened);

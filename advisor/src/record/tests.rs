@@ -40,6 +40,7 @@ fn event(second: u64) -> Line {
             local: address("192.0.2.10:8080"),
             peer: address("192.0.2.7:55210"),
         }),
+        unacknowledged_bytes: 0,
     })
 }
 
@@ -59,9 +60,9 @@ fn a_record_is_read_as_it_was_written_after_each_byte_of_its_end() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("record");
     let mut recorder = begin(&path, 1 << 20, false);
-    recorder.facts(&recorded_host("quiet")).unwrap();
+    assert_eq!(recorder.facts(&recorded_host("quiet")), Change::None);
     for second in 2..12 {
-        recorder.line(&event(second)).unwrap();
+        assert_eq!(recorder.line(&event(second)), Change::None);
     }
     drop(recorder);
     let lines = path.join("events-000001.jsonl");
@@ -90,7 +91,7 @@ fn a_record_is_read_as_it_was_written_after_each_byte_of_its_end() {
     }
     // The next watch goes on beside it.
     let mut recorder = begin(&path, 1 << 20, false);
-    recorder.line(&event(20)).unwrap();
+    assert_eq!(recorder.line(&event(20)), Change::None);
     assert_eq!(count(&path), 10);
 }
 
@@ -99,9 +100,9 @@ fn a_record_stays_within_its_bounds_and_keeps_the_first_facts() {
     let directory = tempfile::tempdir().unwrap();
     let mut recorder = begin(directory.path(), 64 << 10, false);
     let facts = recorded_host("quiet");
-    recorder.facts(&facts).unwrap();
+    assert_eq!(recorder.facts(&facts), Change::None);
     for second in 0..2000 {
-        recorder.line(&event(second)).unwrap();
+        assert_eq!(recorder.line(&event(second)), Change::None);
     }
     let files = recorder.files().unwrap();
     let bytes: u64 = files
@@ -111,7 +112,7 @@ fn a_record_stays_within_its_bounds_and_keeps_the_first_facts() {
         .sum();
     assert!((32 << 10..80 << 10).contains(&bytes), "{bytes}");
     for _ in 0..20 {
-        recorder.facts(&facts).unwrap();
+        assert_eq!(recorder.facts(&facts), Change::None);
     }
     let files = recorder.files().unwrap();
     let facts: Vec<_> = files.iter().filter(|file| !file.is_lines).collect();
@@ -124,16 +125,15 @@ fn a_record_stays_within_its_bounds_and_keeps_the_first_facts() {
 fn a_redacted_record_names_nobody() {
     let directory = tempfile::tempdir().unwrap();
     let mut recorder = begin(directory.path(), 1 << 20, true);
-    recorder.line(&event(2)).unwrap();
-    recorder
-        .line(&Line::Finding {
-            at: At::default(),
-            code: "LB201".to_owned(),
-            severity: "warning".to_owned(),
-            summary: "secret-shop.py".to_owned(),
-            subject: "secret".to_owned(),
-        })
-        .unwrap();
+    assert_eq!(recorder.line(&event(2)), Change::None);
+    let change = recorder.line(&Line::Finding {
+        at: At::default(),
+        code: "LB201".to_owned(),
+        severity: "warning".to_owned(),
+        summary: "secret-shop.py".to_owned(),
+        subject: "secret".to_owned(),
+    });
+    assert_eq!(change, Change::None);
     let text = fs::read_to_string(directory.path().join("events-000001.jsonl")).unwrap();
     assert!(
         !text.contains("secret") && !text.contains("192.0.2."),
@@ -162,7 +162,7 @@ fn what_is_no_record_is_named_with_its_line() {
     assert!(error(directory.path()).ends_with("there is no facts-N.json in it"));
     assert!(error(&directory.path().join("nowhere")).contains("cannot read it"));
     let mut recorder = begin(directory.path(), 1 << 20, false);
-    recorder.facts(&recorded_host("quiet")).unwrap();
+    assert_eq!(recorder.facts(&recorded_host("quiet")), Change::None);
     drop(recorder);
     let lines = directory.path().join("events-000001.jsonl");
     let first = fs::read_to_string(&lines).unwrap();
@@ -177,4 +177,60 @@ fn what_is_no_record_is_named_with_its_line() {
     );
     fs::write(&lines, "nothing\n").unwrap();
     assert!(error(directory.path()).contains("jsonl:1:1: the first line"));
+}
+
+/// The quiet host so long after its boot, with so many orphans of 100.
+fn with_orphans(uptime_s: u64, orphans: &str) -> Facts {
+    let mut facts = recorded_host("quiet");
+    assert!(facts.settings.set("net.ipv4.tcp_max_orphans", "100"));
+    facts.earlier = None;
+    facts.boot_id = Some("one".to_owned());
+    facts.now.uptime = Duration::from_secs(uptime_s);
+    let text = format!("TCP: inuse 5 orphan {orphans} tw 0 alloc 9 mem 1\n");
+    let sockstat = advisor_facts::sockstat::Sockstat::parse(&text, Path::new("sockstat")).unwrap();
+    facts.now.sockstat.merge(sockstat);
+    facts
+}
+
+#[test]
+fn a_trial_takes_the_worst_moment_and_the_steepest_way_to_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut recorder = begin(directory.path(), 1 << 20, false);
+    // It stays full for a while: that is no rate.
+    let looks = [
+        (100, "2"),
+        (200, "10"),
+        (220, "90"),
+        (900, "90"),
+        (1500, "3"),
+    ];
+    for (uptime_s, orphans) in looks {
+        assert_eq!(
+            recorder.facts(&with_orphans(uptime_s, orphans)),
+            Change::None
+        );
+    }
+    let worst = record::read(directory.path()).unwrap().at_worst();
+    assert_eq!(worst.now.uptime.as_secs(), 900);
+    assert_eq!(worst.window().unwrap().1.uptime.as_secs(), 200);
+    // What comes later drives out everything but the first and the worst.
+    for uptime_s in 1501..1530 {
+        assert_eq!(recorder.facts(&with_orphans(uptime_s, "3")), Change::None);
+    }
+    let record = record::read(directory.path()).unwrap();
+    assert!(record.looks.len() <= FACTS + 1, "{}", record.looks.len());
+    let worst = record.at_worst();
+    assert_eq!(worst.now.uptime.as_secs(), 900);
+    assert_eq!(worst.window().unwrap().1.uptime.as_secs(), 100);
+    // Where no limit was near, the last look is the one.
+    let directory = tempfile::tempdir().unwrap();
+    let mut recorder = begin(directory.path(), 1 << 20, false);
+    for (uptime_s, orphans) in [(100, "2"), (200, "30"), (300, "4")] {
+        assert_eq!(
+            recorder.facts(&with_orphans(uptime_s, orphans)),
+            Change::None
+        );
+    }
+    let last = record::read(directory.path()).unwrap().at_worst();
+    assert_eq!(last.now.uptime.as_secs(), 300);
 }

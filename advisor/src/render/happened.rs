@@ -71,7 +71,11 @@ fn peak(peak: &Peak) -> Option<String> {
 /// `39 reset-sent TCP_ABORT_ON_CLOSE by upload.py (25612), 03:12:07 to 03:14:02`
 fn group(group: &Group, happened: &Happened) -> String {
     let one = &group.all;
-    let words = format!("{} {}", one.count, one.words(happened.own_namespace));
+    let mut words = format!("{} {}", one.count, one.words(happened.own_namespace));
+    if one.unacknowledged_bytes > 0 {
+        let lost = advisor_facts::units::bytes(one.unacknowledged_bytes);
+        words = format!("{words} ({lost} not acknowledged)");
+    }
     let (first, last) = (group.first.time_of_day(), one.at.time_of_day());
     if first == last {
         format!("{words}, at {first}")

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use advisor_facts::Facts;
 use advisor_facts::happened::{At, Group, Kind};
+use advisor_facts::units::bytes;
 
 use super::Evidence;
 
@@ -17,6 +18,7 @@ pub(super) struct Witnessed {
     first: At,
     last: At,
     reason: String,
+    unacknowledged_bytes: u64,
 }
 
 /// The programs that sent resets for one of these reasons, who sent most first. A kernel
@@ -43,7 +45,9 @@ pub(super) fn resets(facts: &Facts, reasons: &[&str], without_reasons: bool) -> 
             first: group.first,
             last: group.all.at,
             reason: group.all.reason.clone().unwrap_or_default(),
+            unacknowledged_bytes: 0,
         });
+        one.unacknowledged_bytes += group.all.unacknowledged_bytes;
         one.count += group.all.count;
         one.first = one.first.min(group.first);
         one.last = one.last.max(group.all.at);
@@ -82,7 +86,11 @@ pub(super) fn sentence(programs: &[Witnessed]) -> String {
         } else {
             format!("{first} to {last}")
         };
-        format!("{} by {}, {when}", one.count, one.name)
+        let lost = match one.unacknowledged_bytes {
+            0 => String::new(),
+            lost => format!(", {} written and not acknowledged", bytes(lost)),
+        };
+        format!("{} by {}, {when}{lost}", one.count, one.name)
     });
     let of: Vec<_> = of.collect();
     format!(

@@ -33,6 +33,7 @@ impl Gather {
         *later = Some(match later.take() {
             Some(before) => Occurrence {
                 count: before.count + one.count,
+                unacknowledged_bytes: before.unacknowledged_bytes + one.unacknowledged_bytes,
                 ..one
             },
             None => one,
@@ -78,6 +79,7 @@ mod tests {
             by_port: false,
             namespace: None,
             ends: None,
+            unacknowledged_bytes: 7,
         }
     }
 
@@ -90,6 +92,7 @@ mod tests {
         assert!(gather.add(reset(1)).is_none());
         let rest = gather.end_of_second();
         assert_eq!(rest.iter().map(|one| one.count).collect::<Vec<_>>(), [2]);
+        assert_eq!(rest[0].unacknowledged_bytes, 14);
         assert!(gather.end_of_second().is_empty());
         assert!(gather.add(reset(1)).is_some());
     }

@@ -34,7 +34,11 @@ pub(crate) fn text(line: &Line, own: Option<u32>) -> String {
             let ends = one.ends.map_or_else(String::new, |ends| {
                 format!(" {} -> {}", ends.local, ends.peer)
             });
-            format!("{}{times}{ends}", one.words(own))
+            let lost = match one.unacknowledged_bytes {
+                0 => String::new(),
+                lost => format!(", {} not acknowledged", bytes(lost)),
+            };
+            format!("{}{times}{ends}{lost}", one.words(own))
         }
         Line::Gauge {
             gauge,

@@ -11,9 +11,10 @@ use advisor_facts::counters::Counters;
 use advisor_facts::happened::{At, Kind, Level, Occurrence};
 use advisor_facts::namespaces::{self, Door, doors};
 use advisor_facts::pulse::{self, OwnPulse, Pulse};
-use advisor_facts::{FactError, Settings, Unseen};
+use advisor_facts::{FactError, Facts, Settings, Unseen};
 use advisor_report::record::Line;
 
+use super::looker;
 use super::pace::{Pace, cpu_time};
 use crate::gauges::{COUNTERS, GAUGES, Gauge, Point, Reading};
 
@@ -91,17 +92,14 @@ pub(super) struct Told {
 }
 
 impl Sampler {
-    pub(super) fn new(
-        now: Instant,
-        page_bytes: u64,
-        gauge_unit_bytes: u64,
-        known_unseen: &[Unseen],
-    ) -> Result<Self, FactError> {
+    /// What the counters are compared with is what the first look saw.
+    pub(super) fn new(now: Instant, first: &Facts) -> Result<Self, FactError> {
+        let (page_bytes, gauge_unit_bytes) = looker::units(first);
         Ok(Self {
             own: Pace::new(SECOND, OWN_SHARE, now),
             settings_next: now + SETTINGS,
             settings: pulse::settings()?,
-            counters: None,
+            counters: Some(first.now.counters.clone()),
             page_bytes,
             gauge_unit_bytes,
             inode: namespaces::own(Path::new("/")),
@@ -113,7 +111,7 @@ impl Sampler {
             has_been_round: false,
             running: None,
             followed: HashMap::new(),
-            unseen: known_unseen.to_vec(),
+            unseen: first.unseen.clone(),
         })
     }
 
@@ -357,6 +355,7 @@ fn grown(before: Option<&Counters>, now: &Counters, inode: Option<u32>, told: &m
                 by_port: false,
                 namespace: inode,
                 ends: None,
+                unacknowledged_bytes: 0,
             }));
         }
     }

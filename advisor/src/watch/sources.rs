@@ -1,17 +1,19 @@
 //! What happens, from the kernel's events and its log, with the processes named.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use advisor_facts::events::{
-    BUFFER_LIMIT, DROPPED_AT_LIMITS, Ends, Event, Log, RESET_RECEIVED, RESET_SENT_BY_SOCKET,
-    Reader, Running, Tracepoint, What,
+    BUFFER_LIMIT, DROPPED_AT_LIMITS, Destroyed, Ends, Event, Log, RESET_RECEIVED,
+    RESET_SENT_BY_SOCKET, Reader, Running, Tracepoint, What,
 };
 use advisor_facts::happened::{At, Kind, Occurrence};
 use advisor_facts::namespaces;
 use advisor_facts::processes::Process;
+use advisor_facts::sock_diag::TcpSocket;
 use advisor_facts::{Facts, Unseen};
 use nix::time::{ClockId, clock_gettime};
 
@@ -34,6 +36,20 @@ const FEW: f64 = 100.0;
 const CALM: u32 = 50;
 /// One of so many events is taken at the least.
 const THINNEST: u64 = 1 << 14;
+/// So many messages about sockets that ended are taken at once, and so many sockets a
+/// second are too many.
+const ENDINGS: usize = 512;
+const MANY_ENDINGS: u32 = 500;
+/// Then nobody listens for so long, each time twice as long.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+/// Reasons of resets with which a socket keeps its numbers to the end; tcp_disconnect()
+/// changes them.
+const KEPT: &[&str] = &[
+    "TCP_ABORT_ON_CLOSE",
+    "TCP_ABORT_ON_MEMORY",
+    "TCP_KEEPALIVE_TIMEOUT",
+];
 /// So many lines of the log are read at once.
 const LINES: usize = 200;
 /// So many processes are looked up in one tick.
@@ -48,6 +64,7 @@ const CONNECTIONS: usize = 20_000;
 pub(super) struct Sources {
     reader: Option<Reader>,
     log: Option<Log>,
+    endings: Option<Endings>,
     events: Vec<Event>,
     known: Known,
     /// For each tracepoint that is thinned, the ticks since it was calm.
@@ -98,9 +115,16 @@ impl Sources {
                 why: format!("/dev/kmsg: {error}"),
             });
         });
+        let endings = Endings::open().map_err(|error| {
+            unseen.push(Unseen {
+                what: "what a socket still held when it ended".to_owned(),
+                why: format!("sock_diag: {error}"),
+            });
+        });
         Self {
             reader,
             log: log.ok(),
+            endings: endings.ok(),
             events: Vec::new(),
             known: Known::default(),
             calm: HashMap::new(),
@@ -148,6 +172,9 @@ impl Sources {
             }
             let since = now.saturating_duration_since(self.last).as_secs_f64();
             self.last = now;
+            if let Some(endings) = &mut self.endings {
+                endings.take(now, &mut taken);
+            }
             thin(reader, since.max(0.05), &mut self.calm, &mut taken.notes);
         }
         if let Some(log) = &mut self.log {
@@ -163,6 +190,7 @@ impl Sources {
                         by_port: false,
                         namespace: None,
                         ends: None,
+                        unacknowledged_bytes: 0,
                     });
                 }
             };
@@ -180,6 +208,88 @@ impl Sources {
             }
         }
         taken
+    }
+}
+
+/// Sockets that end: how much each had written that the peer had not acknowledged.
+struct Endings {
+    destroyed: Destroyed,
+    /// Until when nobody listens, and how long that is.
+    resumes: Option<Instant>,
+    pause: Duration,
+    /// So many have ended since then.
+    count: (u32, Instant),
+    /// What sockets that ended a moment ago had not acknowledged.
+    left: HashMap<Ends, u64>,
+}
+
+impl Endings {
+    fn open() -> std::io::Result<Self> {
+        let destroyed = Destroyed::open()?;
+        // Where that is refused, it is this namespace's alone.
+        let _ = destroyed.listen_everywhere();
+        Ok(Self {
+            destroyed,
+            resumes: None,
+            pause: SHORTEST_PAUSE,
+            count: (0, Instant::now()),
+            left: HashMap::new(),
+        })
+    }
+
+    /// Says of resets what their sockets had not acknowledged. Each socket that ends costs
+    /// the kernel some microseconds while somebody listens: where there are many, nobody
+    /// does for a while.
+    fn take(&mut self, now: Instant, taken: &mut Taken) {
+        if self.resumes.is_some_and(|resumes| now < resumes) {
+            return;
+        }
+        if self.resumes.take().is_some() {
+            // What is still there is old.
+            let _ = self.destroyed.drain(ENDINGS, &mut |_| {});
+            if self.destroyed.listen(true).is_err() {
+                self.resumes = Some(now + self.pause);
+                return;
+            }
+            self.count = (0, now);
+        }
+        let mut count = 0;
+        let left = &mut self.left;
+        left.clear();
+        let drained = self.destroyed.drain(ENDINGS, &mut |socket| {
+            count += 1;
+            if socket.send_queue_bytes > 0 {
+                left.insert(plain_ends(&socket), socket.send_queue_bytes.into());
+            }
+        });
+        for one in &mut taken.occurrences {
+            let keeps = one
+                .reason
+                .as_deref()
+                .is_some_and(|reason| KEPT.contains(&reason));
+            if one.kind == Kind::ResetSent
+                && keeps
+                && let Some(bytes) = one.ends.and_then(|ends| self.left.get(&ends))
+            {
+                one.unacknowledged_bytes = *bytes;
+            }
+        }
+        if now.duration_since(self.count.1) > Duration::from_secs(1) {
+            self.count = (0, now);
+        }
+        self.count.0 += count;
+        if self.count.0 <= MANY_ENDINGS && drained.is_ok_and(|lost| !lost) {
+            return;
+        }
+        if self.destroyed.listen(false).is_ok() {
+            self.resumes = Some(now + self.pause);
+            if self.pause == SHORTEST_PAUSE {
+                let text = "so many sockets end that what each still held is told only from time \
+                            to time";
+                taken.notes.push(text.to_owned());
+            }
+            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        }
     }
 }
 
@@ -285,13 +395,7 @@ impl Known {
                     })
                     .or_insert_with(|| Some((plain(process), inode)));
             } else if self.connections.len() < CONNECTIONS {
-                let plain_address = |address: std::net::SocketAddr| {
-                    std::net::SocketAddr::new(address.ip().to_canonical(), address.port())
-                };
-                let ends = Ends {
-                    local: plain_address(socket.local),
-                    peer: plain_address(socket.peer),
-                };
+                let ends = plain_ends(socket);
                 self.connections.insert(ends, (plain(process), inode));
             }
         }
@@ -347,6 +451,7 @@ impl Known {
             by_port,
             namespace,
             ends,
+            unacknowledged_bytes: 0,
         }
     }
 
@@ -391,6 +496,15 @@ impl Known {
         }
         self.of_pid.insert(running.pid, identity.clone());
         Some(identity)
+    }
+}
+
+/// The ends of a socket as events have them.
+fn plain_ends(socket: &TcpSocket) -> Ends {
+    let plain = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+    Ends {
+        local: plain(socket.local),
+        peer: plain(socket.peer),
     }
 }
 

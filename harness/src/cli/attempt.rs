@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use advisor_facts::file;
 use advisor_facts::sysctl_files::{self, Content};
 use clap::Args;
 
+use super::host::Host;
 use super::{ENVIRONMENT, FAILURE, SUCCESS, USAGE, complain, complain_of_run};
 use crate::kernels::cache::Cache;
 use crate::prove;
@@ -20,9 +20,8 @@ Exit status: 0 something gets better and nothing worse; 1 nothing gets better, o
 something gets worse, or the guest is not as the host; 2 bad usage, or facts or a
 setting that can't be tried; 3 no guest can be had.")]
 pub(super) struct Try {
-    /// Facts of a host, as `advisor capture` writes them
-    #[arg(long, value_name = "FILE")]
-    facts: PathBuf,
+    #[command(flatten)]
+    host: Host,
     /// A setting and its value, net.ipv4.tcp_tw_reuse=1; may be given several times
     #[arg(long = "set", value_name = "NAME=VALUE")]
     settings: Vec<String>,
@@ -43,12 +42,9 @@ pub(super) struct Try {
 impl Try {
     /// Tries, and gives the exit status.
     pub(super) fn run(&self) -> u8 {
-        let facts = match file::read(&self.facts) {
+        let facts = match self.host.read() {
             Ok(facts) => facts,
-            Err(error) => {
-                complain(&error, error.hint());
-                return USAGE;
-            }
+            Err(status) => return status,
         };
         let wanted = match self.wanted() {
             Ok(wanted) => wanted,
@@ -95,7 +91,7 @@ impl Try {
             }
             Err(AttemptError::Impossible(why)) => {
                 complain(
-                    format!("{}: {why}", self.facts.display()),
+                    format!("{}: {why}", self.host.place().display()),
                     "a capture as root has the sockets, `harness kernels` the kernels",
                 );
                 USAGE

@@ -42,6 +42,8 @@ enum Format {
     Text,
     /// For a ticket or a wiki
     Markdown,
+    /// A page with a run of each side of what differs, beside each other
+    Html,
     /// For programs
     Json,
 }
@@ -64,6 +66,7 @@ impl Compare {
         print(&match self.format {
             Format::Text => comparison.text(),
             Format::Markdown => comparison.markdown(),
+            Format::Html => comparison.html(),
             Format::Json => serde_json::to_string_pretty(&comparison).unwrap_or_default() + "\n",
         });
         Ok(if comparison.is_same() && comparison.compared > 0 {

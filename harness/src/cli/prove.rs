@@ -13,6 +13,7 @@ use advisor_report::proof::{Proof, TrialVerdict};
 use advisor_report::record;
 use clap::Args;
 
+use super::host::at_worst;
 use super::{ENVIRONMENT, FAILURE, SUCCESS, USAGE, complain, complain_of_run};
 use crate::kernels::cache::Cache;
 use crate::output;
@@ -29,8 +30,9 @@ pub(super) struct Prove {
     /// host]
     #[arg(long, value_name = "FILE")]
     facts: Option<PathBuf>,
-    /// What `advisor watch --record DIR` kept: the host over a time, with its rates
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["advice", "facts"])]
+    /// What `advisor watch --record DIR` kept: the host at its worst moment, with the
+    /// rates of the record, and the advice for the whole time
+    #[arg(long, value_name = "DIR", conflicts_with = "facts")]
     record: Option<PathBuf>,
     /// Advice, as `advisor recommend --format json` writes it [default: what the
     /// advisor says of the facts]
@@ -165,16 +167,24 @@ impl Prove {
 
     /// The advice that is to be proven, and the facts of its host.
     fn advised(&self) -> Result<(Advised, Option<Facts>), Error> {
+        let mut advised = None;
         let facts = match (&self.facts, &self.record, &self.advice) {
             (Some(path), ..) => Some(file::read(path)?),
-            (None, Some(directory), _) => Some(record::read(directory)?.facts),
+            (None, Some(directory), _) => {
+                let record = record::read(directory)?;
+                let mut advice = plan::advise(&record.facts, &[]);
+                advice.add_past(&record.looks, record.facts.happened.as_ref());
+                advised = Some(advice.advised());
+                Some(at_worst(record))
+            }
             (None, None, Some(_)) => None,
             (None, None, None) => Some(Facts::read(&Root::Live)?),
         };
-        let advised = match (&self.advice, &facts) {
-            (Some(path), _) => advice::read(path)?,
-            (None, Some(facts)) => plan::advise(facts, &[]).advised(),
-            (None, None) => return Err(Error::NoRule(String::new())),
+        let advised = match (&self.advice, advised, &facts) {
+            (Some(path), ..) => advice::read(path)?,
+            (None, Some(advised), _) => advised,
+            (None, None, Some(facts)) => plan::advise(facts, &[]).advised(),
+            (None, None, None) => return Err(Error::NoRule(String::new())),
         };
         if let Some(facts) = &facts {
             let here = HostProfile::of(facts);

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use advisor_facts::file;
 use clap::Args;
 
+use super::host::Host;
 use super::{ENVIRONMENT, USAGE, complain, print};
 use crate::output;
 use crate::reproduce::Reproduction;
@@ -14,9 +14,8 @@ use crate::reproduce::Reproduction;
 Exit status: 0 the suite is written; 2 bad usage, or facts that can't be read or
 reproduced; 3 the suite can't be written.")]
 pub(super) struct Reproduce {
-    /// Facts of a host, as `advisor capture` writes them
-    #[arg(long, value_name = "FILE")]
-    facts: PathBuf,
+    #[command(flatten)]
+    host: Host,
     /// Write the suite to this file [default: standard output]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -25,18 +24,15 @@ pub(super) struct Reproduce {
 impl Reproduce {
     /// Writes the suite, and gives the exit status.
     pub(super) fn run(&self) -> u8 {
-        let facts = match file::read(&self.facts) {
+        let facts = match self.host.read() {
             Ok(facts) => facts,
-            Err(error) => {
-                complain(&error, error.hint());
-                return USAGE;
-            }
+            Err(status) => return status,
         };
         let release = &facts.kernel;
         let reproduction = match Reproduction::of(&facts, &facts, release) {
             Ok(reproduction) => reproduction,
             Err(error) => {
-                let path = self.facts.display();
+                let path = self.host.place().display();
                 complain(
                     format!("{path}: {error}"),
                     "as root: advisor capture > host.json",

@@ -12,6 +12,7 @@ fn result(id: &str, name: &str, values: &[Value]) -> ScenarioResult {
         sockets: Vec::new(),
         error: None,
         failed_steps: BTreeMap::new(),
+        events: Vec::new(),
     };
     ScenarioResult {
         id: id.to_owned(),
@@ -163,4 +164,41 @@ fn verdicts_and_missing_scenarios_are_told() {
     };
     let seen = Comparison::of(&one, &other);
     insta::assert_snapshot!(format!("{}\n{}", seen.text(), seen.markdown()));
+}
+
+#[test]
+fn a_page_has_a_run_of_each_side_and_no_markup_of_a_suite() {
+    use crate::report::picture::tests::sample_trace;
+    let with_trace = |value: i64| {
+        let mut result = result("t/f/<b>s", "a.b", &integers([value; 5]));
+        result.traces = vec![sample_trace()];
+        result.traces[0].run = value.unsigned_abs();
+        result
+    };
+    let side = |name: &str, value| Side {
+        name: name.to_owned(),
+        results: vec![with_trace(value)],
+    };
+    let seen = Comparison::of(&side("old", 1), &side("<i>new", 2));
+    let page = seen.html();
+    assert_eq!(page.matches("<svg class=\"seq\" role=\"img\"").count(), 2);
+    let place = |text: &str| {
+        page.find(text)
+            .unwrap_or_else(|| panic!("{text} in {page}"))
+    };
+    assert!(place("old, run 1") < place("&lt;i&gt;new, run 2"));
+    assert!(place("t/f/&lt;b&gt;s") < place("old, run 1"));
+    assert!(!page.contains("<b>") && !page.contains("<i>"), "{page}");
+    let markdown = seen.markdown();
+    assert_eq!(markdown.matches("<details>").count(), 2, "{markdown}");
+    // Without traces the table is all.
+    let bare = |value| Side {
+        name: "side".to_owned(),
+        results: vec![result("t/f/s", "a.b", &integers([value; 5]))],
+    };
+    let page = Comparison::of(&bare(1), &bare(2)).html();
+    assert!(
+        !page.contains("<figure>") && page.contains("<code>a.b</code>"),
+        "{page}"
+    );
 }

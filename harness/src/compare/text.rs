@@ -6,6 +6,7 @@ use std::fmt;
 use advisor_report::escape::{escaped, inert, xml};
 
 use super::{Comparison, FEWEST_RUNS, Judgement, ObservationDifference, Values};
+use crate::report::picture;
 
 /// Counters that differ in at least this many scenarios are told first.
 const OFTEN: usize = 3;
@@ -87,7 +88,7 @@ impl Comparison {
     }
 
     /// What was left out, and how chance was kept out; a line each.
-    fn notes(&self) -> Vec<String> {
+    pub(super) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         for (side, ids) in self.sides.iter().zip(&self.only) {
             if !ids.is_empty() {
@@ -140,14 +141,14 @@ impl Comparison {
     fn pictures(&self, lines: &mut Vec<String>) {
         /// More would fill a pull request.
         const MOST: usize = 5;
-        let drawn = |scenario: &&super::ScenarioDifference| {
-            scenario.pictures.iter().any(|picture| !picture.is_empty())
-        };
+        let drawn =
+            |scenario: &&super::ScenarioDifference| scenario.traces.iter().any(Option::is_some);
         for scenario in self.scenarios.iter().filter(drawn).take(MOST) {
-            for (side, picture) in self.sides.iter().zip(&scenario.pictures) {
-                if picture.is_empty() {
+            for (side, trace) in self.sides.iter().zip(&scenario.traces) {
+                let Some(trace) = trace else {
                     continue;
-                }
+                };
+                let picture = picture::ascii(trace);
                 // A fence longer than any in the text.
                 let longest = picture.split(|c| c != '`').map(str::len).max().unwrap_or(0);
                 let fence = "`".repeat(longest.max(2) + 1);

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::initramfs::libraries;
 use crate::kernels::elf;
-use crate::suite::command::{Command, DIRECTORY_MARK};
+use crate::suite::command::{Command, DIRECTORY_MARK, program_of_env, script_line};
 use crate::suite::scenario::Scenario;
 
 /// Bytes of all files at most: a quarter of the guest's memory, where they are
@@ -51,6 +51,12 @@ fn add_command(command: &Command, files: &mut BTreeSet<PathBuf>) -> Result<(), S
         .find()
         .ok_or_else(|| format!("{} is not installed", command.program()))?;
     add_program(&program, files, MOST_INTERPRETERS)?;
+    // `[python3, /srv/server.py]`: what is to be run is an argument.
+    let arguments = command.words.iter().skip(1);
+    let arguments = arguments.filter(|word| word.starts_with('/') && Path::new(word).is_file());
+    for argument in arguments {
+        add(Path::new(argument), files).map_err(|error| format!("{argument}: {error}"))?;
+    }
     let directory = command.directory.iter();
     let directory = directory.filter(|path| !path.starts_with(DIRECTORY_MARK));
     for needed in command.needs.iter().chain(directory) {
@@ -60,7 +66,18 @@ fn add_command(command: &Command, files: &mut BTreeSet<PathBuf>) -> Result<(), S
     Ok(())
 }
 
-/// A program with its libraries, or a script with its interpreter.
+/// What some interpreters can't do without, and how they say where it is.
+const MODULES: [(&str, [&str; 2]); 3] = [
+    (
+        "python",
+        ["-c", "import os; print(os.path.dirname(os.__file__))"],
+    ),
+    ("perl", ["-e", "print \"$_\\n\" for grep { -d } @INC"]),
+    ("ruby", ["-e", "puts $LOAD_PATH"]),
+];
+
+/// A program with its libraries, or a script with its interpreter; an interpreter with its
+/// modules.
 fn add_program(
     program: &Path,
     files: &mut BTreeSet<PathBuf>,
@@ -68,39 +85,60 @@ fn add_program(
 ) -> Result<(), String> {
     let content = fs::read(program).map_err(|error| format!("{}: {error}", program.display()))?;
     files.insert(program.to_owned());
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    if let Some((_, question)) = MODULES.iter().find(|(known, _)| name.starts_with(known)) {
+        add_modules(program, question, files)?;
+    }
     if elf::is_elf(&content) {
         let linked = libraries(program, &content).map_err(|error| error.to_string())?;
         files.extend(linked);
         return Ok(());
     }
-    let first = content
-        .split(|byte| *byte == b'\n')
-        .next()
-        .unwrap_or_default();
-    let script = first.strip_prefix(b"#!").map(String::from_utf8_lossy);
-    let words: Vec<&str> = script
-        .iter()
-        .flat_map(|line| line.split_whitespace())
-        .collect();
     let error = |what: &str| Err(format!("{} {what}", program.display()));
-    match (words[..].first(), interpreters) {
+    let line = script_line(&content).unwrap_or_default();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    match (words.first(), interpreters) {
         (None, _) => error("is neither an x86-64 program nor a script"),
         (_, 0) => error("is run by scripts that run one another"),
         (Some(interpreter), _) => {
             add_program(Path::new(interpreter), files, interpreters - 1)?;
             // `#!/usr/bin/env python3` looks for a second one.
-            match words.get(1) {
-                Some(name) if interpreter.ends_with("/env") && !name.starts_with('-') => {
-                    let named = Command::of_program(name);
-                    let found = named
-                        .find()
-                        .ok_or_else(|| format!("{name} is not installed"))?;
-                    add_program(&found, files, interpreters - 1)
-                }
-                _ => Ok(()),
-            }
+            let Some(name) = program_of_env(&words) else {
+                return Ok(());
+            };
+            let found = Command::of_program(name)
+                .find()
+                .ok_or_else(|| format!("{name} is not installed"))?;
+            add_program(&found, files, interpreters - 1)
         }
     }
+}
+
+/// The modules of an interpreter, where it says that they are.
+fn add_modules(
+    program: &Path,
+    question: &[&str],
+    files: &mut BTreeSet<PathBuf>,
+) -> Result<(), String> {
+    let shown = program.display();
+    let output = std::process::Command::new(program)
+        .args(question)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .map_err(|error| format!("{shown} can't be asked for its modules: {error}"))?;
+    let told = String::from_utf8_lossy(&output.stdout);
+    // A short one, such as that of `python-config`, has none.
+    for directory in told
+        .lines()
+        .map(Path::new)
+        .filter(|path| path.is_absolute())
+    {
+        if directory.is_dir() {
+            add(directory, files)
+                .map_err(|error| format!("{shown} needs {}: {error}", directory.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// A file, or all files below a directory; an ELF file with its libraries,
@@ -158,6 +196,20 @@ mod tests {
         let path = script(directory.path(), "env", "#!/usr/bin/env no-such-program");
         let error = add_program(&path, &mut files, MOST_INTERPRETERS).unwrap_err();
         assert_eq!(error, "no-such-program is not installed");
+
+        // An interpreter comes with its modules, wherever it says that they are.
+        let modules = directory.path().join("modules");
+        fs::create_dir(&modules).unwrap();
+        fs::write(modules.join("os.py"), "").unwrap();
+        let answer = format!("#!/bin/sh\necho {}", modules.display());
+        let python = script(directory.path(), "python9", &answer);
+        let line = format!("#!{} -u", python.display());
+        let path = script(directory.path(), "server.py", &line);
+        let mut files = BTreeSet::new();
+        add_program(&path, &mut files, MOST_INTERPRETERS).unwrap();
+        for needed in [&python, &path, &modules.join("os.py")] {
+            assert!(files.contains(needed), "{needed:?} in {files:?}");
+        }
 
         let own = directory.path().join("own").display().to_string();
         let path = script(directory.path(), "own", &format!("#!{own}"));

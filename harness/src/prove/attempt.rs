@@ -67,7 +67,7 @@ pub(super) fn other_kernel_settings(
     let mut other = Vec::new();
     for (name, _) in set {
         let is_set = reproduction
-            .of_kernel
+            .of_kernel()
             .iter()
             .any(|(known, _)| known == name);
         if is_set || !settings::is_of_kernel(name, &reproduction.release) {
@@ -76,7 +76,6 @@ pub(super) fn other_kernel_settings(
         let value = place.settings.get(name).ok_or_else(|| {
             format!("the facts don't say what {name} is on the host, so there is no before")
         })?;
-        let value = settings::scaled(name, &value, reproduction.scale, place.page_bytes);
         other.push((name.clone(), value));
     }
     Ok(other)
@@ -102,7 +101,6 @@ pub fn attempt(
                 why,
             }
         })?;
-        let value = settings::scaled(name, &value, reproduction.scale, facts.page_bytes);
         set.push((name.clone(), value));
     }
     let change = Change::Settings(set);

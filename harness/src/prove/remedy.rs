@@ -7,7 +7,7 @@ use advisor_report::advice::Claim;
 use advisor_report::proof::Harm;
 
 use crate::reproduce::Reproduction;
-use crate::reproduce::population::growth;
+use crate::reproduce::population::{growth, life_s};
 use crate::reproduce::settings;
 use crate::reproduce::trial::{Change, Remedy};
 
@@ -44,12 +44,6 @@ const HALF: &[Condition] = &[Condition::HalfClosed];
 const UNREAD: &[Condition] = &[Condition::Unread];
 /// What a program waits for where the advice names no time, in milliseconds.
 const USUAL_TIMEOUT_MS: u64 = 30_000;
-/// An orphan whose peer is silent, and one at a closed window, live so long by default, in
-/// seconds (measured).
-const LIVES_S: [(Condition, f64); 2] = [
-    (Condition::OrphanDead, 109.0),
-    (Condition::OrphanZeroWindow, 347.0),
-];
 
 /// The harm that a claim's rule is about, or why no trial can show it.
 pub fn rule_of(claim: &Claim) -> Result<&'static [Harm], String> {
@@ -96,13 +90,12 @@ fn of_setting(
         before.as_deref(),
         &reproduction.release,
     )?;
-    let value = settings::scaled(name, &proposed, reproduction.scale, facts.page_bytes);
     let offending = offending(name, reproduction);
     let postpones = raises(claim)
         .then(|| postpones(name, &proposed, &offending, facts, reproduction))
         .flatten();
     Ok(Tried {
-        change: Change::Settings(vec![(name.clone(), value)]),
+        change: Change::Settings(vec![(name.clone(), proposed.clone())]),
         offending,
         harm,
         postpones,
@@ -180,7 +173,12 @@ fn postpones(
 ) -> Option<String> {
     let is_for_memory = setting == "net.ipv4.tcp_mem";
     let is_for_orphans = setting == "net.ipv4.tcp_max_orphans";
-    let concerned = |condition: Condition| offending.contains(&condition) && condition.is_amiss();
+    // An orphan that still sends ends by itself, and soon.
+    let concerned = |condition: Condition| {
+        offending.contains(&condition)
+            && condition.is_amiss()
+            && condition != Condition::OrphanDraining
+    };
     let classes: Vec<_> = reproduction
         .population
         .classes
@@ -204,7 +202,8 @@ fn postpones(
     } else {
         (count as f64, limit, 1.0)
     };
-    let by_window = growth(facts, concerned);
+    // At the limit they don't grow in number: the kernel resets as many as come.
+    let by_window = growth(facts, concerned).map(|rate| rate + resets(facts));
     let rate = match by_window {
         // They are as many as before: the limit is not met by more of them.
         Some(rate) if rate <= 0.0 => return None,
@@ -224,11 +223,7 @@ fn postpones(
         }
     };
     // As many as come within a life are there at most.
-    let life = LIVES_S
-        .iter()
-        .find(|(known, _)| *known == kind)
-        .map(|(_, life)| *life);
-    let most = life.map_or(f64::INFINITY, |life| rate * life * each);
+    let most = life_s(kind).map_or(f64::INFINITY, |life| rate * life * each);
     if most < limit {
         return None;
     }
@@ -242,6 +237,15 @@ fn postpones(
         "at {rate:.1} {kind} a second{how}, the new limit is met after {}",
         advisor_facts::units::span(milliseconds(seconds))
     ))
+}
+
+/// How many connections the kernel reset for memory or for the limit of orphans in the
+/// window, a second.
+#[expect(clippy::cast_precision_loss, reason = "a rate")]
+fn resets(facts: &Facts) -> f64 {
+    let window = facts.window().map(|(window, _)| window.as_secs_f64());
+    let grown = facts.grown("TcpExt.TCPAbortOnMemory").unwrap_or(0);
+    window.map_or(0.0, |window| grown.max(0) as f64 / window.max(0.001))
 }
 
 #[expect(

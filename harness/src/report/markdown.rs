@@ -8,7 +8,10 @@ use advisor_report::escape::escaped;
 use advisor_report::{Report, ScenarioResult, Verdict};
 
 use super::matrix::Matrix;
-use super::{Format, VerdictCounts, describe_expectation, describe_held, describe_seen, printed};
+use super::{
+    Format, VerdictCounts, describe_expectation, describe_held, describe_seen, kernel_events,
+    printed,
+};
 
 /// `report.md`.
 pub(super) struct Markdown;
@@ -177,6 +180,10 @@ fn describe(scenario: &ScenarioResult, names_kernel: bool, text: &mut String) {
             cell(&expectation.condition),
             cell(&describe_expectation(expectation))
         );
+    }
+    if let Some((run, lines)) = kernel_events(scenario) {
+        let lines = lines.join("\n    ");
+        let _ = writeln!(text, "\nThe kernel in run {run}:\n\n    {lines}");
     }
     for (actor, lines) in printed(scenario) {
         let _ = writeln!(text, "\n{actor} printed:\n\n    {}", lines.join("\n    "));

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use advisor_report::Trace;
-use advisor_report::trace::{Call, Segment};
+use advisor_report::trace::{Call, KernelEvent, Segment};
 
 pub use ascii::ascii;
 pub use chart::strip;
@@ -28,6 +28,8 @@ enum What {
     Ended(usize),
     /// A call begins.
     Began(usize),
+    /// The kernel tells of something. Before the segment that comes of it.
+    Told(usize),
     /// A segment is sent.
     Sent(usize),
 }
@@ -63,6 +65,12 @@ impl<'a> Scene<'a> {
             }
             if let Some(received) = segment.received_us {
                 events.push((received, What::Arrived(place)));
+            }
+        }
+        for (place, event) in trace.events.iter().enumerate() {
+            // A reset that came is an arrow already.
+            if event.what != "resets.received" {
+                events.push((event.at_us, What::Told(place)));
             }
         }
         events.sort_unstable();
@@ -103,6 +111,11 @@ impl<'a> Scene<'a> {
             text
         }
     }
+}
+
+/// What the kernel told of, as it stands beside the line of its host.
+fn kernel_says(event: &KernelEvent) -> String {
+    format!("kernel {}", event.words())
 }
 
 /// What a segment is, in a few words: `SYN`, `data 100000 bytes x69`, `FIN`.
@@ -153,7 +166,7 @@ pub fn grouped(number: u64) -> String {
 }
 
 /// A time of a run: `0.123 ms`, `5.4 ms`, `1.204 s`.
-fn time(us: u64) -> String {
+pub fn time(us: u64) -> String {
     match us {
         0..10_000 => format!("{}.{:03} ms", us / 1000, us % 1000),
         10_000..1_000_000 => format!("{}.{} ms", us / 1000, us % 1000 / 100),

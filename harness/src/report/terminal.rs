@@ -12,7 +12,9 @@ use comfy_table::{ContentArrangement, Table};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::matrix::Matrix;
-use super::{VerdictCounts, describe_expectation, describe_held, describe_seen, printed};
+use super::{
+    VerdictCounts, describe_expectation, describe_held, describe_seen, kernel_events, printed,
+};
 use crate::links::Comparison;
 use crate::output;
 use crate::runner::Progress;
@@ -195,6 +197,12 @@ pub fn describe(scenario: &ScenarioResult, verbose: bool) -> String {
             expectation.condition,
             wrap(&describe_expectation(expectation), "      saw "),
         );
+    }
+    if let Some((run, lines)) = kernel_events(scenario) {
+        let _ = write!(text, "\n    the kernel in run {run}:");
+        for line in lines {
+            let _ = write!(text, "\n    {FAINT}|{FAINT:#} {line}");
+        }
     }
     for (actor, lines) in printed(scenario) {
         let _ = write!(text, "\n    {actor} printed:");

@@ -217,6 +217,16 @@ impl Population {
     }
 }
 
+/// How long an orphan lives by default, in seconds: one whose peer is silent, and one at a
+/// closed window (measured; docs/calibration.md).
+pub fn life_s(condition: Condition) -> Option<f64> {
+    match condition {
+        Condition::OrphanDead => Some(109.0),
+        Condition::OrphanZeroWindow => Some(347.0),
+        _ => None,
+    }
+}
+
 /// How fast sockets in a condition grew in number in the window of two looks, a second.
 pub fn growth(facts: &Facts, wanted: impl Fn(Condition) -> bool) -> Option<f64> {
     let (window, earlier) = facts.window()?;

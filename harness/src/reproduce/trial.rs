@@ -2,13 +2,14 @@
 //! bystanders see of it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use advisor_facts::condition::Condition;
 use advisor_report::Value;
 use advisor_report::proof::{Harm, Reading};
 
 use super::Reproduction;
-use super::population::{Class, Way};
+use super::population::{Class, Way, life_s};
 use super::settings::Set;
 use crate::observation::Observations;
 
@@ -24,6 +25,10 @@ const PORTS_ARE_WATCHED_S: u64 = 70;
 const LOAD: f64 = 1.1;
 /// Calls at most in a trial.
 const MOST_CALLS: u64 = 700;
+/// How long a change of tcp_orphan_retries takes to be met by the timers of orphans.
+const UNTIL_RETRIED: Duration = Duration::from_secs(40);
+/// More orphans come for so long after the change, in seconds: until bystanders are done.
+const ORPHANS_COME_S: f64 = 45.0;
 /// How long a program that gives up is waited for.
 const GIVING_UP_MS: u64 = 40_000;
 
@@ -63,7 +68,7 @@ pub enum Remedy {
 /// What is changed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Change {
-    /// Settings, by name, as they are set in the reproduction.
+    /// Settings, by name, as they would be set on the host.
     Settings(Vec<Set>),
     /// What the program does with sockets in these conditions.
     Program(Remedy, &'static [Condition]),
@@ -80,8 +85,8 @@ pub struct Trial {
     pub change: Change,
     /// The sockets that do the harm.
     pub offending: Vec<Condition>,
-    /// Settings of the whole kernel that are changed and that no reproduction sets, with
-    /// the value that they have at first.
+    /// Settings of the whole kernel that are changed and that the reproduction doesn't set,
+    /// with the value that they have on the host.
     pub other_kernel_settings: Vec<Set>,
 }
 
@@ -117,6 +122,15 @@ impl Trial {
     /// Whether a server that is gone, and its successor, set SO_REUSEADDR.
     pub fn reuses(&self) -> bool {
         self.change == Change::ReuseAddress && self.arm == Arm::After
+    }
+
+    /// How long bystanders wait after the change.
+    pub fn until_met(&self) -> Duration {
+        let retries = |(name, _): &Set| name == "net.ipv4.tcp_orphan_retries";
+        match &self.change {
+            Change::Settings(set) if set.iter().any(retries) => UNTIL_RETRIED,
+            _ => Duration::from_millis(100),
+        }
     }
 
     /// Whether the trial follows a leak to its end.
@@ -160,6 +174,9 @@ impl Load {
         for class in &reproduction.population.classes {
             if class.condition == Condition::TimeWait {
                 load.call(reproduction, class, listeners);
+            }
+            if trial.arm != Arm::Without && trial.offending.contains(&class.condition) {
+                load.orphans(reproduction, trial, class, listeners);
             }
         }
         load.restart(reproduction, trial, listeners);
@@ -321,6 +338,68 @@ impl Load {
             .or_default()
             .push(("leak".to_owned(), steps));
         self.ended.push(program);
+    }
+
+    /// More orphans, at the rate at which the host has them: by their ages, else by how
+    /// long one lives.
+    fn orphans(
+        &mut self,
+        reproduction: &Reproduction,
+        trial: &Trial,
+        class: &Class,
+        listeners: &BTreeMap<u16, String>,
+    ) {
+        let (Way::Inbound(port), Some(life_s)) = (class.way, life_s(class.condition)) else {
+            return;
+        };
+        let made = reproduction.count(class);
+        #[expect(clippy::cast_precision_loss, reason = "a rate of a few a second")]
+        let by_life = made as f64 / life_s;
+        let by_age = class
+            .rate_by_age()
+            .map(|rate| reproduction.scale.rate(rate));
+        let rate = by_age.unwrap_or(by_life) * LOAD;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a few hundred orphans"
+        )]
+        let (times, every_ms) = (
+            ((rate * ORPHANS_COME_S).ceil() as u64).clamp(1, MOST_CALLS),
+            (1000.0 / rate).clamp(1.0, ORPHANS_COME_S * 1000.0) as u64,
+        );
+        let name = format!("{}-{port}-more", super::write::short(class.condition));
+        let manner = super::write::manner(class, 0);
+        let come = if class.condition == Condition::OrphanDead {
+            format!(
+                "repeat: {{ times: {times}, every: {every_ms}ms, as: {name}-all, steps: [{{ dial: {{ to: \"host:{port}\"{manner}, as: {name} }} }}, {{ peer: {{ on: {name}, does: vanish, as: {name}-gone }} }}] }}"
+            )
+        } else {
+            format!(
+                "dial: {{ to: \"host:{port}\", count: {times}, every: {every_ms}ms{manner}, as: {name} }}"
+            )
+        };
+        let steps = vec!["await: lab.change-made".to_owned(), come];
+        self.internet.push((name.clone(), steps));
+        let program = listeners.get(&port).cloned().unwrap_or_default();
+        let held = class.held[class.held.len() / 2];
+        let limit = match trial.remedy(class) {
+            Some(Remedy::UserTimeout(ms)) => {
+                format!("{{ setsockopt: {{ TCP_USER_TIMEOUT: {ms}, as: {name}-limit }} }}, ")
+            }
+            _ => String::new(),
+        };
+        let room = held / 2;
+        self.programs.entry(program.clone()).or_default().push((
+            name.clone(),
+            vec![
+                "await: lab.change-made".to_owned(),
+                format!(
+                    "repeat: {{ times: {times}, as: {name}-served, steps: [{{ accept: {{ on: listen-{port}, as: {name} }} }}, {{ sleep: {{ time: 20ms, as: {name}-begins }} }}, {limit}{{ fcntl: {{ flags: O_NONBLOCK, as: {name}-nonblock }} }}, {{ setsockopt: {{ SO_SNDBUFFORCE: {room}, as: {name}-room }} }}, {{ write: {{ bytes: {held}, as: {name}-write, may-fail: true }} }}, {{ close: {{ as: {name}-close }} }}] }}"
+                ),
+            ],
+        ));
+        self.awaited.push(format!("{program}.{name}-served"));
     }
 
     /// Connections at the host's rate to where its records of TIME_WAIT lead.

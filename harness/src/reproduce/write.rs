@@ -10,7 +10,7 @@ use advisor_facts::condition::Condition;
 use super::population::{Class, Way};
 use super::scale::{Batch, batches};
 use super::settings::{self, Set};
-use super::trial::{Change, Load, Remedy, Trial};
+use super::trial::{Load, Remedy, Trial};
 use super::{Reproduction, trial};
 
 /// What waits in a receive queue, for what the kernel holds for it: 1448 bytes in a buffer
@@ -29,12 +29,12 @@ const LONGEST_IDLE: Duration = Duration::from_secs(7500);
 const UNTIL_DEAD: Duration = Duration::from_secs(20);
 /// An orphan at a closed window lives for 347 s.
 const MOST_OF_AN_ORPHAN: Duration = Duration::from_secs(200);
-/// How long a change of tcp_orphan_retries takes to be met by the timers of orphans.
-const UNTIL_RETRIED: Duration = Duration::from_secs(40);
 /// Without data for this long a connection is idle.
 const UNTIL_IDLE: Duration = Duration::from_secs(65);
 /// A record of TIME_WAIT lives 60 s; so long they take to be made, one after the other.
 const RECORDS_TAKE_MS: u64 = 57_000;
+/// The time until an answer on a path to peers of orphans that still send.
+const FAR_MS: u64 = 3000;
 /// The time until an answer on a path to healthy peers that take data.
 const RTT_MS: u64 = 300;
 
@@ -129,8 +129,25 @@ fn wanted_age(class: &Class) -> Duration {
     }
 }
 
+/// How the peer of a connection that holds so much behaves.
+pub(super) fn manner(class: &Class, held: u64) -> String {
+    match class.condition {
+        Condition::ZeroWindow | Condition::OrphanZeroWindow => {
+            format!(", window: {SMALL_WINDOW}, reads: 0")
+        }
+        Condition::Slow => format!(", window: 16KiB, reads: {}", (held / 60).max(1000)),
+        // Its peer takes all that arrives, and is far away.
+        Condition::OrphanDraining => format!(", window: {SMALL_WINDOW}, rtt: {FAR_MS}ms"),
+        Condition::HalfClosed | Condition::OrphanHalfClosed => ", at_end: stay".to_owned(),
+        Condition::Healthy if held > 0 => {
+            format!(", window: {}, rtt: {RTT_MS}ms", (held / 2).max(4096))
+        }
+        _ => String::new(),
+    }
+}
+
 /// The short name of a condition, for steps.
-fn short(condition: Condition) -> &'static str {
+pub(super) fn short(condition: Condition) -> &'static str {
     match condition {
         Condition::Dead => "dead",
         Condition::ZeroWindow => "zero-window",
@@ -257,26 +274,7 @@ impl Lists {
             class.condition,
             Condition::Unread | Condition::ClosedByPeer | Condition::NotAccepted
         ) && receives > 0;
-        let mut manner = String::new();
-        match class.condition {
-            Condition::ZeroWindow | Condition::OrphanZeroWindow => {
-                let _ = write!(manner, ", window: {SMALL_WINDOW}, reads: 0");
-            }
-            Condition::Slow | Condition::OrphanDraining => {
-                let _ = write!(manner, ", window: 16KiB, reads: {}", (held / 60).max(1000));
-            }
-            Condition::HalfClosed | Condition::OrphanHalfClosed => {
-                manner.push_str(", at_end: stay");
-            }
-            Condition::Healthy if held > 0 => {
-                let _ = write!(
-                    manner,
-                    ", window: {}, rtt: {RTT_MS}ms",
-                    (held / 2).max(4096)
-                );
-            }
-            _ => {}
-        }
+        let manner = manner(class, held);
         let program = match class.way {
             Way::Inbound(_) => self.owner(port, holder.as_deref()),
             _ => holder.unwrap_or_else(|| "program".to_owned()),
@@ -530,14 +528,15 @@ impl Lists {
         let _ = writeln!(text, "      kernel:");
         let is_set = |name: &str| {
             reproduction
-                .of_kernel
+                .of_kernel()
                 .iter()
                 .any(|(known, _)| known == name)
         };
         for (name, value) in settings::UNTIL_THEN.iter().filter(|(name, _)| is_set(name)) {
             let _ = writeln!(text, "        {name}: \"{value}\"");
         }
-        for (name, value) in trial.iter().flat_map(|trial| &trial.other_kernel_settings) {
+        let others = trial.iter().flat_map(|trial| &trial.other_kernel_settings);
+        for (name, value) in others.map(|set| reproduction.scaled(set)) {
             let _ = writeln!(text, "        {name}: \"{value}\"");
         }
         text.push_str("    actors:\n");
@@ -570,7 +569,7 @@ fn lab(reproduction: &Reproduction, trial: Option<&Trial>, load: Option<&Load>) 
     let set = |(name, value): &Set, step: &str| {
         format!("kernel-sysctl: {{ name: {name}, value: \"{value}\", as: {step} }}")
     };
-    for (number, one) in reproduction.of_kernel.iter().enumerate() {
+    for (number, one) in reproduction.of_kernel().iter().enumerate() {
         lines.push(set(one, &format!("limit-{}", number + 1)));
     }
     for (number, (name, value)) in reproduction.late().iter().enumerate() {
@@ -585,21 +584,19 @@ fn lab(reproduction: &Reproduction, trial: Option<&Trial>, load: Option<&Load>) 
     let Some((trial, load)) = trial.zip(load) else {
         return lines;
     };
-    for (number, (name, value)) in trial.set().iter().enumerate() {
+    let change = trial.set().iter().map(|set| reproduction.scaled(set));
+    for (number, (name, value)) in change.enumerate() {
         let step = format!("change-{}", number + 1);
-        if settings::is_of_kernel(name, &reproduction.release) {
-            lines.push(set(&(name.clone(), value.clone()), &step));
+        if settings::is_of_kernel(&name, &reproduction.release) {
+            lines.push(set(&(name, value), &step));
         } else {
             lines.push(format!(
                 "sysctl: {{ host: host, name: {name}, value: \"{value}\", as: {step} }}"
             ));
         }
     }
-    let retries = |(name, _): &Set| name == "net.ipv4.tcp_orphan_retries";
-    let until = match &trial.change {
-        Change::Settings(set) if set.iter().any(retries) => UNTIL_RETRIED,
-        _ => Duration::from_millis(100),
-    };
+    lines.push("sleep: { time: 1ms, as: change-made }".to_owned());
+    let until = trial.until_met();
     lines.push(format!("sleep: {{ time: {}, as: changed }}", time(until)));
     lines.extend(load.awaited.iter().map(|step| format!("await: {step}")));
     lines.push("capture: { as: end }".to_owned());

@@ -43,7 +43,6 @@ const ETHERNET: u32 = 1;
 #[derive(Debug)]
 struct Packets {
     host: String,
-    socket: OwnedFd,
     file: Vec<u8>,
     most_bytes: usize,
     /// Not kept, or dropped by the kernel because the socket was full.
@@ -59,6 +58,8 @@ pub type Write<'a> = &'a mut dyn FnMut(&Path, &[u8]) -> io::Result<()>;
 #[derive(Debug)]
 pub struct Capture {
     packets: Vec<Packets>,
+    /// The socket of each, while they are read.
+    sockets: Vec<OwnedFd>,
     /// The hosts in the order of the suite.
     hosts: Vec<String>,
     /// Where packets are counted by what they are.
@@ -83,28 +84,26 @@ impl Capture {
     pub fn open(lab: &Lab, most_bytes: usize, at_once: bool) -> Result<Self, LabError> {
         let now = clock_gettime(ClockId::CLOCK_REALTIME);
         lab.ledger.begin(now.map_or(Duration::ZERO, Duration::from));
-        let packets = lab.hosts().iter().map(|namespace| {
-            let socket = namespace
+        let sockets = lab.hosts().iter().map(|namespace| {
+            namespace
                 .run(|| {
                     let socket = capture_socket(ETH0)?;
                     setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
                     Ok(socket)
                 })
                 .and_then(|socket| socket)
-                .map_err(|error| {
-                    LabError::new(&namespace.host, "capture on its link", error, "")
-                })?;
-            Ok(Packets {
-                host: namespace.host.clone(),
-                socket,
-                file: header(),
-                most_bytes,
-                left_out: 0,
-                missed: 0,
-            })
+                .map_err(|error| LabError::new(&namespace.host, "capture on its link", error, ""))
+        });
+        let packets = lab.hosts().iter().map(|namespace| Packets {
+            host: namespace.host.clone(),
+            file: header(),
+            most_bytes,
+            left_out: 0,
+            missed: 0,
         });
         Ok(Self {
-            packets: packets.collect::<Result<_, _>>()?,
+            sockets: sockets.collect::<Result<_, _>>()?,
+            packets: packets.collect(),
             hosts: lab.hosts().iter().map(|known| known.host.clone()).collect(),
             ledger: Arc::clone(&lab.ledger),
             at_once,
@@ -121,26 +120,27 @@ impl Capture {
     /// They are read in batches: a wake for each packet would slow the run down.
     pub fn take(mut self, running: &PipeReader) -> io::Result<Self> {
         loop {
-            let links = self.packets.iter().filter(|_| self.at_once);
+            let links = self.sockets.iter().filter(|_| self.at_once);
             let mut watched: Vec<PollFd> =
                 std::iter::once(PollFd::new(running.as_fd(), PollFlags::empty()))
-                    .chain(
-                        links.map(|packets| PollFd::new(packets.socket.as_fd(), PollFlags::POLLIN)),
-                    )
+                    .chain(links.map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)))
                     .collect();
             poll(&mut watched, BATCH)?;
             let is_over = watched[0]
                 .revents()
                 .is_some_and(|events| events.contains(PollFlags::POLLHUP));
             let hosts: Vec<&str> = self.hosts.iter().map(String::as_str).collect();
-            for packets in &mut self.packets {
-                packets.take(&self.ledger, &hosts)?;
+            for (packets, socket) in self.packets.iter_mut().zip(&self.sockets) {
+                packets.take(socket, &self.ledger, &hosts)?;
             }
             if is_over {
-                for packets in &mut self.packets {
-                    packets.missed = u64::from(dropped(&packets.socket)?);
+                for (packets, socket) in self.packets.iter_mut().zip(&self.sockets) {
+                    packets.missed = u64::from(dropped(socket)?);
                     packets.left_out += packets.missed;
                 }
+                // To close one takes the kernel a grace period, some 16 ms: beside the run.
+                let sockets = std::mem::take(&mut self.sockets);
+                std::thread::spawn(move || drop(sockets));
                 return Ok(self);
             }
         }
@@ -185,27 +185,30 @@ fn header() -> Vec<u8> {
 }
 
 impl Packets {
-    fn take(&mut self, ledger: &Ledger, hosts: &[&str]) -> io::Result<()> {
+    fn take(&mut self, socket: &OwnedFd, ledger: &Ledger, hosts: &[&str]) -> io::Result<()> {
         let mut buffer = [0; SNAP_BYTES];
         loop {
             let mut slices = [IoSliceMut::new(&mut buffer)];
             let mut control = nix::cmsg_space!(libc::timespec);
             // MSG_TRUNC: returns the packet's length, not the bytes read.
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
-            let socket = self.socket.as_raw_fd();
-            let (length, time, is_others) =
-                match recvmsg::<LinkAddr>(socket, &mut slices, Some(&mut control), flags) {
-                    Ok(message) => (
-                        message.bytes,
-                        time_of(message.cmsgs()?),
-                        // Of a link that is cut, what nobody takes comes to the device.
-                        message
-                            .address
-                            .is_some_and(|from| from.pkttype() == libc::PACKET_OTHERHOST),
-                    ),
-                    Err(nix::errno::Errno::EAGAIN) => return Ok(()),
-                    Err(errno) => return Err(errno.into()),
-                };
+            let (length, time, is_others) = match recvmsg::<LinkAddr>(
+                socket.as_raw_fd(),
+                &mut slices,
+                Some(&mut control),
+                flags,
+            ) {
+                Ok(message) => (
+                    message.bytes,
+                    time_of(message.cmsgs()?),
+                    // Of a link that is cut, what nobody takes comes to the device.
+                    message
+                        .address
+                        .is_some_and(|from| from.pkttype() == libc::PACKET_OTHERHOST),
+                ),
+                Err(nix::errno::Errno::EAGAIN) => return Ok(()),
+                Err(errno) => return Err(errno.into()),
+            };
             let kept = &buffer[..length.min(SNAP_BYTES)];
             let [seconds, nanoseconds] = time;
             let at = Duration::new(seconds.into(), nanoseconds);

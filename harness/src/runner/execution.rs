@@ -17,6 +17,7 @@ use crate::actor::cgroup::Memory;
 use crate::actor::process::Process;
 use crate::actor::protocol::{Event, Plan, Told, now_us};
 use crate::errno;
+use crate::lab::events::RunningActor;
 use crate::lab::{Lab, LabError};
 use crate::observation::{Field, Observation, Observations, RUNNING, Resources};
 use crate::step::context::{Actors, LabContext, Outcome, Progress};
@@ -44,7 +45,7 @@ pub struct Executed {
     /// What each list did, in the order of time, with the time since the start.
     pub log: Vec<String>,
     /// The process of each actor.
-    pub processes: Vec<(String, u32)>,
+    pub processes: Vec<RunningActor>,
     /// The steps as they began and ended, for a picture of the run.
     pub calls: Calls,
 }
@@ -134,7 +135,12 @@ pub fn execute<T>(
             calls: execution.calls,
             processes: actors
                 .iter()
-                .map(|actor| (actor.name.clone(), actor.pid()))
+                .zip(&scenario.actors)
+                .map(|(process, actor)| RunningActor {
+                    name: actor.name.clone(),
+                    host: actor.host.clone(),
+                    pid: process.pid(),
+                })
                 .collect(),
         };
         Ok((executed, seen))

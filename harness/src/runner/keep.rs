@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use advisor_report::trace::{KernelEvent, gathered};
 use advisor_report::{Quantifier, Run, Trace};
 
 use super::capture::{self, Capture, Write};
@@ -49,6 +50,8 @@ pub(super) struct Keeper {
     traces: bool,
     /// What the last run left.
     pub(super) last: Option<Last>,
+    /// When its first call began, and what the kernel told of in it, since 1970.
+    pub(super) events: (u64, Vec<KernelEvent>),
     /// The directories written, or why one could not be written.
     kept: Vec<String>,
 }
@@ -71,6 +74,7 @@ impl Keeper {
                 capture::MOST_BYTES
             },
             last: None,
+            events: (0, Vec::new()),
             kept: Vec::new(),
         }
     }
@@ -95,6 +99,15 @@ impl Keeper {
             });
     }
 
+    /// Gives the last run what the kernel told of in it, if it breaks an expectation by
+    /// itself.
+    pub(super) fn tell(&self, scenario: &Scenario, run: &mut Run) {
+        let (zero_us, events) = &self.events;
+        if !events.is_empty() && is_broken(scenario, run) {
+            run.events = gathered(events, *zero_us);
+        }
+    }
+
     /// Adds the trace of the last run to those of its scenario, if they have none like it.
     pub(super) fn trace(&self, scenario: &Scenario, run: &Run, traces: &mut Vec<Trace>) {
         let as_expected = !is_broken(scenario, run);
@@ -107,6 +120,7 @@ impl Keeper {
                 calls: last.calls.clone(),
                 packets: last.capture.packets().collect(),
                 gauges: &last.gauges,
+                events: &self.events.1,
             };
             traces.push(trace::trace(scenario, run.number, as_expected, seen));
         }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use advisor_facts::release::Release;
+use advisor_report::trace::KernelEvent;
 use advisor_report::{self, Clock, Kernel, Link, Machine, Run, ScenarioResult, Verdict};
 
 use super::capture::{Capture, Write};
@@ -12,7 +13,7 @@ use super::keep::{Keeper, Last};
 use super::watch::{Signals, Watch, kernel_gauges_before, sample_every};
 use super::{Options, Settings, Touching, execution, judge};
 use crate::host_settings::HostSettings;
-use crate::lab::events::LabEvents;
+use crate::lab::events::{self, LabEvents};
 use crate::lab::namespace::kernel_release;
 use crate::lab::relay::WireCounts;
 use crate::lab::{Carrier, Lab, LabError, kernel_has_netem};
@@ -80,14 +81,7 @@ pub(super) fn run_and_keep(
                     number,
                     ..Run::default()
                 };
-                match run_once(
-                    scenario,
-                    link,
-                    number,
-                    settings.in_guest,
-                    &mut run,
-                    &mut keeper,
-                ) {
+                match run_once(scenario, link, number, settings, &mut run, &mut keeper) {
                     Ok(Once::Seen(hint)) => result.hint = result.hint.take().or(hint),
                     Ok(Once::Disturbed(how)) if result.discarded_runs.len() < MOST_DISCARDED => {
                         result.discarded_runs.push(how);
@@ -111,6 +105,7 @@ pub(super) fn run_and_keep(
                 break run;
             };
             run.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+            keeper.tell(scenario, &mut run);
             keeper.keep(scenario, &run, false, write);
             keeper.trace(scenario, &run, &mut result.traces);
             run
@@ -276,7 +271,7 @@ fn run_once(
     scenario: &Scenario,
     link: Link,
     number: u64,
-    in_guest: bool,
+    settings: &Settings,
     run: &mut Run,
     keeper: &mut Keeper,
 ) -> Result<Once, LabError> {
@@ -285,15 +280,20 @@ fn run_once(
     run.seed_honoured = lab.seed_honoured;
     host_settings.hold(&lab)?;
     let capture = keeper.capture(scenario, &lab)?;
-    let mut events = scenario
-        .wants_events()
-        .then(|| LabEvents::open(&lab))
-        .transpose()?;
+    let mut events = if scenario.wants_events() {
+        Some(LabEvents::open(&lab, true)?)
+    } else if is_in_virtual_time(scenario, settings) {
+        // They take instructions of the guest, which are its time.
+        None
+    } else {
+        LabEvents::open(&lab, false).ok()
+    };
     let watch = Watch::start(&lab)?;
     let signals = Signals::default();
     let (running, runs) =
         std::io::pipe().map_err(|error| LabError::new("kernel", "make a pipe", error, ""))?;
     let mut runs = Some(runs);
+    let mut over = Duration::MAX;
     let (executed, seen, captured) = std::thread::scope(|scope| {
         let capture = capture.map(|capture| scope.spawn(|| capture.take(&running)));
         let sampler = scope.spawn(|| watch.sample(&lab, &signals, sample_every(scenario)));
@@ -312,6 +312,7 @@ fn run_once(
         });
         let happened = || signals.happened(&thread);
         let executed = execution::execute(scenario, &lab, &happened, || {
+            over = events::now();
             signals.stop.store(true, Ordering::Relaxed);
             thread.unpark();
             runs.take();
@@ -341,16 +342,29 @@ fn run_once(
     run.error = executed.error;
     run.failed_steps = executed.failed_steps;
     lab.clear_sockets()?;
+    keeper.events = (0, Vec::new());
     if let Some(events) = events {
-        let told = events.tell(&lab, &executed.processes, in_guest);
-        run.observations.extend(told.observations);
-        let first = told.lines.first().map_or(Duration::ZERO, |(at, _)| *at);
-        log.extend(told.lines.into_iter().map(|(at, line)| {
-            format!(
-                "{:10.6} after the first event: {line}",
-                at.saturating_sub(first).as_secs_f64()
-            )
+        let told = events.tell(
+            &lab,
+            over,
+            &run.sockets,
+            &executed.processes,
+            settings.in_guest,
+        );
+        if scenario.wants_events() {
+            run.observations.extend(told.observations);
+        }
+        let zero_us = executed.calls.first_us().unwrap_or(0);
+        log.extend(told.events.iter().map(|event| {
+            let at_us = event.at_us.saturating_sub(zero_us);
+            let seconds = Duration::from_micros(at_us).as_secs_f64();
+            let KernelEvent { host, what, .. } = event;
+            let by = event.actor.iter().map(|actor| format!(" by {actor}"));
+            let by: String = by.collect();
+            let connection = event.connection.as_deref().unwrap_or_default();
+            format!("{seconds:10.6} {host}: kernel: {what}{by} {connection}")
         }));
+        keeper.events = (zero_us, told.events);
     }
     keeper.last = captured.map(|capture| Last {
         capture,
@@ -363,6 +377,12 @@ fn run_once(
     let missed = missed.filter(|_| scenario.looks_at_packets());
     let disturbed = disturbance(scenario, &counts, seen.dropped).or(missed);
     Ok(disturbed.map_or(Once::Seen(executed.hint), Once::Disturbed))
+}
+
+/// Whether the clock counts instructions.
+fn is_in_virtual_time(scenario: &Scenario, settings: &Settings) -> bool {
+    let clocks = [scenario.clock, settings.options.clock];
+    settings.in_guest && clocks.contains(&Some(Clock::Virtual))
 }
 
 /// Takes out what is expected of events where none can be had; says so.

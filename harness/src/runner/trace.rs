@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use advisor_report::trace::{Call, Points, Series, Trace, TracedHost};
+use advisor_report::trace::{Call, KernelEvent, Points, Series, Trace, TracedHost, gathered};
 
 use super::capture::Captured;
 use crate::actor::protocol::Event;
@@ -35,6 +35,11 @@ pub struct Calls {
 }
 
 impl Calls {
+    /// When the first of them began.
+    pub fn first_us(&self) -> Option<u64> {
+        self.all.iter().map(|call| call.start_us).min()
+    }
+
     /// Notes what a list said.
     pub fn note(&mut self, scenario: &Scenario, list: &str, at_us: u64, event: &Event) {
         match event {
@@ -167,6 +172,8 @@ pub struct Seen<'a> {
     pub packets: Vec<Captured<'a>>,
     /// Gauges that were sampled: name, and points since 1970.
     pub gauges: &'a [(String, Vec<(u64, i64)>)],
+    /// What the kernel told of, with times since 1970.
+    pub events: &'a [KernelEvent],
 }
 
 /// Makes the trace of a run.
@@ -175,6 +182,7 @@ pub fn trace(scenario: &Scenario, run: u64, as_expected: bool, seen: Seen) -> Tr
         calls: Calls { all: mut calls, .. },
         packets,
         gauges,
+        events,
     } = seen;
     let hosts: Vec<TracedHost> = scenario
         .hosts
@@ -222,6 +230,7 @@ pub fn trace(scenario: &Scenario, run: u64, as_expected: bool, seen: Seen) -> Tr
         segments,
         left_out_packets,
         series,
+        events: gathered(events, zero_us),
     }
 }
 
@@ -299,6 +308,7 @@ mod tests {
                 calls,
                 packets: Vec::new(),
                 gauges: &[],
+                events: &[],
             },
         );
         let told: Vec<String> = trace

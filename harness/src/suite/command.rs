@@ -1,5 +1,6 @@
 //! An actor that is a command: a program of somebody's own in the lab.
 
+use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -192,8 +193,11 @@ impl Command {
     /// lacks its run bit. Why, and what to do.
     pub fn fault(&self) -> Option<(String, String)> {
         let program = self.program();
-        if !program.contains('/') || self.find().is_some() {
+        if !program.contains('/') {
             return None;
+        }
+        if let Some(found) = self.find() {
+            return without_interpreter(program, &found);
         }
         let file = std::path::absolute(program).ok()?;
         let shown = file.display();
@@ -218,10 +222,10 @@ impl Command {
 
     /// Why it can't be started here, and what to do about it.
     pub fn obstacle(&self) -> Option<(String, String)> {
-        if self.find().is_some() {
-            return None;
-        }
         let program = self.program();
+        if let Some(found) = self.find() {
+            return without_interpreter(program, &found);
+        }
         let missing = if program.contains('/') {
             format!("there is no program {program}")
         } else {
@@ -233,6 +237,67 @@ impl Command {
         };
         Some((missing, hint))
     }
+}
+
+/// The first line of a script without its `#!`: what runs it, and the argument that it
+/// gets. `None` of what is no script.
+pub fn script_line(content: &[u8]) -> Option<String> {
+    /// The kernel looks at no more (BINPRM_BUF_SIZE).
+    const MOST: usize = 256;
+    let line = content.strip_prefix(b"#!")?;
+    let line = &line[..line.len().min(MOST)];
+    let line = line.split(|byte| *byte == b'\n').next()?;
+    Some(String::from_utf8_lossy(line).into_owned())
+}
+
+/// Of the first line of a script that env runs: the program that env looks for.
+pub fn program_of_env<'a>(words: &[&'a str]) -> Option<&'a str> {
+    let (env, rest) = words.split_first()?;
+    let is_program = |word: &&&str| !word.starts_with('-') && !word.contains('=');
+    (env.rsplit('/').next() == Some("env"))
+        .then(|| rest.iter().find(is_program).copied())
+        .flatten()
+}
+
+/// Why a script can't be run: what is to run it isn't there. The kernel says only that
+/// there is no such file.
+fn without_interpreter(program: &str, file: &Path) -> Option<(String, String)> {
+    let mut start = Vec::new();
+    let read = std::fs::File::open(file)
+        .ok()?
+        .take(512)
+        .read_to_end(&mut start);
+    let line = read.ok().and_then(|_| script_line(&start))?;
+    let words: Vec<&str> = line
+        .split([' ', '\t'])
+        .filter(|word| !word.is_empty())
+        .collect();
+    let interpreter = words.first()?;
+    let told = |missing: &str| {
+        let name = missing.rsplit('/').next().unwrap_or(missing);
+        let mut hint =
+            format!("install {name}, or name another one in the first line of {program}");
+        if line.ends_with('\r') {
+            hint = format!(
+                "its first line ends with a carriage return, as on Windows: sed -i 's/\\r$//' {}",
+                file.display()
+            );
+        }
+        let missing = missing.trim_end_matches('\r');
+        Some((
+            format!("{program} is a script for {missing}, which isn't there"),
+            hint,
+        ))
+    };
+    let is_file = |path: &str| std::fs::metadata(path).is_ok_and(|file| file.is_file());
+    if interpreter.starts_with('/') && !is_file(interpreter) {
+        return told(interpreter);
+    }
+    let named = program_of_env(&words)?;
+    if Command::of_program(named).find().is_none() {
+        return told(named);
+    }
+    None
 }
 
 fn no_name(key: &str, name: &Placed<String>, hint: &str) -> SuiteError {
@@ -358,6 +423,41 @@ scenarios:
         let (reason, hint) = command("./Cargo.toml", None).fault().unwrap();
         assert_eq!(reason, "./Cargo.toml can't be run: it lacks its run bit");
         assert!(hint.starts_with("chmod +x /"), "{hint}");
+        // A script needs what runs it.
+        let directory = tempfile::tempdir().unwrap();
+        let script = directory.path().join("server");
+        let script = script.to_str().unwrap();
+        for (line, missing, hint) in [
+            (
+                "#!/usr/bin/no-such-shell -e",
+                "/usr/bin/no-such-shell",
+                "install no-such-shell",
+            ),
+            (
+                "#! /usr/bin/env -S A=1 no-such-python -u",
+                "no-such-python",
+                "install no-such",
+            ),
+            ("#!/bin/sh\r", "/bin/sh", "a carriage return"),
+            ("#!/usr/bin/env sh\r", "sh", "a carriage return"),
+            ("#!/bin/sh -e", "", ""),
+            ("#!/usr/bin/env sh", "", ""),
+            ("hello", "", ""),
+        ] {
+            std::fs::write(script, format!("{line}\nexit 0\n")).unwrap();
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(script, mode).unwrap();
+            let fault = command(script, None).fault();
+            assert_eq!(fault, command(script, None).obstacle(), "{line}");
+            match fault {
+                None => assert_eq!(missing, "", "{line}"),
+                Some((reason, advice)) => {
+                    let expected = format!("{script} is a script for {missing}, which isn't there");
+                    assert_eq!(reason, expected);
+                    assert!(!missing.is_empty() && advice.contains(hint), "{advice}");
+                }
+            }
+        }
         // A directory is none.
         assert!(command("/etc", None).find().is_none());
     }

@@ -377,11 +377,18 @@ pub fn cases() -> Vec<Case> {
 
     let many = [("net.ipv4.tcp_max_orphans", "198")];
     let retries = ("LB101", "net.ipv4.tcp_orphan_retries", "0", "3");
+    let more = ("LB101", "net.ipv4.tcp_max_orphans", "198", "1000");
     case(
-        "orphans with dead peers at the limit",
+        "orphans at a closed window at the limit, bounded",
         true,
-        &with(&many, Kind::OrphanDead, 200, 20_000),
-        retries,
+        &with(&many, Kind::OrphanZeroWindow, 200, 20_000),
+        ("LB101", "TCP_USER_TIMEOUT", "unknown", "30000 (ms)"),
+    );
+    case(
+        "orphans at a closed window at the limit, raised",
+        false,
+        &with(&many, Kind::OrphanZeroWindow, 200, 20_000),
+        more,
     );
     case(
         "orphans at a closed window at the limit",

@@ -5,8 +5,10 @@ use std::fs::{self, OpenOptions};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use advisor_facts::release::Release;
+use harness::lab::namespace::kernel_release;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, geteuid};
 
 use super::program::suite;
 
@@ -44,6 +46,27 @@ fn a_run_that_failed_is_drawn_from_its_packets() {
         String::from_utf8_lossy(&run.stdout)
     );
     let page = fs::read_to_string(report.join("report.html")).unwrap();
+    // What the kernel told of, which only root is told.
+    let terminal = String::from_utf8(run.stdout).unwrap();
+    let markdown = fs::read_to_string(report.join("report.md")).unwrap();
+    let release = Release::of_kernel(&kernel_release()).unwrap();
+    let reason = if release >= Release::new(6, 10) {
+        "TCP_ABORT_ON_CLOSE"
+    } else {
+        "UNKNOWN"
+    };
+    for text in [&terminal, &markdown, &page] {
+        let sent = format!("client sends RST: {reason}, by sender, ");
+        assert_eq!(
+            text.contains(&sent),
+            geteuid().is_root(),
+            "{sent} in\n{text}"
+        );
+        if geteuid().is_root() {
+            let after = text.split(&sent).nth(1).unwrap();
+            assert!(after.contains("server gets RST"), "{text}");
+        }
+    }
     for says in [
         "expected none, got ECONNRESET",
         "It is a wish.",

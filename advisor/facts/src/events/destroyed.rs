@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::libc;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
 };
@@ -13,6 +14,13 @@ use crate::sock_diag::{SockDiagError, TcpSocket, decode_each};
 
 /// SKNLGRP_INET_TCP_DESTROY and SKNLGRP_INET6_TCP_DESTROY (linux/sock_diag.h), a bit each.
 const GROUPS: u32 = 1 << 0 | 1 << 2;
+/// Their numbers.
+const NUMBERS: [u32; 2] = [1, 3];
+
+const SOL_NETLINK: libc::c_int = 270;
+const ADD_MEMBERSHIP: libc::c_int = 1;
+const DROP_MEMBERSHIP: libc::c_int = 2;
+const LISTEN_ALL_NSID: libc::c_int = 8;
 
 /// Is told of each TCP socket of one network namespace that ends.
 #[derive(Debug)]
@@ -37,6 +45,43 @@ impl Destroyed {
             fd,
             buffer: vec![0; 64 << 10],
         })
+    }
+
+    /// Listens in the other network namespaces, too, that have a number in this one, as
+    /// those have that a veth leads to (NETLINK_LISTEN_ALL_NSID, needs CAP_NET_BROADCAST).
+    pub fn listen_everywhere(&self) -> io::Result<()> {
+        self.set(LISTEN_ALL_NSID, 1)
+    }
+
+    /// Stops to listen, or listens again. While nobody listens, the end of a socket costs
+    /// the kernel nothing more.
+    pub fn listen(&self, listens: bool) -> io::Result<()> {
+        let option = if listens {
+            ADD_MEMBERSHIP
+        } else {
+            DROP_MEMBERSHIP
+        };
+        NUMBERS
+            .iter()
+            .try_for_each(|group| self.set(option, *group))
+    }
+
+    fn set(&self, option: libc::c_int, value: u32) -> io::Result<()> {
+        let length = libc::socklen_t::try_from(size_of::<u32>()).unwrap_or(4);
+        // SAFETY: the value is a number of that length and outlives the call.
+        let result = unsafe {
+            libc::setsockopt(
+                self.fd.as_raw_fd(),
+                SOL_NETLINK,
+                option,
+                (&raw const value).cast(),
+                length,
+            )
+        };
+        match result {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 
     /// Hands over each socket that has ended, up to `limit` datagrams of them; true
@@ -100,5 +145,36 @@ mod tests {
         assert_eq!(own.state, TcpState::Close);
         assert_ne!(own.cookie, [0; 8]);
         assert!(own.info.is_some());
+    }
+
+    #[test]
+    fn nothing_is_told_while_nobody_listens() {
+        let mut destroyed = Destroyed::open().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let connect = || {
+            drop(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+            drop(listener.accept().unwrap());
+        };
+        let told = |destroyed: &mut Destroyed| {
+            let mut count = 0;
+            let mut each = |socket: TcpSocket| {
+                count += usize::from([socket.local.port(), socket.peer.port()].contains(&port));
+            };
+            destroyed.drain(10_000, &mut each).unwrap();
+            count
+        };
+        destroyed.listen(false).unwrap();
+        told(&mut destroyed);
+        (0..20).for_each(|_| connect());
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(told(&mut destroyed), 0);
+        destroyed.listen(true).unwrap();
+        let end = Instant::now() + Duration::from_secs(60);
+        while told(&mut destroyed) == 0 {
+            assert!(Instant::now() < end, "the kernel tells of none");
+            connect();
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }

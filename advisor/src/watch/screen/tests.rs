@@ -41,6 +41,7 @@ fn view() -> View {
             by_port: false,
             namespace: Some(1),
             ends: None,
+            unacknowledged_bytes: 0,
         }));
     }
     view.line(&Line::Holders {

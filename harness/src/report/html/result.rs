@@ -8,7 +8,7 @@ use advisor_report::{Expectation, Link, Machine, Quantifier, ScenarioResult, Tra
 
 use crate::report::origin::duration;
 use crate::report::picture::{self, shortened};
-use crate::report::{Standing, describe_held, describe_seen, printed, standing};
+use crate::report::{Standing, describe_held, describe_seen, kernel_events, printed, standing};
 
 /// The longest text of a log, an output or a value, in characters.
 const LONGEST: usize = 2000;
@@ -192,6 +192,14 @@ fn logs(page: &mut String, scenario: &ScenarioResult) {
             page,
             "<p>The guest's console:</p><pre>{}</pre>",
             console.join("\n")
+        );
+    }
+    if let Some((run, told)) = kernel_events(scenario) {
+        let told: Vec<String> = told.iter().map(|line| xml(line)).collect();
+        let _ = write!(
+            page,
+            "<p>The kernel in run {run}:</p><pre>{}</pre>",
+            told.join("\n")
         );
     }
     for (actor, lines) in printed(scenario) {

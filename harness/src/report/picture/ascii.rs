@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use advisor_report::Trace;
 use advisor_report::escape::inert;
-use advisor_report::trace::Segment;
+use advisor_report::trace::{KernelEvent, Segment};
 
-use super::{Scene, What, label, shortened, states, time};
+use super::{Scene, What, kernel_says, label, shortened, states, time};
 
 /// Columns of a picture.
 const WIDTH: usize = 80;
@@ -31,6 +31,7 @@ pub fn ascii(trace: &Trace) -> String {
         let mut rows = match *what {
             What::Began(call) => canvas.call(call, place),
             What::Ended(call) => canvas.result(call, place),
+            What::Told(event) => canvas.told(&trace.events[event]),
             What::Sent(segment) => vec![canvas.arrow(&trace.segments[segment])],
             What::Arrived(segment) if trace.segments[segment].sent_us.is_none() => {
                 vec![canvas.arrow(&trace.segments[segment])]
@@ -179,6 +180,14 @@ impl<'a> Canvas<'a> {
             text = format!("{host}: {text}");
         }
         self.beside(call.host.as_deref(), &text)
+    }
+
+    fn told(&self, event: &KernelEvent) -> Vec<String> {
+        let mut text = kernel_says(event);
+        if !self.two {
+            text = format!("{}: {text}", event.host);
+        }
+        self.beside(Some(&event.host), &text)
     }
 
     fn state(&self, host: &str, state: &str) -> Vec<String> {

@@ -48,7 +48,7 @@ pub(super) fn steps(
         to,
         "<text x=\"{left}\" y=\"{}\">{} <tspan class=\"f\">at most {}{unit}{}</tspan></text>\
          <path class=\"x\" d=\"M{left} {base}h{width}\"/><path class=\"q\" d=\"{path}\"/>\
-         <text class=\"f\" x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>",
+         <text class=\"f z\" x=\"{}\" y=\"{}\">{}</text>",
         top + 10,
         xml(&series.name),
         grouped(u64::try_from(most).unwrap_or(0)),

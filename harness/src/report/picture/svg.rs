@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 
 use advisor_report::Trace;
 use advisor_report::escape::xml;
+use advisor_report::trace::{KernelEvent, Segment};
 
-use super::{LONGEST, Scene, What, chart, label, shortened, states, time};
+use super::{LONGEST, Scene, What, chart, kernel_says, label, shortened, states, time};
 
 /// What lines, texts and bands look like; the page of a report has it once.
 pub const STYLE: &str = include_str!("picture.css");
@@ -29,6 +30,10 @@ const GAP: i64 = 300;
 const LINE: i64 = 14;
 /// Letters of a call in a line of its column.
 const LETTERS: usize = 36;
+/// Classes of a text that ends, or begins, where it is put: they are shorter than
+/// attributes, and a page has a hundred thousand texts.
+const LEFT: &str = " z";
+const RIGHT: &str = "";
 /// Where the first event is.
 const TOP: i64 = 46;
 
@@ -75,6 +80,7 @@ fn draw(trace: &Trace, head: &str) -> String {
     drawing.states();
     drawing.arrows();
     drawing.calls();
+    drawing.events();
     let end_us = scene.events.last().map_or(0, |(at, _)| *at);
     let mut height = drawing.height + 20;
     for series in &trace.series {
@@ -134,6 +140,27 @@ fn lines(text: &str, letters: usize) -> Vec<String> {
     lines
 }
 
+/// What a segment's label does not say: ports, flags, numbers, how long it took.
+fn numbers(segment: &Segment) -> String {
+    let mut text = format!(
+        "{} > {} [{}] seq {}:{}",
+        segment.from_port, segment.to_port, segment.flags, segment.sequence, segment.next_sequence
+    );
+    if let Some(acknowledged) = segment.acknowledged {
+        let _ = write!(text, " ack {acknowledged}");
+    }
+    let _ = write!(text, " win {}", segment.window);
+    if let (Some(sent), Some(received)) = (segment.sent_us, segment.received_us) {
+        let _ = write!(text, ", {}", time(received.saturating_sub(sent)));
+    }
+    text
+}
+
+/// The lines of what the kernel told of; its letters are slanted and need more room.
+fn told(event: &KernelEvent) -> Vec<String> {
+    lines(&kernel_says(event), LETTERS - 4)
+}
+
 impl Drawing<'_> {
     /// The column in which the text of an event stands: a host's calls, or between lines.
     fn column(&self, what: What) -> Option<(usize, i64)> {
@@ -149,6 +176,11 @@ impl Drawing<'_> {
                 let call = &trace.calls[place];
                 let lane = call.host.as_deref().and_then(|host| self.scene.lane(host));
                 Some((lane.unwrap_or(usize::MAX - 1), 1))
+            }
+            What::Told(place) => {
+                let event = &trace.events[place];
+                let count = i64::try_from(told(event).len()).unwrap_or(1);
+                Some((self.scene.lane(&event.host)?, count))
             }
             What::Sent(_) => Some((usize::MAX, 1)),
             What::Arrived(place) if trace.segments[place].sent_us.is_none() => {
@@ -236,8 +268,8 @@ impl Drawing<'_> {
             let actors = actors.map(|actors| actors.join(", ")).unwrap_or_default();
             let _ = write!(
                 self.body,
-                "<text class=\"h\" x=\"{x}\" y=\"14\" text-anchor=\"middle\">{}</text>\
-                 <text class=\"f\" x=\"{x}\" y=\"28\" text-anchor=\"middle\">{}</text>\
+                "<text class=\"h m\" x=\"{x}\" y=\"14\">{}</text>\
+                 <text class=\"f m\" x=\"{x}\" y=\"28\">{}</text>\
                  <path class=\"x\" d=\"M{x} 34V{}\"/>",
                 xml(&shortened(&host.name, 40)),
                 xml(&shortened(&actors, 40)),
@@ -255,7 +287,7 @@ impl Drawing<'_> {
                 let (x, time) = (TIMES - 10, time(*at_us));
                 let _ = write!(
                     self.body,
-                    "<text class=\"f\" x=\"{x}\" y=\"{}\" text-anchor=\"end\">{time}</text>",
+                    "<text class=\"f z\" x=\"{x}\" y=\"{}\">{time}</text>",
                     y + 4
                 );
                 free = y + 26;
@@ -299,13 +331,13 @@ impl Drawing<'_> {
             let y = (from + 4).max(*known);
             *known = y + 10;
             let (x, anchor) = if is_first {
-                (x - 26, "end")
+                (x - 26, LEFT)
             } else {
-                (x + 26, "start")
+                (x + 26, RIGHT)
             };
             let _ = write!(
                 self.body,
-                "<text class=\"t\" x=\"{x}\" y=\"{y}\" text-anchor=\"{anchor}\">{}</text>",
+                "<text class=\"t{anchor}\" x=\"{x}\" y=\"{y}\">{}</text>",
                 change.state
             );
             self.height = self.height.max(y);
@@ -328,17 +360,17 @@ impl Drawing<'_> {
             };
             y2 = y2.max(y1 + 1);
             let right = x2 > x1;
-            let (class, end) = match () {
+            let class = match () {
                 () if segment.is_lost() => {
                     x2 = x1 + (x2 - x1) * 6 / 10;
-                    ("a l", "lost")
+                    "a l"
                 }
                 () if segment.on_its_way => {
                     x2 = x1 + (x2 - x1) * 6 / 10;
-                    ("a y", "head")
+                    "a y"
                 }
-                () if segment.has('R') => ("a r", "reset"),
-                () => ("a", "head"),
+                () if segment.has('R') => "a r",
+                () => "a",
             };
             let start = if segment.sent_us.is_none() {
                 i64::midpoint(x1, x2)
@@ -347,14 +379,14 @@ impl Drawing<'_> {
             };
             // The label stands near the sender, above the arrow.
             let (x, anchor) = if right {
-                (start + 10, "start")
+                (start + 10, RIGHT)
             } else {
-                (start - 10, "end")
+                (start - 10, LEFT)
             };
             let _ = write!(
                 self.body,
-                "<path class=\"{class}\" marker-end=\"url(#{end})\" d=\"M{start} {y1}L{x2} {y2}\"/>\
-                 <text class=\"{}\" x=\"{x}\" y=\"{}\" text-anchor=\"{anchor}\">{}<title>{}</title>\
+                "<path class=\"{class}\" d=\"M{start} {y1}L{x2} {y2}\"/>\
+                 <text class=\"{}{anchor}\" x=\"{x}\" y=\"{}\">{}<title>{}</title>\
                  </text>",
                 if segment.has('R') || segment.is_lost() {
                     "e"
@@ -363,7 +395,7 @@ impl Drawing<'_> {
                 },
                 y1 - 2,
                 xml(&label(segment)),
-                xml(&segment.to_string()),
+                xml(&numbers(segment)),
             );
         }
     }
@@ -380,8 +412,8 @@ impl Drawing<'_> {
                 let text = self.texts(place).join(" ");
                 let _ = write!(
                     self.body,
-                    "<path class=\"y\" d=\"M{first} {y1}H{last}\"/><text class=\"{class}\" x=\"{}\" \
-                     y=\"{}\" text-anchor=\"middle\">{}</text>",
+                    "<path class=\"y\" d=\"M{first} {y1}H{last}\"/><text class=\"{class} m\" x=\"{}\" \
+                     y=\"{}\">{}</text>",
                     i64::midpoint(first, last),
                     y1 - 2,
                     xml(&text)
@@ -401,9 +433,9 @@ impl Drawing<'_> {
                 x + STATES - 2
             };
             let (text_x, anchor) = if is_first {
-                (bar - 4, "end")
+                (bar - 4, LEFT)
             } else {
-                (bar + 8, "start")
+                (bar + 8, RIGHT)
             };
             let _ = write!(
                 self.body,
@@ -415,8 +447,7 @@ impl Drawing<'_> {
             let text = |to: &mut String, y: i64, text: &str| {
                 let _ = write!(
                     to,
-                    "<text class=\"{class}\" x=\"{text_x}\" y=\"{y}\" \
-                     text-anchor=\"{anchor}\">{}</text>",
+                    "<text class=\"{class}{anchor}\" x=\"{text_x}\" y=\"{y}\">{}</text>",
                     xml(text)
                 );
             };
@@ -437,6 +468,36 @@ impl Drawing<'_> {
                     told
                 };
                 text(&mut self.body, y2 + 1, &told);
+            }
+        }
+    }
+
+    /// What the kernel told of, among the calls of its host.
+    fn events(&mut self) {
+        for (place, event) in self.scene.trace.events.iter().enumerate() {
+            let what = What::Told(place);
+            let Some(lane) = self.scene.lane(&event.host) else {
+                continue;
+            };
+            let Some(y) = self.heights.get(&what).copied() else {
+                continue;
+            };
+            let x = self.lanes[lane];
+            let (x, anchor) = if lane == 0 {
+                (x - STATES - 6, LEFT)
+            } else {
+                (x + STATES + 6, RIGHT)
+            };
+            let connection = event.connection.as_deref().unwrap_or_default();
+            for (row, line) in told(event).iter().enumerate() {
+                let y = y + LINE * i64::try_from(row).unwrap_or(0) + 1;
+                let _ = write!(
+                    self.body,
+                    "<text class=\"g{anchor}\" x=\"{x}\" y=\"{y}\">{}<title>{}\
+                     </title></text>",
+                    xml(line),
+                    xml(connection)
+                );
             }
         }
     }

@@ -1,4 +1,4 @@
-use advisor_report::trace::{Points, Series, TracedHost};
+use advisor_report::trace::{KernelEvent, Points, Series, TracedHost};
 
 use super::*;
 
@@ -64,7 +64,26 @@ pub(crate) fn sample_trace() -> Trace {
             unit: "bytes".to_owned(),
             points: Points(vec![(300, 1), (20_500, 0), (50_000, 65_160), (81_500, 0)]),
         }],
+        events: sample_events(),
     }
+}
+
+/// What the kernel told of in that run.
+pub(crate) fn sample_events() -> Vec<KernelEvent> {
+    let event = |at_us, host: &str, actor: Option<&str>, what: &str| KernelEvent {
+        at_us,
+        host: host.to_owned(),
+        actor: actor.map(str::to_owned),
+        what: what.to_owned(),
+        connection: Some("10.0.1.2:40000 > 10.0.2.2:7000".to_owned()),
+        count: 1,
+    };
+    let sent = "resets.sent.TCP_ABORT_ON_CLOSE";
+    vec![
+        event(90_950, "client", Some("sender"), sent),
+        event(101_005, "server", None, "resets.received"),
+        event(101_050, "server", None, "drops.TCP_CLOSE"),
+    ]
 }
 
 #[test]
@@ -87,6 +106,7 @@ fn a_packet_that_is_altered_alters_the_picture() {
     let trace = sample_trace();
     let mut altered = trace.clone();
     altered.segments[7].flags = "FA".to_owned();
+    altered.events.clear();
     for draw in [ascii, svg] {
         let (before, after) = (draw(&trace), draw(&altered));
         assert!(before.contains("RST") && !after.contains("RST"), "{after}");
@@ -94,6 +114,19 @@ fn a_packet_that_is_altered_alters_the_picture() {
             after.contains("FIN_WAIT1") && !before.contains("FIN_WAIT1"),
             "{after}"
         );
+    }
+}
+
+#[test]
+fn what_the_kernel_says_stands_beside_its_host() {
+    let trace = sample_trace();
+    let mut silent = trace.clone();
+    silent.events.clear();
+    for draw in [ascii, svg] {
+        let (with, without) = (draw(&trace), draw(&silent));
+        for reason in ["TCP_ABORT_ON_CLOSE", "TCP_CLOSE"] {
+            assert!(with.contains(reason) && !without.contains(reason), "{with}");
+        }
     }
 }
 
@@ -109,6 +142,9 @@ fn nothing_from_a_suite_or_a_kernel_is_markup_or_obeyed() {
     trace.segments[0].from = evil.to_owned();
     trace.series[0].name = evil.to_owned();
     trace.calls[4].text = "x".repeat(10 << 20);
+    trace.events[0].host = evil.to_owned();
+    trace.events[0].connection = Some(evil.to_owned());
+    trace.events[2].what = evil.to_owned();
     let drawn = alone(&trace);
     assert!(drawn.len() < 40_000, "{}", drawn.len());
     assert!(!drawn.contains("<script") && !drawn.contains(['\u{1b}', '\u{202e}', '\0']));
