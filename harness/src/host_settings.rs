@@ -36,6 +36,7 @@ use crate::descriptor;
 use crate::lab::namespace::{read_sysctl, write_sysctl};
 use crate::lab::{Lab, LabError, destroy};
 use crate::lock_holder;
+use crate::pace::pause;
 use crate::suite::scenario::Scenario;
 
 /// Where the lock and the record are kept. /run is emptied by a reboot, as the
@@ -61,7 +62,11 @@ const ORPHAN_COUNT_EVERY: Duration = Duration::from_millis(100);
 /// at most.
 const AWAKE: Duration = Duration::from_millis(15);
 
-/// How long a CPU may sleep.
+/// How long a CPU may sleep at most.
+const ASLEEP_AT_MOST: Duration = Duration::from_secs(1);
+
+/// How long a CPU may sleep at first. Later it sleeps longer: to wake costs an emulated
+/// processor more than all else.
 const ASLEEP: Duration = ORPHAN_COUNT_EVERY.saturating_sub(AWAKE);
 
 /// A sysctl that was changed.
@@ -213,12 +218,13 @@ impl Wakefulness {
                     if only.set(cpu).is_err() || sched_setaffinity(own, &only).is_err() {
                         return;
                     }
+                    let begin = Instant::now();
                     while !is_over.load(Ordering::Relaxed) {
                         let end = Instant::now() + AWAKE;
                         while Instant::now() < end {
                             std::hint::spin_loop();
                         }
-                        std::thread::sleep(ASLEEP);
+                        std::thread::sleep(pause(begin.elapsed(), ASLEEP).min(ASLEEP_AT_MOST));
                     }
                 })
             })

@@ -108,7 +108,7 @@ pub fn scaled(name: &str, value: &str, scale: Scale, page_bytes: u64) -> String 
         ("net.ipv4.ip_local_port_range", Some([first, last])) => {
             let ports = scale.limit((last + 1).saturating_sub(*first));
             // Ports of services stay out of a range that begins low.
-            format!("{first} {}", first + ports.max(2) - 1)
+            format!("{first} {}", (first + ports.max(2) - 1).min(65_535))
         }
         _ => value.split_whitespace().collect::<Vec<_>>().join(" "),
     }

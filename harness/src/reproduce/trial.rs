@@ -328,6 +328,15 @@ impl Load {
             ));
             self.awaited.push("internet.leak-calls".to_owned());
         } else {
+            let of_others =
+                reproduction.population.classes.iter().any(|other| {
+                    other.way == class.way && !trial.without().contains(&other.condition)
+                });
+            // Without the class, nobody else answers on its port.
+            if !of_others {
+                let peers = format!("peers: {{ port: {port}, as: leak-peers }}");
+                self.internet.push(("leak-peers".to_owned(), vec![peers]));
+            }
             steps.push(format!(
                 "repeat: {{ times: {more}, as: leak-all, steps: [{{ connect: {{ to: \"remote:{port}\", after: lab.changed, as: leak }} }}, {{ write: {{ bytes: 100, as: leak-reply }} }}{half}{end}] }}"
             ));
