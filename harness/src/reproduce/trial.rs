@@ -237,7 +237,7 @@ impl Load {
             "bystander".to_owned(),
             lines(&[
                 CHANGED,
-                "repeat: { times: 2, every: 200ms, as: transfers, steps: [{ connect: { to: \"remote:9\", after: internet.sink, as: link } }, { write: { bytes: 400kB, as: transfer } }, { wait-outq-empty: { timeout: 60s, as: delivered } }, { close: { as: hang-up } }] }",
+                "repeat: { times: 4, every: 200ms, as: transfers, steps: [{ connect: { to: \"remote:9\", after: internet.sink, as: link } }, { write: { bytes: 400kB, as: transfer } }, { wait-outq-empty: { timeout: 60s, as: delivered } }, { close: { as: hang-up } }] }",
             ]),
         ));
         self.actors.push((
