@@ -53,7 +53,7 @@ const LOCK: &str = "lock";
 const DESTROY_FOR: Duration = Duration::from_secs(150);
 
 /// The sysctl whose comparison needs a fresh count of orphans.
-const ORPHAN_LIMIT: &str = "net.ipv4.tcp_max_orphans";
+pub const ORPHAN_LIMIT: &str = "net.ipv4.tcp_max_orphans";
 
 /// The kernel's pause between two counts of the orphans (`TCP_ORPHAN_TIMER_PERIOD`).
 const ORPHAN_COUNT_EVERY: Duration = Duration::from_millis(100);

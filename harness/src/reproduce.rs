@@ -17,6 +17,7 @@ use advisor_facts::Facts;
 use advisor_facts::condition::Condition;
 use advisor_facts::settings::Settings;
 
+use crate::host_settings::ORPHAN_LIMIT;
 use crate::suite::{self, scenario::Scenario};
 use crate::yaml::error::SuiteError;
 use population::{Class, Population};
@@ -24,8 +25,6 @@ use scale::Scale;
 use settings::Set;
 use trial::{Trial, USUAL_DESCRIPTORS};
 
-/// The limit of orphans.
-const ORPHAN_LIMIT: &str = "net.ipv4.tcp_max_orphans";
 /// The setting by which connect() takes ports of TIME_WAIT.
 const REUSE: &str = "net.ipv4.tcp_tw_reuse";
 
@@ -115,11 +114,17 @@ impl Reproduction {
         set
     }
 
-    /// Those of the whole kernel.
+    /// Those of the whole kernel; without orphans not their limit, which nobody meets.
     pub fn of_kernel(&self) -> Vec<Set> {
         let orphans = self.population.of_condition(Condition::is_orphan);
-        let bears = |name: &str| name != ORPHAN_LIMIT || orphans > 0;
-        settings::of_kernel(&self.settings, self.scale, self.page_bytes, bears)
+        let mut set = settings::of_kernel(&self.settings, self.scale, self.page_bytes);
+        set.retain(|(name, _)| name != ORPHAN_LIMIT || orphans > 0);
+        set
+    }
+
+    /// Whether this is one of them.
+    pub fn sets_of_kernel(&self, name: &str) -> bool {
+        self.of_kernel().iter().any(|(known, _)| known == name)
     }
 
     /// A setting of the host as it is set here.

@@ -66,11 +66,8 @@ pub(super) fn other_kernel_settings(
     };
     let mut other = Vec::new();
     for (name, _) in set {
-        let is_set = reproduction
-            .of_kernel()
-            .iter()
-            .any(|(known, _)| known == name);
-        if is_set || !settings::is_of_kernel(name, &reproduction.release) {
+        if reproduction.sets_of_kernel(name) || !settings::is_of_kernel(name, &reproduction.release)
+        {
             continue;
         }
         let value = place.settings.get(name).ok_or_else(|| {

@@ -6,6 +6,7 @@ use advisor_facts::settings::Settings;
 use advisor_facts::sysctl::table::{self, Setting};
 
 use super::scale::Scale;
+use crate::host_settings::ORPHAN_LIMIT;
 use crate::lab::sysctl::PINNED;
 
 /// The pages of the guests.
@@ -41,13 +42,10 @@ const AT_BOOT: &[(&str, &str)] = &[
 ];
 
 /// Settings of the whole kernel, which are set once the sockets are there: before that
-/// they would be in the way.
-pub const OF_KERNEL: &[&str] = &["net.ipv4.tcp_mem", "net.ipv4.tcp_max_orphans"];
-
-/// What the settings of the whole kernel are until then: no limit that is met.
+/// they would be in the way. What they are until then: no limit that is met.
 pub const UNTIL_THEN: &[(&str, &str)] = &[
     ("net.ipv4.tcp_mem", "60000, 80000, 100000"),
-    ("net.ipv4.tcp_max_orphans", "65536"),
+    (ORPHAN_LIMIT, "65536"),
 ];
 
 /// A setting and its value.
@@ -72,20 +70,13 @@ pub fn of_namespace(settings: &Settings, scale: Scale) -> Vec<Set> {
     set
 }
 
-/// Those of the whole kernel that `bear` on a population: no one meets the limit of
-/// orphans where there are none.
-pub fn of_kernel(
-    settings: &Settings,
-    scale: Scale,
-    page_bytes: u64,
-    bear: impl Fn(&str) -> bool,
-) -> Vec<Set> {
-    let value = |name: &&str| {
+/// Those of the whole kernel.
+pub fn of_kernel(settings: &Settings, scale: Scale, page_bytes: u64) -> Vec<Set> {
+    let value = |(name, _): &(&str, &str)| {
         let value = settings.get(name)?;
         Some(((*name).to_owned(), scaled(name, &value, scale, page_bytes)))
     };
-    let bearing = OF_KERNEL.iter().filter(|name| bear(name));
-    bearing.filter_map(value).collect()
+    UNTIL_THEN.iter().filter_map(value).collect()
 }
 
 /// A value as a reproduction sets it.
@@ -102,7 +93,7 @@ pub fn scaled(name: &str, value: &str, scale: Scale, page_bytes: u64) -> String 
             };
             marks.iter().map(pages).collect::<Vec<_>>().join(" ")
         }
-        ("net.ipv4.tcp_max_orphans" | "net.ipv4.tcp_max_tw_buckets", Some([limit])) => {
+        (ORPHAN_LIMIT | "net.ipv4.tcp_max_tw_buckets", Some([limit])) => {
             scale.limit(*limit).to_string()
         }
         ("net.ipv4.ip_local_port_range", Some([first, last])) => {

@@ -392,19 +392,25 @@ impl Load {
         self.internet.push((name.clone(), steps));
         let program = listeners.get(&port).cloned().unwrap_or_default();
         let held = class.held[class.held.len() / 2];
-        let limit = match trial.remedy(class) {
-            Some(Remedy::UserTimeout(ms)) => {
-                format!("{{ setsockopt: {{ TCP_USER_TIMEOUT: {ms}, as: {name}-limit }} }}, ")
-            }
-            _ => String::new(),
-        };
-        let room = held / 2;
+        let mut steps = vec![
+            format!("accept: {{ on: listen-{port}, as: {name} }}"),
+            format!("sleep: {{ time: 20ms, as: {name}-begins }}"),
+        ];
+        if let Some(Remedy::UserTimeout(ms)) = trial.remedy(class) {
+            steps.push(format!(
+                "setsockopt: {{ TCP_USER_TIMEOUT: {ms}, as: {name}-limit }}"
+            ));
+        }
+        steps.extend(super::write::fill("", &name, held));
+        steps.push(format!("close: {{ as: {name}-close }}"));
+        let steps: Vec<String> = steps.iter().map(|step| format!("{{ {step} }}")).collect();
         self.programs.entry(program.clone()).or_default().push((
             name.clone(),
             vec![
                 "await: lab.change-made".to_owned(),
                 format!(
-                    "repeat: {{ times: {times}, as: {name}-served, steps: [{{ accept: {{ on: listen-{port}, as: {name} }} }}, {{ sleep: {{ time: 20ms, as: {name}-begins }} }}, {limit}{{ fcntl: {{ flags: O_NONBLOCK, as: {name}-nonblock }} }}, {{ setsockopt: {{ SO_SNDBUFFORCE: {room}, as: {name}-room }} }}, {{ write: {{ bytes: {held}, as: {name}-write, may-fail: true }} }}, {{ close: {{ as: {name}-close }} }}] }}"
+                    "repeat: {{ times: {times}, as: {name}-served, steps: [{}] }}",
+                    steps.join(", ")
                 ),
             ],
         ));

@@ -383,7 +383,7 @@ impl Lists {
                     ));
                     own.push(format!("await: internet.{name}-gone"));
                 }
-                own.extend(fill(name, held));
+                own.extend(fill(&format!(", on: {name}"), name, held));
                 if class.condition.is_orphan() {
                     own.push(format!("close: {{ on: {name}, as: {name}-close }}"));
                 }
@@ -526,13 +526,8 @@ impl Lists {
             }
         }
         let _ = writeln!(text, "      kernel:");
-        let is_set = |name: &str| {
-            reproduction
-                .of_kernel()
-                .iter()
-                .any(|(known, _)| known == name)
-        };
-        for (name, value) in settings::UNTIL_THEN.iter().filter(|(name, _)| is_set(name)) {
+        let until_then = settings::UNTIL_THEN.iter();
+        for (name, value) in until_then.filter(|(name, _)| reproduction.sets_of_kernel(name)) {
             let _ = writeln!(text, "        {name}: \"{value}\"");
         }
         let others = trial.iter().flat_map(|trial| &trial.other_kernel_settings);
@@ -675,22 +670,21 @@ fn actor(
     }
 }
 
-/// The steps that fill a send queue with what the kernel holds so much for.
-fn fill(name: &str, held: u64) -> Vec<String> {
+/// The steps that fill a send queue with what the kernel holds so much for; `on` is empty
+/// where it is the socket that the list made last.
+pub(super) fn fill(on: &str, name: &str, held: u64) -> Vec<String> {
     if held < 16 << 10 {
         // Most of it is the kernel's own.
         let bytes = (held / 4).max(1);
-        return vec![format!(
-            "write: {{ bytes: {bytes}, on: {name}, as: {name}-write }}"
-        )];
+        return vec![format!("write: {{ bytes: {bytes}{on}, as: {name}-write }}")];
     }
     vec![
-        format!("fcntl: {{ flags: O_NONBLOCK, on: {name}, as: {name}-nonblock }}"),
+        format!("fcntl: {{ flags: O_NONBLOCK{on}, as: {name}-nonblock }}"),
         format!(
-            "setsockopt: {{ SO_SNDBUFFORCE: {}, on: {name}, as: {name}-room }}",
+            "setsockopt: {{ SO_SNDBUFFORCE: {}{on}, as: {name}-room }}",
             held / 2
         ),
-        format!("write: {{ bytes: {held}, on: {name}, as: {name}-write }}"),
+        format!("write: {{ bytes: {held}{on}, as: {name}-write }}"),
     ]
 }
 
