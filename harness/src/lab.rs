@@ -114,6 +114,8 @@ pub struct Topology<'a> {
     pub links: &'a BTreeMap<String, Impairment>,
     /// By host: sysctls of its namespace, beside the pinned ones.
     pub sysctls: &'a BTreeMap<String, Vec<(String, String)>>,
+    /// Whether segmentation offload stays on.
+    pub offload: bool,
     /// What the router does beside forwarding.
     pub middlebox: Option<Middlebox>,
 }
@@ -325,7 +327,12 @@ impl<'a> Builder<'a> {
         self.namespaces.rotate_right(1);
         self.handles.rotate_right(1);
         let router_offload = self.join_hosts()?;
-        for (host, namespace) in self.topology.hosts.iter().zip(&self.namespaces[1..]) {
+        let whole = self
+            .topology
+            .hosts
+            .iter()
+            .filter(|_| !self.topology.offload);
+        for (host, namespace) in whole.zip(&self.namespaces[1..]) {
             namespace
                 .run(|| Offload::open()?.switch_off("eth0"))
                 .and_then(|done| done)
@@ -419,7 +426,9 @@ impl<'a> Builder<'a> {
                     &self.handles[index + 1],
                 ))
                 .map_err(|error| LabError::new(host, "join it to the router", error, ""))?;
-            switch_off(&offload, &topology::router_device(host))?;
+            if !self.topology.offload {
+                switch_off(&offload, &topology::router_device(host))?;
+            }
         }
         Ok(offload)
     }
@@ -541,6 +550,7 @@ pub fn probe() -> Result<(), LabError> {
         hosts: &hosts,
         links: &BTreeMap::from([(hosts[0].clone(), impairment)]),
         sysctls: &BTreeMap::new(),
+        offload: false,
         middlebox: None,
     };
     Lab::build(&topology, Link::Relay, 0)?.stop_relay()?;

@@ -3,28 +3,31 @@
 //! kernels and suite.
 
 pub mod attempt;
+pub mod check;
 pub mod kernel;
 pub mod page;
 pub mod remedy;
 pub mod render;
 pub mod verdict;
+mod whole;
 
 use advisor_facts::condition::Condition;
 use advisor_facts::{Facts, file};
 use advisor_report::advice::{Advised, Claim};
 use advisor_report::proof::{
-    Compared, Comparison, Harm, Load, Proof, Reading, SCHEMA, Side as Tried, Trial, TrialVerdict,
+    Compared, Comparison, Harm, Load, Proof, Reading, SCHEMA, Side, Trial, TrialVerdict,
 };
 use advisor_report::{Clock, Kernel, Link, ScenarioResult, Seen, Value};
 
 use crate::kernels::cache::Stored;
-use crate::reproduce::likeness::{Likeness, is_comparable};
+use crate::reproduce::likeness::{self, Likeness, is_comparable};
 use crate::reproduce::population::Population;
-use crate::reproduce::trial::{self, Arm, Change};
+use crate::reproduce::trial::{self, Arm};
 use crate::reproduce::{Impossible, Reproduction};
 use crate::runner::plan::Plan;
 use crate::runner::{self, OnProgress, Options};
 use crate::suite::scenario::Scenario;
+use remedy::Tried;
 use verdict::{Pair, judge};
 
 /// Pairs of runs at first, each of another seed.
@@ -48,10 +51,7 @@ fn rule() -> String {
 #[derive(Clone, Debug)]
 pub struct Prepared {
     reproduction: Reproduction,
-    change: Change,
-    offending: Vec<Condition>,
-    harm: &'static [Harm],
-    postpones: Option<String>,
+    tried: Tried,
     other_kernel_settings: Vec<(String, String)>,
 }
 
@@ -66,6 +66,8 @@ struct Runs {
     link: Option<Link>,
     kernel: Option<Kernel>,
     broken: Option<String>,
+    /// The rules that fire at the end with the change, in the first pair.
+    fire_after: Vec<String>,
 }
 
 /// A proof, and the suites that it was made with: a name, and the text.
@@ -88,6 +90,7 @@ pub fn run(
     let mut trials = Vec::new();
     let mut suites = Vec::new();
     let mut used = None;
+    let mut whole = whole::Parts::default();
     for recommended in &advised.recommendations {
         let claim = &recommended.claim;
         let trial = match prepare(claim, facts, &kernel.stored.release) {
@@ -95,12 +98,16 @@ pub fn run(
                 suites.extend(prepared.suites(&format!("{}-{}", trials.len() + 1, claim.code)));
                 let runs = prepared.try_it(&kernel.stored, progress)?;
                 used = used.or(runs.kernel.clone());
-                prepared.conclude(claim, runs)
+                let fire_after = runs.fire_after.clone();
+                let trial = prepared.clone().conclude(claim, runs);
+                whole.add(prepared, trial.clone(), fire_after);
+                trial
             }
             Err(why) => untried(claim, why),
         };
         trials.push(trial);
     }
+    let whole = whole.try_it(&kernel.stored, progress, &mut suites)?;
     let proof = Proof {
         schema: SCHEMA,
         harness: env!("CARGO_PKG_VERSION").to_owned(),
@@ -109,6 +116,7 @@ pub fn run(
         choice: kernel.why.clone(),
         rule: rule(),
         trials,
+        whole,
     };
     Ok(Outcome { proof, suites })
 }
@@ -132,6 +140,7 @@ pub fn nothing(advised: &Advised, facts: Option<&Facts>) -> Outcome {
             choice: String::new(),
             rule: rule(),
             trials: trials.collect(),
+            whole: None,
         },
         suites: Vec::new(),
     }
@@ -180,21 +189,13 @@ fn prepare(claim: &Claim, facts: Option<&Facts>, release: &str) -> Result<Prepar
     if let Some(why) = missing {
         return Err(why);
     }
-    let other_kernel_settings =
-        attempt::other_kernel_settings(&tried.change, place, &reproduction)?;
-    Ok(Prepared {
-        reproduction,
-        change: tried.change,
-        offending: tried.offending,
-        harm: tried.harm,
-        postpones: tried.postpones,
-        other_kernel_settings,
-    })
+    Prepared::new(reproduction, tried, place)
 }
 
 /// Why nobody is there whom a change of a program would be for.
-fn missing(tried: &remedy::Tried, population: &Population) -> Option<String> {
-    if !matches!(tried.change, Change::Program(..)) {
+fn missing(tried: &Tried, population: &Population) -> Option<String> {
+    let is_of_program = |change: &trial::Change| matches!(change, trial::Change::Program(..));
+    if !tried.changes.iter().any(is_of_program) {
         return None;
     }
     let there = population.of_condition(|condition| tried.offending.contains(&condition));
@@ -222,19 +223,24 @@ fn untried(claim: &Claim, why: String) -> Trial {
 }
 
 impl Prepared {
-    /// A trial of this without a claim: any change.
-    pub fn new(
-        reproduction: Reproduction,
-        change: Change,
-        other_kernel_settings: Vec<(String, String)>,
-    ) -> Self {
-        Self {
+    /// A trial on a reproduction of the host whose settings `place` has.
+    pub fn new(reproduction: Reproduction, tried: Tried, place: &Facts) -> Result<Self, String> {
+        let other_kernel_settings =
+            attempt::other_kernel_settings(&tried.changes, place, &reproduction)?;
+        Ok(Self {
             reproduction,
-            change,
-            offending: Vec::new(),
-            harm: &[],
-            postpones: None,
+            tried,
             other_kernel_settings,
+        })
+    }
+
+    /// Adds what is tried together with it, on the same reproduction.
+    fn add(&mut self, other: Self) {
+        self.tried.add(&other.tried);
+        for set in other.other_kernel_settings {
+            if !self.other_kernel_settings.contains(&set) {
+                self.other_kernel_settings.push(set);
+            }
         }
     }
 
@@ -242,8 +248,8 @@ impl Prepared {
     fn text(&self, arm: Arm, seed: u64) -> String {
         let trial = trial::Trial {
             arm,
-            change: self.change.clone(),
-            offending: self.offending.clone(),
+            changes: self.tried.changes.clone(),
+            offending: self.tried.offending.clone(),
             other_kernel_settings: self.other_kernel_settings.clone(),
         };
         self.reproduction.with_seed(seed).arm(&trial)
@@ -265,7 +271,7 @@ impl Prepared {
 
     fn arms(&self) -> Vec<Arm> {
         let mut arms = vec![Arm::Before, Arm::After];
-        arms.extend((!self.offending.is_empty()).then_some(Arm::Without));
+        arms.extend((!self.tried.offending.is_empty()).then_some(Arm::Without));
         arms
     }
 
@@ -278,12 +284,12 @@ impl Prepared {
             runs.broken.is_none()
                 && runs.likeness.as_ref().is_some_and(Likeness::is_alike)
                 && runs.pairs.first().is_some_and(|pair| {
-                    let answer = judge(pair, runs.well.as_deref(), self.harm);
+                    let answer = judge(pair, runs.well.as_deref(), &self.tried.harm);
                     // Chance can give one pair either of them.
                     matches!(answer.verdict, TrialVerdict::Proven | TrialVerdict::Harmful)
                 })
         };
-        if self.harm.is_empty() || !is_open(&runs) || self.postpones.is_some() {
+        if self.tried.harm.is_empty() || !is_open(&runs) || self.tried.postpones.is_some() {
             return Ok(runs);
         }
         for (first, last) in [(1, FEWEST_PAIRS), (FEWEST_PAIRS, MOST_PAIRS)] {
@@ -304,7 +310,7 @@ impl Prepared {
     /// In how many pairs the harm was there and gone.
     fn gone(&self, runs: &Runs) -> (usize, usize) {
         let proven = |pair: &&Pair| {
-            judge(pair, runs.well.as_deref(), self.harm).verdict == TrialVerdict::Proven
+            judge(pair, runs.well.as_deref(), &self.tried.harm).verdict == TrialVerdict::Proven
         };
         (runs.pairs.iter().filter(proven).count(), runs.pairs.len())
     }
@@ -326,16 +332,7 @@ impl Prepared {
                 }
             }
         }
-        let options = Options {
-            // The host's own timeouts, however long, at the cost of a few seconds.
-            clock: Some(Clock::Virtual),
-            runs: Some(1),
-            long: true,
-            // On a busy machine a run can take too long.
-            retry_errored: true,
-            ..Options::default()
-        };
-        let outcome = runner::run(&Plan::in_guests(&scenarios, kernel), &options, progress)?;
+        let outcome = runner::run(&Plan::in_guests(&scenarios, kernel), &options(), progress)?;
         if let Some(error) = outcome.error {
             return Err(error);
         }
@@ -393,7 +390,10 @@ impl Prepared {
         }
         let mut seen = trial::readings(&run.observations);
         if let Some(end) = facts_of(result, "end") {
-            seen.extend(hanging(&self.reproduction, &self.offending, &end));
+            seen.extend(hanging(&self.reproduction, &self.tried.offending, &end));
+            if arm == Arm::After && seed == 0 {
+                runs.fire_after = likeness::rules_since(end, facts_of(result, "since"));
+            }
         }
         Some(seen)
     }
@@ -433,18 +433,18 @@ impl Prepared {
         let answers: Vec<_> = runs
             .pairs
             .iter()
-            .map(|pair| judge(pair, well, self.harm))
+            .map(|pair| judge(pair, well, &self.tried.harm))
             .collect();
-        let answer = judge(first, well, self.harm);
+        let answer = judge(first, well, &self.tried.harm);
         trial.failure = answer.failure.clone().unwrap_or_else(|| {
-            let names: Vec<&str> = self.harm.iter().map(|harm| harm.as_str()).collect();
+            let names: Vec<&str> = self.tried.harm.iter().map(|harm| harm.as_str()).collect();
             names.join(", or ")
         });
         let side =
-            |failed: &dyn Fn(&verdict::Answer) -> bool, of: &dyn Fn(&Pair) -> &[Reading]| Tried {
+            |failed: &dyn Fn(&verdict::Answer) -> bool, of: &dyn Fn(&Pair) -> &[Reading]| Side {
                 runs: answers.len(),
                 failed: answers.iter().filter(|answer| failed(answer)).count(),
-                seen: seen_of(&trial.failure, self.harm, runs.pairs.iter().map(of)),
+                seen: seen_of(&trial.failure, &self.tried.harm, runs.pairs.iter().map(of)),
             };
         trial.before = Some(side(&|answer| answer.failed.0, &|pair| &pair.before));
         trial.after = Some(side(&|answer| answer.failed.1, &|pair| &pair.after));
@@ -474,7 +474,7 @@ impl Prepared {
             (trial.verdict, trial.reason) = (TrialVerdict::Harmful, harmful[0].why.clone());
             return trial;
         }
-        if let Some(why) = self.postpones {
+        if let Some(why) = self.tried.postpones {
             (trial.verdict, trial.reason) = (TrialVerdict::Postponed, Some(why));
             return trial;
         }
@@ -529,6 +529,19 @@ impl Prepared {
             .collect();
         load.truncate(12);
         load
+    }
+}
+
+/// How reproductions are run.
+fn options() -> Options {
+    Options {
+        // The host's own timeouts, however long, at the cost of a few seconds.
+        clock: Some(Clock::Virtual),
+        runs: Some(1),
+        long: true,
+        // On a busy machine a run can take too long.
+        retry_errored: true,
+        ..Options::default()
     }
 }
 

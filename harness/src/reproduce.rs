@@ -28,6 +28,11 @@ use trial::{Trial, USUAL_DESCRIPTORS};
 /// The setting by which connect() takes ports of TIME_WAIT.
 const REUSE: &str = "net.ipv4.tcp_tw_reuse";
 
+/// The least segments of a burst. By default the rate decides, and over a long round trip
+/// that makes bursts of two: each costs an emulated processor as much as one of 22, which
+/// are 32 KiB.
+const BURST: (&str, &str) = ("net.ipv4.tcp_min_tso_segs", "22");
+
 /// Why facts give no reproduction.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Impossible {
@@ -178,9 +183,19 @@ impl Reproduction {
     /// keep records of TIME_WAIT from being made.
     fn early(&self) -> Vec<Set> {
         let mut set = self.of_namespace();
+        let mut pin = |pinned: &str, value: &str| {
+            set.retain(|(name, _)| name != pinned);
+            set.push((pinned.to_owned(), value.to_owned()));
+        };
         if self.population.records() > 0 {
-            set.retain(|(name, _)| name != REUSE);
-            set.push((REUSE.to_owned(), "0".to_owned()));
+            pin(REUSE, "0");
+        }
+        if self
+            .population
+            .of_condition(|condition| condition == Condition::Healthy)
+            > 0
+        {
+            pin(BURST.0, BURST.1);
         }
         set
     }

@@ -78,7 +78,7 @@ fn every_case_is_a_suite_that_reads_in_every_arm() {
             for seed in [0, 3] {
                 let trial = Trial {
                     arm,
-                    change: tried.change.clone(),
+                    changes: tried.changes.clone(),
                     offending: tried.offending.clone(),
                     other_kernel_settings: Vec::new(),
                 };
@@ -96,7 +96,10 @@ fn the_arms_differ_in_the_change_alone() {
     let reproduction = reproduction(&facts);
     let trial = |arm| Trial {
         arm,
-        change: Change::Program(Remedy::UserTimeout(30_000), &[Condition::Dead]),
+        changes: vec![Change::Program(
+            Remedy::UserTimeout(30_000),
+            &[Condition::Dead],
+        )],
         offending: vec![Condition::Dead],
         other_kernel_settings: Vec::new(),
     };

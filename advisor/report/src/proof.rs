@@ -37,6 +37,21 @@ pub struct Proof {
     pub rule: String,
     /// A trial of each recommendation, in its order.
     pub trials: Vec<Trial>,
+    /// All of them together; null where none can be tried, or not together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole: Option<Whole>,
+}
+
+/// The plan as a whole: all recommendations that can be tried, in their order. Then the
+/// advisor is asked again.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct Whole {
+    /// The recommendations.
+    pub claims: Vec<Claim>,
+    /// What became of them together. Its claim stands for all.
+    pub trial: Trial,
+    /// The rules that fire after the change, now or since it, by code.
+    pub fire_after: Vec<String>,
 }
 
 /// The trial of a recommendation.
@@ -438,6 +453,7 @@ mod tests {
                 notes: Vec::new(),
                 seen: Vec::new(),
             }],
+            whole: None,
         }
     }
 

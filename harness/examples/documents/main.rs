@@ -4,6 +4,8 @@
 
 pub mod calibration;
 pub mod catalogue;
+pub mod folklore;
+pub mod likeness;
 pub mod manual;
 pub mod proofs;
 pub mod schemas;
@@ -51,6 +53,26 @@ enum Task {
         /// The directory to write to
         directory: PathBuf,
     },
+    /// Write the hosts and the settings that `ci/folklore` tries
+    FolkloreCases {
+        /// The directory to write to
+        directory: PathBuf,
+    },
+    /// Take what `harness try` said over into docs/folklore.json
+    Folklore {
+        /// The directory with HOST.SETTING.json
+        directory: PathBuf,
+    },
+    /// Write the hosts that `ci/likeness` reproduces
+    LikenessCases {
+        /// The directory to write to
+        directory: PathBuf,
+    },
+    /// Take what `harness reproduce --check` said over into docs/likeness.json
+    Likeness {
+        /// The directory with HOST.json
+        directory: PathBuf,
+    },
     /// Write the man pages and completions of both programs
     Manual {
         /// The directory to write to
@@ -73,6 +95,8 @@ pub fn documents() -> Result<Vec<(&'static str, String)>, Error> {
     documents.push(("calibration.md", calibration::page()?));
     documents.push(("proofs.md", proofs::page()?));
     documents.push(("catalogue.md", catalogue::page()?));
+    documents.push(("folklore.md", folklore::page()?));
+    documents.push(("likeness.md", likeness::page()?));
     Ok(documents)
 }
 
@@ -103,6 +127,16 @@ fn run(task: Option<Task>) -> Result<(), Error> {
         }
         Some(Task::Proofs { directory }) => {
             proofs::take_over(&directory)?;
+            write()
+        }
+        Some(Task::FolkloreCases { directory }) => folklore::write_cases(&directory),
+        Some(Task::Folklore { directory }) => {
+            folklore::take_over(&directory)?;
+            write()
+        }
+        Some(Task::LikenessCases { directory }) => likeness::write_cases(&directory),
+        Some(Task::Likeness { directory }) => {
+            likeness::take_over(&directory)?;
             write()
         }
         Some(Task::Cases { directory }) => proofs::write_cases(&directory),

@@ -13,7 +13,7 @@ use advisor_report::proof::{self, Trial, TrialVerdict};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::invented::{Case, cases};
+use super::invented::{Case, cases, file_name};
 use super::{Error, root};
 
 /// What `ci/prove` measured.
@@ -56,7 +56,7 @@ fn write(measured: &Measured) -> Result<(), Error> {
 
 /// The name of the directory of a case.
 fn directory(case: &Case) -> String {
-    case.name.replace(|c: char| !c.is_ascii_alphanumeric(), "-")
+    file_name(case.name)
 }
 
 /// Writes the facts and the advice of every case to directories of their own.

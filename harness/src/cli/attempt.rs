@@ -5,14 +5,12 @@ use std::path::{Path, PathBuf};
 use advisor_facts::sysctl_files::{self, Content};
 use clap::Args;
 
-use super::host::Host;
-use super::{ENVIRONMENT, FAILURE, SUCCESS, USAGE, complain, complain_of_run};
-use crate::kernels::cache::Cache;
+use super::host::{Format, Host, OnKernel, json, show};
+use super::{FAILURE, SUCCESS, USAGE, complain, complain_of_run, print};
 use crate::prove;
 use crate::prove::attempt::{AttemptError, attempt};
 use crate::report::terminal::{self, Lines, Terminal};
 use crate::reproduce::settings::Set;
-use crate::runner::{self, Progress};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -28,15 +26,11 @@ pub(super) struct Try {
     /// Settings in a file, as sysctl.conf has them
     #[arg(long, value_name = "FILE")]
     sysctl_file: Option<PathBuf>,
-    /// Try it on this kernel: a name from `harness kernels`, the path of a vmlinuz,
-    /// or auto: the host's own where this machine runs it, else the nearest
-    /// fetched one
-    #[arg(long, value_name = "KERNEL", default_value = "auto")]
-    kernel: String,
-    /// Modules for a vmlinuz that is given by its path, such as
-    /// /lib/modules/RELEASE [default: those beside the vmlinuz]
-    #[arg(long, value_name = "DIR")]
-    modules: Option<PathBuf>,
+    #[command(flatten)]
+    on: OnKernel,
+    /// How the answer is printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
 }
 
 impl Try {
@@ -53,33 +47,24 @@ impl Try {
                 return USAGE;
             }
         };
-        let chosen = Cache::of_user().and_then(|cache| {
-            prove::kernel::choose(&self.kernel, self.modules.as_deref(), &facts.kernel, &cache)
-        });
-        let kernel = match chosen {
+        let kernel = match self.on.choose(&facts.kernel) {
             Ok(kernel) => kernel,
-            Err(error) => return complain_of_run(&runner::Error::from(error)),
+            Err(error) => return complain_of_run(&error),
         };
         let terminal = Terminal::new(2, false, Lines::Out);
         let settings: Vec<_> = wanted.iter().map(|one| one.set.clone()).collect();
-        let outcome = attempt(
-            &facts,
-            &settings,
-            &kernel.stored,
-            &|progress| match progress {
-                // The answer comes when all arms are there.
-                Progress::Ended(_) => terminal.advance(),
-                other => terminal.show(&other),
-            },
-        );
+        let outcome = attempt(&facts, &settings, &kernel.stored, &|progress| {
+            show(&terminal, &progress)
+        });
         terminal.finish();
         match outcome {
             Ok(attempt) => {
-                let text = prove::render::attempt(&attempt, &kernel, terminal::width());
-                anstream::print!("{text}");
+                print(&match self.format {
+                    Format::Text => prove::render::attempt(&attempt, &kernel, terminal::width()),
+                    Format::Json => json(&attempt),
+                });
                 if attempt.helps() { SUCCESS } else { FAILURE }
             }
-            Err(AttemptError::Run(error)) => complain_of_run(&error),
             Err(AttemptError::Setting { name, why }) => {
                 let place = wanted.iter().rfind(|one| one.set.0 == name);
                 let place = place.map_or("", |one| &one.place);
@@ -89,17 +74,7 @@ impl Try {
                 );
                 USAGE
             }
-            Err(AttemptError::Impossible(why)) => {
-                complain(
-                    format!("{}: {why}", self.host.place().display()),
-                    "a capture as root has the sockets, `harness kernels` the kernels",
-                );
-                USAGE
-            }
-            Err(AttemptError::Broken(why)) => {
-                complain(format!("the trial did not run: {why}"), "");
-                ENVIRONMENT
-            }
+            Err(error) => self.host.complain_of(&error),
         }
     }
 

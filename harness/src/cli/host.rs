@@ -5,10 +5,16 @@ use std::path::{Path, PathBuf};
 use advisor_facts::given::GivenFileError;
 use advisor_facts::{Facts, file};
 use advisor_report::record::{self, Record};
-use clap::Args;
+use clap::{Args, ValueEnum};
+use serde::Serialize;
 
-use super::{USAGE, complain};
+use super::{ENVIRONMENT, USAGE, complain, complain_of_run};
+use crate::kernels::cache::Cache;
 use crate::output;
+use crate::prove::attempt::AttemptError;
+use crate::prove::kernel::{Chosen, choose};
+use crate::report::terminal::Terminal;
+use crate::runner::{self, Progress};
 
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
@@ -35,10 +41,78 @@ impl Host {
         })
     }
 
+    /// Says why there is no trial of it, and gives the exit status.
+    pub(super) fn complain_of(&self, error: &AttemptError) -> u8 {
+        match error {
+            AttemptError::Run(error) => complain_of_run(error),
+            AttemptError::Setting { why, .. } | AttemptError::Impossible(why) => {
+                complain(
+                    format!("{}: {why}", self.place().display()),
+                    "a capture as root has the sockets, `harness kernels` the kernels",
+                );
+                USAGE
+            }
+            AttemptError::Broken(why) => {
+                complain(format!("the trial did not run: {why}"), "");
+                ENVIRONMENT
+            }
+        }
+    }
+
     /// Where it was read, for errors about what it says.
     pub(super) fn place(&self) -> &Path {
         let given = self.facts.as_deref().or(self.record.as_deref());
         given.unwrap_or(Path::new(""))
+    }
+}
+
+/// The kernel that a reproduction runs on.
+#[derive(Debug, Args)]
+pub(super) struct OnKernel {
+    /// Try it on this kernel: a name from `harness kernels`, the path of a vmlinuz,
+    /// or auto: the host's own where this machine runs it, else the nearest
+    /// fetched one
+    #[arg(long, value_name = "KERNEL", default_value = "auto")]
+    kernel: String,
+    /// Modules for a vmlinuz that is given by its path, such as
+    /// /lib/modules/RELEASE [default: those beside the vmlinuz]
+    #[arg(long, value_name = "DIR")]
+    modules: Option<PathBuf>,
+}
+
+impl OnKernel {
+    /// Chooses it for a host with this release.
+    pub(super) fn choose(&self, release: &str) -> Result<Chosen, runner::Error> {
+        let cache = Cache::of_user()?;
+        Ok(choose(
+            &self.kernel,
+            self.modules.as_deref(),
+            release,
+            &cache,
+        )?)
+    }
+}
+
+/// How an answer is printed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub(super) enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+}
+
+/// An answer for programs.
+pub(super) fn json(answer: &impl Serialize) -> String {
+    serde_json::to_string_pretty(answer).unwrap_or_default() + "\n"
+}
+
+/// Shows what goes on in a trial; its answer comes when all of it is there.
+pub(super) fn show(terminal: &Terminal, progress: &Progress) {
+    match progress {
+        Progress::Ended(_) => terminal.advance(),
+        other => terminal.show(other),
     }
 }
 

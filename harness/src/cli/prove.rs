@@ -13,9 +13,8 @@ use advisor_report::proof::{Proof, TrialVerdict};
 use advisor_report::record;
 use clap::Args;
 
-use super::host::at_worst;
+use super::host::{OnKernel, at_worst};
 use super::{ENVIRONMENT, FAILURE, SUCCESS, USAGE, complain, complain_of_run};
-use crate::kernels::cache::Cache;
 use crate::output;
 use crate::prove;
 use crate::report::terminal::{self, Lines, Terminal};
@@ -41,15 +40,8 @@ pub(super) struct Prove {
     /// Only recommendations of the rule with this code; may be given several times
     #[arg(long = "rule", value_name = "CODE")]
     rules: Vec<String>,
-    /// Try it on this kernel: a name from `harness kernels`, the path of a vmlinuz,
-    /// or auto: the host's own where this machine runs it, else the nearest
-    /// fetched one
-    #[arg(long, value_name = "KERNEL", default_value = "auto")]
-    kernel: String,
-    /// Modules for a vmlinuz that is given by its path, such as
-    /// /lib/modules/RELEASE [default: those beside the vmlinuz]
-    #[arg(long, value_name = "DIR")]
-    modules: Option<PathBuf>,
+    #[command(flatten)]
+    on: OnKernel,
     /// Write proof.json, proof.md, proof.html and the suites that were run to this directory
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
@@ -106,9 +98,11 @@ impl Prove {
             }
         };
         output::print(&prove::render::text(&proof, terminal::width()));
+        let whole = proof.whole.iter().map(|whole| &whole.trial);
         let all_proven = proof
             .trials
             .iter()
+            .chain(whole)
             // What no trial can show is no failure of the advice.
             .filter(|trial| !is_of_files(&trial.claim))
             .all(|trial| trial.verdict == TrialVerdict::Proven);
@@ -144,11 +138,7 @@ impl Prove {
             if let Some(directory) = &self.output {
                 output::check(directory).map_err(failed(directory))?;
             }
-            let cache = Cache::of_user().map_err(runner::Error::from)?;
-            let release = &advised.host.kernel;
-            let kernel =
-                prove::kernel::choose(&self.kernel, self.modules.as_deref(), release, &cache)
-                    .map_err(runner::Error::from)?;
+            let kernel = self.on.choose(&advised.host.kernel)?;
             let terminal = Terminal::new(tried, false, Lines::Out);
             let progress = |progress: Progress| match progress {
                 // The answer comes when all arms are there.

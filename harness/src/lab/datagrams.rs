@@ -93,6 +93,7 @@ fn measure_once(
         hosts: &hosts,
         links: &BTreeMap::from([(hosts[1].clone(), impairment.clone())]),
         sysctls: &BTreeMap::new(),
+        offload: false,
         middlebox: None,
     };
     let mut netem = Lab::build(&topology, Link::Netem, 0)?;

@@ -29,6 +29,8 @@ use segment::{ACK, Mac, RST, SYN, Segment, answer_arp};
 
 /// The first port that a peer calls from.
 const FIRST_PORT: u16 = 1024;
+/// Bytes of a frame that are looked at: all headers, with their options.
+const HEADERS: usize = 256;
 /// Frames on their way at a time, so that the host's queue holds them.
 const RETRIES: u32 = 1000;
 
@@ -407,7 +409,7 @@ impl Shared {
 
     /// Answers until the process ends.
     fn carry(&self, receive: &OwnedFd) -> nix::Result<()> {
-        let mut buffer = vec![0; 1 << 17];
+        let mut buffer = [0; HEADERS];
         loop {
             let next = self.send_due()?;
             let wait = next.map(|at| at.saturating_sub(self.start.elapsed()));

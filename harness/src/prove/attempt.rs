@@ -2,18 +2,22 @@
 
 use advisor_facts::Facts;
 use advisor_report::proof::{Compared, Comparison};
+use serde::Serialize;
 
 use super::Prepared;
+use super::remedy::Tried;
 use crate::kernels::cache::Stored;
 use crate::reproduce::Reproduction;
 use crate::reproduce::likeness::Likeness;
 use crate::reproduce::settings::{self, Set};
-use crate::reproduce::trial::Change;
+use crate::reproduce::trial::{self, Change};
 use crate::runner::{self, OnProgress};
 
 /// What a change does to a host.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Attempt {
+    /// The guest's kernel.
+    pub kernel: String,
     /// Who is on the host, and how many of them in the guest.
     pub host: String,
     /// What gets better, worse, or stays.
@@ -57,23 +61,21 @@ pub enum AttemptError {
 /// Settings of the whole kernel in a change that no reproduction sets, with the value that
 /// they have on the host.
 pub(super) fn other_kernel_settings(
-    change: &Change,
+    changes: &[Change],
     place: &Facts,
     reproduction: &Reproduction,
 ) -> Result<Vec<Set>, String> {
-    let Change::Settings(set) = change else {
-        return Ok(Vec::new());
-    };
     let mut other = Vec::new();
-    for (name, _) in set {
-        if reproduction.sets_of_kernel(name) || !settings::is_of_kernel(name, &reproduction.release)
+    for (name, _) in trial::settings_of(changes) {
+        if reproduction.sets_of_kernel(&name)
+            || !settings::is_of_kernel(&name, &reproduction.release)
         {
             continue;
         }
-        let value = place.settings.get(name).ok_or_else(|| {
+        let value = place.settings.get(&name).ok_or_else(|| {
             format!("the facts don't say what {name} is on the host, so there is no before")
         })?;
-        other.push((name.clone(), value));
+        other.push((name, value));
     }
     Ok(other)
 }
@@ -100,14 +102,17 @@ pub fn attempt(
         })?;
         set.push((name.clone(), value));
     }
-    let change = Change::Settings(set);
-    let other = other_kernel_settings(&change, facts, &reproduction).map_err(impossible)?;
-    let prepared = Prepared::new(reproduction.clone(), change, other);
+    let tried = Tried {
+        changes: vec![Change::Settings(set)],
+        ..Tried::default()
+    };
+    let prepared = Prepared::new(reproduction.clone(), tried, facts).map_err(impossible)?;
     let runs = prepared.try_it(kernel, progress)?;
     if let Some(why) = runs.broken {
         return Err(AttemptError::Broken(why));
     }
     Ok(Attempt {
+        kernel: release.clone(),
         host: prepared.describe_population(),
         seen: runs.table,
         unlike: runs

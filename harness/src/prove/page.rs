@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use advisor_report::escape::xml;
 use advisor_report::proof::{Compared, Comparison, Proof, Side, Trial, TrialVerdict};
 
-use super::render::answer;
+use super::render::{answer, together};
 use crate::report::{describe_seen, html};
 
 /// The page of a proof: what was advised, gauge against limit, before and after.
@@ -38,7 +38,8 @@ pub fn page(proof: &Proof) -> String {
         "</dl><p class=\"note\">{}</p></header><main>",
         xml(&proof.rule)
     );
-    for (place, trial) in proof.trials.iter().enumerate() {
+    let whole = together(proof).map(|whole| &whole.trial);
+    for (place, trial) in proof.trials.iter().chain(whole).enumerate() {
         one(&mut page, place, trial);
     }
     page.push_str("</main></body></html>\n");
@@ -109,27 +110,6 @@ fn one(page: &mut String, place: usize, trial: &Trial) {
     }
     if let Some(reason) = &trial.reason {
         let _ = write!(page, "<p>{}</p>", xml(reason));
-    }
-    if !trial.seen.is_empty() {
-        page.push_str(
-            "<div class=\"wide\"><table><caption class=\"note\">What bystanders saw in the first \
-             pair of runs</caption><thead><tr><th scope=\"col\">whose work</th><th scope=\"col\">\
-             before</th><th scope=\"col\">after</th><th scope=\"col\"></th></tr></thead><tbody>",
-        );
-        for row in &trial.seen {
-            let _ = write!(
-                page,
-                "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
-                xml(&row.what),
-                xml(&row.before),
-                xml(&row.after),
-                row.verdict
-            );
-        }
-        page.push_str("</tbody></table></div>");
-    }
-    for note in &trial.notes {
-        let _ = write!(page, "<p class=\"note\">{}</p>", xml(note));
     }
     if let Some(chance) = trial.chance {
         let _ = write!(page, "<p class=\"note\">by chance alone: {chance:.2e}</p>");

@@ -11,18 +11,48 @@ use crate::reproduce::population::{growth, life_s};
 use crate::reproduce::settings;
 use crate::reproduce::trial::{Change, Remedy};
 
-/// A change, and what it is for.
-#[derive(Clone, Debug)]
+/// Changes, and what they are for.
+#[derive(Clone, Debug, Default)]
 pub struct Tried {
-    /// The change.
-    pub change: Change,
+    /// The changes, in this order.
+    pub changes: Vec<Change>,
     /// The sockets that do the harm; none where a setting does it alone.
     pub offending: Vec<Condition>,
     /// The harm that has to go.
-    pub harm: &'static [Harm],
+    pub harm: Vec<Harm>,
     /// Why the harm only comes later; `None` where the change is no raise of a limit for
     /// what goes on growing.
     pub postpones: Option<String>,
+}
+
+impl Tried {
+    /// Adds what is tried together with it.
+    pub fn add(&mut self, other: &Self) {
+        let Tried {
+            changes,
+            offending,
+            harm,
+            postpones,
+        } = other;
+        self.changes.extend(changes.iter().cloned());
+        self.offending.extend(offending);
+        self.offending.sort_unstable();
+        self.offending.dedup();
+        self.harm.extend(harm);
+        self.harm.sort_unstable();
+        self.harm.dedup();
+        // Where a program bounds what would meet the new limit, it isn't met.
+        let is_bounded = |condition: &Condition| {
+            !condition.is_amiss()
+                || self.changes.iter().any(|change| {
+                    matches!(change, Change::Program(_, bounded) if bounded.contains(condition))
+                })
+        };
+        self.postpones = self.postpones.take().or_else(|| postpones.clone());
+        if self.offending.iter().all(is_bounded) {
+            self.postpones = None;
+        }
+    }
 }
 
 const ORPHANS: &[Condition] = &[
@@ -69,16 +99,16 @@ pub fn of(claim: &Claim, facts: &Facts, reproduction: &Reproduction) -> Result<T
         )
     })?;
     Ok(Tried {
-        change,
+        changes: vec![change],
         offending: offending.to_vec(),
-        harm,
+        harm: harm.to_vec(),
         postpones: None,
     })
 }
 
 fn of_setting(
     claim: &Claim,
-    harm: &'static [Harm],
+    harm: &[Harm],
     facts: &Facts,
     reproduction: &Reproduction,
 ) -> Result<Tried, String> {
@@ -95,9 +125,9 @@ fn of_setting(
         .then(|| postpones(name, &proposed, &offending, facts, reproduction))
         .flatten();
     Ok(Tried {
-        change: Change::Settings(vec![(name.clone(), proposed.clone())]),
+        changes: vec![Change::Settings(vec![(name.clone(), proposed.clone())])],
         offending,
-        harm,
+        harm: harm.to_vec(),
         postpones,
     })
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use advisor_report::escape::escaped;
 use advisor_report::escape::inert;
-use advisor_report::proof::{Compared, Comparison, Load, Proof, Side, Trial, TrialVerdict};
+use advisor_report::proof::{Compared, Comparison, Load, Proof, Side, Trial, TrialVerdict, Whole};
 use anstyle::{AnsiColor, Style};
 
 use super::attempt::Attempt;
@@ -37,6 +37,15 @@ pub fn answer(proof: &Proof) -> String {
         (1, all) => format!("1 of {all} recommendations is proven"),
         (proven, all) => format!("{proven} of {all} recommendations are proven"),
     };
+    let first = match together(proof) {
+        Some(whole) if proven == all && whole.trial.verdict != TrialVerdict::Proven => {
+            format!(
+                "{first} one by one, and not together ({})",
+                whole.trial.verdict
+            )
+        }
+        _ => first,
+    };
     match &proof.kernel {
         Some(kernel) => format!("{first}, on Linux {}, {}.", kernel.release, proof.choice),
         None => format!("{first}."),
@@ -52,8 +61,8 @@ pub fn text(proof: &Proof, width: usize) -> String {
     if proof.trials.is_empty() {
         return text;
     }
-    let what = width.saturating_sub(VERDICT + 2 * COUNT);
     if proof.trials.iter().any(|trial| trial.before.is_some()) {
+        let what = width.saturating_sub(VERDICT + 2 * COUNT);
         let _ = write!(
             text,
             "\n{:<VERDICT$}{:<what$}{:>COUNT$}{:>COUNT$}",
@@ -61,45 +70,75 @@ pub fn text(proof: &Proof, width: usize) -> String {
         );
     }
     for trial in &proof.trials {
-        let style = match trial.verdict {
-            TrialVerdict::Proven => GOOD,
-            TrialVerdict::NoDifference | TrialVerdict::Harmful => BAD,
-            TrialVerdict::NotReproduced | TrialVerdict::Postponed | TrialVerdict::CannotBeTried => {
-                ODD
-            }
-        };
-        let name = format!("{} {}", trial.claim.code, trial.claim.name);
-        let mut line = format!(
-            "{style}{:<VERDICT$}{style:#}{:<what$}",
-            trial.verdict,
-            inert(&name)
+        let claim = &trial.claim;
+        let name = format!("{} {}", claim.code, claim.name);
+        let change = format!("{}: {} -> {}", claim.setting, claim.current, claim.proposed);
+        row(&mut text, trial, &name, vec![change], width);
+    }
+    if let Some(whole) = together(proof) {
+        row(
+            &mut text,
+            &whole.trial,
+            "all together",
+            asked_again(whole),
+            width,
         );
-        for side in [&trial.before, &trial.after].into_iter().flatten() {
-            let _ = write!(line, "{:>COUNT$}", count(side));
-        }
-        let _ = write!(text, "\n{}", line.trim_end());
-        for line in details(trial) {
-            let options = textwrap::Options::new(width)
-                .initial_indent(INDENT)
-                .subsequent_indent("      ");
-            let _ = write!(text, "\n{}", textwrap::fill(&inert(&line), options));
-        }
     }
     text.push('\n');
     text
+}
+
+/// The plan as a whole, where it is more than one recommendation.
+pub(super) fn together(proof: &Proof) -> Option<&Whole> {
+    proof.whole.as_ref().filter(|whole| whole.claims.len() > 1)
+}
+
+/// What was tried together, and what the advisor says after it.
+fn asked_again(whole: &Whole) -> Vec<String> {
+    let codes = whole.claims.iter().map(|claim| claim.code.as_str());
+    let codes: Vec<&str> = codes.collect();
+    let mut lines = vec![format!("{} at once", codes.join(", "))];
+    if whole.trial.after.is_some() {
+        lines.push(match whole.fire_after.as_slice() {
+            [] => "the advisor, asked again, has nothing to say".to_owned(),
+            codes => format!("the advisor, asked again, says {}", codes.join(", ")),
+        });
+    }
+    lines
+}
+
+/// The line of a trial, and what it saw below it.
+fn row(text: &mut String, trial: &Trial, name: &str, about: Vec<String>, width: usize) {
+    let style = match trial.verdict {
+        TrialVerdict::Proven => GOOD,
+        TrialVerdict::NoDifference | TrialVerdict::Harmful => BAD,
+        TrialVerdict::NotReproduced | TrialVerdict::Postponed | TrialVerdict::CannotBeTried => ODD,
+    };
+    let what = width.saturating_sub(VERDICT + 2 * COUNT);
+    let mut line = format!(
+        "{style}{:<VERDICT$}{style:#}{:<what$}",
+        trial.verdict,
+        inert(name)
+    );
+    for side in [&trial.before, &trial.after].into_iter().flatten() {
+        let _ = write!(line, "{:>COUNT$}", count(side));
+    }
+    let _ = write!(text, "\n{}", line.trim_end());
+    let options = textwrap::Options::new(width)
+        .initial_indent(INDENT)
+        .subsequent_indent("      ");
+    for line in about.into_iter().chain(details(trial)) {
+        let _ = write!(text, "\n{}", textwrap::fill(&inert(&line), &options));
+    }
 }
 
 fn count(side: &Side) -> String {
     format!("{} of {}", side.failed, side.runs)
 }
 
-/// What a trial was about and what it saw.
+/// What a trial saw.
 fn details(trial: &Trial) -> Vec<String> {
-    let claim = &trial.claim;
-    let mut lines = vec![format!(
-        "{}: {} -> {}",
-        claim.setting, claim.current, claim.proposed
-    )];
+    let mut lines = Vec::new();
     if let (Some(before), Some(after)) = (&trial.before, &trial.after) {
         lines.push(format!(
             "{}: saw {} before, {} after",
@@ -222,26 +261,25 @@ pub fn markdown(proof: &Proof) -> String {
         );
     }
     for trial in &proof.trials {
-        let claim = &trial.claim;
-        let _ = write!(
-            text,
-            "\n## {} {}: {}\n\n",
-            escaped(&claim.code),
-            escaped(&claim.name),
-            trial.verdict
-        );
-        if !trial.explains.is_empty() {
-            let _ = write!(text, "{}\n\n", escaped(&trial.explains));
-        }
-        for line in details(trial) {
-            let _ = writeln!(text, "- {}", escaped(&line));
-        }
-        if let Some(scenario) = &trial.scenario {
-            let _ = writeln!(text, "- scenario `{scenario}`");
-        }
-        if let Some(chance) = trial.chance {
-            let _ = writeln!(text, "- by chance alone: {chance:.2e}");
-        }
+        let name = format!("{} {}", trial.claim.code, trial.claim.name);
+        section(&mut text, trial, &name, Vec::new());
+    }
+    if let Some(whole) = together(proof) {
+        section(&mut text, &whole.trial, "All together", asked_again(whole));
     }
     text
+}
+
+/// A trial, with what it saw.
+fn section(text: &mut String, trial: &Trial, name: &str, about: Vec<String>) {
+    let _ = write!(text, "\n## {}: {}\n\n", escaped(name), trial.verdict);
+    if !trial.explains.is_empty() {
+        let _ = write!(text, "{}\n\n", escaped(&trial.explains));
+    }
+    for line in about.into_iter().chain(details(trial)) {
+        let _ = writeln!(text, "- {}", escaped(&line));
+    }
+    if let Some(chance) = trial.chance {
+        let _ = writeln!(text, "- by chance alone: {chance:.2e}");
+    }
 }

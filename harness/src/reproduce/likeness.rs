@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use advisor::plan;
+use advisor::rules::AppliesTo;
 use advisor_facts::Facts;
 use advisor_facts::condition::Condition;
 
@@ -88,13 +89,22 @@ const fn is_of_bystanders(condition: Condition) -> bool {
     matches!(condition, Condition::Healthy | Condition::Idle)
 }
 
+/// The codes of the rules that fire now, or fired in the window since an earlier look. What
+/// is over doesn't count.
+pub fn rules_since(mut facts: Facts, since: Option<Facts>) -> Vec<String> {
+    if let Some(since) = since {
+        facts.set_earlier(since.now);
+    }
+    rules(&facts)
+}
+
 /// The codes of the rules that fire.
-pub fn rules(facts: &Facts) -> Vec<String> {
-    let advised = plan::advise(facts, &[]).advised();
-    let mut codes: Vec<String> = advised
-        .recommendations
+fn rules(facts: &Facts) -> Vec<String> {
+    let recommendations = plan::advise(facts, &[]).recommendations;
+    let mut codes: Vec<String> = recommendations
         .into_iter()
-        .map(|recommended| recommended.claim.code)
+        .filter(|step| step.finding.applies_to != AppliesTo::Observe)
+        .map(|step| step.code.to_owned())
         .collect();
     codes.sort_unstable();
     codes.dedup();

@@ -13,9 +13,9 @@ const MOST_RECORDS: u64 = 200;
 /// So many bytes lie in queues at most: a tenth of a guest's memory, and fifty times what
 /// bystanders have in theirs.
 const MOST_BYTES: u64 = 48 << 20;
-/// So many bytes are on their way to peers that take them at most: a third of a second of
-/// what an emulated processor carries.
-const MOST_MOVING: u64 = 4 << 20;
+/// So many bytes are on their way to peers that take them at most: an emulated processor
+/// carries them in a fraction of a round trip.
+const MOST_MOVING: u64 = 16 << 20;
 /// A class has at least so many, where it has them on the host.
 const FEWEST: u64 = 8;
 /// A ratio that is off by more is stated, in hundredths.

@@ -76,13 +76,22 @@ pub enum Change {
     ReuseAddress,
 }
 
+/// The settings among changes.
+pub fn settings_of(changes: &[Change]) -> Vec<Set> {
+    let set = changes.iter().filter_map(|change| match change {
+        Change::Settings(set) => Some(set.clone()),
+        _ => None,
+    });
+    set.flatten().collect()
+}
+
 /// A trial, in one of its arms.
 #[derive(Clone, Debug)]
 pub struct Trial {
     /// The arm.
     pub arm: Arm,
-    /// The change.
-    pub change: Change,
+    /// What is changed, in this order.
+    pub changes: Vec<Change>,
     /// The sockets that do the harm.
     pub offending: Vec<Condition>,
     /// Settings of the whole kernel that are changed and that the reproduction doesn't set,
@@ -101,35 +110,40 @@ impl Trial {
 
     /// What the program does otherwise with a class.
     pub fn remedy(&self, class: &Class) -> Option<Remedy> {
-        match (&self.change, self.arm) {
-            (Change::Program(remedy, conditions), Arm::After)
-                if conditions.contains(&class.condition) =>
-            {
+        self.made().iter().find_map(|change| match change {
+            Change::Program(remedy, conditions) if conditions.contains(&class.condition) => {
                 Some(*remedy)
             }
             _ => None,
-        }
+        })
     }
 
     /// The settings that this arm sets.
-    pub fn set(&self) -> &[Set] {
-        match (&self.change, self.arm) {
-            (Change::Settings(set), Arm::After) => set,
-            _ => &[],
-        }
+    pub fn set(&self) -> Vec<Set> {
+        settings_of(self.made())
     }
 
     /// Whether a server that is gone, and its successor, set SO_REUSEADDR.
     pub fn reuses(&self) -> bool {
-        self.change == Change::ReuseAddress && self.arm == Arm::After
+        self.made().contains(&Change::ReuseAddress)
     }
 
-    /// How long bystanders wait after the change.
+    /// How long bystanders wait after the change, in all arms alike.
     pub fn until_met(&self) -> Duration {
+        let set = settings_of(&self.changes);
         let retries = |(name, _): &Set| name == "net.ipv4.tcp_orphan_retries";
-        match &self.change {
-            Change::Settings(set) if set.iter().any(retries) => UNTIL_RETRIED,
-            _ => Duration::from_millis(100),
+        if set.iter().any(retries) {
+            UNTIL_RETRIED
+        } else {
+            Duration::from_millis(100)
+        }
+    }
+
+    /// The changes that this arm makes.
+    fn made(&self) -> &[Change] {
+        match self.arm {
+            Arm::After => &self.changes,
+            Arm::Before | Arm::Without => &[],
         }
     }
 
@@ -292,7 +306,7 @@ impl Load {
         let limit = reproduction.descriptors(&program);
         let held = reproduction.held_by(class);
         let more = limit.saturating_sub(held) + OWN_DESCRIPTORS + 10;
-        let closes = trial.arm != Arm::Before;
+        let closes = trial.arm == Arm::Without || trial.remedy(class) == Some(Remedy::Close);
         let end = if closes {
             ", { close: { as: leak-close } }"
         } else {

@@ -35,11 +35,14 @@ const UNTIL_IDLE: Duration = Duration::from_secs(65);
 const RECORDS_TAKE_MS: u64 = 57_000;
 /// The time until an answer on a path to peers of orphans that still send.
 const FAR_MS: u64 = 3000;
-/// The time until an answer on a path to healthy peers that take data.
-const RTT_MS: u64 = 300;
+/// The time until an answer on a path to healthy peers that take data: the longer, the less
+/// an emulated processor has to carry for the same bytes in queues.
+const RTT_MS: u64 = 700;
 
+/// The most bytes of a packet with segmentation offload.
+const BURST_BYTES: u64 = 64 << 10;
 /// How often a healthy connection is written to, and for how long.
-const SENDS_EVERY_MS: u64 = 100;
+const SENDS_EVERY_MS: u64 = 50;
 const SENDS_FOR_MS: u64 = 40_000;
 
 /// The lists of steps of a suite, as lines of text.
@@ -140,7 +143,9 @@ pub(super) fn manner(class: &Class, held: u64) -> String {
         Condition::OrphanDraining => format!(", window: {SMALL_WINDOW}, rtt: {FAR_MS}ms"),
         Condition::HalfClosed | Condition::OrphanHalfClosed => ", at_end: stay".to_owned(),
         Condition::Healthy if held > 0 => {
-            format!(", window: {}, rtt: {RTT_MS}ms", (held / 2).max(4096))
+            // What the window has no room for is in the queue beside it, half a burst or so.
+            let window = (held - (40 << 10).min(held / 4)).max(4096);
+            format!(", window: {window}, rtt: {RTT_MS}ms")
         }
         _ => String::new(),
     }
@@ -391,16 +396,21 @@ impl Lists {
                     .push(format!("await: {program}.{}", last_step(name, class)));
             }
             Condition::Healthy if held > 0 && !is_loopback => {
+                // Sent evenly, so that the queue is as full at any moment.
                 own.push(format!(
-                    "fcntl: {{ flags: O_NONBLOCK, on: {name}, as: {name}-nonblock }}"
+                    "setsockopt: {{ SO_MAX_PACING_RATE: {}, on: {name}, as: {name}-pace }}",
+                    (held * 1200 / RTT_MS).max(1 << 16)
                 ));
+                // A write overshoots the buffer by what it fills up and by one burst more.
+                let room = held - (2 * BURST_BYTES).min(held / 2);
+                own.extend(fill_to(&format!(", on: {name}"), name, room, held));
                 // Written to until the buffer is full, again and again.
                 let times = SENDS_FOR_MS / SENDS_EVERY_MS;
                 let sends = vec![
-                    format!("await: {program}.{name}-nonblock"),
+                    format!("await: {program}.{name}-write"),
                     format!(
                         "repeat: {{ times: {times}, every: {SENDS_EVERY_MS}ms, as: {name}-sends, \
-                         steps: [{{ write: {{ bytes: {held}, on: {name}, as: {name}-write }} }}] }}"
+                         steps: [{{ write: {{ bytes: {held}, on: {name}, as: {name}-again }} }}] }}"
                     ),
                 ];
                 let senders = self.senders.entry(program.to_owned()).or_default();
@@ -497,6 +507,8 @@ impl Lists {
         classes: &[(Class, u64)],
     ) -> String {
         let load = trial.map(|trial| Load::of(reproduction, trial, &self.well, &self.listeners));
+        let ended = load.iter().flat_map(|load| &load.ended);
+        let ended: BTreeSet<String> = ended.chain(self.senders.keys()).cloned().collect();
         // Whoever waits for the end of the internet's list finds everybody there.
         self.internet
             .push("sleep: { time: 100ms, as: there }".to_owned());
@@ -516,7 +528,7 @@ impl Lists {
         let limit = trial::TIME_LIMIT_S + total_age(classes);
         let _ = writeln!(
             text,
-            "    runs: 1\n    clock: virtual\n    long: true\n    time_limit: {limit}s\n    hosts: [host, remote]"
+            "    runs: 1\n    clock: virtual\n    long: true\n    time_limit: {limit}s\n    hosts: [host, remote]\n    offload: true"
         );
         let _ = writeln!(text, "    sysctls:");
         if !reproduction.early().is_empty() {
@@ -547,7 +559,7 @@ impl Lists {
             actor(&mut text, name, "host", steps, &[]);
         }
         text.push_str("    lab:\n");
-        for line in lab(reproduction, trial, load_steps) {
+        for line in lab(reproduction, trial, load_steps, &ended) {
             let _ = writeln!(text, "      - {line}");
         }
         text.push_str("    expect:\n");
@@ -559,7 +571,16 @@ impl Lists {
 }
 
 /// The steps of the lab: the host's limits, a look, the change, and the end of the load.
-fn lab(reproduction: &Reproduction, trial: Option<&Trial>, load: Option<&Load>) -> Vec<String> {
+fn lab(
+    reproduction: &Reproduction,
+    trial: Option<&Trial>,
+    load: Option<&Load>,
+    ended: &BTreeSet<String>,
+) -> Vec<String> {
+    // They would send on, or wait for visitors who do not come any more.
+    let end = ended
+        .iter()
+        .map(|actor| format!("signal: {{ actor: {actor}, signal: SIGKILL, as: end-{actor} }}"));
     let mut lines = vec!["await: internet.there".to_owned()];
     let set = |(name, value): &Set, step: &str| {
         format!("kernel-sysctl: {{ name: {name}, value: \"{value}\", as: {step} }}")
@@ -577,9 +598,11 @@ fn lab(reproduction: &Reproduction, trial: Option<&Trial>, load: Option<&Load>) 
     lines.push("sample: there".to_owned());
     lines.push("capture: { as: facts }".to_owned());
     let Some((trial, load)) = trial.zip(load) else {
+        lines.extend(end);
         return lines;
     };
-    let change = trial.set().iter().map(|set| reproduction.scaled(set));
+    let set_then = trial.set();
+    let change = set_then.iter().map(|set| reproduction.scaled(set));
     for (number, (name, value)) in change.enumerate() {
         let step = format!("change-{}", number + 1);
         if settings::is_of_kernel(&name, &reproduction.release) {
@@ -590,17 +613,14 @@ fn lab(reproduction: &Reproduction, trial: Option<&Trial>, load: Option<&Load>) 
             ));
         }
     }
+    // The window in which the advisor is asked again begins here.
+    lines.push("capture: { as: since }".to_owned());
     lines.push("sleep: { time: 1ms, as: change-made }".to_owned());
     let until = trial.until_met();
     lines.push(format!("sleep: {{ time: {}, as: changed }}", time(until)));
     lines.extend(load.awaited.iter().map(|step| format!("await: {step}")));
     lines.push("capture: { as: end }".to_owned());
-    // They wait for visitors who do not come any more.
-    lines.extend(
-        load.ended
-            .iter()
-            .map(|actor| format!("signal: {{ actor: {actor}, signal: SIGKILL, as: end-{actor} }}")),
-    );
+    lines.extend(end);
     lines
 }
 
@@ -678,11 +698,16 @@ pub(super) fn fill(on: &str, name: &str, held: u64) -> Vec<String> {
         let bytes = (held / 4).max(1);
         return vec![format!("write: {{ bytes: {bytes}{on}, as: {name}-write }}")];
     }
+    fill_to(on, name, held, held)
+}
+
+/// The same, with a buffer of `room` bytes.
+fn fill_to(on: &str, name: &str, room: u64, held: u64) -> Vec<String> {
     vec![
         format!("fcntl: {{ flags: O_NONBLOCK{on}, as: {name}-nonblock }}"),
         format!(
             "setsockopt: {{ SO_SNDBUFFORCE: {}{on}, as: {name}-room }}",
-            held / 2
+            room / 2
         ),
         format!("write: {{ bytes: {held}{on}, as: {name}-write }}"),
     ]

@@ -86,6 +86,7 @@ options! {
     SO_RCVBUFFORCE SOL_SOCKET libc::SO_RCVBUFFORCE, Integer, "socket(7): bytes, whatever rmem_max; the kernel doubles them";
     SO_RCVTIMEO SOL_SOCKET libc::SO_RCVTIMEO, Timeval, "socket(7): a time such as 500ms; read in milliseconds";
     SO_SNDTIMEO SOL_SOCKET libc::SO_SNDTIMEO, Timeval, "socket(7): a time such as 500ms; read in milliseconds";
+    SO_MAX_PACING_RATE SOL_SOCKET libc::SO_MAX_PACING_RATE, Integer, "tcp_internal_pacing() of include/net/tcp.h: bytes a second; the kernel then spreads what it sends by timers of its own";
     SO_KEEPALIVE SOL_SOCKET libc::SO_KEEPALIVE, Integer, "socket(7)";
     TCP_KEEPIDLE IPPROTO_TCP libc::TCP_KEEPIDLE, Integer, "tcp(7): seconds";
     TCP_KEEPINTVL IPPROTO_TCP libc::TCP_KEEPINTVL, Integer, "tcp(7): seconds";

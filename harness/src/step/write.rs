@@ -35,13 +35,25 @@ impl RunByActor for Write {
     }
 }
 
+/// What is written in chunks of the default size: to clear a buffer for each write takes an
+/// emulated processor longer than the write.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
 impl Write {
     fn send(&self, socket: RawFd, done: &mut Transferred) -> io::Result<()> {
         let (bytes, text) = match &self.bytes {
             Payload::Zeros(bytes) => (*bytes, None),
             Payload::Text(text) => (text.len() as u64, Some(text.as_bytes())),
         };
-        let zeros = vec![0; self.chunk.length().min(length(bytes))];
+        let wanted = self.chunk.length().min(length(bytes));
+        let longer;
+        let zeros = match ZEROS.get(..wanted) {
+            Some(zeros) => zeros,
+            None => {
+                longer = vec![0; wanted];
+                &longer[..]
+            }
+        };
         let end = Within::end(self.within);
         let mut written = 0;
         while written < bytes {

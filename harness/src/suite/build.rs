@@ -83,6 +83,7 @@ pub fn build(
         },
         needs_netem: text.carrier == CarrierText::Netem,
         links: BTreeMap::new(),
+        offload: text.offload.value,
         middlebox: text.router.as_ref().map(middlebox).transpose()?,
         sysctls: BTreeMap::new(),
         kernel_sysctls: Vec::new(),
@@ -226,6 +227,14 @@ impl Scenario {
                 let link = self.links.entry(host).or_insert_with(Impairment::none);
                 link.may_drop_later |= !later.drops.is_empty();
             }
+        }
+        if self.offload && self.is_impaired() {
+            return Err(SuiteError::new(
+                text.offload.place,
+                "offload: true, and a link is impaired",
+                "an impairment would lose or delay up to 64 KiB as one packet: leave one of the \
+                 two out",
+            ));
         }
         Ok(())
     }

@@ -58,6 +58,8 @@ pub struct Scenario {
     pub needs_netem: bool,
     /// By host: the direction towards it.
     pub links: BTreeMap<String, Impairment>,
+    /// Whether segmentation offload stays on.
+    pub offload: bool,
     /// What the router does beside forwarding.
     pub middlebox: Option<Middlebox>,
     /// By host: per-namespace sysctls.
@@ -422,6 +424,7 @@ impl Scenario {
             hosts: &self.hosts,
             links: &self.links,
             sysctls: &self.sysctls,
+            offload: self.offload,
             middlebox: self.middlebox,
         }
     }

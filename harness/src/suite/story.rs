@@ -44,6 +44,13 @@ pub fn tell(scenario: &Scenario) -> String {
     for line in links(scenario) {
         paragraph(&mut story, "link      ", &line);
     }
+    if scenario.offload {
+        paragraph(
+            &mut story,
+            "link      ",
+            "with segmentation offload: up to 64 KiB as one packet",
+        );
+    }
     if let Some(middlebox) = scenario.middlebox {
         paragraph(&mut story, "router    ", &describe_middlebox(middlebox));
     }

@@ -88,6 +88,10 @@ pub struct ScenarioText {
     /// By host: the link towards that host only, in place of `link`.
     #[serde(default)]
     pub links: Entries<LinkText>,
+    /// true: segmentation offload stays on, as it is on hosts, and up to 64 KiB cross a link
+    /// as one packet. Then no link can be impaired.
+    #[serde(default)]
+    pub offload: Placed<bool>,
     /// The router as a middlebox. Default: it forwards.
     pub router: Option<RouterText>,
     /// By host; under `kernel` those of the initial namespace, which act on the machine.

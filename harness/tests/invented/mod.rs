@@ -9,7 +9,7 @@ use advisor_report::advice::{Advised, Claim, HostProfile, Recommended};
 use serde_json::{Value as Json, json};
 
 #[path = "../../../advisor/tests/recorded/mod.rs"]
-mod recorded;
+pub mod recorded;
 
 /// The process of all sockets that one holds.
 const PROGRAM: &str = "server";
@@ -31,6 +31,8 @@ pub enum Kind {
     CloseWait,
     /// The program has shut down its half.
     HalfClosed,
+    /// Data moves.
+    Healthy,
 }
 
 /// A quiet host with these settings, and with a listener on port 443.
@@ -90,6 +92,8 @@ pub fn add(facts: &mut Facts, kind: Kind, count: u32, held: u64) {
             "last_data_recv": 60_000, "snd_wnd": 64_000});
         let closed = json!({"unacked": 0, "backoff": 6, "last_ack_recv": 3000, "last_data_sent": 60_000,
             "last_data_recv": 60_000, "snd_wnd": 0});
+        let moves = json!({"unacked": 100, "backoff": 0, "last_ack_recv": 20, "last_data_sent": 10,
+            "last_data_recv": 9000, "snd_wnd": 4_000_000, "delivery_rate": 4_000_000});
         let old = json!({"last_ack_recv": 500_000, "last_data_sent": 500_000, "last_data_recv": 500_000, "snd_wnd": 64_000});
         let mut one = match kind {
             Kind::Dead => {
@@ -110,6 +114,8 @@ pub fn add(facts: &mut Facts, kind: Kind, count: u32, held: u64) {
                 json!({"state": "CLOSE_WAIT", "recv_queue_bytes": held * 1448 / 2304 + 1,
                 "memory": receives, "info": old})
             }
+            Kind::Healthy => json!({"state": "ESTABLISHED", "timer": 1, "timer_ms": 200,
+                "send_queue_bytes": queue, "memory": sends, "info": moves}),
             Kind::HalfClosed => json!({"state": "FIN_WAIT2", "memory": receives, "info": old}),
         };
         one["local"] = json!("10.1.1.1:443");
@@ -237,6 +243,23 @@ const TCP_MEM: &str = "net.ipv4.tcp_mem";
 const MARKS: &str = "15000 18000 27000";
 const RAISED: &str = "40000 53000 80000";
 
+/// The hosts of the cases, each once, by a name for files.
+pub fn hosts() -> Vec<(String, Facts)> {
+    let mut hosts: Vec<(String, Facts)> = Vec::new();
+    for case in cases() {
+        if hosts.iter().all(|(_, known)| *known != case.facts) {
+            hosts.push((file_name(case.name), case.facts));
+        }
+    }
+    hosts
+}
+
+/// The name of a case as that of a file.
+pub fn file_name(name: &str) -> String {
+    name.replace(", ", "-")
+        .replace(|c: char| !c.is_ascii_alphanumeric(), "-")
+}
+
 /// Every case, rule by rule.
 #[expect(clippy::too_many_lines, reason = "a table of cases")]
 pub fn cases() -> Vec<Case> {
@@ -292,6 +315,13 @@ pub fn cases() -> Vec<Case> {
         "orphans at a closed window fill tcp_mem",
         false,
         &memory(Kind::OrphanZeroWindow),
+        raise,
+    );
+
+    case(
+        "a load that is meant fills tcp_mem",
+        true,
+        &memory(Kind::Healthy),
         raise,
     );
 

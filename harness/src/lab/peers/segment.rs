@@ -73,7 +73,8 @@ impl Segment {
         let address = |at: usize| -> Option<Ipv4Addr> {
             Some(<[u8; 4]>::try_from(packet.get(at..at + 4)?).ok()?.into())
         };
-        let tcp = packet.get(header..total)?;
+        // What was received may be its beginning only.
+        let tcp = packet.get(header..)?;
         let offset = usize::from(tcp.get(12)? >> 4) * 4;
         let mut segment = Self {
             from: SocketAddrV4::new(address(12)?, word(tcp, 0)?),
@@ -85,7 +86,7 @@ impl Segment {
             mss: None,
             scale: None,
             timestamps: None,
-            length: u32::try_from(tcp.len().checked_sub(offset)?).ok()?,
+            length: u32::try_from(total.checked_sub(header + offset)?).ok()?,
         };
         segment.read_options(tcp.get(TCP_LEN..offset)?);
         Some(segment)
@@ -247,10 +248,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_short_is_no_segment() {
+    fn headers_that_are_cut_short_are_no_segment_and_data_may_be() {
         let frame = segment().encode([1; 6], [2; 6]);
-        for length in 0..frame.len() {
+        let headers = frame.len() - 3;
+        for length in 0..headers {
             assert_eq!(Segment::decode(&frame[..length]), None, "{length}");
+        }
+        for length in headers..=frame.len() {
+            assert_eq!(Segment::decode(&frame[..length]), Some(segment()));
         }
     }
 
