@@ -33,7 +33,7 @@ enum Sign {
 
 /// Where it changed.
 #[derive(Debug)]
-pub struct Change {
+pub struct Transition {
     /// The last release that is as the good end.
     pub before: Candidate,
     /// The first that is not.
@@ -135,7 +135,7 @@ impl Bisection<'_> {
         on_fetch: &mut dyn FnMut(FetchProgress),
         on_run: OnProgress,
         on_tried: &dyn Fn(&Candidate, &str),
-    ) -> Result<Change, Error> {
+    ) -> Result<Transition, Error> {
         let (Some(first), Some(last)) = (self.candidates.first(), self.candidates.last()) else {
             return Err(self.refuse("there is no release between the ends", ""));
         };
@@ -173,7 +173,7 @@ impl Bisection<'_> {
                 after = (middle, side);
             }
         }
-        Ok(Change {
+        Ok(Transition {
             comparison: Comparison::of(&before.1, &after.1),
             before: self.candidates[before.0].clone(),
             after: self.candidates[after.0].clone(),
@@ -292,7 +292,7 @@ fn values(name: &str, side: &Side) -> String {
     })
 }
 
-impl Change {
+impl Transition {
     /// `client.TcpExt.X 1 -> 0`, a line each; the verdict first.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();

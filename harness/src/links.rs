@@ -69,7 +69,7 @@ pub struct Compared {
     /// The guest's release.
     pub release: String,
     /// By link.
-    pub links: Vec<Comparison>,
+    pub links: Vec<CarrierPair>,
     /// Of the scenarios, over netem and then over the relay.
     pub results: Vec<ScenarioResult>,
 }
@@ -82,7 +82,7 @@ pub fn run(
     scenarios: &[Scenario],
     runs: Option<u64>,
     progress: OnProgress,
-    mut compared: impl FnMut(&Comparison),
+    mut compared: impl FnMut(&CarrierPair),
 ) -> Result<Compared, runner::Error> {
     let mut all = Compared {
         release: String::new(),
@@ -114,7 +114,7 @@ pub fn run(
 
 /// How two samples compare.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Comparison {
+pub struct CarrierPair {
     /// The link.
     pub link: String,
     /// What was counted, and its share over netem and over the relay, from 0 to
@@ -129,7 +129,7 @@ pub struct Comparison {
     pub differs: Vec<String>,
 }
 
-impl Comparison {
+impl CarrierPair {
     /// `agree` or `differ`, in six columns.
     pub fn verdict(&self) -> &'static str {
         if self.differs.is_empty() {
@@ -141,7 +141,7 @@ impl Comparison {
 }
 
 /// Compares the two samples of a pair.
-pub fn compare(pair: &Pair) -> Comparison {
+pub fn compare(pair: &Pair) -> CarrierPair {
     let lost =
         |sample: &Sample| -> Vec<bool> { sample.delays_us.iter().map(Option::is_none).collect() };
     let among = |numbers: &[u32], sample: &Sample| -> Vec<bool> {
@@ -218,7 +218,7 @@ pub fn compare(pair: &Pair) -> Comparison {
             "distribution of the delays: distance {distance:.3}, above {bound:.3}"
         ));
     }
-    Comparison {
+    CarrierPair {
         link: pair.link.clone(),
         shares,
         quickest_us,
@@ -292,7 +292,7 @@ mod tests {
         sample((0..3000).map(delay).collect())
     }
 
-    fn compared(link: &str, netem: Sample, relay: Sample) -> Comparison {
+    fn compared(link: &str, netem: Sample, relay: Sample) -> CarrierPair {
         compare(&Pair {
             link: link.to_owned(),
             netem,

@@ -72,7 +72,7 @@ struct Runs {
 
 /// A proof, and the suites that it was made with: a name, and the text.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct Proved {
     /// The proof.
     pub proof: Proof,
     /// What was run, as one would run it again.
@@ -86,7 +86,7 @@ pub fn run(
     facts: Option<&Facts>,
     kernel: &kernel::Chosen,
     progress: OnProgress,
-) -> Result<Outcome, runner::Error> {
+) -> Result<Proved, runner::Error> {
     let mut trials = Vec::new();
     let mut suites = Vec::new();
     let mut used = None;
@@ -118,11 +118,11 @@ pub fn run(
         trials,
         whole,
     };
-    Ok(Outcome { proof, suites })
+    Ok(Proved { proof, suites })
 }
 
 /// The proof where nothing can be tried.
-pub fn nothing(advised: &Advised, facts: Option<&Facts>) -> Outcome {
+pub fn nothing(advised: &Advised, facts: Option<&Facts>) -> Proved {
     let release = &advised.host.kernel;
     let trials = advised.recommendations.iter().map(|recommended| {
         let claim = &recommended.claim;
@@ -131,7 +131,7 @@ pub fn nothing(advised: &Advised, facts: Option<&Facts>) -> Outcome {
             Err(why) => untried(claim, why),
         }
     });
-    Outcome {
+    Proved {
         proof: Proof {
             schema: SCHEMA,
             harness: env!("CARGO_PKG_VERSION").to_owned(),
@@ -474,8 +474,8 @@ impl Prepared {
             (trial.verdict, trial.reason) = (TrialVerdict::Harmful, harmful[0].why.clone());
             return trial;
         }
-        if let Some(why) = self.tried.postpones {
-            (trial.verdict, trial.reason) = (TrialVerdict::Postponed, Some(why));
+        if let Some(postponed) = self.tried.postpones {
+            (trial.verdict, trial.reason) = (TrialVerdict::Postponed, Some(postponed.why));
             return trial;
         }
         let gone = proven.len();

@@ -452,6 +452,11 @@ const CHANGES: &[(&str, &str, &str)] = &[
         "    link: { mtu: 67 }\n    expect:",
     ),
     (
+        "offload-over-an-impaired-link",
+        "    expect:",
+        "    offload: true\n    link: { delay: 1ms }\n    expect:",
+    ),
+    (
         "mtu-too-small-for-ipv6",
         "    expect:",
         "    family: ipv6\n    link: { mtu: 1000 }\n    expect:",

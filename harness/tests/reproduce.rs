@@ -42,6 +42,7 @@ fn postpones(facts: &Facts) -> Option<String> {
     remedy::of(claim, facts, &reproduction(facts))
         .unwrap()
         .postpones
+        .map(|postponed| postponed.why)
 }
 
 #[test]
@@ -202,4 +203,37 @@ fn a_guest_that_is_not_as_the_host_is_said_not_to_be() {
     // The window closed is not the peer vanished.
     let other = with(Kind::OrphanDead, 46, 400_000);
     assert_eq!(Likeness::of(&reproduction, &other).unlike.len(), 2);
+}
+
+#[test]
+fn the_arms_of_a_load_that_is_meant_end_when_the_bystanders_are_done() {
+    let reproduction = reproduction(&with(Kind::Healthy, 50, 100_000));
+    let text = reproduction.suite();
+    assert!(text.contains("net.ipv4.tcp_min_tso_segs: \"22\""), "{text}");
+    let ends = "signal: { actor: server, signal: SIGKILL, as: end-server }";
+    assert!(text.trim_end().contains(ends), "{text}");
+}
+
+#[test]
+fn what_a_program_bounds_does_not_postpone_a_raise_beside_it() {
+    let facts = with(Kind::Dead, 200, 400_000);
+    let reproduction = reproduction(&facts);
+    let of = |code, setting, current, proposed| {
+        let advised = invented::advice(&facts, code, setting, current, proposed);
+        remedy::of(&advised.recommendations[0].claim, &facts, &reproduction).unwrap()
+    };
+    let raise = of(
+        "LB402",
+        "net.ipv4.tcp_mem",
+        "15000 18000 27000",
+        "40000 53000 80000",
+    );
+    assert!(raise.postpones.is_some());
+    let mut alone = raise.clone();
+    alone.add(&raise);
+    assert!(alone.postpones.is_some());
+    let mut both = raise;
+    both.add(&of("LB401", "TCP_USER_TIMEOUT", "unknown", "30000 (ms)"));
+    assert_eq!(both.changes.len(), 2);
+    assert_eq!(both.postpones, None);
 }

@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 use super::kernels::{Mirror, on_bar};
 use super::selection::{load, suites};
 use super::{SUCCESS, USAGE, complain, complain_of_kernel, complain_of_run, print};
-use crate::bisect::{self, Bisection, Candidate, Change, changelog};
+use crate::bisect::{self, Bisection, Candidate, Transition, changelog};
 use crate::kernels::cache::Cache;
 use crate::kernels::catalogue::LineRelease;
 use crate::kernels::fetch::Archives;
@@ -104,7 +104,7 @@ fn end(name: &str) -> Result<LineRelease, KernelError> {
     })
 }
 
-fn describe(change: &Change, cache: &Cache) -> String {
+fn describe(change: &Transition, cache: &Cache) -> String {
     let mut lines = vec![format!(
         "\nchanged between {} and {}, {} releases tried:",
         change.before.named, change.after.named, change.tried

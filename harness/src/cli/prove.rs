@@ -132,7 +132,7 @@ impl Prove {
         }
         let facts = facts.as_ref();
         let tried = prove::can_be_tried(&advised, facts);
-        let prove::Outcome { proof, suites } = if tried == 0 {
+        let prove::Proved { proof, suites } = if tried == 0 {
             prove::nothing(&advised, facts)
         } else {
             if let Some(directory) = &self.output {

@@ -14,9 +14,9 @@ use crate::reproduce::Reproduction;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit status: 0 the suite is written, or the guest is as the host; 1 it is not; 2 bad
-usage, or facts that can't be read or reproduced; 3 the suite can't be written, or no
-guest can be had.")]
+Exit status: 0 the suite is written, or the guest is as the host; 1 it is not;
+2 bad usage, or facts that can't be read or reproduced; 3 the suite can't be
+written, or no guest can be had.")]
 pub(super) struct Reproduce {
     #[command(flatten)]
     host: Host,

@@ -127,7 +127,7 @@ pub struct Calls<'a> {
 
 /// What peers are to do.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Change {
+pub struct Order {
     /// To send so many bytes.
     pub send: u64,
     /// To close.
@@ -140,7 +140,7 @@ pub struct Change {
 
 /// What peers saw.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Tally {
+pub struct PeerCounts {
     /// Connections that are open, or were closed by both sides.
     pub well: u64,
     /// Connections that the host reset.
@@ -222,7 +222,7 @@ impl Peers {
     }
 
     /// Has peers do something.
-    pub fn change(&self, name: &str, change: Change) {
+    pub fn change(&self, name: &str, change: Order) {
         let shared = &*self.shared;
         let mut state = shared.lock();
         let now = shared.start.elapsed();
@@ -255,9 +255,9 @@ impl Peers {
     }
 
     /// What peers have seen so far.
-    pub fn tally(&self, name: &str) -> Tally {
+    pub fn tally(&self, name: &str) -> PeerCounts {
         let state = self.shared.lock();
-        let mut tally = Tally::default();
+        let mut tally = PeerCounts::default();
         for (index, group) in state.groups.iter().enumerate() {
             if group.name != name {
                 continue;
@@ -282,7 +282,7 @@ impl Peers {
     }
 }
 
-impl Tally {
+impl PeerCounts {
     fn count(&mut self, end: Option<End>, count: u64) {
         *match end {
             None | Some(End::Closed) => &mut self.well,

@@ -22,7 +22,16 @@ pub struct Tried {
     pub harm: Vec<Harm>,
     /// Why the harm only comes later; `None` where the change is no raise of a limit for
     /// what goes on growing.
-    pub postpones: Option<String>,
+    pub postpones: Option<Postponed>,
+}
+
+/// A raise that puts the harm off.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Postponed {
+    /// Why.
+    pub why: String,
+    /// In which condition those are that meet the new limit.
+    pub by: Vec<Condition>,
 }
 
 impl Tried {
@@ -43,15 +52,12 @@ impl Tried {
         self.harm.dedup();
         // Where a program bounds what would meet the new limit, it isn't met.
         let is_bounded = |condition: &Condition| {
-            !condition.is_amiss()
-                || self.changes.iter().any(|change| {
-                    matches!(change, Change::Program(_, bounded) if bounded.contains(condition))
-                })
+            self.changes.iter().any(|change| {
+                matches!(change, Change::Program(_, bounded) if bounded.contains(condition))
+            })
         };
-        self.postpones = self.postpones.take().or_else(|| postpones.clone());
-        if self.offending.iter().all(is_bounded) {
-            self.postpones = None;
-        }
+        let postponed = self.postpones.take().or_else(|| postpones.clone());
+        self.postpones = postponed.filter(|one| !one.by.iter().all(is_bounded));
     }
 }
 
@@ -121,9 +127,11 @@ fn of_setting(
         &reproduction.release,
     )?;
     let offending = offending(name, reproduction);
-    let postpones = raises(claim)
-        .then(|| postpones(name, &proposed, &offending, facts, reproduction))
-        .flatten();
+    let postpones = if raises(claim) {
+        postpones(name, &proposed, &offending, facts, reproduction)
+    } else {
+        None
+    };
     Ok(Tried {
         changes: vec![Change::Settings(vec![(name.clone(), proposed.clone())])],
         offending,
@@ -200,7 +208,7 @@ fn postpones(
     offending: &[Condition],
     facts: &Facts,
     reproduction: &Reproduction,
-) -> Option<String> {
+) -> Option<Postponed> {
     let is_for_memory = setting == "net.ipv4.tcp_mem";
     let is_for_orphans = setting == "net.ipv4.tcp_max_orphans";
     // An orphan that still sends ends by itself, and soon.
@@ -218,6 +226,10 @@ fn postpones(
     if !(is_for_memory || is_for_orphans) || classes.is_empty() {
         return None;
     }
+    let postponed = |why| Postponed {
+        why,
+        by: classes.iter().map(|class| class.condition).collect(),
+    };
     let count: u64 = classes.iter().map(|class| class.count()).sum();
     let bytes: u64 = classes.iter().map(|class| class.bytes()).sum();
     let worst = classes
@@ -244,10 +256,10 @@ fn postpones(
                 .filter_map(|class| class.rate_by_age())
                 .sum::<f64>();
             if by_age <= 0.0 {
-                return Some(format!(
+                return Some(postponed(format!(
                     "what meets the limit is {count} {kind}, and nothing says how fast they come: \
                      a window tells, advisor capture --over 5m"
-                ));
+                )));
             }
             by_age
         }
@@ -263,10 +275,10 @@ fn postpones(
     } else {
         ", by their ages"
     };
-    Some(format!(
+    Some(postponed(format!(
         "at {rate:.1} {kind} a second{how}, the new limit is met after {}",
         advisor_facts::units::span(milliseconds(seconds))
-    ))
+    )))
 }
 
 /// How many connections the kernel reset for memory or for the limit of orphans in the

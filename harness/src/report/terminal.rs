@@ -15,7 +15,7 @@ use super::matrix::Matrix;
 use super::{
     VerdictCounts, describe_expectation, describe_held, describe_seen, kernel_events, printed,
 };
-use crate::links::Comparison;
+use crate::links::CarrierPair;
 use crate::output;
 use crate::runner::Progress;
 
@@ -296,7 +296,7 @@ pub fn comparison(report: &Report) -> Option<String> {
 }
 
 /// How relay and netem compare: the effect of each on packets, and the answer.
-pub fn links(comparisons: &[Comparison], release: &str, packets: u32) -> String {
+pub fn links(comparisons: &[CarrierPair], release: &str, packets: u32) -> String {
     let mut text = format!("Linux {release}, {packets} datagrams over each link\n\n");
     let _ = writeln!(text, "{:<20}{:>10}{:>10}", "", "netem", "relay");
     let percent = |share: f64| format!("{:.2}%", share * 100.0);

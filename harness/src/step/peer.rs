@@ -1,7 +1,7 @@
 //! `peer`
 
 use super::prelude::*;
-use crate::lab::peers::Change;
+use crate::lab::peers::Order;
 
 /// Has peers that are packets send, close, reset, or vanish.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -33,7 +33,7 @@ impl Definition for Peer {
 
 impl RunByActor for Peer {
     fn run(&self, actor: &mut ActorContext<'_>) -> Calls {
-        let change = Change {
+        let change = Order {
             send: self.send.map_or(0, |Bytes(bytes)| bytes),
             close: self.does == Some(Does::Close),
             reset: self.does == Some(Does::Reset),

@@ -9,7 +9,7 @@ const MOST_CONNECTIONS: usize = 3;
 
 /// A state that the socket at one end of a connection comes to.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Change {
+pub(super) struct StateChange {
     pub(super) host: String,
     /// The number of the connection.
     pub(super) connection: usize,
@@ -65,7 +65,7 @@ impl End {
 }
 
 /// The changes, in the order of time; nothing where there are too many connections.
-pub(super) fn changes(segments: &[Segment]) -> Vec<Change> {
+pub(super) fn changes(segments: &[Segment]) -> Vec<StateChange> {
     let mut connections: Vec<[(&str, u16); 2]> = Vec::new();
     let mut events = Vec::new();
     for (place, segment) in segments.iter().enumerate() {
@@ -106,7 +106,7 @@ pub(super) fn changes(segments: &[Segment]) -> Vec<Change> {
         };
         if let Some(state) = state.filter(|state| end.state != Some(*state)) {
             end.state = Some(state);
-            changes.push(Change {
+            changes.push(StateChange {
                 host: host.to_owned(),
                 connection,
                 at_us,
@@ -123,7 +123,8 @@ mod tests {
 
     fn told(lines: &[&str]) -> Vec<String> {
         let segments: Vec<Segment> = lines.iter().map(|line| line.parse().unwrap()).collect();
-        let told = |change: &Change| format!("{} {} {}", change.at_us, change.host, change.state);
+        let told =
+            |change: &StateChange| format!("{} {} {}", change.at_us, change.host, change.state);
         changes(&segments).iter().map(told).collect()
     }
 
