@@ -224,6 +224,7 @@ impl Scenario {
                 self.check_is_command(&signal.actor, step.place)
             }
             LabStep::Inject(inject) => inject.check(step.place),
+            LabStep::LinkDown(cut) => cut.check(step.place),
             LabStep::KernelSysctl(sysctl) => {
                 let mut set = self.kernel_sysctls.iter();
                 if set.any(|(name, _)| *name == *sysctl.name) {
