@@ -479,7 +479,9 @@ async fn set_queue(
 
 /// ENOENT where the device has none but the kernel's own.
 async fn remove_queue(handle: &Handle, index: u32) -> Result<(), rtnetlink::Error> {
-    let message = RouteNetlinkMessage::DelQueueDiscipline(root_queue(index));
+    let mut message = root_queue(index);
+    message.header.handle = TcHandle::UNSPEC;
+    let message = RouteNetlinkMessage::DelQueueDiscipline(message);
     acknowledged(handle, message, 0).await
 }
 

@@ -326,9 +326,9 @@ impl<'a> Execution<'a> {
         }
     }
 
-    /// A command runs again.
+    /// A command runs again, ready or not yet.
     fn restarted(&mut self, actor: &str, outcome: &Outcome) {
-        if outcome.error.is_none() {
+        if matches!(outcome.error.as_deref(), None | Some(errno::LATE)) {
             self.exited.remove(actor);
         }
     }
@@ -597,10 +597,12 @@ impl<'a> Execution<'a> {
             for (task, standing) in actor.tasks.iter().zip(tasks) {
                 let dot = if task.name.is_empty() { "" } else { "." };
                 let name = format!("{}{dot}{}", actor.name, task.name);
+                let is_stopped = self.actors[index].is_stopped();
                 parts.push(match standing {
                     _ if actor.command.is_some() => {
                         self.describe_command(&name, standing.is_none())
                     }
+                    Some(step) if is_stopped => format!("{name} is stopped at {step}"),
                     Some(step) => match self.awaited(find_step(self.scenario, index, step)) {
                         Some(awaited) => format!("{name} waits at {step} for {awaited}"),
                         None => format!("{name} stands at {step}"),

@@ -451,6 +451,10 @@ impl<'a> Filling<'a> {
             return self.within_text(node, text, values, depth);
         };
         let Some(index) = self.axes.iter().position(|axis| axis.key.text == name) else {
+            // `$axis-more` is the value and more text.
+            if self.longest_reference(&text[1..]).is_some() {
+                return self.within_text(node, text, values, depth);
+            }
             let key = Key {
                 text: name.to_owned(),
                 place: node.place,
