@@ -48,8 +48,9 @@ fn first_entry(socket: RawFd) -> io::Result<String> {
     let flags = MsgFlags::MSG_ERRQUEUE;
     let message = recvmsg::<()>(socket, &mut slices, Some(&mut control), flags)?;
     let entry = message.cmsgs()?.find_map(|message| match message {
-        ControlMessageOwned::Ipv4RecvErr(entry, _) => Some(entry),
-        ControlMessageOwned::Ipv6RecvErr(entry, _) => Some(entry),
+        ControlMessageOwned::Ipv4RecvErr(entry, _) | ControlMessageOwned::Ipv6RecvErr(entry, _) => {
+            Some(entry)
+        }
         _ => None,
     });
     let entry = entry.ok_or_else(|| io::Error::from_raw_os_error(libc::EBADMSG))?;

@@ -609,10 +609,14 @@ fn named(name: &str, place: Place, unknown: Unknown) -> SuiteError {
     SuiteError::new(place, format!("{name}: {}", unknown.message), unknown.hint)
 }
 
+/// What is done with each connect: where it leads, what it waits for, where it stands.
+type Change<'c> =
+    dyn FnMut(&Endpoint, &mut Option<StepReference>, Place) -> Result<(), SuiteError> + 'c;
+
 /// Changes what each connect of a list waits for.
 fn for_each_connect(
     steps: &mut [Step<ActorStep>],
-    change: &mut dyn FnMut(&Endpoint, &mut Option<StepReference>, Place) -> Result<(), SuiteError>,
+    change: &mut Change<'_>,
 ) -> Result<(), SuiteError> {
     for step in steps {
         let place = step.place;
