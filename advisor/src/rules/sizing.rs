@@ -123,14 +123,15 @@ pub(super) fn sound_tcp_mem(facts: &Facts) -> Option<[u64; 3]> {
 /// The kernel's default of tcp_max_orphans: half the buckets of the table of established
 /// connections. Where those cannot be read (before 6.2), what the kernel makes of the RAM:
 /// a bucket for 32 KiB, for 128 KiB from 131072 pages on, rounded up to a power of two,
-/// 524288 at most (tcp_init, alloc_large_system_hash), and twice that, because more RAM
-/// was there at boot. `None` where neither is known.
+/// a page of them at least, 524288 at most (tcp_init, alloc_large_system_hash), and twice
+/// what the RAM makes, because more was there at boot. `None` where neither is known.
 pub(super) fn default_max_orphans(facts: &Facts) -> Option<i64> {
     facts.settings.half_ehash_entries().or_else(|| {
         let pages = facts.ram_bytes / facts.page_bytes;
         let scale = if pages >= 128 << 10 { 17 } else { 15 };
         let buckets = (facts.ram_bytes >> scale).checked_next_power_of_two()?;
-        let twice = buckets.saturating_mul(2).min(512 << 10);
+        let of_a_page = facts.page_bytes / 8;
+        let twice = buckets.saturating_mul(2).max(of_a_page).min(512 << 10);
         (facts.ram_bytes > 0).then(|| i64::try_from(twice / 2).unwrap_or(i64::MAX))
     })
 }

@@ -118,3 +118,10 @@ proptest! {
         prop_assert!(advice.near_misses.is_empty());
     }
 }
+
+/// A page of 64 KiB holds more buckets than 64 MiB of RAM ask for.
+#[test]
+fn a_small_host_with_large_pages_has_its_default_of_orphans() {
+    let host = booted("3.10.0-1160.el7", 64 << 20, 64 << 10, 1, 0);
+    assert!(advise(&host, &[]).recommendations.is_empty());
+}
