@@ -179,7 +179,7 @@ fn a_router_forgets_and_answers_what_it_does_not_know_as_it_is_told() {
         on: client
         steps: [{ connect: "server:7000" }, { write: hello }, { read: 5 }, { sleep: 2500ms }, { write: { bytes: again, as: later } }, { read: { bytes: 1, within: 1s, as: answer } }]
     expect:
-      srv.getpeername.value: { always: "~ router" }
+      srv.getpeername.value: { never: "~ client" }
       srv.read.bytes: { always: 5 }
       cli.read.bytes: { always: 5 }
       srv.second.bytes: { always: 0 }
