@@ -132,6 +132,14 @@ impl Condition {
         }
     }
 
+    /// The text that the condition looks for, where it does.
+    pub fn part(&self) -> Option<&str> {
+        match &self.test {
+            Test::Contains(part) => Some(part),
+            _ => None,
+        }
+    }
+
     /// Whether `value` meets the condition; `None` where that can't be said,
     /// because another observation is missing or a text is compared by size.
     pub fn holds(&self, value: &Value, lookup: Lookup) -> Option<bool> {

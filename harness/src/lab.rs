@@ -163,6 +163,22 @@ pub fn kernel_has_netem() -> bool {
     })
 }
 
+/// Whether this kernel has what a middlebox needs: asked once, like
+/// [`kernel_has_netem`].
+pub fn kernel_has_nat() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        on_own_thread("NAT probe", || {
+            let _namespace = Namespace::enter_new("probe")?;
+            middlebox::start(&Middlebox {
+                idle_limit_seconds: Some(1),
+                on_unknown: OnUnknown::Reset,
+            })
+        })
+        .is_ok()
+    })
+}
+
 /// A topology that is up.
 #[derive(Debug)]
 pub struct Lab {

@@ -409,6 +409,7 @@ steps! {
         read_to_end "read-to-end" ReadToEnd,
         send "send" Send,
         recv "recv" Recv,
+        error_queue "error-queue" ErrorQueue,
         drain "drain" Drain,
         shutdown "shutdown" Shutdown,
         ioctl "ioctl" Ioctl,

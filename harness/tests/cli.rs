@@ -507,6 +507,61 @@ const CHANGES: &[(&str, &str, &str)] = &[
         "    lab: [{ inject: { to: client, peer: server, flags: DATA } }]\n    expect:",
     ),
     (
+        "empty-list",
+        "    expect:",
+        "    link: { drop: [] }\n    expect:",
+    ),
+    (
+        "until-a-text",
+        "    expect:",
+        "    lab: [{ until: { observation: server.sockets.ESTABLISHED, condition: none } }]\n    expect:",
+    ),
+    (
+        "cut-at-the-device-of-what-comes",
+        "    expect:",
+        "    lab: [{ link-down: { host: server, only: towards, at: device } }]\n    expect:",
+    ),
+    (
+        "cut-nowhere",
+        "    expect:",
+        "    lab: [{ link-down: { host: server, at: qdisc } }]\n    expect:",
+    ),
+    (
+        "inject-into-oneself",
+        "    expect:",
+        "    lab: [{ inject: { to: client, peer: client, flags: RST } }]\n    expect:",
+    ),
+    (
+        "inject-into-the-router",
+        "    expect:",
+        "    lab: [{ inject: { to: router, peer: client, flags: RST } }]\n    expect:",
+    ),
+    (
+        "inject-mtu-of-a-reset",
+        "    expect:",
+        "    lab: [{ inject: { to: client, peer: server, flags: RST, mtu: 1400 } }]\n    expect:",
+    ),
+    (
+        "inject-ack-of-an-error",
+        "    expect:",
+        "    lab: [{ inject: { to: client, peer: server, icmp: net-unreachable, ack: 5 } }]\n    expect:",
+    ),
+    (
+        "inject-seq-as-a-word",
+        "    expect:",
+        "    lab: [{ inject: { to: client, peer: server, flags: RST, seq: next } }]\n    expect:",
+    ),
+    (
+        "epoll-that-nobody-made",
+        "accept,",
+        "accept, { epoll-wait: all },",
+    ),
+    (
+        "error-queue-of-nothing",
+        "accept,",
+        "accept, { error-queue: conn },",
+    ),
+    (
         "address-in-place-of-a-name",
         "listen: 7000",
         "listen: \"0.0.0.0:7000\"",

@@ -118,7 +118,7 @@ fn every_step_is_used_by_a_suite_or_tested() {
 fn the_pages_of_sources_name_scenarios_that_are_there() {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
     let page = |name| std::fs::read_to_string(docs.join(name)).unwrap();
-    let page = page("sources.md") + &page("reports.md");
+    let page = page("sources.md") + &page("reports.md") + &page("coverage.md");
     let scenarios = suites();
     // A scenario or a matrix, without its cells.
     let known = |id: &str| {

@@ -139,7 +139,11 @@ impl Prepared {
                 Some(directory) => filled(directory).into(),
                 None => private.clone(),
             },
-            ready: command.ready,
+            ready: match command.ready {
+                Ready::Line(line) => Ready::Line(filled(&line)),
+                Ready::File(file) => Ready::File(filled(&file)),
+                ready @ (Ready::Started | Ready::Port(_)) => ready,
+            },
             private,
         })
     }

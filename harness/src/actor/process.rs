@@ -265,6 +265,14 @@ impl Process {
         })
     }
 
+    /// Whether a signal has stopped it: state T in /proc/PID/stat (proc(5)).
+    pub fn is_stopped(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid));
+        let stat = stat.unwrap_or_default();
+        let state = stat.rsplit(')').next().map(str::trim_start);
+        state.is_some_and(|state| state.starts_with('T'))
+    }
+
     /// Ends the conversation, which also ends children that the actor forked.
     pub fn hang_up(&self) {
         // An actor that is gone has hung up already.

@@ -17,9 +17,13 @@ const MODULES: &[&str] = &[
     "sch_netem",
     "inet_diag",
     "tcp_diag",
-    // For `track-connections`; without them that step fails, and no other.
+    // For `track-connections` and `router: { nat: ... }`; without them those fail, and no
+    // other.
     "nf_tables",
     "nft_ct",
+    "nft_chain_nat",
+    "nft_masq",
+    "nft_reject_inet",
 ];
 
 /// Modules without which a kernel is refused: no kernel has these built in.

@@ -308,6 +308,7 @@ impl LabEvents {
                     hosts.position(|namespace| namespace.host == actor.host)
                 };
                 let host = by_socket.or_else(by_process).or_else(by_actor);
+                let host = host.filter(|host| is_plausible(&seen.event.what, *host));
                 known.learn(&seen.event.what, host);
                 host
             })
@@ -317,7 +318,10 @@ impl LabEvents {
                 continue;
             };
             let by_address = || known.host_of(seen.event.what.ends()?.local.ip());
-            let host = host.or_else(|| known.find(&seen.event.what));
+            let found = || known.find(&seen.event.what);
+            let host = host
+                .or_else(found)
+                .filter(|host| is_plausible(&seen.event.what, *host));
             let host = host.or_else(|| is_alone.then(by_address).flatten());
             let Some(host) = host else {
                 unattributed += 1;
@@ -371,6 +375,16 @@ impl LabEvents {
         cookies.reverse();
         cookies
     }
+}
+
+/// Whether an event can be of a host: its local end has an address of the host. A socket of
+/// this lab may have the place in memory of one of another lab, and a process may be
+/// interrupted by packets of another.
+fn is_plausible(what: &What, host: usize) -> bool {
+    what.ends().is_none_or(|ends| {
+        let local = ends.local.ip().to_canonical();
+        local.is_loopback() || local.is_unspecified() || is_of_host(local, host + 1)
+    })
 }
 
 /// Puts a reset that was sent before the one that came of it: the kernel tells of it when it

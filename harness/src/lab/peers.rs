@@ -23,6 +23,7 @@ use nix::sys::time::TimeSpec;
 
 use super::relay::{receive_socket, send_socket};
 use super::topology::{ETH0, Position};
+use crate::errno;
 pub use connection::Manner;
 use connection::{Connection, End};
 use segment::{ACK, Mac, RST, SYN, Segment, answer_arp};
@@ -397,7 +398,7 @@ impl Shared {
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return failed(libc::ETIMEDOUT);
+                return Err(errno::late());
             }
             state = self
                 .changed

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use rtnetlink::packet_core::{DefaultNla, NetlinkMessage, NetlinkPayload, Nla};
-use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST};
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage, State};
@@ -227,12 +227,15 @@ pub struct Cut {
     pub towards: bool,
     /// What the host sends.
     pub from: bool,
+    /// What the host sends, by its own device: its kernel knows.
+    pub at_device: bool,
 }
 
 /// Cuts a host's link, or restores it, with all devices up. To cut it, the host
 /// gets another MAC address, so that it receives nothing, and its gateway one
 /// that no device has, so that nothing receives its packets. Neither side is
-/// notified.
+/// notified. At the device a queue without room refuses what the host sends, and
+/// the kernel gets NET_XMIT_DROP.
 pub async fn set_link(
     position: Position,
     cut: Cut,
@@ -255,7 +258,16 @@ pub async fn set_link(
             changed => changed?,
         }
     }
-    Ok(())
+    if cut.at_device {
+        // `struct tc_fifo_qopt`: room for no packet.
+        let options = 0_u32.to_ne_bytes().into();
+        return set_queue(inside, ETH0, "pfifo", options, NLM_F_CREATE | NLM_F_REPLACE).await;
+    }
+    match remove_queue(inside, ETH0).await {
+        // It has none.
+        Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::ENOENT => Ok(()),
+        removed => removed,
+    }
 }
 
 /// The interface index of the loopback device.
@@ -430,27 +442,47 @@ pub async fn change_netem(
     set_netem(handle, index, impairment, 0).await
 }
 
-/// rtnetlink's own qdisc request carries no options, so the message is made here.
 async fn set_netem(
     handle: &Handle,
     index: u32,
     impairment: &Impairment,
     flags: u16,
 ) -> Result<(), rtnetlink::Error> {
+    set_queue(handle, index, netem::KIND, netem::encode(impairment), flags).await
+}
+
+/// The root qdisc of a device.
+fn root_queue(index: u32) -> TcMessage {
     let mut message = TcMessage::default();
     message.header.index = i32::try_from(index).unwrap_or(0);
     message.header.parent = TcHandle::ROOT;
     message.header.handle = TcHandle { major: 1, minor: 0 };
     message
-        .attributes
-        .push(TcAttribute::Kind(netem::KIND.to_owned()));
-    message.attributes.push(TcAttribute::Other(DefaultNla::new(
-        TCA_OPTIONS,
-        netem::encode(impairment),
-    )));
-    let mut request = NetlinkMessage::from(RouteNetlinkMessage::NewQueueDiscipline(message));
-    request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
-    acknowledged(handle, request).await
+}
+
+/// rtnetlink's own qdisc request carries no options, so the message is made here.
+async fn set_queue(
+    handle: &Handle,
+    index: u32,
+    kind: &str,
+    options: Vec<u8>,
+    flags: u16,
+) -> Result<(), rtnetlink::Error> {
+    let mut message = root_queue(index);
+    message.attributes = vec![
+        TcAttribute::Kind(kind.to_owned()),
+        TcAttribute::Other(DefaultNla::new(TCA_OPTIONS, options)),
+    ];
+    let message = RouteNetlinkMessage::NewQueueDiscipline(message);
+    acknowledged(handle, message, flags).await
+}
+
+/// ENOENT where the device has none but the kernel's own.
+async fn remove_queue(handle: &Handle, index: u32) -> Result<(), rtnetlink::Error> {
+    let mut message = root_queue(index);
+    message.header.handle = TcHandle::UNSPEC;
+    let message = RouteNetlinkMessage::DelQueueDiscipline(message);
+    acknowledged(handle, message, 0).await
 }
 
 /// What netem a device has, as a dump of its qdisc gives it: the payload of
@@ -486,8 +518,11 @@ pub async fn netem_options(
 /// Sends a request that is answered by an acknowledgement or an error.
 async fn acknowledged(
     handle: &Handle,
-    request: NetlinkMessage<RouteNetlinkMessage>,
+    message: RouteNetlinkMessage,
+    flags: u16,
 ) -> Result<(), rtnetlink::Error> {
+    let mut request = NetlinkMessage::from(message);
+    request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
     let mut answers = handle.clone().request(request)?;
     while let Some(answer) = answers.next().await {
         if let NetlinkPayload::Error(error) = answer.payload

@@ -1,26 +1,27 @@
 //! Runs the actors and the lab's own steps of one run, until all have ended or the time
 //! limit is over.
 
+mod running;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::io;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use advisor_report::Value;
 use nix::sys::signal::Signal;
+use running::{RunningActors, cgroup_memory};
 
 use super::trace::Calls;
 use super::watch::{observe_outcome, observe_resources};
-use crate::actor::cgroup::Memory;
 use crate::actor::process::Process;
 use crate::actor::protocol::{Event, Plan, Told, now_us};
 use crate::errno;
 use crate::lab::events::RunningActor;
 use crate::lab::{Lab, LabError};
 use crate::observation::{Field, Observation, Observations, RUNNING, Resources};
-use crate::step::context::{Actors, LabContext, Outcome, Progress};
+use crate::step::context::{LabContext, Outcome, Progress};
 use crate::step::name::StepReference;
 use crate::step::sigaction::Disposition;
 use crate::step::signal::SignalName;
@@ -294,6 +295,7 @@ impl<'a> Execution<'a> {
                     }
                     Event::Exited { status, .. } => {
                         self.exited.insert(name.clone(), status.clone());
+                        self.judge_exit(name, &status);
                         let status = match status.parse() {
                             Ok(number) => Value::Integer(number),
                             Err(_) => Value::Text(status),
@@ -326,9 +328,25 @@ impl<'a> Execution<'a> {
         }
     }
 
-    /// A command runs again.
+    /// A command that ended otherwise than with 0, without a signal of the lab, and of
+    /// whose end nothing is expected is shown.
+    fn judge_exit(&mut self, command: &str, status: &str) {
+        let mut observed = self.scenario.observed();
+        let is_observed =
+            observed.any(|seen| matches!(seen, Observation::ExitStatus(of) if of == command));
+        let is_sent = |step: &Step<LabStep>| match &step.kind {
+            LabStep::Signal(signal) => *signal.actor == *command,
+            _ => false,
+        };
+        if status != "0" && !is_observed && !self.scenario.lab.iter().any(is_sent) {
+            let name = format!("{command}.exit");
+            self.failed_steps.insert(name, format!("status {status}"));
+        }
+    }
+
+    /// A command runs again, ready or not yet.
     fn restarted(&mut self, actor: &str, outcome: &Outcome) {
-        if outcome.error.is_none() {
+        if matches!(outcome.error.as_deref(), None | Some(errno::LATE)) {
             self.exited.remove(actor);
         }
     }
@@ -336,13 +354,14 @@ impl<'a> Execution<'a> {
     /// A step that failed and of which nothing is expected is shown; where it was to
     /// prepare what the others are about, the run has no result.
     fn judge_failure<K: Kind>(&mut self, list: &str, outcome: &Outcome, step: Option<&Step<K>>) {
-        let (Some(error), Some(step)) = (&outcome.error, step) else {
+        let Some(step) = step.filter(|step| !step.may_fail && !step.is_synthetic()) else {
+            return;
+        };
+        let is_expected = |error: &&String| self.scenario.expects_of(list, &outcome.step, error);
+        let Some(error) = outcome.errors.keys().find(|error| !is_expected(error)) else {
             return;
         };
         let name = format!("{list}.{}", outcome.step);
-        if step.may_fail || step.is_synthetic() || self.scenario.expects_of(list, &outcome.step) {
-            return;
-        }
         if step.kind.prepares() {
             self.error.get_or_insert_with(|| {
                 format!("{name} failed with {error}, and nothing is expected of it")
@@ -597,10 +616,12 @@ impl<'a> Execution<'a> {
             for (task, standing) in actor.tasks.iter().zip(tasks) {
                 let dot = if task.name.is_empty() { "" } else { "." };
                 let name = format!("{}{dot}{}", actor.name, task.name);
+                let is_stopped = self.actors[index].is_stopped();
                 parts.push(match standing {
                     _ if actor.command.is_some() => {
                         self.describe_command(&name, standing.is_none())
                     }
+                    Some(step) if is_stopped => format!("{name} is stopped at {step}"),
                     Some(step) => match self.awaited(find_step(self.scenario, index, step)) {
                         Some(awaited) => format!("{name} waits at {step} for {awaited}"),
                         None => format!("{name} stands at {step}"),
@@ -720,62 +741,4 @@ impl LabSteps<'_> {
         }
         self.tell(Message::Lab(Event::Finished { task: 0 }));
     }
-}
-
-/// The processes of the actors, as the lab's steps act on them.
-struct RunningActors<'a>(&'a [Process]);
-
-impl RunningActors<'_> {
-    fn find(&self, name: &str) -> io::Result<&Process> {
-        let mut actors = self.0.iter();
-        let actor = actors.find(|actor| actor.name == name);
-        actor.ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-}
-
-impl Actors for RunningActors<'_> {
-    fn signal(&self, actor: &str, signal: Signal, to_all: bool) -> io::Result<bool> {
-        let actor = self.find(actor)?;
-        if actor.is_command {
-            actor.signal_command(signal, to_all)
-        } else {
-            actor.signal(signal).map(|()| true)
-        }
-    }
-
-    fn restart(&self, actor: &str, timeout: Option<Duration>) -> io::Result<bool> {
-        self.find(actor)?.restart_command(timeout)
-    }
-
-    fn observe_resources(
-        &self,
-        sample: Option<&str>,
-        observations: &mut Observations,
-    ) -> Result<(), LabError> {
-        for actor in self.0.iter().filter(|actor| actor.is_command) {
-            let usage = actor.usage();
-            let usage = usage
-                .map_err(|error| LabError::new(&actor.name, "read what it uses", error, ""))?;
-            observe_resources(
-                sample,
-                &actor.name,
-                Resources::Usage,
-                usage.fields(),
-                observations,
-            );
-        }
-        for actor in self.0 {
-            if let Some(memory) = cgroup_memory(actor)? {
-                let fields = memory.fields();
-                observe_resources(sample, &actor.name, Resources::Cgroup, fields, observations);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The memory of an actor's cgroup, where it has one.
-fn cgroup_memory(actor: &Process) -> Result<Option<Memory>, LabError> {
-    let memory = actor.cgroup_memory();
-    memory.map_err(|error| LabError::new(&actor.name, "read its cgroup", error, ""))
 }

@@ -1,6 +1,6 @@
 //! Judges the expectations of a scenario by its runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use advisor_report::{Expectation, Quantifier, Run, Seen, Spread, Value};
 
@@ -165,7 +165,7 @@ fn seen(expected: &Expected, runs: &[Run]) -> Vec<Seen> {
             .collect();
         let beside = (!compared.is_empty()).then(|| compared.join(", "));
         (
-            shown(run, observation),
+            excerpt(run, observation, conditions),
             beside,
             breaks.is_some() && held == breaks,
         )
@@ -181,6 +181,31 @@ fn is_told(run: &Run, observation: &Observation) -> bool {
 /// The value of an observation in a run, as it is printed.
 fn shown(run: &Run, observation: &Observation) -> String {
     value(run, observation).map_or_else(|| "not observed".to_owned(), |value| value.to_string())
+}
+
+/// The same of many lines: those that a condition looks for, or else the last.
+fn excerpt(run: &Run, observation: &Observation, conditions: &[Condition]) -> String {
+    const MOST: usize = 8;
+    let Some(Value::Lines(mut lines)) = value(run, observation) else {
+        return shown(run, observation);
+    };
+    let mut known = BTreeSet::new();
+    lines.retain(|line| known.insert(line.clone()));
+    if lines.len() <= MOST {
+        return shown(run, observation);
+    }
+    let parts: Vec<&str> = conditions.iter().filter_map(Condition::part).collect();
+    let named = lines
+        .iter()
+        .filter(|line| parts.iter().any(|part| line.contains(part)));
+    let named: Vec<&str> = named.map(String::as_str).collect();
+    let count = lines.len();
+    if named.is_empty() {
+        let last = lines[count - MOST..].join("; ");
+        return format!("{last} (the last {MOST} of {count} lines)");
+    }
+    let first = &named[..named.len().min(MOST)];
+    format!("{} ({} of {count} lines)", first.join("; "), named.len())
 }
 
 fn counted_values(values: impl Iterator<Item = (String, Option<String>, bool)>) -> Vec<Seen> {
@@ -272,6 +297,28 @@ scenarios:
         assert_eq!(outcome("{ sometimes: 1 }", &gap), Some(true));
         assert_eq!(outcome("{ sometimes: 2 }", &gap), None);
         assert_eq!(outcome("{ always: 1 }", &[]), None);
+    }
+
+    #[test]
+    fn of_many_lines_those_are_shown_that_are_looked_for() {
+        let text = SUITE.replace("a.read.bytes", "kernel.log");
+        let lines = |last: &str| {
+            let lines = (1..=500).map(|number| format!("line {number}"));
+            let lines: Vec<String> = lines.chain([last.to_owned()]).collect();
+            Run {
+                observations: [("kernel.log".to_owned(), Value::Lines(lines))].into(),
+                ..Run::default()
+            }
+        };
+        let seen = |expectation: &str, last| {
+            let text = text.replace("EXPECTATION", expectation);
+            let scenario = crate::suite::parse(&text, "t/f").unwrap().remove(0);
+            judge(&scenario, &[lines(last)])[0].seen[0].value.clone()
+        };
+        let shown = seen("{ never: \"~ out of\" }", "out of memory");
+        assert_eq!(shown, "out of memory (1 of 501 lines)");
+        let shown = seen("{ always: \"~ out of\" }", "the end");
+        assert!(shown.ends_with("line 500; the end (the last 8 of 501 lines)"));
     }
 
     #[test]

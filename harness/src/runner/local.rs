@@ -16,7 +16,7 @@ use crate::host_settings::HostSettings;
 use crate::lab::events::{self, LabEvents};
 use crate::lab::namespace::kernel_release;
 use crate::lab::relay::WireCounts;
-use crate::lab::{Carrier, Lab, LabError, kernel_has_netem};
+use crate::lab::{Carrier, Lab, LabError, kernel_has_nat, kernel_has_netem};
 use crate::observation::Observation;
 use crate::output;
 use crate::pace::pause;
@@ -240,6 +240,13 @@ fn obstacle(scenario: &Scenario, settings: &Settings, release: &str) -> Option<(
             ),
         };
         return Some((reason, hint));
+    }
+    if scenario.middlebox.is_some() && !kernel_has_nat() {
+        let reason = "its router changes addresses, for which this kernel lacks nf_tables, \
+                      nft_ct, nft_chain_nat, nft_masq or nft_reject_inet";
+        let hint = "where they are modules, load them; a guest's kernel that was fetched \
+                    before is to be fetched again: harness kernels fetch NAME";
+        return Some((reason.to_owned(), hint.to_owned()));
     }
     if !scenario.needs_netem {
         return None;

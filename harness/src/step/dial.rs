@@ -29,7 +29,7 @@ pub struct Dial {
     send: Option<Bytes>,
     /// How many bytes each waits for. Default: 0, to be connected is enough.
     expect: Option<Bytes>,
-    /// ETIMEDOUT for those that have not got it by then. Default: 4 s.
+    /// The error is `late` for those that have not got it by then. Default: 4 s.
     timeout: Option<Time>,
     /// The size of the receive buffer of each. Default: 64 KiB.
     window: Option<Bytes>,
@@ -47,6 +47,10 @@ pub struct Dial {
 impl Definition for Dial {
     const SHORTHAND: Option<&'static str> = Some("to");
     const MAKES: Makes = Makes::Sockets;
+
+    fn is_limited(&self) -> bool {
+        true
+    }
 
     fn waits_for(&self) -> Option<&StepReference> {
         self.after.as_ref()

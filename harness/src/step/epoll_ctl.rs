@@ -12,7 +12,7 @@ use crate::yaml::value::OneOrMore;
 pub struct Epollctl {
     on: Option<SocketName>,
     /// The epoll instance, which all lists of the actor share.
-    epoll: EpollName,
+    pub epoll: EpollName,
     /// What to wait for, one or several. Default: EPOLLIN, by level.
     events: Option<OneOrMore<Event>>,
 }

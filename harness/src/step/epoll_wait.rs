@@ -9,7 +9,7 @@ use super::prelude::*;
 #[serde(deny_unknown_fields)]
 pub struct Epollwait {
     /// The epoll instance.
-    epoll: EpollName,
+    pub epoll: EpollName,
     /// How long to wait. Default: no limit.
     timeout: Option<Time>,
 }

@@ -19,9 +19,9 @@ use crate::yaml::value::OneOrMore;
 #[serde(deny_unknown_fields)]
 pub struct Inject {
     /// The host that gets it.
-    to: HostName,
+    to: LinkHost,
     /// The host at the other end of the connection.
-    pub peer: HostName,
+    pub peer: LinkHost,
     /// The port of either end. Default: that of any connection.
     #[serde(default)]
     port: u16,
@@ -32,10 +32,10 @@ pub struct Inject {
     /// Added to the sequence number that is next. Default: 0.
     #[serde(default)]
     seq: i64,
-    /// Added to the number that the segment acknowledges. Default: 0.
+    /// Of a segment: added to the number that it acknowledges. Default: 0.
     #[serde(default)]
     ack: i64,
-    /// What an ICMP error says that the largest packet is. Default: 0.
+    /// Of packet-too-big: the largest packet, as it says. Default: 0.
     #[serde(default)]
     mtu: u32,
     /// Where it is put on the link: router, behind the impairment, or peer, so that it takes
@@ -175,10 +175,19 @@ impl Inject {
     /// Whether it says what is injected, and only that.
     pub fn check(&self, place: Place) -> Result<(), SuiteError> {
         let wrong = |message: &str, hint: &str| Err(SuiteError::new(place, message, hint));
+        if *self.to == *self.peer {
+            return wrong("inject: to and peer are the same host", "two hosts");
+        }
+        if self.mtu != 0 && self.icmp != Some(Icmp::TooBig) {
+            return wrong("inject: mtu says nothing here", "with icmp: packet-too-big");
+        }
         let Some(OneOrMore(flags)) = &self.flags else {
             return match self.icmp {
-                Some(_) => Ok(()),
                 None => wrong("inject: what?", "flags: RST, or icmp: port-unreachable"),
+                Some(_) if self.ack != 0 => {
+                    wrong("inject: an ICMP error acknowledges nothing", "without ack")
+                }
+                Some(_) => Ok(()),
             };
         };
         if self.icmp.is_some() {

@@ -12,6 +12,7 @@ pub struct LinkUp {
 }
 
 impl Definition for LinkUp {
+    const PREPARES: bool = true;
     const SHORTHAND: Option<&'static str> = Some("host");
 }
 

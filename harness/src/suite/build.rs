@@ -98,7 +98,7 @@ pub fn build(
     scenario.read_links(text)?;
     scenario.read_sysctls(&text.sysctls)?;
     scenario.read_actors(&text.actors)?;
-    scenario.let_connects_wait();
+    scenario.let_connects_wait()?;
     scenario.check(mentions)?;
     scenario.read_failure(&text.failure, origin.place)?;
     scenario.read_given(&text.given)?;
@@ -349,7 +349,7 @@ impl Scenario {
     /// A program is started before its clients: each connect waits for the first listen
     /// on the port it goes to, where the scenario has one, or for the command whose port
     /// it is.
-    fn let_connects_wait(&mut self) {
+    fn let_connects_wait(&mut self) -> Result<(), SuiteError> {
         let mut listens: BTreeMap<(String, u16), StepReference> = BTreeMap::new();
         for actor in &self.actors {
             let reference = |step: &str| StepReference {
@@ -381,7 +381,10 @@ impl Scenario {
         for actor in &mut self.actors {
             let (name, host) = (&actor.name, &actor.host);
             for task in &mut actor.tasks {
-                for_each_connect(&mut task.steps, &mut |to, after| {
+                for_each_connect(&mut task.steps, &mut |to, after, place| {
+                    if after.is_some() {
+                        return Ok(());
+                    }
                     let named = to.host.as_deref().map(|named| match split_family(named) {
                         Some((host, _)) if !hosts.iter().any(|known| known == named) => host,
                         _ => named,
@@ -390,14 +393,16 @@ impl Scenario {
                         Some("localhost") | None => host,
                         Some(host) => host,
                     };
-                    let listen = listens.get(&(host.to_owned(), to.port));
-                    let listen = listen.or_else(|| serving(&declared, host, to.port));
-                    if let Some(listen) = listen.filter(|listen| listen.list != *name) {
-                        after.get_or_insert_with(|| listen.clone());
-                    }
-                });
+                    let listen = match listens.get(&(host.to_owned(), to.port)) {
+                        None => serving(&declared, host, to.port, place)?,
+                        listen => listen,
+                    };
+                    *after = listen.filter(|listen| listen.list != *name).cloned();
+                    Ok(())
+                })?;
             }
         }
+        Ok(())
     }
 
     /// The commands that say by something else than a port when they are ready.
@@ -576,20 +581,36 @@ struct Declared {
 }
 
 /// The command that likely serves a port of a host: the only one there, or the only one
-/// that names the port.
-fn serving<'d>(declared: &'d [Declared], host: &str, port: u16) -> Option<&'d StepReference> {
-    let mut there: Vec<&Declared> = declared.iter().filter(|known| known.host == host).collect();
-    if there.len() > 1 {
-        let port = port.to_string();
-        let names = |text: &String| {
-            let mut numbers = text.split(|c: char| !c.is_ascii_digit());
-            numbers.any(|number| number == port)
-        };
-        there.retain(|known| known.texts.iter().any(names));
-    }
-    match there[..] {
-        [one] => Some(&one.ready),
-        _ => None,
+/// that names the port. Where that is open, the suite has to say it.
+fn serving<'d>(
+    declared: &'d [Declared],
+    host: &str,
+    port: u16,
+    place: Place,
+) -> Result<Option<&'d StepReference>, SuiteError> {
+    let there: Vec<&Declared> = declared.iter().filter(|known| known.host == host).collect();
+    let number = port.to_string();
+    let names = |text: &String| {
+        let mut numbers = text.split(|c: char| !c.is_ascii_digit());
+        numbers.any(|found| found == number)
+    };
+    let naming = there.iter().copied();
+    let naming = naming.filter(|known| known.texts.iter().any(names));
+    match (&there[..], &naming.collect::<Vec<_>>()[..]) {
+        ([], _) => Ok(None),
+        ([one], _) | (_, [one]) => Ok(Some(&one.ready)),
+        _ => {
+            let all: Vec<String> = there.iter().map(|known| known.ready.to_string()).collect();
+            let message = format!(
+                "which command serves {host}:{port} is open: {}",
+                all.join(", ")
+            );
+            let hint = format!(
+                "after: {}, or ready: {{ port: {port} }} of the command",
+                all[0]
+            );
+            Err(SuiteError::new(place, message, hint))
+        }
     }
 }
 
@@ -597,17 +618,23 @@ fn named(name: &str, place: Place, unknown: Unknown) -> SuiteError {
     SuiteError::new(place, format!("{name}: {}", unknown.message), unknown.hint)
 }
 
+/// What is done with each connect: where it leads, what it waits for, where it stands.
+type Change<'c> =
+    dyn FnMut(&Endpoint, &mut Option<StepReference>, Place) -> Result<(), SuiteError> + 'c;
+
 /// Changes what each connect of a list waits for.
 fn for_each_connect(
     steps: &mut [Step<ActorStep>],
-    change: &mut dyn FnMut(&Endpoint, &mut Option<StepReference>),
-) {
+    change: &mut Change<'_>,
+) -> Result<(), SuiteError> {
     for step in steps {
+        let place = step.place;
         match &mut step.kind {
-            ActorStep::Connect(connect) => change(&connect.to.0, &mut connect.after),
-            ActorStep::Dial(dial) => change(&dial.to.0, &mut dial.after),
-            ActorStep::Repeat(repeat) => for_each_connect(&mut repeat.steps.0, change),
+            ActorStep::Connect(connect) => change(&connect.to.0, &mut connect.after, place)?,
+            ActorStep::Dial(dial) => change(&dial.to.0, &mut dial.after, place)?,
+            ActorStep::Repeat(repeat) => for_each_connect(&mut repeat.steps.0, change)?,
             _ => {}
         }
     }
+    Ok(())
 }

@@ -1,9 +1,10 @@
 //! What has to hold between the parts of a scenario: names lead to something, and
 //! waits to an end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::scenario::Scenario;
+use super::scenario::{Actor, Scenario};
+use crate::condition::{Condition, is_quantity};
 use crate::lab::address::{SocketFamily, split_family};
 use crate::step::name::{Endpoint, StepReference};
 use crate::step::{ActorStep, Kind, LabStep, Makes, Step, flatten};
@@ -20,6 +21,7 @@ impl Scenario {
                 self.check_families(&task.steps)?;
                 self.check_rights(&actor.host, &task.steps)?;
             }
+            check_epolls(actor)?;
         }
         check_unique(&self.lab, &mut BTreeMap::new())?;
         for mention in mentions {
@@ -151,7 +153,11 @@ impl Scenario {
                 "a link is named after the host that it leads to",
             ));
         }
-        self.check_host(name, place)
+        if self.hosts.iter().any(|host| host == name) {
+            return Ok(());
+        }
+        let hosts = self.hosts.iter().map(String::as_str);
+        Err(SuiteError::no_such("no host", name, place, hosts))
     }
 
     fn check_actor(&self, name: &str, place: Place) -> Result<(), SuiteError> {
@@ -224,6 +230,7 @@ impl Scenario {
                 self.check_is_command(&signal.actor, step.place)
             }
             LabStep::Inject(inject) => inject.check(step.place),
+            LabStep::LinkDown(cut) => cut.check(step.place),
             LabStep::KernelSysctl(sysctl) => {
                 let mut set = self.kernel_sysctls.iter();
                 if set.any(|(name, _)| *name == *sysctl.name) {
@@ -238,12 +245,16 @@ impl Scenario {
                 for host in until.observation.hosts() {
                     self.check_host(host, until.observation.place)?;
                 }
-                let mut conditions = until.condition.0.iter();
-                if conditions.all(|condition| condition.references().is_empty()) {
+                let is_number = |condition: &Condition| match condition.exact() {
+                    Some(wanted) => is_quantity(wanted),
+                    None => condition.references().is_empty() && condition.part().is_none(),
+                };
+                if until.condition.0.iter().all(is_number) {
                     return Ok(());
                 }
                 let message = "until compares with numbers only";
-                Err(SuiteError::new(until.condition.place, message, ""))
+                let hint = "a number, a range such as 1..3, or a comparison such as \"> 1kB\"";
+                Err(SuiteError::new(until.condition.place, message, hint))
             }
             _ => Ok(()),
         }
@@ -299,6 +310,25 @@ impl Scenario {
             "an awaited step must be able to run first",
         ))
     }
+}
+
+/// An epoll instance is waited for where some list of the actor puts a socket into it.
+fn check_epolls(actor: &Actor) -> Result<(), SuiteError> {
+    let steps = || actor.tasks.iter().flat_map(|task| flatten(&task.steps));
+    let made = steps().filter_map(|step| match &step.kind {
+        ActorStep::Epollctl(control) => Some(&*control.epoll),
+        _ => None,
+    });
+    let made: BTreeSet<&str> = made.collect();
+    for step in steps() {
+        if let ActorStep::Epollwait(wait) = &step.kind
+            && !made.contains(&*wait.epoll)
+        {
+            let (what, name) = ("no epoll-ctl makes", &*wait.epoll);
+            return Err(SuiteError::no_such(what, name, step.place, made));
+        }
+    }
+    Ok(())
 }
 
 fn check_unique<K: Kind>(

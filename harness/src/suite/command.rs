@@ -374,6 +374,39 @@ scenarios:
     }
 
     #[test]
+    fn a_client_that_two_commands_may_serve_says_which_it_waits_for() {
+        let parse = |port: u16, after: &str| {
+            suite::parse(
+                &format!(
+                    r#"
+scenarios:
+  - name: own
+    explains: Two commands.
+    source: ours
+    actors:
+      one: {{ on: server, command: [x, --port, 8080], ready: {{ line: up }} }}
+      two: {{ on: server, command: [y], ready: {{ file: up }} }}
+      user: {{ on: client, steps: [{{ connect: {{ to: "server:{port}"{after} }} }}] }}
+    expect: {{ user.connect.error: {{ always: none }} }}
+"#
+                ),
+                "t/f",
+            )
+        };
+        for (port, after, awaited) in [
+            (8080, "", "one.ready"),
+            (8081, ", after: two.ready", "two.ready"),
+        ] {
+            let scenarios = parse(port, after).unwrap();
+            let connect = &scenarios[0].actors[2].tasks[0].steps[0];
+            assert_eq!(connect.waits_for().unwrap().to_string(), awaited);
+        }
+        let error = parse(8081, "").unwrap_err().to_string();
+        let says = "which command serves server:8081 is open: one.ready, two.ready";
+        assert!(error.contains(says), "{error}");
+    }
+
+    #[test]
     fn what_is_wrong_with_a_command_is_said() {
         for (actor, says) in [
             ("command: []", "no program"),

@@ -6,9 +6,12 @@
 //! cell is then a scenario like any other, and an error in a value points at the
 //! value.
 
+mod covering;
+
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
+use covering::covering;
 use serde::{Deserialize, Serialize};
 
 use crate::step::name::is_name;
@@ -140,7 +143,7 @@ pub fn expand(node: Node) -> Result<Vec<(Node, Option<Cell>)>, SuiteError> {
             format!("${} stands for its value in the scenario", key.text),
         ));
     }
-    let covering = covering(&axes, &product, &deciding);
+    let covering = covering(axes.len(), &product, &deciding);
     Ok(nodes
         .into_iter()
         .zip(&product)
@@ -382,11 +385,30 @@ impl<'a> Filling<'a> {
         for (key, node) in entries {
             let value = self.node(node, values, depth)?;
             // A value that says nothing leaves the key out.
-            if !matches!(value.content, Content::Null) || matches!(node.content, Content::Null) {
-                filled.push((key.clone(), value));
+            if matches!(value.content, Content::Null) && !matches!(node.content, Content::Null) {
+                continue;
             }
+            let filled_key = self.key(key, values, depth)?;
+            let is_key = |(known, _): &(Key, Node)| known.text == filled_key.text;
+            if filled_key.text != key.text && filled.iter().any(is_key) {
+                let message = format!("a second key {:?}", filled_key.text);
+                return Err(SuiteError::new(key.place, message, "each key once"));
+            }
+            filled.push((filled_key, value));
         }
         Ok(filled)
+    }
+
+    /// A key with what stands for `$axis` in it.
+    fn key(&self, key: &Key, values: &[usize], depth: usize) -> Result<Key, SuiteError> {
+        let place = key.place;
+        let content = Content::Scalar(key.text.clone());
+        let whole = Node { content, place };
+        let filled = self.within_text(&whole, &key.text, values, depth)?;
+        let Content::Scalar(text) = filled.content else {
+            return Ok(key.clone());
+        };
+        Ok(Key { text, place })
     }
 
     fn node(&self, node: &Node, values: &[usize], depth: usize) -> Result<Node, SuiteError> {
@@ -429,6 +451,10 @@ impl<'a> Filling<'a> {
             return self.within_text(node, text, values, depth);
         };
         let Some(index) = self.axes.iter().position(|axis| axis.key.text == name) else {
+            // `$axis-more` is the value and more text.
+            if self.longest_reference(&text[1..]).is_some() {
+                return self.within_text(node, text, values, depth);
+            }
             let key = Key {
                 text: name.to_owned(),
                 place: node.place,
@@ -577,42 +603,6 @@ fn reference(text: &str) -> Option<(&str, Option<&str>)> {
     (is_name(name) && part.is_none_or(is_name)).then_some((name, part))
 }
 
-/// The cells that run without `--full`, chosen one by one: each time the one that
-/// brings the most pairs of values, and cases, that no chosen cell has.
-fn covering(axes: &[Axis], product: &[Vec<usize>], deciding: &[Option<usize>]) -> BTreeSet<usize> {
-    // What a cell brings: (axis, value, axis, value), or a case.
-    type Brought = (usize, usize, usize, usize);
-    let brings = |index: usize| -> Vec<Brought> {
-        let values = &product[index];
-        let mut brought = vec![(usize::MAX, deciding[index].unwrap_or(0), 0, 0)];
-        for first in 0..axes.len() {
-            // With one axis only, each value by itself.
-            brought.push((first, values[first], first, values[first]));
-            for second in first + 1..axes.len() {
-                brought.push((first, values[first], second, values[second]));
-            }
-        }
-        brought
-    };
-    let mut missing: BTreeSet<Brought> = (0..product.len()).flat_map(brings).collect();
-    let mut chosen = BTreeSet::new();
-    while !missing.is_empty() {
-        let news = |index: &usize| {
-            let brought = brings(*index);
-            brought.iter().filter(|one| missing.contains(one)).count()
-        };
-        // The first of the best: max_by_key takes the last.
-        let Some(best) = (0..product.len()).rev().max_by_key(news) else {
-            break;
-        };
-        for brought in brings(best) {
-            missing.remove(&brought);
-        }
-        chosen.insert(best);
-    }
-    chosen
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -668,6 +658,25 @@ scenarios:
             .iter()
             .find(|known| known.id.contains("close,greeting=unread"));
         assert!(reset.unwrap().explains.ends_with("ends. It is reset."));
+    }
+
+    #[test]
+    fn an_axis_stands_in_a_key() {
+        let with = |hosts: &str| {
+            let family = "family: $family\n";
+            let links = format!("{family}    links: {{ {hosts} }}\n");
+            MATRIX
+                .replace(
+                    "family: [ipv4, ipv6]",
+                    "family: [ipv4, ipv6]\n      host: [client]",
+                )
+                .replace(family, &links)
+        };
+        let scenarios = suite::parse(&with("$host: { delay: 5ms }"), "t/f").unwrap();
+        assert!(scenarios.iter().all(|one| one.links.contains_key("client")));
+        let twice = with("client: { delay: 1ms }, $host: { delay: 5ms }");
+        let error = suite::parse(&twice, "t/f").unwrap_err().to_string();
+        assert!(error.contains("a second key \"client\""), "{error}");
     }
 
     #[test]

@@ -75,13 +75,22 @@ pub struct Scenario {
     /// What must have been seen for a run to count.
     pub given: Vec<Given>,
     /// The steps of which anything is expected on any release.
-    pub named_steps: BTreeSet<StepReference>,
+    pub named_steps: BTreeSet<NamedStep>,
     /// The suite's file, as it was named, and the line that the scenario begins on.
     #[serde(default)]
     pub file: Option<(PathBuf, usize)>,
     /// Where its failure is known.
     #[serde(default)]
     pub expected_failure: Option<ExpectedFailure>,
+}
+
+/// A step of which something is expected, beside how long it takes.
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct NamedStep {
+    /// The step.
+    pub step: StepReference,
+    /// Of a number of errors, which: it says nothing of others.
+    pub errno: Option<String>,
 }
 
 /// What must have been seen for a run to count.
@@ -357,22 +366,29 @@ impl Scenario {
         self.observed().any(is_packets) || steps.any(|step| matches!(step.kind, LabStep::Inject(_)))
     }
 
-    /// Whether anything is expected of how a step ends.
-    pub fn expects_of(&self, list: &str, step: &str) -> bool {
-        self.named_steps.contains(&StepReference {
-            list: list.to_owned(),
-            step: step.to_owned(),
+    /// Whether anything is expected of a step that says whether it may end with this error.
+    pub fn expects_of(&self, list: &str, step: &str, error: &str) -> bool {
+        let mut named = self.named_steps.iter();
+        named.any(|named| {
+            let is_error = named.errno.as_deref().is_none_or(|errno| errno == error);
+            named.step.list == list && named.step.step == step && is_error
         })
     }
 
     /// The steps of which something is expected, beside how long they take.
-    pub(super) fn steps_named(&self) -> BTreeSet<StepReference> {
+    pub(super) fn steps_named(&self) -> BTreeSet<NamedStep> {
         let of_step = |observation: &Observation| match observation {
             Observation::Step {
-                list, step, field, ..
-            } if *field != Field::Ms => Some(StepReference {
-                list: list.clone(),
-                step: step.clone(),
+                list,
+                step,
+                field,
+                errno,
+            } if *field != Field::Ms => Some(NamedStep {
+                step: StepReference {
+                    list: list.clone(),
+                    step: step.clone(),
+                },
+                errno: errno.clone(),
             }),
             _ => None,
         };

@@ -321,7 +321,7 @@ fn check_error(wanted: &str, is_limited: bool, kind: &str) -> Result<(), Unknown
     }
     Err(Unknown::new(
         format!("{kind} has no time limit here, so it is never late"),
-        "add `within`, or the `timeout` that until, restart and wait-outq-empty have",
+        "add `within`, or the `timeout` that dial, until, restart and wait-outq-empty have",
     ))
 }
 

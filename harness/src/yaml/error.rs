@@ -65,10 +65,14 @@ impl SuiteError {
     ) -> Self {
         let names: Vec<&str> = names.into_iter().collect();
         let likely = did_you_mean(name, names.iter().copied());
+        let known = match names[..] {
+            [] => "none".to_owned(),
+            _ => names.join(", "),
+        };
         Self::new(
             place,
             format!("{what} {name:?}{likely}"),
-            format!("known: {}", names.join(", ")),
+            format!("known: {known}"),
         )
     }
 }

@@ -157,6 +157,7 @@ impl de::Error for ReadError {
 fn in_our_words(expected: String) -> String {
     match expected.as_str() {
         "u32" | "u64" => "a whole number",
+        "i64" => "a whole number, which may be negative",
         "u16" => "a whole number up to 65535",
         "a nonzero u16" => "a whole number from 1 to 65535",
         "a nonzero u32" | "a nonzero u64" => "a whole number from 1",
@@ -594,7 +595,7 @@ impl<'a> StepReader<'a> {
         let place = value.place;
         let shorthand = (reader.context.grammar.shorthand)(&word.text);
         let mut content = value.content;
-        if let (Content::Scalar(_), Some(key)) = (&content, shorthand) {
+        if let (Content::Scalar(_) | Content::List(_), Some(key)) = (&content, shorthand) {
             let text = key.to_owned();
             content = Content::Map(vec![(Key { text, place }, Node { content, place })]);
         }

@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 
 use super::error::Place;
 use super::quantity;
-use super::reader::{ONE_OR_MORE, PLACED};
+use super::reader::{ONE_OR_MORE, PLACED, problem};
 use super::schema::AS_IT_IS;
 use crate::impairment::Probability;
 
@@ -334,8 +334,14 @@ pub struct OneOrMore<T>(pub Vec<T>);
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMore<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let visitor = List("a value or a list of them", PhantomData);
-        let list = deserializer.deserialize_newtype_struct(ONE_OR_MORE, visitor);
-        list.map(Self)
+        let list = deserializer.deserialize_newtype_struct(ONE_OR_MORE, visitor)?;
+        if list.is_empty() {
+            return Err(de::Error::custom(problem(
+                "an empty list",
+                "one or several",
+            )));
+        }
+        Ok(Self(list))
     }
 }
 

@@ -162,3 +162,104 @@ fn links_change_and_drop_what_they_are_told_to() {
 "#,
     );
 }
+
+#[test]
+fn a_router_forgets_and_answers_what_it_does_not_know_as_it_is_told() {
+    let _machine = machine::shared();
+    passes(
+        r#"
+    matrix: { unknown: [forward, reset, drop], family: [ipv4, ipv6] }
+    family: $family
+    router: { nat: masquerade, idle_limit: 1s, on_unknown: $unknown }
+    actors:
+      srv:
+        on: server
+        steps: [{ listen: 7000 }, accept, getpeername, { read: 5 }, { write: reply }, { read: { bytes: 5, within: 4s, as: second, may-fail: true } }]
+      cli:
+        on: client
+        steps: [{ connect: "server:7000" }, { write: hello }, { read: 5 }, { sleep: 2500ms }, { write: { bytes: again, as: later } }, { read: { bytes: 1, within: 1s, as: answer } }]
+    expect:
+      srv.getpeername.value: { never: "~ client" }
+      srv.read.bytes: { always: 5 }
+      cli.read.bytes: { always: 5 }
+      srv.second.bytes: { always: 0 }
+    cases:
+      - when: { unknown: drop }
+        expect: { cli.answer.error: { always: late }, client.packets.received.RST: { always: 0 } }
+      - when: { unknown: reset }
+        expect:
+          cli.answer.error: { always: ECONNRESET }
+          server.packets.sent.RST: { always: 0 }
+      - expect:
+          cli.answer.error: { always: ECONNRESET }
+          server.packets.to.client.RST: { always: ">= 1" }
+"#,
+    );
+}
+
+#[test]
+fn packets_that_nobody_sent_are_taken_for_those_of_the_peer() {
+    let _machine = machine::shared();
+    passes(
+        r#"
+    matrix:
+      family: [ipv4, ipv6]
+      from: [router, peer]
+      link: { none: { is: {} }, lossy: { is: { loss: 100% } } }
+      packet: { reset: { flags: RST }, fin: { flags: [FIN, ACK] }, stray: { flags: ACK, ack: -100000 }, icmp: { icmp: host-unreachable } }
+    family: $family
+    actors:
+      srv: { on: server, steps: [{ listen: 7000 }, accept, { await: cli.read }] }
+      cli: { on: client, steps: [{ connect: "server:7000" }, { await: lab.inject }, { read: { bytes: 1, within: 500ms } }] }
+    lab:
+      - await: cli.connect
+      - await: srv.accept
+      - link: { host: client, becomes: $link.is }
+      - inject: { to: client, peer: server, from: $from, flags: $packet.flags, ack: $packet.ack, icmp: $packet.icmp }
+    expect:
+      lab.inject.error: { always: none }
+    cases:
+      # What the peer sends takes the way of all packets.
+      - when: { link: lossy, from: peer }
+        expect: { cli.read.error: { always: late }, client.packets.received.FIN: { always: 0 }, client.packets.received.RST: { always: 0 } }
+      - when: { packet: reset }
+        expect: { cli.read.error: { always: ECONNRESET }, client.packets.from.server.RST: { always: 1 } }
+      - when: { packet: fin }
+        expect: { cli.read.error: { always: none }, cli.read.bytes: { always: 0 } }
+      - when: { packet: stray }
+        expect: { cli.read.error: { always: late }, client.sockets.ESTABLISHED: { always: 1 } }
+      - expect:
+          cli.read.error: { always: late }
+          client.Icmp.InErrors: { always: 0 }
+          client.sockets.ESTABLISHED: { always: 1 }
+"#,
+    );
+}
+
+#[test]
+fn what_a_device_refuses_the_sender_knows_of_with_every_carrier() {
+    let _machine = machine::shared();
+    passes(
+        r#"
+    matrix: { link: { none: {}, relay: { is: { delay: 1ms } } } }
+    link: $link.is
+    actors:
+      srv: { on: server, steps: [{ listen: 7000 }, accept, { read: 5 }] }
+      cli:
+        on: client
+        steps: [{ connect: "server:7000" }, { await: lab.link-down }, { write: hello }, { tcp-info: unacked }]
+    lab:
+      - await: cli.connect
+      - await: srv.accept
+      - link-down: { host: client, only: from, at: device }
+      - await: cli.tcp-info
+      - sample: refused
+      - link-up: client
+    expect:
+      srv.read.bytes: { always: 5 }
+      cli.tcp-info.value: { always: 0 }
+      refused.client.sockets.ESTABLISHED.send_queue_bytes: { always: 5 }
+      client.packets.to.server.retransmissions: { always: 0 }
+"#,
+    );
+}

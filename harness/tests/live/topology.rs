@@ -27,6 +27,7 @@ use harness::lab::topology::Cut;
 const BOTH: Cut = Cut {
     towards: true,
     from: true,
+    at_device: false,
 };
 
 fn build(scenario: &Scenario) -> Lab {

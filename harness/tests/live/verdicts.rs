@@ -127,6 +127,12 @@ fn what_prepares_a_run_may_not_fail_in_silence() {
         let says = "u.write failed with EPIPE, and nothing is expected of it";
         assert!(shown.contains(says), "{shown}");
     }
+    // A count of other errors says nothing of this one.
+    let (ended, result) = run(
+        &body(bad, "      p.setsockopt.errors.ENOENT: { always: 0 }\n"),
+        &[],
+    );
+    assert_eq!(result.verdict, Verdict::Errored, "{}", ended.stdout);
     for step in [
         "{ fcntl: { flags: O_NONBLOCK, on: gone } }",
         "{ bind: { to: \"client:1\", as: wrong } }",
@@ -137,6 +143,22 @@ fn what_prepares_a_run_may_not_fail_in_silence() {
         let (ended, result) = run(&body(&steps, ""), &[]);
         assert_eq!(result.verdict, Verdict::Errored, "{step}: {}", ended.stdout);
     }
+}
+
+#[test]
+fn a_command_that_fails_is_shown_where_nothing_is_expected_of_it() {
+    let _machine = machine::shared();
+    let body = |more: &str| {
+        format!(
+            "    actors:\n      p: {{ on: server, command: [sh, -c, exit 7] }}\n      u: {{ on: client, \
+             steps: [{{ await: {{ step: p.exit, as: ended }} }}] }}\n    expect:\n      u.ended.ms: {{ always: \
+             \">= 0\" }}\n{more}"
+        )
+    };
+    let says = "p.exit failed with status 7, and nothing is expected of it";
+    assert!(run(&body(""), &[]).0.expect(0).stdout.contains(says));
+    let ended = run(&body("      p.exit.status: { always: 7 }\n"), &[]).0;
+    assert!(!ended.expect(0).stdout.contains(says));
 }
 
 #[test]
