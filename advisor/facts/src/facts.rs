@@ -19,7 +19,7 @@ use crate::namespaces::{Namespace, Place};
 use crate::open_files::OpenFiles;
 use crate::origin::Origin;
 use crate::processes::Processes;
-use crate::read::{FactError, OutOfSight, Unseen, number, read_json, read_required};
+use crate::read::{FactError, OutOfSight, Unseen, check, number, read_json, read_required};
 use crate::release::Release;
 use crate::root::{Looking, Root};
 use crate::settings::Settings;
@@ -131,6 +131,7 @@ impl Facts {
     }
 
     fn read_keeping(root: &Root, looking: Looking, keep: Keep) -> Result<Self, FactError> {
+        check(root)?;
         let path = root.path();
         let release = read_required(&path.join("proc/sys/kernel/osrelease"))?;
         let stat_path = path.join("proc/stat");

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::root::Root;
 use crate::sock_diag::SockDiagError;
 
 /// The largest file that is read, in bytes: /proc/net/tcp takes 150 bytes a
@@ -86,6 +87,9 @@ pub enum FactError {
         /// The kernel's words.
         source: io::Error,
     },
+    /// This host has no /proc, and nothing of it can be read.
+    #[error("/proc is not mounted: this host cannot be looked at")]
+    NoProc,
     /// The file does not have the form that the kernel gives it.
     #[error("{}:{line}: {message}", path.display())]
     Malformed {
@@ -118,7 +122,11 @@ impl FactError {
                 "run it as root, or as a user that may read the file"
             }
             Self::Read { .. } => {
-                "it needs /proc mounted, or with --root a directory that holds a copy of the file"
+                "this host lacks it; --root takes a directory that holds a copy of the file"
+            }
+            Self::NoProc => {
+                "mount -t proc proc /proc; without it lint, explain and rules work, and what was \
+                 taken elsewhere is read: --facts, --record, --sosreport, --sysctl-dump, --root"
             }
             Self::Malformed { .. } | Self::Sockets(_) => {
                 "the kernel does not write this: if the file is a copy, copy it again; \
@@ -157,6 +165,14 @@ pub(crate) fn read_required(path: &Path) -> Result<String, FactError> {
         path: path.to_owned(),
         source: nix::errno::Errno::ENOENT.into(),
     })
+}
+
+/// An error unless there is something to look at; `root` is `/` for this host.
+pub fn check(root: &Root) -> Result<(), FactError> {
+    if *root == Root::Live && !Path::new("/proc/self").exists() {
+        return Err(FactError::NoProc);
+    }
+    Ok(())
 }
 
 /// The text of a file, or `None` where there is no such file.
