@@ -121,13 +121,13 @@ impl Facts {
 
     /// Reads a host once, in the way that was asked for.
     pub fn read_with(root: &Root, looking: Looking) -> Result<Self, FactError> {
-        Self::read_keeping(root, looking, Keep::All)
+        Self::read_keeping(root, looking, Keep::all())
     }
 
     /// Reads this host once and keeps at most so many sockets of each network namespace,
     /// listeners first.
     pub fn read_at_most(looking: Looking, sockets: usize) -> Result<Self, FactError> {
-        Self::read_keeping(&Root::Live, looking, Keep::AtMost(sockets))
+        Self::read_keeping(&Root::Live, looking, Keep::at_most(sockets))
     }
 
     fn read_keeping(root: &Root, looking: Looking, keep: Keep) -> Result<Self, FactError> {
@@ -148,7 +148,7 @@ impl Facts {
                 Some(Look::read_keeping(
                     &earlier,
                     looking,
-                    Keep::All,
+                    Keep::all(),
                     &mut Vec::new(),
                 )?)
             }
@@ -408,6 +408,10 @@ impl Facts {
             (
                 OutOfSight::OthersSockets,
                 self.now.sockets.is_none() || self.hides_sockets(),
+            ),
+            (
+                OutOfSight::ManySockets,
+                self.unseen.iter().any(Unseen::is_for_memory),
             ),
         ]
         .into_iter()

@@ -51,10 +51,10 @@ impl Look {
         looking: Looking,
         unseen: &mut Vec<Unseen>,
     ) -> Result<Self, FactError> {
-        let mut look = Self::read_keeping(root, looking, Keep::Compared, unseen)?;
+        let mut look = Self::read_keeping(root, looking, Keep::compared(), unseen)?;
         if *root == Root::Live {
             let (_, open) = Processes::find(root.path(), &Inodes::None, &mut Vec::new());
-            look.add_hidden(root.path(), &open, looking, Keep::Compared, unseen)?;
+            look.add_hidden(root.path(), &open, looking, Keep::compared(), unseen)?;
         }
         Ok(look)
     }

@@ -30,6 +30,8 @@ pub(crate) const DESCRIPTORS: &str = "the descriptors of ";
 pub(crate) const NAMESPACES: &str = "the network namespace";
 /// How the name of sockets begins that could not be seen.
 pub(crate) const SOCKETS: &str = "the sockets";
+/// How the name of sockets begins that there was no memory for.
+pub(crate) const MANY_SOCKETS: &str = "sockets beyond the first";
 
 /// What an answer about a host can't do without, where it is out of sight for want of
 /// rights or in another network namespace.
@@ -42,6 +44,8 @@ pub enum OutOfSight {
     TcpMem,
     /// Sockets of other processes, or whose they are.
     OthersSockets,
+    /// Sockets that there was no memory for.
+    ManySockets,
 }
 
 impl OutOfSight {
@@ -51,6 +55,7 @@ impl OutOfSight {
             Self::Orphans => "orphans",
             Self::TcpMem => "tcp_mem",
             Self::OthersSockets => "sockets of other processes",
+            Self::ManySockets => "some of the sockets",
         }
     }
 
@@ -59,11 +64,17 @@ impl OutOfSight {
         match self {
             Self::Orphans | Self::TcpMem => "not in the initial network namespace",
             Self::OthersSockets => "not permitted",
+            Self::ManySockets => "too many for the memory that it may take",
         }
     }
 }
 
 impl Unseen {
+    /// Whether it is about sockets that there was no memory for.
+    pub(crate) fn is_for_memory(&self) -> bool {
+        self.what.starts_with(MANY_SOCKETS)
+    }
+
     /// Whether it is about sockets of other processes, or whose they are.
     ///
     /// Descriptors count only where a socket that was seen is nobody's, and network
