@@ -25,6 +25,7 @@ mod show;
 use std::io;
 use std::process::ExitCode;
 
+use advisor_report::escape::inert;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::actor;
@@ -172,9 +173,14 @@ pub fn main() -> ExitCode {
 /// Prints an error and what to do about it.
 fn complain(message: impl std::fmt::Display, hint: &str) {
     let style = anstyle::AnsiColor::Red.on_default().bold();
-    output::say_error(&format!("{style}error{style:#}: {message}"));
+    // No colour in it is ours.
+    let inert = |text: &str| text.split('\n').map(inert).collect::<Vec<_>>().join("\n");
+    output::say_error(&format!(
+        "{style}error{style:#}: {}",
+        inert(&message.to_string())
+    ));
     if !hint.is_empty() {
-        output::say_error(&format!("hint: {hint}"));
+        output::say_error(&format!("hint: {}", inert(hint)));
     }
 }
 
