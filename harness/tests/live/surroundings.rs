@@ -13,9 +13,9 @@ scenarios:
     source: RFC 9293
     runs: 1
     actors:
-      server: { on: server, steps: [{ listen: 7000 }, accept] }
-      client: { on: client, steps: [{ connect: \"server:7000\" }] }
-    expect: { client.connect.error: { always: none } }
+      acceptor: { on: server, steps: [{ listen: 7000 }, accept] }
+      dialer: { on: client, steps: [{ connect: \"server:7000\" }] }
+    expect: { dialer.connect.error: { always: none } }
 ";
 
 /// The exit status, and what was said, of the harness behind a change of its surroundings.
