@@ -2,8 +2,9 @@
 //! never panic, and neither do the rules on what was read.
 //!
 //! Each target changes what kernels and this program really wrote, at random.
-//! A run is short; `FUZZ_SECONDS=600 cargo test -p advisor --lib fuzz` is long.
-//! What fails is named by a seed, with which `arbtest` repeats it.
+//! A run is short; `FUZZ_SECONDS=600 cargo test -p advisor --lib fuzz` is long, and
+//! `ci/campaign` counts executions. What fails is named by a seed, with which `arbtest`
+//! repeats it.
 
 use std::fmt::Write as _;
 use std::fs::DirEntry;
@@ -11,14 +12,18 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use advisor_facts::condition::Condition;
+use advisor_facts::events::TRACEPOINTS;
+use advisor_facts::events::tracepoint::Layout;
 use advisor_facts::kernel_log::KernelLog;
 use advisor_facts::sock_diag::{Family, TcpSocket, decode_recorded};
 use advisor_facts::tcp_info::TcpInfo;
 use advisor_facts::{Facts, Root, file, proc_tcp, sosreport, sysctl_dump};
-use arbtest::arbitrary::{Result, Unstructured};
-use arbtest::{ArbTest, arbtest};
+use advisor_report::{proof, report};
 
+use crate::fuzzing::{changed, fuzz, with_other_numbers, with_other_words};
 use crate::plan;
+use crate::render::text;
+use crate::rules::NamedReport;
 use crate::sockets::{By, Question};
 
 /// What kernels answered, each in `advisor/kernels` and one more.
@@ -33,34 +38,13 @@ static DUMPS: LazyLock<Vec<String>> = LazyLock::new(|| {
         .collect()
 });
 
-/// Runs a target for a second, or as long as was asked for.
-fn fuzz<P: FnMut(&mut Unstructured<'_>) -> Result<()>>(target: P) {
-    let seconds = std::env::var("FUZZ_SECONDS")
-        .ok()
-        .and_then(|seconds| seconds.parse::<u64>().ok())
-        .unwrap_or(1);
-    let target: ArbTest<P> = arbtest(target);
-    target.budget_ms(seconds * 1000).run();
-}
-
-/// Changes bytes, takes some out, puts some in, or cuts the end off.
-fn changed(mut bytes: Vec<u8>, input: &mut Unstructured<'_>) -> Result<Vec<u8>> {
-    for _ in 0..input.int_in_range(0..=8)? {
-        let at = input.choose_index(bytes.len().max(1))?;
-        match input.int_in_range(0..=5)? {
-            0..=2 if at < bytes.len() => bytes[at] = input.arbitrary()?,
-            3 => bytes.truncate(at),
-            4 => {
-                let end = (at + input.int_in_range(0..=16)?).min(bytes.len());
-                bytes.drain(at.min(end)..end);
-            }
-            _ => {
-                let inserted: Vec<u8> = input.arbitrary()?;
-                bytes.splice(at..at, inserted);
-            }
-        }
-    }
-    Ok(bytes)
+/// Two hexadecimal digits a byte.
+fn bytes_of(digits: &str) -> Vec<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).unwrap_or(0);
+    let pairs = digits.as_bytes().as_chunks().0.iter();
+    pairs
+        .map(|[high, low]| u8::try_from(digit(*high) << 4 | digit(*low)).unwrap_or(0))
+        .collect()
 }
 
 /// What is made of a socket has no bounds that a kernel's answer could break.
@@ -70,6 +54,15 @@ fn look_at(socket: &TcpSocket) {
     let text = serde_json::to_string(socket).expect("a socket can be written");
     let read: TcpSocket = serde_json::from_str(&text).expect("and read");
     assert_eq!(&read, socket);
+}
+
+/// An answer obeys nobody: whatever was read, a terminal does nothing but show it.
+fn write(facts: &Facts, advice: &plan::Advice) {
+    let mut answer = Vec::new();
+    text::write(&mut answer, advice, facts, 80, true).expect("memory has room");
+    let answer = String::from_utf8(answer).expect("an answer is text");
+    let obeyed = |c: char| c.is_control() && c != '\n';
+    assert!(!answer.contains(obeyed), "{answer:?}");
 }
 
 /// A real archive of sosreport, unpacked from xz: xz would refuse what is changed in it.
@@ -84,11 +77,11 @@ static SOSREPORT: LazyLock<Vec<u8>> = LazyLock::new(|| {
 #[test]
 fn a_sosreport() {
     let path = Path::new("shop1.tar");
-    fuzz(|input| {
+    fuzz("a_sosreport", |input| {
         let archive = changed(SOSREPORT.clone(), input)?;
         match sosreport::parse(&archive, path) {
             Ok(facts) => {
-                plan::advise(&facts, &[]);
+                write(&facts, &plan::advise(&facts, &[]));
             }
             Err(error) => assert!(error.to_string().starts_with("shop1.tar: "), "{error}"),
         }
@@ -100,10 +93,10 @@ fn a_sosreport() {
 fn a_dump_of_settings() {
     let path = Path::new("host.sysctl");
     let dump = b"kernel.osrelease = 6.12.48\nnet.ipv4.tcp_mem = 1\t2\t3\nnet.core.somaxconn = 9\n";
-    fuzz(|input| {
+    fuzz("a_dump_of_settings", |input| {
         match sysctl_dump::parse(&changed(dump.to_vec(), input)?, path) {
             Ok(facts) => {
-                plan::advise(&facts, &[]);
+                write(&facts, &plan::advise(&facts, &[]));
             }
             Err(error) => assert!(error.to_string().starts_with("host.sysctl:"), "{error}"),
         }
@@ -113,21 +106,11 @@ fn a_dump_of_settings() {
 
 #[test]
 fn netlink() {
-    fuzz(|input| {
+    fuzz("netlink", |input| {
         let dump = input.choose(&DUMPS)?;
         let mut text = String::new();
         for line in dump.lines().filter(|line| !line.starts_with('#')) {
-            let message = line
-                .as_bytes()
-                .as_chunks()
-                .0
-                .iter()
-                .map(|[high, low]| {
-                    let digit = |byte: u8| char::from(byte).to_digit(16).unwrap_or(0);
-                    u8::try_from(digit(*high) << 4 | digit(*low)).unwrap_or(0)
-                })
-                .collect();
-            for byte in changed(message, input)? {
+            for byte in changed(bytes_of(line), input)? {
                 let _ = write!(text, "{byte:02x}");
             }
             text.push('\n');
@@ -141,7 +124,7 @@ fn netlink() {
 
 #[test]
 fn tcp_info() {
-    fuzz(|input| {
+    fuzz("tcp_info", |input| {
         let bytes: Vec<u8> = input.arbitrary()?;
         let info = TcpInfo::decode(&bytes);
         let mut set = TcpInfo::default();
@@ -172,21 +155,11 @@ fn facts() {
         text
     })
     .collect();
-    fuzz(|input| {
-        let mut text = input.choose(&texts)?.clone();
-        // Mostly digits, so that the rest stays what it was.
-        for _ in 0..input.int_in_range(0..=16)? {
-            let at = input.choose_index(text.len())?;
-            if let Some(digit) = text[at..].iter().position(u8::is_ascii_digit) {
-                text[at + digit] = input.int_in_range(b'0'..=b'9')?;
-            }
-        }
-        if input.ratio(1, 4)? {
-            text = changed(text, input)?;
-        }
+    fuzz("facts", |input| {
+        let text = with_other_numbers(input.choose(&texts)?.clone(), input)?;
         match file::read_from(&*text, Path::new("host.json")) {
             Ok(facts) => {
-                let _ = plan::advise(&facts, &[]);
+                write(&facts, &plan::advise(&facts, &[]));
                 for by in [By::Memory, By::Process, By::Peer, By::State] {
                     let _ = Question { by, top: 3 }.ask_facts(&facts);
                 }
@@ -202,7 +175,7 @@ fn text() {
     const LINES: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when\n\
         1: 0100007F:1F90 0200000A:D431 01 00000005:00000007 01:00000014 00000003  1000        0 23 2\n";
     const LOG: &str = "<6>[   12.500000][  T123] TCP: too many orphaned sockets\n";
-    fuzz(|input| {
+    fuzz("text", |input| {
         let lines = changed(LINES.into(), input)?;
         for family in [Family::Inet, Family::Inet6] {
             let _ = proc_tcp::each(&*lines, Path::new("tcp"), family, &mut |socket| {
@@ -211,6 +184,84 @@ fn text() {
         }
         let log = changed(LOG.into(), input)?;
         let _ = KernelLog::parse(&String::from_utf8_lossy(&log));
+        Ok(())
+    });
+}
+
+/// A host of which a report and a proof say something.
+fn host() -> Facts {
+    let host = crate::recorded::directory("orphan-limit-near");
+    Facts::read(&Root::Recorded(host.path().to_owned())).expect("a host")
+}
+
+#[test]
+fn a_report() {
+    let facts = host();
+    let text = include_str!("../tests/reports/report.json");
+    let path = Path::new("report.json");
+    fuzz("a_report", |input| {
+        let text = with_other_words(text, input)?.into_bytes();
+        let text = with_other_numbers(text, input)?;
+        match report::parse(&String::from_utf8_lossy(&text), path) {
+            Ok(report) => {
+                let path = path.to_owned();
+                let advice = plan::advise(&facts, &[NamedReport { path, report }]);
+                write(&facts, &advice);
+            }
+            Err(error) => assert!(error.to_string().starts_with("report.json:"), "{error}"),
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_proof() {
+    let facts = host();
+    let advice = plan::advise(&facts, &[]);
+    let text = include_str!("../tests/proofs/orphan-limit-near.json");
+    fuzz("a_proof", |input| {
+        let text = with_other_words(text, input)?.into_bytes();
+        let text = with_other_numbers(text, input)?;
+        match proof::parse(&String::from_utf8_lossy(&text), Path::new("proof.json")) {
+            Ok(proof) => {
+                let mut advice = advice.clone();
+                // It may be of another host.
+                if advice.prove(&proof).is_ok() {
+                    write(&facts, &advice);
+                }
+            }
+            Err(error) => assert!(error.to_string().starts_with("proof.json:"), "{error}"),
+        }
+        Ok(())
+    });
+}
+
+/// Formats and records of tracepoints, of five kernels.
+#[test]
+fn tracepoints() {
+    let events = Path::new(env!("CARGO_MANIFEST_DIR")).join("facts/tests/events");
+    let mut recorded = Vec::new();
+    for kernel in events.read_dir().unwrap() {
+        let kernel = kernel.unwrap().path();
+        let records = std::fs::read_to_string(kernel.join("records.hex")).unwrap();
+        for line in records.lines().filter(|line| !line.starts_with('#')) {
+            let (name, digits) = line.split_once(' ').unwrap();
+            let format = std::fs::read_to_string(kernel.join(format!("{name}.format"))).unwrap();
+            let tracepoint = TRACEPOINTS.iter().find(|one| one.name == name).unwrap();
+            recorded.push((*tracepoint, format, bytes_of(digits)));
+        }
+    }
+    fuzz("tracepoints", |input| {
+        let (tracepoint, format, record) = input.choose(&recorded)?;
+        let record = changed(record.clone(), input)?;
+        let format = match input.int_in_range(0..=2)? {
+            0 => format.clone(),
+            1 => with_other_words(format, input)?,
+            _ => String::from_utf8_lossy(&changed(format.clone().into_bytes(), input)?).into(),
+        };
+        if let Some(layout) = Layout::new(*tracepoint, &format) {
+            let _ = (layout.decode(&record), layout.is_of_process(&record));
+        }
         Ok(())
     });
 }

@@ -26,3 +26,7 @@ pub mod watch;
 #[cfg(test)]
 #[path = "../tests/recorded/mod.rs"]
 mod recorded;
+
+#[cfg(test)]
+#[path = "../tests/fuzzing/mod.rs"]
+mod fuzzing;

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use advisor_facts::counters::Counters;
 use advisor_facts::happened::{Happened, Kind as EventKind};
 use advisor_facts::{Facts, Look};
+use advisor_report::escape::inert;
 
 use crate::gauges::{self, COUNTERS, Gauge, Reading, Unit};
 use crate::plan::Advice;
@@ -386,9 +387,11 @@ fn of_events(kind: EventKind) -> (&'static str, &'static str) {
     }
 }
 
-/// A text in which nothing ends a line, or in quotes the text.
+/// A text in which nothing ends a line, or in quotes the text. Names are inert: the page
+/// is read in terminals, too.
 fn escaped(text: &str, in_quotes: bool) -> String {
-    let text = text.replace('\\', "\\\\").replace('\n', "\\n");
+    let lines: Vec<_> = text.split('\n').map(inert).collect();
+    let text = lines.join("\n").replace('\\', "\\\\").replace('\n', "\\n");
     if in_quotes {
         text.replace('"', "\\\"")
     } else {

@@ -21,6 +21,7 @@ use advisor_facts::facts::hostname;
 use advisor_facts::look::{look_elsewhere, recorded_namespaces};
 use advisor_facts::namespaces::{Door, doors, hidden_doors};
 use advisor_facts::processes::{Inodes, Process, Processes};
+use advisor_facts::read::check;
 use advisor_facts::sock_diag::{Gather, TcpSocket, TcpState};
 use advisor_facts::sockets::{gather_live, gather_recorded};
 use advisor_facts::{FactError, Facts, Looking, Root, SocketSource, Unseen};
@@ -330,6 +331,7 @@ pub struct Question {
 impl Question {
     /// Looks at the sockets of a host, one after the other.
     pub fn ask(self, root: &Root, looking: Looking) -> Result<Survey, FactError> {
+        check(root)?;
         let path = match root {
             Root::Live => Path::new("/"),
             Root::Recorded(path) => path,

@@ -25,12 +25,14 @@ mod show;
 use std::io;
 use std::process::ExitCode;
 
+use advisor_report::escape::inert;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::actor;
 use crate::host_settings;
 use crate::kernels::KernelError;
 use crate::output;
+use crate::privilege;
 use crate::runner;
 
 /// All that ran is as expected, and something ran.
@@ -110,6 +112,23 @@ enum Command {
     Watcher,
 }
 
+impl Command {
+    /// Whether it starts this program again, here or in a guest.
+    const fn needs_proc(&self) -> bool {
+        matches!(
+            self,
+            Self::Run(_)
+                | Self::Links(_)
+                | Self::Prove(_)
+                | Self::Try(_)
+                | Self::Bisect(_)
+                | Self::Kernels(_)
+                | Self::Calibrate(_)
+                | Self::Restore
+        )
+    }
+}
+
 /// The command line, for man pages and completions.
 pub fn command() -> clap::Command {
     Cli::command()
@@ -119,6 +138,15 @@ pub fn command() -> clap::Command {
 pub fn main() -> ExitCode {
     // Clap prints usage errors itself, with exit status 2.
     let cli = Cli::parse();
+    if cli.command.needs_proc() && !privilege::has_proc() {
+        let hint = format!(
+            "{}; without it harness list, show, schema, new and compare work",
+            privilege::PROC_HINT
+        );
+        let what = "/proc is not mounted: no scenario can be run, neither here nor in a guest";
+        complain(what, &hint);
+        return ExitCode::from(ENVIRONMENT);
+    }
     let status = match cli.command {
         Command::Run(run) => run.run(),
         Command::List(list) => list.run(),
@@ -145,9 +173,14 @@ pub fn main() -> ExitCode {
 /// Prints an error and what to do about it.
 fn complain(message: impl std::fmt::Display, hint: &str) {
     let style = anstyle::AnsiColor::Red.on_default().bold();
-    output::say_error(&format!("{style}error{style:#}: {message}"));
+    // No colour in it is ours.
+    let inert = |text: &str| text.split('\n').map(inert).collect::<Vec<_>>().join("\n");
+    output::say_error(&format!(
+        "{style}error{style:#}: {}",
+        inert(&message.to_string())
+    ));
     if !hint.is_empty() {
-        output::say_error(&format!("hint: {hint}"));
+        output::say_error(&format!("hint: {}", inert(hint)));
     }
 }
 

@@ -10,7 +10,7 @@ use crate::kernels::cache::Cache;
 use crate::lab::kernel_log::KernelLog;
 use crate::lab::namespace::{Namespace, kernel_release};
 use crate::lab::{self, destroy};
-use crate::privilege::Privilege;
+use crate::privilege::{self, Privilege};
 
 const QEMU: &str = "QEMU";
 const GUEST_KERNELS: &str = "guest kernels";
@@ -42,6 +42,15 @@ pub fn can_run(checks: &[Check]) -> (bool, bool) {
 
 /// Checks this machine.
 pub fn examine(privilege: &Privilege) -> Vec<Check> {
+    if !privilege::has_proc() {
+        return vec![Check {
+            subject: "/proc",
+            good: false,
+            needed: true,
+            what: "not mounted: nothing can be run, neither here nor in a guest".to_owned(),
+            hint: privilege::PROC_HINT.to_owned(),
+        }];
+    }
     let root = *privilege == Privilege::Root;
     let namespaces = !matches!(privilege, Privilege::None(_));
     let mut checks = vec![Check {
@@ -106,7 +115,8 @@ pub fn examine(privilege: &Privilege) -> Vec<Check> {
         && File::options()
             .write(true)
             .open("/proc/sys/net/ipv4/tcp_max_orphans")
-            .is_ok();
+            .is_ok()
+        && host_settings::can_keep_a_record();
     checks.push(Check {
         subject: "--touch-host",
         good: settable,
@@ -117,7 +127,7 @@ pub fn examine(privilege: &Privilege) -> Vec<Check> {
             "scenarios that set sysctls of the whole machine are skipped"
         }
         .to_owned(),
-        hint: "run as root of the machine, with /proc/sys writable".to_owned(),
+        hint: "run as root of the machine, with /proc/sys and /run/lastbyte writable".to_owned(),
     });
     let record = host_settings::record_path(host_settings::STATE_DIRECTORY.as_ref()).exists();
     checks.push(Check {

@@ -112,6 +112,13 @@ pub fn record_path(directory: &Path) -> PathBuf {
     directory.join("touched.json")
 }
 
+/// What it was called for and could not do, while nothing is set yet.
+fn refused(action: &str) -> impl Fn(io::Error) -> LabError {
+    let hint = "nothing was set; it needs to write to /run/lastbyte, and a guest needs nothing of \
+                this machine: harness kernels fetch debian-6.12";
+    move |source| LabError::new("kernel", action, source, hint)
+}
+
 fn error(action: &str) -> impl Fn(io::Error) -> LabError {
     move |source| LabError::new("kernel", action, source, "harness restore puts values back")
 }
@@ -148,12 +155,12 @@ impl HostSettings {
                 _wakefulness: None,
             });
         }
-        let lock = lock(directory).map_err(error("take the machine's lock in /run/lastbyte"))?;
+        let lock = lock(directory).map_err(refused("take the machine's lock in /run/lastbyte"))?;
         restore(directory).map_err(error("finish what an earlier run left"))?;
         let mut changes = changes(scenario, before)?;
         let counts = changes.iter().any(|change| change.name == ORPHAN_LIMIT);
         let wakefulness = counts.then(Wakefulness::begin);
-        write_record(directory, &changes).map_err(error("write a record to /run/lastbyte"))?;
+        write_record(directory, &changes).map_err(refused("write a record to /run/lastbyte"))?;
         let mut held = Held::start(lock).map_err(error("start the watcher"))?;
         if let Err(error) = set(directory, &mut changes) {
             held.finish()?;
@@ -299,12 +306,22 @@ fn changes(scenario: &Scenario, before: &BTreeMap<String, Value>) -> Result<Vec<
         .collect()
 }
 
-/// Takes the lock alone; creates its files if needed.
-fn lock(directory: &Path) -> io::Result<Flock<File>> {
+/// Whether what has to be put back could be written down.
+pub fn can_keep_a_record() -> bool {
+    let directory = Path::new(STATE_DIRECTORY);
+    make(directory).is_ok() && tempfile::tempfile_in(directory).is_ok()
+}
+
+fn make(directory: &Path) -> io::Result<()> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o755)
-        .create(directory)?;
+        .create(directory)
+}
+
+/// Takes the lock alone; creates its files if needed.
+fn lock(directory: &Path) -> io::Result<Flock<File>> {
+    make(directory)?;
     for name in [GATE, LOCK] {
         OpenOptions::new()
             .create(true)

@@ -8,10 +8,18 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 
-/// Prints text to standard output, without colours where it is no terminal. A reader that
+use advisor_report::escape::inert_but_colours;
+
+/// Prints text to standard output, with nothing but colours that a terminal obeys: names of
+/// files and kernels may be hostile. Without colours where it is no terminal. A reader that
 /// has gone away is no error; where it can't be written otherwise, this process ends with
 /// the status of a machine that can't do it.
 pub fn print(text: &str) {
+    print_as_it_is(&inert_but_colours(text));
+}
+
+/// The same of a text that a program reads, such as JSON.
+pub fn print_as_it_is(text: &str) {
     let mut out = anstream::stdout().lock();
     let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     drop(out);
@@ -32,6 +40,7 @@ pub fn say(line: &str) {
 
 /// Prints a line to standard error. Where that can't be written there is nowhere to say so.
 pub fn say_error(line: &str) {
+    let line = inert_but_colours(line);
     let _ = writeln!(anstream::stderr().lock(), "{line}");
 }
 

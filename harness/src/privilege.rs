@@ -17,6 +17,14 @@ pub enum Privilege {
     None(String),
 }
 
+/// What to do where there is no /proc.
+pub const PROC_HINT: &str = "mount -t proc proc /proc";
+
+/// Whether /proc is mounted: by it this program finds itself, and its rights.
+pub fn has_proc() -> bool {
+    fs::exists("/proc/self/exe").unwrap_or(false)
+}
+
 /// Uses root, else enters a new user namespace. Must be called before the first
 /// thread starts: the kernel allows a new user namespace only in a process with
 /// one thread.

@@ -152,6 +152,19 @@ fn lowest<'a>(
     Ok(lowest)
 }
 
+/// What the cgroup (v2) of this process and those above it allow, in bytes; `None` where
+/// there is no limit, or it may not be read.
+pub(crate) fn memory_limit() -> Option<u64> {
+    let cgroups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = cgroups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let place = Path::new("/sys/fs/cgroup");
+    let above = Path::new(own).ancestors();
+    above
+        .filter_map(|path| fs::read_to_string(place.join(path).join("memory.max")).ok())
+        .filter_map(|text| text.trim().parse().ok())
+        .min()
+}
+
 /// Reads the cgroups with these ids (the inodes of their directories), and of those
 /// above them what has a limit: it holds for what is below.
 pub fn read(

@@ -19,7 +19,7 @@ use crate::namespaces::{Namespace, Place};
 use crate::open_files::OpenFiles;
 use crate::origin::Origin;
 use crate::processes::Processes;
-use crate::read::{FactError, OutOfSight, Unseen, number, read_json, read_required};
+use crate::read::{FactError, OutOfSight, Unseen, check, number, read_json, read_required};
 use crate::release::Release;
 use crate::root::{Looking, Root};
 use crate::settings::Settings;
@@ -121,16 +121,17 @@ impl Facts {
 
     /// Reads a host once, in the way that was asked for.
     pub fn read_with(root: &Root, looking: Looking) -> Result<Self, FactError> {
-        Self::read_keeping(root, looking, Keep::All)
+        Self::read_keeping(root, looking, Keep::all())
     }
 
     /// Reads this host once and keeps at most so many sockets of each network namespace,
     /// listeners first.
     pub fn read_at_most(looking: Looking, sockets: usize) -> Result<Self, FactError> {
-        Self::read_keeping(&Root::Live, looking, Keep::AtMost(sockets))
+        Self::read_keeping(&Root::Live, looking, Keep::at_most(sockets))
     }
 
     fn read_keeping(root: &Root, looking: Looking, keep: Keep) -> Result<Self, FactError> {
+        check(root)?;
         let path = root.path();
         let release = read_required(&path.join("proc/sys/kernel/osrelease"))?;
         let stat_path = path.join("proc/stat");
@@ -147,7 +148,7 @@ impl Facts {
                 Some(Look::read_keeping(
                     &earlier,
                     looking,
-                    Keep::All,
+                    Keep::all(),
                     &mut Vec::new(),
                 )?)
             }
@@ -407,6 +408,10 @@ impl Facts {
             (
                 OutOfSight::OthersSockets,
                 self.now.sockets.is_none() || self.hides_sockets(),
+            ),
+            (
+                OutOfSight::ManySockets,
+                self.unseen.iter().any(Unseen::is_for_memory),
             ),
         ]
         .into_iter()

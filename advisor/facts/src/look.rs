@@ -11,7 +11,7 @@ use crate::counters::Counters;
 use crate::namespaces::{self, Closed, Door, Namespace};
 use crate::per_cpu;
 use crate::processes::{self, Inodes, OpenNamespace, Processes};
-use crate::read::{FactError, SOCKETS, Unseen, read_required, read_text};
+use crate::read::{FactError, SOCKETS, Unseen, check, read_required, read_text};
 use crate::root::{Looking, Root};
 use crate::settings::Settings;
 use crate::shared::Shared;
@@ -51,10 +51,10 @@ impl Look {
         looking: Looking,
         unseen: &mut Vec<Unseen>,
     ) -> Result<Self, FactError> {
-        let mut look = Self::read_keeping(root, looking, Keep::Compared, unseen)?;
+        let mut look = Self::read_keeping(root, looking, Keep::compared(), unseen)?;
         if *root == Root::Live {
             let (_, open) = Processes::find(root.path(), &Inodes::None, &mut Vec::new());
-            look.add_hidden(root.path(), &open, looking, Keep::Compared, unseen)?;
+            look.add_hidden(root.path(), &open, looking, Keep::compared(), unseen)?;
         }
         Ok(look)
     }
@@ -121,6 +121,7 @@ impl Look {
         keep: Keep,
         unseen: &mut Vec<Unseen>,
     ) -> Result<Self, FactError> {
+        check(root)?;
         let path = root.path();
         let net = path.join("proc/net");
         let sockets = match root {

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::root::Root;
 use crate::sock_diag::SockDiagError;
 
 /// The largest file that is read, in bytes: /proc/net/tcp takes 150 bytes a
@@ -29,6 +30,8 @@ pub(crate) const DESCRIPTORS: &str = "the descriptors of ";
 pub(crate) const NAMESPACES: &str = "the network namespace";
 /// How the name of sockets begins that could not be seen.
 pub(crate) const SOCKETS: &str = "the sockets";
+/// How the name of sockets begins that there was no memory for.
+pub(crate) const MANY_SOCKETS: &str = "sockets beyond the first";
 
 /// What an answer about a host can't do without, where it is out of sight for want of
 /// rights or in another network namespace.
@@ -41,6 +44,8 @@ pub enum OutOfSight {
     TcpMem,
     /// Sockets of other processes, or whose they are.
     OthersSockets,
+    /// Sockets that there was no memory for.
+    ManySockets,
 }
 
 impl OutOfSight {
@@ -50,6 +55,7 @@ impl OutOfSight {
             Self::Orphans => "orphans",
             Self::TcpMem => "tcp_mem",
             Self::OthersSockets => "sockets of other processes",
+            Self::ManySockets => "some of the sockets",
         }
     }
 
@@ -58,11 +64,17 @@ impl OutOfSight {
         match self {
             Self::Orphans | Self::TcpMem => "not in the initial network namespace",
             Self::OthersSockets => "not permitted",
+            Self::ManySockets => "too many for the memory that it may take",
         }
     }
 }
 
 impl Unseen {
+    /// Whether it is about sockets that there was no memory for.
+    pub(crate) fn is_for_memory(&self) -> bool {
+        self.what.starts_with(MANY_SOCKETS)
+    }
+
     /// Whether it is about sockets of other processes, or whose they are.
     ///
     /// Descriptors count only where a socket that was seen is nobody's, and network
@@ -86,6 +98,9 @@ pub enum FactError {
         /// The kernel's words.
         source: io::Error,
     },
+    /// This host has no /proc, and nothing of it can be read.
+    #[error("/proc is not mounted: this host cannot be looked at")]
+    NoProc,
     /// The file does not have the form that the kernel gives it.
     #[error("{}:{line}: {message}", path.display())]
     Malformed {
@@ -118,7 +133,11 @@ impl FactError {
                 "run it as root, or as a user that may read the file"
             }
             Self::Read { .. } => {
-                "it needs /proc mounted, or with --root a directory that holds a copy of the file"
+                "this host lacks it; --root takes a directory that holds a copy of the file"
+            }
+            Self::NoProc => {
+                "mount -t proc proc /proc; without it lint, explain and rules work, and what was \
+                 taken elsewhere is read: --facts, --record, --sosreport, --sysctl-dump, --root"
             }
             Self::Malformed { .. } | Self::Sockets(_) => {
                 "the kernel does not write this: if the file is a copy, copy it again; \
@@ -157,6 +176,14 @@ pub(crate) fn read_required(path: &Path) -> Result<String, FactError> {
         path: path.to_owned(),
         source: nix::errno::Errno::ENOENT.into(),
     })
+}
+
+/// An error unless there is something to look at; `root` is `/` for this host.
+pub fn check(root: &Root) -> Result<(), FactError> {
+    if *root == Root::Live && !Path::new("/proc/self").exists() {
+        return Err(FactError::NoProc);
+    }
+    Ok(())
 }
 
 /// The text of a file, or `None` where there is no such file.

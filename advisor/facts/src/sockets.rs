@@ -4,10 +4,13 @@ use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::Path;
 
+use nix::libc::RLIM_INFINITY;
+use nix::sys::resource::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 
+use crate::cgroups;
 use crate::proc_tcp;
-use crate::read::{FactError, SOCKETS, Unseen};
+use crate::read::{FactError, MANY_SOCKETS, SOCKETS, Unseen};
 use crate::root::Looking;
 use crate::sock_diag::{self, Family, Gather, SockDiag, SockDiagError, TcpSocket, TcpState};
 
@@ -43,29 +46,97 @@ impl SocketSource {
 
 /// Which sockets of a look are kept.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Keep {
-    /// All of them.
-    All,
-    /// Those that the rules compare with a later look, so that two looks don't
-    /// take twice the memory: CLOSE_WAIT, FIN_WAIT2, LISTEN, orphans and what
-    /// waits for accept().
-    Compared,
-    /// At most so many: listeners, which come first, and the next ones.
-    AtMost(usize),
+pub(crate) struct Keep {
+    /// Whether only those that the rules compare with a later look, so that two looks
+    /// don't take twice the memory: CLOSE_WAIT, FIN_WAIT2, LISTEN, orphans and what waits
+    /// for accept().
+    only_compared: bool,
+    /// So many of a network namespace: listeners, which come first, and the next ones.
+    most: usize,
 }
 
 impl Keep {
-    /// Whether one more is kept beside so many.
-    fn keeps(self, socket: &TcpSocket, kept: usize) -> bool {
-        if let Self::AtMost(most) = self {
-            return kept < most;
+    /// As many as the memory of this process allows.
+    pub(crate) fn all() -> Self {
+        Self::at_most(allowed())
+    }
+
+    /// The same, of those that the rules compare.
+    pub(crate) fn compared() -> Self {
+        Self {
+            only_compared: true,
+            ..Self::all()
         }
-        self == Self::All
+    }
+
+    /// At most so many.
+    pub(crate) const fn at_most(most: usize) -> Self {
+        Self {
+            only_compared: false,
+            most,
+        }
+    }
+
+    /// Whether the rules look at one; whether there is room is another question.
+    fn wants(self, socket: &TcpSocket) -> bool {
+        !self.only_compared
             || matches!(
                 socket.state,
                 TcpState::CloseWait | TcpState::FinWait2 | TcpState::Listen
             )
             || socket.inode == 0 && socket.state != TcpState::TimeWait
+    }
+}
+
+/// How many sockets fit into an eighth of the memory that this process may have, by
+/// RLIMIT_AS and by its cgroup: a list of them takes up to three times its size while it
+/// grows, and what is said of them takes some as well.
+fn allowed() -> usize {
+    let by_process = getrlimit(Resource::RLIMIT_AS).map_or(RLIM_INFINITY, |(soft, _)| soft);
+    let limit = cgroups::memory_limit().map_or(by_process, |limit| limit.min(by_process));
+    if limit == RLIM_INFINITY {
+        return usize::MAX;
+    }
+    usize::try_from(limit).unwrap_or(usize::MAX) / (8 * size_of::<TcpSocket>())
+}
+
+/// A table that has room for no more than is to be kept.
+#[derive(Default)]
+struct Kept {
+    all: Vec<TcpSocket>,
+    left_out: usize,
+}
+
+impl Gather for Kept {
+    fn absorb(&mut self, other: Self) {
+        self.all.absorb(other.all);
+        self.left_out += other.left_out;
+    }
+}
+
+impl Kept {
+    fn add(&mut self, keep: Keep, socket: TcpSocket) {
+        if !keep.wants(&socket) {
+            return;
+        }
+        if self.all.len() < keep.most {
+            self.all.push(socket);
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    fn table(self, source: SocketSource, unseen: &mut Vec<Unseen>) -> SocketTable {
+        if self.left_out > 0 {
+            unseen.push(Unseen {
+                what: format!("{MANY_SOCKETS} {} of a network namespace", self.all.len()),
+                why: format!("{} more would take too much memory", self.left_out),
+            });
+        }
+        SocketTable {
+            all: self.all,
+            source,
+        }
     }
 }
 
@@ -159,23 +230,10 @@ impl SocketTable {
         keep: Keep,
         unseen: &mut Vec<Unseen>,
     ) -> Result<Option<Self>, FactError> {
-        let mut left_out = 0;
-        let gathered = gather_live(net, looking, unseen, |kept: &mut Vec<_>, socket| {
-            if keep.keeps(&socket, kept.len()) {
-                kept.push(socket);
-            } else {
-                left_out += 1;
-            }
+        let gathered = gather_live(net, looking, unseen, |kept: &mut Kept, socket| {
+            kept.add(keep, socket);
         })?;
-        if let Keep::AtMost(most) = keep
-            && left_out > 0
-        {
-            unseen.push(Unseen {
-                what: format!("{SOCKETS} beyond the first {most} of a network namespace"),
-                why: format!("{left_out} more would cost the watch too much memory"),
-            });
-        }
-        Ok(gathered.map(|(all, source)| Self { all, source }))
+        Ok(gathered.map(|(kept, source)| kept.table(source, unseen)))
     }
 
     /// Reads the sockets of a record.
@@ -183,7 +241,10 @@ impl SocketTable {
         root: &Path,
         unseen: &mut Vec<Unseen>,
     ) -> Result<Option<Self>, FactError> {
-        let gathered = gather_recorded(root, unseen, |all: &mut Vec<_>, socket| all.push(socket))?;
-        Ok(gathered.map(|(all, source)| Self { all, source }))
+        let keep = Keep::all();
+        let gathered = gather_recorded(root, unseen, |kept: &mut Kept, socket| {
+            kept.add(keep, socket);
+        })?;
+        Ok(gathered.map(|(kept, source)| kept.table(source, unseen)))
     }
 }

@@ -392,6 +392,11 @@ pub fn read(path: &Path) -> Result<Proof, DocumentError> {
     document::read(path, &PROOF)
 }
 
+/// Parses the text of a proof; `path` is for the errors.
+pub fn parse(text: &str, path: &Path) -> Result<Proof, DocumentError> {
+    document::parse(text, path, &PROOF)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

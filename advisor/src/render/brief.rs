@@ -180,6 +180,7 @@ pub(super) fn not_seen(advice: &Advice, facts: &Facts) -> Option<String> {
         OutOfSight::OthersSockets => {
             "Run it as root (CAP_SYS_PTRACE), outside of any container or sandbox."
         }
+        OutOfSight::ManySockets => "Allow it more memory (ulimit -v, memory.max).",
         _ if rights => "Run it on the host as root.",
         _ => "Run it on the host.",
     };

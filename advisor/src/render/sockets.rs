@@ -31,7 +31,9 @@ const FAINT: Style = Style::new().dimmed();
 pub fn write(out: &mut dyn io::Write, survey: &Survey, width: usize) -> io::Result<()> {
     let width = width.clamp(NARROWEST, WIDEST);
     let mut text = String::new();
-    let _ = writeln!(text, "{STRONG}{}{STRONG:#}", answer(survey));
+    for line in textwrap::wrap(&inert(&answer(survey)), width) {
+        let _ = writeln!(text, "{STRONG}{line}{STRONG:#}");
+    }
     fill(&mut text, &looked_at(survey), "", "", width);
     for row in &survey.rows {
         text.push('\n');
@@ -76,7 +78,7 @@ pub fn write(out: &mut dyn io::Write, survey: &Survey, width: usize) -> io::Resu
 }
 
 /// The answer in a line: how much is held, and in what condition the peers are
-/// for which the most of it is.
+/// for which the most of it is; and what could not be seen.
 fn answer(survey: &Survey) -> String {
     if survey.source.is_none() {
         return "The sockets cannot be seen.".to_owned();
@@ -90,7 +92,12 @@ fn answer(survey: &Survey) -> String {
         let share = u128::from(sum.bytes) * 100 / u128::from(total.bytes.max(1));
         let _ = write!(answer, ", {share}% of it {}", share_of(condition));
     }
-    answer + "."
+    answer += ".";
+    let unseen: Vec<&str> = survey.unseen.iter().map(|one| one.what.as_str()).collect();
+    if !unseen.is_empty() {
+        let _ = write!(answer, " Not seen: {}.", unseen.join(", "));
+    }
+    answer
 }
 
 /// By which sockets a share of the memory is held.

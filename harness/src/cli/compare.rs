@@ -7,8 +7,9 @@ use clap::{Args, ValueEnum};
 use advisor_report::report;
 
 use super::selection::{Selection, load};
-use super::{FAILURE, SUCCESS, USAGE, complain, complain_of_run, print};
+use super::{FAILURE, SUCCESS, USAGE, complain, complain_of_run};
 use crate::compare::{Comparison, FEWEST_RUNS, Side, run};
+use crate::output;
 use crate::report::terminal::{Lines, Terminal};
 use crate::runner::{Options, Progress};
 
@@ -63,12 +64,15 @@ impl Compare {
                 return Err(USAGE);
             }
         };
-        print(&match self.format {
-            Format::Text => comparison.text(),
-            Format::Markdown => comparison.markdown(),
-            Format::Html => comparison.html(),
-            Format::Json => serde_json::to_string_pretty(&comparison).unwrap_or_default() + "\n",
-        });
+        match self.format {
+            Format::Text => output::print(&comparison.text()),
+            Format::Markdown => output::print(&comparison.markdown()),
+            Format::Html => output::print_as_it_is(&comparison.html()),
+            Format::Json => {
+                let json = serde_json::to_string_pretty(&comparison).unwrap_or_default();
+                output::print_as_it_is(&(json + "\n"));
+            }
+        }
         Ok(if comparison.is_same() && comparison.compared > 0 {
             SUCCESS
         } else {

@@ -36,7 +36,8 @@ impl Format for Junit {
         let mut suites: Vec<TestSuite> = Vec::new();
         let is_matrix = Matrix::of(&report.scenarios).is_some();
         for scenario in &report.scenarios {
-            let (file, name) = scenario.id.rsplit_once('/').unwrap_or(("", &scenario.id));
+            let id = inert(&scenario.id);
+            let (file, name) = id.rsplit_once('/').unwrap_or(("", &id));
             let case = if is_matrix {
                 let name = format!("{name} on {} ({})", scenario.kernel.release, scenario.link);
                 case(scenario, file, &name)

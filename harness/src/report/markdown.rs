@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::io;
 
-use advisor_report::escape::escaped;
+use advisor_report::escape::{escaped, inert};
 use advisor_report::{Report, ScenarioResult, Verdict};
 
 use super::matrix::Matrix;
@@ -58,7 +58,7 @@ fn render(report: &Report) -> String {
             text,
             "| {} | {} | {} | {} | {} |",
             scenario.verdict,
-            scenario.id,
+            inert(&scenario.id),
             scenario.kernel.release,
             scenario.link,
             scenario.runs.len()
@@ -100,7 +100,7 @@ fn differences(report: &Report, text: &mut String) {
             let _ = writeln!(
                 text,
                 "| {} | {observation} | {} | {} |",
-                difference.id,
+                inert(&difference.id),
                 group.columns.join(", "),
                 cell(&describe_seen(&group.seen))
             );
@@ -119,7 +119,7 @@ fn verdicts(matrix: &Matrix, text: &mut String) {
     text.push_str(&" | ---".repeat(matrix.columns.len()));
     text.push_str(" |\n");
     for row in &matrix.rows {
-        let _ = write!(text, "| {}", row.id);
+        let _ = write!(text, "| {}", inert(&row.id));
         for result in &row.cells {
             let verdict = result.map_or_else(String::new, |result| result.verdict.to_string());
             let _ = write!(text, " | {verdict}");
@@ -135,7 +135,12 @@ fn describe(scenario: &ScenarioResult, names_kernel: bool, text: &mut String) {
     } else {
         String::new()
     };
-    let _ = writeln!(text, "\n## {}{kernel}: {}\n", scenario.id, scenario.verdict);
+    let _ = writeln!(
+        text,
+        "\n## {}{kernel}: {}\n",
+        inert(&scenario.id),
+        scenario.verdict
+    );
     let _ = writeln!(
         text,
         "{}\n\nSource: {}",

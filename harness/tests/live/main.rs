@@ -19,6 +19,7 @@ mod prediction;
 mod program;
 mod relay;
 mod report;
+mod surroundings;
 mod topology;
 mod touch_host;
 mod traffic;

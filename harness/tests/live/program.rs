@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::patience::{HANG, until_within};
 
-const HARNESS: &str = env!("CARGO_BIN_EXE_harness");
+pub const HARNESS: &str = env!("CARGO_BIN_EXE_harness");
 
 /// A suite's file in a directory of its own.
 pub struct Suite {
