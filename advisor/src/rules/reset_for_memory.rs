@@ -236,16 +236,39 @@ fn over(facts: &Facts) -> Outcome {
         count => format!("{count} connections were reset for lack of memory"),
     };
     let summary = format!("{what} {}: {which}", past.when(facts));
-    Outcome::Fired(vec![
-        past.finding(
-            summary,
-            &setting,
-            "The gauges are below their limits now, so they do not show who held the memory. A \
-         limit is raised for what healthy sockets hold, and only a look at the time of the \
-         failure tells that."
-                .to_owned(),
-        ),
-    ])
+    Outcome::Fired(vec![past.finding(summary, &setting, now(facts))])
+}
+
+/// What the gauges say now of resets in the past.
+fn now(facts: &Facts) -> String {
+    let orphans = facts.now.sockstat.get("TCP.orphan").unwrap_or(0);
+    let settings = &facts.settings;
+    let near = [
+        settings
+            .tcp_max_orphans
+            .is_some_and(|limit| orphans.saturating_mul(4) > limit)
+            .then_some("orphans near tcp_max_orphans (LB101)"),
+        settings
+            .tcp_mem
+            .is_some_and(|[_, pressure, _]| tcp_pages(facts).unwrap_or(0) > pressure)
+            .then_some("TCP.mem beyond the pressure mark of tcp_mem (LB402)"),
+    ];
+    let near: Vec<_> = near.into_iter().flatten().collect();
+    if !near.is_empty() {
+        return format!(
+            "It may go on: this look has {}. Two looks, --over 30s, tell whether connections are \
+             reset still.",
+            near.join(" and ")
+        );
+    }
+    if settings.tcp_mem.is_none() {
+        return "The limits cannot be read here, so it is not known whether it goes on: ask on the \
+            host, with --over 30s."
+            .to_owned();
+    }
+    "The gauges are below their limits now, so they do not show who held the memory. A limit is \
+     raised for what healthy sockets hold, and only a look at the time of the failure tells that."
+        .to_owned()
 }
 
 /// The finding where connections were reset in the window and the gauges are low again.
@@ -324,7 +347,9 @@ fn unpaid(
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::{add_namespace, assert_quiet, bare_host, counters, fired, host};
+    use crate::rules::testing::{
+        add_namespace, assert_quiet, bare_host, counters, fired, host, sockstat,
+    };
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
@@ -350,6 +375,24 @@ pub(super) mod tests {
         log.out_of_memory = vec![facts.now.uptime];
         assert!(summary(&facts).ends_with("tcp_mem fired, not tcp_max_orphans"));
         assert_eq!(fired(&RULE, &facts)[0].applies_to, AppliesTo::Program);
+    }
+
+    #[test]
+    fn what_is_near_its_limit_now_is_not_said_to_be_over() {
+        let mut facts = bare_host(16 << 30);
+        facts.now.counters = counters("TcpExt: TCPAbortOnMemory\nTcpExt: 911\n");
+        let why = |facts: &Facts| fired(&RULE, facts)[0].why.clone();
+        assert!(why(&facts).contains("below their limits now"));
+        let pressure = facts.settings.tcp_mem.unwrap()[1];
+        let gauges = format!("TCP: inuse 9 orphan 0 tw 0 alloc 9 mem {}\n", pressure + 1);
+        facts.now.sockstat = sockstat(&gauges);
+        assert!(why(&facts).contains("LB402") && !why(&facts).contains("LB101"));
+        facts.settings.tcp_max_orphans = Some(100);
+        facts.now.sockstat = sockstat("TCP: inuse 9 orphan 30 tw 0 alloc 9 mem 10\n");
+        assert!(why(&facts).contains("LB101"), "{}", why(&facts));
+        facts.settings.tcp_mem = None;
+        facts.settings.tcp_max_orphans = None;
+        assert!(why(&facts).contains("on the host"), "{}", why(&facts));
     }
 
     #[test]
