@@ -13,8 +13,8 @@ use super::listener_in_port_range::{
 };
 use super::program::{Sides, name, names_a_process, plain};
 use super::{
-    AppliesTo, Confidence, Documentation, Evidence, Finding, Harm, Outcome, ProvenBy, Rule, Scope,
-    Severity, there_and_back,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Harm, LogLine, Outcome, ProvenBy,
+    Rule, Scope, Severity, there_and_back,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -24,7 +24,12 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("bind/ports/ten-ports[way=bind]"),
     cure: Some("bind/ports/ten-ports[way=bind-no-port]"),
     proven_by: ProvenBy::Reproduction(&[Harm::ConnectionRefused]),
-    log_lines: &[],
+    log_lines: &[LogLine {
+        pieces: &["cannot assign requested address"],
+        means: "An error of a program, EADDRNOTAVAIL. From connect(): every port of \
+            ip_local_port_range is in use for this destination. From bind(): this host does not \
+            have the address.",
+    }],
     documentation: DOCUMENTATION,
     check,
 };
