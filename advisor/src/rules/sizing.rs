@@ -25,9 +25,9 @@ pub(super) fn gauge_noise_pages(facts: &Facts) -> u64 {
 }
 
 /// Why a rule about the memory of TCP cannot tell, where the gauge leaves sockets out.
-pub(super) const BYPASSED: &str = "net.core.bypass_prot_mem is 1: sockets are not counted against \
-    tcp_mem, and TCP.mem of /proc/net/sockstat does not say what they hold; only the memory \
-    limits of cgroups bound them";
+pub(super) const BYPASSED: &str = "sockets are not counted against tcp_mem \
+    (net.core.bypass_prot_mem is 1, or a BPF program says so for some), and TCP.mem of \
+    /proc/net/sockstat does not say what they hold; only the memory limits of cgroups bound them";
 
 /// How much of the memory of TCP is held by sockets with which nothing is amiss: what more
 /// memory may be for.

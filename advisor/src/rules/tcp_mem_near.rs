@@ -579,6 +579,45 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn marks_that_were_lowered_go_back_to_those_of_boot() {
+        let mut facts = bare_host(64 << 30);
+        let own = facts.settings.tcp_mem.unwrap();
+        facts.settings.tcp_mem = Some([8192, 12_288, 16_384]);
+        facts
+            .sysctl_files
+            .set("net.ipv4.tcp_mem", "8192 12288 16384");
+        facts.now.sockstat = sockstat("TCP: orphan 0 mem 16000\n");
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(finding.proposed, triple(own));
+        assert!(finding.why.contains("at boot"), "{}", finding.why);
+    }
+
+    #[test]
+    fn a_program_that_leaves_sockets_out_of_the_gauge_is_seen_by_what_they_hold() {
+        let mut facts = bare_host(16 << 30);
+        facts.now.sockstat = sockstat("TCP: orphan 0 mem 2\n");
+        add_sockets(
+            &mut facts,
+            (0..300_u32).map(|number| {
+                let local = format!("10.0.0.5:{}", 40_000 + number);
+                socket(TcpState::Established, &local, "10.0.0.9:9092")
+                    .held_by(500 + number)
+                    .unread(3_000_000, 4_000_000)
+                    .done()
+            }),
+        );
+        for (kernel, is_blind) in [("6.12.48", false), ("7.3.4", true)] {
+            facts.kernel = kernel.to_owned();
+            let outcome = outcome(&RULE, &facts);
+            assert_eq!(
+                matches!(outcome, Outcome::NotEvaluated(_)),
+                is_blind,
+                "{outcome:?}"
+            );
+        }
+    }
+
+    #[test]
     fn a_child_namespace_has_no_tcp_mem() {
         assert_not_evaluated(&RULE, &host("container"), "initial network namespace");
     }
