@@ -264,8 +264,7 @@ const SPOKEN_FOR: &[(&str, &str)] = &[
     ("net.core.somaxconn", "LB511"),
 ];
 
-/// What decides on others, in this order: the marks of TCP's memory, what fills it, and
-/// then the limits that it pays for.
+/// What other settings are sized by, and what fills it.
 const MEMORY: [&str; 5] = [
     "net.ipv4.tcp_mem",
     "net.ipv4.tcp_rmem",
@@ -615,14 +614,10 @@ fn settle(
             found = rest;
             break;
         }
-        // Limits are sized by what tcp_mem pays for, and buffers are cut where its marks
-        // are still too low.
-        for first in [&MEMORY[..1], &MEMORY] {
-            let is_first = |(_, placed): &Found| first.contains(&placed.finding.setting.as_str());
-            if changes.iter().any(is_first) {
-                changes.retain(is_first);
-                break;
-            }
+        // Limits are sized by what tcp_mem pays for, so that comes first.
+        let sizes = |(_, placed): &Found| MEMORY.contains(&placed.finding.setting.as_str());
+        if changes.iter().any(sizes) {
+            changes.retain(sizes);
         }
         // The greatest harm decides on the value; then the first rule.
         changes.sort_by_key(|(_, placed)| placed.finding.severity);

@@ -92,10 +92,10 @@ fn answer(survey: &Survey) -> String {
         let _ = write!(answer, ", {share}% of it {words}");
     }
     // A leak of descriptors may hold no memory.
-    let amiss = conditions.iter().filter(|(condition, sum)| {
-        let is_told = share.is_some_and(|(told, ..)| told == condition);
-        condition.is_amiss() && !is_told && sum.sockets >= MANY
-    });
+    let is_told = share.is_some_and(|(condition, ..)| condition.is_amiss());
+    let amiss = conditions
+        .iter()
+        .filter(|(condition, sum)| condition.is_amiss() && !is_told && sum.sockets >= MANY);
     if let Some((condition, sum)) = amiss.max_by_key(|(_, sum)| sum.sockets)
         && let Some(words) = share_of(*condition)
     {

@@ -189,7 +189,12 @@ impl<'a> Ports<'a> {
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX).into();
         let source = format!("socket table, {local} to {peer}");
         let mostly_connecting = self.connecting * 2 > taken;
-        let why = if mostly_time_wait {
+        let without_timestamps = facts.settings.tcp_timestamps == Some(0);
+        let why = if mostly_time_wait && without_timestamps {
+            "Most of these ports are in TIME_WAIT, and without timestamps connect() takes none of \
+             them again, whatever tcp_tw_reuse says. Both ends need timestamps, and connections \
+             that began without them wait out their TIME_WAIT. Keeping connections helps most."
+        } else if mostly_time_wait {
             "Most of these ports are in TIME_WAIT: the program opens a connection, closes it \
              first, and opens the next. Keeping connections helps most. tcp_fin_timeout does not \
              affect TIME_WAIT."
@@ -252,7 +257,6 @@ impl<'a> Ports<'a> {
             ),
         };
         let settings = &facts.settings;
-        let without_timestamps = settings.tcp_timestamps == Some(0);
         // With 1 already, these records are younger than the delay.
         let can_reuse = mostly_time_wait && settings.tcp_tw_reuse.is_some_and(|reuse| reuse != 1);
         let change = if mostly_connecting {

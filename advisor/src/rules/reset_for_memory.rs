@@ -91,7 +91,16 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     };
     let (Some(limit), Some(tcp_mem)) = (facts.settings.tcp_max_orphans, facts.settings.tcp_mem)
     else {
-        return not_initial_namespace(LIMIT);
+        let places = facts.places();
+        let counted = places.filter_map(|place| Evidence::counter_at(&place, COUNTER, window));
+        let which = "which limit fired is not seen here";
+        let finding = not_near(facts, resets, window, which, counted.collect());
+        return Outcome::Fired(vec![Finding {
+            why: "It goes on. The limits, tcp_max_orphans and tcp_mem, are the host's: ask there, \
+                as root, with --over 30s."
+                .to_owned(),
+            ..finding
+        }]);
     };
     let orphans = Orphans::of(facts, measured);
     // What a watch saw of the gauges between the looks.
@@ -116,10 +125,12 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     evidence.extend(limits(limit, pages, tcp_mem));
     evidence.extend(witnessed::evidence(&by));
     let logged = logged(facts, earlier, &mut evidence);
+    // What the log says decides, and the gauges whether the limit is too low still: one
+    // that is high enough now was raised since, or met by a burst.
+    let still_by_orphans = by_orphans;
     let (by_orphans, by_memory) = match logged {
         (0, 0) => (by_orphans, by_memory),
-        // A limit that is high enough now was raised since.
-        (orphans, memory) => (by_orphans && orphans > 0, memory > 0),
+        (orphans, memory) => (orphans > 0, memory > 0),
     };
     let confidence = match logged {
         (0, 0) => Confidence::Medium,
@@ -131,14 +142,20 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
         (true, true) if logged != (0, 0) => "both tcp_max_orphans and tcp_mem fired",
         (true, true) => "tcp_max_orphans and tcp_mem are both near enough to have fired",
         (false, false) => {
-            return Outcome::Fired(vec![neither_is_near(facts, resets, window, evidence)]);
+            let which = "neither limit is near at the end of it";
+            return Outcome::Fired(vec![not_near(facts, resets, window, which, evidence)]);
         }
     };
+    if by_orphans && !by_memory && !still_by_orphans {
+        let which = "tcp_max_orphans fired by the log, and is not near at the end of it";
+        return Outcome::Fired(vec![not_near(facts, resets, window, which, evidence)]);
+    }
     let summary = format!(
         "{resets} connections were reset for lack of memory in {}: {which}",
         seconds(window)
     );
-    let wanted = orphans.higher_limit(limit).filter(|_| by_orphans);
+    let still_by_orphans = by_orphans && still_by_orphans;
+    let wanted = orphans.higher_limit(limit).filter(|_| still_by_orphans);
     let mut finding = match wanted {
         Some(wanted) => {
             let setting = Finding::of_setting(facts, &DOCUMENTATION, LIMIT, &wanted.to_string());
@@ -163,7 +180,12 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
                 ..setting
             }
         }
-        None => unpaid(confidence, summary, by_orphans, evidence),
+        None => unpaid(
+            confidence,
+            summary,
+            (by_orphans, still_by_orphans),
+            evidence,
+        ),
     };
     if !by.is_empty() {
         finding.why = format!("{} {}", finding.why, witnessed::sentence(&by));
@@ -272,15 +294,15 @@ fn now(facts: &Facts) -> String {
 }
 
 /// The finding where connections were reset in the window and the gauges are low again.
-fn neither_is_near(
+fn not_near(
     facts: &Facts,
     resets: i64,
     window: Duration,
+    which: &str,
     evidence: Vec<Evidence>,
 ) -> Finding {
     let summary = format!(
-        "{resets} connections were reset for lack of memory in {}; neither limit is near at the \
-         end of it",
+        "{resets} connections were reset for lack of memory in {}; {which}",
         seconds(window)
     );
     let finding = past(facts).finding(
@@ -313,7 +335,7 @@ fn limits(limit: i64, pages: u64, tcp_mem: [u64; 3]) -> [Evidence; 3] {
 fn unpaid(
     confidence: Confidence,
     summary: String,
-    by_orphans: bool,
+    (by_orphans, still_by_orphans): (bool, bool),
     evidence: Vec<Evidence>,
 ) -> Finding {
     Finding {
@@ -323,10 +345,12 @@ fn unpaid(
         why: format!(
             "{}: what these sockets hold has to be freed. Mostly a few peers that do not read, or \
              are gone, hold it.",
-            if by_orphans {
-                "No higher limit helps here that memory pays for"
-            } else {
-                "Memory was refused, and the limit of orphans has no part in that"
+            match (by_orphans, still_by_orphans) {
+                (true, true) => "No higher limit helps here that memory pays for",
+                (true, false) =>
+                    "Memory was refused, and there were too many orphans at a moment that no look \
+                     saw",
+                (false, _) => "Memory was refused, and the limit of orphans has no part in that",
             }
         ),
         applies_to: AppliesTo::Program,
@@ -375,6 +399,40 @@ pub(super) mod tests {
         log.out_of_memory = vec![facts.now.uptime];
         assert!(summary(&facts).ends_with("tcp_mem fired, not tcp_max_orphans"));
         assert_eq!(fired(&RULE, &facts)[0].applies_to, AppliesTo::Program);
+    }
+
+    #[test]
+    fn from_a_container_resets_are_told_without_their_limit() {
+        let mut facts = firing();
+        facts.settings.tcp_max_orphans = None;
+        facts.settings.tcp_mem = None;
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(
+            (finding.severity, finding.applies_to),
+            (Severity::Critical, AppliesTo::Observe)
+        );
+        assert!(finding.why.contains("ask there"), "{}", finding.why);
+    }
+
+    #[test]
+    fn a_burst_of_orphans_that_the_log_names_is_not_said_to_be_none() {
+        let mut facts = firing();
+        facts.settings.tcp_max_orphans = Some(1 << 20);
+        let summary = |facts: &Facts| fired(&RULE, facts)[0].summary.clone();
+        assert!(
+            summary(&facts).contains("tcp_max_orphans fired by the log"),
+            "{}",
+            summary(&facts)
+        );
+        let log = facts.kernel_log.as_mut().unwrap();
+        log.out_of_memory = vec![facts.now.uptime];
+        assert!(
+            summary(&facts).ends_with("both tcp_max_orphans and tcp_mem fired"),
+            "{}",
+            summary(&facts)
+        );
+        let why = &fired(&RULE, &facts)[0].why;
+        assert!(why.contains("at a moment that no look saw"), "{why}");
     }
 
     #[test]

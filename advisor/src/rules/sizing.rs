@@ -144,7 +144,7 @@ pub(super) enum MarksFault {
     InBytes,
     /// Not rising.
     OutOfOrder,
-    /// The high mark is above the RAM.
+    /// The high mark is above three quarters of the RAM.
     BeyondRam,
     /// The high mark is above what programs leave of the RAM.
     BesideOwner,
@@ -168,7 +168,7 @@ impl MarksFault {
         if ram == 0 {
             return None;
         }
-        if bytes > ram {
+        if bytes > ram / 4 * 3 {
             return Some(Self::BeyondRam);
         }
         if ram_is_owned(facts) && high > most_tcp_mem_pages(facts)? {
