@@ -136,6 +136,7 @@ pub struct Assignment<'a> {
 
 impl<'a> Assignment<'a> {
     /// The same for one setting, where the line has a glob.
+    #[must_use]
     pub fn of(self, name: &'a str) -> Self {
         let glob = is_glob(self.key).then_some(self.key);
         Self {

@@ -1,4 +1,5 @@
-//! Lines of the kernel's log, each with the rule that it leads to.
+//! Lines of the kernel's log, and errors as programs print them, each with the rule that
+//! it leads to.
 //!
 //! A rule's file has the lines that are about its failure. Here is what they are, and
 //! the lines that no rule is about. The wording is that of Linux 3.10 to 7.3, and of

@@ -38,9 +38,9 @@ const DOCUMENTATION: Documentation = Documentation {
     detects: "Connections to one destination that use up ip_local_port_range. Then connect() \
         from that address fails with EADDRNOTAVAIL.",
     evidence: "Distinct local ports in the range for each destination, of connections that this \
-        end made, against the ports of the range that are not reserved. TIME_WAIT counts unless connect() may take its port again: with tcp_tw_reuse \
-        = 1, or 2 on loopback, and timestamps, after tcp_tw_reuse_delay (1 s before Linux 6.14). \
-        Warning from 70 percent of the range, critical from 90.",
+        end made, against the ports of the range that are not reserved. TIME_WAIT counts unless \
+        connect() may take its port again: with tcp_tw_reuse = 1, or 2 on loopback, and \
+        timestamps, after tcp_tw_reuse_delay (1 s before Linux 6.14). Warning from 70 percent of the range, critical from 90.",
     recommendation: "If most are in TIME_WAIT: net.ipv4.tcp_tw_reuse = 1, which frees their \
         ports for connect() after a second, and needs net.ipv4.tcp_timestamps = 1. If most wait \
         for an answer to connect(): a time limit in the program. Else the range 1024 65535 if it \

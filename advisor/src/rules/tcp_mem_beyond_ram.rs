@@ -23,9 +23,10 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A high mark of tcp_mem above three quarters of the RAM, or above all of it, such as `94500000 915000000 927000000`. TCP \
+    detects: "A high mark of tcp_mem beyond the RAM, such as `94500000 915000000 927000000`. TCP \
         is never limited. Instead the host runs out of memory, and the kernel kills programs.",
-    evidence: "The third value of net.ipv4.tcp_mem times the page size, against MemTotal.",
+    evidence: "The third value of net.ipv4.tcp_mem times the page size, above three quarters of \
+        MemTotal: the kernel and programs need the rest.",
     recommendation: "Marks around the kernel's own pressure mark (a sixteenth of the free buffer \
         pages), or around one and a half times the usage if that is more, in the proportion of \
         3/4, 1 and 3/2. The high mark is at most a quarter of the RAM, or a tenth if programs \
