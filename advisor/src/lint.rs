@@ -216,13 +216,11 @@ fn write(line: &Assignment<'_>, value: &str) -> (String, Option<Fix>) {
 
 /// The hint to take a line out, and the change that does it.
 fn take_out(line: &Assignment<'_>, why: &str) -> (String, Option<Fix>) {
-    match line.glob {
-        None => (format!("{TAKE_OUT}{why}"), Some(Fix::TakeOut)),
-        Some(_) => {
-            let hint = format!("add -{}, so that the glob leaves it alone{why}", line.key);
-            (hint, None)
-        }
+    if line.glob.is_none() {
+        return (format!("{TAKE_OUT}{why}"), Some(Fix::TakeOut));
     }
+    let hint = format!("add -{}, so that the glob leaves it alone{why}", line.key);
+    (hint, None)
 }
 
 #[cfg(test)]

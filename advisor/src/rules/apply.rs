@@ -1,7 +1,7 @@
 //! How to set a sysctl, now and at every boot, and how to undo it.
 
 use advisor_facts::Facts;
-use advisor_facts::sysctl_files::is_glob;
+use advisor_facts::sysctl_files::{Assignment, is_glob};
 
 use super::finding::is_of_the_kernel;
 
@@ -26,7 +26,7 @@ pub(crate) fn there_and_back(facts: &Facts, name: &str, proposed: &str) -> (Stri
     }
     let files = &facts.sysctl_files;
     let winner = files.winner(files.loader(), name);
-    if let Some(line) = winner.filter(|line| line.is_to_be_changed()) {
+    if let Some(line) = winner.filter(Assignment::is_to_be_changed) {
         return (
             format!("{there}; to keep it, change {line}"),
             format!("{back}; put {line} back"),

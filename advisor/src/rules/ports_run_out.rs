@@ -180,39 +180,39 @@ impl<'a> Ports<'a> {
         self.taken * 100 / self.size
     }
 
-    fn finding(&self, facts: &Facts) -> Finding {
-        let (local, peer) = self.way;
-        let taken = self.taken;
-        let program = name(facts, self.example.as_slice());
-        let [first, last] = self.range;
-        let mostly_time_wait = self.time_wait * 2 > taken;
-        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX).into();
-        let source = format!("socket table, {local} to {peer}");
-        let mostly_connecting = self.connecting * 2 > taken;
-        let without_timestamps = facts.settings.tcp_timestamps == Some(0);
-        let why = if mostly_time_wait && without_timestamps {
+    const fn mostly_time_wait(&self) -> bool {
+        self.time_wait * 2 > self.taken
+    }
+
+    const fn mostly_connecting(&self) -> bool {
+        self.connecting * 2 > self.taken
+    }
+
+    /// Why they run out, and for a program what to do, and how.
+    const fn words(&self, without_timestamps: bool) -> [&'static str; 3] {
+        let why = if self.mostly_time_wait() && without_timestamps {
             "Most of these ports are in TIME_WAIT, and without timestamps connect() takes none of \
              them again, whatever tcp_tw_reuse says. Both ends need timestamps, and connections \
              that began without them wait out their TIME_WAIT. Keeping connections helps most."
-        } else if mostly_time_wait {
+        } else if self.mostly_time_wait() {
             "Most of these ports are in TIME_WAIT: the program opens a connection, closes it \
              first, and opens the next. Keeping connections helps most. tcp_fin_timeout does not \
              affect TIME_WAIT."
-        } else if mostly_connecting {
+        } else if self.mostly_connecting() {
             "Most of these ports wait for an answer to connect(), which does not come (LB423). \
              With more ports, only more would wait."
         } else {
             "Each connection to one destination needs its own local port, and connect() has no \
              others."
         };
-        let (proposed, apply) = if mostly_time_wait {
+        let (proposed, apply) = if self.mostly_time_wait() {
             (
                 "keep connections and reuse them",
                 "in the program: a pool of connections, or keep-alive of its protocol; more \
                  addresses of the destination or of this host; IP_BIND_ADDRESS_NO_PORT if it \
                  binds a source address before connect()",
             )
-        } else if mostly_connecting {
+        } else if self.mostly_connecting() {
             (
                 "a time limit for connect(), and fewer tries at once",
                 "see why the destination does not answer; in the program: a non-blocking \
@@ -226,6 +226,20 @@ impl<'a> Ports<'a> {
                  idle, and share connections where the protocol can",
             )
         };
+        [why, proposed, apply]
+    }
+
+    fn finding(&self, facts: &Facts) -> Finding {
+        let (local, peer) = self.way;
+        let taken = self.taken;
+        let program = name(facts, self.example.as_slice());
+        let [first, last] = self.range;
+        let mostly_time_wait = self.mostly_time_wait();
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX).into();
+        let source = format!("socket table, {local} to {peer}");
+        let mostly_connecting = self.mostly_connecting();
+        let without_timestamps = facts.settings.tcp_timestamps == Some(0);
+        let [why, proposed, apply] = self.words(without_timestamps);
         let common = Finding {
             severity: if self.percent() >= 90 {
                 Severity::Critical

@@ -13,7 +13,7 @@ use super::sizing::tcp_pages;
 use super::witnessed;
 use super::{
     AppliesTo, Confidence, Documentation, Evidence, Finding, Harm, LogLine, Outcome, ProvenBy,
-    Rule, Scope, Severity, not_initial_namespace,
+    Rule, Scope, Severity,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -91,16 +91,7 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     };
     let (Some(limit), Some(tcp_mem)) = (facts.settings.tcp_max_orphans, facts.settings.tcp_mem)
     else {
-        let places = facts.places();
-        let counted = places.filter_map(|place| Evidence::counter_at(&place, COUNTER, window));
-        let which = "which limit fired is not seen here";
-        let finding = not_near(facts, resets, window, which, counted.collect());
-        return Outcome::Fired(vec![Finding {
-            why: "It goes on. The limits, tcp_max_orphans and tcp_mem, are the host's: ask there, \
-                as root, with --over 30s."
-                .to_owned(),
-            ..finding
-        }]);
+        return Outcome::Fired(vec![without_limits(facts, resets, window)]);
     };
     let orphans = Orphans::of(facts, measured);
     // What a watch saw of the gauges between the looks.
@@ -194,6 +185,19 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
         }
     }
     Outcome::Fired(vec![finding])
+}
+
+/// The finding where the limits are not seen, as in a container.
+fn without_limits(facts: &Facts, resets: i64, window: Duration) -> Finding {
+    let places = facts.places();
+    let counted = places.filter_map(|place| Evidence::counter_at(&place, COUNTER, window));
+    let which = "which limit fired is not seen here";
+    Finding {
+        why: "It goes on. The limits, tcp_max_orphans and tcp_mem, are the host's: ask there, as \
+            root, with --over 30s."
+            .to_owned(),
+        ..not_near(facts, resets, window, which, counted.collect())
+    }
 }
 
 /// The reason that the kernel gives for such a reset, from 6.12 on.

@@ -154,8 +154,10 @@ fn with_unit(word: &str, unit: Unit) -> Option<String> {
     let digits = word.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let suffix = word[digits.len()..].to_ascii_lowercase();
     let times: u64 = match (unit, suffix.as_str()) {
-        (_, "") => 1,
-        (Unit::Bytes, "b") | (Unit::Seconds, "s" | "sec") | (Unit::Milliseconds, "ms") => 1,
+        (_, "")
+        | (Unit::Bytes, "b")
+        | (Unit::Seconds, "s" | "sec")
+        | (Unit::Milliseconds, "ms") => 1,
         (Unit::Bytes, "k" | "kb" | "kib") => 1 << 10,
         (Unit::Bytes, "m" | "mb" | "mib") => 1 << 20,
         (Unit::Bytes, "g" | "gb" | "gib") => 1 << 30,
