@@ -225,17 +225,6 @@ mod tests {
                 "LB701",
             ),
             ("ip_conntrack: table full, dropping packet.", "LB701"),
-            (
-                "bind() to 0.0.0.0:80 failed (98: Address already in use)",
-                "LB301",
-            ),
-            ("connect: Cannot assign requested address", "LB303"),
-            ("accept4() failed (24: Too many open files)", "LB504"),
-            ("socket: Too many open files in system", "LB505"),
-            (
-                "Memory cgroup out of memory: Killed process 4242 (envoy)",
-                "LB407",
-            ),
             ("CT 101: nf_conntrack table full, dropping packet", "LB701"),
             ("nf_conntrack: expectation table full", "none"),
             (
@@ -280,6 +269,25 @@ mod tests {
             "eth0: link up",
         ] {
             assert_eq!(code(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn errors_of_programs_lead_to_a_rule() {
+        for (line, wanted) in [
+            (
+                "bind() to 0.0.0.0:80 failed (98: Address already in use)",
+                "LB301",
+            ),
+            ("connect: Cannot assign requested address", "LB303"),
+            ("accept4() failed (24: Too many open files)", "LB504"),
+            ("socket: Too many open files in system", "LB505"),
+            (
+                "Memory cgroup out of memory: Killed process 4242 (envoy)",
+                "LB407",
+            ),
+        ] {
+            assert_eq!(code(line), Some(wanted), "{line}");
         }
     }
 
