@@ -4,10 +4,11 @@ mod ignore;
 mod patch;
 mod read;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use advisor_facts::clock::Date;
-use advisor_facts::sysctl_files::{Assignment, SysctlFiles};
+use advisor_facts::sysctl_files::{Assignment, Content, Line, SysctlFile, SysctlFiles};
 use advisor_facts::{Facts, Settings};
 use serde::Serialize;
 
@@ -59,7 +60,18 @@ pub enum Fix {
 /// RAM and its page size.
 pub fn lint(files: &SysctlFiles, base: &Facts) -> Vec<Problem> {
     let mut problems = Vec::new();
-    for (path, line, message) in not_understood(files) {
+    let mut others: BTreeSet<&Path> = BTreeSet::new();
+    for file in files.distinct() {
+        if let Some((line, message)) = no_settings(file) {
+            let rule = &file_line_not_understood::RULE;
+            let hint = "lint judges files of sysctl.d: `key = value` on each line".to_owned();
+            let place = (file.path.as_path(), line);
+            problems.push(Problem::new(rule, Severity::Notice, place, message, hint));
+            others.insert(&file.path);
+        }
+    }
+    let lines = not_understood(files).filter(|(path, ..)| !others.contains(path));
+    for (path, line, message) in lines {
         let hint = "write it as `key = value`, or take it out".to_owned();
         let rule = &file_line_not_understood::RULE;
         let problem = Problem::new(rule, Severity::Notice, (path, line), message, hint);
@@ -77,13 +89,13 @@ pub fn lint(files: &SysctlFiles, base: &Facts) -> Vec<Problem> {
     for refused in value_refused::refused(files, &base.kernel) {
         let message = format!("{}: {}", refused.summary(), refused.why());
         let (hint, fix) = match &refused.meant {
-            Some(value) => write(refused.line.key, value),
-            None => (TAKE_OUT.to_owned(), Fix::TakeOut),
+            Some(value) => write(&refused.line, value),
+            None => take_out(&refused.line, ""),
         };
         let rule = &value_refused::RULE;
         let place = place(&refused.line);
         let mut problem = Problem::new(rule, Severity::Warning, place, message, hint);
-        problem.fix = Some(fix);
+        problem.fix = fix;
         problems.push(problem);
     }
     for line in file_line_overruled::overruled(files) {
@@ -109,19 +121,41 @@ pub fn lint(files: &SysctlFiles, base: &Facts) -> Vec<Problem> {
     {
         // A value that needs the host is none to be copied.
         let (hint, fix) = if Settings::default().set(&finding.setting, &finding.proposed) {
-            write(&finding.setting, &finding.proposed)
+            write(&line, &finding.proposed)
         } else {
-            let hint = "take the line out; the kernel computes a right value at boot";
-            (hint.to_owned(), Fix::TakeOut)
+            take_out(&line, "; the kernel computes a right value at boot")
         };
-        let message = format!("{}. {}", finding.summary, finding.why);
+        let octal = line.octal().map_or_else(String::new, |(word, number)| {
+            format!(" The kernel reads {word} as an octal number: {number}.")
+        });
+        let message = format!("{}. {}{octal}", finding.summary, finding.why);
         let mut problem = Problem::new(rule, finding.severity, place(&line), message, hint);
-        problem.fix = Some(fix);
+        problem.fix = fix;
         problems.push(problem);
     }
     problems.sort();
     problems.dedup();
     problems
+}
+
+/// The first line of a file that is no file of settings, with what to say of the file: most
+/// of its lines are none that a program understands, and there are several.
+fn no_settings(file: &SysctlFile) -> Option<(usize, String)> {
+    const SEVERAL: usize = 3;
+    let malformed = |line: &&Line| matches!(line.content, Content::Malformed { .. });
+    let first = file.lines.iter().find(malformed)?.number;
+    let (count, all) = (
+        file.lines.iter().filter(malformed).count(),
+        file.lines.len(),
+    );
+    let is_other = count >= SEVERAL && count * 2 > all;
+    is_other.then(|| {
+        let message = format!(
+            "it is no file of settings: {count} of its {all} lines are no `key = value` that a \
+             program understands"
+        );
+        (first, message)
+    })
 }
 
 impl Problem {
@@ -170,10 +204,23 @@ fn place<'a>(line: &Assignment<'a>) -> (&'a Path, usize) {
     (line.path, line.line)
 }
 
-/// The hint to write a line, and the change that does it.
-fn write(key: &str, value: &str) -> (String, Fix) {
-    let line = format!("{key} = {value}");
-    (line.clone(), Fix::Write(line))
+/// The hint to write a line, and the change that does it. The line of a glob is for other
+/// keys as well and stays.
+fn write(line: &Assignment<'_>, value: &str) -> (String, Option<Fix>) {
+    let text = format!("{} = {value}", line.key);
+    match line.glob {
+        None => (text.clone(), Some(Fix::Write(text))),
+        Some(_) => (format!("add {text}: a name goes before the glob"), None),
+    }
+}
+
+/// The hint to take a line out, and the change that does it.
+fn take_out(line: &Assignment<'_>, why: &str) -> (String, Option<Fix>) {
+    if line.glob.is_none() {
+        return (format!("{TAKE_OUT}{why}"), Some(Fix::TakeOut));
+    }
+    let hint = format!("add -{}, so that the glob leaves it alone{why}", line.key);
+    (hint, None)
 }
 
 #[cfg(test)]

@@ -169,7 +169,8 @@ pub struct Rule {
     pub cure: Option<&'static str>,
     /// What tries the advice on a real kernel.
     pub proven_by: ProvenBy,
-    /// The lines of the kernel's log that are about its failure.
+    /// The lines of the kernel's log, and the errors of programs, that are about its
+    /// failure.
     pub log_lines: &'static [LogLine],
     /// Texts for people.
     pub documentation: Documentation,

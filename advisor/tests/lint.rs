@@ -89,6 +89,25 @@ fn a_directory_without_a_file_of_settings_is_an_error() {
 }
 
 #[test]
+fn what_is_no_file_in_a_directory_is_passed_over() {
+    let directory = directory();
+    let of = |name: &str| directory.path().join("sysctl.d").join(name);
+    let before = lint(directory.path(), &["sysctl.d"], None);
+    std::os::unix::fs::symlink("/dev/null", of("60-hidden.conf")).unwrap();
+    nix::unistd::mkfifo(&of("70-pipe.conf"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let after = lint(directory.path(), &["sysctl.d"], None);
+    assert_eq!(text(&after.stdout), text(&before.stdout));
+    assert_eq!(after.status.code(), before.status.code());
+    // Alone they leave nothing to judge, and nothing is wrong.
+    fs::remove_file(of("50-tcp.conf")).unwrap();
+    let alone = lint(directory.path(), &["sysctl.d"], None);
+    assert_eq!(alone.status.code(), Some(0), "{}", text(&alone.stderr));
+    std::os::unix::fs::symlink("/nowhere/x.conf", of("80-x.conf")).unwrap();
+    let broken = lint(directory.path(), &["sysctl.d"], None);
+    assert_eq!(broken.status.code(), Some(2));
+}
+
+#[test]
 fn comments_and_a_flag_leave_rules_out() {
     let directory = directory();
     let output = lint(directory.path(), &["sysctl.d"], None);

@@ -257,6 +257,17 @@ impl Condition {
         })
     }
 
+    /// The same of a socket: keepalive has an end of its own.
+    pub fn ends_of(self, socket: &TcpSocket) -> Option<&'static str> {
+        match (self, socket.timer) {
+            (Self::Dead, Timer::Keepalive) => Some(
+                "it ends when the probes of keepalive are spent (TCP_KEEPCNT), or by \
+                 TCP_USER_TIMEOUT in the program",
+            ),
+            _ => self.ends(),
+        }
+    }
+
     /// What it is told by, in a line.
     pub fn reason(self, socket: &TcpSocket) -> String {
         let info = socket.info.clone().unwrap_or_default();
@@ -268,6 +279,10 @@ impl Condition {
                 "no acknowledgment for {silent}, retransmitted with the timer doubled {} times, \
                  {to_send} unacknowledged",
                 info.backoff().unwrap_or(0),
+            ),
+            Self::Dead | Self::OrphanDead if socket.timer == Timer::Keepalive => format!(
+                "no answer to {} probes of keepalive, no acknowledgment for {silent}",
+                info.probes().unwrap_or(0),
             ),
             Self::Dead | Self::OrphanDead => format!(
                 "no answer to {} probes, no acknowledgment for {silent}, {to_send} to send",

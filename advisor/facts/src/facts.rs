@@ -277,12 +277,37 @@ impl Facts {
     }
 
     /// Whether some sockets are not counted in `TCP.mem`, in any network namespace
-    /// that was seen (net.core.bypass_prot_mem).
+    /// that was seen: by net.core.bypass_prot_mem, or because they hold far more than it
+    /// says (`SK_BPF_BYPASS_PROT_MEM` of a BPF program, which no setting shows).
     pub fn gauge_is_bypassed(&self) -> bool {
         let elsewhere = self.now.elsewhere.iter().map(|other| &other.settings);
         std::iter::once(&self.settings)
             .chain(elsewhere)
             .any(|settings| settings.bypass_prot_mem.is_some_and(|on| on != 0))
+            || self.sockets_hold_more_than_the_gauge()
+    }
+
+    /// Whether the sockets that were seen hold more than twice what `TCP.mem` may mean,
+    /// with what the CPUs keep back from it. Only kernels that can leave sockets out are
+    /// asked.
+    fn sockets_hold_more_than_the_gauge(&self) -> bool {
+        /// Less may have come between the two readings.
+        const LEAST_BYTES: u64 = 16 << 20;
+        let can_bypass =
+            Release::of_kernel(&self.kernel).is_some_and(|release| release >= Release::new(6, 19));
+        let Some(gauge) = self.now.sockstat.get("TCP.mem").filter(|_| can_bypass) else {
+            return false;
+        };
+        let gauge = u64::try_from(gauge).unwrap_or(0);
+        let kept_back = self
+            .cpus
+            .saturating_mul(self.settings.mem_pcpu_rsv.unwrap_or(0));
+        let counted = gauge
+            .saturating_add(kept_back)
+            .saturating_mul(self.page_bytes);
+        let sockets = self.now.every_socket();
+        let held: u64 = sockets.map(|(_, socket)| socket.held_bytes()).sum();
+        held >= LEAST_BYTES && held / 2 > counted
     }
 
     /// The settings of a network namespace; `None` is the reader's own.

@@ -20,7 +20,7 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, readlinkat};
 use nix::sys::stat::Mode;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::read::{DESCRIPTORS, Unseen};
 
@@ -40,10 +40,18 @@ const THREADS: usize = 4;
 pub struct Processes {
     /// Each process that holds one of the sockets that were asked for.
     pub all: Vec<Process>,
-    /// Who holds which socket, by inode. Several may hold one.
+    /// Who holds which socket, sorted by inode. Several may hold one.
+    #[serde(deserialize_with = "sorted")]
     pub holders: Vec<Holder>,
     /// Whether every process could be looked at: only root can.
     pub complete: bool,
+}
+
+/// Holders in the order in which they are looked up, whoever wrote the file.
+fn sorted<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Holder>, D::Error> {
+    let mut holders = Vec::<Holder>::deserialize(deserializer)?;
+    holders.sort_unstable();
+    Ok(holders)
 }
 
 /// A process.
@@ -477,6 +485,16 @@ mod tests {
         assert_eq!(process.pid, std::process::id());
         assert!(process.command.is_some());
         assert!(processes.holders_of(0).is_empty());
+    }
+
+    #[test]
+    fn holders_are_found_in_whatever_order_they_are_written() {
+        let text = r#"{"all": [{"pid": 1, "name": "a"}, {"pid": 2, "name": "b"}],
+            "holders": [{"inode": 71, "process": 0, "descriptor": 3},
+                        {"inode": 70, "process": 1, "descriptor": 3}], "complete": true}"#;
+        let processes: Processes = serde_json::from_str(text).unwrap();
+        let names = |inode| processes.of(inode).next().unwrap().name.as_str();
+        assert_eq!((names(70), names(71)), ("b", "a"));
     }
 
     #[test]

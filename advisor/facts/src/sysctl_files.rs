@@ -128,11 +128,42 @@ pub struct Assignment<'a> {
     pub line: usize,
     /// The dotted name or the glob.
     pub key: &'a str,
+    /// The glob that stands in place of the name, where one decides on it.
+    pub glob: Option<&'a str>,
     /// The value, with single blanks.
     pub value: &'a str,
 }
 
-impl Assignment<'_> {
+impl<'a> Assignment<'a> {
+    /// The same for one setting, where the line has a glob.
+    #[must_use]
+    pub fn of(self, name: &'a str) -> Self {
+        let glob = is_glob(self.key).then_some(self.key);
+        Self {
+            key: name,
+            glob: self.glob.or(glob),
+            ..self
+        }
+    }
+
+    /// Whether it is the line to change for another value of the setting: one of a glob is
+    /// for other settings as well, and a package or the next boot writes its file anew.
+    pub fn is_to_be_changed(&self) -> bool {
+        let is_rewritten = ["/usr/lib", "/lib", "/run"]
+            .iter()
+            .any(|directory| self.path.starts_with(directory));
+        !is_glob(self.key) && !is_rewritten
+    }
+
+    /// The first number that begins with a zero, which makes it octal, and what it is.
+    pub fn octal(&self) -> Option<(&'a str, u64)> {
+        self.value.split_whitespace().find_map(|word| {
+            let digits = word.strip_prefix('0')?;
+            let number = u64::from_str_radix(digits, 8).ok()?;
+            (number > 7).then_some((word, number))
+        })
+    }
+
     /// The setting that it names; `None` for a glob, and for what the table of
     /// settings does not have.
     pub fn setting(&self) -> Option<&'static Setting> {
@@ -257,6 +288,27 @@ impl SysctlFiles {
         self.distinct().flat_map(SysctlFile::assignments)
     }
 
+    /// Every assignment once, by the name of its setting: that of a glob once for each
+    /// setting of the table that it fits, and that no line names.
+    pub fn spelled_out(&self) -> Vec<Assignment<'_>> {
+        let lines = self.files.iter().flat_map(|file| &file.lines);
+        let named: BTreeSet<&str> = lines.filter_map(Line::key).collect();
+        let mut out = Vec::new();
+        for line in self.assignments() {
+            if !is_glob(line.key) {
+                out.push(line);
+                continue;
+            }
+            let Ok(pattern) = Glob::new(line.key) else {
+                continue;
+            };
+            let fitting = table::settings()
+                .filter(|setting| pattern.fits(setting.name) && !named.contains(setting.name));
+            out.extend(fitting.map(|setting| line.of(setting.name)));
+        }
+        out
+    }
+
     /// The files that a program reads.
     fn of(&self, loader: Loader) -> impl Iterator<Item = &SysctlFile> {
         self.files
@@ -302,7 +354,8 @@ impl SysctlFiles {
         }
         self.of(loader)
             .flat_map(SysctlFile::assignments)
-            .filter(|assignment| is_glob(assignment.key) && fits(assignment.key, key))
+            .filter(|assignment| is_glob(assignment.key))
+            .filter(|assignment| Glob::new(assignment.key).is_ok_and(|glob| glob.fits(key)))
             .last()
     }
 
@@ -375,12 +428,21 @@ impl SysctlFile {
 }
 
 impl Line {
+    /// The name that it sets, or that it keeps globs off.
+    fn key(&self) -> Option<&str> {
+        match &self.content {
+            Content::Assignment { key, .. } | Content::Exclusion { key } => Some(key),
+            Content::Malformed { .. } => None,
+        }
+    }
+
     fn assignment<'a>(&'a self, file: &'a SysctlFile) -> Option<Assignment<'a>> {
         match &self.content {
             Content::Assignment { key, value } => Some(Assignment {
                 path: file.shown_path(),
                 line: self.number,
                 key,
+                glob: None,
                 value,
             }),
             Content::Exclusion { .. } | Content::Malformed { .. } => None,
@@ -393,15 +455,21 @@ pub fn is_glob(key: &str) -> bool {
     key.contains(['*', '?', '['])
 }
 
-/// Whether a dotted name fits a dotted glob, in which a star stands for
-/// anything but a dot.
-fn fits(glob: &str, key: &str) -> bool {
-    let options = MatchOptions {
-        require_literal_separator: true,
-        ..MatchOptions::default()
-    };
-    Pattern::new(&glob.replace('.', "/"))
-        .is_ok_and(|pattern| pattern.matches_with(&key.replace('.', "/"), options))
+/// A dotted glob, in which a star stands for anything but a dot.
+struct Glob(Pattern);
+
+impl Glob {
+    fn new(glob: &str) -> Result<Self, glob::PatternError> {
+        Pattern::new(&glob.replace('.', "/")).map(Self)
+    }
+
+    fn fits(&self, key: &str) -> bool {
+        let options = MatchOptions {
+            require_literal_separator: true,
+            ..MatchOptions::default()
+        };
+        self.0.matches_with(&key.replace('.', "/"), options)
+    }
 }
 
 /// The names of the files of a directory that apply: those that end in .conf.

@@ -168,17 +168,22 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<FileSet>, LintError> {
             sets.push(set);
             continue;
         }
-        let before = files.len();
+        let mut is_empty = true;
         for entry in std::fs::read_dir(path).map_err(error)? {
             let entry = entry.map_err(error)?.path();
             if entry
                 .extension()
                 .is_some_and(|extension| extension == "conf")
             {
-                files.push(entry);
+                is_empty = false;
+                // A link to /dev/null hides files of its name in other directories, and a
+                // pipe would wait for ever. One that leads nowhere is an error.
+                if entry.is_file() || !entry.exists() {
+                    files.push(entry);
+                }
             }
         }
-        if files.len() == before {
+        if is_empty {
             return Err(nothing());
         }
     }

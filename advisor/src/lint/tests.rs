@@ -93,6 +93,96 @@ fn lines_of_files_that_circulate_are_judged_by_what_the_kernel_makes_of_them() {
 }
 
 #[test]
+fn a_file_of_another_kind_is_said_to_be_one_and_not_line_by_line() {
+    let of = |text: &str| lint(&files(text), &Facts::without_host("", 0, 4096));
+    let yaml = "apiVersion: v1\nkind: Pod\nspec:\n  sysctls:\n  - name: net.core.somaxconn\n";
+    let problems = of(yaml);
+    assert_eq!(problems.len(), 1);
+    assert_eq!((problems[0].line, problems[0].code), (1, "LB605"));
+    assert!(
+        problems[0].message.contains("5 of its 5 lines"),
+        "{}",
+        problems[0].message
+    );
+    // Two lines of a profile of tuned among settings are told each.
+    let tuned = "[main]\n[sysctl]\nnet.core.somaxconn = 4096\n";
+    assert_eq!(of(tuned).len(), 2);
+}
+
+#[test]
+fn a_number_that_begins_with_zero_is_said_to_be_octal() {
+    let problems = lint(
+        &files("net.ipv4.tcp_fin_timeout = 030"),
+        &Facts::without_host("", 0, 4096),
+    );
+    assert!(
+        problems[0]
+            .message
+            .ends_with("The kernel reads 030 as an octal number: 24."),
+        "{}",
+        problems[0].message
+    );
+    assert_eq!(codes("net.core.somaxconn = 0x1000"), []);
+}
+
+#[test]
+fn a_name_in_another_directory_is_found() {
+    for (text, meant) in [
+        (
+            "net.ipv4.netdev_max_backlog = 5000",
+            "net.core.netdev_max_backlog",
+        ),
+        ("net.ipv4.somaxconn = 4096", "net.core.somaxconn"),
+        ("net.core.tcp_mem = 1 2 3", "net.ipv4.tcp_mem"),
+        (
+            "net.ipv4.nf_conntrack_max = 65536",
+            "net.netfilter.nf_conntrack_max",
+        ),
+        ("net.ipv4.conf.eth0.100.rp_filter = 1", "written as a slash"),
+    ] {
+        let problems = lint(&files(text), &Facts::without_host("", 0, 4096));
+        assert_eq!(problems.len(), 1, "{text}");
+        assert!(
+            problems[0].message.contains(meant),
+            "{}",
+            problems[0].message
+        );
+    }
+    assert_eq!(codes("net/ipv4/conf/eth0.100/rp_filter = 1"), []);
+    assert_eq!(codes("net.ipv4.conf.eth0/100.rp_filter = 1"), []);
+}
+
+#[test]
+fn a_glob_is_judged_for_each_setting_that_it_decides_on() {
+    let bytes = "net.ipv4.tcp_*mem = 4096 87380 67108864";
+    assert_eq!(codes(bytes), [(1, "LB410")]);
+    assert_eq!(codes("net/ipv4/???_mem = 4096 87380 67108864").len(), 2);
+    for other in [
+        "-net.ipv4.tcp_mem",
+        "net.ipv4.tcp_mem = 362619 483495 725238",
+    ] {
+        assert_eq!(codes(&format!("{bytes}\n{other}\n")), []);
+    }
+    assert_eq!(codes("net.ipv4.conf.*.rp_filter = 2"), []);
+    // Both buffers refuse it, and so many marks are none.
+    let problems = lint(
+        &files("net.ipv4.tcp_*mem = 0 0 0"),
+        &Facts::without_host("6.12", 0, 4096),
+    );
+    let codes: Vec<_> = problems.iter().map(|problem| problem.code).collect();
+    assert_eq!(codes, ["LB411", "LB606", "LB606"]);
+    // The line is for others too, and no patch takes it out.
+    assert!(problems.iter().all(|problem| problem.fix.is_none()));
+    assert!(
+        problems[0]
+            .hint
+            .starts_with("add -net.ipv4.tcp_mem, so that the glob leaves it alone"),
+        "{}",
+        problems[0].hint
+    );
+}
+
+#[test]
 fn a_setting_is_judged_for_the_kernel_that_it_is_for() {
     for (text, kernel, expected) in [
         ("net.ipv4.tcp_rto_min_us = 5000", "5.10", &["LB601"][..]),

@@ -14,8 +14,12 @@ use super::lines::{
 use crate::plan::{Action, Advice, Recommendation};
 use crate::rules::{AppliesTo, Severity};
 
-/// So many findings stand one by one; where there are more, the notices are counted.
+/// So many findings stand one by one; where there are more, the notices are counted, and
+/// what is alike.
 const ONE_BY_ONE: usize = 8;
+
+/// Of so many findings of one rule the first stand there, and the others are counted.
+const ALIKE: usize = 2;
 
 /// So many near misses stand on it.
 pub(super) const NEAR_MISSES: usize = 3;
@@ -50,20 +54,16 @@ pub(super) fn screen(text: &mut String, advice: &Advice, facts: &Facts, width: u
     let (counted, shown): (Vec<_>, Vec<_>) = (1..)
         .zip(steps)
         .partition(|(_, step)| counts_notices && step.finding.severity == Severity::Notice);
-    for (number, step) in shown {
-        finding(text, number, step, width);
+    let kind = |step: &Recommendation| (step.code, step.finding.severity);
+    for alike in shown.chunk_by(|(_, one), (_, other)| kind(one) == kind(other)) {
+        let is_long = steps.len() > ONE_BY_ONE && alike.len() > ALIKE + 1;
+        let (told, more) = alike.split_at(if is_long { ALIKE } else { alike.len() });
+        for (number, step) in told {
+            finding(text, *number, step, width);
+        }
+        count(text, more);
     }
-    if let (Some((first, _)), Some((last, _))) = (counted.first(), counted.last()) {
-        let codes: Vec<_> = counted.iter().map(|(_, step)| step.code).collect();
-        let style = severity_style(Severity::Notice);
-        let _ = writeln!(
-            text,
-            "{first:>3}. {style}{:<9}{style:#} to {last}: {} more, {}",
-            Severity::Notice,
-            counted.len(),
-            codes.join(" ")
-        );
-    }
+    count(text, &counted);
     let failed = steps.iter().filter(|step| step.has_failed()).count();
     match failed {
         0 => {}
@@ -91,6 +91,23 @@ pub(super) fn screen(text: &mut String, advice: &Advice, facts: &Facts, width: u
     for line in wrapped(&seen(advice, facts), "", "", width) {
         let _ = writeln!(text, "{FAINT}{line}{FAINT:#}");
     }
+}
+
+/// A line for findings that are only counted.
+fn count(text: &mut String, steps: &[(usize, &Recommendation)]) {
+    let (Some((first, step)), Some((last, _))) = (steps.first(), steps.last()) else {
+        return;
+    };
+    let severity = step.finding.severity;
+    let mut codes: Vec<_> = steps.iter().map(|(_, step)| step.code).collect();
+    codes.dedup();
+    let style = severity_style(severity);
+    let _ = writeln!(
+        text,
+        "{first:>3}. {style}{severity:<9}{style:#} to {last}: {} more, {}",
+        steps.len(),
+        codes.join(" ")
+    );
 }
 
 /// What a watch has seen, the first of it.
@@ -228,6 +245,10 @@ fn what_to_do(step: &Recommendation) -> String {
         .bytes()
         .all(|byte| byte.is_ascii_uppercase() || byte == b'_');
     let is_named = setting.contains(['.', '/', '(']) && !proposed.contains(setting.as_str());
+    // It names what to look at, and no value of the setting.
+    if finding.applies_to == AppliesTo::Observe {
+        return proposed.clone();
+    }
     match step.action {
         Action::Raise | Action::Lower | Action::Set => {
             let first = if step.may_feed_a_leak() {
@@ -238,9 +259,7 @@ fn what_to_do(step: &Recommendation) -> String {
             format!("{first}{setting} = {proposed} (now {})", finding.current)
         }
         Action::Mend if is_option => format!("{setting} = {proposed}"),
-        Action::Mend if is_named && finding.applies_to != AppliesTo::Observe => {
-            format!("{setting}: {proposed}")
-        }
+        Action::Mend if is_named => format!("{setting}: {proposed}"),
         // The proposal names the call.
         Action::Mend => proposed.clone(),
     }

@@ -45,7 +45,7 @@ pub fn write(out: &mut dyn io::Write, rule: &Rule, width: usize) -> io::Result<(
         }
     }
     if !rule.log_lines.is_empty() {
-        heading(&mut text, "In the kernel's log");
+        heading(&mut text, "In logs");
         for line in rule.log_lines {
             let line = line.pieces.join(" ... ");
             fill(&mut text, &line, "  ", "    ", width);

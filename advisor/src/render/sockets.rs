@@ -86,11 +86,22 @@ fn answer(survey: &Survey) -> String {
     let total = survey.total.total();
     let holds = if total.sockets == 1 { "holds" } else { "hold" };
     let mut answer = format!("{} {holds} {}", count(total.sockets), bytes(total.bytes));
-    let mut conditions = survey.total.conditions().into_iter();
-    let most = conditions.find(|(_, sum)| sum.bytes > 0);
-    if let Some((condition, sum)) = most.filter(|(condition, _)| *condition != Condition::Unknown) {
+    let conditions = survey.total.conditions();
+    let most = conditions.iter().find(|(_, sum)| sum.bytes > 0);
+    let share = most.and_then(|(condition, sum)| Some((condition, sum, share_of(*condition)?)));
+    if let Some((_, sum, words)) = share {
         let share = u128::from(sum.bytes) * 100 / u128::from(total.bytes.max(1));
-        let _ = write!(answer, ", {share}% of it {}", share_of(condition));
+        let _ = write!(answer, ", {share}% of it {words}");
+    }
+    // A leak of descriptors may hold no memory.
+    let is_told = share.is_some_and(|(condition, ..)| condition.is_amiss());
+    let amiss = conditions
+        .iter()
+        .filter(|(condition, sum)| condition.is_amiss() && !is_told && sum.sockets >= MANY);
+    if let Some((condition, sum)) = amiss.max_by_key(|(_, sum)| sum.sockets)
+        && let Some(words) = share_of(*condition)
+    {
+        let _ = write!(answer, "; {} {words}", count(sum.sockets));
     }
     answer += ".";
     let unseen: Vec<&str> = survey.unseen.iter().map(|one| one.what.as_str()).collect();
@@ -100,9 +111,12 @@ fn answer(survey: &Survey) -> String {
     answer
 }
 
-/// By which sockets a share of the memory is held.
-const fn share_of(condition: Condition) -> &'static str {
-    match condition {
+/// So many sockets with which something is amiss are told, whatever they hold.
+const MANY: u64 = 10;
+
+/// By which sockets a share of the memory is held; `None` where that says nothing.
+const fn share_of(condition: Condition) -> Option<&'static str> {
+    Some(match condition {
         Condition::Dead => "for peers that are dead",
         Condition::ZeroWindow => "for peers that do not read",
         Condition::Unread => "unread by the programs here",
@@ -122,8 +136,8 @@ const fn share_of(condition: Condition) -> &'static str {
         | Condition::Listener
         | Condition::Request
         | Condition::Unconnected
-        | Condition::Unknown => "elsewhere",
-    }
+        | Condition::Unknown => return None,
+    })
 }
 
 /// What was looked at.
@@ -216,7 +230,7 @@ fn write_socket(text: &mut String, row: &SocketRow, width: usize) {
         write_command(text, process, width);
     }
     let mut reason = condition.reason(socket);
-    if let Some(ends) = condition.ends() {
+    if let Some(ends) = condition.ends_of(socket) {
         let _ = write!(reason, "; {ends}");
     }
     for line in textwrap::wrap(&reason, width - INDENT.len()) {
@@ -398,7 +412,7 @@ pub fn write_json(out: &mut dyn io::Write, survey: &Survey) -> io::Result<()> {
                     },
                     condition,
                     reason: condition.reason(socket),
-                    ends: condition.ends(),
+                    ends: condition.ends_of(socket),
                     state: socket.state.as_str(),
                     local: socket.local.to_string(),
                     peer: socket.peer.to_string(),

@@ -1,6 +1,7 @@
 //! How to set a sysctl, now and at every boot, and how to undo it.
 
 use advisor_facts::Facts;
+use advisor_facts::sysctl_files::{Assignment, is_glob};
 
 use super::finding::is_of_the_kernel;
 
@@ -24,19 +25,24 @@ pub(crate) fn there_and_back(facts: &Facts, name: &str, proposed: &str) -> (Stri
         );
     }
     let files = &facts.sysctl_files;
-    match files.winner(files.loader(), name) {
-        Some(line) => (
+    let winner = files.winner(files.loader(), name);
+    if let Some(line) = winner.filter(Assignment::is_to_be_changed) {
+        return (
             format!("{there}; to keep it, change {line}"),
             format!("{back}; put {line} back"),
-        ),
-        None => (
-            format!(
-                "{there}; to keep it, `{name} = {proposed}` in a file of /etc/sysctl.d that sorts \
-                 after the others"
-            ),
-            format!("{back}; take the line out of /etc/sysctl.d"),
-        ),
+        );
     }
+    let after = match winner {
+        Some(line) if is_glob(line.key) => {
+            format!(": a name goes before the glob of {line}")
+        }
+        Some(line) => format!(" that sorts after {}", line.path.display()),
+        None => " that sorts after the others".to_owned(),
+    };
+    (
+        format!("{there}; to keep it, `{name} = {proposed}` in a file of /etc/sysctl.d{after}"),
+        format!("{back}; take the line out of /etc/sysctl.d"),
+    )
 }
 
 /// The command that sets a sysctl now, in the network namespace that the facts are of;
@@ -51,5 +57,36 @@ pub(super) fn command(facts: &Facts, name: &str, value: &str) -> String {
         set
     } else {
         facts.command(&set)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::testing::{bare_host, with_file};
+
+    #[test]
+    fn a_line_that_another_change_would_reach_is_left_alone() {
+        const NAME: &str = "net.ipv4.tcp_rmem";
+        let kept = |path: &str, text: &str| {
+            let mut facts = bare_host(1 << 30);
+            with_file(&mut facts, path, text);
+            there_and_back(&facts, NAME, "4096 131072 6291456").0
+        };
+        let own = kept("/etc/sysctl.d/a.conf", "net.ipv4.tcp_rmem = 4096 5000 6000");
+        assert!(own.ends_with("change /etc/sysctl.d/a.conf:1"), "{own}");
+        let glob = kept("/etc/sysctl.d/a.conf", "net.ipv4.tcp_?mem = 4096 5000 6000");
+        assert!(
+            glob.ends_with("a name goes before the glob of /etc/sysctl.d/a.conf:1"),
+            "{glob}"
+        );
+        let package = kept(
+            "/usr/lib/sysctl.d/a.conf",
+            "net.ipv4.tcp_rmem = 4096 5000 6000",
+        );
+        assert!(
+            package.ends_with("a file of /etc/sysctl.d that sorts after /usr/lib/sysctl.d/a.conf"),
+            "{package}"
+        );
     }
 }

@@ -7,8 +7,8 @@ use advisor_report::measured::Measured;
 
 use super::cgroup::{self, Limit};
 use super::{
-    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
-    Severity,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, LogLine, Outcome, ProvenBy, Rule,
+    Scope, Severity,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -18,7 +18,12 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("limits/cgroup/crowd[limit=cgroup]"),
     cure: Some("limits/cgroup/crowd[limit=none]"),
     proven_by: ProvenBy::Nothing("a reproduction puts no program into a cgroup of its own yet"),
-    log_lines: &[],
+    log_lines: &[LogLine {
+        pieces: &["memory cgroup out of memory"],
+        means: "A cgroup, mostly a container, was at its memory.max, and the kernel killed a \
+            process of it. What its sockets hold counts into that limit, and not only tcp_mem \
+            bounds it.",
+    }],
     documentation: DOCUMENTATION,
     check,
 };

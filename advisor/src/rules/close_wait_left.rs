@@ -2,6 +2,7 @@
 
 use advisor_facts::Facts;
 use advisor_facts::condition::{Condition, unread_bytes};
+use advisor_facts::sock_diag::TcpSocket;
 use advisor_facts::units::bytes;
 use advisor_report::measured::Measured;
 
@@ -94,10 +95,16 @@ fn finding(facts: &Facts, left: &Left<'_>, source: &str) -> Finding {
             "{subject} leaves {count} sockets in CLOSE_WAIT{}, {}{holds}",
             left.spread, left.age
         ),
-        why: "The peer has closed these connections and the program has not: it does not read \
-            the end of file, or it forgets the descriptor. No timer and no setting of the kernel \
-            frees them. In the end the process runs out of descriptors."
-            .to_owned(),
+        why: format!(
+            "The peer has closed these connections and the program has not: it does not read the \
+             end of file, or it forgets the descriptor. No timer and no setting of the kernel \
+             frees them. In the end the process runs out of descriptors.{}",
+            if forwards_the_end(facts, left) {
+                FORWARDS
+            } else {
+                ""
+            }
+        ),
         applies_to: AppliesTo::Program,
         subject: subject.clone(),
         setting: "close()".to_owned(),
@@ -119,6 +126,26 @@ fn finding(facts: &Facts, left: &Left<'_>, source: &str) -> Finding {
     }
 }
 
+const FORWARDS: &str = " It holds about as many half-closed connections (LB204): a proxy that \
+    forwards the end of one side waits for the end of the other. Then it is the servers behind it \
+    that do not close, and the proxy lacks a time limit for them.";
+
+/// Whether the program half-closed about as many connections, as a proxy does.
+fn forwards_the_end(facts: &Facts, left: &Left<'_>) -> bool {
+    let processes = &facts.processes;
+    let holder = |socket: &TcpSocket| {
+        let holder = processes.holders_of(socket.inode).first();
+        holder.map(|holder| holder.process)
+    };
+    let Some(process) = left.sockets.first().and_then(|socket| holder(socket)) else {
+        return false;
+    };
+    let half_closed = facts.now.every_socket().filter(|(_, socket)| {
+        Condition::of(socket) == Condition::HalfClosed && holder(socket) == Some(process)
+    });
+    half_closed.count() * 2 >= left.sockets.len()
+}
+
 /// From so much on what they hold is named, in bytes.
 const HELD_BYTES: u64 = 1 << 20;
 
@@ -127,7 +154,11 @@ pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::rules::testing::{assert_not_evaluated, assert_quiet, fired, host};
+    use crate::rules::testing::{
+        add_process, add_sockets, assert_not_evaluated, assert_quiet, bare_host, fired, host,
+        socket,
+    };
+    use advisor_facts::sock_diag::TcpState;
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
@@ -182,6 +213,49 @@ pub(super) mod tests {
             socket.send_queue_bytes = 1;
         }
         assert_quiet(&RULE, &sending);
+    }
+
+    /// A process that holds 40 of these, to as many peers.
+    fn held(sides: &[(TcpState, u32)]) -> Facts {
+        let mut facts = bare_host(4 << 30);
+        for (state, first) in sides {
+            add_sockets(
+                &mut facts,
+                (0..40).map(|number| {
+                    let local = format!("10.0.0.5:{}", 40_000 + first + number);
+                    let peer = format!("198.51.100.{}:9443", number + 1);
+                    socket(*state, &local, &peer)
+                        .held_by(first + number)
+                        .still_for(4_000_000)
+                        .done()
+                }),
+            );
+        }
+        facts
+    }
+
+    #[test]
+    fn a_proxy_that_forwards_the_end_is_told_from_a_leak() {
+        let sides = [(TcpState::CloseWait, 1000), (TcpState::FinWait2, 2000)];
+        let why = |sides: &[_]| {
+            let mut facts = held(sides);
+            add_process(&mut facts, (77, "docker-proxy"), None, 1000..3000);
+            fired(&RULE, &facts)[0].why.clone()
+        };
+        assert!(why(&sides).contains("a proxy that forwards"));
+        assert!(!why(&sides[..1]).contains("a proxy that forwards"));
+    }
+
+    #[test]
+    fn a_leak_to_many_peers_is_seen_without_its_process() {
+        let finding = fired(&RULE, &held(&[(TcpState::CloseWait, 1000)])).remove(0);
+        assert!(
+            finding
+                .summary
+                .starts_with("the client of port 9443 leaves 40 sockets in CLOSE_WAIT at 40"),
+            "{}",
+            finding.summary
+        );
     }
 
     #[test]

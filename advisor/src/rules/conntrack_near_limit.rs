@@ -18,7 +18,7 @@ pub(super) const RULE: Rule = Rule {
     cure: Some("conntrack/table/full[limit=enough]"),
     proven_by: ProvenBy::Nothing("a reproduction does not track connections yet"),
     log_lines: &[LogLine {
-        pieces: &["conntrack: table full", "dropping packet"],
+        pieces: &["conntrack", "table full", "dropping packet"],
         means: "Connection tracking (nf_conntrack) has no entry left, and drops the first packet \
             of each new connection: its client tries again after a second, then two, then four. \
             Compare net.netfilter.nf_conntrack_count with nf_conntrack_max, in the network \
@@ -149,6 +149,11 @@ fn finding(facts: &Facts, place: &NamespaceCounters<'_>, limit: i64) -> Option<F
             "; {dropped} packets of new connections were dropped and {early} connections \
              forgotten in {}",
             seconds(window)
+        ),
+        None if place.count(DROP).unwrap_or(0) > 0 => format!(
+            "; {} packets of new connections were dropped {}, no time known",
+            place.count(DROP).unwrap_or(0),
+            facts.counters_begin()
         ),
         _ => String::new(),
     };

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use advisor_facts::Facts;
 use advisor_facts::condition::Condition;
-use advisor_facts::sock_diag::TcpSocket;
+use advisor_facts::sock_diag::{TcpSocket, Timer};
 use advisor_facts::units::{bytes, span};
 use advisor_report::measured::Measured;
 
@@ -215,12 +215,7 @@ fn finding(facts: &Facts, program: &Program<'_>, hang: Option<&Hang>) -> Finding
             Severity::Notice
         },
         summary,
-        why: format!(
-            "These peers have acknowledged nothing while the kernel retransmitted and doubled its \
-             timer; a slow peer would have answered. Without TCP_USER_TIMEOUT {given_up}, and a \
-             program that waits for an answer waits as long. SO_KEEPALIVE does nothing while data \
-             is unacknowledged, and close() makes orphans of them that hold the data on."
-        ),
+        why: why(program, orphans == count, &given_up),
         applies_to: AppliesTo::Program,
         subject: program.name.clone(),
         setting: "TCP_USER_TIMEOUT".to_owned(),
@@ -253,6 +248,35 @@ fn finding(facts: &Facts, program: &Program<'_>, hang: Option<&Hang>) -> Finding
             facts.command("ss -tano")
         ),
     }
+}
+
+fn why(program: &Program<'_>, are_orphans: bool, given_up: &str) -> String {
+    let is_asked = |socket: &&TcpSocket| socket.timer == Timer::Keepalive;
+    let by_keepalive = program.sockets.iter().all(is_asked);
+    let silent = if by_keepalive {
+        "These peers have answered none of the probes of keepalive; a peer that lives answers \
+         them."
+    } else {
+        "These peers have acknowledged nothing while the kernel retransmitted and doubled its \
+         timer; a slow peer would have answered."
+    };
+    if are_orphans {
+        return format!(
+            "{silent} No process holds these sockets any more: {given_up}. TCP_USER_TIMEOUT holds \
+             after close() too, for this program alone; fewer net.ipv4.tcp_orphan_retries end \
+             every orphan of the network namespace sooner."
+        );
+    }
+    let asked = if by_keepalive {
+        ""
+    } else {
+        " SO_KEEPALIVE does nothing while data is unacknowledged, and close() makes orphans of \
+         them that hold the data on."
+    };
+    format!(
+        "{silent} Without TCP_USER_TIMEOUT {given_up}, and a program that waits for an answer \
+         waits as long.{asked}"
+    )
 }
 
 /// How long the kernel goes on with the connections that nobody is known to wait for.
@@ -306,9 +330,13 @@ fn evidence(
             "sock_diag",
         ));
     }
-    if let Some(retries) = facts.settings.tcp_retries2 {
-        evidence.push(Evidence::sysctl("net.ipv4.tcp_retries2", retries.into()));
-    }
+    let settings = &facts.settings;
+    let (name, retries) = if orphans == program.sockets.len() {
+        ("net.ipv4.tcp_orphan_retries", settings.tcp_orphan_retries)
+    } else {
+        ("net.ipv4.tcp_retries2", settings.tcp_retries2)
+    };
+    evidence.extend(retries.map(|retries| Evidence::sysctl(name, retries.into())));
     evidence.extend(program.sockets.iter().take(PEERS).map(|socket| {
         let condition = Condition::of(socket);
         Evidence::new(
@@ -406,6 +434,22 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn probes_of_keepalive_are_no_retransmissions() {
+        let mut facts = unanswered(3, 70_000, None);
+        for socket in &mut facts.now.sockets.as_mut().unwrap().all {
+            (socket.timer, socket.send_queue_bytes) = (Timer::Keepalive, 0);
+            let info = socket.info.as_mut().unwrap();
+            assert!(info.set("probes", 3) && info.set("unacked", 0) && info.set("backoff", 0));
+        }
+        let finding = fired(&RULE, &facts).remove(0);
+        assert!(
+            finding.why.contains("probes of keepalive") && !finding.why.contains("retransmitted"),
+            "{}",
+            finding.why
+        );
+    }
+
+    #[test]
     fn a_server_loses_clients_every_day() {
         let mut facts = unanswered(40, 480_000, Some(443));
         assert_quiet(&RULE, &facts);
@@ -432,6 +476,13 @@ pub(super) mod tests {
             "{}",
             finding.apply
         );
+        // The retries of connections that a program holds have no part in it.
+        let seen = |name: &str| {
+            let mut evidence = finding.evidence.iter();
+            evidence.any(|evidence| evidence.observation == name)
+        };
+        assert!(seen("net.ipv4.tcp_orphan_retries") && !seen("net.ipv4.tcp_retries2"));
+        assert!(finding.why.contains("No process holds"), "{}", finding.why);
     }
 
     #[test]

@@ -5,8 +5,8 @@ use advisor_facts::processes::Process;
 use advisor_report::measured::Measured;
 
 use super::{
-    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
-    Severity,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, LogLine, Outcome, ProvenBy, Rule,
+    Scope, Severity,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -18,7 +18,11 @@ pub(super) const RULE: Rule = Rule {
     proven_by: ProvenBy::Nothing(
         "the descriptors of a program are of all kinds, and only its sockets are reproduced",
     ),
-    log_lines: &[],
+    log_lines: &[LogLine {
+        pieces: &["too many open files"],
+        means: "An error of a program, EMFILE: it has as many descriptors as its limit of open \
+            files allows. Sockets in CLOSE_WAIT are a leak (LB202).",
+    }],
     documentation: DOCUMENTATION,
     check,
 };

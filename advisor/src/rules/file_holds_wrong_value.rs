@@ -39,9 +39,11 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
     let findings: Vec<_> = files::wrong_values(&facts.sysctl_files, facts)
         .into_iter()
         .filter(|wrong| {
-            let live = facts.sysctl_files.live.get(wrong.line.key);
-            let live = live.and_then(Option::as_deref);
-            live.is_none() || live != wrong.line.result(live, release).as_deref()
+            let key = wrong.line.key;
+            let live = facts.sysctl_files.live.get(key).cloned().flatten();
+            // Of the settings that a glob fits, only those of the rules are known.
+            let live = live.or_else(|| facts.settings.get(key));
+            live.is_none() || live != wrong.line.result(live.as_deref(), release)
         })
         .map(|wrong| {
             let live = facts.settings.get(wrong.line.key);

@@ -17,14 +17,22 @@ pub(super) const RULE: Rule = Rule {
     proven_by: ProvenBy::Nothing(
         "root may exceed fs.file-max, and the programs of a trial run as root",
     ),
-    log_lines: &[LogLine {
-        pieces: &["file-max limit", "reached"],
-        means: "The whole kernel had as many open files as fs.file-max allows. socket(), accept() \
-            and open() of processes that are not root's failed with ENFILE.",
-    }],
+    log_lines: &[
+        LogLine {
+            pieces: &["file-max limit", "reached"],
+            means: REACHED,
+        },
+        LogLine {
+            pieces: &["too many open files", "in system"],
+            means: REACHED,
+        },
+    ],
     documentation: DOCUMENTATION,
     check,
 };
+
+const REACHED: &str = "The whole kernel had as many open files as fs.file-max allows. socket(), \
+    accept() and open() of processes that are not root's failed with ENFILE.";
 
 const DOCUMENTATION: Documentation = Documentation {
     detects: "The open files of all processes near fs.file-max. At the limit accept(), socket() \

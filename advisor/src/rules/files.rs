@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use advisor_facts::release::Release;
-use advisor_facts::sysctl_files::{Assignment, Content, Loader, SysctlFile, SysctlFiles, is_glob};
+use advisor_facts::sysctl_files::{Assignment, Content, Loader, SysctlFiles};
 use advisor_facts::{Facts, Settings};
 use advisor_report::measured::Measured;
 
@@ -20,32 +20,28 @@ pub(crate) struct WrongValue<'a> {
 /// The values that the rules about settings call wrong: in each file for
 /// itself, and in what all together come to.
 pub(crate) fn wrong_values<'a>(files: &'a SysctlFiles, base: &Facts) -> Vec<WrongValue<'a>> {
+    type Set<'a> = BTreeMap<&'a str, Assignment<'a>>;
     let mut wrong: Vec<WrongValue<'a>> = Vec::new();
-    let last_of_each = |file: &'a SysctlFile| -> BTreeMap<&'a str, Assignment<'a>> {
-        let assignments = file.assignments().filter(|line| !is_glob(line.key));
-        assignments.map(|line| (line.key, line)).collect()
-    };
-    let of_all = |loader| -> BTreeMap<&'a str, Assignment<'a>> {
-        Settings::NAMES
-            .iter()
-            .filter_map(|name| Some((*name, files.winner(loader, name)?)))
-            // A glob's line is for other keys as well.
-            .filter(|(_, line)| !is_glob(line.key))
+    let lines = files.spelled_out();
+    let mut last_of_each: BTreeMap<&Path, Set<'a>> = BTreeMap::new();
+    for line in &lines {
+        let of_file = last_of_each.entry(line.path).or_default();
+        of_file.insert(line.key, *line);
+    }
+    let of_all = |loader| -> Set<'a> {
+        let names = Settings::NAMES.iter();
+        names
+            .filter_map(|name| Some((*name, files.winner(loader, name)?.of(name))))
             .collect()
     };
     // One that loses in its own file is judged alone: who takes the winner out
     // has it.
-    let losers = files.distinct().flat_map(|file| {
-        let last = last_of_each(file);
-        file.assignments()
-            .filter(move |line| {
-                last.get(line.key)
-                    .is_some_and(|last| last.line != line.line)
-            })
-            .map(|line| BTreeMap::from([(line.key, line)]))
-    });
+    let losers = lines
+        .iter()
+        .filter(|line| last_of_each[line.path][line.key].line != line.line)
+        .map(|line| BTreeMap::from([(line.key, *line)]));
     let sets = losers
-        .chain(files.distinct().map(last_of_each))
+        .chain(last_of_each.values().cloned())
         .chain([of_all(Loader::SystemdSysctl), of_all(Loader::Procps)]);
     for set in sets {
         for (rule, finding) in judge(&set, base) {
@@ -54,7 +50,8 @@ pub(crate) fn wrong_values<'a>(files: &'a SysctlFiles, base: &Facts) -> Vec<Wron
             };
             let known = |known: &WrongValue<'_>| {
                 known.rule.code == rule.code
-                    && (known.line.path, known.line.line) == (line.path, line.line)
+                    && (known.line.path, known.line.line, known.line.key)
+                        == (line.path, line.line, line.key)
             };
             if !wrong.iter().any(known) {
                 wrong.push(WrongValue {

@@ -284,7 +284,9 @@ impl Finding {
     ) -> Self {
         let mut evidence = vec![Evidence::new(
             line.to_string(),
-            format!("{} = {}", line.key, line.value).as_str().into(),
+            format!("{} = {}", line.glob.unwrap_or(line.key), line.value)
+                .as_str()
+                .into(),
             "the files that set sysctls at boot",
         )];
         let live = facts.sysctl_files.live.get(line.key);
@@ -300,15 +302,26 @@ impl Finding {
             why: String::new(),
             applies_to: AppliesTo::Host,
             subject: "the files that set sysctls at boot".to_owned(),
-            setting: line.to_string(),
-            current: format!("{} = {}", line.key, line.value),
+            setting: match line.glob {
+                None => line.to_string(),
+                // No change of the line itself: that of a glob is for other keys as well.
+                Some(glob) => format!("{glob} in {line}"),
+            },
+            current: format!("{} = {}", line.glob.unwrap_or(line.key), line.value),
             evidence,
             cost: documentation.cost.to_owned(),
             risk: documentation.risk.to_owned(),
-            apply: if proposed == TAKE_OUT {
-                format!("take line {} out of {file}", line.line)
-            } else {
-                format!("write `{proposed}` in line {} of {file}", line.line)
+            apply: match (line.glob, proposed == TAKE_OUT) {
+                (None, true) => format!("take line {} out of {file}", line.line),
+                (None, false) => format!("write `{proposed}` in line {} of {file}", line.line),
+                (Some(_), true) => format!(
+                    "add `-{}` to {file}, so that line {} leaves it alone",
+                    line.key, line.line
+                ),
+                (Some(_), false) => format!(
+                    "add `{proposed}` to {file}: a name goes before the glob of line {}",
+                    line.line
+                ),
             },
             undo: documentation.undo.to_owned(),
             verify: String::new(),

@@ -3,7 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use advisor_facts::sock_diag::TcpSocket;
@@ -43,6 +43,12 @@ impl Endpoint {
         match self {
             Self::Server(address) => format!("the server on {address}"),
             Self::ClientOf(address) => format!("the client of {address}"),
+        }
+    }
+
+    const fn port(self) -> u16 {
+        match self {
+            Self::Server(address) | Self::ClientOf(address) => address.port(),
         }
     }
 
@@ -156,8 +162,12 @@ pub(super) fn left(facts: &Facts, wanted: impl Fn(&TcpSocket) -> bool) -> Counte
         };
         let holder = facts.processes.holders_of(socket.inode).first();
         let process = holder.map(|holder| holder.process);
-        // Without its process, the endpoint is all that is known of the program.
-        let apart = process.is_none().then_some(endpoint);
+        // Without its process, the endpoint is all that is known of the program: of a
+        // client the port of its servers.
+        let apart = process.is_none().then_some(match endpoint {
+            Endpoint::ClientOf(peer) => Endpoint::ClientOf(anywhere(peer)),
+            Endpoint::Server(_) => endpoint,
+        });
         let sockets = groups.entry((process, apart)).or_default();
         sockets.push((endpoint, socket));
     }
@@ -211,7 +221,8 @@ pub(super) fn left(facts: &Facts, wanted: impl Fn(&TcpSocket) -> bool) -> Counte
             let subject = match (process, endpoints.len()) {
                 (Some(process), 1) => format!("{}, {endpoint}", process_name(facts, process)),
                 (Some(process), _) => process_name(facts, process),
-                (None, _) => endpoint,
+                (None, 1) => endpoint,
+                (None, _) => format!("the client of port {}", endpoints[0].0.port()),
             };
             Some(Left {
                 subject,
@@ -227,6 +238,11 @@ pub(super) fn left(facts: &Facts, wanted: impl Fn(&TcpSocket) -> bool) -> Counte
         .take(PROGRAMS)
         .collect();
     Counted { count, most, left }
+}
+
+/// The port of an address, wherever it is.
+fn anywhere(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port())
 }
 
 /// The sockets of a look that are wanted, by the kernel's id.

@@ -33,7 +33,7 @@ const DOCUMENTATION: Documentation = Documentation {
     evidence: "Listeners in the socket table, net.ipv4.ip_local_port_range and \
         net.ipv4.ip_local_reserved_ports, in every network namespace. Ports of the kernel's own \
         range (32768-60999) do not count: bind() to port 0 gives them. Kubernetes NodePorts \
-        (30000-32767) are added where its programs run.",
+        (30000-32767) are added where its programs run, and are a notice alone.",
     recommendation: "net.ipv4.ip_local_reserved_ports with the ports of the listeners, which \
         connect() and bind() to port 0 then leave alone. Or a range above them.",
     cost: "None.",
@@ -41,6 +41,7 @@ const DOCUMENTATION: Documentation = Documentation {
     undo: "Set the former list.",
     references: &[
         "ip_local_reserved_ports: Documentation/networking/ip-sysctl.rst of Linux",
+        "enable-auto-protect-node-port-range: Cilium reserves NodePorts that are in the range",
         "a client on a listener's port gives EADDRINUSE in spite of SO_REUSEADDR; connect() does \
          not take reserved ports: measured",
     ],
@@ -54,7 +55,7 @@ const KERNEL_RANGE: [u16; 2] = [32_768, 60_999];
 /// Ports that Kubernetes serves without a listener.
 const NODE_PORTS: [u16; 2] = [30_000, 32_767];
 /// Programs of a Kubernetes node.
-const NODE_PROGRAMS: [&str; 4] = ["kubelet", "kube-proxy", "k3s", "k3s-server"];
+const NODE_PROGRAMS: [&str; 5] = ["kubelet", "kubelite", "kube-proxy", "k3s", "k3s-server"];
 
 fn check(facts: &Facts, _: &Measured) -> Outcome {
     if facts.now.sockets.is_none() {
@@ -131,51 +132,78 @@ fn ranges(list: &str) -> Vec<[u16; 2]> {
         .collect()
 }
 
+/// Whether this is a node of Kubernetes, and connect() takes ports of its NodePorts.
+fn has_unreserved_node_ports(facts: &Facts, [first, last]: [u16; 2]) -> bool {
+    let mut processes = facts.processes.all.iter();
+    let is_node = facts.place.is_none()
+        && processes.any(|process| NODE_PROGRAMS.contains(&process.name.as_str()));
+    // What the kernel's own range leaves out, and this one does not.
+    let ports = NODE_PORTS[0].max(first)..=NODE_PORTS[1].min(last);
+    let all: BTreeSet<u16> = ports.collect();
+    is_node && reserved_among(&facts.settings, &all).len() < all.len()
+}
+
+fn why([first, last]: [u16; 2], listeners: usize, known: bool) -> String {
+    let range = format!("The range for connections is {first} to {last}.");
+    if listeners == 0 {
+        return format!(
+            "{range} Kubernetes serves NodePorts by the packet filter or eBPF, mostly without a \
+             listener. A connection of this host from such a port gets in the way: an eBPF \
+             program takes its answers for requests of clients, and a kube-proxy that opens the \
+             port itself cannot bind it. ip_local_reserved_ports does not name them all."
+        );
+    }
+    let reserved = if known {
+        "ip_local_reserved_ports does not name them."
+    } else {
+        "Whether ip_local_reserved_ports names them is not in these facts: look before you follow \
+         it."
+    };
+    format!(
+        "{range} While one of these servers is stopped, connect() of any program may take its \
+         port, and bind() then fails with EADDRINUSE in spite of SO_REUSEADDR. {reserved}"
+    )
+}
+
 fn finding(facts: &Facts) -> Option<Finding> {
     let settings = &facts.settings;
     let range @ [first, last] = settings.ip_local_port_range?;
-    let ports = unreserved_listeners(facts, range);
-    if ports.is_empty() {
+    let mut ports = unreserved_listeners(facts, range);
+    let node = has_unreserved_node_ports(facts, range);
+    if ports.is_empty() && !node {
         return None;
     }
     let listed: Vec<String> = ports.iter().map(u16::to_string).collect();
     let count = listed.len();
     let listed = listed.join(" ");
-    let mut proposed = with_reserved(settings, &ports);
-    let node = facts.place.is_none()
-        && first <= NODE_PORTS[0]
-        && facts
-            .processes
-            .all
-            .iter()
-            .any(|process| NODE_PROGRAMS.contains(&process.name.as_str()));
+    let node_ports = format!("{}-{}", NODE_PORTS[0], NODE_PORTS[1]);
     if node {
-        proposed = format!("{proposed},{}-{}", NODE_PORTS[0], NODE_PORTS[1]);
+        ports.retain(|port| !(NODE_PORTS[0]..=NODE_PORTS[1]).contains(port));
+    }
+    let mut proposed = with_reserved(settings, &ports);
+    if node {
+        let comma = if proposed.is_empty() { "" } else { "," };
+        proposed = format!("{proposed}{comma}{node_ports}");
     }
     let known = settings.ip_local_reserved_ports.is_some();
     let (apply, undo) = there_and_back(facts, RESERVED, &proposed);
     Some(Finding {
-        severity: Severity::Warning,
+        severity: if count == 0 {
+            Severity::Notice
+        } else {
+            Severity::Warning
+        },
         confidence: if known {
             Confidence::High
         } else {
             Confidence::Medium
         },
         summary: match count {
+            0 => format!("connect() may take NodePorts of Kubernetes ({node_ports})"),
             1 => format!("1 listener is on a port that connect() may take: {listed}"),
             _ => format!("{count} listeners are on ports that connect() may take: {listed}"),
         },
-        why: format!(
-            "The range for connections is {first} to {last}. While one of these servers is \
-             stopped, connect() of any program may take its port, and bind() then fails with \
-             EADDRINUSE in spite of SO_REUSEADDR. {}",
-            if known {
-                "ip_local_reserved_ports does not name them."
-            } else {
-                "Whether ip_local_reserved_ports names them is not in these facts: look before \
-                 you follow it."
-            }
-        ),
+        why: why(range, count, known),
         applies_to: AppliesTo::Host,
         subject: "this network namespace".to_owned(),
         setting: RESERVED.to_owned(),
@@ -248,6 +276,20 @@ pub(super) mod tests {
         add_process(&mut facts, (7, "kubelet"), None, []);
         let finding = fired(&RULE, &facts).remove(0);
         assert_eq!(finding.proposed, "5432,8080,30000-32767");
+        // Also those that a listener holds are in the list once, and those that none holds.
+        let listener = socket(TcpState::Listen, "[::]:30080", "[::]:0").done();
+        add_sockets(&mut facts, [listener]);
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(finding.proposed, "5432,8080,30000-32767");
+        set(&mut facts, RESERVED, "5432,8080,30080");
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(finding.severity, Severity::Notice);
+        assert_eq!(finding.proposed, "5432,8080,30080,30000-32767");
+        set(&mut facts, RESERVED, "5432,8080,30000-32767");
+        assert_quiet(&RULE, &facts);
+        set(&mut facts, RESERVED, "");
+        set(&mut facts, RANGE, "32768 60999");
+        assert_quiet(&RULE, &facts);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Lines of the kernel's log, each with the rule that it leads to.
+//! Lines of the kernel's log, and errors as programs print them, each with the rule that
+//! it leads to.
 //!
 //! A rule's file has the lines that are about its failure. Here is what they are, and
 //! the lines that no rule is about. The wording is that of Linux 3.10 to 7.3, and of
@@ -49,9 +50,12 @@ const OTHERS: &[LogLine] = &[
     },
     LogLine {
         pieces: &["unexpectedly shrunk window"],
-        means: "A peer took back window that it had granted, while data was on its way. No rule \
-            judges it: the kernel retransmits until the peer opens its window again, and gives up \
-            after 120 s. `advisor sockets` shows peers at a zero window, and LB403 what they hold.",
+        means: SHRUNK,
+    },
+    // Before 3.1.
+    LogLine {
+        pieces: &["treason uncloaked", "shrinks window"],
+        means: SHRUNK,
     },
     LogLine {
         pieces: &["illegal window scaling value"],
@@ -65,12 +69,66 @@ const OTHERS: &[LogLine] = &[
             -K DEVICE gro off).",
     },
     LogLine {
+        pieces: &["conntrack", "expectation table full"],
+        means: "Connection tracking has too many expected connections, which its helpers (ftp, \
+            sip) add; further ones are not let through as related. No rule judges it: raise \
+            net.netfilter.nf_conntrack_expect_max, or switch off the helper that nobody needs.",
+    },
+    LogLine {
+        pieces: &["dst cache overflow"],
+        means: ROUTES,
+    },
+    LogLine {
+        pieces: &["maximum number of routes reached"],
+        means: ROUTES,
+    },
+    LogLine {
+        pieces: &["unregister_netdevice: waiting for"],
+        means: "A network device cannot go, mostly that of a container which has ended, because \
+            something still refers to it. No rule judges it. If the line comes for more than a \
+            few minutes, it is a fault of the kernel: look for a newer release.",
+    },
+    LogLine {
+        pieces: &["page allocation failure"],
+        means: "The kernel found no free memory at once; with GFP_ATOMIC it was mostly a network \
+            driver, which then drops the packet, and TCP sends it again. No rule judges it: more \
+            in reserve (vm.min_free_kbytes) helps where it happens often. It is not the limit \
+            tcp_mem.",
+    },
+    LogLine {
+        pieces: &["netdev watchdog", "timed out"],
+        means: "A network device has not sent for seconds and was reset; connections through it \
+            retransmit meanwhile. No rule judges it: look at the driver, the firmware and the \
+            link (ethtool -S DEVICE).",
+    },
+    LogLine {
+        pieces: &["sk_stream_kill_queues"],
+        means: ACCOUNTING,
+    },
+    LogLine {
+        pieces: &["inet_sock_destruct"],
+        means: ACCOUNTING,
+    },
+    LogLine {
         pieces: &["callbacks suppressed"],
         means: "The kernel left out so many lines like those around this one: it writes 10 in 5 \
             seconds (net.core.message_burst, message_cost). No rule judges it. Count by the \
             counters of nstat, not by lines.",
     },
 ];
+
+const SHRUNK: &str = "A peer took back window that it had granted, while data was on its way. No rule \
+    judges it: the kernel retransmits until the peer opens its window again, and gives up after \
+    120 s. `advisor sockets` shows peers at a zero window, and LB403 what they hold.";
+
+const ROUTES: &str = "The table of routes that packets have used is full, and packets to further \
+    destinations are dropped. It is not about sockets, and no rule judges it: compare the rows of \
+    `ip -6 route show table all` with net.ipv6.route.max_size (net.ipv4.route.max_size has no \
+    effect since Linux 3.6).";
+
+const ACCOUNTING: &str = "A socket was freed while the kernel still counted memory for it: a fault of \
+    the kernel or of one of its modules, not of a setting. No rule judges it: look for a newer \
+    release; TCP.mem of /proc/net/sockstat may be too high until the host is started again.";
 
 const NEIGHBOURS: &str = "The table of neighbours (ARP, NDP) is full. It is not about sockets, and no \
     rule judges it: compare `ip neigh | wc -l` with net.ipv4.neigh.default.gc_thresh3 and \
@@ -167,6 +225,34 @@ mod tests {
                 "LB701",
             ),
             ("ip_conntrack: table full, dropping packet.", "LB701"),
+            ("CT 101: nf_conntrack table full, dropping packet", "LB701"),
+            ("nf_conntrack: expectation table full", "none"),
+            (
+                "Treason uncloaked! Peer 192.0.2.7:80/1234 shrinks window 76154906:76154907. \
+                 Repaired.",
+                "none",
+            ),
+            ("IPv4: dst cache overflow", "none"),
+            (
+                "IPv6: Maximum number of routes reached, consider increasing route/max_size.",
+                "none",
+            ),
+            (
+                "unregister_netdevice: waiting for eth0 to become free. Usage count = 1",
+                "none",
+            ),
+            (
+                "swapper/0: page allocation failure: order:0, mode:0x20(GFP_ATOMIC)",
+                "none",
+            ),
+            (
+                "NETDEV WATCHDOG: eth0 (e1000e): transmit queue 0 timed out",
+                "none",
+            ),
+            (
+                "WARNING: CPU: 1 PID: 0 at net/core/stream.c:212 sk_stream_kill_queues+0xf1/0x100",
+                "none",
+            ),
             ("Neighbour table overflow.", "none"),
             ("neighbour: arp_cache: neighbor table overflow!", "none"),
             ("net_ratelimit: 217 callbacks suppressed", "none"),
@@ -183,6 +269,25 @@ mod tests {
             "eth0: link up",
         ] {
             assert_eq!(code(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn errors_of_programs_lead_to_a_rule() {
+        for (line, wanted) in [
+            (
+                "bind() to 0.0.0.0:80 failed (98: Address already in use)",
+                "LB301",
+            ),
+            ("connect: Cannot assign requested address", "LB303"),
+            ("accept4() failed (24: Too many open files)", "LB504"),
+            ("socket: Too many open files in system", "LB505"),
+            (
+                "Memory cgroup out of memory: Killed process 4242 (envoy)",
+                "LB407",
+            ),
+        ] {
+            assert_eq!(code(line), Some(wanted), "{line}");
         }
     }
 

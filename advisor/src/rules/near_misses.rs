@@ -2,11 +2,11 @@
 
 use advisor_facts::Facts;
 use advisor_facts::condition::Condition;
-use advisor_facts::units::bytes;
+use advisor_facts::units::{bytes, span};
 use serde::Serialize;
 
 use super::Finding;
-use super::program::{Program, by_program, names_a_process};
+use super::program::{Program, by_program, connections, names_a_process};
 
 /// Something that is no finding, or not yet, and that whoever looks at the sockets sees.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
@@ -33,6 +33,8 @@ struct Sum<'a> {
     held_bytes: u64,
     /// What all sockets that were seen hold.
     total_bytes: u64,
+    /// For how long nothing was heard on the oldest of them, in milliseconds.
+    oldest_ms: Option<u32>,
     is_window: bool,
 }
 
@@ -52,10 +54,16 @@ impl Sum<'_> {
     }
 
     fn young(&self, what: &str) -> String {
-        let age = if self.is_window {
-            "too few of them were there at the first look"
-        } else {
-            "still young: `advisor recommend --over 10s` shows whether they stay"
+        const OLD_MS: u32 = 60_000;
+        let age = match self.oldest_ms.filter(|ms| *ms >= OLD_MS) {
+            Some(ms) => format!(
+                "the oldest for {}: too few that are old to call it a leak",
+                span(ms.into())
+            ),
+            None if self.is_window => "too few of them were there at the first look".to_owned(),
+            None => {
+                "still young: `advisor recommend --over 10s` shows whether they stay".to_owned()
+            }
         };
         format!("{} {what} at {}, {age}", self.sockets, self.whose)
     }
@@ -105,9 +113,10 @@ const KINDS: [Kind; 6] = [
         conditions: &[Condition::Unread],
         says: |sum| {
             format!(
-                "{} connections of {} hold unread data, {}",
-                sum.sockets,
+                "{} of {} {} unread data, {}",
+                connections(sum.sockets),
                 sum.whose,
+                if sum.sockets == 1 { "holds" } else { "hold" },
                 sum.share()
             )
         },
@@ -137,6 +146,11 @@ pub(crate) fn near_misses(facts: &Facts, found: &[(&str, &Finding)]) -> Vec<Near
             sockets: programs.iter().map(|program| program.sockets.len()).sum(),
             held_bytes: programs.iter().map(|program| program.bytes).sum(),
             total_bytes,
+            oldest_ms: programs
+                .iter()
+                .flat_map(|program| &program.sockets)
+                .filter_map(|socket| socket.info.as_ref()?.last_ack_recv_ms())
+                .max(),
             is_window,
         };
         let mut same = found.iter().filter(|(code, _)| *code == kind.code);
@@ -232,6 +246,26 @@ mod tests {
     }
 
     #[test]
+    fn a_few_old_ones_are_not_called_young() {
+        let sockets = (0..29_u32).map(|index| {
+            let peer = format!("198.51.100.{index}:6443");
+            let local = format!("192.0.2.1:{}", 40_000 + index);
+            socket(TcpState::CloseWait, &local, &peer)
+                .held_by(4000 + index)
+                .still_for(9_000_000)
+                .done()
+        });
+        let advice = advise(&held_by("controller", sockets.collect()), &[]);
+        assert_eq!(
+            lines(&advice),
+            [
+                "29 CLOSE_WAIT at controller (812), the oldest for 2 h: too few that are old to \
+                 call it a leak"
+            ]
+        );
+    }
+
+    #[test]
     fn dead_peers_that_hold_most_of_little_are_told() {
         let mut sockets: Vec<_> = (0..8)
             .map(|index| {
@@ -280,6 +314,7 @@ mod tests {
                     sockets: usize::try_from(sum.sockets).unwrap(),
                     held_bytes: sum.bytes,
                     total_bytes: sums.total().bytes,
+                    oldest_ms: None,
                     is_window: false,
                 };
                 if !sum.matters() {

@@ -62,13 +62,21 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
         return Outcome::Quiet(format!("tcp_max_orphans is {limit}"));
     }
     Outcome::Fired(vec![Finding {
-        severity: Severity::Notice,
+        severity: if limit > 0 {
+            Severity::Notice
+        } else {
+            Severity::Warning
+        },
         confidence: if default.is_some() {
             Confidence::High
         } else {
             Confidence::Medium
         },
-        summary: format!("tcp_max_orphans is {limit}: a few closes to slow peers cause resets"),
+        summary: if limit > 0 {
+            format!("tcp_max_orphans is {limit}: a few closes to slow peers cause resets")
+        } else {
+            format!("tcp_max_orphans is {limit}: while one orphan is there, each close() resets")
+        },
         why: "From a quarter of the limit on, the kernel resets connections that a program has \
             closed and whose data the peer has not acknowledged yet. The limit does not affect \
             TIME_WAIT, which has its own (tcp_max_tw_buckets)."
@@ -97,6 +105,10 @@ pub(super) mod tests {
         assert_quiet(&RULE, &facts);
         set(&mut facts, SETTING, "4095");
         assert_eq!(fired(&RULE, &facts)[0].proposed, "23916");
+        assert_eq!(fired(&RULE, &facts)[0].severity, Severity::Notice);
+        // Any orphan is above a limit of 0.
+        set(&mut facts, SETTING, "0");
+        assert_eq!(fired(&RULE, &facts)[0].severity, Severity::Warning);
         // A default of 1024 on a small host.
         facts.settings.tcp_ehash_entries = Some(2048);
         set(&mut facts, SETTING, "256");

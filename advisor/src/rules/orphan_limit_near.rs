@@ -163,6 +163,12 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
         }
         // As many as memory pays for is little; an end to them is more.
         (Some(proposed), _) if !are(Condition::OrphanDead) => found.raise(facts, proposed),
+        _ if are(Condition::OrphanDraining) => {
+            let programs = by_program(facts, |socket| {
+                Condition::of(socket) == Condition::OrphanDraining
+            });
+            found.close_later(programs.first())
+        }
         (_, Some((None, _))) => found.shorten(facts, measured),
         (_, Some((Some(namespace), there))) => found.elsewhere(facts, Some((namespace, *there))),
         (Some(proposed), None) => found.raise(facts, proposed),
@@ -363,6 +369,39 @@ impl NearLimit<'_> {
         }
     }
 
+    /// The peers take what is left: the orphans go by themselves, and no retries are spent.
+    fn close_later(self, program: Option<&Program<'_>>) -> Finding {
+        let [summary, why, verify] = self.unpaid();
+        let name = program.map_or("the program that closes these connections", |program| {
+            program.name.as_str()
+        });
+        Finding {
+            severity: self.severity,
+            confidence: self.orphans.cost.confidence,
+            summary,
+            why: format!(
+                "{why} Most of these peers take what is left, as fast as their path allows, and \
+                 tcp_orphan_retries does nothing for them. Such an orphan counts once, so that \
+                 resets begin at the limit itself."
+            ),
+            applies_to: AppliesTo::Program,
+            subject: name.to_owned(),
+            setting: "close()".to_owned(),
+            current: "called with much unsent".to_owned(),
+            proposed: "close() once the peer has taken it: shutdown(SHUT_WR), read to the end of \
+                file with a time limit, then close(); or less unsent (SO_SNDBUF)"
+                .to_owned(),
+            cost: "a descriptor for each connection until then".to_owned(),
+            risk: "a peer that never closes holds the descriptor until the time limit".to_owned(),
+            apply: "in the program, or by its setting for a lingering close (nginx: \
+                lingering_close always)"
+                .to_owned(),
+            undo: "take the change of the program out again".to_owned(),
+            verify,
+            evidence: self.evidence,
+        }
+    }
+
     /// The orphans are of this network namespace. They have to go sooner.
     fn shorten(mut self, facts: &Facts, measured: &Measured) -> Finding {
         let retries = facts.settings.tcp_orphan_retries;
@@ -431,7 +470,8 @@ pub(super) mod tests {
 
     use super::*;
     use crate::rules::testing::{
-        assert_not_evaluated, assert_quiet, fired, fired_with, host, set, sockstat,
+        add_sockets, assert_not_evaluated, assert_quiet, fired, fired_with, host, set, socket,
+        sockstat,
     };
 
     /// A host that the rule fires on.
@@ -521,6 +561,28 @@ pub(super) mod tests {
         let finding = &fired(&RULE, &facts)[0];
         assert_eq!(finding.applies_to, AppliesTo::Program);
         assert!(finding.risk.contains("peer that does not read"));
+    }
+
+    #[test]
+    fn orphans_whose_peers_take_the_rest_are_not_cut_off_by_retries() {
+        let mut facts = orphans(1000, 2000, 1000);
+        let draining = (0..1000).map(|number| {
+            let peer = format!("198.51.{}.{}:2000", number / 250, number % 250 + 1);
+            socket(TcpState::FinWait1, "10.1.1.1:443", &peer)
+                .sending(50_000, 64 << 10)
+                .done()
+        });
+        add_sockets(&mut facts, draining.collect::<Vec<_>>());
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(
+            (finding.setting.as_str(), finding.applies_to),
+            ("close()", AppliesTo::Program)
+        );
+        assert!(
+            finding.why.contains("does nothing for them"),
+            "{}",
+            finding.why
+        );
     }
 
     #[test]

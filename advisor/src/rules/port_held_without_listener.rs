@@ -9,8 +9,8 @@ use advisor_report::measured::Measured;
 
 use super::program::{Sides, plain};
 use super::{
-    AppliesTo, Confidence, Documentation, Evidence, Finding, Harm, Outcome, ProvenBy, Rule, Scope,
-    Severity,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Harm, LogLine, Outcome, ProvenBy,
+    Rule, Scope, Severity,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -20,7 +20,12 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("bind/time-wait/new-only"),
     cure: Some("bind/time-wait/both"),
     proven_by: ProvenBy::Reproduction(&[Harm::CannotBind]),
-    log_lines: &[],
+    log_lines: &[LogLine {
+        pieces: &["address already in use"],
+        means: "An error of a program, EADDRINUSE. Another program listens on the port \
+            (ss -tlnp), old connections hold it and the program does not set SO_REUSEADDR \
+            (LB301), or connect() of some program took it (LB304).",
+    }],
     documentation: DOCUMENTATION,
     check,
 };

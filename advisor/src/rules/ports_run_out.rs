@@ -1,5 +1,6 @@
 //! Too many connections to one destination for the range of local ports.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use advisor_facts::sock_diag::{TcpSocket, TcpState};
@@ -7,11 +8,13 @@ use advisor_facts::{Facts, Settings};
 use advisor_report::measured::Measured;
 
 use super::apply::command;
-use super::listener_in_port_range::{RESERVED, unreserved_listeners, with_reserved};
+use super::listener_in_port_range::{
+    RESERVED, reserved_among, unreserved_listeners, with_reserved,
+};
 use super::program::{Sides, name, names_a_process, plain};
 use super::{
-    AppliesTo, Confidence, Documentation, Evidence, Finding, Harm, Outcome, ProvenBy, Rule, Scope,
-    Severity, there_and_back,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Harm, LogLine, Outcome, ProvenBy,
+    Rule, Scope, Severity, there_and_back,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -21,7 +24,12 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("bind/ports/ten-ports[way=bind]"),
     cure: Some("bind/ports/ten-ports[way=bind-no-port]"),
     proven_by: ProvenBy::Reproduction(&[Harm::ConnectionRefused]),
-    log_lines: &[],
+    log_lines: &[LogLine {
+        pieces: &["cannot assign requested address"],
+        means: "An error of a program, EADDRNOTAVAIL. From connect(): every port of \
+            ip_local_port_range is in use for this destination. From bind(): this host does not \
+            have the address.",
+    }],
     documentation: DOCUMENTATION,
     check,
 };
@@ -30,12 +38,14 @@ const DOCUMENTATION: Documentation = Documentation {
     detects: "Connections to one destination that use up ip_local_port_range. Then connect() \
         from that address fails with EADDRNOTAVAIL.",
     evidence: "Distinct local ports in the range for each destination, of connections that this \
-        end made. TIME_WAIT counts unless connect() may take its port again: with tcp_tw_reuse \
-        = 1, or 2 on loopback, and timestamps, after tcp_tw_reuse_delay (1 s before Linux 6.14). \
-        Warning from 70 percent of the range, critical from 90.",
+        end made, against the ports of the range that are not reserved. TIME_WAIT counts unless \
+        connect() may take its port again: with tcp_tw_reuse = 1, or 2 on loopback, and \
+        timestamps, after tcp_tw_reuse_delay (1 s before Linux 6.14). Warning from 70 percent of the range, critical from 90.",
     recommendation: "If most are in TIME_WAIT: net.ipv4.tcp_tw_reuse = 1, which frees their \
-        ports for connect() after a second. Else the range 1024 65535 if it is narrower, with \
-        the ports of listeners reserved. Better than both: keep connections and reuse them.",
+        ports for connect() after a second, and needs net.ipv4.tcp_timestamps = 1. If most wait \
+        for an answer to connect(): a time limit in the program. Else the range 1024 65535 if it \
+        is narrower, with the ports of listeners reserved. Better than all: keep connections and \
+        reuse them, or use more addresses.",
     cost: "A wider range: the ports that services listen on have to be reserved. tcp_tw_reuse: \
         none.",
     risk: "A wider range takes ports that services of the host want to listen on, unless they \
@@ -51,6 +61,7 @@ const DOCUMENTATION: Documentation = Documentation {
 
 const SETTING: &str = "net.ipv4.ip_local_port_range";
 const REUSE: &str = "net.ipv4.tcp_tw_reuse";
+const TIMESTAMPS: &str = "net.ipv4.tcp_timestamps";
 /// The widest range that leaves the ports of system services alone.
 const WIDE: [u16; 2] = [1024, 65535];
 /// Largest number of destinations reported.
@@ -72,12 +83,14 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         .iter()
         .filter(|socket| takes_port(facts, &sides, socket))
         .collect();
+    let every: BTreeSet<u16> = (range[0]..=range[1]).collect();
+    let free = every.len() - reserved_among(&facts.settings, &every).len();
     // A sort, not a map: a server may have as many peers as sockets.
     sockets.sort_unstable_by_key(|socket| (way(socket), socket.local.port()));
     let mut most = 0;
     let mut used = Vec::new();
     for sockets in sockets.chunk_by(|one, other| way(one) == way(other)) {
-        let ports = Ports::of(range, sockets);
+        let ports = Ports::of(range, free, sockets);
         most = most.max(ports.percent());
         if ports.percent() >= 70 {
             used.push(ports);
@@ -130,37 +143,90 @@ fn is_free_again(settings: &Settings, socket: &TcpSocket) -> bool {
 /// The local ports in use for one destination.
 struct Ports<'a> {
     range: [u16; 2],
+    /// Ports of the range that are not reserved.
+    size: usize,
     way: Way,
     taken: usize,
     time_wait: usize,
+    /// Those whose connect() has no answer yet.
+    connecting: usize,
     /// A socket that a process holds: it names the program.
     example: Option<&'a TcpSocket>,
 }
 
 impl<'a> Ports<'a> {
     /// Of sockets to one destination, sorted by port.
-    fn of(range: [u16; 2], sockets: &[&'a TcpSocket]) -> Self {
+    fn of(range: [u16; 2], size: usize, sockets: &[&'a TcpSocket]) -> Self {
+        let in_state = |state| {
+            sockets
+                .iter()
+                .filter(|socket| socket.state == state)
+                .count()
+        };
         Self {
             range,
+            size: size.max(1),
             way: way(sockets[0]),
             taken: sockets
                 .chunk_by(|one, other| one.local.port() == other.local.port())
                 .count(),
-            time_wait: sockets
-                .iter()
-                .filter(|socket| socket.state == TcpState::TimeWait)
-                .count(),
+            time_wait: in_state(TcpState::TimeWait),
+            connecting: in_state(TcpState::SynSent),
             example: sockets.iter().copied().find(|socket| socket.inode != 0),
         }
     }
 
-    /// Ports in the range.
-    fn size(&self) -> usize {
-        usize::from(self.range[1] - self.range[0]) + 1
+    fn percent(&self) -> usize {
+        self.taken * 100 / self.size
     }
 
-    fn percent(&self) -> usize {
-        self.taken * 100 / self.size()
+    const fn mostly_time_wait(&self) -> bool {
+        self.time_wait * 2 > self.taken
+    }
+
+    const fn mostly_connecting(&self) -> bool {
+        self.connecting * 2 > self.taken
+    }
+
+    /// Why they run out, and for a program what to do, and how.
+    const fn words(&self, without_timestamps: bool) -> [&'static str; 3] {
+        let why = if self.mostly_time_wait() && without_timestamps {
+            "Most of these ports are in TIME_WAIT, and without timestamps connect() takes none of \
+             them again, whatever tcp_tw_reuse says. Both ends need timestamps, and connections \
+             that began without them wait out their TIME_WAIT. Keeping connections helps most."
+        } else if self.mostly_time_wait() {
+            "Most of these ports are in TIME_WAIT: the program opens a connection, closes it \
+             first, and opens the next. Keeping connections helps most. tcp_fin_timeout does not \
+             affect TIME_WAIT."
+        } else if self.mostly_connecting() {
+            "Most of these ports wait for an answer to connect(), which does not come (LB423). \
+             With more ports, only more would wait."
+        } else {
+            "Each connection to one destination needs its own local port, and connect() has no \
+             others."
+        };
+        let (proposed, apply) = if self.mostly_time_wait() {
+            (
+                "keep connections and reuse them",
+                "in the program: a pool of connections, or keep-alive of its protocol; more \
+                 addresses of the destination or of this host; IP_BIND_ADDRESS_NO_PORT if it \
+                 binds a source address before connect()",
+            )
+        } else if self.mostly_connecting() {
+            (
+                "a time limit for connect(), and fewer tries at once",
+                "see why the destination does not answer; in the program: a non-blocking \
+                 connect() and poll() with a timeout, and a pause before the next try",
+            )
+        } else {
+            (
+                "fewer connections to one destination at a time",
+                "more addresses of the destination, or of this host (with \
+                 IP_BIND_ADDRESS_NO_PORT if the program binds one); in the program: close what is \
+                 idle, and share connections where the protocol can",
+            )
+        };
+        [why, proposed, apply]
     }
 
     fn finding(&self, facts: &Facts) -> Finding {
@@ -168,17 +234,12 @@ impl<'a> Ports<'a> {
         let taken = self.taken;
         let program = name(facts, self.example.as_slice());
         let [first, last] = self.range;
-        let mostly_time_wait = self.time_wait * 2 > taken;
+        let mostly_time_wait = self.mostly_time_wait();
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX).into();
         let source = format!("socket table, {local} to {peer}");
-        let why = if mostly_time_wait {
-            "Most of these ports are in TIME_WAIT: the program opens a connection, closes it \
-             first, and opens the next. Keeping connections helps most. tcp_fin_timeout does not \
-             affect TIME_WAIT."
-        } else {
-            "Each connection to one destination needs its own local port, and connect() has no \
-             others."
-        };
+        let mostly_connecting = self.mostly_connecting();
+        let without_timestamps = facts.settings.tcp_timestamps == Some(0);
+        let [why, proposed, apply] = self.words(without_timestamps);
         let common = Finding {
             severity: if self.percent() >= 90 {
                 Severity::Critical
@@ -186,25 +247,23 @@ impl<'a> Ports<'a> {
                 Severity::Warning
             },
             confidence: Confidence::High,
-            summary: format!("{taken} of {} ports are in use for {peer}", self.size()),
+            summary: format!("{taken} of {} ports are in use for {peer}", self.size),
             why: why.to_owned(),
             applies_to: AppliesTo::Program,
             subject: program,
             setting: "connections".to_owned(),
             current: format!("{taken} to {peer}, {} in TIME_WAIT", self.time_wait),
-            proposed: "keep connections and reuse them".to_owned(),
+            proposed: proposed.to_owned(),
             evidence: vec![
                 Evidence::new("host.ports.taken", count(taken), &source),
                 Evidence::new("host.ports.TIME_WAIT", count(self.time_wait), &source),
-                Evidence::new("host.ports.range", count(self.size()), SETTING),
+                Evidence::new("host.ports.range", count(self.size), SETTING),
                 Evidence::sysctl(SETTING, format!("{first} {last}").as_str().into()),
             ],
-            cost: DOCUMENTATION.cost.to_owned(),
-            risk: DOCUMENTATION.risk.to_owned(),
-            apply: "in the program: a pool of connections, or keep-alive of its protocol; more \
-                addresses of the destination or of this host; IP_BIND_ADDRESS_NO_PORT if it \
-                binds a source address before connect()"
+            cost: "none in memory".to_owned(),
+            risk: "a connection that was kept may be dead when it is used: try again on a new one"
                 .to_owned(),
+            apply: apply.to_owned(),
             undo: "revert the change of the program".to_owned(),
             verify: format!(
                 "{} | wc -l stays well below the range",
@@ -213,10 +272,13 @@ impl<'a> Ports<'a> {
         };
         let settings = &facts.settings;
         // With 1 already, these records are younger than the delay.
-        let can_reuse = mostly_time_wait
-            && settings.tcp_timestamps != Some(0)
-            && settings.tcp_tw_reuse.is_some_and(|reuse| reuse != 1);
-        let change = if can_reuse {
+        let can_reuse = mostly_time_wait && settings.tcp_tw_reuse.is_some_and(|reuse| reuse != 1);
+        let change = if mostly_connecting {
+            None
+        } else if mostly_time_wait && without_timestamps {
+            // No port in TIME_WAIT is taken again without.
+            Some((TIMESTAMPS, "1".to_owned()))
+        } else if can_reuse {
             // 2, the default, is enough on loopback (since Linux 4.19).
             let is_loopback = local.is_loopback() && peer.ip().is_loopback();
             let knows_2 = facts.kernel_is_at_least(4, 19);
@@ -229,17 +291,16 @@ impl<'a> Ports<'a> {
         let Some((setting, proposed)) = change else {
             return common;
         };
-        let (better, summary) = if names_a_process(&common.subject) {
-            let program = &common.subject;
-            (
-                format!("better: have {program} keep its connections"),
-                format!("{} by {program}", common.summary),
-            )
+        let is_named = names_a_process(&common.subject);
+        let summary = if is_named {
+            format!("{} by {}", common.summary, common.subject)
         } else {
-            (
-                "better: have the program keep its connections".to_owned(),
-                common.summary.clone(),
-            )
+            common.summary.clone()
+        };
+        let better = match (mostly_time_wait, is_named) {
+            (true, true) => format!("have {} keep its connections", common.subject),
+            (true, false) => "have the program keep its connections".to_owned(),
+            (false, _) => common.proposed.clone(),
         };
         let reserve = match setting {
             SETTING => reserve_first(facts),
@@ -257,9 +318,11 @@ impl<'a> Ports<'a> {
                 (SETTING, true) => {
                     "none seen: nobody listens on a port of the wider range".to_owned()
                 }
+                (TIMESTAMPS, _) => "12 bytes per segment".to_owned(),
                 _ => "none for ports; TIME_WAIT ends for connect() after a second".to_owned(),
             },
-            apply: format!("{reserve}{apply}; {better}"),
+            risk: DOCUMENTATION.risk.to_owned(),
+            apply: format!("{reserve}{apply}; better: {better}"),
             undo,
             proposed,
             ..common
@@ -308,8 +371,12 @@ pub(super) mod tests {
         time_wait(&mut facts, "127.0.0.1", "127.0.0.1:6086", 26_800);
         assert_quiet(&RULE, &facts);
         // Without timestamps nothing is reused.
-        set(&mut facts, "net.ipv4.tcp_timestamps", "0");
-        assert_eq!(fired(&RULE, &facts)[0].setting, SETTING);
+        set(&mut facts, TIMESTAMPS, "0");
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(
+            (finding.setting.as_str(), finding.proposed.as_str()),
+            (TIMESTAMPS, "1")
+        );
 
         let mut facts = bare_host(8 << 30);
         set(&mut facts, REUSE, "2");
@@ -326,6 +393,51 @@ pub(super) mod tests {
         set(&mut facts, REUSE, "0");
         time_wait(&mut facts, "127.0.0.1", "127.0.0.1:6086", 26_800);
         assert_eq!(fired(&RULE, &facts)[0].proposed, "2");
+    }
+
+    #[test]
+    fn reserved_ports_are_none_that_connect_has() {
+        let mut facts = bare_host(8 << 30);
+        set(&mut facts, REUSE, "0");
+        time_wait(&mut facts, "10.0.0.9", "10.0.0.1:5432", 8_000);
+        assert_quiet(&RULE, &facts);
+        set(&mut facts, RESERVED, "42768-60999");
+        let finding = fired(&RULE, &facts).remove(0);
+        assert!(
+            finding.summary.starts_with("8000 of 10000"),
+            "{}",
+            finding.summary
+        );
+    }
+
+    #[test]
+    fn more_ports_are_no_cure_where_nobody_answers_or_all_are_wanted() {
+        let program = |state, range: &str| {
+            let mut facts = bare_host(8 << 30);
+            set(&mut facts, SETTING, range);
+            let connections = (0..950).map(|k| {
+                let local = format!("10.0.0.9:{}", 60_000 + k);
+                socket(state, &local, "10.0.0.1:5432").held_by(9).done()
+            });
+            add_sockets(&mut facts, connections.collect::<Vec<_>>());
+            fired(&RULE, &facts).remove(0)
+        };
+        let connecting = program(TcpState::SynSent, "60000 60999");
+        assert_eq!(connecting.applies_to, AppliesTo::Program);
+        assert!(
+            connecting.proposed.contains("time limit"),
+            "{}",
+            connecting.proposed
+        );
+        let wanted = program(TcpState::Established, "60000 60999");
+        assert_eq!(wanted.setting, SETTING);
+        assert!(
+            wanted
+                .apply
+                .ends_with("better: fewer connections to one destination at a time"),
+            "{}",
+            wanted.apply
+        );
     }
 
     #[test]

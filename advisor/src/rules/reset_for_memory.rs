@@ -13,7 +13,7 @@ use super::sizing::tcp_pages;
 use super::witnessed;
 use super::{
     AppliesTo, Confidence, Documentation, Evidence, Finding, Harm, LogLine, Outcome, ProvenBy,
-    Rule, Scope, Severity, not_initial_namespace,
+    Rule, Scope, Severity,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -91,7 +91,7 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     };
     let (Some(limit), Some(tcp_mem)) = (facts.settings.tcp_max_orphans, facts.settings.tcp_mem)
     else {
-        return not_initial_namespace(LIMIT);
+        return Outcome::Fired(vec![without_limits(facts, resets, window)]);
     };
     let orphans = Orphans::of(facts, measured);
     // What a watch saw of the gauges between the looks.
@@ -116,10 +116,12 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
     evidence.extend(limits(limit, pages, tcp_mem));
     evidence.extend(witnessed::evidence(&by));
     let logged = logged(facts, earlier, &mut evidence);
+    // What the log says decides, and the gauges whether the limit is too low still: one
+    // that is high enough now was raised since, or met by a burst.
+    let still_by_orphans = by_orphans;
     let (by_orphans, by_memory) = match logged {
         (0, 0) => (by_orphans, by_memory),
-        // A limit that is high enough now was raised since.
-        (orphans, memory) => (by_orphans && orphans > 0, memory > 0),
+        (orphans, memory) => (orphans > 0, memory > 0),
     };
     let confidence = match logged {
         (0, 0) => Confidence::Medium,
@@ -131,14 +133,20 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
         (true, true) if logged != (0, 0) => "both tcp_max_orphans and tcp_mem fired",
         (true, true) => "tcp_max_orphans and tcp_mem are both near enough to have fired",
         (false, false) => {
-            return Outcome::Fired(vec![neither_is_near(facts, resets, window, evidence)]);
+            let which = "neither limit is near at the end of it";
+            return Outcome::Fired(vec![not_near(facts, resets, window, which, evidence)]);
         }
     };
+    if by_orphans && !by_memory && !still_by_orphans {
+        let which = "tcp_max_orphans fired by the log, and is not near at the end of it";
+        return Outcome::Fired(vec![not_near(facts, resets, window, which, evidence)]);
+    }
     let summary = format!(
         "{resets} connections were reset for lack of memory in {}: {which}",
         seconds(window)
     );
-    let wanted = orphans.higher_limit(limit).filter(|_| by_orphans);
+    let still_by_orphans = by_orphans && still_by_orphans;
+    let wanted = orphans.higher_limit(limit).filter(|_| still_by_orphans);
     let mut finding = match wanted {
         Some(wanted) => {
             let setting = Finding::of_setting(facts, &DOCUMENTATION, LIMIT, &wanted.to_string());
@@ -163,7 +171,12 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
                 ..setting
             }
         }
-        None => unpaid(confidence, summary, by_orphans, evidence),
+        None => unpaid(
+            confidence,
+            summary,
+            (by_orphans, still_by_orphans),
+            evidence,
+        ),
     };
     if !by.is_empty() {
         finding.why = format!("{} {}", finding.why, witnessed::sentence(&by));
@@ -172,6 +185,19 @@ fn check(facts: &Facts, measured: &Measured) -> Outcome {
         }
     }
     Outcome::Fired(vec![finding])
+}
+
+/// The finding where the limits are not seen, as in a container.
+fn without_limits(facts: &Facts, resets: i64, window: Duration) -> Finding {
+    let places = facts.places();
+    let counted = places.filter_map(|place| Evidence::counter_at(&place, COUNTER, window));
+    let which = "which limit fired is not seen here";
+    Finding {
+        why: "It goes on. The limits, tcp_max_orphans and tcp_mem, are the host's: ask there, as \
+            root, with --over 30s."
+            .to_owned(),
+        ..not_near(facts, resets, window, which, counted.collect())
+    }
 }
 
 /// The reason that the kernel gives for such a reset, from 6.12 on.
@@ -236,28 +262,51 @@ fn over(facts: &Facts) -> Outcome {
         count => format!("{count} connections were reset for lack of memory"),
     };
     let summary = format!("{what} {}: {which}", past.when(facts));
-    Outcome::Fired(vec![
-        past.finding(
-            summary,
-            &setting,
-            "The gauges are below their limits now, so they do not show who held the memory. A \
-         limit is raised for what healthy sockets hold, and only a look at the time of the \
-         failure tells that."
-                .to_owned(),
-        ),
-    ])
+    Outcome::Fired(vec![past.finding(summary, &setting, now(facts))])
+}
+
+/// What the gauges say now of resets in the past.
+fn now(facts: &Facts) -> String {
+    let orphans = facts.now.sockstat.get("TCP.orphan").unwrap_or(0);
+    let settings = &facts.settings;
+    let near = [
+        settings
+            .tcp_max_orphans
+            .is_some_and(|limit| orphans.saturating_mul(4) > limit)
+            .then_some("orphans near tcp_max_orphans (LB101)"),
+        settings
+            .tcp_mem
+            .is_some_and(|[_, pressure, _]| tcp_pages(facts).unwrap_or(0) > pressure)
+            .then_some("TCP.mem beyond the pressure mark of tcp_mem (LB402)"),
+    ];
+    let near: Vec<_> = near.into_iter().flatten().collect();
+    if !near.is_empty() {
+        return format!(
+            "It may go on: this look has {}. Two looks, --over 30s, tell whether connections are \
+             reset still.",
+            near.join(" and ")
+        );
+    }
+    if settings.tcp_mem.is_none() {
+        return "The limits cannot be read here, so it is not known whether it goes on: ask on the \
+            host, with --over 30s."
+            .to_owned();
+    }
+    "The gauges are below their limits now, so they do not show who held the memory. A limit is \
+     raised for what healthy sockets hold, and only a look at the time of the failure tells that."
+        .to_owned()
 }
 
 /// The finding where connections were reset in the window and the gauges are low again.
-fn neither_is_near(
+fn not_near(
     facts: &Facts,
     resets: i64,
     window: Duration,
+    which: &str,
     evidence: Vec<Evidence>,
 ) -> Finding {
     let summary = format!(
-        "{resets} connections were reset for lack of memory in {}; neither limit is near at the \
-         end of it",
+        "{resets} connections were reset for lack of memory in {}; {which}",
         seconds(window)
     );
     let finding = past(facts).finding(
@@ -290,7 +339,7 @@ fn limits(limit: i64, pages: u64, tcp_mem: [u64; 3]) -> [Evidence; 3] {
 fn unpaid(
     confidence: Confidence,
     summary: String,
-    by_orphans: bool,
+    (by_orphans, still_by_orphans): (bool, bool),
     evidence: Vec<Evidence>,
 ) -> Finding {
     Finding {
@@ -300,10 +349,12 @@ fn unpaid(
         why: format!(
             "{}: what these sockets hold has to be freed. Mostly a few peers that do not read, or \
              are gone, hold it.",
-            if by_orphans {
-                "No higher limit helps here that memory pays for"
-            } else {
-                "Memory was refused, and the limit of orphans has no part in that"
+            match (by_orphans, still_by_orphans) {
+                (true, true) => "No higher limit helps here that memory pays for",
+                (true, false) =>
+                    "Memory was refused, and there were too many orphans at a moment that no look \
+                     saw",
+                (false, _) => "Memory was refused, and the limit of orphans has no part in that",
             }
         ),
         applies_to: AppliesTo::Program,
@@ -324,7 +375,9 @@ fn unpaid(
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::{add_namespace, assert_quiet, bare_host, counters, fired, host};
+    use crate::rules::testing::{
+        add_namespace, assert_quiet, bare_host, counters, fired, host, sockstat,
+    };
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
@@ -350,6 +403,58 @@ pub(super) mod tests {
         log.out_of_memory = vec![facts.now.uptime];
         assert!(summary(&facts).ends_with("tcp_mem fired, not tcp_max_orphans"));
         assert_eq!(fired(&RULE, &facts)[0].applies_to, AppliesTo::Program);
+    }
+
+    #[test]
+    fn from_a_container_resets_are_told_without_their_limit() {
+        let mut facts = firing();
+        facts.settings.tcp_max_orphans = None;
+        facts.settings.tcp_mem = None;
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(
+            (finding.severity, finding.applies_to),
+            (Severity::Critical, AppliesTo::Observe)
+        );
+        assert!(finding.why.contains("ask there"), "{}", finding.why);
+    }
+
+    #[test]
+    fn a_burst_of_orphans_that_the_log_names_is_not_said_to_be_none() {
+        let mut facts = firing();
+        facts.settings.tcp_max_orphans = Some(1 << 20);
+        let summary = |facts: &Facts| fired(&RULE, facts)[0].summary.clone();
+        assert!(
+            summary(&facts).contains("tcp_max_orphans fired by the log"),
+            "{}",
+            summary(&facts)
+        );
+        let log = facts.kernel_log.as_mut().unwrap();
+        log.out_of_memory = vec![facts.now.uptime];
+        assert!(
+            summary(&facts).ends_with("both tcp_max_orphans and tcp_mem fired"),
+            "{}",
+            summary(&facts)
+        );
+        let why = &fired(&RULE, &facts)[0].why;
+        assert!(why.contains("at a moment that no look saw"), "{why}");
+    }
+
+    #[test]
+    fn what_is_near_its_limit_now_is_not_said_to_be_over() {
+        let mut facts = bare_host(16 << 30);
+        facts.now.counters = counters("TcpExt: TCPAbortOnMemory\nTcpExt: 911\n");
+        let why = |facts: &Facts| fired(&RULE, facts)[0].why.clone();
+        assert!(why(&facts).contains("below their limits now"));
+        let pressure = facts.settings.tcp_mem.unwrap()[1];
+        let gauges = format!("TCP: inuse 9 orphan 0 tw 0 alloc 9 mem {}\n", pressure + 1);
+        facts.now.sockstat = sockstat(&gauges);
+        assert!(why(&facts).contains("LB402") && !why(&facts).contains("LB101"));
+        facts.settings.tcp_max_orphans = Some(100);
+        facts.now.sockstat = sockstat("TCP: inuse 9 orphan 30 tw 0 alloc 9 mem 10\n");
+        assert!(why(&facts).contains("LB101"), "{}", why(&facts));
+        facts.settings.tcp_mem = None;
+        facts.settings.tcp_max_orphans = None;
+        assert!(why(&facts).contains("on the host"), "{}", why(&facts));
     }
 
     #[test]

@@ -87,14 +87,29 @@ pub(crate) fn unknown(key: &str, kernel: &str) -> Option<Unknown> {
     // Names are files, whose letters have a case.
     let meant = key.trim_start_matches('\u{feff}').to_ascii_lowercase();
     if meant != key && table::is_covered(&meant) {
-        let because = if key.starts_with('\u{feff}') {
-            "the line begins with a byte order mark, which is no part of the name"
+        let (because, hint) = if key.starts_with('\u{feff}') {
+            (
+                "the line begins with a byte order mark, which is no part of the name",
+                "save the file without the byte order mark",
+            )
         } else {
-            "names of sysctls are in lower case"
+            (
+                "names of sysctls are in lower case",
+                "write the name in lower case",
+            )
         };
         return Some(Unknown {
             why: format!("no kernel has {}: {because}", key.escape_debug()),
-            hint: "write the name alone, in lower case",
+            hint,
+        });
+    }
+    if let Some(device) = dotted_device(key) {
+        return Some(Unknown {
+            why: format!(
+                "{key} sets nothing: each dot separates two directories, so that a dot in the \
+                 name of a device, {device}, is written as a slash"
+            ),
+            hint: "write the dot of the device's name as /: net.ipv4.conf.eth0/100.rp_filter",
         });
     }
     let (first, last) = table::COVERED;
@@ -121,11 +136,38 @@ fn came_or_went(setting: &Setting, release: Option<Release>) -> Option<String> {
     (!setting.exists(release?)).then(|| format!("{name} exists since {}", setting.since))
 }
 
-/// The known name nearest to a misspelled one.
+/// The directories that have one of settings for each device.
+const OF_DEVICES: [&str; 4] = [
+    "net.ipv4.conf.",
+    "net.ipv6.conf.",
+    "net.ipv4.neigh.",
+    "net.ipv6.neigh.",
+];
+
+/// The name of a device whose dot is written as a dot.
+fn dotted_device(key: &str) -> Option<&str> {
+    let mut directories = OF_DEVICES.iter();
+    let rest = directories.find_map(|directory| key.strip_prefix(directory))?;
+    let (device, _) = rest.rsplit_once('.')?;
+    device.contains('.').then_some(device)
+}
+
+/// The known name nearest to a misspelled one: the same in another directory, or one with
+/// other letters in the same.
 fn like(key: &str) -> Option<&'static str> {
     let family = table::FAMILIES
         .iter()
         .find(|family| key.starts_with(**family))?;
+    let last = key.strip_prefix(family)?;
+    let elsewhere = table::settings().find(|setting| {
+        let mut families = table::FAMILIES.iter();
+        let name = families.find_map(|family| setting.name.strip_prefix(family));
+        setting.until.is_none()
+            && (name == Some(last) || setting.name.rsplit('.').next() == Some(last))
+    });
+    if let Some(setting) = elsewhere {
+        return Some(setting.name);
+    }
     let (edits, nearest) = table::settings()
         .filter(|setting| setting.name.starts_with(family) && setting.until.is_none())
         .map(|setting| (strsim::osa_distance(key, setting.name), setting.name))
@@ -255,7 +297,10 @@ pub(super) mod tests {
         ] {
             let Unknown { why, hint } = unknown(key, "").unwrap();
             assert!(why.starts_with("no kernel has "), "{why}");
-            assert!(hint.contains("lower case"), "{hint}");
+            assert!(
+                hint.contains("lower case") || hint.contains("byte order mark"),
+                "{hint}"
+            );
         }
         assert!(unknown("net.ipv4.conf.eth0.Rp_filter", "").is_none());
     }

@@ -25,9 +25,9 @@ pub(super) fn gauge_noise_pages(facts: &Facts) -> u64 {
 }
 
 /// Why a rule about the memory of TCP cannot tell, where the gauge leaves sockets out.
-pub(super) const BYPASSED: &str = "net.core.bypass_prot_mem is 1: sockets are not counted against \
-    tcp_mem, and TCP.mem of /proc/net/sockstat does not say what they hold; only the memory \
-    limits of cgroups bound them";
+pub(super) const BYPASSED: &str = "sockets are not counted against tcp_mem \
+    (net.core.bypass_prot_mem is 1, or a BPF program says so for some), and TCP.mem of \
+    /proc/net/sockstat does not say what they hold; only the memory limits of cgroups bound them";
 
 /// How much of the memory of TCP is held by sockets with which nothing is amiss: what more
 /// memory may be for.
@@ -144,7 +144,7 @@ pub(super) enum MarksFault {
     InBytes,
     /// Not rising.
     OutOfOrder,
-    /// The high mark is above the RAM.
+    /// The high mark is above three quarters of the RAM.
     BeyondRam,
     /// The high mark is above what programs leave of the RAM.
     BesideOwner,
@@ -168,7 +168,7 @@ impl MarksFault {
         if ram == 0 {
             return None;
         }
-        if bytes > ram {
+        if bytes > ram / 4 * 3 {
             return Some(Self::BeyondRam);
         }
         if ram_is_owned(facts) && high > most_tcp_mem_pages(facts)? {

@@ -2,6 +2,7 @@
 
 use advisor_facts::Facts;
 use advisor_facts::condition::Condition;
+use advisor_facts::sock_diag::TcpSocket;
 use advisor_facts::units::{bytes, span};
 use advisor_report::measured::Measured;
 
@@ -66,6 +67,24 @@ fn hangs_ms(facts: &Facts, sides: &Sides, program: &Program<'_>) -> Option<u32> 
         .filter_map(|socket| socket.info.as_ref()?.last_data_sent_ms())
         .max()
         .filter(|ms| *ms >= HANGS_MS)
+}
+
+/// The finding about peers that take what is sent, each in its time: to cut them off is no
+/// cure.
+fn served(finding: Finding) -> Finding {
+    Finding {
+        why: "These peers take their data, more slowly than the program writes it: up to a send \
+            buffer waits for each. They are served, so a time limit would cut off whom it should \
+            not; less that waits does them no harm."
+            .to_owned(),
+        setting: "what is queued for one peer".to_owned(),
+        proposed: "less: TCP_NOTSENT_LOWAT, or a smaller SO_SNDBUF".to_owned(),
+        apply: "in the program, on each connection: unsigned bytes = 131072; setsockopt(fd, \
+            IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes), and write when poll() says so; \
+            many servers have a setting for it, or for SO_SNDBUF"
+            .to_owned(),
+        ..finding
+    }
 }
 
 #[expect(clippy::too_many_lines, reason = "mostly the texts of one finding")]
@@ -142,12 +161,15 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
             let since = hangs_ms.map_or_else(String::new, |ms| {
                 format!(", the longest for {}", span(u64::from(ms)))
             });
-            let take = if count == 1 {
-                "does not take its data"
-            } else {
-                "do not take their data"
+            let is_slow = |socket: &&TcpSocket| Condition::of(socket) == Condition::Slow;
+            let are_slow = program.sockets.iter().all(is_slow);
+            let take = match (are_slow, count) {
+                (false, 1) => "does not take its data",
+                (false, _) => "do not take their data",
+                (true, 1) => "takes its data slowly",
+                (true, _) => "take their data slowly",
             };
-            Finding {
+            let finding = Finding {
                 severity: if program.bytes >= worth {
                     Severity::Warning
                 } else {
@@ -184,7 +206,8 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
                 undo: DOCUMENTATION.undo.to_owned(),
                 verify: "advisor sockets --by process shows less for zero window and slow peers"
                     .to_owned(),
-            }
+            };
+            if are_slow { served(finding) } else { finding }
         })
         .collect();
     if findings.is_empty() {
@@ -229,6 +252,40 @@ pub(super) mod tests {
         assert_eq!(finding.subject, "nginx (31)");
         assert!(finding.why.contains("347 s whatever"), "{}", finding.why);
         assert!(!finding.apply.contains("tcp_orphan_retries"));
+    }
+
+    #[test]
+    fn slow_peers_are_served_and_not_cut_off() {
+        let mut facts = bare_host(7 << 30);
+        add_sockets(
+            &mut facts,
+            (1..=200).map(|number| {
+                let peer = format!("198.51.100.{number}:2000");
+                socket(TcpState::Established, "10.1.1.1:443", &peer)
+                    .held_by(9)
+                    .sending(200_000, 250_000)
+                    .info("delivery_rate", 60_000)
+                    .done()
+            }),
+        );
+        add_process(&mut facts, (31, "nginx"), None, [9]);
+        let finding = fired(&RULE, &facts).remove(0);
+        assert!(
+            finding
+                .summary
+                .starts_with("200 peers of nginx (31) take their data slowly"),
+            "{}",
+            finding.summary
+        );
+        assert!(finding.proposed.contains("TCP_NOTSENT_LOWAT"));
+        // With one whose window is closed it is as before.
+        let closed = socket(TcpState::Established, "10.1.1.1:443", "198.51.100.250:2000")
+            .held_by(9)
+            .sending(200_000, 250_000)
+            .at_a_closed_window();
+        add_sockets(&mut facts, [closed.done()]);
+        let finding = fired(&RULE, &facts).remove(0);
+        assert!(finding.summary.contains("do not take their data"));
     }
 
     #[test]

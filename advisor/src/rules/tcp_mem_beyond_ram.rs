@@ -23,9 +23,10 @@ pub(super) const RULE: Rule = Rule {
 };
 
 const DOCUMENTATION: Documentation = Documentation {
-    detects: "A high mark of tcp_mem above the RAM, such as `94500000 915000000 927000000`. TCP \
+    detects: "A high mark of tcp_mem beyond the RAM, such as `94500000 915000000 927000000`. TCP \
         is never limited. Instead the host runs out of memory, and the kernel kills programs.",
-    evidence: "The third value of net.ipv4.tcp_mem times the page size, against MemTotal.",
+    evidence: "The third value of net.ipv4.tcp_mem times the page size, above three quarters of \
+        MemTotal: the kernel and programs need the rest.",
     recommendation: "Marks around the kernel's own pressure mark (a sixteenth of the free buffer \
         pages), or around one and a half times the usage if that is more, in the proportion of \
         3/4, 1 and 3/2. The high mark is at most a quarter of the RAM, or a tenth if programs \
@@ -45,17 +46,22 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         facts,
         MarksFault::BeyondRam,
         &DOCUMENTATION,
-        "the high mark is below the RAM",
+        "the high mark is below three quarters of the RAM",
         |marks| Faulty {
             severity: Severity::Warning,
             confidence: Confidence::High,
-            summary: format!(
-                "tcp_mem allows {}, more than the {} RAM of this host",
-                bytes(marks[2].saturating_mul(facts.page_bytes)),
-                bytes(facts.ram_bytes)
-            ),
-            why: "TCP's memory cannot be swapped. A limit above the RAM has no effect: the \
-                kernel kills programs before TCP reaches it."
+            summary: {
+                let allowed = marks[2].saturating_mul(facts.page_bytes);
+                let of = if allowed > facts.ram_bytes {
+                    ", more than"
+                } else {
+                    " of"
+                };
+                let (allowed, ram) = (bytes(allowed), bytes(facts.ram_bytes));
+                format!("tcp_mem allows {allowed}{of} the {ram} RAM of this host")
+            },
+            why: "TCP's memory cannot be swapped. A limit above what is left beside the kernel \
+                and the programs has no effect: the kernel kills programs before TCP reaches it."
                 .to_owned(),
         },
     )
@@ -64,11 +70,28 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::{assert_not_evaluated, host};
+    use crate::rules::testing::{assert_not_evaluated, assert_quiet, bare_host, fired, host, set};
 
     /// A host that the rule fires on.
     pub fn firing() -> Facts {
         host("tcp-mem-beyond-ram")
+    }
+
+    #[test]
+    fn what_is_left_beside_programs_is_less_than_the_ram() {
+        let mut facts = bare_host(2 << 30);
+        let marks = |facts: &mut Facts, text: &str| {
+            set(facts, "net.ipv4.tcp_mem", text);
+            facts.sysctl_files.set("net.ipv4.tcp_mem", text);
+        };
+        marks(&mut facts, "300000 350000 393216");
+        assert_quiet(&RULE, &facts);
+        marks(&mut facts, "300000 400000 500000");
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(
+            finding.summary,
+            "tcp_mem allows 1.9 GiB of the 2.0 GiB RAM of this host"
+        );
     }
 
     #[test]

@@ -12,7 +12,8 @@ use super::past::Past;
 use super::program::{Program, by_program};
 use super::reset_for_memory;
 use super::sizing::{
-    BYPASSED, Load, MarksFault, gauge_noise_pages, most_tcp_mem_pages, ram_is_owned,
+    BYPASSED, Load, MarksFault, expected_tcp_mem, gauge_noise_pages, most_tcp_mem_pages,
+    ram_is_owned,
 };
 use super::{
     AppliesTo, Confidence, Documentation, Evidence, Finding, Harm, LogLine, Outcome, ProvenBy,
@@ -49,8 +50,8 @@ const DOCUMENTATION: Documentation = Documentation {
     recommendation: "First the holders: sockets whose peer is dead or does not read, data that a \
         program here does not read, sockets that it does not accept or close, orphans. A raise is \
         proposed only for the rest, what healthy sockets hold: a pressure mark of one and a half \
-        times that, and the others in the kernel's proportion of 3/4, 1 and 3/2. The high mark is \
-        at most a quarter of the RAM, or a tenth if programs own three quarters of it. If that is \
+        times that, at least that of boot, and the others in the kernel's proportion of 3/4, 1 \
+        and 3/2. The high mark is at most a quarter of the RAM, or a tenth if programs own three quarters of it. If that is \
         too little, or if the rest is below the marks, no value is proposed.",
     cost: "RAM that cannot be swapped, up to the new high mark.",
     risk: "If another program owns the RAM, for example a database, it lacks this memory. Higher \
@@ -333,6 +334,11 @@ impl Found {
                 and programs read theirs. So"
                 .to_owned(),
         };
+        let aim = if expected_tcp_mem(facts).is_some_and(|own| own[1] == proposed[1]) {
+            "is about what the kernel computes at boot, above these marks"
+        } else {
+            "puts the usage at two thirds of the pressure mark"
+        };
         let current = triple(marks);
         let proposed = triple(proposed);
         let (apply, undo) = there_and_back(facts, SETTING, &proposed);
@@ -346,7 +352,7 @@ impl Found {
             summary: self.summary,
             why: format!(
                 "Beyond the pressure mark the kernel shrinks the buffers of healthy connections \
-                 too. {whom} the proposal puts the usage at two thirds of the pressure mark."
+                 too. {whom} the proposal {aim}."
             ),
             applies_to: AppliesTo::Host,
             subject: "the whole kernel".to_owned(),
@@ -431,9 +437,10 @@ fn holder(program: &Program<'_>) -> String {
 const fn cure(condition: Condition) -> &'static str {
     match condition {
         Condition::Dead => "TCP_USER_TIMEOUT for connections whose peer is gone",
-        Condition::ZeroWindow | Condition::Slow => {
+        Condition::ZeroWindow => {
             "a time limit for writing, and less queued for one peer (TCP_NOTSENT_LOWAT)"
         }
+        Condition::Slow => "less queued for one peer (TCP_NOTSENT_LOWAT, a smaller SO_SNDBUF)",
         Condition::Unread => "read, or close what is not to be read",
         Condition::ClosedByPeer => "close() when read() returns 0",
         Condition::HalfClosed => "a bounded wait for the peer's end, then close()",
@@ -446,12 +453,14 @@ fn triple([low, pressure, high]: [u64; 3]) -> String {
     format!("{low} {pressure} {high}")
 }
 
-/// Marks that leave what is held by right well below, never lower than now, in order, and
-/// with the high one at most a quarter of RAM.
+/// Marks that leave what is held by right well below, never lower than now or than at boot,
+/// in order, and with the high one at most a quarter of RAM.
 fn proposal(marks: [u64; 3], right_pages: u64, facts: &Facts) -> Option<[u64; 3]> {
     let most = most_tcp_mem_pages(facts)?;
     let pressure = right_pages.checked_mul(3)? / 2;
-    let pressure = pressure.min(most / 3 * 2);
+    // Lowered marks go back to those of boot at least.
+    let of_boot = expected_tcp_mem(facts).map_or(0, |[_, pressure, _]| pressure);
+    let pressure = pressure.max(of_boot).min(most / 3 * 2);
     let high = (pressure / 2 * 3).max(marks[2]);
     let pressure = pressure.max(marks[1]);
     let low = (pressure / 4 * 3).max(marks[0]).min(pressure);
@@ -566,6 +575,45 @@ pub(super) mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn marks_that_were_lowered_go_back_to_those_of_boot() {
+        let mut facts = bare_host(64 << 30);
+        let own = facts.settings.tcp_mem.unwrap();
+        facts.settings.tcp_mem = Some([8192, 12_288, 16_384]);
+        facts
+            .sysctl_files
+            .set("net.ipv4.tcp_mem", "8192 12288 16384");
+        facts.now.sockstat = sockstat("TCP: orphan 0 mem 16000\n");
+        let finding = fired(&RULE, &facts).remove(0);
+        assert_eq!(finding.proposed, triple(own));
+        assert!(finding.why.contains("at boot"), "{}", finding.why);
+    }
+
+    #[test]
+    fn a_program_that_leaves_sockets_out_of_the_gauge_is_seen_by_what_they_hold() {
+        let mut facts = bare_host(16 << 30);
+        facts.now.sockstat = sockstat("TCP: orphan 0 mem 2\n");
+        add_sockets(
+            &mut facts,
+            (0..300_u32).map(|number| {
+                let local = format!("10.0.0.5:{}", 40_000 + number);
+                socket(TcpState::Established, &local, "10.0.0.9:9092")
+                    .held_by(500 + number)
+                    .unread(3_000_000, 4_000_000)
+                    .done()
+            }),
+        );
+        for (kernel, is_blind) in [("6.12.48", false), ("7.3.4", true)] {
+            facts.kernel = kernel.to_owned();
+            let outcome = outcome(&RULE, &facts);
+            assert_eq!(
+                matches!(outcome, Outcome::NotEvaluated(_)),
+                is_blind,
+                "{outcome:?}"
+            );
         }
     }
 

@@ -79,13 +79,20 @@ fn default_of_ram(facts: &Facts) -> Option<i64> {
     (facts.ram_bytes > 0).then(|| i64::try_from(buckets / 2).unwrap_or(i64::MAX))
 }
 
+/// The kernel's default, or as many records as the RAM holds; where neither is known, what
+/// is usual.
+pub(super) fn default_records(facts: &Facts) -> i64 {
+    let default = facts.settings.half_ehash_entries();
+    let default = default.or_else(|| default_of_ram(facts)).unwrap_or(USUAL);
+    default.min(most_records(facts))
+}
+
 fn check(facts: &Facts, _: &Measured) -> Outcome {
     let Some(current) = facts.settings.tcp_max_tw_buckets else {
         return cannot_be_read(SETTING);
     };
     let default = facts.settings.half_ehash_entries();
-    let by_ram = default.or_else(|| default_of_ram(facts));
-    let proposed = by_ram.unwrap_or(USUAL).min(most_records(facts));
+    let proposed = default_records(facts);
     // By the RAM of now the default is known to a factor of two.
     let least = if default.is_some() {
         proposed

@@ -5,7 +5,7 @@ use advisor_facts::units::{bytes, seconds};
 use advisor_report::measured::Measured;
 
 use super::past::Past;
-use super::tw_buckets_few::{SETTING, most_records, records_bytes};
+use super::tw_buckets_few::{SETTING, default_records, most_records, records_bytes};
 use super::witnessed;
 use super::{
     AppliesTo, Confidence, Documentation, Evidence, Finding, LogLine, Outcome, ProvenBy, Rule,
@@ -37,8 +37,8 @@ const DOCUMENTATION: Documentation = Documentation {
     evidence: "Growth of TCPTimeWaitOverflow between two looks. The records needed are the \
         present ones plus a minute of refused ones. With one look: TCP.tw of /proc/net/sockstat \
         at the limit now, or the counter since boot.",
-    recommendation: "The power of two above the records needed, as far as a 64th of the RAM \
-        holds them. Else fewer connections: keep them alive and reuse them.",
+    recommendation: "The power of two above the records needed, and at least the kernel's \
+        default, as far as a 64th of the RAM holds them. Else fewer connections: keep them alive and reuse them.",
     cost: "About 256 bytes per record.",
     risk: "None known beyond the memory.",
     undo: "Set the former value.",
@@ -75,7 +75,7 @@ fn check(facts: &Facts, _: &Measured) -> Outcome {
         .checked_next_power_of_two()
         .and_then(|wanted| i64::try_from(wanted).ok())
         .unwrap_or(i64::MAX);
-    let proposed = wanted.min(most_records(facts));
+    let proposed = wanted.max(default_records(facts)).min(most_records(facts));
     let when = watched.map_or_else(String::new, |group| format!(", {}", witnessed::when(group)));
     let summary = format!(
         "{refused} connections went without TIME_WAIT in {}{when}: tcp_max_tw_buckets is {current}",
@@ -175,6 +175,7 @@ fn without_a_window(facts: &Facts, current: i64) -> Outcome {
         .checked_next_power_of_two()
         .and_then(|wanted| i64::try_from(wanted).ok())
         .unwrap_or(i64::MAX)
+        .max(default_records(facts))
         .min(most_records(facts));
     let mut finding = Finding::of_setting(facts, &DOCUMENTATION, SETTING, &wanted.to_string());
     finding.evidence.push(Evidence::sockstat("TCP.tw", records));
@@ -251,7 +252,14 @@ pub(super) mod tests {
         let finding = fired(&RULE, &facts).remove(0);
         assert_eq!(finding.proposed, "131072");
         assert!(finding.summary.contains("27360"), "{}", finding.summary);
+        // A limit that was lowered goes back to the kernel's default at least.
+        facts.settings.tcp_ehash_entries = Some(131_072);
+        set(&mut facts, SETTING, "5000");
+        assert_eq!(fired(&RULE, &facts)[0].proposed, "131072");
+        facts.now.sockstat = sockstat("TCP: inuse 800 orphan 0 tw 5000 alloc 810 mem 10\n");
+        assert_eq!(fired(&RULE, &facts)[0].proposed, "65536");
         // Below the limit only the past is left.
+        facts.now.sockstat = sockstat("TCP: inuse 800 orphan 0 tw 65536 alloc 810 mem 10\n");
         set(&mut facts, SETTING, "65537");
         let finding = fired(&RULE, &facts).remove(0);
         assert_eq!(

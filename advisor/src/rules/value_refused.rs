@@ -6,7 +6,7 @@ use super::{
 };
 use advisor_facts::Facts;
 use advisor_facts::release::Release;
-use advisor_facts::sysctl::table::{Form, Numbers, Setting};
+use advisor_facts::sysctl::table::{Form, Numbers, Setting, Unit};
 use advisor_facts::sysctl::write::{Value, Written};
 use advisor_facts::sysctl_files::{Assignment, SysctlFiles};
 use advisor_report::measured::Measured;
@@ -31,7 +31,8 @@ const DOCUMENTATION: Documentation = Documentation {
     evidence: "Every line of the files whose setting is known, and the bounds that the kernel of \
         this release has. The kernel takes the first numbers and passes over what follows, so a \
         comment after a number is no fault; fewer numbers than a setting has set the first ones.",
-    recommendation: "What was probably meant, where that is plain; else the line taken out, which \
+    recommendation: "What was probably meant, where that is plain (16M of bytes, 10m of seconds, \
+        65,536); else the line taken out, which \
         changes nothing.",
     cost: "None.",
     risk: "The line says what somebody wanted and never had: look before it goes.",
@@ -109,7 +110,8 @@ impl Refused<'_> {
 pub(crate) fn refused<'a>(files: &'a SysctlFiles, kernel: &str) -> Vec<Refused<'a>> {
     let release = Release::of_kernel(kernel);
     files
-        .assignments()
+        .spelled_out()
+        .into_iter()
         .filter(|line| setting_unknown_here::unknown(line.key, kernel).is_none())
         .filter_map(|line| {
             let setting = line.setting()?;
@@ -135,6 +137,39 @@ pub(crate) fn refused<'a>(files: &'a SysctlFiles, kernel: &str) -> Vec<Refused<'
         .collect()
 }
 
+/// `65,536` as 65536: a comma where the number has its thousands.
+fn without_commas(value: &str) -> Option<String> {
+    let mut groups = value.split(',');
+    let first = groups.next()?;
+    let digits = |group: &str| group.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number = (1..=3).contains(&first.len())
+        && digits(first)
+        && groups.all(|group| group.len() == 3 && digits(group));
+    (is_number && value.contains(',')).then(|| value.replace(',', ""))
+}
+
+/// A number with its unit, `16M` or `10s`, in the unit of its setting; without one it is
+/// that number.
+fn with_unit(word: &str, unit: Unit) -> Option<String> {
+    let digits = word.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let suffix = word[digits.len()..].to_ascii_lowercase();
+    let times: u64 = match (unit, suffix.as_str()) {
+        (_, "")
+        | (Unit::Bytes, "b")
+        | (Unit::Seconds, "s" | "sec")
+        | (Unit::Milliseconds, "ms") => 1,
+        (Unit::Bytes, "k" | "kb" | "kib") => 1 << 10,
+        (Unit::Bytes, "m" | "mb" | "mib") => 1 << 20,
+        (Unit::Bytes, "g" | "gb" | "gib") => 1 << 30,
+        (Unit::Seconds, "m" | "min") => 60,
+        (Unit::Seconds, "h") => 3600,
+        (Unit::Milliseconds, "s" | "sec") => 1000,
+        _ => return None,
+    };
+    let number: u64 = digits.parse().ok()?;
+    number.checked_mul(times).map(|number| number.to_string())
+}
+
 /// The value that was probably meant by one that the kernel refuses.
 fn meant(setting: &Setting, value: &str, release: Option<Release>) -> Option<String> {
     const QUOTES: [char; 2] = ['"', '\''];
@@ -142,17 +177,27 @@ fn meant(setting: &Setting, value: &str, release: Option<Release>) -> Option<Str
         let bare = value.replace(QUOTES, "");
         return Some(bare.split_whitespace().collect::<Vec<_>>().join(" "));
     }
-    let Form::Numbers(Numbers { count, .. }) = setting.form(release) else {
-        return value.split_whitespace().next().map(str::to_owned);
+    let mut words = value.split_whitespace();
+    let count = match setting.form(release) {
+        Form::Numbers(Numbers { count, .. }) => count,
+        Form::Ports => return Some(words.collect()),
+        Form::Word | Form::Text | Form::ReadOnly => return words.next().map(str::to_owned),
     };
+    let numbers: Option<Vec<String>> = words.map(|word| with_unit(word, setting.unit)).collect();
+    if let Some(numbers) = numbers.filter(|numbers| numbers.len() == count)
+        && value.contains(|c: char| c.is_ascii_alphabetic())
+    {
+        return Some(numbers.join(" "));
+    }
     if count == 1 {
         return match value.to_ascii_lowercase().as_str() {
             "yes" | "on" | "true" | "enable" | "enabled" => Some("1".to_owned()),
             "no" | "off" | "false" | "disable" | "disabled" => Some("0".to_owned()),
-            // With the comment that stands right behind it, or a comma.
-            _ => value
-                .split_once(['#', ';', ','])
-                .map(|(number, _)| number.to_owned()),
+            _ => without_commas(value).or_else(|| {
+                // With the comment that stands right behind it.
+                let (number, _) = value.split_once(['#', ';'])?;
+                Some(number.to_owned())
+            }),
         };
     }
     // A minus is a sign, unless a number stands before it: `1024-65535`.
@@ -225,6 +270,27 @@ pub(super) mod tests {
             ("net.ipv4.tcp_sack = off", "", Some(Some("0"))),
             ("net.ipv4.tcp_sack = 1#on", "", Some(Some("1"))),
             ("net.ipv4.tcp_sack =", "", Some(None)),
+            // Never a number that nobody meant.
+            (
+                "net.core.netdev_max_backlog = 65,536",
+                "",
+                Some(Some("65536")),
+            ),
+            ("net.core.netdev_max_backlog = 65,53", "", Some(None)),
+            ("net.core.rmem_max = 16M", "", Some(Some("16777216"))),
+            (
+                "net.ipv4.tcp_rmem = 4k 128KiB 16m",
+                "",
+                Some(Some("4096 131072 16777216")),
+            ),
+            ("net.ipv4.tcp_keepalive_time = 10m", "", Some(Some("600"))),
+            ("net.core.somaxconn = 4k", "", Some(None)),
+            ("net.core.wmem_max = 16777216.0", "", Some(None)),
+            (
+                "net.ipv4.ip_local_reserved_ports = 8080, 9000-9010",
+                "",
+                Some(Some("8080,9000-9010")),
+            ),
             (
                 "net.ipv4.tcp_mem = '786432 1048576 26777216'",
                 "",

@@ -303,6 +303,11 @@ fn what_is_amiss_says_what_ends_it() {
         }
     }
     assert!(!Condition::Healthy.is_amiss() && !Condition::Idle.is_amiss());
+    let probed = socket(Timer::Keepalive, 0, 0, &[]);
+    let ends = |socket: &TcpSocket| Condition::Dead.ends_of(socket).unwrap();
+    assert!(ends(&probed).contains("keepalive") && !ends(&probed).contains("tcp_retries2"));
+    let probed = socket(Timer::Probe, 0, 0, &[]);
+    assert_eq!(Some(ends(&probed)), Condition::Dead.ends());
 }
 
 #[test]
