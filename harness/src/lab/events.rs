@@ -270,8 +270,8 @@ impl LabEvents {
     }
 
     /// The events of the lab from one moment of [`now`] to another, once its sockets are
-    /// gone: what became of them when the run was over is no part of it. `sockets` are those that the
-    /// run ended with; `is_alone` where the kernel has no other lab.
+    /// gone: what became of them when the run was over is no part of it. `sockets` are
+    /// those that the run ended with; `is_alone` where the kernel has no other lab.
     pub fn tell(
         mut self,
         lab: &Lab,
