@@ -319,6 +319,8 @@ fn not_near(
     Finding {
         severity: Severity::Critical,
         confidence: Confidence::Medium,
+        current: format!("TCPAbortOnMemory has grown by {resets}"),
+        verify: "TCPAbortOnMemory stops rising (nstat -az TcpExtTCPAbortOnMemory)".to_owned(),
         evidence,
         ..finding
     }

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::sleep;
@@ -268,13 +269,13 @@ impl LabEvents {
         self.take();
     }
 
-    /// The events of the lab up to a moment of [`now`], once its sockets are gone: what
-    /// became of them when the run was over is no part of it. `sockets` are those that the
-    /// run ended with; `is_alone` where the kernel has no other lab.
+    /// The events of the lab from one moment of [`now`] to another, once its sockets are
+    /// gone: what became of them when the run was over is no part of it. `sockets` are
+    /// those that the run ended with; `is_alone` where the kernel has no other lab.
     pub fn tell(
         mut self,
         lab: &Lab,
-        until: Duration,
+        during: RangeInclusive<Duration>,
         sockets: &[SocketLine],
         actors: &[RunningActor],
         is_alone: bool,
@@ -314,7 +315,8 @@ impl LabEvents {
             })
             .collect();
         for (seen, host) in self.seen.iter().zip(hosts) {
-            let Some(kind) = kind(&seen.event.what).filter(|_| seen.event.at <= until) else {
+            let kind = kind(&seen.event.what).filter(|_| during.contains(&seen.event.at));
+            let Some(kind) = kind else {
                 continue;
             };
             let by_address = || known.host_of(seen.event.what.ends()?.local.ip());

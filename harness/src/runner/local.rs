@@ -300,6 +300,7 @@ fn run_once(
     let (running, runs) =
         std::io::pipe().map_err(|error| LabError::new("kernel", "make a pipe", error, ""))?;
     let mut runs = Some(runs);
+    let begun = events::now();
     let mut over = Duration::MAX;
     let (executed, seen, captured) = std::thread::scope(|scope| {
         let capture = capture.map(|capture| scope.spawn(|| capture.take(&running)));
@@ -353,7 +354,7 @@ fn run_once(
     if let Some(events) = events {
         let told = events.tell(
             &lab,
-            over,
+            begun..=over,
             &run.sockets,
             &executed.processes,
             settings.in_guest,
