@@ -110,25 +110,7 @@ pub fn examine(privilege: &Privilege) -> Vec<Check> {
         },
         hint: "run as root".to_owned(),
     });
-    // Opened for writing, not written.
-    let settable = root
-        && File::options()
-            .write(true)
-            .open("/proc/sys/net/ipv4/tcp_max_orphans")
-            .is_ok()
-        && host_settings::can_keep_a_record();
-    checks.push(Check {
-        subject: "--touch-host",
-        good: settable,
-        needed: false,
-        what: if settable {
-            "sysctls of the whole machine can be set and put back"
-        } else {
-            "scenarios that set sysctls of the whole machine are skipped"
-        }
-        .to_owned(),
-        hint: "run as root of the machine, with /proc/sys and /run/lastbyte writable".to_owned(),
-    });
+    checks.push(touch_host(root));
     let record = host_settings::record_path(host_settings::STATE_DIRECTORY.as_ref()).exists();
     checks.push(Check {
         subject: "nothing left behind",
@@ -145,6 +127,29 @@ pub fn examine(privilege: &Privilege) -> Vec<Check> {
     checks.push(open_files());
     checks.extend(guests());
     checks
+}
+
+/// Whether sysctls of the whole machine can be set, and the old values be kept on disk.
+fn touch_host(root: bool) -> Check {
+    // Opened for writing, not written.
+    let settable = root
+        && File::options()
+            .write(true)
+            .open("/proc/sys/net/ipv4/tcp_max_orphans")
+            .is_ok()
+        && host_settings::can_keep_a_record();
+    Check {
+        subject: "--touch-host",
+        good: settable,
+        needed: false,
+        what: if settable {
+            "sysctls of the whole machine can be set and put back"
+        } else {
+            "scenarios that set sysctls of the whole machine are skipped"
+        }
+        .to_owned(),
+        hint: "run as root of the machine, with /proc/sys and /run/lastbyte writable".to_owned(),
+    }
 }
 
 /// Whether the kernel can destroy sockets, tried on a listener in a new

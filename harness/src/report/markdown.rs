@@ -119,7 +119,7 @@ fn verdicts(matrix: &Matrix, text: &mut String) {
     text.push_str(&" | ---".repeat(matrix.columns.len()));
     text.push_str(" |\n");
     for row in &matrix.rows {
-        let _ = write!(text, "| {}", inert(&row.id));
+        let _ = write!(text, "| {}", inert(row.id));
         for result in &row.cells {
             let verdict = result.map_or_else(String::new, |result| result.verdict.to_string());
             let _ = write!(text, " | {verdict}");
