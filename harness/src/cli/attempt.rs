@@ -54,7 +54,7 @@ impl Try {
         let terminal = Terminal::new(2, false, Lines::Out);
         let settings: Vec<_> = wanted.iter().map(|one| one.set.clone()).collect();
         let outcome = attempt(&facts, &settings, &kernel.stored, &|progress| {
-            show(&terminal, &progress)
+            show(&terminal, &progress);
         });
         terminal.finish();
         match outcome {

@@ -47,12 +47,11 @@ impl Write {
         };
         let wanted = self.chunk.length().min(length(bytes));
         let longer;
-        let zeros = match ZEROS.get(..wanted) {
-            Some(zeros) => zeros,
-            None => {
-                longer = vec![0; wanted];
-                &longer[..]
-            }
+        let zeros = if let Some(zeros) = ZEROS.get(..wanted) {
+            zeros
+        } else {
+            longer = vec![0; wanted];
+            &longer[..]
         };
         let end = Within::end(self.within);
         let mut written = 0;

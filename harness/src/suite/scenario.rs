@@ -24,6 +24,10 @@ use advisor_facts::release::Release;
 
 /// A scenario, checked.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a key of its own in a suite"
+)]
 pub struct Scenario {
     /// `topic/file/name`, and for a cell of a matrix `[key=value,...]`.
     pub id: String,
