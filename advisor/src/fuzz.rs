@@ -60,7 +60,11 @@ fn look_at(socket: &TcpSocket) {
 fn write(facts: &Facts, advice: &plan::Advice) {
     let mut answer = Vec::new();
     text::write(&mut answer, advice, facts, 80, true).expect("memory has room");
-    let answer = String::from_utf8(answer).expect("an answer is text");
+    let mut answer = String::from_utf8(answer).expect("an answer is text");
+    // The styles of the answer itself.
+    for style in ["0", "1", "2", "31", "32", "33", "34", "36"] {
+        answer = answer.replace(&format!("\u{1b}[{style}m"), "");
+    }
     let obeyed = |c: char| c.is_control() && c != '\n';
     assert!(!answer.contains(obeyed), "{answer:?}");
 }
