@@ -38,8 +38,8 @@ fn a_suite() {
         }
     }
     // A matrix has hundreds of scenarios, and each is a story.
-    texts.retain(|text| !text.contains("matrix:") && text.len() < 8_000);
-    assert!(texts.len() > 10);
+    texts.retain(|text| !text.contains("matrix:"));
+    assert!(texts.len() > 5);
     fuzz("a_suite", |input| {
         let mut text = with_other_words(input.choose(&texts)?, input)?;
         if input.ratio(1, 4)? {
