@@ -7,6 +7,7 @@ use advisor_report::proof::{Trial, TrialVerdict, Whole};
 use super::Prepared;
 use crate::kernels::cache::Stored;
 use crate::reproduce::likeness::is_comparable;
+use crate::reproduce::trial::Change;
 use crate::runner::{self, OnProgress};
 
 /// The recommendations that were tried one by one.
@@ -44,6 +45,11 @@ impl Parts {
             .iter()
             .map(|part| part.trial.claim.clone())
             .collect();
+        // A server that starts again binds in a trial, and ends: nobody listens afterwards
+        // either.
+        let is_judged = |part: &&Part| !part.prepared.tried.changes.contains(&Change::ReuseAddress);
+        let judged = self.parts.iter().filter(is_judged);
+        let judged: Vec<String> = judged.map(|part| part.trial.claim.code.clone()).collect();
         let mut parts = self.parts.into_iter();
         let Some(Part {
             mut prepared,
@@ -73,8 +79,7 @@ impl Parts {
             trial = prepared.conclude(&stand_in(&claims), runs);
         }
         trial.claim = stand_in(&claims);
-        let of_plan =
-            |code: &&String| is_comparable(code) && claims.iter().any(|claim| claim.code == **code);
+        let of_plan = |code: &&String| is_comparable(code) && judged.contains(code);
         let still: Vec<&str> = fire_after
             .iter()
             .filter(of_plan)
