@@ -291,10 +291,11 @@ impl LabEvents {
         let ago = now();
         let mut unattributed = 0_i64;
         let mut known = Known::of(lab, sockets);
+        let cookies = self.cookies();
         let hosts: Vec<Option<usize>> = self
             .seen
             .iter()
-            .zip(self.cookies())
+            .zip(&cookies)
             .map(|(seen, cookie)| {
                 let by_socket = cookie.and_then(|cookie| self.hosts.get(&cookie).copied());
                 let by_process = || {
@@ -310,17 +311,17 @@ impl LabEvents {
                 };
                 let host = by_socket.or_else(by_process).or_else(by_actor);
                 let host = host.filter(|host| is_plausible(&seen.event.what, *host));
-                known.learn(&seen.event.what, host);
+                known.learn(&seen.event.what, *cookie, host);
                 host
             })
             .collect();
-        for (seen, host) in self.seen.iter().zip(hosts) {
+        for ((seen, cookie), host) in self.seen.iter().zip(cookies).zip(hosts) {
             let kind = kind(&seen.event.what).filter(|_| during.contains(&seen.event.at));
             let Some(kind) = kind else {
                 continue;
             };
             let by_address = || known.host_of(seen.event.what.ends()?.local.ip());
-            let found = || known.find(&seen.event.what);
+            let found = || known.find(&seen.event.what, cookie);
             let host = host
                 .or_else(found)
                 .filter(|host| is_plausible(&seen.event.what, *host));
@@ -439,8 +440,9 @@ struct Known {
     count: usize,
     /// The host of each connection's local end.
     connections: HashMap<Ends, usize>,
-    /// By their address in the kernel.
-    sockets: HashMap<u64, usize>,
+    /// By their address in the kernel and the cookie that they ended with: another lab's
+    /// socket may have had the address before.
+    sockets: HashMap<(u64, Option<u64>), usize>,
 }
 
 impl Known {
@@ -483,12 +485,12 @@ impl Known {
     }
 
     /// Learns from an event of a host.
-    fn learn(&mut self, what: &What, host: Option<usize>) {
+    fn learn(&mut self, what: &What, cookie: Option<u64>, host: Option<usize>) {
         let Some(host) = host else {
             return;
         };
         if what.socket() != 0 {
-            self.sockets.insert(what.socket(), host);
+            self.sockets.insert((what.socket(), cookie), host);
         }
         if let Some(ends) = what.ends() {
             self.add(ends, host);
@@ -496,10 +498,10 @@ impl Known {
     }
 
     /// The host that an event is of, by its connection or its socket.
-    fn find(&self, what: &What) -> Option<usize> {
+    fn find(&self, what: &What, cookie: Option<u64>) -> Option<usize> {
         let by_connection = what.ends().and_then(|ends| self.connections.get(&ends));
         by_connection
-            .or_else(|| self.sockets.get(&what.socket()))
+            .or_else(|| self.sockets.get(&(what.socket(), cookie)))
             .copied()
     }
 }
@@ -580,7 +582,32 @@ fn ancestry(pid: u32) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
+
+    #[test]
+    fn a_socket_of_another_lab_at_the_same_address_is_told_by_its_cookie() {
+        let sent = |port: u16| What::ResetSent {
+            reason: None,
+            state: None,
+            ends: Some(Ends {
+                local: SocketAddr::from(([10, 0, 1, 2], port)),
+                peer: SocketAddr::from(([10, 0, 2, 2], 7000)),
+            }),
+            socket: 0xf00d,
+        };
+        let mut known = Known {
+            count: 2,
+            connections: HashMap::new(),
+            sockets: HashMap::new(),
+        };
+        known.learn(&sent(40_000), Some(7), Some(0));
+        assert_eq!(known.find(&sent(41_000), Some(7)), Some(0));
+        // Another socket ended there before.
+        assert_eq!(known.find(&sent(41_000), Some(6)), None);
+        assert_eq!(known.find(&sent(40_000), Some(6)), Some(0));
+    }
 
     #[test]
     fn a_reset_comes_after_it_was_sent() {
