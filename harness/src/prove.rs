@@ -99,7 +99,7 @@ pub fn run(
                 let runs = prepared.try_it(&kernel.stored, progress)?;
                 used = used.or(runs.kernel.clone());
                 let fire_after = runs.fire_after.clone();
-                let trial = prepared.clone().conclude(claim, runs);
+                let trial = prepared.conclude(claim, runs);
                 whole.add(prepared, trial.clone(), fire_after);
                 trial
             }
@@ -398,7 +398,7 @@ impl Prepared {
         Some(seen)
     }
 
-    fn conclude(self, claim: &Claim, runs: Runs) -> Trial {
+    fn conclude(&self, claim: &Claim, runs: Runs) -> Trial {
         let mut trial = untried(claim, String::new());
         trial.reason = None;
         trial.scenario = Some("reproduction/host".to_owned());
@@ -474,8 +474,9 @@ impl Prepared {
             (trial.verdict, trial.reason) = (TrialVerdict::Harmful, harmful[0].why.clone());
             return trial;
         }
-        if let Some(postponed) = self.tried.postpones {
-            (trial.verdict, trial.reason) = (TrialVerdict::Postponed, Some(postponed.why));
+        if let Some(postponed) = &self.tried.postpones {
+            let why = postponed.why.clone();
+            (trial.verdict, trial.reason) = (TrialVerdict::Postponed, Some(why));
             return trial;
         }
         let gone = proven.len();

@@ -50,7 +50,8 @@ pub struct Whole {
     pub claims: Vec<Claim>,
     /// What became of them together. Its claim stands for all.
     pub trial: Trial,
-    /// The rules that fire after the change, now or since it, by code.
+    /// The rules that fire after the change, now or since it, by code; those that a guest
+    /// can answer.
     pub fire_after: Vec<String>,
 }
 

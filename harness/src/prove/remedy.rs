@@ -127,11 +127,9 @@ fn of_setting(
         &reproduction.release,
     )?;
     let offending = offending(name, reproduction);
-    let postpones = if raises(claim) {
-        postpones(name, &proposed, &offending, facts, reproduction)
-    } else {
-        None
-    };
+    let postpones = raises(claim)
+        .then(|| postpones(name, &proposed, &offending, facts, reproduction))
+        .flatten();
     Ok(Tried {
         changes: vec![Change::Settings(vec![(name.clone(), proposed.clone())])],
         offending,

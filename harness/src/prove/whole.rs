@@ -6,7 +6,6 @@ use advisor_report::proof::{Trial, TrialVerdict, Whole};
 
 use super::Prepared;
 use crate::kernels::cache::Stored;
-use crate::reproduce::likeness::is_comparable;
 use crate::reproduce::trial::Change;
 use crate::runner::{self, OnProgress};
 
@@ -50,6 +49,7 @@ impl Parts {
         let is_judged = |part: &&Part| !part.prepared.tried.changes.contains(&Change::ReuseAddress);
         let judged = self.parts.iter().filter(is_judged);
         let judged: Vec<String> = judged.map(|part| part.trial.claim.code.clone()).collect();
+        let stand_in = stand_in(&claims);
         let mut parts = self.parts.into_iter();
         let Some(Part {
             mut prepared,
@@ -63,12 +63,10 @@ impl Parts {
             for part in parts {
                 if part.prepared.reproduction.settings != prepared.reproduction.settings {
                     let why = "they are for several network namespaces, and a reproduction has one";
-                    let trial = super::untried(&stand_in(&claims), why.to_owned());
-                    let fire_after = Vec::new();
                     return Ok(Some(Whole {
                         claims,
-                        trial,
-                        fire_after,
+                        trial: super::untried(&stand_in, why.to_owned()),
+                        fire_after: Vec::new(),
                     }));
                 }
                 prepared.add(part.prepared);
@@ -76,13 +74,12 @@ impl Parts {
             suites.extend(prepared.suites("plan"));
             let runs = prepared.try_it(kernel, progress)?;
             fire_after.clone_from(&runs.fire_after);
-            trial = prepared.conclude(&stand_in(&claims), runs);
+            trial = prepared.conclude(&stand_in, runs);
         }
-        trial.claim = stand_in(&claims);
-        let of_plan = |code: &&String| is_comparable(code) && judged.contains(code);
+        trial.claim = stand_in;
         let still: Vec<&str> = fire_after
             .iter()
-            .filter(of_plan)
+            .filter(|code| judged.contains(code))
             .map(String::as_str)
             .collect();
         if trial.verdict == TrialVerdict::Proven && !still.is_empty() {

@@ -89,17 +89,19 @@ const fn is_of_bystanders(condition: Condition) -> bool {
     matches!(condition, Condition::Healthy | Condition::Idle)
 }
 
-/// The codes of the rules that fire now, or fired in the window since an earlier look. What
-/// is over doesn't count.
+/// The codes of the rules that fire now, or fired in the window since an earlier look, and
+/// that a guest can answer.
 pub fn rules_since(mut facts: Facts, since: Option<Facts>) -> Vec<String> {
     if let Some(since) = since {
         facts.set_earlier(since.now);
     }
-    rules(&facts)
+    let mut codes = rules(&facts);
+    codes.retain(|code| is_comparable(code));
+    codes
 }
 
-/// The codes of the rules that fire.
-fn rules(facts: &Facts) -> Vec<String> {
+/// The codes of the rules that fire. What is over doesn't count.
+pub fn rules(facts: &Facts) -> Vec<String> {
     let recommendations = plan::advise(facts, &[]).recommendations;
     let mut codes: Vec<String> = recommendations
         .into_iter()
@@ -111,11 +113,13 @@ fn rules(facts: &Facts) -> Vec<String> {
     codes
 }
 
-/// Rules that no guest can answer: files, RAM, the log and counters since boot.
+/// Whether it is a rule that a guest can answer: not of files, RAM, the log or counters since
+/// boot.
 pub fn is_comparable(code: &str) -> bool {
-    !(code.starts_with("LB6")
-        || [
-            "LB112", "LB407", "LB408", "LB412", "LB413", "LB414", "LB506",
-        ]
-        .contains(&code))
+    advisor::rules::find(code).is_some()
+        && !(code.starts_with("LB6")
+            || [
+                "LB112", "LB407", "LB408", "LB412", "LB413", "LB414", "LB506",
+            ]
+            .contains(&code))
 }
