@@ -7,7 +7,7 @@
 use std::cmp::Reverse;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::sock_diag::{TcpSocket, TcpState, Timer};
 use crate::units::{bytes, span};
@@ -28,7 +28,7 @@ const SLOW_MS: u64 = 1_000;
 const IDLE_MS: u32 = 60_000;
 
 /// The condition of a socket.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Condition {
     /// The peer answers neither data nor probes.

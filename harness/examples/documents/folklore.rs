@@ -4,15 +4,15 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use advisor_facts::file;
 use advisor_report::escape::escaped;
 use advisor_report::proof::{Compared, Comparison};
+use harness::prove::attempt::Attempt;
 use serde::{Deserialize, Serialize};
 
 use super::invented;
-use super::{Error, root};
+use super::{Error, read_measured, write_facts, write_measured};
 
 /// A setting that people pass on, and what they say that it does.
 struct Myth {
@@ -130,38 +130,22 @@ const MYTHS: &[Myth] = &[
     },
 ];
 
+/// The file in `docs/`.
+const FILE: &str = "folklore.json";
+
 /// What `ci/folklore` measured.
 #[derive(Deserialize, Serialize)]
 struct Measured {
     /// The kernel.
     kernel: String,
     /// By the name of a myth, and that of a host.
-    tried: BTreeMap<String, BTreeMap<String, Tried>>,
-}
-
-/// What a setting did to a host.
-#[derive(Deserialize, Serialize)]
-struct Tried {
-    /// The kernel.
-    kernel: String,
-    /// What changed.
-    #[serde(default)]
-    seen: Vec<Compared>,
-    /// What is not as on the host.
-    #[serde(default)]
-    unlike: Vec<String>,
-}
-
-fn path() -> PathBuf {
-    root().join("docs/folklore.json")
+    tried: BTreeMap<String, BTreeMap<String, Attempt>>,
 }
 
 /// Writes the facts of each host, and a line with name and settings for each myth.
 pub fn write_cases(into: &Path) -> Result<(), Error> {
     for (name, facts) in invented::hosts() {
-        let mut bytes = Vec::new();
-        file::write(&mut bytes, &facts)?;
-        fs::write(into.join(format!("{name}.host")), bytes)?;
+        write_facts(&into.join(format!("{name}.host")), &facts)?;
     }
     let lines = MYTHS
         .iter()
@@ -183,7 +167,7 @@ pub fn take_over(from: &Path) -> Result<(), Error> {
             let Ok(text) = fs::read_to_string(from.join(name)) else {
                 continue;
             };
-            let mut tried: Tried = serde_json::from_str(&text)?;
+            let mut tried: Attempt = serde_json::from_str(&text)?;
             measured.kernel.clone_from(&tried.kernel);
             tried
                 .seen
@@ -191,9 +175,7 @@ pub fn take_over(from: &Path) -> Result<(), Error> {
             hosts.insert(host, tried);
         }
     }
-    let mut text = serde_json::to_vec_pretty(&measured)?;
-    text.push(b'\n');
-    Ok(fs::write(path(), text)?)
+    write_measured(FILE, &measured)
 }
 
 /// The page.
@@ -204,11 +186,10 @@ pub fn page() -> Result<String, Error> {
         saw there. Better and worse mean by more than a tenth, in one pair of runs with one seed.\n\
         A host on which nothing changed is not named.\n"
         .to_owned();
-    let Ok(read) = fs::read_to_string(path()) else {
+    let Some(measured) = read_measured::<Measured>(FILE)? else {
         text.push_str("\nNot measured yet.\n");
         return Ok(text);
     };
-    let measured: Measured = serde_json::from_str(&read)?;
     let _ = writeln!(text, "\nMeasured on Linux {}.", measured.kernel);
     for myth in MYTHS {
         let _ = write!(
@@ -244,7 +225,7 @@ pub fn page() -> Result<String, Error> {
 }
 
 /// What changed on a host.
-fn rows(host: &str, tried: &Tried) -> Vec<String> {
+fn rows(host: &str, tried: &Attempt) -> Vec<String> {
     let host = host.replace('-', " ");
     if let Some(unlike) = tried.unlike.first() {
         return vec![format!(

@@ -3,34 +3,26 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use advisor_facts::{Facts, Root, file};
+use advisor_facts::{Facts, Root};
 use advisor_report::escape::escaped;
+use harness::prove::check::Checked;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::invented::{self, recorded};
-use super::{Error, root};
+use super::{Error, read_measured, write_facts, write_measured};
+
+/// The file in `docs/`.
+const FILE: &str = "likeness.json";
 
 /// What `harness reproduce --check` said of a host.
 #[derive(Deserialize, Serialize)]
-struct Checked {
+struct Answer {
     /// The host.
-    #[serde(default)]
     name: String,
-    kernel: String,
-    factor: f64,
-    conditions: Vec<Value>,
-    unlike: Vec<String>,
-    fire_on_both: Vec<String>,
-    fire_on_host: Vec<String>,
-    fire_in_guest: Vec<String>,
-    not_comparable: Vec<String>,
-}
-
-fn path() -> PathBuf {
-    root().join("docs/likeness.json")
+    #[serde(flatten)]
+    checked: Checked,
 }
 
 /// The hosts: those that are invented, and the recorded ones that have connections.
@@ -50,9 +42,7 @@ const FEWEST: usize = 10;
 /// Writes the facts of each host.
 pub fn write_cases(into: &Path) -> Result<(), Error> {
     for (name, facts) in hosts() {
-        let mut bytes = Vec::new();
-        file::write(&mut bytes, &facts)?;
-        fs::write(into.join(format!("{name}.host")), bytes)?;
+        write_facts(&into.join(format!("{name}.host")), &facts)?;
     }
     Ok(())
 }
@@ -64,14 +54,11 @@ pub fn take_over(from: &Path) -> Result<(), Error> {
         let answer = from.join(format!("{name}.json"));
         let text = fs::read_to_string(&answer)
             .map_err(|error| format!("{}: {error}", answer.display()))?;
-        let mut checked: Checked = serde_json::from_str(&text)
+        let checked = serde_json::from_str(&text)
             .map_err(|error| format!("{}: {error}", answer.display()))?;
-        checked.name = name;
-        all.push(checked);
+        all.push(Answer { name, checked });
     }
-    let mut text = serde_json::to_vec_pretty(&all)?;
-    text.push(b'\n');
-    Ok(fs::write(path(), text)?)
+    write_measured(FILE, &all)
 }
 
 /// The page.
@@ -82,36 +69,26 @@ pub fn page() -> Result<String, Error> {
         are alike within 5 % or one of them, the quartiles of what they hold within 10 % or\n\
         4 KiB. Rules about files, RAM, the log and counters since boot can't be compared.\n"
         .to_owned();
-    let Ok(read) = fs::read_to_string(path()) else {
+    let Some(all) = read_measured::<Vec<Answer>>(FILE)? else {
         text.push_str("\nNot measured yet.\n");
         return Ok(text);
     };
-    let all: Vec<Checked> = serde_json::from_str(&read)?;
-    let alike = all.iter().filter(|one| one.unlike.is_empty()).count();
-    let rules = all
-        .iter()
-        .filter(|one| one.fire_on_host.is_empty() && one.fire_in_guest.is_empty());
-    let kernel = all.first().map_or("", |one| one.kernel.as_str());
+    let count = |of: fn(&Checked) -> bool| all.iter().filter(|one| of(&one.checked)).count();
+    let kernel = all.first().map_or("", |one| one.checked.kernel.as_str());
     let _ = write!(
         text,
-        "\nMeasured on Linux {kernel}: of {} hosts {alike} have the same sockets, and {} the same rules.\n\n\
+        "\nMeasured on Linux {kernel}: of {} hosts {} have the same sockets, and {} the same rules.\n\n\
          | host | factor | sockets | not alike | rules on both | on the host alone | in the guest alone | not comparable |\n\
          | --- | --- | --- | --- | --- | --- | --- | --- |\n",
         all.len(),
-        rules.count(),
+        count(|one| one.unlike.is_empty()),
+        count(Checked::has_same_rules),
     );
-    for one in &all {
+    for Answer { name, checked: one } in &all {
         let sockets: Vec<String> = one
             .conditions
             .iter()
-            .map(|row| {
-                format!(
-                    "{} {} as {}",
-                    row["condition"].as_str().unwrap_or(""),
-                    row["host"],
-                    row["there"]
-                )
-            })
+            .map(|row| format!("{} {} as {}", row.condition, row.host, row.there))
             .collect();
         let list = |codes: &[String]| match codes {
             [] => "-".to_owned(),
@@ -120,7 +97,7 @@ pub fn page() -> Result<String, Error> {
         let _ = writeln!(
             text,
             "| {} | {:.3} | {} | {} | {} | {} | {} | {} |",
-            one.name.replace('-', " "),
+            name.replace('-', " "),
             one.factor,
             escaped(&list(&sockets)),
             escaped(&list(&one.unlike)),

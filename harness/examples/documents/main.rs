@@ -17,7 +17,10 @@ pub mod invented;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use advisor_facts::{Facts, file};
 use clap::{Parser, Subcommand};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// What can go wrong: its text is for the person who called `ci/documents`.
 type Error = Box<dyn std::error::Error>;
@@ -86,6 +89,31 @@ enum Task {
 /// The root of the checkout.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Writes the facts of a host, as `advisor capture` does.
+pub fn write_facts(to: &Path, facts: &Facts) -> Result<(), Error> {
+    let mut bytes = Vec::new();
+    file::write(&mut bytes, facts)?;
+    Ok(std::fs::write(to, bytes)?)
+}
+
+/// Writes what was measured to a file in `docs/`.
+pub fn write_measured(name: &str, measured: &impl Serialize) -> Result<(), Error> {
+    let mut text = serde_json::to_vec_pretty(measured)?;
+    text.push(b'\n');
+    Ok(std::fs::write(root().join("docs").join(name), text)?)
+}
+
+/// What was measured, in a file in `docs/`; `None` where nothing was yet.
+pub fn read_measured<T: DeserializeOwned>(name: &str) -> Result<Option<T>, Error> {
+    let Ok(text) = std::fs::read_to_string(root().join("docs").join(name)) else {
+        return Ok(None);
+    };
+    let measured = serde_json::from_str(&text);
+    Ok(Some(
+        measured.map_err(|error| format!("docs/{name}: {error}"))?,
+    ))
 }
 
 /// Every document that is made: its name in `docs/`, and its text.

@@ -4,17 +4,19 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use advisor::rules::{ProvenBy, RULES};
-use advisor_facts::file;
 use advisor_report::escape::escaped;
 use advisor_report::proof::{self, Trial, TrialVerdict};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::invented::{Case, cases, file_name};
-use super::{Error, root};
+use super::{Error, read_measured, write_facts, write_measured};
+
+/// The file in `docs/`.
+const FILE: &str = "proofs.json";
 
 /// What `ci/prove` measured.
 #[derive(Deserialize, Serialize)]
@@ -38,20 +40,10 @@ pub struct Tried {
     trial: Trial,
 }
 
-fn path() -> PathBuf {
-    root().join("docs/proofs.json")
-}
-
 /// What `ci/prove` measured the last time.
 pub fn read() -> Result<Measured, Error> {
-    let text = fs::read_to_string(path())?;
-    serde_json::from_str(&text).map_err(|error| format!("docs/proofs.json: {error}").into())
-}
-
-fn write(measured: &Measured) -> Result<(), Error> {
-    let mut text = serde_json::to_vec_pretty(measured)?;
-    text.push(b'\n');
-    Ok(fs::write(path(), text)?)
+    let measured = read_measured(FILE)?;
+    measured.ok_or_else(|| format!("docs/{FILE}: it is not there").into())
 }
 
 /// The name of the directory of a case.
@@ -64,9 +56,7 @@ pub fn write_cases(into: &Path) -> Result<(), Error> {
     for case in cases() {
         let to = into.join(directory(&case));
         fs::create_dir_all(&to)?;
-        let mut facts = Vec::new();
-        file::write(&mut facts, &case.facts)?;
-        fs::write(to.join("host.json"), facts)?;
+        write_facts(&to.join("host.json"), &case.facts)?;
         let steps: Vec<_> = case
             .advised
             .recommendations
@@ -128,7 +118,7 @@ pub fn take_over(from: &Path) -> Result<(), Error> {
     if !wrong.is_empty() {
         return Err(format!("nothing is taken over:\n{}", wrong.join("\n")).into());
     }
-    write(&measured)
+    write_measured(FILE, &measured)
 }
 
 /// The page.

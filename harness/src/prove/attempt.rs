@@ -2,7 +2,7 @@
 
 use advisor_facts::Facts;
 use advisor_report::proof::{Compared, Comparison};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Prepared;
 use super::remedy::Tried;
@@ -14,7 +14,7 @@ use crate::reproduce::trial::{self, Change};
 use crate::runner::{self, OnProgress};
 
 /// What a change does to a host.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Attempt {
     /// The guest's kernel.
     pub kernel: String,

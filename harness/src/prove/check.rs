@@ -5,18 +5,18 @@ use std::fmt::Write as _;
 
 use advisor_facts::Facts;
 use advisor_facts::condition::Condition;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::attempt::AttemptError;
 use super::facts_of;
 use super::kernel::Chosen;
 use crate::reproduce::Reproduction;
-use crate::reproduce::likeness::{Likeness, is_comparable, rules_since};
+use crate::reproduce::likeness::{Likeness, is_comparable, rules};
 use crate::runner::plan::Plan;
 use crate::runner::{self, OnProgress};
 
 /// What a guest is like beside its host.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Checked {
     /// The host's kernel.
     pub host: String,
@@ -42,7 +42,7 @@ pub struct Checked {
 }
 
 /// How many sockets are in a condition.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Counted {
     /// The condition.
     pub condition: Condition,
@@ -88,7 +88,7 @@ pub fn check(
         wanted: *wanted,
         there: *there,
     };
-    let (on_host, not_comparable): (Vec<_>, Vec<_>) = rules_since(facts.clone(), None)
+    let (on_host, not_comparable): (Vec<_>, Vec<_>) = rules(facts)
         .into_iter()
         .partition(|code| is_comparable(code));
     let in_guest = &likeness.fire;
@@ -116,7 +116,12 @@ pub fn check(
 impl Checked {
     /// Whether the sockets are as on the host, and the same rules fire.
     pub fn is_alike(&self) -> bool {
-        self.unlike.is_empty() && self.fire_on_host.is_empty() && self.fire_in_guest.is_empty()
+        self.unlike.is_empty() && self.has_same_rules()
+    }
+
+    /// Whether the same rules fire.
+    pub fn has_same_rules(&self) -> bool {
+        self.fire_on_host.is_empty() && self.fire_in_guest.is_empty()
     }
 
     /// For people, in lines of `width` columns.
