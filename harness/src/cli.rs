@@ -27,6 +27,7 @@ use std::process::ExitCode;
 
 use advisor_report::escape::inert;
 use clap::{CommandFactory, Parser, Subcommand};
+use serde::Serialize;
 
 use crate::actor;
 use crate::host_settings;
@@ -204,6 +205,12 @@ fn serve(name: &str, result: io::Result<()>) -> u8 {
             FAILURE
         }
     }
+}
+
+/// Prints an answer for programs.
+fn print_json(answer: &impl Serialize) {
+    let json = serde_json::to_string_pretty(answer).unwrap_or_default();
+    output::print_as_it_is(&(json + "\n"));
 }
 
 /// Prints to standard output.

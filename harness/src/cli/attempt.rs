@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use advisor_facts::sysctl_files::{self, Content};
 use clap::Args;
 
-use super::host::{Format, Host, OnKernel, json, show};
-use super::{FAILURE, SUCCESS, USAGE, complain, complain_of_run, print};
+use super::host::{Format, Host, OnKernel, show};
+use super::{FAILURE, SUCCESS, USAGE, complain, complain_of_run, print_json};
+use crate::output;
 use crate::prove;
 use crate::prove::attempt::{AttemptError, attempt};
 use crate::report::terminal::{self, Lines, Terminal};
@@ -59,10 +60,13 @@ impl Try {
         terminal.finish();
         match outcome {
             Ok(attempt) => {
-                print(&match self.format {
-                    Format::Text => prove::render::attempt(&attempt, &kernel, terminal::width()),
-                    Format::Json => json(&attempt),
-                });
+                match self.format {
+                    Format::Text => {
+                        let width = terminal::width();
+                        output::print(&prove::render::attempt(&attempt, &kernel, width));
+                    }
+                    Format::Json => print_json(&attempt),
+                }
                 if attempt.helps() { SUCCESS } else { FAILURE }
             }
             Err(AttemptError::Setting { name, why }) => {

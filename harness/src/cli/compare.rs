@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use advisor_report::report;
 
 use super::selection::{Selection, load};
-use super::{FAILURE, SUCCESS, USAGE, complain, complain_of_run};
+use super::{FAILURE, SUCCESS, USAGE, complain, complain_of_run, print_json};
 use crate::compare::{Comparison, FEWEST_RUNS, Side, run};
 use crate::output;
 use crate::report::terminal::{Lines, Terminal};
@@ -68,10 +68,7 @@ impl Compare {
             Format::Text => output::print(&comparison.text()),
             Format::Markdown => output::print(&comparison.markdown()),
             Format::Html => output::print_as_it_is(&comparison.html()),
-            Format::Json => {
-                let json = serde_json::to_string_pretty(&comparison).unwrap_or_default();
-                output::print_as_it_is(&(json + "\n"));
-            }
+            Format::Json => print_json(&comparison),
         }
         Ok(if comparison.is_same() && comparison.compared > 0 {
             SUCCESS

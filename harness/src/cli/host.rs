@@ -6,7 +6,6 @@ use advisor_facts::given::GivenFileError;
 use advisor_facts::{Facts, file};
 use advisor_report::record::{self, Record};
 use clap::{Args, ValueEnum};
-use serde::Serialize;
 
 use super::{ENVIRONMENT, USAGE, complain, complain_of_run};
 use crate::kernels::cache::Cache;
@@ -101,11 +100,6 @@ pub(super) enum Format {
     Text,
     /// For programs
     Json,
-}
-
-/// An answer for programs.
-pub(super) fn json(answer: &impl Serialize) -> String {
-    serde_json::to_string_pretty(answer).unwrap_or_default() + "\n"
 }
 
 /// Shows what goes on in a trial; its answer comes when all of it is there.

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use advisor_facts::Facts;
 use clap::Args;
 
-use super::host::{Format, Host, OnKernel, json, show};
-use super::{ENVIRONMENT, FAILURE, SUCCESS, USAGE, complain, complain_of_run, print};
+use super::host::{Format, Host, OnKernel, show};
+use super::{ENVIRONMENT, FAILURE, SUCCESS, USAGE, complain, complain_of_run, print, print_json};
 use crate::output;
 use crate::prove::check::check;
 use crate::report::terminal::{self, Lines, Terminal};
@@ -75,10 +75,10 @@ impl Reproduce {
         terminal.finish();
         match checked {
             Ok(checked) => {
-                print(&match self.format {
-                    Format::Text => checked.text(terminal::width()),
-                    Format::Json => json(&checked),
-                });
+                match self.format {
+                    Format::Text => output::print(&checked.text(terminal::width())),
+                    Format::Json => print_json(&checked),
+                }
                 if checked.is_alike() { SUCCESS } else { FAILURE }
             }
             Err(error) => self.host.complain_of(&error),
@@ -95,7 +95,7 @@ fn write(path: &Path, text: &str) -> u8 {
     }
     print(&format!(
         "{path} is written. Read it with `harness show {path}`, run it with\n\
-             `harness run --long {path}`.\n",
+         `harness run --long {path}`.\n",
         path = path.display()
     ))
 }
