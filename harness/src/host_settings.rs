@@ -29,7 +29,7 @@ use advisor_report::Value;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, setns};
 use nix::sys::signal::{SigHandler, Signal, signal};
-use nix::unistd::Pid;
+use nix::unistd::{AccessFlags, Pid, access};
 use serde::{Deserialize, Serialize};
 
 use crate::descriptor;
@@ -306,22 +306,19 @@ fn changes(scenario: &Scenario, before: &BTreeMap<String, Value>) -> Result<Vec<
         .collect()
 }
 
-/// Whether what has to be put back could be written down.
+/// Whether what has to be put back could be written down; makes nothing.
 pub fn can_keep_a_record() -> bool {
-    let directory = Path::new(STATE_DIRECTORY);
-    make(directory).is_ok() && tempfile::tempfile_in(directory).is_ok()
-}
-
-fn make(directory: &Path) -> io::Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(directory)
+    let mut there = Path::new(STATE_DIRECTORY).ancestors();
+    let there = there.find(|directory| directory.exists());
+    there.is_some_and(|directory| access(directory, AccessFlags::W_OK).is_ok())
 }
 
 /// Takes the lock alone; creates its files if needed.
 fn lock(directory: &Path) -> io::Result<Flock<File>> {
-    make(directory)?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(directory)?;
     for name in [GATE, LOCK] {
         OpenOptions::new()
             .create(true)
