@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -157,12 +157,16 @@ fn lowest<'a>(
 pub(crate) fn memory_limit() -> Option<u64> {
     let cgroups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let own = cgroups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let place = Path::new("/sys/fs/cgroup");
-    let above = Path::new(own).ancestors();
-    above
-        .filter_map(|path| fs::read_to_string(place.join(path).join("memory.max")).ok())
-        .filter_map(|text| text.trim().parse().ok())
-        .min()
+    let mount = mount(Path::new("/"))?;
+    let directory = mount.join(own);
+    let (limit, _) = lowest(&mount, &directory, "memory.max").ok()??;
+    Some(limit)
+}
+
+/// Where cgroups of version 2 are mounted.
+fn mount(root: &Path) -> Option<PathBuf> {
+    let mut mounts = MOUNTS.iter().map(|mount| root.join(mount));
+    mounts.find(|mount| mount.join(MARK).exists())
 }
 
 /// Reads the cgroups with these ids (the inodes of their directories), and of those
@@ -176,11 +180,7 @@ pub fn read(
     if ids.is_empty() {
         return Ok(found);
     }
-    let Some(mount) = MOUNTS
-        .iter()
-        .map(|mount| root.join(mount))
-        .find(|mount| mount.join(MARK).exists())
-    else {
+    let Some(mount) = mount(root) else {
         if !root.join(MEMORY_V1).is_dir() {
             unseen.push(Unseen {
                 what: "the limits of cgroups".to_owned(),

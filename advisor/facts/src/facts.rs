@@ -148,7 +148,7 @@ impl Facts {
                 Some(Look::read_keeping(
                     &earlier,
                     looking,
-                    Keep::all(),
+                    keep,
                     &mut Vec::new(),
                 )?)
             }

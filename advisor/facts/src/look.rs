@@ -51,10 +51,11 @@ impl Look {
         looking: Looking,
         unseen: &mut Vec<Unseen>,
     ) -> Result<Self, FactError> {
-        let mut look = Self::read_keeping(root, looking, Keep::compared(), unseen)?;
+        let keep = Keep::compared();
+        let mut look = Self::read_keeping(root, looking, keep, unseen)?;
         if *root == Root::Live {
             let (_, open) = Processes::find(root.path(), &Inodes::None, &mut Vec::new());
-            look.add_hidden(root.path(), &open, looking, Keep::compared(), unseen)?;
+            look.add_hidden(root.path(), &open, looking, keep, unseen)?;
         }
         Ok(look)
     }
