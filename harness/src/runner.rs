@@ -24,7 +24,7 @@ pub mod trace;
 pub mod watch;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,7 @@ use crate::lab::Carrier;
 use crate::privilege::Privilege;
 use crate::suite::scenario::Scenario;
 use executor::{Executor, Job};
+pub use keep::Keep;
 use plan::Plan;
 
 /// How the user wants scenarios to be run; the same on every kernel.
@@ -63,10 +64,8 @@ pub struct Options {
     /// Whether results have the traces of runs.
     #[serde(default)]
     pub trace: bool,
-    /// Directory for packets and logs of runs that are not as expected.
-    pub keep: Option<PathBuf>,
-    /// Whether those of runs that are as expected are kept, too.
-    pub keep_always: bool,
+    /// Where packets and logs of runs go.
+    pub keep: Option<Keep>,
     /// Jobs at the same time. Default: as many as the machine takes.
     pub jobs: Option<usize>,
     /// Whether errored scenarios are run once more. On a busy machine a guest's
@@ -117,12 +116,6 @@ impl Settings {
     }
 }
 
-/// Removes what an earlier run kept in a directory; how many runs that were. Only what
-/// `--keep` writes is removed.
-pub fn forget_kept(directory: &Path) -> io::Result<usize> {
-    keep::forget(directory)
-}
-
 /// What happens while scenarios run. `Ended` comes in the order in which
 /// scenarios end, not in that of the suite.
 #[derive(Debug)]
@@ -159,6 +152,14 @@ pub enum Error {
     /// A kernel could not be found or booted.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// Packets or logs of a run could not be written; the runs are as they are.
+    #[error("{}: cannot keep packets and logs: {error}", path.display())]
+    Keep {
+        /// The first file that could not be written.
+        path: PathBuf,
+        /// Why, in the kernel's words.
+        error: String,
+    },
 }
 
 impl Error {
@@ -174,6 +175,7 @@ impl Error {
                  debian-6.12)"
             }
             Self::Restore(_) => "harness restore",
+            Self::Keep { .. } => "the verdicts are right; --keep takes a directory with room",
             Self::Kernel(error) => error.hint(),
         }
     }
@@ -189,7 +191,8 @@ impl Error {
 pub struct Outcome {
     /// In the order of the plan's jobs.
     pub results: Vec<ScenarioResult>,
-    /// Why guests gave no results; those of the host are there all the same.
+    /// Why guests gave no results, or what could not be kept; the results that there are
+    /// stand all the same.
     pub error: Option<Error>,
 }
 
@@ -243,6 +246,6 @@ fn carry_out(
     results.sort_by_key(|(place, _)| *place);
     Ok(Outcome {
         results: results.into_iter().map(|(_, result)| result).collect(),
-        error: failed,
+        error: failed.or_else(|| options.keep.as_ref()?.failure()),
     })
 }

@@ -23,7 +23,7 @@ use crate::report::snapshot::{self, SnapshotDifference};
 use crate::report::terminal::{Lines, Terminal, comparison, reasons, summary};
 use crate::report::{self, VerdictCounts, github, outcomes};
 use crate::runner::plan::Plan;
-use crate::runner::{self, Options, Progress};
+use crate::runner::{self, Keep, Options, Progress};
 use crate::suite::scenario::Scenario;
 
 #[derive(Debug, Args)]
@@ -98,7 +98,7 @@ pub(super) struct Run {
     /// in this directory; what an earlier run kept there is removed. always:DIR keeps
     /// those of every run, always alone in ./kept
     #[arg(long, value_name = "DIR")]
-    keep: Option<Keep>,
+    keep: Option<Kept>,
     /// Exit with 1 if a scenario was skipped
     #[arg(long)]
     fail_on_skip: bool,
@@ -109,23 +109,17 @@ pub(super) struct Run {
 
 /// What `--keep` names.
 #[derive(Clone, Debug)]
-struct Keep {
-    directory: PathBuf,
-    /// Whether runs that are as expected are kept, too.
-    always: bool,
-}
+struct Kept(Keep);
 
 /// `DIR`, `always:DIR` or `always`.
-impl From<OsString> for Keep {
+impl From<OsString> for Kept {
     fn from(text: OsString) -> Self {
         let always = text.to_str().and_then(|text| match text {
             "always" => Some("kept"),
             text => text.strip_prefix("always:").filter(|rest| !rest.is_empty()),
         });
-        Self {
-            directory: always.map_or_else(|| PathBuf::from(&text), PathBuf::from),
-            always: always.is_some(),
-        }
+        let directory = always.map_or_else(|| PathBuf::from(&text), PathBuf::from);
+        Self(Keep::new(directory, always.is_some()))
     }
 }
 
@@ -219,8 +213,7 @@ impl Run {
             first_run: 0,
             long: self.long,
             touch_host: self.touch_host,
-            keep: self.keep.as_ref().map(|keep| keep.directory.clone()),
-            keep_always: self.keep.as_ref().is_some_and(|keep| keep.always),
+            keep: self.keep.as_ref().map(|kept| kept.0.clone()),
             trace: self.report.is_some(),
             jobs: self.jobs.map(usize::from),
             retry_errored: false,
@@ -297,8 +290,9 @@ impl Run {
         if let Some(directory) = self.snapshot.as_ref().filter(|_| self.update) {
             output::check(directory).map_err(|error| complain_of_snapshots(directory, &error))?;
         }
-        if let Some(directory) = self.keep.as_ref().map(|keep| &keep.directory) {
-            let done = output::check(directory).and_then(|()| runner::forget_kept(directory));
+        if let Some(Kept(keep)) = &self.keep {
+            let directory = &keep.directory;
+            let done = output::check(directory).and_then(|()| keep.forget_earlier());
             let removed = done.map_err(|error| {
                 let shown = directory.display();
                 complain(

@@ -19,7 +19,6 @@ use crate::guest::{Beginning, Death, Guest, init, transfer};
 use crate::kernels::KernelError;
 use crate::kernels::cache::{Cache, Stored};
 use crate::lab::datagrams::{self, Pair};
-use crate::output;
 use crate::suite::{self, scenario::Scenario};
 
 /// Guests at the same time: one for each CPU, in at most half of the available
@@ -506,13 +505,10 @@ fn files_of(scenario: &Scenario) -> Result<Vec<PathBuf>, (String, String)> {
 
 /// Writes a file that a guest sent to keep; only below `--keep`.
 fn keep(path: &Path, content: &[u8], settings: &Settings) -> io::Result<()> {
-    let below = settings
-        .options
-        .keep
-        .as_ref()
-        .map(|keep| path.strip_prefix(keep));
+    let keep = settings.options.keep.as_ref();
+    let below = keep.and_then(|keep| Some((keep, path.strip_prefix(&keep.directory).ok()?)));
     match below {
-        Some(Ok(below)) if is_plain(below) => output::write(path, content),
+        Some((keep, below)) if is_plain(below) => keep.write(path, content),
         _ => Err(io::Error::other("nothing is to be kept there")),
     }
 }

@@ -1,16 +1,63 @@
 //! Writes packets and logs of runs that are not as expected (`--keep`).
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::{fs, io};
+
+use serde::{Deserialize, Serialize};
 
 use advisor_report::trace::{KernelEvent, gathered};
 use advisor_report::{Quantifier, Run, Trace};
 
 use super::capture::{self, Capture, Write};
 use super::trace::{self, Calls, Seen};
-use super::{Settings, judge};
+use super::{Error, Settings, judge};
 use crate::lab::{Lab, LabError};
+use crate::output;
 use crate::suite::scenario::Scenario;
+
+/// Where packets and logs of runs go, and of which runs.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Keep {
+    /// The directory; a run's files are in `ID/run-N` below it.
+    pub directory: PathBuf,
+    /// Whether those of runs that are as expected are kept, too.
+    pub always: bool,
+    /// The first file that could not be written, and why.
+    #[serde(skip)]
+    failed: Arc<OnceLock<(PathBuf, String)>>,
+}
+
+impl Keep {
+    /// Nothing is written yet.
+    pub fn new(directory: PathBuf, always: bool) -> Self {
+        Self {
+            directory,
+            always,
+            failed: Arc::default(),
+        }
+    }
+
+    /// Removes what an earlier run kept there; how many runs that were. Only what `--keep`
+    /// writes is removed.
+    pub fn forget_earlier(&self) -> io::Result<usize> {
+        forget(&self.directory)
+    }
+
+    /// Writes a file of a run, which is below the directory.
+    pub(super) fn write(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        output::write(path, content).inspect_err(|error| {
+            self.failed
+                .get_or_init(|| (path.to_owned(), error.to_string()));
+        })
+    }
+
+    /// That a file could not be written.
+    pub(super) fn failure(&self) -> Option<Error> {
+        let (path, error) = self.failed.get()?.clone();
+        Some(Error::Keep { path, error })
+    }
+}
 
 /// Whether a run breaks an expectation by itself.
 pub(super) fn is_broken(scenario: &Scenario, run: &Run) -> bool {
@@ -58,15 +105,12 @@ pub(super) struct Keeper {
 
 impl Keeper {
     pub(super) fn new(scenario: &Scenario, settings: &Settings) -> Self {
+        let keep = settings.options.keep.as_ref();
         Self {
-            directory: settings
-                .options
-                .keep
-                .as_ref()
-                .map(|keep| keep.join(&scenario.id)),
-            always: settings.options.keep_always,
+            directory: keep.map(|keep| keep.directory.join(&scenario.id)),
+            always: keep.is_some_and(|keep| keep.always),
             traces: settings.options.trace,
-            most_bytes: if settings.options.keep.is_none() {
+            most_bytes: if keep.is_none() {
                 capture::MOST_BYTES_DRAWN
             } else if settings.in_guest {
                 capture::MOST_BYTES_IN_GUEST
@@ -149,7 +193,7 @@ impl Keeper {
 
 /// Removes the directories of runs below one, `run-N` with nothing but packets and a log in
 /// it; how many there were.
-pub(super) fn forget(directory: &Path) -> io::Result<usize> {
+fn forget(directory: &Path) -> io::Result<usize> {
     /// `topic/file/name/run-N` is no deeper.
     const DEEPEST: usize = 8;
     fn below(directory: &Path, depth: usize, removed: &mut usize) -> io::Result<()> {

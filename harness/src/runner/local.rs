@@ -18,7 +18,6 @@ use crate::lab::namespace::kernel_release;
 use crate::lab::relay::WireCounts;
 use crate::lab::{Carrier, Lab, LabError, kernel_has_nat, kernel_has_netem};
 use crate::observation::Observation;
-use crate::output;
 use crate::pace::pause;
 use crate::privilege;
 use crate::suite::scenario::{Expected, Scenario};
@@ -37,7 +36,10 @@ pub(super) fn run_scenario(
     settings: &Settings,
     ran: impl FnMut(u64),
 ) -> ScenarioResult {
-    run_and_keep(scenario, settings, ran, &mut output::write)
+    run_and_keep(scenario, settings, ran, &mut |path, content| {
+        let keep = settings.options.keep.as_ref();
+        keep.map_or(Ok(()), |keep| keep.write(path, content))
+    })
 }
 
 /// As [`run_scenario`]; files to keep go to `write`.

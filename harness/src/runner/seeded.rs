@@ -7,13 +7,12 @@ use std::process::Command;
 use advisor_report::{Dependence, Repeatable, Run, ScenarioResult, Verdict};
 
 use super::guests::{Guests, Ready, is_plain, run_in};
-use super::keep::{is_broken, keep_traces};
+use super::keep::{Keep, is_broken, keep_traces};
 use super::local::repeat;
 use super::{OnProgress, Options, Progress, Settings};
 use crate::guest::{Beginning, qemu};
 use crate::impairment::spread_seed;
 use crate::kernels::cache::{Stored, content_identity};
-use crate::output;
 use crate::suite::scenario::Scenario;
 
 /// Where a guest says that files are to be kept: what the user calls it must not
@@ -95,7 +94,7 @@ impl Guests {
                     broken(error, number)
                 }
             };
-            if options.keep_always || is_broken(&judged, &run) {
+            if kept.is_of_all_runs() || is_broken(&judged, &run) {
                 kept.write();
             }
             run
@@ -124,14 +123,15 @@ fn broken(error: String, number: u64) -> Run {
 /// how. Packets are always captured, so that a run is the same with and without
 /// `--keep` and `--report`.
 fn settings(settings: &Settings, scenario: &Scenario, number: u64) -> Settings {
+    let keep = settings.options.keep.as_ref();
+    let is_of_all = keep.is_some_and(|keep| keep.always);
     Settings {
         options: Options {
             carrier: settings.options.carrier,
             runs: Some(1),
             first_run: number,
             long: scenario.long && settings.options.long,
-            keep: Some(KEPT.into()),
-            keep_always: settings.options.keep_always,
+            keep: Some(Keep::new(KEPT.into(), is_of_all)),
             trace: true,
             ..Options::default()
         },
@@ -141,7 +141,7 @@ fn settings(settings: &Settings, scenario: &Scenario, number: u64) -> Settings {
 
 /// Files of runs, as the last run's guest sent them.
 struct Kept<'a> {
-    directory: Option<&'a PathBuf>,
+    keep: Option<&'a Keep>,
     last: Vec<(PathBuf, Vec<u8>)>,
     /// The directories written, or why one could not be written.
     written: Vec<String>,
@@ -150,7 +150,7 @@ struct Kept<'a> {
 impl<'a> Kept<'a> {
     fn new(options: &'a Options) -> Self {
         Self {
-            directory: options.keep.as_ref(),
+            keep: options.keep.as_ref(),
             last: Vec::new(),
             written: Vec::new(),
         }
@@ -158,7 +158,7 @@ impl<'a> Kept<'a> {
 
     /// Writes the files of the last run, where files are kept.
     fn write(&mut self) {
-        let Some(directory) = self.directory else {
+        let Some(keep) = self.keep else {
             return;
         };
         for (path, content) in self.last.drain(..) {
@@ -168,9 +168,9 @@ impl<'a> Kept<'a> {
             if !is_plain(below) {
                 continue;
             }
-            let path = directory.join(below);
+            let path = keep.directory.join(below);
             let shown = path.parent().unwrap_or(&path).display().to_string();
-            let written = match output::write(&path, &content) {
+            let written = match keep.write(&path, &content) {
                 Ok(()) => shown,
                 Err(error) => format!("cannot write {shown}: {error}"),
             };
@@ -178,6 +178,10 @@ impl<'a> Kept<'a> {
                 self.written.push(written);
             }
         }
+    }
+
+    fn is_of_all_runs(&self) -> bool {
+        self.keep.is_some_and(|keep| keep.always)
     }
 
     fn describe(&self) -> Option<String> {

@@ -186,7 +186,7 @@ fn a_run_that_never_put_it_to_the_test_is_made_again() {
 fn what_was_seen_before_the_time_limit_is_kept() {
     let _machine = machine::shared();
     let body = r#"
-    time_limit: 2s
+    time_limit: 4s
     actors:
       p: { on: server, steps: [{ listen: 7000 }, { accept: 2 }, { accept: { as: never } }] }
       u:
@@ -204,6 +204,8 @@ fn what_was_seen_before_the_time_limit_is_kept() {
       waiting: { on: client, steps: [{ await: lab.end }] }
     lab:
       - await: dead.work
+      # What ended is told before the next step begins.
+      - sleep: { time: 500ms, as: begun }
       - signal: { actor: dead, signal: SIGKILL }
       - await: program.exit
       - sleep: { time: 60s, as: end }
@@ -369,7 +371,7 @@ fn packets_and_logs_of_a_good_run_are_kept_where_asked() {
         "--keep".into(),
         keep.into(),
     ];
-    harness(arguments).expect(0);
+    harness(&arguments).expect(0);
     let run = kept.join("live/suite/one/run-0");
     assert!(fs::metadata(run.join("client.pcap")).unwrap().len() > 100);
     let log = fs::read_to_string(run.join("actors.log")).unwrap();
@@ -383,4 +385,13 @@ fn packets_and_logs_of_a_good_run_are_kept_where_asked() {
         .map(|line| line.split_whitespace().next().unwrap().parse().unwrap())
         .collect();
     assert!(times.is_sorted(), "{log}");
+
+    // The verdict stands, but what was asked for is not there.
+    fs::remove_dir_all(kept.join("live/suite")).unwrap();
+    fs::write(kept.join("live/suite"), "").unwrap();
+    let ended = harness(&arguments);
+    assert!(ended.stdout.contains("1 passed"), "{}", ended.stdout);
+    let says = "cannot keep packets and logs: Not a directory";
+    assert!(ended.stderr.contains(says), "{}", ended.stderr);
+    ended.expect(3);
 }
