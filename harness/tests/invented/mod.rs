@@ -3,7 +3,7 @@
 
 use advisor_facts::processes::{Holder, Process, Processes};
 use advisor_facts::sockets::{SocketSource, SocketTable};
-use advisor_facts::sysctl_files::SysctlFiles;
+use advisor_facts::sysctl_files::{Content, Line, SysctlFile, SysctlFiles};
 use advisor_facts::{Facts, Root};
 use advisor_report::advice::{Advised, Claim, HostProfile, Recommended};
 use serde_json::{Value as Json, json};
@@ -35,16 +35,28 @@ pub enum Kind {
     Healthy,
 }
 
-/// A quiet host with these settings, and with a listener on port 443.
+/// A quiet host with these settings, which a file sets, and with a listener on port 443.
 pub fn host(settings: &[(&str, &str)]) -> Facts {
     let directory = recorded::directory("quiet");
     let mut facts = Facts::read(&Root::Recorded(directory.path().to_owned())).unwrap();
     "6.12.48".clone_into(&mut facts.kernel);
     facts.earlier = None;
+    let mut file = SysctlFile {
+        path: "/etc/sysctl.d/90-tcp.conf".into(),
+        ..SysctlFile::default()
+    };
     facts.sysctl_files = SysctlFiles::default();
     for (name, value) in settings {
         assert!(facts.settings.set(name, value), "{name} = {value}");
+        let (key, value) = ((*name).to_owned(), (*value).to_owned());
+        let live = &mut facts.sysctl_files.live;
+        live.insert(key.clone(), Some(value.clone()));
+        file.lines.push(Line {
+            number: file.lines.len() + 1,
+            content: Content::Assignment { key, value },
+        });
     }
+    facts.sysctl_files.files.push(file);
     facts.processes = Processes {
         all: vec![Process {
             pid: 812,
