@@ -73,6 +73,13 @@ impl Ready {
         })
     }
 
+    /// The same with the clock that its guests have.
+    fn settings(&self, settings: &Settings) -> Settings {
+        let mut settings = settings.clone();
+        settings.options.clock = Some(clock(self.accelerator));
+        settings
+    }
+
     /// A guest restored from the state, with a time of day and random numbers of the
     /// host's.
     fn start(&self, cache: &Cache) -> Result<Guest, KernelError> {
@@ -268,7 +275,7 @@ impl Guests {
                 // As the running kernel gives it, whatever the packages are
                 // called.
                 guest.release.clone_into(&mut release);
-                let settings = &self.settings;
+                let settings = &ready.settings(&self.settings);
                 let mut not_kept = None;
                 let ran = |runs| progress(Progress::Ran(scenario, runs));
                 let result = run_in(
@@ -367,11 +374,15 @@ fn kernel(release: &str, accelerator: Accelerator) -> Kernel {
             Accelerator::Kvm => Machine::QemuKvm,
             Accelerator::Tcg | Accelerator::Icount => Machine::QemuTcg,
         },
-        clock: if accelerator.is_virtual() {
-            Clock::Virtual
-        } else {
-            Clock::Real
-        },
+        clock: clock(accelerator),
+    }
+}
+
+fn clock(accelerator: Accelerator) -> Clock {
+    if accelerator.is_virtual() {
+        Clock::Virtual
+    } else {
+        Clock::Real
     }
 }
 

@@ -2,6 +2,7 @@
 //! steps between two readings of counters and sockets, and judges.
 
 use std::sync::atomic::Ordering;
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use advisor_facts::release::Release;
@@ -22,8 +23,10 @@ use crate::pace::pause;
 use crate::privilege;
 use crate::suite::scenario::{Expected, Scenario};
 
-/// Events are taken so often at the beginning of a run.
+/// Events are taken so often at the beginning of a run, and whenever a step ends.
 const EVENTS_EVERY: Duration = Duration::from_millis(10);
+/// The same in virtual time, where each look costs more than waiting does.
+const EVENTS_SELDOM: Duration = Duration::from_millis(200);
 
 /// Runs of a scenario discarded at most because the lab disturbed them; one
 /// more makes it errored.
@@ -291,11 +294,18 @@ fn run_once(
     let capture = keeper.capture(scenario, &lab)?;
     let mut events = if scenario.wants_events() {
         Some(LabEvents::open(&lab, true)?)
-    } else if is_in_virtual_time(scenario, settings) {
+    } else if scenario.clock == Some(Clock::Virtual) {
         // They take instructions of the guest, which are its time.
         None
     } else {
         LabEvents::open(&lab, false).ok()
+    };
+    let is_virtual = settings.in_guest && settings.options.clock == Some(Clock::Virtual);
+    let every = sample_every(scenario, is_virtual);
+    let take_every = if is_virtual {
+        EVENTS_SELDOM
+    } else {
+        EVENTS_EVERY
     };
     let watch = Watch::start(&lab)?;
     let signals = Signals::default();
@@ -306,7 +316,7 @@ fn run_once(
     let mut over = Duration::MAX;
     let (executed, seen, captured) = std::thread::scope(|scope| {
         let capture = capture.map(|capture| scope.spawn(|| capture.take(&running)));
-        let sampler = scope.spawn(|| watch.sample(&lab, &signals, sample_every(scenario)));
+        let sampler = scope.spawn(|| watch.sample(&lab, &signals, every));
         let thread = sampler.thread().clone();
         // The kernel's buffers have room for so much.
         let follower = events.take().map(|mut events| {
@@ -315,16 +325,20 @@ fn run_once(
                 let start = Instant::now();
                 while !stop.load(Ordering::Relaxed) {
                     events.take();
-                    std::thread::sleep(pause(start.elapsed(), EVENTS_EVERY));
+                    std::thread::park_timeout(pause(start.elapsed(), take_every));
                 }
                 events
             })
         });
-        let happened = || signals.happened(&thread);
+        let waiting = follower.as_ref().map(|follower| follower.thread().clone());
+        let happened = || {
+            signals.happened(&thread);
+            waiting.iter().for_each(Thread::unpark);
+        };
         let executed = execution::execute(scenario, &lab, &happened, || {
             over = events::now();
             signals.stop.store(true, Ordering::Relaxed);
-            thread.unpark();
+            happened();
             runs.take();
             let watch = sampler.join().unwrap_or_else(|_| {
                 let panic = std::io::Error::other("the sampler panicked");
@@ -334,7 +348,7 @@ fn run_once(
         });
         // However the run ended, the sampler and the capture have to.
         signals.stop.store(true, Ordering::Relaxed);
-        thread.unpark();
+        happened();
         runs.take();
         let captured = capture.and_then(|thread| thread.join().ok()?.ok());
         events = follower.and_then(|follower| follower.join().ok());
@@ -387,12 +401,6 @@ fn run_once(
     let missed = missed.filter(|_| scenario.looks_at_packets());
     let disturbed = disturbance(scenario, &counts, seen.dropped).or(missed);
     Ok(disturbed.map_or(Once::Seen(executed.hint), Once::Disturbed))
-}
-
-/// Whether the clock counts instructions.
-fn is_in_virtual_time(scenario: &Scenario, settings: &Settings) -> bool {
-    let clocks = [scenario.clock, settings.options.clock];
-    settings.in_guest && clocks.contains(&Some(Clock::Virtual))
 }
 
 /// Takes out what is expected of events where none can be had; says so.

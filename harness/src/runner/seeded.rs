@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use advisor_report::{Dependence, Repeatable, Run, ScenarioResult, Verdict};
+use advisor_report::{Clock, Dependence, Repeatable, Run, ScenarioResult, Verdict};
 
 use super::guests::{Guests, Ready, is_plain, run_in};
 use super::keep::{Keep, is_broken, keep_traces};
@@ -128,6 +128,7 @@ fn settings(settings: &Settings, scenario: &Scenario, number: u64) -> Settings {
     Settings {
         options: Options {
             carrier: settings.options.carrier,
+            clock: Some(Clock::Virtual),
             runs: Some(1),
             first_run: number,
             long: scenario.long && settings.options.long,

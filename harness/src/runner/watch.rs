@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use advisor_facts::counters::Counters;
 use advisor_facts::sock_diag::TcpSocket;
 use advisor_facts::sockstat::Sockstat;
-use advisor_report::{Clock, SocketLine, Value};
+use advisor_report::{SocketLine, Value};
 
 use crate::actor::protocol::now_us;
 use crate::lab::kernel_log::KernelLog;
@@ -27,18 +27,18 @@ use crate::suite::scenario::Scenario;
 /// event; while nothing happens, they become further apart.
 const SAMPLE_EVERY: Duration = Duration::from_millis(10);
 /// The same where nothing is expected of a gauge and the clock is virtual: then looks cost
-/// more than all else.
+/// more than all else. Each event has a look all the same.
 const SAMPLE_SELDOM: Duration = Duration::from_secs(2);
 
 /// The time between two looks at the gauges that a scenario needs.
-pub fn sample_every(scenario: &Scenario) -> Duration {
+pub fn sample_every(scenario: &Scenario, is_in_virtual_time: bool) -> Duration {
     let is_gauge = |observation: &Observation| matches!(observation, Observation::Gauge(..));
     let mut expected = scenario.expectations.iter();
     let needs = expected.any(|expected| {
         let mut all = expected.references.iter().chain([&expected.observation]);
         all.any(is_gauge)
     });
-    if needs || scenario.clock != Some(Clock::Virtual) {
+    if needs || !is_in_virtual_time {
         SAMPLE_EVERY
     } else {
         SAMPLE_SELDOM
@@ -131,7 +131,7 @@ impl Watch {
             if events != known {
                 (known, since) = (events, Instant::now());
                 // Events may come faster than looks.
-                std::thread::park_timeout(every);
+                std::thread::park_timeout(SAMPLE_EVERY);
             }
         }
         self.gauges.look(lab)?;
