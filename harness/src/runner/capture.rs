@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessageOwned, LinkAddr, MsgFlags, recvmsg, setsockopt, sockopt};
 use nix::time::{ClockId, clock_gettime};
 
@@ -117,21 +117,31 @@ impl Capture {
     }
 
     /// Reads packets until the other end of the pipe is closed, then those still queued.
-    /// They are read in batches: a wake for each packet would slow the run down.
+    /// They are read in batches: a wake for each packet would slow the run down. Where none
+    /// came since the last look, the next one is waited for.
     pub fn take(mut self, running: &PipeReader) -> io::Result<Self> {
+        let mut is_quiet = false;
         loop {
-            let links = self.sockets.iter().filter(|_| self.at_once);
+            let links = self.sockets.iter().filter(|_| self.at_once || is_quiet);
             let mut watched: Vec<PollFd> =
                 std::iter::once(PollFd::new(running.as_fd(), PollFlags::empty()))
                     .chain(links.map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)))
                     .collect();
-            poll(&mut watched, BATCH)?;
+            poll(
+                &mut watched,
+                if is_quiet {
+                    PollTimeout::NONE
+                } else {
+                    BATCH.into()
+                },
+            )?;
             let is_over = watched[0]
                 .revents()
                 .is_some_and(|events| events.contains(PollFlags::POLLHUP));
             let hosts: Vec<&str> = self.hosts.iter().map(String::as_str).collect();
+            is_quiet = true;
             for (packets, socket) in self.packets.iter_mut().zip(&self.sockets) {
-                packets.take(socket, &self.ledger, &hosts)?;
+                is_quiet &= packets.take(socket, &self.ledger, &hosts)? == 0;
             }
             if is_over {
                 for (packets, socket) in self.packets.iter_mut().zip(&self.sockets) {
@@ -185,9 +195,10 @@ fn header() -> Vec<u8> {
 }
 
 impl Packets {
-    fn take(&mut self, socket: &OwnedFd, ledger: &Ledger, hosts: &[&str]) -> io::Result<()> {
+    /// Takes the packets that came; how many.
+    fn take(&mut self, socket: &OwnedFd, ledger: &Ledger, hosts: &[&str]) -> io::Result<u64> {
         let mut buffer = [0; SNAP_BYTES];
-        loop {
+        for taken in 0.. {
             let mut slices = [IoSliceMut::new(&mut buffer)];
             let mut control = nix::cmsg_space!(libc::timespec);
             // MSG_TRUNC: returns the packet's length, not the bytes read.
@@ -206,7 +217,7 @@ impl Packets {
                         .address
                         .is_some_and(|from| from.pkttype() == libc::PACKET_OTHERHOST),
                 ),
-                Err(nix::errno::Errno::EAGAIN) => return Ok(()),
+                Err(nix::errno::Errno::EAGAIN) => return Ok(taken),
                 Err(errno) => return Err(errno.into()),
             };
             let kept = &buffer[..length.min(SNAP_BYTES)];
@@ -228,6 +239,7 @@ impl Packets {
             }
             self.file.extend(kept);
         }
+        Ok(u64::MAX)
     }
 }
 

@@ -292,14 +292,7 @@ fn run_once(
     run.seed_honoured = lab.seed_honoured;
     host_settings.hold(&lab)?;
     let capture = keeper.capture(scenario, &lab)?;
-    let mut events = if scenario.wants_events() {
-        Some(LabEvents::open(&lab, true)?)
-    } else if scenario.clock == Some(Clock::Virtual) {
-        // They take instructions of the guest, which are its time.
-        None
-    } else {
-        LabEvents::open(&lab, false).ok()
-    };
+    let mut events = events_of(scenario, &lab)?;
     let is_virtual = settings.in_guest && settings.options.clock == Some(Clock::Virtual);
     let every = sample_every(scenario, is_virtual);
     let take_every = if is_virtual {
@@ -379,15 +372,7 @@ fn run_once(
             run.observations.extend(told.observations);
         }
         let zero_us = executed.calls.first_us().unwrap_or(0);
-        log.extend(told.events.iter().map(|event| {
-            let at_us = event.at_us.saturating_sub(zero_us);
-            let seconds = Duration::from_micros(at_us).as_secs_f64();
-            let KernelEvent { host, what, .. } = event;
-            let by = event.actor.iter().map(|actor| format!(" by {actor}"));
-            let by: String = by.collect();
-            let connection = event.connection.as_deref().unwrap_or_default();
-            format!("{seconds:10.6} {host}: kernel: {what}{by} {connection}")
-        }));
+        log.extend(told.events.iter().map(|event| logged(event, zero_us)));
         keeper.events = (zero_us, told.events);
     }
     keeper.last = captured.map(|capture| Last {
@@ -401,6 +386,29 @@ fn run_once(
     let missed = missed.filter(|_| scenario.looks_at_packets());
     let disturbed = disturbance(scenario, &counts, seen.dropped).or(missed);
     Ok(disturbed.map_or(Once::Seen(executed.hint), Once::Disturbed))
+}
+
+/// An event as a line of the actors' log, whose zero is given.
+fn logged(event: &KernelEvent, zero_us: u64) -> String {
+    let at_us = event.at_us.saturating_sub(zero_us);
+    let seconds = Duration::from_micros(at_us).as_secs_f64();
+    let KernelEvent { host, what, .. } = event;
+    let by = event.actor.iter().map(|actor| format!(" by {actor}"));
+    let by: String = by.collect();
+    let connection = event.connection.as_deref().unwrap_or_default();
+    format!("{seconds:10.6} {host}: kernel: {what}{by} {connection}")
+}
+
+/// What tells of the kernel's events in a run, where it can be had and is wanted.
+fn events_of(scenario: &Scenario, lab: &Lab) -> Result<Option<LabEvents>, LabError> {
+    if scenario.wants_events() {
+        return LabEvents::open(lab, true).map(Some);
+    }
+    // They take instructions of a guest, which are its time: hours of it.
+    let is_for_hours = scenario.clock == Some(Clock::Virtual);
+    Ok((!is_for_hours)
+        .then(|| LabEvents::open(lab, false).ok())
+        .flatten())
 }
 
 /// Takes out what is expected of events where none can be had; says so.
