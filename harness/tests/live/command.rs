@@ -312,7 +312,9 @@ fn a_suite_for_a_server_of_ones_own_answers_its_questions() {
     let path = directory.path().join("own/server.yaml");
     let words: Vec<String> = {
         let script = directory.path().join("server");
+        // Its directory is that of whoever runs the tests.
         let code = SERVER.split('\'').nth(1).unwrap();
+        let code = code.replace(r#"open F, ">", "up"; close F;"#, "");
         fs::write(&script, format!("#!/usr/bin/perl\n{code}")).unwrap();
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
         vec![script.to_str().unwrap().to_owned()]
