@@ -392,7 +392,8 @@ impl Prepared {
         if let Some(end) = facts_of(result, "end") {
             seen.extend(hanging(&self.reproduction, &self.tried.offending, &end));
             if arm == Arm::After && seed == 0 {
-                runs.fire_after = likeness::rules_since(end, facts_of(result, "since"));
+                let since = facts_of(result, "since");
+                runs.fire_after = likeness::rules_since(&self.reproduction, end, since);
             }
         }
         Some(seen)

@@ -55,6 +55,8 @@ pub struct Reproduction {
     pub settings: Settings,
     /// Its page, in bytes.
     pub page_bytes: u64,
+    /// Its RAM, in bytes; 0 where it isn't known.
+    pub ram_bytes: u64,
     /// Varies order and arrivals.
     pub seed: u64,
     /// The release of the kernel that it is run on.
@@ -103,6 +105,7 @@ impl Reproduction {
         Ok(Self {
             settings: place.settings.clone(),
             page_bytes: place.page_bytes,
+            ram_bytes: facts.ram_bytes,
             population,
             scale,
             seed: 0,

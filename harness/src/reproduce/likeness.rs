@@ -7,6 +7,7 @@ use advisor::plan;
 use advisor::rules::AppliesTo;
 use advisor_facts::Facts;
 use advisor_facts::condition::Condition;
+use advisor_facts::memory::Memory;
 
 use super::Reproduction;
 use super::population::Population;
@@ -41,7 +42,7 @@ impl Likeness {
             held.extend(&class.held);
         }
         let mut likeness = Self {
-            fire: rules(guest),
+            fire: rules(&on_the_hosts_ram(reproduction, guest.clone())),
             ..Self::default()
         };
         for (condition, (count, mut held)) in wanted {
@@ -91,13 +92,27 @@ const fn is_of_bystanders(condition: Condition) -> bool {
 
 /// The codes of the rules that fire now, or fired in the window since an earlier look, and
 /// that a guest can answer.
-pub fn rules_since(mut facts: Facts, since: Option<Facts>) -> Vec<String> {
+pub fn rules_since(reproduction: &Reproduction, guest: Facts, since: Option<Facts>) -> Vec<String> {
+    let mut facts = on_the_hosts_ram(reproduction, guest);
     if let Some(since) = since {
         facts.set_earlier(since.now);
     }
     let mut codes = rules(&facts);
     codes.retain(|code| is_comparable(code));
     codes
+}
+
+/// A guest's facts with the host's RAM, by the factor of its limits: marks that the host pays
+/// for are beyond the RAM of a guest.
+fn on_the_hosts_ram(reproduction: &Reproduction, mut guest: Facts) -> Facts {
+    if reproduction.ram_bytes > 0 {
+        guest.ram_bytes = reproduction.scale.limit(reproduction.ram_bytes);
+        guest.memory = Memory {
+            total_bytes: guest.ram_bytes,
+            ..Memory::default()
+        };
+    }
+    guest
 }
 
 /// The codes of the rules that fire. What is over doesn't count.
@@ -119,7 +134,7 @@ pub fn is_comparable(code: &str) -> bool {
     advisor::rules::find(code).is_some()
         && !(code.starts_with("LB6")
             || [
-                "LB112", "LB407", "LB408", "LB412", "LB413", "LB414", "LB506",
+                "LB110", "LB112", "LB311", "LB407", "LB408", "LB412", "LB413", "LB414", "LB506",
             ]
             .contains(&code))
 }

@@ -31,7 +31,8 @@ const UNTIL_DEAD: Duration = Duration::from_secs(20);
 const MOST_OF_AN_ORPHAN: Duration = Duration::from_secs(200);
 /// Without data for this long a connection is idle.
 const UNTIL_IDLE: Duration = Duration::from_secs(65);
-/// A record of TIME_WAIT lives 60 s; so long they take to be made, one after the other.
+/// A record of TIME_WAIT lives 60 s; so long all of them take to be made, one after the
+/// other.
 const RECORDS_TAKE_MS: u64 = 57_000;
 /// The time until an answer on a path to peers of orphans that still send.
 const FAR_MS: u64 = 3000;
@@ -57,6 +58,8 @@ struct Lists {
     gone: BTreeSet<u16>,
     /// Names that are taken.
     names: BTreeSet<String>,
+    /// Records of TIME_WAIT in all.
+    records: u64,
     /// Peers of connections that are well.
     well: Vec<String>,
     /// By program: lists that keep connections sending.
@@ -68,6 +71,9 @@ pub fn suite(reproduction: &Reproduction, trial: Option<&Trial>) -> String {
     let mut lists = Lists::default();
     let classes = made(reproduction, trial);
     lists.listen(reproduction, trial);
+    let are_records = |class: &Class| class.condition == Condition::TimeWait;
+    let records = classes.iter().filter(|(class, _)| are_records(class));
+    lists.records = records.map(|(_, count)| count).sum();
     let mut age = classes
         .first()
         .map_or(Duration::ZERO, |(class, _)| wanted_age(class));
@@ -464,7 +470,8 @@ impl Lists {
     fn add_records(&mut self, reproduction: &Reproduction, class: &Class, count: u64) {
         let port = class.way.port();
         let name = self.named(class.condition, port);
-        let every = (RECORDS_TAKE_MS / count).saturating_sub(1 + reproduction.seed % 2);
+        let every =
+            (RECORDS_TAKE_MS / self.records.max(1)).saturating_sub(1 + reproduction.seed % 2);
         match class.way {
             Way::Inbound(_) => {
                 let program = self.owner(port, class.holder.as_deref());
