@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use advisor_facts::Facts;
 use advisor_facts::condition::Condition;
 use advisor_facts::settings::Settings;
+use advisor_facts::sysctl_files::SysctlFiles;
 
 use crate::host_settings::ORPHAN_LIMIT;
 use crate::suite::{self, scenario::Scenario};
@@ -57,6 +58,8 @@ pub struct Reproduction {
     pub page_bytes: u64,
     /// Its RAM, in bytes; 0 where it isn't known.
     pub ram_bytes: u64,
+    /// Its files of settings: what somebody chose is judged otherwise.
+    pub files: SysctlFiles,
     /// Varies order and arrivals.
     pub seed: u64,
     /// The release of the kernel that it is run on.
@@ -106,6 +109,7 @@ impl Reproduction {
             settings: place.settings.clone(),
             page_bytes: place.page_bytes,
             ram_bytes: facts.ram_bytes,
+            files: facts.sysctl_files.clone(),
             population,
             scale,
             seed: 0,

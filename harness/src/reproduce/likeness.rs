@@ -42,7 +42,7 @@ impl Likeness {
             held.extend(&class.held);
         }
         let mut likeness = Self {
-            fire: rules(&on_the_hosts_ram(reproduction, guest.clone())),
+            fire: rules(&beside_the_host(reproduction, guest.clone())),
             ..Self::default()
         };
         for (condition, (count, mut held)) in wanted {
@@ -93,7 +93,7 @@ const fn is_of_bystanders(condition: Condition) -> bool {
 /// The codes of the rules that fire now, or fired in the window since an earlier look, and
 /// that a guest can answer.
 pub fn rules_since(reproduction: &Reproduction, guest: Facts, since: Option<Facts>) -> Vec<String> {
-    let mut facts = on_the_hosts_ram(reproduction, guest);
+    let mut facts = beside_the_host(reproduction, guest);
     if let Some(since) = since {
         facts.set_earlier(since.now);
     }
@@ -102,9 +102,11 @@ pub fn rules_since(reproduction: &Reproduction, guest: Facts, since: Option<Fact
     codes
 }
 
-/// A guest's facts with the host's RAM, by the factor of its limits: marks that the host pays
-/// for are beyond the RAM of a guest.
-fn on_the_hosts_ram(reproduction: &Reproduction, mut guest: Facts) -> Facts {
+/// A guest's facts with what it can't have of the host: its files, and its RAM by the factor
+/// of its limits. Marks that the host pays for are beyond the RAM of a guest, and far from
+/// what the kernel computes unless somebody chose them.
+fn beside_the_host(reproduction: &Reproduction, mut guest: Facts) -> Facts {
+    guest.sysctl_files = reproduction.files.clone();
     if reproduction.ram_bytes > 0 {
         guest.ram_bytes = reproduction.scale.limit(reproduction.ram_bytes);
         guest.memory = Memory {
