@@ -38,8 +38,8 @@ pub fn choose(
         Choice::Host => {
             return Err(KernelError::usage(
                 "host",
-                "prove advice on it",
-                "advice is tried in a guest",
+                "reproduce a host on it",
+                "a host is reproduced in a guest",
                 "leave --kernel out, or name a kernel of `harness kernels`",
             ));
         }
@@ -70,7 +70,7 @@ pub fn choose(
             let apart = apart.map_or_else(String::new, |apart| format!(", {apart} releases away"));
             Err(KernelError::environment(
                 release,
-                "prove advice for it",
+                "reproduce a host of it",
                 &format!(
                     "no kernel near it: the nearest that was fetched is {}{apart}, and more than \
                      {FURTHEST} prove nothing",
@@ -103,7 +103,7 @@ fn own(release: &str) -> Option<PathBuf> {
 fn none_fetched(release: &str) -> KernelError {
     KernelError::environment(
         release,
-        "prove advice for it",
+        "reproduce a host of it",
         "no kernel was fetched to try it on",
         "harness kernels fetch NAME; `harness kernels` lists the names",
     )
