@@ -11,6 +11,8 @@ pub mod render;
 pub mod verdict;
 mod whole;
 
+use std::ops::Range;
+
 use advisor_facts::condition::Condition;
 use advisor_facts::{Facts, file};
 use advisor_report::advice::{Advised, Claim};
@@ -34,6 +36,9 @@ use verdict::{Pair, judge};
 pub const FEWEST_PAIRS: u64 = 8;
 /// Pairs of runs at most.
 pub const MOST_PAIRS: u64 = 16;
+/// Pairs of runs of a change that a person has in mind, where the first one differs: what
+/// gets better or worse does so in each.
+const PAIRS_OF_A_DIFFERENCE: u64 = 5;
 
 /// When something counts as proven.
 fn rule() -> String {
@@ -289,14 +294,36 @@ impl Prepared {
                     matches!(answer.verdict, TrialVerdict::Proven | TrialVerdict::Harmful)
                 })
         };
-        if self.tried.harm.is_empty() || !is_open(&runs) || self.tried.postpones.is_some() {
+        let pairs = |seeds: Range<u64>| -> Vec<(Arm, u64)> {
+            seeds
+                .flat_map(|seed| [(Arm::Before, seed), (Arm::After, seed)])
+                .collect()
+        };
+        if self.tried.harm.is_empty() {
+            // What a person has in mind: it is better or worse in each of a few pairs.
+            let is_alike = runs.likeness.as_ref().is_some_and(Likeness::is_alike);
+            let mut rows = runs.table.iter();
+            if is_alike && rows.any(|row| row.verdict != Comparison::Unchanged) {
+                self.round(
+                    &pairs(1..PAIRS_OF_A_DIFFERENCE),
+                    kernel,
+                    &mut runs,
+                    progress,
+                )?;
+            }
+            if verdict::settle(&mut runs.table, &runs.pairs) {
+                runs.notes.push(format!(
+                    "what differed in one pair of runs and not in each of {PAIRS_OF_A_DIFFERENCE} \
+                     is called unchanged"
+                ));
+            }
+            return Ok(runs);
+        }
+        if !is_open(&runs) || self.tried.postpones.is_some() {
             return Ok(runs);
         }
         for (first, last) in [(1, FEWEST_PAIRS), (FEWEST_PAIRS, MOST_PAIRS)] {
-            let arms: Vec<(Arm, u64)> = (first..last)
-                .flat_map(|seed| [(Arm::Before, seed), (Arm::After, seed)])
-                .collect();
-            self.round(&arms, kernel, &mut runs, progress)?;
+            self.round(&pairs(first..last), kernel, &mut runs, progress)?;
             let (gone, pairs) = self.gone(&runs);
             let decided = verdict::chance(gone, pairs) <= verdict::MOST_CHANCE
                 || verdict::chance(gone + 8, pairs + 8) > verdict::MOST_CHANCE;

@@ -183,8 +183,9 @@ pub fn page() -> Result<String, Error> {
     let mut text = "# Settings that circulate\n\n\
         People pass these settings on as cures. `ci/folklore` tries each with `harness try` on\n\
         every host that `ci/prove` invents, in a guest, and this page is made from what bystanders\n\
-        saw there. Better and worse mean by more than a tenth, in one pair of runs with one seed.\n\
-        A host on which nothing changed is not named.\n"
+        saw there. Better and worse mean by more than a tenth, in each of five pairs of runs, each\n\
+        with another seed; the numbers are of the first pair. A host on which nothing changed is\n\
+        not named.\n"
         .to_owned();
     let Some(measured) = read_measured::<Measured>(FILE)? else {
         text.push_str("\nNot measured yet.\n");

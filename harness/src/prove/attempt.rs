@@ -111,6 +111,8 @@ pub fn attempt(
     if let Some(why) = runs.broken {
         return Err(AttemptError::Broken(why));
     }
+    let mut notes = reproduction.notes;
+    notes.extend(runs.notes);
     Ok(Attempt {
         kernel: release.clone(),
         host: prepared.describe_population(),
@@ -119,6 +121,6 @@ pub fn attempt(
             .likeness
             .map(|Likeness { unlike, .. }| unlike)
             .unwrap_or_default(),
-        notes: reproduction.notes,
+        notes,
     })
 }

@@ -172,6 +172,30 @@ pub fn table(pair: &Pair, well: Option<&[Reading]>) -> Vec<Compared> {
     pair.before.iter().filter_map(row).collect()
 }
 
+/// Calls unchanged what differs in the first pair and not in each of them: of one pair,
+/// chance gives some. Whether there was any such row.
+pub fn settle(table: &mut [Compared], pairs: &[Pair]) -> bool {
+    let mut any = false;
+    for row in table {
+        let is_same = |pair: &Pair| {
+            let of_row = |readings: &[Reading]| {
+                let mut readings = readings.iter();
+                readings.find(|reading| reading.what == row.what).cloned()
+            };
+            match (of_row(&pair.before), of_row(&pair.after)) {
+                (Some(before), Some(after)) => compare(&before, &after) == row.verdict,
+                // No bystander's, but what is held at the end.
+                _ => true,
+            }
+        };
+        if row.verdict != Comparison::Unchanged && !pairs.iter().all(is_same) {
+            row.verdict = Comparison::Unchanged;
+            any = true;
+        }
+    }
+    any
+}
+
 /// The sign test over pairs: how likely chance alone gives at least so many pairs of all in
 /// which the failure was gone.
 #[expect(clippy::cast_precision_loss, reason = "pairs are few")]
@@ -190,6 +214,22 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+
+    #[test]
+    fn what_one_pair_alone_shows_is_chance() {
+        let pair = |before, after| Pair {
+            before: vec![reading(Harm::TransferStalls, 0, before)],
+            after: vec![reading(Harm::TransferStalls, 0, after)],
+        };
+        let steady = [pair(900.0, 700.0), pair(950.0, 720.0)];
+        let mut rows = table(&steady[0], None);
+        assert!(!settle(&mut rows, &steady));
+        assert_eq!(rows[0].verdict, Comparison::Better);
+        let random = [pair(900.0, 700.0), pair(800.0, 790.0)];
+        let mut rows = table(&random[0], None);
+        assert!(settle(&mut rows, &random));
+        assert_eq!(rows[0].verdict, Comparison::Unchanged);
+    }
 
     fn reading(harm: Harm, failures: u64, ms: f64) -> Reading {
         Reading {
