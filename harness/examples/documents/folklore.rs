@@ -185,7 +185,9 @@ pub fn page() -> Result<String, Error> {
         every host that `ci/prove` invents, in a guest, and this page is made from what bystanders\n\
         saw there. Better and worse mean by more than a tenth, in each of five pairs of runs, each\n\
         with another seed; the numbers are of the first pair. A host on which nothing changed is\n\
-        not named.\n"
+        not named. What comes later than a trial is not seen: a leak that fills a higher limit,\n\
+        too, RAM that runs out, connections that end after minutes. `harness prove` judges such\n\
+        advice.\n"
         .to_owned();
     let Some(measured) = read_measured::<Measured>(FILE)? else {
         text.push_str("\nNot measured yet.\n");
