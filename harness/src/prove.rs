@@ -285,15 +285,10 @@ impl Prepared {
         let mut runs = Runs::default();
         let arms: Vec<(Arm, u64)> = self.arms().into_iter().map(|arm| (arm, 0)).collect();
         self.round(&arms, kernel, &mut runs, progress)?;
-        let is_open = |runs: &Runs| {
-            runs.broken.is_none()
-                && runs.likeness.as_ref().is_some_and(Likeness::is_alike)
-                && runs.pairs.first().is_some_and(|pair| {
-                    let answer = judge(pair, runs.well.as_deref(), &self.tried.harm);
-                    // Chance can give one pair either of them.
-                    matches!(answer.verdict, TrialVerdict::Proven | TrialVerdict::Harmful)
-                })
-        };
+        let is_alike = runs.likeness.as_ref().is_some_and(Likeness::is_alike);
+        if runs.broken.is_some() || !is_alike {
+            return Ok(runs);
+        }
         let pairs = |seeds: Range<u64>| -> Vec<(Arm, u64)> {
             seeds
                 .flat_map(|seed| [(Arm::Before, seed), (Arm::After, seed)])
@@ -301,9 +296,8 @@ impl Prepared {
         };
         if self.tried.harm.is_empty() {
             // What a person has in mind: it is better or worse in each of a few pairs.
-            let is_alike = runs.likeness.as_ref().is_some_and(Likeness::is_alike);
             let mut rows = runs.table.iter();
-            if is_alike && rows.any(|row| row.verdict != Comparison::Unchanged) {
+            if rows.any(|row| row.verdict != Comparison::Unchanged) {
                 self.round(
                     &pairs(1..PAIRS_OF_A_DIFFERENCE),
                     kernel,
@@ -319,7 +313,12 @@ impl Prepared {
             }
             return Ok(runs);
         }
-        if !is_open(&runs) || self.tried.postpones.is_some() {
+        let is_open = runs.pairs.first().is_some_and(|pair| {
+            let answer = judge(pair, runs.well.as_deref(), &self.tried.harm);
+            // Chance can give one pair either of them.
+            matches!(answer.verdict, TrialVerdict::Proven | TrialVerdict::Harmful)
+        });
+        if !is_open || self.tried.postpones.is_some() {
             return Ok(runs);
         }
         for (first, last) in [(1, FEWEST_PAIRS), (FEWEST_PAIRS, MOST_PAIRS)] {

@@ -73,6 +73,13 @@ pub struct Options {
     pub retry_errored: bool,
 }
 
+impl Options {
+    /// Whether packets and logs of runs that are as expected are kept, too.
+    fn keeps_every_run(&self) -> bool {
+        self.keep.as_ref().is_some_and(|keep| keep.always)
+    }
+}
+
 /// How scenarios are run on one machine: this one, or a guest.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Settings {

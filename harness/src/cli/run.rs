@@ -98,7 +98,7 @@ pub(super) struct Run {
     /// in this directory; what an earlier run kept there is removed. always:DIR keeps
     /// those of every run, always alone in ./kept
     #[arg(long, value_name = "DIR")]
-    keep: Option<Kept>,
+    keep: Option<Keep>,
     /// Exit with 1 if a scenario was skipped
     #[arg(long)]
     fail_on_skip: bool,
@@ -107,19 +107,15 @@ pub(super) struct Run {
     verbose: bool,
 }
 
-/// What `--keep` names.
-#[derive(Clone, Debug)]
-struct Kept(Keep);
-
 /// `DIR`, `always:DIR` or `always`.
-impl From<OsString> for Kept {
+impl From<OsString> for Keep {
     fn from(text: OsString) -> Self {
         let always = text.to_str().and_then(|text| match text {
             "always" => Some("kept"),
             text => text.strip_prefix("always:").filter(|rest| !rest.is_empty()),
         });
         let directory = always.map_or_else(|| PathBuf::from(&text), PathBuf::from);
-        Self(Keep::new(directory, always.is_some()))
+        Self::new(directory, always.is_some())
     }
 }
 
@@ -213,7 +209,7 @@ impl Run {
             first_run: 0,
             long: self.long,
             touch_host: self.touch_host,
-            keep: self.keep.as_ref().map(|kept| kept.0.clone()),
+            keep: self.keep.clone(),
             trace: self.report.is_some(),
             jobs: self.jobs.map(usize::from),
             retry_errored: false,
@@ -290,7 +286,7 @@ impl Run {
         if let Some(directory) = self.snapshot.as_ref().filter(|_| self.update) {
             output::check(directory).map_err(|error| complain_of_snapshots(directory, &error))?;
         }
-        if let Some(Kept(keep)) = &self.keep {
+        if let Some(keep) = &self.keep {
             let directory = &keep.directory;
             let done = output::check(directory).and_then(|()| keep.forget_earlier());
             let removed = done.map_err(|error| {

@@ -174,21 +174,15 @@ pub fn table(pair: &Pair, well: Option<&[Reading]>) -> Vec<Compared> {
 
 /// Calls unchanged what differs in the first pair and not in each of them: of one pair,
 /// chance gives some. Whether there was any such row.
-pub fn settle(table: &mut [Compared], pairs: &[Pair]) -> bool {
+pub fn settle(rows: &mut [Compared], pairs: &[Pair]) -> bool {
+    let tables: Vec<Vec<Compared>> = pairs.iter().map(|pair| table(pair, None)).collect();
     let mut any = false;
-    for row in table {
-        let is_same = |pair: &Pair| {
-            let of_row = |readings: &[Reading]| {
-                let mut readings = readings.iter();
-                readings.find(|reading| reading.what == row.what).cloned()
-            };
-            match (of_row(&pair.before), of_row(&pair.after)) {
-                (Some(before), Some(after)) => compare(&before, &after) == row.verdict,
-                // No bystander's, but what is held at the end.
-                _ => true,
-            }
-        };
-        if row.verdict != Comparison::Unchanged && !pairs.iter().all(is_same) {
+    for row in rows {
+        // What is held at the end is no bystander's, and in no pair.
+        let mut twins = tables
+            .iter()
+            .filter_map(|table| table.iter().find(|twin| twin.what == row.what));
+        if row.verdict != Comparison::Unchanged && twins.any(|twin| twin.verdict != row.verdict) {
             row.verdict = Comparison::Unchanged;
             any = true;
         }

@@ -71,8 +71,9 @@ pub fn suite(reproduction: &Reproduction, trial: Option<&Trial>) -> String {
     let mut lists = Lists::default();
     let classes = made(reproduction, trial);
     lists.listen(reproduction, trial);
-    let are_records = |class: &Class| class.condition == Condition::TimeWait;
-    let records = classes.iter().filter(|(class, _)| are_records(class));
+    let records = classes
+        .iter()
+        .filter(|(class, _)| class.condition == Condition::TimeWait);
     lists.records = records.map(|(_, count)| count).sum();
     let mut age = classes
         .first()

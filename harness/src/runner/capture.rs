@@ -127,21 +127,19 @@ impl Capture {
                 std::iter::once(PollFd::new(running.as_fd(), PollFlags::empty()))
                     .chain(links.map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)))
                     .collect();
-            poll(
-                &mut watched,
-                if is_quiet {
-                    PollTimeout::NONE
-                } else {
-                    BATCH.into()
-                },
-            )?;
+            let limit = if is_quiet {
+                PollTimeout::NONE
+            } else {
+                BATCH.into()
+            };
+            poll(&mut watched, limit)?;
             let is_over = watched[0]
                 .revents()
                 .is_some_and(|events| events.contains(PollFlags::POLLHUP));
             let hosts: Vec<&str> = self.hosts.iter().map(String::as_str).collect();
             is_quiet = true;
             for (packets, socket) in self.packets.iter_mut().zip(&self.sockets) {
-                is_quiet &= packets.take(socket, &self.ledger, &hosts)? == 0;
+                is_quiet &= !packets.take(socket, &self.ledger, &hosts)?;
             }
             if is_over {
                 for (packets, socket) in self.packets.iter_mut().zip(&self.sockets) {
@@ -195,10 +193,11 @@ fn header() -> Vec<u8> {
 }
 
 impl Packets {
-    /// Takes the packets that came; how many.
-    fn take(&mut self, socket: &OwnedFd, ledger: &Ledger, hosts: &[&str]) -> io::Result<u64> {
+    /// Takes the packets that came; whether there were any.
+    fn take(&mut self, socket: &OwnedFd, ledger: &Ledger, hosts: &[&str]) -> io::Result<bool> {
         let mut buffer = [0; SNAP_BYTES];
-        for taken in 0.. {
+        let mut any = false;
+        loop {
             let mut slices = [IoSliceMut::new(&mut buffer)];
             let mut control = nix::cmsg_space!(libc::timespec);
             // MSG_TRUNC: returns the packet's length, not the bytes read.
@@ -217,9 +216,10 @@ impl Packets {
                         .address
                         .is_some_and(|from| from.pkttype() == libc::PACKET_OTHERHOST),
                 ),
-                Err(nix::errno::Errno::EAGAIN) => return Ok(taken),
+                Err(nix::errno::Errno::EAGAIN) => return Ok(any),
                 Err(errno) => return Err(errno.into()),
             };
+            any = true;
             let kept = &buffer[..length.min(SNAP_BYTES)];
             let [seconds, nanoseconds] = time;
             let at = Duration::new(seconds.into(), nanoseconds);
@@ -239,7 +239,6 @@ impl Packets {
             }
             self.file.extend(kept);
         }
-        Ok(u64::MAX)
     }
 }
 

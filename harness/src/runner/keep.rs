@@ -17,7 +17,7 @@ use crate::output;
 use crate::suite::scenario::Scenario;
 
 /// Where packets and logs of runs go, and of which runs.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Keep {
     /// The directory; a run's files are in `ID/run-N` below it.
     pub directory: PathBuf,
@@ -108,7 +108,7 @@ impl Keeper {
         let keep = settings.options.keep.as_ref();
         Self {
             directory: keep.map(|keep| keep.directory.join(&scenario.id)),
-            always: keep.is_some_and(|keep| keep.always),
+            always: settings.options.keeps_every_run(),
             traces: settings.options.trace,
             most_bytes: if keep.is_none() {
                 capture::MOST_BYTES_DRAWN

@@ -404,11 +404,11 @@ fn events_of(scenario: &Scenario, lab: &Lab) -> Result<Option<LabEvents>, LabErr
     if scenario.wants_events() {
         return LabEvents::open(lab, true).map(Some);
     }
-    // They take instructions of a guest, which are its time: hours of it.
-    let is_for_hours = scenario.clock == Some(Clock::Virtual);
-    Ok((!is_for_hours)
-        .then(|| LabEvents::open(lab, false).ok())
-        .flatten())
+    if scenario.clock == Some(Clock::Virtual) {
+        // They take instructions of a guest, which are its time: hours of it.
+        return Ok(None);
+    }
+    Ok(LabEvents::open(lab, false).ok())
 }
 
 /// Takes out what is expected of events where none can be had; says so.

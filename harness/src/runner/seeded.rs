@@ -94,7 +94,7 @@ impl Guests {
                     broken(error, number)
                 }
             };
-            if kept.is_of_all_runs() || is_broken(&judged, &run) {
+            if options.keeps_every_run() || is_broken(&judged, &run) {
                 kept.write();
             }
             run
@@ -123,8 +123,6 @@ fn broken(error: String, number: u64) -> Run {
 /// how. Packets are always captured, so that a run is the same with and without
 /// `--keep` and `--report`.
 fn settings(settings: &Settings, scenario: &Scenario, number: u64) -> Settings {
-    let keep = settings.options.keep.as_ref();
-    let is_of_all = keep.is_some_and(|keep| keep.always);
     Settings {
         options: Options {
             carrier: settings.options.carrier,
@@ -132,7 +130,7 @@ fn settings(settings: &Settings, scenario: &Scenario, number: u64) -> Settings {
             runs: Some(1),
             first_run: number,
             long: scenario.long && settings.options.long,
-            keep: Some(Keep::new(KEPT.into(), is_of_all)),
+            keep: Some(Keep::new(KEPT.into(), settings.options.keeps_every_run())),
             trace: true,
             ..Options::default()
         },
@@ -179,10 +177,6 @@ impl<'a> Kept<'a> {
                 self.written.push(written);
             }
         }
-    }
-
-    fn is_of_all_runs(&self) -> bool {
-        self.keep.is_some_and(|keep| keep.always)
     }
 
     fn describe(&self) -> Option<String> {
