@@ -156,6 +156,8 @@ fn bad_usage() {
         &["run", "--link", "string"],
         &["run", "--runs", "0"],
         &["run", "--update"],
+        &["run", "--keep", "always:"],
+        &["run", "--keep", ""],
         &["run", "--clock", "virtual", "--kernel", "host"],
         &["run", "--seed", "seven"],
         &["run", "--seed", "7", "--kernel", "host"],

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
 use advisor_report::{Clock, Report, ScenarioResult, Verdict};
@@ -97,7 +98,7 @@ pub(super) struct Run {
     /// Keep packets (pcap) and the actors' logs of runs that are not as expected
     /// in this directory; what an earlier run kept there is removed. always:DIR keeps
     /// those of every run, always alone in ./kept
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = OsStringValueParser::new().try_map(keep))]
     keep: Option<Keep>,
     /// Exit with 1 if a scenario was skipped
     #[arg(long)]
@@ -108,15 +109,19 @@ pub(super) struct Run {
 }
 
 /// `DIR`, `always:DIR` or `always`.
-impl From<OsString> for Keep {
-    fn from(text: OsString) -> Self {
-        let always = text.to_str().and_then(|text| match text {
-            "always" => Some("kept"),
-            text => text.strip_prefix("always:").filter(|rest| !rest.is_empty()),
-        });
-        let directory = always.map_or_else(|| PathBuf::from(&text), PathBuf::from);
-        Self::new(directory, always.is_some())
+fn keep(text: OsString) -> Result<Keep, &'static str> {
+    let of_every_run = match text.to_str() {
+        Some("always") => Some(PathBuf::from("kept")),
+        text => text
+            .and_then(|text| text.strip_prefix("always:"))
+            .map(PathBuf::from),
+    };
+    let always = of_every_run.is_some();
+    let directory = of_every_run.unwrap_or_else(|| text.into());
+    if directory.as_os_str().is_empty() {
+        return Err("it names no directory");
     }
+    Ok(Keep::new(directory, always))
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
