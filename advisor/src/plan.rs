@@ -42,6 +42,10 @@ pub struct Advice {
     pub host: HostProfile,
     /// What to do, the greatest harm first; what did not stand its trial last.
     pub recommendations: Vec<Recommendation>,
+    /// What became of the recommendations when they were tried all at once; `None` where
+    /// they were not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub together: Option<Proven>,
     /// What was found and is accepted, in the same order: it decides no exit status.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub accepted: Vec<Recommendation>,
@@ -168,6 +172,12 @@ impl Advice {
         for step in &mut self.recommendations {
             step.proof = Some(proof.of(&step.claim()));
         }
+        let claims: Vec<Claim> = self
+            .recommendations
+            .iter()
+            .map(Recommendation::claim)
+            .collect();
+        self.together = proof.together(&claims);
         self.recommendations.sort_by_key(Recommendation::has_failed);
         Ok(())
     }
@@ -415,6 +425,7 @@ pub fn advise(facts: &Facts, reports: &[NamedReport]) -> Advice {
         schema: SCHEMA,
         hostname: facts.hostname.clone(),
         taken_at: facts.taken_at,
+        together: None,
         accepted: Vec::new(),
         host: HostProfile::of(facts),
         not_seen: facts.out_of_sight(),

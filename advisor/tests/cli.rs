@@ -497,6 +497,34 @@ fn a_proof_stands_beside_what_it_is_of() {
 }
 
 #[test]
+fn what_became_of_all_together_stands_on_the_first_screen() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("proof.json");
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let text = fs::read_to_string(tests.join(PROOF)).unwrap();
+    let mut proof: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let mut trial = proof["trials"][0].clone();
+    let claim = trial["claim"].clone();
+    trial["verdict"] = "harmful".into();
+    trial["reason"] = "a transfer to a healthy peer is later".into();
+    proof["whole"] =
+        serde_json::json!({"claims": [claim, claim], "trial": trial, "fire_after": []});
+    fs::write(&path, proof.to_string()).unwrap();
+    for format in ["text", "markdown", "sysctl", "json"] {
+        let options = ["--proof", path.to_str().unwrap(), "--format", format];
+        let answer = recommend("orphan-limit-near", &options).stdout;
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.contains("LB101, LB101: harmful"), "{answer}");
+    }
+    // Of a plan with something else in it nothing is said here.
+    proof["whole"]["claims"][1]["proposed"] = "1".into();
+    fs::write(&path, proof.to_string()).unwrap();
+    let answer = recommend("orphan-limit-near", &["--proof", path.to_str().unwrap()]).stdout;
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(!answer.contains("Tried together"), "{answer}");
+}
+
+#[test]
 fn what_did_not_help_is_not_set_and_comes_last() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("proof.json");

@@ -40,7 +40,8 @@ fn facts() -> String {
     newest.to_str().unwrap().to_owned()
 }
 
-/// What `advisor recommend` printed, and its exit status.
+/// What `advisor recommend` printed, as one line: where its lines break depends on the
+/// length of the paths that it names. And its exit status.
 fn recommend(args: &[&str]) -> (String, i32) {
     let output = Command::new(env!("CARGO_BIN_EXE_advisor"))
         .arg("recommend")
@@ -50,7 +51,9 @@ fn recommend(args: &[&str]) -> (String, i32) {
         .unwrap();
     let said = [output.stdout, output.stderr].concat();
     let status = output.status.code().unwrap();
-    (String::from_utf8(said).unwrap(), status)
+    let said = String::from_utf8(said).unwrap();
+    let words: Vec<&str> = said.split_whitespace().collect();
+    (words.join(" "), status)
 }
 
 /// A copy that says that it is of a schema that nobody has written yet.

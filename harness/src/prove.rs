@@ -4,6 +4,7 @@
 
 pub mod attempt;
 pub mod check;
+mod guests;
 pub mod kernel;
 pub mod page;
 pub mod remedy;
@@ -19,16 +20,14 @@ use advisor_report::advice::{Advised, Claim};
 use advisor_report::proof::{
     Compared, Comparison, Harm, Load, Proof, Reading, SCHEMA, Side, Trial, TrialVerdict,
 };
-use advisor_report::{Clock, Kernel, Link, ScenarioResult, Seen, Value};
+use advisor_report::{Kernel, Link, ScenarioResult, Seen, Value};
 
-use crate::kernels::cache::Stored;
 use crate::reproduce::likeness::{self, Likeness, is_comparable};
 use crate::reproduce::population::Population;
 use crate::reproduce::trial::{self, Arm};
 use crate::reproduce::{Impossible, Reproduction};
-use crate::runner::plan::Plan;
-use crate::runner::{self, OnProgress, Options};
-use crate::suite::scenario::Scenario;
+use crate::runner::{self, OnProgress};
+use guests::{Failed, Guests};
 use remedy::Tried;
 use verdict::{Pair, judge};
 
@@ -96,12 +95,13 @@ pub fn run(
     let mut suites = Vec::new();
     let mut used = None;
     let mut whole = whole::Parts::default();
+    let mut guests = Guests::new(&kernel.stored, progress);
     for recommended in &advised.recommendations {
         let claim = &recommended.claim;
         let trial = match prepare(claim, facts, &kernel.stored.release) {
             Ok(prepared) => {
                 suites.extend(prepared.suites(&format!("{}-{}", trials.len() + 1, claim.code)));
-                let runs = prepared.try_it(&kernel.stored, progress)?;
+                let runs = prepared.try_it(&mut guests)?;
                 used = used.or(runs.kernel.clone());
                 let fire_after = runs.fire_after.clone();
                 let trial = prepared.conclude(claim, runs);
@@ -112,7 +112,7 @@ pub fn run(
         };
         trials.push(trial);
     }
-    let whole = whole.try_it(&kernel.stored, progress, &mut suites)?;
+    let whole = whole.try_it(&mut guests, &mut suites)?;
     let proof = Proof {
         schema: SCHEMA,
         harness: env!("CARGO_PKG_VERSION").to_owned(),
@@ -260,11 +260,6 @@ impl Prepared {
         self.reproduction.with_seed(seed).arm(&trial)
     }
 
-    fn scenario(&self, arm: Arm, seed: u64) -> Result<Scenario, String> {
-        let scenario = Reproduction::scenario(&self.text(arm, seed));
-        scenario.map_err(|error| format!("the reproduction is no suite: {error}"))
-    }
-
     /// The arms of the first seed, to be read and run by hand.
     fn suites(&self, name: &str) -> Vec<(String, String)> {
         let file = |arm: &Arm| {
@@ -281,10 +276,10 @@ impl Prepared {
     }
 
     /// Runs a pair, or with the third arm three, and more pairs where one proves nothing.
-    fn try_it(&self, kernel: &Stored, progress: OnProgress) -> Result<Runs, runner::Error> {
+    fn try_it(&self, guests: &mut Guests) -> Result<Runs, runner::Error> {
         let mut runs = Runs::default();
         let arms: Vec<(Arm, u64)> = self.arms().into_iter().map(|arm| (arm, 0)).collect();
-        self.round(&arms, kernel, &mut runs, progress)?;
+        self.round(&arms, guests, &mut runs)?;
         let is_alike = runs.likeness.as_ref().is_some_and(Likeness::is_alike);
         if runs.broken.is_some() || !is_alike {
             return Ok(runs);
@@ -298,12 +293,7 @@ impl Prepared {
             // What a person has in mind: it is better or worse in each of a few pairs.
             let mut rows = runs.table.iter();
             if rows.any(|row| row.verdict != Comparison::Unchanged) {
-                self.round(
-                    &pairs(1..PAIRS_OF_A_DIFFERENCE),
-                    kernel,
-                    &mut runs,
-                    progress,
-                )?;
+                self.round(&pairs(1..PAIRS_OF_A_DIFFERENCE), guests, &mut runs)?;
             }
             if verdict::settle(&mut runs.table, &runs.pairs) {
                 runs.notes.push(format!(
@@ -322,7 +312,7 @@ impl Prepared {
             return Ok(runs);
         }
         for (first, last) in [(1, FEWEST_PAIRS), (FEWEST_PAIRS, MOST_PAIRS)] {
-            self.round(&pairs(first..last), kernel, &mut runs, progress)?;
+            self.round(&pairs(first..last), guests, &mut runs)?;
             let (gone, pairs) = self.gone(&runs);
             let decided = verdict::chance(gone, pairs) <= verdict::MOST_CHANCE
                 || verdict::chance(gone + 8, pairs + 8) > verdict::MOST_CHANCE;
@@ -344,26 +334,20 @@ impl Prepared {
     fn round(
         &self,
         arms: &[(Arm, u64)],
-        kernel: &Stored,
+        guests: &mut Guests,
         runs: &mut Runs,
-        progress: OnProgress,
     ) -> Result<(), runner::Error> {
-        let mut scenarios = Vec::new();
-        for (arm, seed) in arms {
-            match self.scenario(*arm, *seed) {
-                Ok(scenario) => scenarios.push(scenario),
-                Err(why) => {
-                    runs.broken = Some(why);
-                    return Ok(());
-                }
+        let texts = arms.iter().map(|(arm, seed)| self.text(*arm, *seed));
+        let results = match guests.run(&texts.collect::<Vec<_>>()) {
+            Ok(results) => results,
+            Err(Failed::Broken(why)) => {
+                runs.broken = Some(why);
+                return Ok(());
             }
-        }
-        let outcome = runner::run(&Plan::in_guests(&scenarios, kernel), &options(), progress)?;
-        if let Some(error) = outcome.error {
-            return Err(error);
-        }
+            Err(Failed::Run(error)) => return Err(error),
+        };
         let mut open: Option<Vec<Reading>> = None;
-        for ((arm, seed), result) in arms.iter().zip(&outcome.results) {
+        for ((arm, seed), result) in arms.iter().zip(&results) {
             let Some(seen) = self.take(*arm, *seed, result, runs) else {
                 return Ok(());
             };
@@ -384,7 +368,7 @@ impl Prepared {
             && runs.table.is_empty()
         {
             runs.table = verdict::table(pair, runs.well.as_deref());
-            runs.table.extend(held(&outcome.results));
+            runs.table.extend(held(&results));
         }
         Ok(())
     }
@@ -557,19 +541,6 @@ impl Prepared {
             .collect();
         load.truncate(12);
         load
-    }
-}
-
-/// How reproductions are run.
-fn options() -> Options {
-    Options {
-        // The host's own timeouts, however long, at the cost of a few seconds.
-        clock: Some(Clock::Virtual),
-        runs: Some(1),
-        long: true,
-        // On a busy machine a run can take too long.
-        retry_errored: true,
-        ..Options::default()
     }
 }
 

@@ -66,6 +66,8 @@ pub struct Reproduction {
     pub release: String,
     /// What is not as on the host.
     pub notes: Vec<String>,
+    /// Whether connections are tracked there (nf_conntrack).
+    is_tracked: bool,
     host: String,
 }
 
@@ -115,6 +117,7 @@ impl Reproduction {
             seed: 0,
             release: release.to_owned(),
             notes,
+            is_tracked: place.now.counters.get("Conntrack.count").unwrap_or(0) > 0,
             host: facts.kernel.clone(),
         })
     }
@@ -123,7 +126,14 @@ impl Reproduction {
     pub fn of_namespace(&self) -> Vec<Set> {
         let mut set = settings::of_namespace(&self.settings, self.scale);
         set.retain(|(name, _)| settings::find(name, &self.release).is_ok());
+        set.retain(|(name, _)| self.is_tracked || name != settings::TRACKED_FOR);
         set
+    }
+
+    /// Whether connections are tracked: only where it makes a difference to them.
+    fn tracks(&self) -> bool {
+        let set = self.of_namespace();
+        set.iter().any(|(name, _)| name == settings::TRACKED_FOR)
     }
 
     /// Those of the whole kernel; without orphans not their limit, which nobody meets.

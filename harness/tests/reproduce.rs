@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use advisor_facts::Facts;
 use advisor_facts::condition::Condition;
 use advisor_facts::sockets::SocketSource;
+use advisor_facts::{Facts, Root};
 use harness::prove::remedy;
 use harness::reproduce::likeness::Likeness;
 use harness::reproduce::population::{Population, Way};
@@ -116,6 +116,23 @@ fn the_arms_differ_in_the_change_alone() {
     assert!(line.contains("TCP_USER_TIMEOUT: 30000"), "{line}");
     let well = reproduction.arm(&trial(Arm::Without));
     assert!(!well.contains("dead-443"), "{well}");
+}
+
+#[test]
+fn connections_are_tracked_where_the_host_forgets_them_sooner() {
+    const TIMEOUT: &str = "net.netfilter.nf_conntrack_tcp_timeout_established";
+    let directory = invented::recorded::directory("conntrack-forgets-idle");
+    let mut facts = Facts::read(&Root::Recorded(directory.path().to_owned())).unwrap();
+    let text = reproduction(&facts).suite();
+    Reproduction::scenario(&text).unwrap();
+    assert!(text.contains(&format!("{TIMEOUT}: \"300\"")), "{text}");
+    assert!(
+        text.contains("track-connections: { host: host, invalid: accept"),
+        "{text}"
+    );
+    assert!(facts.settings.set(TIMEOUT, "432000"));
+    let text = reproduction(&facts).suite();
+    assert!(!text.contains("track"), "as at boot: {text}");
 }
 
 #[test]

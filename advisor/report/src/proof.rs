@@ -313,6 +313,26 @@ impl Proof {
             words,
         }
     }
+
+    /// What became of the plan as a whole, where that is more than one of these
+    /// recommendations. A trial that had others among them is not about this plan.
+    pub fn together(&self, claims: &[Claim]) -> Option<Proven> {
+        let whole = self.whole.as_ref()?;
+        let is_of_these = whole.claims.iter().all(|claim| claims.contains(claim));
+        if whole.claims.len() < 2 || !is_of_these {
+            return None;
+        }
+        let codes: Vec<&str> = whole.claims.iter().map(|one| one.code.as_str()).collect();
+        let trial = &whole.trial;
+        Some(Proven {
+            verdict: Some(trial.verdict),
+            words: format!(
+                "{}: {}",
+                codes.join(", "),
+                trial.describe(self.kernel.as_ref())
+            ),
+        })
+    }
 }
 
 impl Trial {

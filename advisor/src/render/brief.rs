@@ -79,6 +79,10 @@ pub(super) fn screen(text: &mut String, advice: &Advice, facts: &Facts, width: u
             fill(text, &line, "", "", width);
         }
     }
+    if let Some(together) = &advice.together {
+        let line = format!("Tried together, {}.", together.words);
+        fill(text, &line, "", "  ", width);
+    }
     match advice.accepted.len() {
         0 => {}
         count => {

@@ -28,6 +28,9 @@ pub fn write(out: &mut dyn io::Write, advice: &Advice, facts: &Facts) -> io::Res
     if let Some(not_seen) = not_seen(advice, facts) {
         let _ = writeln!(text, "\n**{not_seen}**");
     }
+    if let Some(together) = &advice.together {
+        let _ = writeln!(text, "\nTried together, {}.", escaped(&together.words));
+    }
     for (number, step) in (1..).zip(&advice.recommendations) {
         write_step(&mut text, number, step);
     }

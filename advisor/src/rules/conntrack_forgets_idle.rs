@@ -16,7 +16,7 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Namespace,
     scenario: Some("conntrack/table/idle[timeout=short]"),
     cure: Some("conntrack/table/idle[timeout=long]"),
-    proven_by: ProvenBy::Nothing("a reproduction does not track connections yet"),
+    proven_by: ProvenBy::Nothing("facts do not say what drops packets of no connection"),
     log_lines: &[],
     documentation: DOCUMENTATION,
     check,

@@ -16,7 +16,7 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Host,
     scenario: Some("conntrack/table/full[limit=few]"),
     cure: Some("conntrack/table/full[limit=enough]"),
-    proven_by: ProvenBy::Nothing("a reproduction does not track connections yet"),
+    proven_by: ProvenBy::Nothing("facts have the number of entries, and not whose they are"),
     log_lines: &[LogLine {
         pieces: &["conntrack", "table full", "dropping packet"],
         means: "Connection tracking (nf_conntrack) has no entry left, and drops the first packet \

@@ -58,6 +58,8 @@ pub enum Hook {
 /// What a rule does with the packets that it is about.
 #[derive(Clone, Copy, Debug)]
 pub enum Rule {
+    /// `ct state invalid`, without a verdict: connections are tracked where a rule asks.
+    Track,
     /// `ct state invalid drop`.
     DropInvalid,
     /// `ct state invalid reject with tcp reset`.
@@ -79,6 +81,7 @@ impl Rule {
 
     fn expressions(self) -> Vec<u8> {
         match self {
+            Self::Track => is_invalid(),
             Self::DropInvalid => [is_invalid(), drop()].concat(),
             Self::ResetInvalid => [is_invalid(), reset()].concat(),
             Self::Masquerade => expression(b"masq\0", &[]),

@@ -5,6 +5,7 @@ use advisor_report::proof::{Compared, Comparison};
 use serde::{Deserialize, Serialize};
 
 use super::Prepared;
+use super::guests::Guests;
 use super::remedy::Tried;
 use crate::kernels::cache::Stored;
 use crate::reproduce::Reproduction;
@@ -107,7 +108,7 @@ pub fn attempt(
         ..Tried::default()
     };
     let prepared = Prepared::new(reproduction.clone(), tried, facts).map_err(impossible)?;
-    let runs = prepared.try_it(kernel, progress)?;
+    let runs = prepared.try_it(&mut Guests::new(kernel, progress))?;
     if let Some(why) = runs.broken {
         return Err(AttemptError::Broken(why));
     }

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::attempt::AttemptError;
 use super::facts_of;
+use super::guests::{Failed, Guests};
 use super::kernel::Chosen;
 use crate::reproduce::Reproduction;
 use crate::reproduce::likeness::{Likeness, is_comparable, rules};
-use crate::runner::plan::Plan;
-use crate::runner::{self, OnProgress};
+use crate::runner::OnProgress;
 
 /// What a guest is like beside its host.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -63,15 +63,13 @@ pub fn check(
     let broken = AttemptError::Broken;
     let reproduction = Reproduction::of(facts, facts, &kernel.stored.release)
         .map_err(|error| AttemptError::Impossible(error.to_string()))?;
-    let scenario = Reproduction::scenario(&reproduction.suite())
-        .map_err(|error| broken(format!("the reproduction is no suite: {error}")))?;
-    let scenarios = [scenario];
-    let plan = Plan::in_guests(&scenarios, &kernel.stored);
-    let outcome = runner::run(&plan, &super::options(), progress)?;
-    if let Some(error) = outcome.error {
-        return Err(error.into());
-    }
-    let result = outcome.results.first();
+    let mut guests = Guests::new(&kernel.stored, progress);
+    let results = match guests.run(&[reproduction.suite()]) {
+        Ok(results) => results,
+        Err(Failed::Broken(why)) => return Err(broken(why)),
+        Err(Failed::Run(error)) => return Err(error.into()),
+    };
+    let result = results.first();
     let guest = result.and_then(|result| facts_of(result, "facts"));
     let (Some(result), Some(guest)) = (result, guest) else {
         let why = result.and_then(|result| result.reason.clone());

@@ -5,9 +5,9 @@ use advisor_report::advice::Claim;
 use advisor_report::proof::{Trial, TrialVerdict, Whole};
 
 use super::Prepared;
-use crate::kernels::cache::Stored;
+use super::guests::Guests;
 use crate::reproduce::trial::Change;
-use crate::runner::{self, OnProgress};
+use crate::runner;
 
 /// The recommendations that were tried one by one.
 #[derive(Debug, Default)]
@@ -35,8 +35,7 @@ impl Parts {
     /// Tries them together; one alone was tried already.
     pub(super) fn try_it(
         self,
-        kernel: &Stored,
-        progress: OnProgress,
+        guests: &mut Guests,
         suites: &mut Vec<(String, String)>,
     ) -> Result<Option<Whole>, runner::Error> {
         let claims: Vec<Claim> = self
@@ -72,7 +71,7 @@ impl Parts {
                 prepared.add(part.prepared);
             }
             suites.extend(prepared.suites("plan"));
-            let runs = prepared.try_it(kernel, progress)?;
+            let runs = prepared.try_it(guests)?;
             fire_after.clone_from(&runs.fire_after);
             trial = prepared.conclude(&stand_in, runs);
         }

@@ -33,12 +33,17 @@ const OF_NAMESPACE: &[&str] = &[
     "net.ipv4.tcp_sack",
     "net.ipv4.tcp_moderate_rcvbuf",
     "net.ipv4.tcp_mtu_probing",
+    TRACKED_FOR,
 ];
+
+/// How long connection tracking keeps an idle connection.
+pub const TRACKED_FOR: &str = "net.netfilter.nf_conntrack_tcp_timeout_established";
 
 /// What some of them are at boot, which the lab leaves as they are.
 const AT_BOOT: &[(&str, &str)] = &[
     ("net.ipv4.tcp_rfc1337", "0"),
     ("net.ipv4.tcp_mtu_probing", "0"),
+    (TRACKED_FOR, "432000"),
 ];
 
 /// Settings of the whole kernel, which are set once the sockets are there: before that

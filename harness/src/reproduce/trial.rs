@@ -108,13 +108,18 @@ impl Trial {
         }
     }
 
-    /// What the program does otherwise with a class.
+    /// What the program does otherwise with a class. Of several time limits the shortest
+    /// ends it.
     pub fn remedy(&self, class: &Class) -> Option<Remedy> {
-        self.made().iter().find_map(|change| match change {
+        let remedies = self.made().iter().filter_map(|change| match change {
             Change::Program(remedy, conditions) if conditions.contains(&class.condition) => {
                 Some(*remedy)
             }
             _ => None,
+        });
+        remedies.min_by_key(|remedy| match remedy {
+            Remedy::UserTimeout(ms) => *ms,
+            Remedy::Close | Remedy::Read => 0,
         })
     }
 
@@ -194,7 +199,9 @@ impl Load {
             }
         }
         load.restart(reproduction, trial, listeners);
-        if trial.offending.contains(&Condition::Dead) {
+        let gives_up =
+            |change: &Change| matches!(change, Change::Program(Remedy::UserTimeout(_), _));
+        if trial.offending.contains(&Condition::Dead) || trial.changes.iter().any(gives_up) {
             load.actors.push((
                 "patience".to_owned(),
                 vec![

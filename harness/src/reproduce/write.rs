@@ -524,6 +524,11 @@ impl Lists {
             self.program(name)
                 .push("sleep: { time: 1ms, as: begun }".to_owned());
         }
+        if reproduction.tracks() {
+            for steps in self.programs.values_mut().chain([&mut self.internet]) {
+                steps.insert(0, "await: lab.tracked".to_owned());
+            }
+        }
         let mut text = String::new();
         for line in reproduction.header() {
             let _ = writeln!(text, "# {line}");
@@ -589,7 +594,12 @@ fn lab(
     let end = ended
         .iter()
         .map(|actor| format!("signal: {{ actor: {actor}, signal: SIGKILL, as: end-{actor} }}"));
-    let mut lines = vec!["await: internet.there".to_owned()];
+    let mut lines = Vec::new();
+    if reproduction.tracks() {
+        let tracked = "track-connections: { host: host, invalid: accept, as: tracked }";
+        lines.push(tracked.to_owned());
+    }
+    lines.push("await: internet.there".to_owned());
     let set = |(name, value): &Set, step: &str| {
         format!("kernel-sysctl: {{ name: {name}, value: \"{value}\", as: {step} }}")
     };

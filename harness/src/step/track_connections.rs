@@ -3,13 +3,27 @@
 use super::prelude::*;
 use crate::lab::nftables::{self, Hook, Rule};
 
-/// Tracks a host's connections from now on (nf_conntrack), and drops what comes in and
-/// belongs to none: `ct state invalid drop` of nf_tables.
+/// Tracks a host's connections from now on (nf_conntrack).
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrackConnections {
     /// The host.
     host: HostName,
+    /// What happens to a packet that comes in and belongs to no connection.
+    #[serde(default)]
+    invalid: Invalid,
+}
+
+/// What happens to a packet of no connection.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub enum Invalid {
+    /// It is dropped: `ct state invalid drop` of nf_tables.
+    #[default]
+    Drop,
+    /// It goes to its socket.
+    Accept,
 }
 
 impl Definition for TrackConnections {
@@ -19,8 +33,12 @@ impl Definition for TrackConnections {
 
 impl RunByLab for TrackConnections {
     fn run(&self, lab: &mut LabContext<'_>) -> Result<ControlFlow<()>, LabError> {
+        let rule = match self.invalid {
+            Invalid::Drop => Rule::DropInvalid,
+            Invalid::Accept => Rule::Track,
+        };
         lab.namespace(&self.host)?
-            .run(|| nftables::install("lab", &[(Hook::Input, Rule::DropInvalid)]))
+            .run(|| nftables::install("lab", &[(Hook::Input, rule)]))
             .flatten()
             .map_err(|error| {
                 let hint = "it needs nf_tables, nft_ct and nf_conntrack";
