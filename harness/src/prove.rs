@@ -24,6 +24,7 @@ use advisor_report::{Kernel, Link, ScenarioResult, Seen, Value};
 
 use crate::reproduce::likeness::{self, Likeness, is_comparable};
 use crate::reproduce::population::Population;
+use crate::reproduce::queue::AcceptQueue;
 use crate::reproduce::trial::{self, Arm};
 use crate::reproduce::{Impossible, Reproduction};
 use crate::runner::{self, OnProgress};
@@ -229,7 +230,13 @@ fn untried(claim: &Claim, why: String) -> Trial {
 
 impl Prepared {
     /// A trial on a reproduction of the host whose settings `place` has.
-    pub fn new(reproduction: Reproduction, tried: Tried, place: &Facts) -> Result<Self, String> {
+    pub fn new(
+        mut reproduction: Reproduction,
+        tried: Tried,
+        place: &Facts,
+    ) -> Result<Self, String> {
+        let queue = reproduction.queue.as_ref().map(AcceptQueue::note);
+        reproduction.notes.extend(queue);
         let other_kernel_settings =
             attempt::other_kernel_settings(&tried.changes, place, &reproduction)?;
         Ok(Self {

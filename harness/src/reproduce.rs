@@ -6,6 +6,7 @@
 
 pub mod likeness;
 pub mod population;
+pub mod queue;
 pub mod scale;
 pub mod settings;
 pub mod trial;
@@ -21,10 +22,14 @@ use advisor_facts::sysctl_files::SysctlFiles;
 use crate::host_settings::ORPHAN_LIMIT;
 use crate::suite::{self, scenario::Scenario};
 use crate::yaml::error::SuiteError;
-use population::{Class, Population};
+use population::{Class, Listener, Population, Way};
+use queue::AcceptQueue;
 use scale::Scale;
 use settings::Set;
 use trial::{Trial, USUAL_DESCRIPTORS};
+
+/// The queue of a listener whose length the facts don't have: nginx's.
+const USUAL_BACKLOG: u64 = 511;
 
 /// The setting by which connect() takes ports of TIME_WAIT.
 const REUSE: &str = "net.ipv4.tcp_tw_reuse";
@@ -66,6 +71,8 @@ pub struct Reproduction {
     pub release: String,
     /// What is not as on the host.
     pub notes: Vec<String>,
+    /// The accept queue in which clients wait, or find no room.
+    pub queue: Option<AcceptQueue>,
     /// Whether connections are tracked there (nf_conntrack).
     is_tracked: bool,
     host: String,
@@ -84,7 +91,11 @@ impl Reproduction {
         if is_bare(bare) && population.classes.iter().all(|class| class.bytes() == 0) {
             return Err(Impossible::NoInfo("/proc/net/tcp"));
         }
-        let scale = Scale::of(&population);
+        let queue = AcceptQueue::of(place, &population);
+        let at_once = queue
+            .as_ref()
+            .map_or(0, |queue| queue.at_once(queue.backlog));
+        let scale = Scale::of(&population, at_once);
         let mut notes = Vec::new();
         if !population.left_out.is_empty() {
             notes.push(format!("left out: {}", population.left_out.join(", ")));
@@ -117,6 +128,7 @@ impl Reproduction {
             seed: 0,
             release: release.to_owned(),
             notes,
+            queue,
             is_tracked: place.now.counters.get("Conntrack.count").unwrap_or(0) > 0,
             host: facts.kernel.clone(),
         })
@@ -176,6 +188,30 @@ impl Reproduction {
     /// How many of a class are made.
     pub fn count(&self, class: &Class) -> u64 {
         self.scale.count(class.count())
+    }
+
+    /// How many connections to a port wait for accept(), in the reproduction.
+    pub fn waiting(&self, port: u16) -> u64 {
+        let classes = self.population.classes.iter();
+        classes
+            .filter(|class| class.way == Way::Inbound(port))
+            .filter(|class| class.condition == Condition::NotAccepted)
+            .map(|class| self.count(class))
+            .sum()
+    }
+
+    /// The length of a listener's queue. A limit of what waits in it is scaled as they are:
+    /// a queue that is full there is full here.
+    pub fn backlog(&self, listener: &Listener) -> u64 {
+        let waiting = self.waiting(listener.port);
+        let turns_away = self.queue.as_ref().map(|queue| queue.port) == Some(listener.port);
+        match listener.backlog {
+            // Not known.
+            0 => USUAL_BACKLOG,
+            backlog if listener.queue > backlog => waiting.saturating_sub(1).max(1),
+            backlog if turns_away || waiting > 0 => self.scale.limit(backlog).max(waiting),
+            backlog => backlog,
+        }
     }
 
     /// How many descriptors a program may have, in the reproduction.

@@ -9,6 +9,7 @@ use advisor_facts::{Facts, Root};
 use harness::prove::remedy;
 use harness::reproduce::likeness::Likeness;
 use harness::reproduce::population::{Population, Way};
+use harness::reproduce::queue::Fills;
 use harness::reproduce::trial::{Arm, Change, Remedy, Trial};
 use harness::reproduce::{Impossible, Reproduction};
 use invented::Kind;
@@ -133,6 +134,37 @@ fn connections_are_tracked_where_the_host_forgets_them_sooner() {
     assert!(facts.settings.set(TIMEOUT, "432000"));
     let text = reproduction(&facts).suite();
     assert!(!text.contains("track"), "as at boot: {text}");
+}
+
+#[test]
+fn an_accept_queue_is_full_at_times_or_always() {
+    let queue = |facts: &Facts| reproduction(facts).queue;
+    let bursts = queue(&invented::with_queue(6000, 600, 3, 20)).unwrap();
+    assert_eq!((bursts.port, bursts.backlog), (443, 128));
+    assert_eq!(bursts.how, Fills::AtTimes { share: 0.1 });
+    assert_eq!(bursts.at_once(128), 144, "129 are nine tenths");
+    let always = |accepted, refused| Fills::Always {
+        accepted_a_second: Some(accepted),
+        refused_a_second: Some(refused),
+    };
+    let too_many = invented::with_queue(600, 6000, 129, 2000);
+    assert_eq!(queue(&too_many).unwrap().how, always(10.0, 100.0));
+    let stuck = invented::with_queue(0, 0, 40, 30_000);
+    assert_eq!(queue(&stuck).unwrap().how, always(0.0, 0.0));
+    assert_eq!(queue(&invented::with_queue(6000, 0, 3, 20)), None);
+
+    let raise = invented::advice(&too_many, "LB510", "net.core.somaxconn", "128", "4096");
+    let claim = &raise.recommendations[0].claim;
+    let tried = remedy::of(claim, &too_many, &reproduction(&too_many)).unwrap();
+    let why = tried.postpones.unwrap().why;
+    assert!(
+        why.ends_with("at 100.0 more a second, the new queue is full after 39 s"),
+        "{why}"
+    );
+    // A queue that was 128 long and full is as full here, where fewer wait in it.
+    let text = reproduction(&too_many).suite();
+    assert!(text.contains("backlog: 119"), "{text}");
+    assert!(text.contains("count: 120"), "{text}");
 }
 
 #[test]

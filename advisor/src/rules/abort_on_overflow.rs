@@ -4,7 +4,7 @@ use advisor_facts::Facts;
 use advisor_report::measured::Measured;
 
 use super::{
-    Confidence, Documentation, Finding, Outcome, ProvenBy, Rule, Scope, Severity, Switch,
+    Confidence, Documentation, Finding, Harm, Outcome, ProvenBy, Rule, Scope, Severity, Switch,
     judge_switch,
 };
 
@@ -14,9 +14,7 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Namespace,
     scenario: Some("listen/queue/last-ack-finds-it-full[abort-on-overflow=1]"),
     cure: Some("listen/queue/last-ack-finds-it-full[abort-on-overflow=0]"),
-    proven_by: ProvenBy::Nothing(
-        "a reproduction has no bursts of new connections yet, so nobody is turned away",
-    ),
+    proven_by: ProvenBy::Reproduction(&[Harm::ConnectionRefused]),
     log_lines: &[],
     documentation: DOCUMENTATION,
     check,

@@ -7,7 +7,7 @@ use advisor_report::measured::Measured;
 use super::program::{name, plain};
 use super::somaxconn_low::SETTING;
 use super::{
-    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Harm, Outcome, ProvenBy, Rule, Scope,
     Severity,
 };
 
@@ -17,9 +17,7 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Namespace,
     scenario: Some("listen/queue/overflow[backlog=1,family=ipv4]"),
     cure: Some("listen/queue/room-again"),
-    proven_by: ProvenBy::Nothing(
-        "a reproduction has no bursts of new connections yet, so nobody is turned away",
-    ),
+    proven_by: ProvenBy::Reproduction(&[Harm::ConnectionLate]),
     log_lines: &[],
     documentation: DOCUMENTATION,
     check,

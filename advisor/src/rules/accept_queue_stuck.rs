@@ -11,7 +11,7 @@ use advisor_report::measured::Measured;
 
 use super::program::{by_program, connections};
 use super::{
-    AppliesTo, Confidence, Documentation, Evidence, Finding, Outcome, ProvenBy, Rule, Scope,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Harm, Outcome, ProvenBy, Rule, Scope,
     Severity,
 };
 
@@ -21,7 +21,7 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Namespace,
     scenario: None,
     cure: None,
-    proven_by: ProvenBy::Nothing("no suite has a program that stops accepting for long yet"),
+    proven_by: ProvenBy::Reproduction(&[Harm::ConnectionLate]),
     log_lines: &[],
     documentation: DOCUMENTATION,
     check,

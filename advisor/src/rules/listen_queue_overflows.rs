@@ -10,8 +10,8 @@ use super::past::Past;
 use super::somaxconn_low::{DEFAULT, SETTING};
 use super::witnessed;
 use super::{
-    AppliesTo, Confidence, Documentation, Evidence, Finding, LogLine, Outcome, ProvenBy, Rule,
-    Scope, Severity, a_minute,
+    AppliesTo, Confidence, Documentation, Evidence, Finding, Harm, LogLine, Outcome, ProvenBy,
+    Rule, Scope, Severity, a_minute,
 };
 
 /// What a line about SYN flooding means, whatever its end says.
@@ -26,9 +26,7 @@ pub(super) const RULE: Rule = Rule {
     scope: Scope::Namespace,
     scenario: Some("listen/queue/overflow[backlog=1,family=ipv4]"),
     cure: Some("listen/queue/overflow[backlog=4,family=ipv4]"),
-    proven_by: ProvenBy::Nothing(
-        "a reproduction has no bursts of new connections yet, so nobody is turned away",
-    ),
+    proven_by: ProvenBy::Reproduction(&[Harm::ConnectionLate]),
     log_lines: &[
         LogLine {
             pieces: &["syn flooding on port"],

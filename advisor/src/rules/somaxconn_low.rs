@@ -14,7 +14,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("listen/queue/overflow[backlog=1,family=ipv4]"),
     cure: Some("listen/queue/overflow[backlog=4,family=ipv4]"),
     proven_by: ProvenBy::Nothing(
-        "a reproduction has no bursts of new connections yet, so nobody is turned away",
+        "nobody was turned away yet; where clients are, listen-queue-overflows tries the change",
     ),
     log_lines: &[],
     documentation: DOCUMENTATION,

@@ -19,7 +19,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: Some("listen/syn-queue/full[backlog=8,cookies=on]"),
     cure: Some("listen/syn-queue/full[backlog=128,cookies=on]"),
     proven_by: ProvenBy::Nothing(
-        "a reproduction has no bursts of new connections yet, so nobody is turned away",
+        "a reproduction has no handshakes that stay open, so nobody is turned away",
     ),
     log_lines: &[],
     documentation: DOCUMENTATION,

@@ -15,7 +15,7 @@ pub(super) const RULE: Rule = Rule {
     scenario: None,
     cure: None,
     proven_by: ProvenBy::Nothing(
-        "a reproduction has no bursts of new connections yet, so nobody is turned away",
+        "a reproduction has no handshakes that stay open, so nobody is turned away",
     ),
     log_lines: &[
         LogLine {

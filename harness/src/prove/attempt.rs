@@ -107,12 +107,12 @@ pub fn attempt(
         changes: vec![Change::Settings(set)],
         ..Tried::default()
     };
-    let prepared = Prepared::new(reproduction.clone(), tried, facts).map_err(impossible)?;
+    let prepared = Prepared::new(reproduction, tried, facts).map_err(impossible)?;
     let runs = prepared.try_it(&mut Guests::new(kernel, progress))?;
     if let Some(why) = runs.broken {
         return Err(AttemptError::Broken(why));
     }
-    let mut notes = reproduction.notes;
+    let mut notes = prepared.reproduction.notes.clone();
     notes.extend(runs.notes);
     Ok(Attempt {
         kernel: release.clone(),

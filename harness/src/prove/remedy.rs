@@ -8,6 +8,7 @@ use advisor_report::proof::Harm;
 
 use crate::reproduce::Reproduction;
 use crate::reproduce::population::{growth, life_s};
+use crate::reproduce::queue::{AcceptQueue, Fills};
 use crate::reproduce::settings;
 use crate::reproduce::trial::{Change, Remedy};
 
@@ -78,6 +79,10 @@ const BOUNDED: &[Condition] = &[
 const CLOSED: &[Condition] = &[Condition::ClosedByPeer];
 const HALF: &[Condition] = &[Condition::HalfClosed];
 const UNREAD: &[Condition] = &[Condition::Unread];
+const WAITING: &[Condition] = &[Condition::NotAccepted];
+const SOMAXCONN: &str = "net.core.somaxconn";
+/// The backlog that advice has a program ask for where it names none.
+const LONG_BACKLOG: u64 = 4096;
 /// What a program waits for where the advice names no time, in milliseconds.
 const USUAL_TIMEOUT_MS: u64 = 30_000;
 
@@ -95,8 +100,21 @@ pub fn rule_of(claim: &Claim) -> Result<&'static [Harm], String> {
 /// The change that a claim is about, or why it can't be tried.
 pub fn of(claim: &Claim, facts: &Facts, reproduction: &Reproduction) -> Result<Tried, String> {
     let harm = rule_of(claim)?;
+    if claim.code == "LB510" && reproduction.queue.is_none() {
+        return Err(
+            "the facts show no listener whose queue is full, now or in a window".to_owned(),
+        );
+    }
     if claim.setting.starts_with("net.") {
         return of_setting(claim, harm, facts, reproduction);
+    }
+    if claim.code == "LB510" {
+        return Ok(Tried {
+            changes: vec![Change::Backlog(LONG_BACKLOG)],
+            offending: offending(SOMAXCONN, reproduction),
+            harm: harm.to_vec(),
+            postpones: fills_again(LONG_BACKLOG, reproduction),
+        });
     }
     let (change, offending) = of_program(claim).ok_or_else(|| {
         format!(
@@ -130,8 +148,13 @@ fn of_setting(
     let postpones = raises(claim)
         .then(|| postpones(name, &proposed, &offending, facts, reproduction))
         .flatten();
+    let mut changes = vec![Change::Settings(vec![(name.clone(), proposed.clone())])];
+    if name == SOMAXCONN {
+        // It limits a backlog, which the program asks for.
+        changes.push(Change::Backlog(proposed.parse().unwrap_or(LONG_BACKLOG)));
+    }
     Ok(Tried {
-        changes: vec![Change::Settings(vec![(name.clone(), proposed.clone())])],
+        changes,
         offending,
         harm: harm.to_vec(),
         postpones,
@@ -142,6 +165,14 @@ fn of_setting(
 pub fn offending(setting: &str, reproduction: &Reproduction) -> Vec<Condition> {
     let population = &reproduction.population;
     match setting {
+        SOMAXCONN
+            if reproduction
+                .queue
+                .as_ref()
+                .is_some_and(AcceptQueue::is_always) =>
+        {
+            WAITING.to_vec()
+        }
         "net.ipv4.tcp_mem" | "net.ipv4.tcp_rmem" | "net.ipv4.tcp_wmem" => {
             let holds = |amiss: bool| -> u64 {
                 let classes = population.classes.iter();
@@ -184,6 +215,7 @@ fn of_program(claim: &Claim) -> Option<(Change, &'static [Condition])> {
         "LB401" => program(Remedy::UserTimeout(timeout), DEAD),
         "LB403" => program(Remedy::UserTimeout(USUAL_TIMEOUT_MS), STALLED),
         "LB404" => program(Remedy::Read, UNREAD),
+        "LB501" | "LB503" => program(Remedy::Accept, WAITING),
         "LB402" if says("close() when read() returns 0") => program(Remedy::Close, CLOSED),
         "LB402" if says("TCP_USER_TIMEOUT") => program(Remedy::UserTimeout(10_000), BOUNDED),
         "LB402" if says("read, or close") => program(Remedy::Read, UNREAD),
@@ -207,6 +239,9 @@ fn postpones(
     facts: &Facts,
     reproduction: &Reproduction,
 ) -> Option<Postponed> {
+    if setting == SOMAXCONN {
+        return fills_again(proposed.parse().ok()?, reproduction);
+    }
     let is_for_memory = setting == "net.ipv4.tcp_mem";
     let is_for_orphans = setting == "net.ipv4.tcp_max_orphans";
     // An orphan that still sends ends by itself, and soon.
@@ -277,6 +312,33 @@ fn postpones(
         "at {rate:.1} {kind} a second{how}, the new limit is met after {}",
         advisor_facts::units::span(milliseconds(seconds))
     )))
+}
+
+/// Why a longer queue only puts off that it is full: the program accepts less than comes.
+fn fills_again(backlog: u64, reproduction: &Reproduction) -> Option<Postponed> {
+    let queue = reproduction.queue.as_ref()?;
+    let Fills::Always {
+        refused_a_second, ..
+    } = queue.how
+    else {
+        return None;
+    };
+    let more = backlog.saturating_sub(queue.backlog);
+    let why = match refused_a_second {
+        #[expect(clippy::cast_precision_loss, reason = "a time in minutes")]
+        Some(rate) if rate > 0.0 => format!(
+            "the program accepts less than comes: at {rate:.1} more a second, the new queue is \
+             full after {}",
+            advisor_facts::units::span(milliseconds(more as f64 / rate))
+        ),
+        _ => "the queue is full now, and nothing says how fast connections come: a window \
+              tells, advisor capture --over 5m"
+            .to_owned(),
+    };
+    Some(Postponed {
+        why,
+        by: WAITING.to_vec(),
+    })
 }
 
 /// How many connections the kernel reset for memory or for the limit of orphans in the

@@ -137,6 +137,7 @@ pub fn is_comparable(code: &str) -> bool {
         && !(code.starts_with("LB6")
             || [
                 "LB110", "LB112", "LB311", "LB407", "LB408", "LB412", "LB413", "LB414", "LB506",
+                "LB510",
             ]
             .contains(&code))
 }

@@ -94,6 +94,8 @@ pub struct Listener {
     pub holder: Option<String>,
     /// The length of its queue as asked for, at most somaxconn.
     pub backlog: u64,
+    /// How many wait in it.
+    pub queue: u64,
 }
 
 /// Everybody on a host.
@@ -152,6 +154,7 @@ impl Population {
                         port,
                         holder: holder(socket),
                         backlog: u64::from(socket.send_queue_bytes),
+                        queue: u64::from(socket.recv_queue_bytes),
                     });
                 }
                 continue;
@@ -355,12 +358,12 @@ fn is_small_record(socket: &TcpSocket) -> bool {
 fn age_ms(condition: Condition, socket: &TcpSocket) -> u64 {
     let Some(info) = &socket.info else { return 0 };
     let ms = match condition {
-        Condition::Unread => info.last_data_recv_ms(),
+        Condition::Unread | Condition::NotAccepted => info.last_data_recv_ms(),
         Condition::ZeroWindow | Condition::OrphanZeroWindow | Condition::Slow => {
             info.last_data_sent_ms()
         }
         Condition::Idle => still_ms(socket),
-        Condition::Healthy | Condition::NotAccepted | Condition::TimeWait => None,
+        Condition::Healthy | Condition::TimeWait => None,
         _ => info.last_ack_recv_ms(),
     };
     u64::from(ms.unwrap_or(0))

@@ -34,8 +34,9 @@ pub struct Scale {
     reason = "counts of a host, and no bits of them matter"
 )]
 impl Scale {
-    /// The factor with which a population can be made.
-    pub fn of(population: &Population) -> Self {
+    /// The factor with which a population can be made, and so many connections that come at
+    /// once.
+    pub fn of(population: &Population, at_once: u64) -> Self {
         let bytes: u64 = population.classes.iter().map(Class::bytes).sum();
         let healthy = population.classes.iter();
         let healthy = healthy.filter(|class| class.condition == Condition::Healthy);
@@ -48,7 +49,7 @@ impl Scale {
             }
         };
         Self {
-            factor: fits(MOST_SOCKETS, population.sockets())
+            factor: fits(MOST_SOCKETS, population.sockets() + at_once)
                 .min(fits(MOST_RECORDS, population.records()))
                 .min(fits(MOST_BYTES, bytes))
                 .min(fits(MOST_MOVING, moving)),
@@ -155,18 +156,18 @@ mod tests {
 
     #[test]
     fn one_factor_keeps_the_ratio_of_sockets_and_limits() {
-        assert!(Scale::of(&of(100, 1000)).is_whole());
-        let scale = Scale::of(&of(2400, 1000));
+        assert!(Scale::of(&of(100, 1000), 0).is_whole());
+        let scale = Scale::of(&of(2400, 1000), 0);
         assert_eq!((scale.count(2400), scale.limit(24_000)), (120, 1200));
         assert!(!scale.is_off(2400));
         // 23 sockets of 2.2 MB are what memory there is for.
-        let scale = Scale::of(&of(400, 2_200_000));
+        let scale = Scale::of(&of(400, 2_200_000), 0);
         assert_eq!(scale.count(400), 23);
     }
 
     #[test]
     fn a_small_class_keeps_eight_and_is_said_to_be_off() {
-        let scale = Scale::of(&of(24_000, 0));
+        let scale = Scale::of(&of(24_000, 0), 0);
         assert_eq!((scale.count(40), scale.count(3)), (8, 3));
         assert!(scale.is_off(40));
     }

@@ -10,6 +10,7 @@ use advisor_report::proof::{Harm, Reading};
 
 use super::Reproduction;
 use super::population::{Class, Way, life_s};
+use super::queue::Fills;
 use super::settings::Set;
 use crate::observation::Observations;
 
@@ -29,6 +30,13 @@ const MOST_CALLS: u64 = 700;
 const UNTIL_RETRIED: Duration = Duration::from_secs(40);
 /// More orphans come for so long after the change, in seconds: until bystanders are done.
 const ORPHANS_COME_S: f64 = 45.0;
+/// So many times clients come at once.
+const BURSTS: u64 = 3;
+/// A program is busy for so long when they do, in milliseconds: each of those who have no
+/// room tries again after a second.
+const BUSY_MS: u64 = 300;
+/// So many clients come to a queue that is full.
+const LATECOMERS: u64 = 5;
 /// How long a program that gives up is waited for.
 const GIVING_UP_MS: u64 = 40_000;
 
@@ -63,6 +71,8 @@ pub enum Remedy {
     Read,
     /// It sets TCP_USER_TIMEOUT, in milliseconds.
     UserTimeout(u64),
+    /// It accepts whenever a connection waits.
+    Accept,
 }
 
 /// What is changed.
@@ -74,6 +84,8 @@ pub enum Change {
     Program(Remedy, &'static [Condition]),
     /// SO_REUSEADDR before bind().
     ReuseAddress,
+    /// A backlog for listen(), of the listener that turns clients away.
+    Backlog(u64),
 }
 
 /// The settings among changes.
@@ -119,7 +131,7 @@ impl Trial {
         });
         remedies.min_by_key(|remedy| match remedy {
             Remedy::UserTimeout(ms) => *ms,
-            Remedy::Close | Remedy::Read => 0,
+            Remedy::Close | Remedy::Read | Remedy::Accept => 0,
         })
     }
 
@@ -131,6 +143,20 @@ impl Trial {
     /// Whether a server that is gone, and its successor, set SO_REUSEADDR.
     pub fn reuses(&self) -> bool {
         self.made().contains(&Change::ReuseAddress)
+    }
+
+    /// The backlog that this arm has the program listen with anew.
+    pub fn backlog(&self) -> Option<u64> {
+        self.made().iter().find_map(|change| match change {
+            Change::Backlog(backlog) => Some(*backlog),
+            _ => None,
+        })
+    }
+
+    /// Whether this arm has the program accept whenever a connection waits.
+    fn accepts(&self) -> bool {
+        let accept = |change: &Change| matches!(change, Change::Program(Remedy::Accept, _));
+        self.made().iter().any(accept)
     }
 
     /// How long bystanders wait after the change, in all arms alike.
@@ -199,6 +225,7 @@ impl Load {
             }
         }
         load.restart(reproduction, trial, listeners);
+        load.clients(reproduction, trial, listeners);
         let gives_up =
             |change: &Change| matches!(change, Change::Program(Remedy::UserTimeout(_), _));
         if trial.offending.contains(&Condition::Dead) || trial.changes.iter().any(gives_up) {
@@ -490,6 +517,86 @@ impl Load {
         self.awaited.push(format!("{name}.calls"));
     }
 
+    /// Clients of the listener that turns some away: they want an answer.
+    fn clients(
+        &mut self,
+        reproduction: &Reproduction,
+        trial: &Trial,
+        listeners: &BTreeMap<u16, String>,
+    ) {
+        let Some(queue) = &reproduction.queue else {
+            return;
+        };
+        let known = reproduction.population.listeners.iter();
+        let Some(listener) = known.clone().find(|known| known.port == queue.port) else {
+            return;
+        };
+        let (port, backlog) = (queue.port, reproduction.backlog(listener));
+        let waiting = match trial.arm {
+            Arm::Without => 0,
+            Arm::Before | Arm::After => reproduction.waiting(port),
+        };
+        let program = listeners.get(&port).cloned().unwrap_or_default();
+        let mut serves = vec!["await: lab.change-made".to_owned()];
+        if let Some(backlog) = trial.backlog() {
+            let backlog = reproduction.scale.limit(backlog);
+            serves.push(format!(
+                "listen: {{ on: listen-{port}, backlog: {backlog}, as: listen-again }}"
+            ));
+        }
+        let serve = |name: &str, times: u64, every: &str| {
+            format!(
+                "repeat: {{ times: {times}{every}, as: {name}s-served, steps: [{{ accept: {{ on: listen-{port}, as: {name} }} }}, {{ write: {{ bytes: 100, as: {name}-answer }} }}, {{ close: {{ as: {name}-close }} }}] }}"
+            )
+        };
+        let mut come = vec![CHANGED.to_owned()];
+        match queue.how {
+            Fills::AtTimes { .. } => {
+                let at_once = queue.at_once(backlog);
+                for number in 1..=BURSTS {
+                    come.push(format!("sleep: {{ time: 1ms, as: burst-{number}-comes }}"));
+                    come.push(format!(
+                        "dial: {{ to: \"host:{port}\", count: {at_once}, addresses: 200, expect: 100, as: burst-{number} }}"
+                    ));
+                    serves.push(format!("await: internet.burst-{number}-comes"));
+                    if !trial.accepts() {
+                        serves.push(format!("sleep: {{ time: {BUSY_MS}ms, as: busy-{number} }}"));
+                    }
+                    // Those who wait already come first.
+                    let waiting = if number == 1 { waiting } else { 0 };
+                    let served = waiting + at_once;
+                    serves.push(serve(&format!("client-{number}"), served, ""));
+                }
+                self.awaited.push(format!("internet.burst-{BURSTS}"));
+            }
+            Fills::Always {
+                accepted_a_second, ..
+            } => {
+                come.push(format!(
+                    "repeat: {{ times: {LATECOMERS}, every: 200ms, as: latecomers, steps: [{{ dial: {{ to: \"host:{port}\", expect: 100, as: latecomer }} }}] }}"
+                ));
+                let rate = accepted_a_second.map_or(0.0, |rate| reproduction.scale.rate(rate));
+                if trial.accepts() || trial.arm == Arm::Without {
+                    serves.push(serve("client", backlog + 1 + LATECOMERS, ""));
+                } else if rate > 0.0 {
+                    #[expect(
+                        clippy::cast_possible_truncation,
+                        clippy::cast_sign_loss,
+                        reason = "a pause of seconds"
+                    )]
+                    let every_ms = (1000.0 / rate).min(60_000.0) as u64;
+                    let every = format!(", every: {every_ms}ms");
+                    serves.push(serve("client", backlog + 1 + LATECOMERS, &every));
+                }
+                self.awaited.push("internet.latecomers".to_owned());
+            }
+        }
+        self.internet.push(("clients".to_owned(), come));
+        let lists = self.programs.entry(program.clone()).or_default();
+        lists.push(("clients".to_owned(), serves));
+        self.ended.push(program);
+    }
+
     /// Servers that are gone start again on their ports.
     fn restart(
         &mut self,
@@ -571,6 +678,33 @@ pub fn readings(observations: &Observations) -> Vec<Reading> {
             |step| step.starts_with("internet.healthy-") && step.ends_with("-seen"),
         ),
     ];
+    let is_burst = |step: &str| step.starts_with("internet.burst-") && !step.ends_with("-comes");
+    // A burst takes as long as the last of it.
+    readings.push(Reading {
+        ms: mean_ms(observations, is_burst),
+        ..reading(
+            "the last answer to a burst of clients",
+            Harm::ConnectionLate,
+            observations,
+            is_burst,
+        )
+    });
+    // With tcp_abort_on_overflow some are turned away at once.
+    let mut reset = reading(
+        "a client of a burst that is reset",
+        Harm::ConnectionRefused,
+        observations,
+        is_burst,
+    );
+    reset.errors.retain(|errno, _| errno == "ECONNRESET");
+    reset.failures = reset.errors.values().sum();
+    readings.push(reset);
+    readings.push(reading(
+        "a client of the listener in whose queue others wait",
+        Harm::ConnectionLate,
+        observations,
+        |step| step == "internet.latecomer",
+    ));
     readings.retain(|reading| reading.tries > 0);
     readings
 }
@@ -639,6 +773,20 @@ fn reading(
         reading.ms = Some(ms * steps as f64 / reading.tries as f64);
     }
     reading
+}
+
+/// How long certain steps took, each.
+fn mean_ms(observations: &Observations, is_of: impl Fn(&str) -> bool) -> Option<f64> {
+    let took = observations.iter().filter_map(|(name, value)| {
+        let (step, field) = split(name)?;
+        match value {
+            Value::Number(ms) if field == "ms" && is_of(step) => Some(*ms),
+            _ => None,
+        }
+    });
+    let took: Vec<f64> = took.collect();
+    #[expect(clippy::cast_precision_loss, reason = "a mean of a few")]
+    (!took.is_empty()).then(|| took.iter().sum::<f64>() / took.len() as f64)
 }
 
 /// `LIST.STEP` and the field of an observation.

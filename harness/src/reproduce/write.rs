@@ -29,6 +29,8 @@ const LONGEST_IDLE: Duration = Duration::from_secs(7500);
 const UNTIL_DEAD: Duration = Duration::from_secs(20);
 /// An orphan at a closed window lives for 347 s.
 const MOST_OF_AN_ORPHAN: Duration = Duration::from_secs(200);
+/// Who waits for this long waits for a program that does not accept.
+const UNTIL_STUCK: Duration = Duration::from_secs(12);
 /// Without data for this long a connection is idle.
 const UNTIL_IDLE: Duration = Duration::from_secs(65);
 /// A record of TIME_WAIT lives 60 s; so long all of them take to be made, one after the
@@ -60,6 +62,8 @@ struct Lists {
     names: BTreeSet<String>,
     /// Records of TIME_WAIT in all.
     records: u64,
+    /// How long connections that are well go on sending.
+    sends_for_ms: u64,
     /// Peers of connections that are well.
     well: Vec<String>,
     /// By program: lists that keep connections sending.
@@ -68,8 +72,12 @@ struct Lists {
 
 /// The scenario of a reproduction; with a trial, as one arm of it.
 pub fn suite(reproduction: &Reproduction, trial: Option<&Trial>) -> String {
-    let mut lists = Lists::default();
     let classes = made(reproduction, trial);
+    let waits = u64::try_from(waits_for(&classes).as_millis()).unwrap_or(0);
+    let mut lists = Lists {
+        sends_for_ms: SENDS_FOR_MS + waits,
+        ..Lists::default()
+    };
     lists.listen(reproduction, trial);
     let records = classes
         .iter()
@@ -87,7 +95,7 @@ pub fn suite(reproduction: &Reproduction, trial: Option<&Trial>) -> String {
         }
         lists.add(reproduction, class, *count, trial);
     }
-    lists.pause(age);
+    lists.pause(age.max(waits_for(&classes)));
     for port in lists.gone.clone() {
         let owner = lists.owner(port, None);
         lists
@@ -109,6 +117,8 @@ fn made(reproduction: &Reproduction, trial: Option<&Trial>) -> Vec<(Class, u64)>
         .filter(|(_, count)| *count > 0)
         .collect();
     let healthy_last = |class: &Class| match class.condition {
+        // Before that accept() would take them for the others of their port.
+        Condition::NotAccepted => 3,
         Condition::Healthy => 2,
         Condition::TimeWait => 1,
         _ => 0,
@@ -121,6 +131,13 @@ fn made(reproduction: &Reproduction, trial: Option<&Trial>) -> Vec<(Class, u64)>
     }
     classes.sort_by_key(|(class, _)| (healthy_last(class), std::cmp::Reverse(wanted_age(class))));
     classes
+}
+
+/// How long connections have waited for accept(), as far as it makes a difference.
+fn waits_for(classes: &[(Class, u64)]) -> Duration {
+    let waits = |(class, _): &&(Class, u64)| class.condition == Condition::NotAccepted;
+    let waited = classes.iter().filter(waits).map(|(class, _)| class.age());
+    waited.max().unwrap_or_default().min(UNTIL_STUCK)
 }
 
 /// How long before the end a class is made.
@@ -225,11 +242,8 @@ impl Lists {
         }
         for (port, holder) in self.listeners.clone() {
             let known = &reproduction.population.listeners;
-            let backlog = known
-                .iter()
-                .find(|one| one.port == port)
-                .map_or(0, |one| one.backlog);
-            let backlog = if backlog == 0 { 511 } else { backlog };
+            let known = known.iter().find(|one| one.port == port);
+            let backlog = known.map_or(super::USUAL_BACKLOG, |one| reproduction.backlog(one));
             let mut steps = Vec::new();
             // Of a server that is gone nobody knows; the advice is for it.
             let reuses = !self.gone.contains(&port) || trial.is_some_and(Trial::reuses);
@@ -378,7 +392,7 @@ impl Lists {
             Some(Remedy::UserTimeout(ms)) => own.push(format!(
                 "setsockopt: {{ TCP_USER_TIMEOUT: {ms}, on: {name}, as: {name}-limit }}"
             )),
-            Some(Remedy::Close | Remedy::Read) | None => {}
+            Some(Remedy::Close | Remedy::Read | Remedy::Accept) | None => {}
         }
         match class.condition {
             Condition::ZeroWindow
@@ -412,7 +426,7 @@ impl Lists {
                 let room = held - (2 * BURST_BYTES).min(held / 2);
                 own.extend(fill_to(&format!(", on: {name}"), name, room, held));
                 // Written to until the buffer is full, again and again.
-                let times = SENDS_FOR_MS / SENDS_EVERY_MS;
+                let times = self.sends_for_ms / SENDS_EVERY_MS;
                 let sends = vec![
                     format!("await: {program}.{name}-write"),
                     format!(

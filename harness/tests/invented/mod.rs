@@ -1,6 +1,9 @@
 //! Hosts that are invented: for each rule whose advice is tried, one on which it is right
 //! and one on which the same advice is wrong.
 
+use std::time::Duration;
+
+use advisor_facts::counters::Counters;
 use advisor_facts::processes::{Holder, Process, Processes};
 use advisor_facts::sockets::{SocketSource, SocketTable};
 use advisor_facts::sysctl_files::{Content, Line, SysctlFile, SysctlFiles};
@@ -164,6 +167,34 @@ pub fn add_clients_records(facts: &mut Facts, count: u32, port: u16) {
     }
 }
 
+/// A host with a listener whose queue of 128 turned clients away in the last minute, beside
+/// those that it accepted, and in which so many wait now.
+pub fn with_queue(accepted: u32, turned_away: u32, waiting: u32, waited_ms: u32) -> Facts {
+    let mut facts = host(&[(SOMAXCONN, "128")]);
+    let listener = &mut facts.now.sockets.as_mut().unwrap().all[0];
+    listener.send_queue_bytes = 128;
+    listener.recv_queue_bytes = waiting;
+    for number in 0..waiting {
+        let one = json!({"state": "ESTABLISHED", "local": "10.1.1.1:443",
+            "peer": format!("198.51.100.{}:{}", number % 250 + 1, 30_000 + number),
+            "info": {"last_ack_recv": waited_ms, "last_data_sent": waited_ms, "last_data_recv": waited_ms,
+            "snd_wnd": 64_000}});
+        push(&mut facts, &socket(one, Some(0)), None);
+    }
+    let mut earlier = facts.now.clone();
+    earlier.uptime -= Duration::from_secs(60);
+    let counters = |accepted, turned_away| {
+        let text = format!(
+            "TcpExt: ListenOverflows\nTcpExt: {turned_away}\nTcp: PassiveOpens\nTcp: {accepted}\n"
+        );
+        Counters::parse(&text, "netstat".as_ref()).unwrap()
+    };
+    earlier.counters.merge(counters(0, 0));
+    facts.now.counters.merge(counters(accepted, turned_away));
+    facts.set_earlier(earlier);
+    facts
+}
+
 fn gauge(facts: &mut Facts, name: &str, add: i64) {
     let mut json = serde_json::to_value(&facts.now.sockstat).unwrap();
     let value = json[name].as_i64().unwrap_or(0);
@@ -251,6 +282,8 @@ pub struct Case {
     pub advised: Advised,
 }
 
+const ABORT: &str = "net.ipv4.tcp_abort_on_overflow";
+const SOMAXCONN: &str = "net.core.somaxconn";
 const TCP_MEM: &str = "net.ipv4.tcp_mem";
 const MARKS: &str = "15000 18000 27000";
 const RAISED: &str = "40000 53000 80000";
@@ -416,6 +449,70 @@ pub fn cases() -> Vec<Case> {
         &with(&[], Kind::CloseWait, 300, 0),
         bound,
     );
+
+    let longer = ("LB510", SOMAXCONN, "128", "4096");
+    let own = (
+        "LB510",
+        "the backlog of listen()",
+        "unknown (ss -tln: Send-Q)",
+        "as many as arrive while the program is busy, and accept() sooner",
+    );
+    let bursts = with_queue(6000, 600, 3, 20);
+    let too_many = with_queue(600, 6000, 129, 2000);
+    case("bursts fill a queue of 128", true, &bursts, longer);
+    case(
+        "bursts fill a queue of 128, in the program",
+        true,
+        &bursts,
+        own,
+    );
+    case(
+        "a program accepts less than comes",
+        false,
+        &too_many,
+        longer,
+    );
+    case(
+        "a program accepts less than comes, longer",
+        false,
+        &too_many,
+        own,
+    );
+    let accept = (
+        "LB501",
+        "accept() and the backlog of listen()",
+        "129 wait, backlog 128",
+        "accept() in a loop until EAGAIN",
+    );
+    case(
+        "a program accepts less than comes, sooner",
+        true,
+        &too_many,
+        accept,
+    );
+    let with_room = with_queue(6000, 0, 3, 20);
+    case("a queue with room", false, &with_room, accept);
+    let stuck = with_queue(0, 0, 40, 30_000);
+    let call = (
+        "LB503",
+        "accept()",
+        "not called",
+        "accept() whenever a connection waits",
+    );
+    case("a program has stopped accepting", true, &stuck, call);
+    case("a queue with room, stuck", false, &with_room, call);
+    let mut resets = bursts.clone();
+    assert!(resets.settings.set(ABORT, "1"));
+    let quiet = ("LB512", ABORT, "1", "0");
+    case(
+        "bursts fill a queue of 128, and are reset",
+        true,
+        &resets,
+        quiet,
+    );
+    let mut spared = with_room.clone();
+    assert!(spared.settings.set(ABORT, "1"));
+    case("a queue with room, and resets", false, &spared, quiet);
 
     let many = [("net.ipv4.tcp_max_orphans", "198")];
     let retries = ("LB101", "net.ipv4.tcp_orphan_retries", "0", "3");

@@ -219,6 +219,12 @@ impl Connection {
             }
             return;
         }
+        if segment.has(SYN) && segment.has(ACK) {
+            // Sent again: the host has not had the acknowledgement, or had no room for the
+            // connection.
+            self.acknowledge(now, out);
+            return;
+        }
         if segment.has(SYN) {
             // Sent again: the answer was lost.
             self.next = self.unacknowledged;
@@ -573,6 +579,21 @@ mod tests {
             caller.tick(at(second * 1000), &mut out);
         }
         assert_eq!(caller.end, Some(End::TimedOut));
+    }
+
+    #[test]
+    fn a_caller_acknowledges_an_answer_that_comes_again() {
+        let (peer, host_address) = (host(0, 0, 0, 0).to, host(0, 0, 0, 0).from);
+        let mut out = Vec::new();
+        let mut caller = Connection::call(peer, host_address, EAGER, 0, at(0), &mut out);
+        let answer = host(SYN | ACK, 99, out[0].sequence.wrapping_add(1), 0);
+        for _ in 0..2 {
+            out.clear();
+            caller.take(&answer, at(1), &mut out);
+            assert_eq!((out.len(), out[0].flags), (1, ACK));
+            assert_eq!(out[0].sequence, answer.acknowledges);
+        }
+        assert!(caller.is_open() && caller.end.is_none());
     }
 
     #[test]
