@@ -29,6 +29,7 @@ use advisor_report::Value;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, setns};
 use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::time::ClockId;
 use nix::unistd::{AccessFlags, Pid, access};
 use serde::{Deserialize, Serialize};
 
@@ -58,7 +59,7 @@ pub const ORPHAN_LIMIT: &str = "net.ipv4.tcp_max_orphans";
 /// The kernel's pause between two counts of the orphans (`TCP_ORPHAN_TIMER_PERIOD`).
 const ORPHAN_COUNT_EVERY: Duration = Duration::from_millis(100);
 
-/// How long of that pause a CPU is kept awake: more than a tick, which is 10 ms
+/// How long of that pause a CPU is kept awake at most: more than a tick, which is 10 ms
 /// at most.
 const AWAKE: Duration = Duration::from_millis(15);
 
@@ -216,6 +217,7 @@ impl Wakefulness {
         let own = Pid::from_raw(0);
         let cpus = sched_getaffinity(own).unwrap_or_default();
         let is_over = Arc::new(AtomicBool::new(false));
+        let all = std::thread::available_parallelism().map_or(usize::MAX, usize::from);
         let threads = (0..CpuSet::count())
             .filter(|cpu| cpus.is_set(*cpu).unwrap_or(false))
             .map(|cpu| {
@@ -227,10 +229,7 @@ impl Wakefulness {
                     }
                     let begin = Instant::now();
                     while !is_over.load(Ordering::Relaxed) {
-                        let end = Instant::now() + AWAKE;
-                        while Instant::now() < end {
-                            std::hint::spin_loop();
-                        }
+                        stay_awake_for_a_tick(all);
                         std::thread::sleep(pause(begin.elapsed(), ASLEEP).min(ASLEEP_AT_MOST));
                     }
                 })
@@ -238,6 +237,23 @@ impl Wakefulness {
             .collect();
         std::thread::sleep(2 * ORPHAN_COUNT_EVERY);
         Self { is_over, threads }
+    }
+}
+
+/// Keeps this CPU awake until it had a tick, in which the kernel runs the timers that are
+/// due, the deferrable ones too. The coarse clock moves with the ticks of one of `cpus`
+/// CPUs; the others have theirs between two of those.
+fn stay_awake_for_a_tick(cpus: usize) {
+    let mut seen = ClockId::CLOCK_MONOTONIC_COARSE.now().ok();
+    let mut ticks = if cpus > 1 { 2 } else { 1 };
+    let end = Instant::now() + AWAKE;
+    while ticks > 0 && Instant::now() < end {
+        std::hint::spin_loop();
+        let now = ClockId::CLOCK_MONOTONIC_COARSE.now().ok();
+        if now != seen {
+            seen = now;
+            ticks -= 1;
+        }
     }
 }
 

@@ -25,7 +25,7 @@ use crate::yaml::error::SuiteError;
 use population::{Class, Listener, Population, Way};
 use queue::AcceptQueue;
 use scale::Scale;
-use settings::Set;
+use settings::{Limits, Set};
 use trial::{Trial, USUAL_DESCRIPTORS};
 
 /// The queue of a listener whose length the facts don't have: nginx's.
@@ -136,7 +136,7 @@ impl Reproduction {
 
     /// The settings of the host's network namespace that the kernel has.
     pub fn of_namespace(&self) -> Vec<Set> {
-        let mut set = settings::of_namespace(&self.settings, self.scale);
+        let mut set = settings::of_namespace(&self.settings, self.limits());
         set.retain(|(name, _)| settings::find(name, &self.release).is_ok());
         set.retain(|(name, _)| self.is_tracked || name != settings::TRACKED_FOR);
         set
@@ -151,9 +151,31 @@ impl Reproduction {
     /// Those of the whole kernel; without orphans not their limit, which nobody meets.
     pub fn of_kernel(&self) -> Vec<Set> {
         let orphans = self.population.of_condition(Condition::is_orphan);
-        let mut set = settings::of_kernel(&self.settings, self.scale, self.page_bytes);
+        let mut set = settings::of_kernel(&self.settings, self.limits());
         set.retain(|(name, _)| name != ORPHAN_LIMIT || orphans > 0);
         set
+    }
+
+    /// What limits of populations are scaled by.
+    fn limits(&self) -> Limits {
+        let more = |class: &Class| {
+            let share = self.scale.limit(class.count());
+            self.count(class).saturating_sub(share)
+        };
+        let mut ports: BTreeMap<Way, u64> = BTreeMap::new();
+        for class in &self.population.classes {
+            if !matches!(class.way, Way::Inbound(_)) {
+                *ports.entry(class.way).or_default() += more(class);
+            }
+        }
+        let classes = self.population.classes.iter();
+        let orphans = classes.filter(|class| class.condition.is_orphan());
+        Limits {
+            scale: self.scale,
+            page_bytes: self.page_bytes,
+            more_ports: ports.into_values().max().unwrap_or(0),
+            more_orphans: orphans.map(more).sum(),
+        }
     }
 
     /// Whether this is one of them.
@@ -163,7 +185,7 @@ impl Reproduction {
 
     /// A setting of the host as it is set here.
     pub fn scaled(&self, (name, value): &Set) -> Set {
-        let value = settings::scaled(name, value, self.scale, self.page_bytes);
+        let value = settings::scaled(name, value, self.limits());
         (name.clone(), value)
     }
 

@@ -53,17 +53,31 @@ pub const UNTIL_THEN: &[(&str, &str)] = &[
     (ORPHAN_LIMIT, "65536"),
 ];
 
+/// What limits of populations are scaled by.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The factor.
+    pub scale: Scale,
+    /// The page of the host, in bytes.
+    pub page_bytes: u64,
+    /// How many more ports than their share the connections to one destination have, since
+    /// a class keeps a few sockets: the room beside them is what is scaled.
+    pub more_ports: u64,
+    /// The same of orphans.
+    pub more_orphans: u64,
+}
+
 /// A setting and its value.
 pub type Set = (String, String);
 
 /// Those of the host's namespace that differ from what the lab sets anyway.
-pub fn of_namespace(settings: &Settings, scale: Scale) -> Vec<Set> {
+pub fn of_namespace(settings: &Settings, limits: Limits) -> Vec<Set> {
     let mut set = Vec::new();
     for name in OF_NAMESPACE {
         let Some(value) = settings.get(name) else {
             continue;
         };
-        let value = scaled(name, &value, scale, GUEST_PAGE_BYTES);
+        let value = scaled(name, &value, limits);
         let pinned = PINNED
             .iter()
             .chain(AT_BOOT)
@@ -76,16 +90,17 @@ pub fn of_namespace(settings: &Settings, scale: Scale) -> Vec<Set> {
 }
 
 /// Those of the whole kernel.
-pub fn of_kernel(settings: &Settings, scale: Scale, page_bytes: u64) -> Vec<Set> {
+pub fn of_kernel(settings: &Settings, limits: Limits) -> Vec<Set> {
     let value = |(name, _): &(&str, &str)| {
         let value = settings.get(name)?;
-        Some(((*name).to_owned(), scaled(name, &value, scale, page_bytes)))
+        Some(((*name).to_owned(), scaled(name, &value, limits)))
     };
     UNTIL_THEN.iter().filter_map(value).collect()
 }
 
 /// A value as a reproduction sets it.
-pub fn scaled(name: &str, value: &str, scale: Scale, page_bytes: u64) -> String {
+pub fn scaled(name: &str, value: &str, limits: Limits) -> String {
+    let scale = limits.scale;
     let numbers: Option<Vec<u64>> = value
         .split_whitespace()
         .map(|part| part.parse().ok())
@@ -93,16 +108,15 @@ pub fn scaled(name: &str, value: &str, scale: Scale, page_bytes: u64) -> String 
     match (name, numbers.as_deref()) {
         ("net.ipv4.tcp_mem", Some(marks)) => {
             let pages = |mark: &u64| {
-                let mark = mark.saturating_mul(page_bytes) / GUEST_PAGE_BYTES;
+                let mark = mark.saturating_mul(limits.page_bytes) / GUEST_PAGE_BYTES;
                 scale.limit(mark).to_string()
             };
             marks.iter().map(pages).collect::<Vec<_>>().join(" ")
         }
-        (ORPHAN_LIMIT | "net.ipv4.tcp_max_tw_buckets", Some([limit])) => {
-            scale.limit(*limit).to_string()
-        }
+        (ORPHAN_LIMIT, Some([limit])) => (scale.limit(*limit) + limits.more_orphans).to_string(),
+        ("net.ipv4.tcp_max_tw_buckets", Some([limit])) => scale.limit(*limit).to_string(),
         ("net.ipv4.ip_local_port_range", Some([first, last])) => {
-            let ports = scale.limit((last + 1).saturating_sub(*first));
+            let ports = scale.limit((last + 1).saturating_sub(*first)) + limits.more_ports;
             // Ports of services stay out of a range that begins low.
             format!("{first} {}", (first + ports.max(2) - 1).min(65_535))
         }
