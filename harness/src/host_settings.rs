@@ -59,8 +59,16 @@ pub const ORPHAN_LIMIT: &str = "net.ipv4.tcp_max_orphans";
 /// The kernel's pause between two counts of the orphans (`TCP_ORPHAN_TIMER_PERIOD`).
 const ORPHAN_COUNT_EVERY: Duration = Duration::from_millis(100);
 
-/// How long of that pause a CPU is kept awake at most: more than a tick, which is 10 ms
-/// at most.
+/// The longest time between two ticks.
+const LONGEST_TICK: Duration = Duration::from_millis(10);
+
+/// How long before a tick a CPU wakes, and how long after it it sleeps again.
+const BESIDE_A_TICK: Duration = Duration::from_micros(150);
+
+/// Of so many ticks one is looked for, and the others are known by it.
+const LOOKED_FOR: u64 = 16;
+
+/// How long of that pause a CPU is kept awake at most: more than a tick.
 const AWAKE: Duration = Duration::from_millis(15);
 
 /// How long a CPU may sleep at most.
@@ -217,7 +225,7 @@ impl Wakefulness {
         let own = Pid::from_raw(0);
         let cpus = sched_getaffinity(own).unwrap_or_default();
         let is_over = Arc::new(AtomicBool::new(false));
-        let all = std::thread::available_parallelism().map_or(usize::MAX, usize::from);
+        let cpus_of_all = std::thread::available_parallelism().map_or(usize::MAX, usize::from);
         let threads = (0..CpuSet::count())
             .filter(|cpu| cpus.is_set(*cpu).unwrap_or(false))
             .map(|cpu| {
@@ -228,9 +236,24 @@ impl Wakefulness {
                         return;
                     }
                     let begin = Instant::now();
-                    while !is_over.load(Ordering::Relaxed) {
-                        stay_awake_for_a_tick(all);
-                        std::thread::sleep(pause(begin.elapsed(), ASLEEP).min(ASLEEP_AT_MOST));
+                    let every = ClockId::CLOCK_MONOTONIC_COARSE.res();
+                    let every = every.map_or(LONGEST_TICK, Duration::from);
+                    let mut tick = begin;
+                    for number in 0_u64.. {
+                        if is_over.load(Ordering::Relaxed) {
+                            break;
+                        }
+                        let pause = pause(begin.elapsed(), ASLEEP).min(ASLEEP_AT_MOST);
+                        // To wait for a tick costs an emulated processor ten times as much as
+                        // to know when it comes.
+                        if cpus_of_all > 1 {
+                            stay_awake_for_a_tick(cpus_of_all);
+                            std::thread::sleep(pause);
+                        } else if number % LOOKED_FOR == 0 {
+                            tick = stay_awake_for_a_tick(cpus_of_all);
+                        } else {
+                            tick = sleep_until_a_tick(tick, every, pause);
+                        }
                     }
                 })
             })
@@ -241,9 +264,9 @@ impl Wakefulness {
 }
 
 /// Keeps this CPU awake until it had a tick, in which the kernel runs the timers that are
-/// due, the deferrable ones too. The coarse clock moves with the ticks of one of `cpus`
-/// CPUs; the others have theirs between two of those.
-fn stay_awake_for_a_tick(cpus: usize) {
+/// due, the deferrable ones too. The coarse clock moves in ticks of one of `cpus` CPUs, and
+/// not in all; the others have theirs between two of those. When the last of them was.
+fn stay_awake_for_a_tick(cpus: usize) -> Instant {
     let mut seen = ClockId::CLOCK_MONOTONIC_COARSE.now().ok();
     let mut ticks = if cpus > 1 { 2 } else { 1 };
     let end = Instant::now() + AWAKE;
@@ -255,6 +278,20 @@ fn stay_awake_for_a_tick(cpus: usize) {
             ticks -= 1;
         }
     }
+    Instant::now()
+}
+
+/// Sleeps until just before a tick, and stays awake until just after it; a tick was at
+/// `tick`, and one comes after each `every`. When the new one was.
+fn sleep_until_a_tick(tick: Instant, every: Duration, pause: Duration) -> Instant {
+    let ticks = pause.as_nanos().div_ceil(every.as_nanos().max(1));
+    let next = tick + every * u32::try_from(ticks).unwrap_or(1);
+    let wait = next.saturating_duration_since(Instant::now());
+    std::thread::sleep(wait.saturating_sub(BESIDE_A_TICK));
+    while Instant::now() < next + BESIDE_A_TICK {
+        std::hint::spin_loop();
+    }
+    next
 }
 
 impl Drop for Wakefulness {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use advisor::plan;
 use advisor_facts::condition::Condition;
 use advisor_facts::sockets::SocketSource;
 use advisor_facts::{Facts, Root};
@@ -165,6 +166,29 @@ fn an_accept_queue_is_full_at_times_or_always() {
     let text = reproduction(&too_many).suite();
     assert!(text.contains("backlog: 119"), "{text}");
     assert!(text.contains("count: 120"), "{text}");
+}
+
+#[test]
+fn whoever_holds_the_memory_there_is_a_stand_in_for_the_advice() {
+    for kind in [
+        Kind::Dead,
+        Kind::ZeroWindow,
+        Kind::OrphanDead,
+        Kind::OrphanZeroWindow,
+        Kind::Unread,
+        Kind::CloseWait,
+        Kind::HalfClosed,
+    ] {
+        let mut facts = invented::host(MARKS);
+        invented::add(&mut facts, kind, 200, 400_000);
+        let advised = plan::advise(&facts, &[]).advised();
+        let mut claims = advised.recommendations.iter().map(|one| &one.claim);
+        let claim = claims.find(|claim| claim.code == "LB402").unwrap();
+        let tried = remedy::of(claim, &facts, &reproduction(&facts))
+            .unwrap_or_else(|why| panic!("{kind:?}: {why}"));
+        let meant = &reproduction(&facts).population.classes[0].condition;
+        assert!(tried.offending.contains(meant), "{kind:?}: {claim:?}");
+    }
 }
 
 #[test]

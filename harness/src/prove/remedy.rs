@@ -70,12 +70,6 @@ const ORPHANS: &[Condition] = &[
 ];
 const STALLED: &[Condition] = &[Condition::ZeroWindow, Condition::OrphanZeroWindow];
 const DEAD: &[Condition] = &[Condition::Dead, Condition::OrphanDead];
-const BOUNDED: &[Condition] = &[
-    Condition::ZeroWindow,
-    Condition::OrphanZeroWindow,
-    Condition::Dead,
-    Condition::OrphanDead,
-];
 const CLOSED: &[Condition] = &[Condition::ClosedByPeer];
 const HALF: &[Condition] = &[Condition::HalfClosed];
 const UNREAD: &[Condition] = &[Condition::Unread];
@@ -83,6 +77,20 @@ const WAITING: &[Condition] = &[Condition::NotAccepted];
 const SOMAXCONN: &str = "net.core.somaxconn";
 /// The backlog that advice has a program ask for where it names none.
 const LONG_BACKLOG: u64 = 4096;
+/// What LB402 proposes for those who hold the memory, by the words that it says it with.
+const HOLDERS: &[(&str, Remedy, &[Condition])] = &[
+    ("peer is gone", Remedy::UserTimeout(10_000), DEAD),
+    ("a bound on the close", Remedy::UserTimeout(10_000), ORPHANS),
+    (
+        "a time limit for writing",
+        Remedy::UserTimeout(USUAL_TIMEOUT_MS),
+        STALLED,
+    ),
+    ("read, or close", Remedy::Read, UNREAD),
+    ("close() when read() returns 0", Remedy::Close, CLOSED),
+    ("a bounded wait for the peer's end", Remedy::Close, HALF),
+    ("accept() sooner", Remedy::Accept, WAITING),
+];
 /// What a program waits for where the advice names no time, in milliseconds.
 const USUAL_TIMEOUT_MS: u64 = 30_000;
 
@@ -116,15 +124,23 @@ pub fn of(claim: &Claim, facts: &Facts, reproduction: &Reproduction) -> Result<T
             postpones: fills_again(LONG_BACKLOG, reproduction),
         });
     }
-    let (change, offending) = of_program(claim).ok_or_else(|| {
-        format!(
+    let changes = of_program(claim);
+    if changes.is_empty() {
+        return Err(format!(
             "no stand-in does what {} is advised for: {}",
             claim.code, claim.setting
-        )
-    })?;
+        ));
+    }
+    let meant = changes.iter().flat_map(|change| match change {
+        Change::Program(_, conditions) => conditions.to_vec(),
+        _ => Vec::new(),
+    });
+    let mut offending: Vec<Condition> = meant.collect();
+    offending.sort_unstable();
+    offending.dedup();
     Ok(Tried {
-        changes: vec![change],
-        offending: offending.to_vec(),
+        changes,
+        offending,
         harm: harm.to_vec(),
         postpones: None,
     })
@@ -196,30 +212,33 @@ pub fn offending(setting: &str, reproduction: &Reproduction) -> Vec<Condition> {
     }
 }
 
-fn of_program(claim: &Claim) -> Option<(Change, &'static [Condition])> {
+/// What the program is to do otherwise; empty where no stand-in does it. Where several
+/// programs hold the memory, each has its own part of the advice.
+fn of_program(claim: &Claim) -> Vec<Change> {
     let timeout = claim
         .proposed
         .split_whitespace()
         .next()
         .and_then(|word| word.parse().ok())
         .unwrap_or(USUAL_TIMEOUT_MS);
-    let program = |remedy, conditions| Some((Change::Program(remedy, conditions), conditions));
-    let says = |text: &str| claim.proposed.contains(text);
+    let one = |remedy, conditions| vec![Change::Program(remedy, conditions)];
     match claim.code.as_str() {
         "LB101" | "LB112" if claim.setting.starts_with("TCP_USER_TIMEOUT") => {
-            program(Remedy::UserTimeout(timeout), ORPHANS)
+            one(Remedy::UserTimeout(timeout), ORPHANS)
         }
-        "LB202" => program(Remedy::Close, CLOSED),
-        "LB204" => program(Remedy::Close, HALF),
-        "LB301" => Some((Change::ReuseAddress, &[])),
-        "LB401" => program(Remedy::UserTimeout(timeout), DEAD),
-        "LB403" => program(Remedy::UserTimeout(USUAL_TIMEOUT_MS), STALLED),
-        "LB404" => program(Remedy::Read, UNREAD),
-        "LB501" | "LB503" => program(Remedy::Accept, WAITING),
-        "LB402" if says("close() when read() returns 0") => program(Remedy::Close, CLOSED),
-        "LB402" if says("TCP_USER_TIMEOUT") => program(Remedy::UserTimeout(10_000), BOUNDED),
-        "LB402" if says("read, or close") => program(Remedy::Read, UNREAD),
-        _ => None,
+        "LB202" => one(Remedy::Close, CLOSED),
+        "LB204" => one(Remedy::Close, HALF),
+        "LB301" => vec![Change::ReuseAddress],
+        "LB401" => one(Remedy::UserTimeout(timeout), DEAD),
+        "LB403" => one(Remedy::UserTimeout(USUAL_TIMEOUT_MS), STALLED),
+        "LB404" => one(Remedy::Read, UNREAD),
+        "LB501" | "LB503" => one(Remedy::Accept, WAITING),
+        "LB402" => HOLDERS
+            .iter()
+            .filter(|(text, ..)| claim.proposed.contains(text))
+            .map(|(_, remedy, conditions)| Change::Program(*remedy, conditions))
+            .collect(),
+        _ => Vec::new(),
     }
 }
 

@@ -229,12 +229,20 @@ impl Load {
         let gives_up =
             |change: &Change| matches!(change, Change::Program(Remedy::UserTimeout(_), _));
         if trial.offending.contains(&Condition::Dead) || trial.changes.iter().any(gives_up) {
+            // Those who came last give up last.
+            let last_come: Vec<String> = load
+                .awaited
+                .iter()
+                .filter(|step| step.ends_with("-more-served"))
+                .map(|step| format!("await: {step}"))
+                .collect();
             load.actors.push((
                 "patience".to_owned(),
-                vec![
-                    CHANGED.to_owned(),
-                    format!("sleep: {{ time: {GIVING_UP_MS}ms, as: waited }}"),
-                ],
+                [CHANGED.to_owned()]
+                    .into_iter()
+                    .chain(last_come)
+                    .chain([format!("sleep: {{ time: {GIVING_UP_MS}ms, as: waited }}")])
+                    .collect(),
             ));
             load.awaited.push("patience.waited".to_owned());
         }
