@@ -25,6 +25,7 @@ use advisor_report::{Kernel, Link, ScenarioResult, Seen, Value};
 use crate::reproduce::likeness::{self, Likeness, is_comparable};
 use crate::reproduce::population::Population;
 use crate::reproduce::queue::AcceptQueue;
+use crate::reproduce::readings::readings;
 use crate::reproduce::trial::{self, Arm};
 use crate::reproduce::{Impossible, Reproduction};
 use crate::runner::{self, OnProgress};
@@ -188,8 +189,11 @@ fn prepare(claim: &Claim, facts: Option<&Facts>, release: &str) -> Result<Prepar
     let mut settings = place.clone();
     settings.settings.tcp_mem = facts.settings.tcp_mem;
     settings.settings.tcp_max_orphans = facts.settings.tcp_max_orphans;
-    let reproduction = Reproduction::of(whole, &settings, release)
+    let mut reproduction = Reproduction::of(whole, &settings, release)
         .map_err(|error: Impossible| error.to_string())?;
+    if let Some(port) = remedy::listener_of(claim) {
+        reproduction.queue = AcceptQueue::of(place, &reproduction.population, Some(port));
+    }
     let tried = remedy::of(claim, whole, &reproduction)?;
     let missing = missing(&tried, &reproduction.population);
     if let Some(why) = missing {
@@ -315,7 +319,7 @@ impl Prepared {
             // Chance can give one pair either of them.
             matches!(answer.verdict, TrialVerdict::Proven | TrialVerdict::Harmful)
         });
-        if !is_open || self.tried.postpones.is_some() {
+        if !is_open || !self.tried.postpones.is_empty() {
             return Ok(runs);
         }
         for (first, last) in [(1, FEWEST_PAIRS), (FEWEST_PAIRS, MOST_PAIRS)] {
@@ -344,7 +348,9 @@ impl Prepared {
         guests: &mut Guests,
         runs: &mut Runs,
     ) -> Result<(), runner::Error> {
-        let texts = arms.iter().map(|(arm, seed)| self.text(*arm, *seed));
+        let texts = arms
+            .iter()
+            .map(|(arm, seed)| (self.text(*arm, *seed), *seed));
         let results = match guests.run(&texts.collect::<Vec<_>>()) {
             Ok(results) => results,
             Err(Failed::Broken(why)) => {
@@ -405,7 +411,7 @@ impl Prepared {
                 None => runs.broken = Some("the guest gave no facts".to_owned()),
             }
         }
-        let mut seen = trial::readings(&run.observations);
+        let mut seen = readings(&run.observations);
         if let Some(end) = facts_of(result, "end") {
             seen.extend(hanging(&self.reproduction, &self.tried.offending, &end));
             if arm == Arm::After && seed == 0 {
@@ -492,7 +498,7 @@ impl Prepared {
             (trial.verdict, trial.reason) = (TrialVerdict::Harmful, harmful[0].why.clone());
             return trial;
         }
-        if let Some(postponed) = &self.tried.postpones {
+        if let Some(postponed) = self.tried.postpones.first() {
             let why = postponed.why.clone();
             (trial.verdict, trial.reason) = (TrialVerdict::Postponed, Some(why));
             return trial;

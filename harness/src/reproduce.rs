@@ -7,6 +7,7 @@
 pub mod likeness;
 pub mod population;
 pub mod queue;
+pub mod readings;
 pub mod scale;
 pub mod settings;
 pub mod trial;
@@ -91,7 +92,7 @@ impl Reproduction {
         if is_bare(bare) && population.classes.iter().all(|class| class.bytes() == 0) {
             return Err(Impossible::NoInfo("/proc/net/tcp"));
         }
-        let queue = AcceptQueue::of(place, &population);
+        let queue = AcceptQueue::of(place, &population, None);
         let at_once = queue
             .as_ref()
             .map_or(0, |queue| queue.at_once(queue.backlog));

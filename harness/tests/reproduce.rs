@@ -44,6 +44,7 @@ fn postpones(facts: &Facts) -> Option<String> {
     remedy::of(claim, facts, &reproduction(facts))
         .unwrap()
         .postpones
+        .pop()
         .map(|postponed| postponed.why)
 }
 
@@ -76,7 +77,13 @@ fn every_case_is_a_suite_that_reads_in_every_arm() {
         Reproduction::scenario(&text)
             .unwrap_or_else(|error| panic!("{}: {error}\n{text}", case.name));
         let claim = &case.advised.recommendations[0].claim;
-        let tried = remedy::of(claim, &case.facts, &reproduction).unwrap();
+        let tried = match remedy::of(claim, &case.facts, &reproduction) {
+            Ok(tried) => tried,
+            Err(why) => {
+                assert!(!case.is_right, "{}: {why}", case.name);
+                continue;
+            }
+        };
         for arm in [Arm::Before, Arm::After, Arm::Without] {
             for seed in [0, 3] {
                 let trial = Trial {
@@ -157,11 +164,15 @@ fn an_accept_queue_is_full_at_times_or_always() {
     let raise = invented::advice(&too_many, "LB510", "net.core.somaxconn", "128", "4096");
     let claim = &raise.recommendations[0].claim;
     let tried = remedy::of(claim, &too_many, &reproduction(&too_many)).unwrap();
-    let why = tried.postpones.unwrap().why;
+    let why = &tried.postpones[0].why;
     assert!(
         why.ends_with("at 100.0 more a second, the new queue is full after 39 s"),
         "{why}"
     );
+    // So also where the queue had room for one at the moment of the look.
+    let nearly = invented::with_queue(600, 6000, 128, 2000);
+    assert_eq!(queue(&nearly).unwrap().how, always(10.0, 100.0));
+
     // A queue that was 128 long and full is as full here, where fewer wait in it.
     let text = reproduction(&too_many).suite();
     assert!(text.contains("backlog: 119"), "{text}");
@@ -301,12 +312,12 @@ fn what_a_program_bounds_does_not_postpone_a_raise_beside_it() {
         "15000 18000 27000",
         "40000 53000 80000",
     );
-    assert!(raise.postpones.is_some());
+    assert_eq!(raise.postpones.len(), 1);
     let mut alone = raise.clone();
     alone.add(&raise);
-    assert!(alone.postpones.is_some());
+    assert!(!alone.postpones.is_empty());
     let mut both = raise;
     both.add(&of("LB401", "TCP_USER_TIMEOUT", "unknown", "30000 (ms)"));
     assert_eq!(both.changes.len(), 2);
-    assert_eq!(both.postpones, None);
+    assert_eq!(both.postpones, []);
 }

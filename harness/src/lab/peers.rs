@@ -369,7 +369,8 @@ impl Shared {
         state.calls += 1;
         let addresses = u32::from(addresses.max(1));
         let last = u32::from(first) + number % addresses;
-        let port = u32::from(FIRST_PORT) + number / addresses % u32::from(u16::MAX - FIRST_PORT);
+        // Each has a port of its own, whatever the number of addresses.
+        let port = u32::from(FIRST_PORT) + number % u32::from(u16::MAX - FIRST_PORT);
         let last = u8::try_from(last).unwrap_or(u8::MAX - 1);
         let port = u16::try_from(port).unwrap_or(FIRST_PORT);
         SocketAddrV4::new(Ipv4Addr::new(a, b, c, last), port)

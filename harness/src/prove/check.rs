@@ -64,7 +64,7 @@ pub fn check(
     let reproduction = Reproduction::of(facts, facts, &kernel.stored.release)
         .map_err(|error| AttemptError::Impossible(error.to_string()))?;
     let mut guests = Guests::new(&kernel.stored, progress);
-    let results = match guests.run(&[reproduction.suite()]) {
+    let results = match guests.run(&[(reproduction.suite(), 0)]) {
         Ok(results) => results,
         Err(Failed::Broken(why)) => return Err(broken(why)),
         Err(Failed::Run(error)) => return Err(error.into()),

@@ -9,13 +9,14 @@ use crate::reproduce::Reproduction;
 use crate::runner::plan::Plan;
 use crate::runner::{self, OnProgress, Options};
 
-/// Runs arms in guests of one kernel. What has run is not run again: the arms without a
-/// change are the same for most recommendations of a plan.
+/// Runs arms in guests of one kernel. What has run under its seed is not run again: the arms
+/// without a change are the same for most recommendations of a plan. Another seed is a run
+/// of its own, even where it changes nothing in the text.
 pub(super) struct Guests<'a> {
     kernel: &'a Stored,
     progress: OnProgress<'a>,
-    /// By the text of the suite.
-    known: BTreeMap<String, ScenarioResult>,
+    /// By the text of the suite, and its seed.
+    known: BTreeMap<(String, u64), ScenarioResult>,
 }
 
 /// Why arms gave no results.
@@ -35,18 +36,15 @@ impl<'a> Guests<'a> {
         }
     }
 
-    /// The results of arms, in their order.
-    pub(super) fn run(&mut self, texts: &[String]) -> Result<Vec<ScenarioResult>, Failed> {
+    /// The results of arms, each with its seed, in their order.
+    pub(super) fn run(&mut self, arms: &[(String, u64)]) -> Result<Vec<ScenarioResult>, Failed> {
         let mut new = Vec::new();
         let mut scenarios = Vec::new();
-        for text in texts {
-            if self.known.contains_key(text) || new.contains(&text) {
-                continue;
-            }
-            let scenario = Reproduction::scenario(text).map_err(|error| {
+        for arm in arms.iter().filter(|arm| !self.known.contains_key(*arm)) {
+            let scenario = Reproduction::scenario(&arm.0).map_err(|error| {
                 Failed::Broken(format!("the reproduction is no suite: {error}"))
             })?;
-            new.push(text);
+            new.push(arm.clone());
             scenarios.push(scenario);
         }
         let plan = Plan::in_guests(&scenarios, self.kernel);
@@ -54,16 +52,12 @@ impl<'a> Guests<'a> {
         if let Some(error) = outcome.error {
             return Err(Failed::Run(error));
         }
-        let results: BTreeMap<&String, ScenarioResult> =
-            new.into_iter().zip(outcome.results).collect();
-        let result = |text| results.get(text).or_else(|| self.known.get(text)).cloned();
-        let all = texts.iter().filter_map(result).collect();
+        self.known.extend(new.into_iter().zip(outcome.results));
+        let all = arms.iter().filter_map(|arm| self.known.get(arm).cloned());
+        let all = all.collect();
         // A run that broke says nothing of the next one.
-        let whole = results
-            .into_iter()
-            .filter(|(_, result)| result.verdict != Verdict::Errored)
-            .map(|(text, result)| (text.clone(), result));
-        self.known.extend(whole);
+        self.known
+            .retain(|_, result| result.verdict != Verdict::Errored);
         Ok(all)
     }
 }

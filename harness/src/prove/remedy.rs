@@ -21,9 +21,9 @@ pub struct Tried {
     pub offending: Vec<Condition>,
     /// The harm that has to go.
     pub harm: Vec<Harm>,
-    /// Why the harm only comes later; `None` where the change is no raise of a limit for
-    /// what goes on growing.
-    pub postpones: Option<Postponed>,
+    /// Why the harm only comes later; empty where no change is a raise of a limit for what
+    /// goes on growing.
+    pub postpones: Vec<Postponed>,
 }
 
 /// A raise that puts the harm off.
@@ -57,8 +57,8 @@ impl Tried {
                 matches!(change, Change::Program(_, bounded) if bounded.contains(condition))
             })
         };
-        let postponed = self.postpones.take().or_else(|| postpones.clone());
-        self.postpones = postponed.filter(|one| !one.by.iter().all(is_bounded));
+        self.postpones.extend(postpones.iter().cloned());
+        self.postpones.retain(|one| !one.by.iter().all(is_bounded));
     }
 }
 
@@ -105,13 +105,20 @@ pub fn rule_of(claim: &Claim) -> Result<&'static [Harm], String> {
     }
 }
 
+/// The port of the listener that a claim is about, where it names one: `the listener on
+/// 0.0.0.0:443`.
+pub fn listener_of(claim: &Claim) -> Option<u16> {
+    let (_, address) = claim.subject.rsplit_once("the listener on ")?;
+    address.rsplit_once(':')?.1.parse().ok()
+}
+
 /// The change that a claim is about, or why it can't be tried.
 pub fn of(claim: &Claim, facts: &Facts, reproduction: &Reproduction) -> Result<Tried, String> {
     let harm = rule_of(claim)?;
-    if claim.code == "LB510" && reproduction.queue.is_none() {
-        return Err(
-            "the facts show no listener whose queue is full, now or in a window".to_owned(),
-        );
+    let is_of_queues = ["LB501", "LB503", "LB510"].contains(&claim.code.as_str());
+    if is_of_queues && reproduction.queue.is_none() {
+        let why = "the facts show no accept queue that is full, now or in a window, or stuck";
+        return Err(why.to_owned());
     }
     if claim.setting.starts_with("net.") {
         return of_setting(claim, harm, facts, reproduction);
@@ -121,7 +128,9 @@ pub fn of(claim: &Claim, facts: &Facts, reproduction: &Reproduction) -> Result<T
             changes: vec![Change::Backlog(LONG_BACKLOG)],
             offending: offending(SOMAXCONN, reproduction),
             harm: harm.to_vec(),
-            postpones: fills_again(LONG_BACKLOG, reproduction),
+            postpones: fills_again(LONG_BACKLOG, reproduction)
+                .into_iter()
+                .collect(),
         });
     }
     let changes = of_program(claim);
@@ -142,7 +151,7 @@ pub fn of(claim: &Claim, facts: &Facts, reproduction: &Reproduction) -> Result<T
         changes,
         offending,
         harm: harm.to_vec(),
-        postpones: None,
+        postpones: Vec::new(),
     })
 }
 
@@ -173,7 +182,7 @@ fn of_setting(
         changes,
         offending,
         harm: harm.to_vec(),
-        postpones,
+        postpones: postpones.into_iter().collect(),
     })
 }
 

@@ -149,13 +149,18 @@ impl Population {
             let condition = Condition::of(socket);
             if condition == Condition::Listener {
                 let port = socket.local.port();
-                if population.listeners.iter().all(|known| known.port != port) {
-                    population.listeners.push(Listener {
-                        port,
-                        holder: holder(socket),
-                        backlog: u64::from(socket.send_queue_bytes),
-                        queue: u64::from(socket.recv_queue_bytes),
-                    });
+                let listener = Listener {
+                    port,
+                    holder: holder(socket),
+                    backlog: u64::from(socket.send_queue_bytes),
+                    queue: u64::from(socket.recv_queue_bytes),
+                };
+                // Of several on a port (SO_REUSEPORT) the fullest one tells.
+                let mut known = population.listeners.iter_mut();
+                match known.find(|known| known.port == port) {
+                    Some(known) if known.queue < listener.queue => *known = listener,
+                    Some(_) => {}
+                    None => population.listeners.push(listener),
                 }
                 continue;
             }
@@ -286,7 +291,9 @@ fn actor_name(name: &str) -> String {
         "" => "program".to_owned(),
         // Names that the reproduction or the language has already.
         "host" | "remote" | "internet" | "bystander" | "kernel" | "lab" | "router" | "others"
-        | "nobody" | "caller" | "successor" => format!("{plain}-program"),
+        | "nobody" | "caller" | "successor" | "service" | "leaver" | "patience" | "backend" => {
+            format!("{plain}-program")
+        }
         _ => plain.to_owned(),
     }
 }

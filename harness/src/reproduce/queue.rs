@@ -5,9 +5,8 @@ use std::cmp::Reverse;
 
 use advisor_facts::Facts;
 use advisor_facts::condition::Condition;
-use advisor_facts::tcp_info::TcpInfo;
 
-use super::population::{Listener, Population};
+use super::population::{Listener, Population, Way};
 
 /// An accept queue that is full, now or at times, or that does not move.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,33 +43,61 @@ const GREATEST_SHARE: f64 = 0.75;
 const FEW: i64 = 2;
 /// Who waits for so long waits for a program that does not accept (LB503), in milliseconds.
 const LONG_MS: u32 = 10_000;
+/// Two looks so far apart tell that nothing was accepted (LB503), in seconds.
+const STAYS_S: f64 = 5.0;
 
 #[expect(clippy::cast_precision_loss, reason = "rates and shares")]
 impl AcceptQueue {
-    /// Of the facts of a network namespace. The counters don't say which listener turned
-    /// clients away: it is one in whose queue they wait, else the one with the shortest.
-    pub fn of(place: &Facts, population: &Population) -> Option<Self> {
-        let known = population.listeners.iter().filter(|one| one.backlog > 0);
-        let is_full = |one: &Listener| one.queue > one.backlog;
-        let stays = |one: &Listener| is_full(one) || is_stuck(place, one);
-        let listener = known.max_by_key(|one| (stays(one), Reverse(one.backlog)))?;
-        let seconds = place.window().map(|(window, _)| window.as_secs_f64());
-        let seconds = seconds.filter(|seconds| *seconds > 0.0);
+    /// Of the facts of a network namespace; the one on `port`, where that is known. The
+    /// counters don't say which listener turned clients away: it is one in whose queue they
+    /// wait, else the one with the shortest of those that have connections.
+    pub fn of(place: &Facts, population: &Population, port: Option<u16>) -> Option<Self> {
+        let window = place.window().map(|(window, _)| window.as_secs_f64());
+        let window = window.filter(|seconds| *seconds > 0.0);
         let grown = |counter: &str| place.grown(counter).unwrap_or(0).max(0);
         let accepted = grown("Tcp.PassiveOpens");
         let refused = grown("TcpExt.ListenOverflows");
-        let how = if stays(listener) {
-            let a_second = |count: i64| seconds.map(|seconds| count as f64 / seconds);
-            // What comes to another listener is accepted there.
-            let accepted = if is_full(listener) { accepted } else { 0 };
+        let is_full = |one: &Listener| one.queue > one.backlog;
+        let is_stuck = |one: &Listener| {
+            let stays = window.is_some_and(|seconds| seconds >= STAYS_S) && accepted == 0;
+            one.queue > 0 && (stays || longest_ms(place, one.port) >= LONG_MS)
+        };
+        let stays = |one: &Listener| is_full(one) || is_stuck(one);
+        let is_used = |one: &Listener| {
+            let mut classes = population.classes.iter();
+            classes.any(|class| class.way == Way::Inbound(one.port))
+        };
+        let known = population
+            .listeners
+            .iter()
+            .filter(|one| one.backlog > 0 && port.is_none_or(|port| port == one.port));
+        let listener = known.max_by_key(|one| {
+            (
+                stays(one),
+                one.queue > 0,
+                is_used(one),
+                Reverse(one.backlog),
+            )
+        })?;
+        let share = refused as f64 / accepted.max(1) as f64;
+        let how = if stays(listener) || (refused >= FEW && share > GREATEST_SHARE) {
+            let a_second = |count: i64| window.map(|seconds| count as f64 / seconds);
+            // No more than have left the queue since the first of it came; what comes to
+            // another listener is accepted there.
+            let longest_s = f64::from(longest_ms(place, listener.port)) / 1000.0;
+            let most = if is_stuck(listener) {
+                0.0
+            } else if longest_s > 0.0 {
+                listener.queue as f64 / longest_s
+            } else {
+                f64::INFINITY
+            };
             Fills::Always {
-                accepted_a_second: a_second(accepted),
+                accepted_a_second: a_second(accepted).map(|rate| rate.min(most)),
                 refused_a_second: a_second(refused),
             }
         } else if refused >= FEW {
-            Fills::AtTimes {
-                share: (refused as f64 / accepted.max(1) as f64).min(GREATEST_SHARE),
-            }
+            Fills::AtTimes { share }
         } else {
             return None;
         };
@@ -107,8 +134,8 @@ impl AcceptQueue {
         let Self { port, .. } = self;
         match self.how {
             Fills::AtTimes { share } => format!(
-                "the counters don't say which queue was full, and when: on port {port}, by bursts \
-                 of which {:.1}% found no room",
+                "the counters don't say which queue was full, and when; assumed: that on port \
+                 {port}, in bursts of which {:.1}% found no room",
                 share * 100.0
             ),
             Fills::Always {
@@ -118,6 +145,10 @@ impl AcceptQueue {
                 "no window says how fast the program accepts on port {port}: not at all was assumed"
             ),
             Fills::Always {
+                accepted_a_second: Some(0.0),
+                ..
+            } => format!("nothing is accepted on port {port}"),
+            Fills::Always {
                 accepted_a_second: Some(rate),
                 ..
             } => format!("the program accepts {rate:.1} connections a second on port {port}"),
@@ -125,14 +156,12 @@ impl AcceptQueue {
     }
 }
 
-/// Whether somebody has waited for long in the queue of a listener.
-fn is_stuck(place: &Facts, listener: &Listener) -> bool {
-    let mut sockets = place.now.every_socket().map(|(_, socket)| socket);
-    sockets.any(|socket| {
-        let info = socket.info.as_ref();
-        let waited = info.and_then(TcpInfo::last_data_recv_ms);
-        socket.local.port() == listener.port
-            && Condition::of(socket) == Condition::NotAccepted
-            && waited.is_some_and(|ms| ms >= LONG_MS)
-    })
+/// How long the first in the queue of a listener has waited, in milliseconds.
+fn longest_ms(place: &Facts, port: u16) -> u32 {
+    let sockets = place.now.every_socket().map(|(_, socket)| socket);
+    let waiting = sockets.filter(|socket| {
+        socket.local.port() == port && Condition::of(socket) == Condition::NotAccepted
+    });
+    let waited = waiting.filter_map(|socket| socket.info.as_ref()?.last_data_recv_ms());
+    waited.max().unwrap_or(0)
 }

@@ -1,18 +1,14 @@
-//! A change that is tried on a reproduction: its arms, the load that goes on, and what
-//! bystanders see of it.
+//! A change that is tried on a reproduction: its arms, and the load that goes on.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use advisor_facts::condition::Condition;
-use advisor_report::Value;
-use advisor_report::proof::{Harm, Reading};
 
 use super::Reproduction;
 use super::population::{Class, Way, life_s};
 use super::queue::Fills;
 use super::settings::Set;
-use crate::observation::Observations;
 
 /// The time limit of a run, beside the ages that it waits for.
 pub const TIME_LIMIT_S: u64 = 900;
@@ -30,10 +26,16 @@ const MOST_CALLS: u64 = 700;
 const UNTIL_RETRIED: Duration = Duration::from_secs(40);
 /// More orphans come for so long after the change, in seconds: until bystanders are done.
 const ORPHANS_COME_S: f64 = 45.0;
+/// Settings that decide what becomes of those who find an accept queue full.
+const OF_QUEUES: &[&str] = &[
+    "net.core.somaxconn",
+    "net.ipv4.tcp_abort_on_overflow",
+    "net.ipv4.tcp_max_syn_backlog",
+    "net.ipv4.tcp_syncookies",
+];
 /// So many times clients come at once.
 const BURSTS: u64 = 3;
-/// A program is busy for so long when they do, in milliseconds: each of those who have no
-/// room tries again after a second.
+/// A program is stopped for so long when they do, in milliseconds.
 const BUSY_MS: u64 = 300;
 /// So many clients come to a queue that is full.
 const LATECOMERS: u64 = 5;
@@ -153,6 +155,17 @@ impl Trial {
         })
     }
 
+    /// Whether one of the changes is about accept queues, in all arms alike.
+    fn is_of_queues(&self) -> bool {
+        self.changes.iter().any(|change| match change {
+            Change::Backlog(_) | Change::Program(Remedy::Accept, _) => true,
+            Change::Settings(set) => set
+                .iter()
+                .any(|(name, _)| OF_QUEUES.contains(&name.as_str())),
+            _ => false,
+        })
+    }
+
     /// Whether this arm has the program accept whenever a connection waits.
     fn accepts(&self) -> bool {
         let accept = |change: &Change| matches!(change, Change::Program(Remedy::Accept, _));
@@ -195,6 +208,8 @@ pub struct Load {
     programs: BTreeMap<String, Vec<(String, Vec<String>)>>,
     /// Actors of the load alone.
     pub actors: Vec<(String, Vec<String>)>,
+    /// Steps of the lab right after the change.
+    pub lab: Vec<String>,
     /// The steps after which the trial is over.
     pub awaited: Vec<String>,
     /// Actors that are ended then.
@@ -532,17 +547,19 @@ impl Load {
         trial: &Trial,
         listeners: &BTreeMap<u16, String>,
     ) {
-        let Some(queue) = &reproduction.queue else {
+        let Some(queue) = reproduction.queue.as_ref().filter(|_| trial.is_of_queues()) else {
             return;
         };
-        let known = reproduction.population.listeners.iter();
-        let Some(listener) = known.clone().find(|known| known.port == queue.port) else {
+        let mut known = reproduction.population.listeners.iter();
+        let Some(listener) = known.find(|known| known.port == queue.port) else {
             return;
         };
         let (port, backlog) = (queue.port, reproduction.backlog(listener));
-        let waiting = match trial.arm {
-            Arm::Without => 0,
-            Arm::Before | Arm::After => reproduction.waiting(port),
+        let is_emptied = trial.without().contains(&Condition::NotAccepted);
+        let waiting = if is_emptied {
+            0
+        } else {
+            reproduction.waiting(port)
         };
         let program = listeners.get(&port).cloned().unwrap_or_default();
         let mut serves = vec!["await: lab.change-made".to_owned()];
@@ -552,10 +569,10 @@ impl Load {
                 "listen: {{ on: listen-{port}, backlog: {backlog}, as: listen-again }}"
             ));
         }
-        let serve = |name: &str, times: u64, every: &str| {
-            format!(
-                "repeat: {{ times: {times}{every}, as: {name}s-served, steps: [{{ accept: {{ on: listen-{port}, as: {name} }} }}, {{ write: {{ bytes: 100, as: {name}-answer }} }}, {{ close: {{ as: {name}-close }} }}] }}"
-            )
+        let mut serve = |times: u64, every: &str| {
+            serves.push(format!(
+                "repeat: {{ times: {times}{every}, as: clients-served, steps: [{{ accept: {{ on: listen-{port}, as: client }} }}, {{ write: {{ bytes: 100, as: client-answer }} }}, {{ close: {{ as: client-close }} }}] }}"
+            ));
         };
         let mut come = vec![CHANGED.to_owned()];
         match queue.how {
@@ -563,18 +580,25 @@ impl Load {
                 let at_once = queue.at_once(backlog);
                 for number in 1..=BURSTS {
                     come.push(format!("sleep: {{ time: 1ms, as: burst-{number}-comes }}"));
+                    come.push("sleep: 50ms".to_owned());
                     come.push(format!(
                         "dial: {{ to: \"host:{port}\", count: {at_once}, addresses: 200, expect: 100, as: burst-{number} }}"
                     ));
-                    serves.push(format!("await: internet.burst-{number}-comes"));
-                    if !trial.accepts() {
-                        serves.push(format!("sleep: {{ time: {BUSY_MS}ms, as: busy-{number} }}"));
+                    if trial.accepts() {
+                        continue;
                     }
-                    // Those who wait already come first.
-                    let waiting = if number == 1 { waiting } else { 0 };
-                    let served = waiting + at_once;
-                    serves.push(serve(&format!("client-{number}"), served, ""));
+                    self.lab.extend([
+                        format!("await: internet.burst-{number}-comes"),
+                        format!(
+                            "signal: {{ actor: {program}, signal: SIGSTOP, as: busy-{number} }}"
+                        ),
+                        format!("sleep: {{ time: {BUSY_MS}ms, as: busy-for-{number} }}"),
+                        format!(
+                            "signal: {{ actor: {program}, signal: SIGCONT, as: again-{number} }}"
+                        ),
+                    ]);
                 }
+                serve(waiting + BURSTS * at_once, "");
                 self.awaited.push(format!("internet.burst-{BURSTS}"));
             }
             Fills::Always {
@@ -584,17 +608,16 @@ impl Load {
                     "repeat: {{ times: {LATECOMERS}, every: 200ms, as: latecomers, steps: [{{ dial: {{ to: \"host:{port}\", expect: 100, as: latecomer }} }}] }}"
                 ));
                 let rate = accepted_a_second.map_or(0.0, |rate| reproduction.scale.rate(rate));
-                if trial.accepts() || trial.arm == Arm::Without {
-                    serves.push(serve("client", backlog + 1 + LATECOMERS, ""));
+                if trial.accepts() || is_emptied {
+                    serve(waiting + LATECOMERS, "");
                 } else if rate > 0.0 {
                     #[expect(
                         clippy::cast_possible_truncation,
                         clippy::cast_sign_loss,
                         reason = "a pause of seconds"
                     )]
-                    let every_ms = (1000.0 / rate).min(60_000.0) as u64;
-                    let every = format!(", every: {every_ms}ms");
-                    serves.push(serve("client", backlog + 1 + LATECOMERS, &every));
+                    let every_ms = (1000.0 / rate).clamp(1.0, 60_000.0) as u64;
+                    serve(waiting + LATECOMERS, &format!(", every: {every_ms}ms"));
                 }
                 self.awaited.push("internet.latecomers".to_owned());
             }
@@ -631,175 +654,4 @@ impl Load {
             self.awaited.push(format!("successor-{port}.rebind"));
         }
     }
-}
-
-/// What bystanders, and those who suffer, saw in a run.
-pub fn readings(observations: &Observations) -> Vec<Reading> {
-    let mut readings = vec![
-        reading(
-            "a transfer to a healthy peer",
-            Harm::TransferStalls,
-            observations,
-            |step| {
-                [
-                    "bystander.link",
-                    "bystander.transfer",
-                    "bystander.delivered",
-                ]
-                .contains(&step)
-            },
-        ),
-        reading(
-            "a request to a server",
-            Harm::ConnectionLate,
-            observations,
-            |step| step == "internet.visit",
-        ),
-        reading(
-            "the last data of a connection that closes",
-            Harm::DataLost,
-            observations,
-            |step| step == "internet.last-words-seen",
-        ),
-        reading(
-            "a new connection of the host",
-            Harm::ConnectionRefused,
-            observations,
-            |step| step.starts_with("caller-") && step.rsplit('.').next() == Some("call"),
-        ),
-        reading(
-            "a restart of a server",
-            Harm::CannotBind,
-            observations,
-            |step| step.starts_with("successor-") && step.rsplit('.').next() == Some("rebind"),
-        ),
-        reading(
-            "a connection of the program that leaks",
-            Harm::NoDescriptors,
-            observations,
-            |step| step == "internet.caller" || step.rsplit('.').next() == Some("leak"),
-        ),
-        reading(
-            "a connection that was well",
-            Harm::ConnectionCut,
-            observations,
-            |step| step.starts_with("internet.healthy-") && step.ends_with("-seen"),
-        ),
-    ];
-    let is_burst = |step: &str| step.starts_with("internet.burst-") && !step.ends_with("-comes");
-    // A burst takes as long as the last of it.
-    readings.push(Reading {
-        ms: mean_ms(observations, is_burst),
-        ..reading(
-            "the last answer to a burst of clients",
-            Harm::ConnectionLate,
-            observations,
-            is_burst,
-        )
-    });
-    // With tcp_abort_on_overflow some are turned away at once.
-    let mut reset = reading(
-        "a client of a burst that is reset",
-        Harm::ConnectionRefused,
-        observations,
-        is_burst,
-    );
-    reset.errors.retain(|errno, _| errno == "ECONNRESET");
-    reset.failures = reset.errors.values().sum();
-    readings.push(reset);
-    readings.push(reading(
-        "a client of the listener in whose queue others wait",
-        Harm::ConnectionLate,
-        observations,
-        |step| step == "internet.latecomer",
-    ));
-    readings.retain(|reading| reading.tries > 0);
-    readings
-}
-
-/// What certain steps saw together.
-fn reading(
-    what: &str,
-    harm: Harm,
-    observations: &Observations,
-    is_of: impl Fn(&str) -> bool,
-) -> Reading {
-    let mut reading = Reading {
-        what: what.to_owned(),
-        harm,
-        tries: 0,
-        failures: 0,
-        errors: BTreeMap::new(),
-        ms: None,
-        bytes: None,
-    };
-    let (mut ms, mut steps) = (0.0, 0_u64);
-    for (name, value) in observations {
-        let Some((step, field)) = split(name) else {
-            continue;
-        };
-        if !is_of(step) {
-            continue;
-        }
-        let number = match value {
-            Value::Integer(number) => u64::try_from(*number).unwrap_or(0),
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "milliseconds and bytes"
-            )]
-            Value::Number(number) => number.round() as u64,
-            _ => 0,
-        };
-        match field {
-            "ok" => reading.tries += number,
-            "ms" => {
-                steps += 1;
-                if let Value::Number(number) = value {
-                    ms += number;
-                }
-            }
-            // Its own time limit ended it.
-            "late" => {
-                reading.tries += number;
-                reading.failures += number;
-                *reading.errors.entry("late".to_owned()).or_default() += number;
-            }
-            "bytes" => *reading.bytes.get_or_insert(0) += number,
-            _ => {
-                if let Some(errno) = field.strip_prefix("errors.") {
-                    reading.tries += number;
-                    reading.failures += number;
-                    *reading.errors.entry(errno.to_owned()).or_default() += number;
-                }
-            }
-        }
-    }
-    let is_timed = matches!(harm, Harm::TransferStalls | Harm::ConnectionLate);
-    #[expect(clippy::cast_precision_loss, reason = "a mean of a few")]
-    if is_timed && steps > 0 && reading.tries > 0 {
-        reading.ms = Some(ms * steps as f64 / reading.tries as f64);
-    }
-    reading
-}
-
-/// How long certain steps took, each.
-fn mean_ms(observations: &Observations, is_of: impl Fn(&str) -> bool) -> Option<f64> {
-    let took = observations.iter().filter_map(|(name, value)| {
-        let (step, field) = split(name)?;
-        match value {
-            Value::Number(ms) if field == "ms" && is_of(step) => Some(*ms),
-            _ => None,
-        }
-    });
-    let took: Vec<f64> = took.collect();
-    #[expect(clippy::cast_precision_loss, reason = "a mean of a few")]
-    (!took.is_empty()).then(|| took.iter().sum::<f64>() / took.len() as f64)
-}
-
-/// `LIST.STEP` and the field of an observation.
-fn split(name: &str) -> Option<(&str, &str)> {
-    let (list, rest) = name.split_once('.')?;
-    let (step, field) = rest.split_once('.')?;
-    Some((&name[..list.len() + 1 + step.len()], field))
 }

@@ -62,6 +62,8 @@ struct Lists {
     names: BTreeSet<String>,
     /// Records of TIME_WAIT in all.
     records: u64,
+    /// How long it takes to make all records of TIME_WAIT, the pause after them apart.
+    records_take_ms: u64,
     /// How long connections that are well go on sending.
     sends_for_ms: u64,
     /// Peers of connections that are well.
@@ -76,6 +78,7 @@ pub fn suite(reproduction: &Reproduction, trial: Option<&Trial>) -> String {
     let waits = u64::try_from(waits_for(&classes).as_millis()).unwrap_or(0);
     let mut lists = Lists {
         sends_for_ms: SENDS_FOR_MS + waits,
+        records_take_ms: RECORDS_TAKE_MS - waits.min(RECORDS_TAKE_MS),
         ..Lists::default()
     };
     lists.listen(reproduction, trial);
@@ -468,6 +471,11 @@ impl Lists {
                     _ => {}
                 }
             }
+            Condition::NotAccepted if data_of(held) > 0 && !is_loopback => {
+                let bytes = data_of(held);
+                let step = format!("peer: {{ on: {name}, send: {bytes}, as: {name}-end }}");
+                self.internet.push(step);
+            }
             Condition::HalfClosed | Condition::OrphanHalfClosed => {
                 own.push(format!(
                     "shutdown: {{ how: SHUT_WR, on: {name}, as: {name}-shutdown }}"
@@ -486,7 +494,7 @@ impl Lists {
         let port = class.way.port();
         let name = self.named(class.condition, port);
         let every =
-            (RECORDS_TAKE_MS / self.records.max(1)).saturating_sub(1 + reproduction.seed % 2);
+            (self.records_take_ms / self.records.max(1)).saturating_sub(1 + reproduction.seed % 2);
         match class.way {
             Way::Inbound(_) => {
                 let program = self.owner(port, class.holder.as_deref());
@@ -653,6 +661,7 @@ fn lab(
     lines.push("sleep: { time: 1ms, as: change-made }".to_owned());
     let until = trial.until_met();
     lines.push(format!("sleep: {{ time: {}, as: changed }}", time(until)));
+    lines.extend(load.lab.iter().cloned());
     lines.extend(load.awaited.iter().map(|step| format!("await: {step}")));
     // Who hangs is counted in each run.
     if trial.offending.contains(&Condition::Dead) {

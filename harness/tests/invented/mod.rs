@@ -459,6 +459,13 @@ pub fn cases() -> Vec<Case> {
     );
     let bursts = with_queue(6000, 600, 3, 20);
     let too_many = with_queue(600, 6000, 129, 2000);
+    let nearly = with_queue(600, 6000, 128, 2000);
+    case(
+        "a program accepts less than comes, and one has just left",
+        false,
+        &nearly,
+        longer,
+    );
     case("bursts fill a queue of 128", true, &bursts, longer);
     case(
         "bursts fill a queue of 128, in the program",
