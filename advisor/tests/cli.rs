@@ -514,7 +514,7 @@ fn what_became_of_all_together_stands_on_the_first_screen() {
         let options = ["--proof", path.to_str().unwrap(), "--format", format];
         let answer = recommend("orphan-limit-near", &options).stdout;
         let answer = String::from_utf8(answer).unwrap();
-        assert!(answer.contains("LB101, LB101: harmful"), "{answer}");
+        assert!(answer.contains("(LB101, LB101): harmful"), "{answer}");
     }
     // Of a plan with something else in it nothing is said here.
     proof["whole"]["claims"][1]["proposed"] = "1".into();

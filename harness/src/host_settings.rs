@@ -30,7 +30,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, setns};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::time::ClockId;
-use nix::unistd::{AccessFlags, Pid, access};
+use nix::unistd::{AccessFlags, Pid, SysconfVar, access, sysconf};
 use serde::{Deserialize, Serialize};
 
 use crate::descriptor;
@@ -225,7 +225,9 @@ impl Wakefulness {
         let own = Pid::from_raw(0);
         let cpus = sched_getaffinity(own).unwrap_or_default();
         let is_over = Arc::new(AtomicBool::new(false));
-        let cpus_of_all = std::thread::available_parallelism().map_or(usize::MAX, usize::from);
+        let cpus_of_all = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
+        let cpus_of_all =
+            cpus_of_all.map_or(usize::MAX, |count| usize::try_from(count).unwrap_or(1));
         let threads = (0..CpuSet::count())
             .filter(|cpu| cpus.is_set(*cpu).unwrap_or(false))
             .map(|cpu| {

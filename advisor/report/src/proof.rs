@@ -327,7 +327,7 @@ impl Proof {
         Some(Proven {
             verdict: Some(trial.verdict),
             words: format!(
-                "{}: {}",
+                "({}): {}",
                 codes.join(", "),
                 trial.describe(self.kernel.as_ref())
             ),

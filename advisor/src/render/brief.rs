@@ -80,7 +80,7 @@ pub(super) fn screen(text: &mut String, advice: &Advice, facts: &Facts, width: u
         }
     }
     if let Some(together) = &advice.together {
-        let line = format!("Tried together, {}.", together.words);
+        let line = format!("Tried together {}.", together.words);
         fill(text, &line, "", "  ", width);
     }
     match advice.accepted.len() {

@@ -29,7 +29,7 @@ pub fn write(out: &mut dyn io::Write, advice: &Advice, facts: &Facts) -> io::Res
         let _ = writeln!(text, "\n**{not_seen}**");
     }
     if let Some(together) = &advice.together {
-        let _ = writeln!(text, "\nTried together, {}.", escaped(&together.words));
+        let _ = writeln!(text, "\nTried together {}.", escaped(&together.words));
     }
     for (number, step) in (1..).zip(&advice.recommendations) {
         write_step(&mut text, number, step);

@@ -33,7 +33,7 @@ pub fn write(out: &mut dyn io::Write, advice: &Advice, facts: &Facts) -> io::Res
         ),
     );
     if let Some(together) = &advice.together {
-        comment(&mut text, &format!("Tried together, {}.", together.words));
+        comment(&mut text, &format!("Tried together {}.", together.words));
     }
     let (settings, others): (Vec<_>, Vec<_>) = advice
         .recommendations
