@@ -323,7 +323,11 @@ impl Proof {
             return None;
         }
         let codes: Vec<&str> = whole.claims.iter().map(|one| one.code.as_str()).collect();
-        let trial = &whole.trial;
+        // Who is on the host stands beside each of them.
+        let trial = Trial {
+            workload: Vec::new(),
+            ..whole.trial.clone()
+        };
         Some(Proven {
             verdict: Some(trial.verdict),
             words: format!(
