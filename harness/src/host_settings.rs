@@ -225,9 +225,7 @@ impl Wakefulness {
         let own = Pid::from_raw(0);
         let cpus = sched_getaffinity(own).unwrap_or_default();
         let is_over = Arc::new(AtomicBool::new(false));
-        let cpus_of_all = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
-        let cpus_of_all =
-            cpus_of_all.map_or(usize::MAX, |count| usize::try_from(count).unwrap_or(1));
+        let is_alone = sysconf(SysconfVar::_NPROCESSORS_ONLN) == Ok(Some(1));
         let threads = (0..CpuSet::count())
             .filter(|cpu| cpus.is_set(*cpu).unwrap_or(false))
             .map(|cpu| {
@@ -248,11 +246,13 @@ impl Wakefulness {
                         let pause = pause(begin.elapsed(), ASLEEP).min(ASLEEP_AT_MOST);
                         // To wait for a tick costs an emulated processor ten times as much as
                         // to know when it comes.
-                        if cpus_of_all > 1 {
-                            stay_awake_for_a_tick(cpus_of_all);
+                        if !is_alone {
+                            // The coarse clock moves in ticks of one CPU; the others have
+                            // theirs between two of those.
+                            stay_awake_for(2);
                             std::thread::sleep(pause);
                         } else if number % LOOKED_FOR == 0 {
-                            tick = stay_awake_for_a_tick(cpus_of_all);
+                            tick = stay_awake_for(1);
                         } else {
                             tick = sleep_until_a_tick(tick, every, pause);
                         }
@@ -265,12 +265,10 @@ impl Wakefulness {
     }
 }
 
-/// Keeps this CPU awake until it had a tick, in which the kernel runs the timers that are
-/// due, the deferrable ones too. The coarse clock moves in ticks of one of `cpus` CPUs, and
-/// not in all; the others have theirs between two of those. When the last of them was.
-fn stay_awake_for_a_tick(cpus: usize) -> Instant {
+/// Keeps this CPU awake for so many ticks in which the coarse clock moves; in a tick the
+/// kernel runs the timers that are due, the deferrable ones too. When the last of them was.
+fn stay_awake_for(mut ticks: u32) -> Instant {
     let mut seen = ClockId::CLOCK_MONOTONIC_COARSE.now().ok();
-    let mut ticks = if cpus > 1 { 2 } else { 1 };
     let end = Instant::now() + AWAKE;
     while ticks > 0 && Instant::now() < end {
         std::hint::spin_loop();

@@ -239,8 +239,10 @@ impl Prepared {
         tried: Tried,
         place: &Facts,
     ) -> Result<Self, String> {
-        let queue = reproduction.queue.as_ref().map(AcceptQueue::note);
-        reproduction.notes.extend(queue);
+        if tried.changes.iter().any(trial::Change::is_of_queues) {
+            let queue = reproduction.queue.as_ref().map(AcceptQueue::note);
+            reproduction.notes.extend(queue);
+        }
         let other_kernel_settings =
             attempt::other_kernel_settings(&tried.changes, place, &reproduction)?;
         Ok(Self {

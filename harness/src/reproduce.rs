@@ -143,7 +143,7 @@ impl Reproduction {
         set
     }
 
-    /// Whether connections are tracked: only where it makes a difference to them.
+    /// Whether connections are tracked: where the host forgets idle ones sooner than at boot.
     fn tracks(&self) -> bool {
         let set = self.of_namespace();
         set.iter().any(|(name, _)| name == settings::TRACKED_FOR)

@@ -90,6 +90,19 @@ pub enum Change {
     Backlog(u64),
 }
 
+impl Change {
+    /// Whether it is about accept queues: then clients come to one, in all arms alike.
+    pub fn is_of_queues(&self) -> bool {
+        match self {
+            Self::Backlog(_) | Self::Program(Remedy::Accept, _) => true,
+            Self::Settings(set) => set
+                .iter()
+                .any(|(name, _)| OF_QUEUES.contains(&name.as_str())),
+            _ => false,
+        }
+    }
+}
+
 /// The settings among changes.
 pub fn settings_of(changes: &[Change]) -> Vec<Set> {
     let set = changes.iter().filter_map(|change| match change {
@@ -152,17 +165,6 @@ impl Trial {
         self.made().iter().find_map(|change| match change {
             Change::Backlog(backlog) => Some(*backlog),
             _ => None,
-        })
-    }
-
-    /// Whether one of the changes is about accept queues, in all arms alike.
-    fn is_of_queues(&self) -> bool {
-        self.changes.iter().any(|change| match change {
-            Change::Backlog(_) | Change::Program(Remedy::Accept, _) => true,
-            Change::Settings(set) => set
-                .iter()
-                .any(|(name, _)| OF_QUEUES.contains(&name.as_str())),
-            _ => false,
         })
     }
 
@@ -547,7 +549,8 @@ impl Load {
         trial: &Trial,
         listeners: &BTreeMap<u16, String>,
     ) {
-        let Some(queue) = reproduction.queue.as_ref().filter(|_| trial.is_of_queues()) else {
+        let is_meant = trial.changes.iter().any(Change::is_of_queues);
+        let Some(queue) = reproduction.queue.as_ref().filter(|_| is_meant) else {
             return;
         };
         let mut known = reproduction.population.listeners.iter();
